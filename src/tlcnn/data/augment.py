@@ -1,0 +1,340 @@
+"""Augmentation as batched tensor code; a view's pixels depend on (view number, image) alone.
+
+    image ids -> keys --+-> view numbers -> params (N, P) -> pixels (N, 3, H, W)
+    seed, epoch --------+   (numpy, counter-based hash)     (torch, on the batch's device)
+
+Nothing is drawn from a generator, so order, batch size, workers and device count cannot change a
+view. Every pixel operation is elementwise or within one image, and sums are kept as separate
+multiplications and additions, because a fused one may be used in the body of a vector loop and
+not in its tail.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tlcnn.errors import ConfigError, did_you_mean
+
+Range = tuple[float, float]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
+_N_DRAWS = 12
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+PARAMS = (
+    *("yy", "yx", "xy", "xx"),  # source offset = matrix @ output offset, both from the centre
+    *("shift_y", "shift_x"),  # in the margin: 0 top or left, 1 bottom or right
+    "dihedral",  # 0-7: the bits are flip x, flip y, transpose
+    *("red", "green", "blue"),  # brightness times tint
+    *("contrast", "saturation"),
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The ranges that the parameters of a view are drawn from, uniformly (sizes: log-uniformly).
+
+    Attributes:
+        shift: crop anywhere in the stored image's margin instead of its centre.
+        dihedral: "all" (flips and quarter turns), "mirror" (left-right only) or "none".
+        scale: magnification, 1 is one output pixel a stored pixel.
+        aspect: height over width of the magnification, up to this or its inverse.
+        rotate: degrees to either side.
+        brightness, contrast, saturation, tint: a factor from 1 - x to 1 + x; contrast is about
+            the normalisation's mean, tint is a brightness of its own for each channel.
+    """
+
+    shift: bool = False
+    dihedral: str = "none"
+    scale: Range = (1.0, 1.0)
+    aspect: float = 1.0
+    rotate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    tint: float = 0.0
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels fall between pixels, so that they must be interpolated."""
+        return self.scale != (1.0, 1.0) or self.aspect != 1.0 or self.rotate != 0.0
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.tint))
+
+
+AUGMENTS: dict[str, Policy] = {
+    "none": Policy(),
+    "light": Policy(shift=True, dihedral="all"),
+    "standard": Policy(
+        shift=True,
+        dihedral="all",
+        scale=(0.85, 1.2),
+        rotate=20.0,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+    ),
+    "strong": Policy(
+        shift=True,
+        dihedral="all",
+        scale=(0.7, 1.4),
+        aspect=1.15,
+        rotate=45.0,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.3,
+        tint=0.05,
+    ),
+    # For images with an up and a down: X-rays, digits, photographs.
+    "upright": Policy(
+        shift=True,
+        dihedral="mirror",
+        scale=(0.85, 1.2),
+        rotate=10.0,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+    ),
+}
+
+
+def find_policy(name: str) -> Policy:
+    """Return a named policy. Raises ConfigError."""
+    if name not in AUGMENTS:
+        hint = did_you_mean(name, list(AUGMENTS))
+        raise ConfigError(f"train.augment={name} is not one of {', '.join(AUGMENTS)}.{hint}")
+    return AUGMENTS[name]
+
+
+# ---- which view: numpy, 64-bit hashes -----------------------------------------------------------
+
+
+def make_image_keys(ids: Sequence[str]) -> np.ndarray:
+    """Return one number an image, (N,) uint64, that depends on its id alone."""
+    digests = [hashlib.blake2b(str(i).encode(), digest_size=8).digest() for i in ids]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def mix(keys: np.ndarray | np.uint64, *numbers: int | np.ndarray) -> np.ndarray:
+    """Return a 64-bit hash of each key with the numbers, of the shape of `keys`.
+
+    Each number is folded in by one round of splitmix64 (Steele et al. 2014).
+    """
+    state = _scramble(np.asarray(keys, dtype=np.uint64))
+    for number in numbers:
+        if isinstance(number, int):
+            number = np.asarray(number & 0xFFFF_FFFF_FFFF_FFFF, dtype=np.uint64)
+        state = _scramble(state ^ _scramble(np.asarray(number, dtype=np.uint64)))
+    return state
+
+
+def _scramble(state: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of single numbers; arrays wrap silently
+        state = state + _GOLDEN
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return state ^ (state >> np.uint64(31))
+
+
+def view_numbers(
+    image_keys: np.ndarray, *, seed: int, epoch: int, n_views: int | None
+) -> np.ndarray:
+    """Return which view of each image an epoch of a seed shows, (N,) uint64.
+
+    Args:
+        n_views: size of the pool of views that all seeds share, or None: every (seed, epoch) is
+            a view of its own.
+    """
+    if n_views is None:
+        number = mix(np.uint64(0), seed, epoch, _VIEW_STREAM)
+        return np.full(len(image_keys), number, dtype=np.uint64)
+    return mix(image_keys, seed, epoch, _VIEW_STREAM) % np.uint64(n_views)
+
+
+def draw_params(view_numbers: np.ndarray, image_keys: np.ndarray, policy: Policy) -> np.ndarray:
+    """Return the parameters of each view, (N, P) float32, columns as in `PARAMS`.
+
+    Computed in float64, sines and all, so that the device has only exact arithmetic to do.
+    """
+    base = mix(image_keys, np.asarray(view_numbers, dtype=np.uint64), _PARAM_STREAM)
+    draws = _scramble(base[:, None] + np.arange(_N_DRAWS, dtype=np.uint64) * _GOLDEN)
+    uniform = (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53  # (N, _N_DRAWS) in [0, 1)
+    # One draw has one meaning in every policy, so policies that share a range share its draws.
+    turn, shift_y, shift_x, size, aspect, angle, *colour = uniform.T
+
+    code = _draw_dihedral(turn, policy.dihedral)
+    shifts = [shift_y, shift_x] if policy.shift else [np.full_like(turn, 0.5)] * 2
+    matrix = _make_matrix(code, size, aspect, angle, policy)
+    strengths = (policy.brightness, policy.contrast, policy.saturation, *[policy.tint] * 3)
+    factors = [1.0 + (2.0 * u - 1.0) * x for u, x in zip(colour, strengths, strict=True)]
+    brightness, contrast, saturation, *tints = factors
+    channels = [brightness * tint for tint in tints]
+    columns = [*matrix, *shifts, code, *channels, contrast, saturation]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _draw_dihedral(turn: np.ndarray, group: str) -> np.ndarray:
+    size = {"none": 1, "mirror": 2, "all": 8}[group]
+    return np.floor(turn * size)
+
+
+def _make_matrix(
+    code: np.ndarray, size: np.ndarray, aspect: np.ndarray, angle: np.ndarray, policy: Policy
+) -> list[np.ndarray]:
+    """Return yy, yx, xy, xx of (rotation / size) @ dihedral, each (N,)."""
+    low, high = np.log(policy.scale[0]), np.log(policy.scale[1])
+    step = np.exp(-(low + size * (high - low)))  # stored pixels an output pixel
+    stretch = np.exp((aspect - 0.5) * np.log(policy.aspect))
+    radians = np.deg2rad((2.0 * angle - 1.0) * policy.rotate)
+    sine, cosine = np.sin(radians), np.cos(radians)
+    rows = (cosine * step * stretch, -sine * step * stretch)
+    columns = (sine * step / stretch, cosine * step / stretch)
+    bits = code.astype(np.int64)
+    flip_x, flip_y, transpose = 1 - 2 * (bits & 1), 1 - 2 * (bits >> 1 & 1), bits >> 2 == 1
+    yy, yx = rows[0] * flip_y, rows[1] * flip_x
+    xy, xx = columns[0] * flip_y, columns[1] * flip_x
+    swapped = [(yx, yy), (yy, yx), (xx, xy), (xy, xx)]
+    return [np.where(transpose, one, other) for one, other in swapped]
+
+
+# ---- pixels: torch, on the device of the images -------------------------------------------------
+
+
+def make_image_tensor(array: np.ndarray) -> Tensor:
+    """Return a tensor that shares an array's memory, read-only maps included. Never write to it.
+
+    The images of a training live on its device where they fit: `make_image_tensor(a).to(device)`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(np.asarray(array))
+
+
+def apply_augment(
+    images: Tensor,
+    params: Tensor,
+    policy: Policy,
+    *,
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """Return the views of some images, (N, 3, H, W) float32, normalised, channels last.
+
+    Args:
+        images: (N, S, S, 3) uint8 with S >= H = W = `image_size`. It is not changed.
+        params: (N, P) float32 on the same device, from `draw_params` with the same policy.
+    """
+    if policy == AUGMENTS["none"]:
+        return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
+    if not (policy.resamples or policy.recolours):
+        return _normalize_last(_crop(images, params, image_size), mean, std)
+    if policy.resamples:
+        views = _warp(images, params, image_size)
+    else:
+        views = _crop(images, params, image_size).permute(0, 3, 1, 2).contiguous().float()
+    _recolour(views, params, mean, std)
+    return views.contiguous(memory_format=torch.channels_last)
+
+
+def make_eval_batch(
+    images: Tensor, *, image_size: int, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
+    """Return centre crops, (N, 3, H, W) float32, normalised, channels last.
+
+    Args:
+        images: (N, S, S, 3) uint8 with S >= H = W = `image_size`.
+    """
+    start = (images.shape[1] - image_size) // 2
+    end = start + image_size
+    return _normalize_last(images[:, start:end, start:end].contiguous(), mean, std)
+
+
+def _normalize_last(crops: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return contiguous (N, H, W, 3) uint8 as (N, 3, H, W) float32, (x / 255 - mean) / std."""
+    n, height, width, _ = crops.shape
+    scale, offset = _normalization(mean, std, crops.device)
+    # A row of 3 W numbers: broadcasting over 3 channels would leave loops of three.
+    pixels = crops.reshape(n, height, width * 3).float()
+    pixels.mul_(scale.repeat(width)).add_(offset.repeat(width))
+    return pixels.view(n, height, width, 3).permute(0, 3, 1, 2)
+
+
+def _normalization(
+    mean: Sequence[float], std: Sequence[float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return (3,) scale and offset: (x / 255 - mean) / std = x * scale + offset."""
+    scale = [1.0 / (255.0 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    both = torch.tensor([scale, offset], dtype=torch.float32).to(device, non_blocking=True)
+    return both[0], both[1]
+
+
+def _column(params: Tensor, name: str) -> Tensor:
+    return params[:, PARAMS.index(name)]
+
+
+def _crop(images: Tensor, params: Tensor, size: int) -> Tensor:
+    """Return shifted, flipped and turned crops, (N, size, size, 3) uint8: one gather, no blur."""
+    n, side = images.shape[:2]
+    code = _column(params, "dihedral").long()[:, None]
+    ramp = torch.arange(size, device=images.device)
+    margin = side - size
+    rows, columns = (
+        (_column(params, f"shift_{axis}") * (margin + 1))
+        .floor()
+        .long()
+        .clamp_(max=margin)[:, None]
+        + torch.where(code >> bit & 1 == 1, size - 1 - ramp, ramp)
+        for axis, bit in (("y", 1), ("x", 0))
+    )
+    rows = rows * side
+    transpose = code >> 2 == 1
+    down, across = torch.where(transpose, columns, rows), torch.where(transpose, rows, columns)
+    first = torch.arange(n, device=images.device)[:, None] * (side * side)
+    pixel = (first + down)[:, :, None] + across[:, None, :]  # (N, size, size)
+    return images.reshape(-1, 3).index_select(0, pixel.view(-1)).view(n, size, size, 3)
+
+
+def _warp(images: Tensor, params: Tensor, size: int) -> Tensor:
+    """Return bilinear samples, (N, 3, size, size) float32, mirrored beyond the stored image."""
+    n, side = images.shape[:2]
+    ramp = torch.arange(size, device=images.device, dtype=torch.float32) - (size - 1) / 2
+    ramp = ramp * (2 / side)  # grid_sample's units: the stored image spans -1 to 1
+    room = (side - size) / side
+    grid = torch.empty(n, size, size, 2, device=images.device)
+    for i, axis in ((0, "x"), (1, "y")):
+        centre = (_column(params, f"shift_{axis}") * 2 - 1) * room
+        down = _column(params, f"{axis}y")[:, None] * ramp + centre[:, None]
+        across = _column(params, f"{axis}x")[:, None] * ramp
+        torch.add(down[:, :, None], across[:, None, :], out=grid[..., i])
+    planes = images.permute(0, 3, 1, 2).contiguous().float()
+    return F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+
+
+def _recolour(views: Tensor, params: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Change (N, 3, H, W) pixels of 0 to 255 in place: saturation, contrast, light, normalisation.
+
+    All of it is one affine map of the three channels, so values are not clipped on the way.
+    """
+    scale, offset = _normalization(mean, std, views.device)
+    saturation = _column(params, "saturation")[:, None, None]
+    grey = views[:, 0] * _LUMA[0] + views[:, 1] * _LUMA[1] + views[:, 2] * _LUMA[2]
+    grey = (grey * (1 - saturation)).unsqueeze(1)  # (N, 1, H, W)
+    views.mul_(saturation.unsqueeze(1)).add_(grey)
+    # light * (contrast * (x - mean) + mean), then (. - mean) / std
+    light = params[:, PARAMS.index("red") : PARAMS.index("blue") + 1]  # (N, 3)
+    contrast = _column(params, "contrast")[:, None]
+    gain = light * contrast * scale
+    bias = offset - light * (1 - contrast) * offset
+    views.mul_(gain[:, :, None, None]).add_(bias[:, :, None, None])

@@ -1,0 +1,62 @@
+"""The datasets: a name -> a function that returns its index.
+
+A loader is `load_<kind>(root: Path, *, name: str, <options>) -> Index`; its keyword-only
+parameters are the options that `dataset.options` may hold.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tlcnn.data.datasets.folder import load_folder
+from tlcnn.data.datasets.ham10000 import load_ham10000
+from tlcnn.data.datasets.synthetic import load_synthetic
+from tlcnn.data.datasets.table import load_table
+from tlcnn.data.index import Index
+from tlcnn.errors import ConfigError, did_you_mean, list_names
+
+DATASETS: dict[str, Callable[..., Index]] = {
+    "folder": load_folder,
+    "ham10000": load_ham10000,
+    "synthetic": load_synthetic,
+    "table": load_table,
+}
+
+
+def load_index(kind: str, *, name: str, root: Path | str, options: Mapping[str, Any]) -> Index:
+    """Load a dataset's index.
+
+    Args:
+        kind: a key of `DATASETS`.
+        name: the dataset's name in records.
+        root: its folder.
+        options: the loader's own options.
+
+    Raises:
+        ConfigError: an unknown kind, or options that the loader does not take.
+        DataError: the data is missing, broken or contradictory.
+    """
+    if kind not in DATASETS:
+        allowed = sorted(DATASETS)
+        raise ConfigError(
+            f"dataset.kind={kind} does not exist; choose one of {list_names(allowed, 20)}."
+            f"{did_you_mean(kind, allowed)}"
+        )
+    check_options(kind, options)
+    return DATASETS[kind](Path(root), name=name, **options)
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError when options do not fit the loader's keyword-only parameters."""
+    taken = inspect.signature(DATASETS[kind]).parameters.values()
+    mine = [p for p in taken if p.kind is p.KEYWORD_ONLY and p.name != "name"]
+    allowed = [p.name for p in mine]
+    listing = f"{kind} takes {list_names(allowed, 20)}" if allowed else f"{kind} takes none"
+    for key in options:
+        if key not in allowed:
+            hint = did_you_mean(key, allowed)
+            raise ConfigError(f"dataset.options.{key} does not exist; {listing}.{hint}")
+    lost = [p.name for p in mine if p.default is p.empty and p.name not in options]
+    if lost:
+        raise ConfigError(f"dataset.options.{lost[0]} is needed by dataset.kind={kind}; {listing}")

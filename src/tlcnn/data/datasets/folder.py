@@ -1,0 +1,156 @@
+"""Images in one folder a class, with or without a folder a split above.
+
+Input: root/CLASS/**/image, or root/{train,val,test}/CLASS/**/image.
+Label: the name of the class's folder.
+Group: what `group_regex` captures in the file's name; without it, every image is its own group.
+"""
+
+import logging
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, list_files
+from tlcnn.data.images import FileImages
+from tlcnn.data.index import Index
+from tlcnn.data.tabular import make_classes, make_index_table, parse_split
+from tlcnn.errors import ConfigError, DataError, list_names
+
+EXPECTED = (
+    f"Expected: one folder for each class with images ({', '.join(IMAGE_SUFFIXES)}), or folders "
+    "train, val and test that hold them; give the folder with dataset.root=FOLDER"
+)
+
+log = logging.getLogger(__name__)
+
+
+def load_folder(
+    root: Path,
+    *,
+    name: str,
+    classes: Sequence[str] | None = None,
+    group_regex: str | None = None,
+) -> Index:
+    r"""Load the index of a folder of class folders.
+
+    Args:
+        root: the folder.
+        name: the dataset's name in records.
+        classes: the names of all class folders, in the order of the labels; sorted if None.
+        group_regex: searched in each file's name without its suffix; its one capture group says
+            what may not straddle splits, such as `^(patient\d+)_`.
+
+    Raises:
+        ConfigError: classes that are not the folders' names, or a regex that does not fit.
+        DataError: the folder is missing, or empty, or mixes classes and splits.
+    """
+    check_folder(root, EXPECTED)
+    files = [ref for ref in list_files(root) if ref.is_image]
+    paths = [ref.path.relative_to(root).parts for ref in files]
+    top = _list_folders(root)
+    is_official = _is_official(top, root)
+    depth = 1 if is_official else 0
+    _check_depth(paths, depth, root)
+    found = {parts[depth] for parts in paths}
+    _check_folders(root, depth, found)
+    ordered = _order_classes(found, classes)
+    image_ids = [unicodedata.normalize("NFC", "/".join(parts)) for parts in paths]
+    table = make_index_table(
+        image_ids,
+        [ordered.index(parts[depth]) for parts in paths],
+        _make_groups(files, image_ids, group_regex, root),
+        [parse_split(parts[0]) or "" for parts in paths] if is_official else "",
+    )
+    order = table["image_id"].argsort().to_numpy()
+    table = table.iloc[order].reset_index(drop=True)
+    names = tuple(unicodedata.normalize("NFC", one) for one in ordered)
+    return Index(name, names, table, FileImages([files[i] for i in order]))
+
+
+def _list_folders(root: Path) -> list[str]:
+    hidden = (".", "__MACOSX")
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(hidden))
+
+
+def _is_official(top: list[str], root: Path) -> bool:
+    """Whether the top folders are splits; refuses a mixture of splits and classes."""
+    splits = [one for one in top if parse_split(one)]
+    if "train" not in [parse_split(one) for one in splits]:
+        return False
+    if len(splits) < len(top):
+        others = [one for one in top if one not in splits]
+        raise DataError(
+            f"{root} holds the splits {list_names(splits)} beside other folders "
+            f"({list_names(others)}); move these away, or rename the splits if they are classes"
+        )
+    return True
+
+
+def _check_depth(paths: list[tuple[str, ...]], depth: int, root: Path) -> None:
+    if not paths:
+        raise DataError(f"no images at {root}. {EXPECTED}")
+    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
+    if loose:
+        raise DataError(
+            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
+            "Move them into their class or away"
+        )
+
+
+def _check_folders(root: Path, depth: int, found: set[str]) -> None:
+    """Raise DataError when a class folder holds no image anywhere: a copy that went wrong."""
+    parents = [root / one for one in _list_folders(root)] if depth else [root]
+    named = {one for parent in parents for one in _list_folders(parent)}
+    empty = sorted(named - found)
+    if empty:
+        raise DataError(
+            f"{root}: {len(empty)} class folders hold no image: {list_names(empty)}. "
+            "Complete them or take them away"
+        )
+
+
+def _order_classes(found: set[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    ordered = make_classes(found, given)
+    if set(ordered) != found:
+        raise ConfigError(
+            f"dataset.options.classes={list(ordered)} are not the class folders: "
+            f"{list_names(sorted(found), 20)}"
+        )
+    return ordered
+
+
+def _make_groups(
+    files: list[FileRef], image_ids: list[str], regex: str | None, root: Path
+) -> list[str]:
+    if regex is None:
+        log.warning(
+            "%s: every image is taken as its own group. If patients, lesions or source images "
+            "have several, give dataset.options.group_regex or use dataset=table, or test "
+            "images will be known from training",
+            root,
+        )
+        return image_ids
+    pattern = _compile(regex)
+    matches = [pattern.search(unicodedata.normalize("NFC", ref.stem)) for ref in files]
+    groups = [match.group(1) if match else None for match in matches]
+    unmatched = [str(ref.name) for ref, group in zip(files, groups, strict=True) if not group]
+    if unmatched:
+        raise DataError(
+            f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} file "
+            f"names: {list_names(unmatched)}"
+        )
+    return [str(group) for group in groups]
+
+
+def _compile(regex: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise ConfigError(f"dataset.options.group_regex={regex} is no regex: {error}") from error
+    if pattern.groups != 1:
+        raise ConfigError(
+            f"dataset.options.group_regex={regex} has {pattern.groups} capture groups; put "
+            "exactly one pair of parentheses around what names the group"
+        )
+    return pattern

@@ -1,0 +1,216 @@
+"""Drawn datasets: nothing is downloaded, every picture is a pure function of a seed.
+
+Input: drawn skin lesions (`task=lesions`) or natural textures (`task=textures`), size x size RGB.
+Label: the seven diagnoses of HAM10000, imbalanced as they are; or twelve textures, balanced.
+Group: the lesion, with one to four photographs; every texture is its own.
+Website: none, the pictures are caricatures for demonstrations and tests, not medical data.
+Publication: none; the class and photograph counts are modelled on HAM10000 (Tschandl et al. 2018).
+Licence: that of this package.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.data.index import Index
+from tlcnn.errors import ConfigError, DataError, did_you_mean
+from tlcnn.storage import digest_of
+
+DRAWING_VERSION = 1  # raise it with every change of any pixel
+
+# Images of each diagnosis and lesions with 1 to 4 photographs in HAM10000.
+HAM_COUNTS = {
+    "akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142,
+}  # fmt: skip
+PHOTO_WEIGHTS = (5514, 1423, 490, 43)
+FEWEST_LESIONS = 12  # of a class, while there are images enough
+TASKS = ("lesions", "textures")
+SIZES = (16, 1024)
+
+
+@dataclass(frozen=True)
+class DrawnImages:
+    """Pictures that are drawn when they are asked for.
+
+    Attributes:
+        task: "lesions" or "textures".
+        data_seed: seed of the whole dataset.
+        size: pixels a side.
+        subjects: N rows of (label, number of the lesion or texture in its class, photograph).
+    """
+
+    task: str
+    data_seed: int
+    size: int
+    subjects: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def signature(self) -> Any:
+        """Return the drawing's version and parameters and a digest of what is drawn."""
+        return [*self._drawing(), len(self), digest_of(self.subjects)]
+
+    def load_digests(self) -> list[str]:
+        """Return a digest of what each picture is drawn from; nothing is drawn."""
+        drawing = self._drawing()
+        return [digest_of([drawing, subject]) for subject in self.subjects]
+
+    def load(self, position: int) -> np.ndarray:
+        """Draw one picture alone. Returns (size, size, 3) uint8. Raises DataError."""
+        if not 0 <= position < len(self):
+            raise DataError(
+                f"there is no drawn image {position}; positions go from 0 to {len(self) - 1}"
+            )
+        label, number, photo = self.subjects[position]
+        key = (self.data_seed, TASKS.index(self.task), label, number)
+        if self.task == "lesions":
+            from tlcnn.data.drawing.lesion import draw_lesion
+
+            return draw_lesion(key, label, photo, self.size)
+        from tlcnn.data.drawing.texture import draw_texture
+
+        return draw_texture(key, label, self.size)
+
+    def _drawing(self) -> list[Any]:
+        return ["drawn", DRAWING_VERSION, self.task, self.data_seed, self.size]
+
+
+def load_synthetic(
+    root: Path | None = None,
+    *,
+    name: str = "synthetic",
+    task: str = "lesions",
+    n_images: int = 2400,
+    data_seed: int = 0,
+    size: int = 96,
+    imbalance: float = 0.6,
+) -> Index:
+    """Return the index of a drawn dataset. The pictures of a smaller one are in a larger one.
+
+    Args:
+        root: not used: nothing is on disk.
+        name: the dataset's name in records.
+        task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
+        n_images: N.
+        data_seed: another seed is another set of patients, or of textures.
+        size: pixels a side, drawn natively at this size.
+        imbalance: class counts go as HAM10000's to this power: 1 is as imbalanced as HAM10000,
+            0 is balanced, 0.6 keeps its order and leaves the rarest class with 4 % instead of 1 %.
+            No class has fewer than 12 lesions while there are images enough. Lesions only.
+
+    Raises:
+        ConfigError: a task, size, seed, imbalance or number of images that cannot be drawn.
+    """
+    _check_options(task, n_images, data_seed, size, imbalance)
+    if task == "lesions":
+        classes = tuple(HAM_COUNTS)
+        subjects = _plan_lesions(n_images, data_seed, imbalance)
+    else:
+        from tlcnn.data.drawing.texture import TEXTURES
+
+        classes = TEXTURES
+        subjects = [(i % len(classes), i // len(classes), 0) for i in range(n_images)]
+    images = DrawnImages(task, data_seed, size, tuple(subjects))
+    return Index(name, classes, _make_table(images, classes), images)
+
+
+def _check_options(task: str, n_images: int, data_seed: int, size: int, imbalance: float) -> None:
+    if task not in TASKS:
+        raise ConfigError(
+            f"task={task!r} cannot be drawn; choose one of {', '.join(TASKS)}."
+            f"{did_you_mean(task, TASKS)}"
+        )
+    least = {"lesions": 7 * len(PHOTO_WEIGHTS), "textures": 12}[task]
+    if n_images < least:
+        raise ConfigError(f"n_images={n_images} is too few for task={task}: give {least} or more")
+    if data_seed < 0:
+        raise ConfigError(f"data_seed={data_seed} is negative; give 0 or more")
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ConfigError(f"size={size} pixels cannot be drawn; give {SIZES[0]} to {SIZES[1]}")
+    if not 0 <= imbalance <= 1:
+        raise ConfigError(f"imbalance={imbalance} is not between 0 (balanced) and 1 (as HAM10000)")
+
+
+def _plan_lesions(n_images: int, data_seed: int, imbalance: float) -> list[tuple[int, int, int]]:
+    """Return (label, lesion, photograph) of N images, the classes mixed."""
+    plan: list[tuple[float, tuple[int, int, int]]] = []
+    for label, count in enumerate(compute_class_counts(n_images, imbalance)):
+        for at, (lesion, photo) in enumerate(_plan_class(data_seed, label, count)):
+            plan.append(((at + 0.5) / count, (label, lesion, photo)))
+    return [subject for _, subject in sorted(plan)]
+
+
+def _plan_class(data_seed: int, label: int, count: int) -> list[tuple[int, int]]:
+    """Return (lesion, photograph) of the first `count` images of a class."""
+    from tlcnn.data.drawing.field import Draws
+
+    plan: list[tuple[int, int]] = []
+    lesion = 0
+    while len(plan) < count:
+        n_photos = 1 + Draws(data_seed, 0, label, lesion, 0).choice(PHOTO_WEIGHTS)
+        plan += [(lesion, photo) for photo in range(n_photos)]
+        lesion += 1
+    return plan[:count]
+
+
+def compute_class_counts(n_images: int, imbalance: float) -> list[int]:
+    """Return how many images each diagnosis has: tempered HAM10000 counts above a floor.
+
+    Example:
+        >>> compute_class_counts(10015, 1.0)
+        [327, 514, 1099, 115, 1113, 6705, 142]
+        >>> compute_class_counts(2400, 0.6)
+        [175, 229, 362, 93, 364, 1071, 106]
+    """
+    floor = min(int(FEWEST_LESIONS * 1.4), n_images // len(HAM_COUNTS))
+    weights = [count**imbalance for count in HAM_COUNTS.values()]
+    return _share_out(n_images, weights, floor)
+
+
+def _share_out(total: int, weights: Sequence[float], floor: int) -> list[int]:
+    """Return whole shares of `total` in proportion to weights, each at least `floor`."""
+    low: set[int] = set()
+    while True:
+        rest = total - floor * len(low)
+        weight = sum(w for i, w in enumerate(weights) if i not in low)
+        exact = [floor if i in low else rest * w / weight for i, w in enumerate(weights)]
+        below = {i for i, share in enumerate(exact) if share < floor}
+        if not below:
+            break
+        low |= below
+    shares = [int(share) for share in exact]
+    largest_rest = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
+    for i in largest_rest[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _make_table(images: DrawnImages, classes: tuple[str, ...]) -> pd.DataFrame:
+    groups = [
+        f"{images.task}{images.data_seed}-{classes[label]}-{number:05d}"
+        for label, number, _ in images.subjects
+    ]
+    photos = [photo for _, _, photo in images.subjects]
+    table = pd.DataFrame(
+        {
+            "image_id": [f"{group}-{photo}" for group, photo in zip(groups, photos, strict=True)],
+            "label": np.array([label for label, _, _ in images.subjects], dtype=np.int64),
+            "group": groups,
+            "split": "",
+        }
+    )
+    if images.task == "lesions":
+        table["skin_type"] = [_skin_type(images.data_seed, *s) for s in images.subjects]
+    return table
+
+
+def _skin_type(data_seed: int, label: int, lesion: int, photo: int) -> int:
+    """Return the patient's skin type, 1 (pale) to 6 (dark)."""
+    from tlcnn.data.drawing.skin import draw_skin_type
+
+    return 1 + draw_skin_type((data_seed, 0, label, lesion))

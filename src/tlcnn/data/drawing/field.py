@@ -1,0 +1,335 @@
+"""Fields over a picture: coordinates, band-limited noise, cells, spots and strokes, (H, W) each.
+
+A picture shows the square [-1, 1] x [-1, 1] of its own coordinates (x, y). Patterns live in world
+coordinates (u, v), an affine map of them, so that several photographs of one world agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Array = np.ndarray
+HEX = 3**0.5 / 2  # distance of the rows of a hexagonal lattice
+SERIAL_PRODUCT = 200_000  # multiplications; OpenBLAS takes a second thread above 262,144
+
+
+class Draws:
+    """A stream of random numbers that depends on its key alone.
+
+    Only `Generator.random` is used: numpy promises its bits for every version and platform, and
+    promises nothing of the kind for its other distributions.
+    """
+
+    def __init__(self, *key: int) -> None:
+        self._key = key
+        self._generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+    def fork(self, number: int) -> "Draws":
+        """Return the stream of one part, whatever was drawn from this one before."""
+        return Draws(*self._key, number)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        return low + (high - low) * float(self._generator.random())
+
+    def array(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Array:
+        return low + (high - low) * self._generator.random(shape)
+
+    def count(self, low: int, high: int) -> int:
+        """Return an integer from `low` to `high`, both included."""
+        return low + int(self.uniform() * (high - low + 1))
+
+    def chance(self, probability: float) -> bool:
+        return self.uniform() < probability
+
+    def choice(self, weights: Sequence[float]) -> int:
+        """Return a position, drawn with these weights."""
+        edges = np.cumsum(weights)
+        return int(np.searchsorted(edges, self.uniform() * edges[-1], side="right"))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A square picture of `size` pixels: world = matrix @ (x, y) + shift."""
+
+    size: int
+    matrix: Array
+    shift: Array
+
+    @cached_property
+    def ticks(self) -> Array:
+        """The pixel centres along one side, (size,)."""
+        return (np.arange(self.size) + 0.5) * (2 / self.size) - 1
+
+    @cached_property
+    def u(self) -> Array:
+        return self._world(0)
+
+    @cached_property
+    def v(self) -> Array:
+        return self._world(1)
+
+    def _world(self, axis: int) -> Array:
+        along_x, along_y = self.matrix[axis]
+        return self.ticks * along_x + (self.ticks * along_y + self.shift[axis])[:, None]
+
+    @cached_property
+    def zoom(self) -> float:
+        """World lengths a unit of the picture."""
+        return float(abs(np.linalg.det(self.matrix)) ** 0.5)
+
+    @property
+    def pixel(self) -> float:
+        """The side of a pixel in world lengths."""
+        return 2 * self.zoom / self.size
+
+    def find(self, points: Array) -> Array:
+        """Return the picture coordinates (x, y) of world points, (n, 2) to (n, 2)."""
+        return (points - self.shift) @ np.linalg.inv(self.matrix).T
+
+
+def make_frame(
+    size: int, angle: float = 0.0, zoom: float = 1.0, shift: Sequence[float] = (0.0, 0.0)
+) -> Frame:
+    """Return a picture turned by `angle` radians that shows `zoom` world lengths a unit."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return Frame(size, zoom * np.array([[cos, -sin], [sin, cos]]), np.array(shift, dtype=float))
+
+
+def smoothstep(low: float, high: float, value: Array) -> Array:
+    """Return 0 below `low`, 1 above `high`, and a smooth ramp between."""
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def noise(
+    frame: Frame,
+    draws: Draws,
+    low: float,
+    high: float,
+    slope: float = 1.0,
+    n_waves: int = 32,
+    stretch: float = 1.0,
+) -> Array:
+    """Return smooth noise of mean 0 and variance about 1: a sum of plane waves.
+
+    A plane wave under an affine map is the outer product of a column and a row, so the sum is
+    one matrix product.
+
+    Args:
+        low: lowest frequency, in cycles per side of an untransformed picture.
+        high: highest frequency; frequencies that the pixels cannot show are left out.
+        slope: amplitude falls as frequency to the power of minus this.
+        stretch: above 1, the pattern is this much longer along v than along u.
+    """
+    steps = (np.arange(n_waves) + draws.array(n_waves)) / n_waves
+    frequency = low * (high / low) ** steps
+    angle = 2 * np.pi * draws.array(n_waves)
+    phase = 2 * np.pi * draws.array(n_waves)
+    amplitude = (frequency / low) ** -slope
+    amplitude *= (2 / np.sum(amplitude**2)) ** 0.5
+    amplitude *= np.clip(2 - 4 * frequency * frame.zoom / frame.size, 0, 1)
+    wave = np.pi * frequency * np.stack([np.cos(angle), np.sin(angle) / stretch])  # (2, M)
+    along_x, along_y = frame.matrix.T @ wave
+    across = _phasors(frame, along_x, frame.shift @ wave + phase)  # (M, W)
+    down = (_phasors(frame, along_y, np.zeros(n_waves)) * amplitude[:, None]).T  # (H, M)
+    waves = np.concatenate([across.real, -across.imag])  # (2 M, W)
+    return _multiply(np.concatenate([down.real, down.imag], axis=1), waves)
+
+
+def _multiply(left: Array, right: Array) -> Array:
+    """Return left @ right in pieces so small that BLAS starts no threads: every core draws."""
+    rows = max(SERIAL_PRODUCT // right.size, 1)
+    pieces = [left[start : start + rows] @ right for start in range(0, len(left), rows)]
+    return np.concatenate(pieces)
+
+
+def _phasors(frame: Frame, rate: Array, phase: Array, block: int = 8) -> Array:
+    """Return exp(i (rate * tick + phase)) at every tick, (M, size), from few calls of exp."""
+    first = phase + rate * frame.ticks[0]
+    step = rate * (2 / frame.size)
+    coarse = np.exp(1j * (first[:, None] + np.outer(step, np.arange(0, frame.size, block))))
+    fine = np.exp(1j * np.outer(step, np.arange(block)))
+    product = coarse[:, :, None] * fine[:, None, :]
+    return product.reshape(len(rate), -1)[:, : frame.size]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells around scattered points, lengths in units of the mean distance of points."""
+
+    near: Array  # distance to the nearest point
+    gap: Array  # how much farther the second nearest is: 0 on the walls between cells
+    value: Array  # a number in [0, 1) of the cell
+    du: Array  # from the nearest point, along u
+    dv: Array  # and along v
+
+
+def cells(u: Array, v: Array, draws: Draws, jitter: float = 0.6) -> Cells:
+    """Return the cells of a hexagonal lattice whose points are moved by up to `jitter` / 2.
+
+    Args:
+        u: world coordinate in units of the lattice, (H, W); may be warped.
+        v: the other one.
+        jitter: 0 is a honeycomb, 1 is as irregular as foam.
+    """
+    table = draws.array(3, 1024)
+    table[:2] = jitter * (table[:2] - 0.5)
+    v = v / HEX
+    row0 = np.floor(v)
+    nearest = np.full(u.shape, np.inf)
+    second = np.full(u.shape, np.inf)
+    winner = np.zeros(u.shape, dtype=np.int8)
+    for candidate in range(9):
+        _, du, dv = _lattice_point(u, v, row0, candidate, table)
+        square = du * du + dv * dv
+        np.copyto(winner, candidate, where=square < nearest)
+        np.minimum(second, np.maximum(square, nearest), out=second)
+        np.minimum(nearest, square, out=nearest)
+    key, du, dv = _lattice_point(u, v, row0, winner, table)
+    near = np.sqrt(nearest)
+    return Cells(near, np.sqrt(second) - near, table[2].take(key), du, dv)
+
+
+def _lattice_point(
+    u: Array, v: Array, row0: Array, candidate: Array | int, table: Array
+) -> tuple[Array, Array, Array]:
+    """Return the key of one of the 9 lattice points around (u, v) and the way from it."""
+    row = row0 + (candidate // 3 - 1)
+    half = 0.5 * row
+    across = u - (half - np.floor(half))  # every other row is shifted by half a step
+    column = np.floor(across) + (candidate % 3 - 1)
+    key = (column + 37 * row).astype(np.int64) & 1023
+    du = across - column - 0.5 - table[0].take(key)
+    dv = (v - row - 0.5) * HEX - table[1].take(key)
+    return key, du, dv
+
+
+def spots(
+    frame: Frame,
+    points: Array,
+    radii: Array,
+    heights: Array | float = 1.0,
+    softness: float = 0.35,
+    flat: float = 0.0,
+) -> Array:
+    """Return soft discs at world points, the highest where they overlap.
+
+    Args:
+        points: centres, (n, 2).
+        radii: radii in world lengths, (n,).
+        heights: value inside each disc, (n,) or one number.
+        softness: width of the rim as a part of the radius, at least one pixel.
+        flat: 0 draws discs, up to 0.8 draws ever longer ellipses of any direction.
+    """
+    out = np.zeros((frame.size, frame.size))
+    centres = (frame.find(points) + 1) * frame.size / 2 - 0.5
+    sizes = np.maximum(radii / frame.pixel, 0.6)
+    turns = np.arange(len(points)) * 2.4  # the golden angle: no two alike
+    tops = np.broadcast_to(heights, (len(points),))
+    for (x, y), size, top, turn in zip(centres, sizes, tops, turns, strict=True):
+        reach = size * (1 + flat) + 1.5
+        x0, x1 = _window(x, reach, frame.size)
+        y0, y1 = _window(y, reach, frame.size)
+        if x0 >= x1 or y0 >= y1:
+            continue
+        dx = np.arange(x0, x1) - x
+        dy = (np.arange(y0, y1) - y)[:, None]
+        if flat:
+            cos, sin = np.cos(turn), np.sin(turn)
+            far = np.hypot((dx * cos + dy * sin) / (1 + flat), (dy * cos - dx * sin) * (1 + flat))
+        else:
+            far = np.hypot(dx, dy)
+        rim = max(softness * size, 1.0)
+        disc = top * np.clip((size - far) / rim + 0.5, 0, 1)
+        window = out[y0:y1, x0:x1]
+        np.maximum(window, disc, out=window)
+    return out
+
+
+def _window(centre: float, reach: float, size: int) -> tuple[int, int]:
+    return max(int(np.floor(centre - reach)), 0), min(int(np.ceil(centre + reach)) + 1, size)
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A curved line through points (n, 2) that grows from one width to another."""
+
+    points: Array
+    start_width: float
+    end_width: float
+
+
+def strokes(frame: Frame, lines: Sequence[Stroke], oversample: int = 4) -> Array:
+    """Return how much of each pixel the lines cover, 0 to 1. Points and widths in the world."""
+    side = frame.size * oversample
+    canvas = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(canvas)
+    for line in lines:
+        points = (frame.find(line.points) + 1) * side / 2
+        widths = np.linspace(line.start_width, line.end_width, len(points) - 1)
+        widths = np.maximum(widths / frame.pixel * oversample, 1.0)
+        for a, b, width in zip(points[:-1], points[1:], widths, strict=True):
+            _segment(pen, a, b, width)
+    return np.asarray(canvas.reduce(oversample), dtype=float) / 255
+
+
+def _segment(pen: ImageDraw.ImageDraw, a: Array, b: Array, width: float) -> None:
+    pen.line([tuple(a), tuple(b)], fill=255, width=round(width))
+    if width > 2.5:  # a round joint, invisible on thinner lines
+        radius = width / 2
+        pen.ellipse([b[0] - radius, b[1] - radius, b[0] + radius, b[1] + radius], fill=255)
+
+
+def curve(
+    draws: Draws,
+    start: Array,
+    angle: float,
+    length: float,
+    bend: float,
+    wobble: float,
+    n: int = 12,
+) -> Array:
+    """Return the points (n, 2) of a walk that turns by `bend` radians and wobbles on its way."""
+    turn = angle + bend * np.linspace(0, 1, n - 1)
+    turn = turn + np.cumsum(draws.array(n - 1, low=-wobble, high=wobble))
+    steps = np.stack([np.cos(turn), np.sin(turn)], axis=1) * (length / (n - 1))
+    return np.concatenate([start[None], start + np.cumsum(steps, axis=0)])
+
+
+def tree(
+    draws: Draws, start: Array, angle: float, length: float, width: float, depth: int
+) -> list[Stroke]:
+    """Return the strokes of a branching tree, thinner from fork to fork."""
+    points = curve(draws, start, angle, length, draws.uniform(-0.5, 0.5), 0.22, n=6)
+    lines = [Stroke(points, width, width * 0.6)]
+    if depth == 0:
+        return lines
+    for side in (-1, 1):
+        fork = points[draws.count(2, 4) if side > 0 else -1]
+        turn = angle + side * draws.uniform(0.3, 0.95)
+        lines += tree(
+            draws, fork, turn, length * draws.uniform(0.55, 0.85), width * 0.6, depth - 1
+        )
+    return lines
+
+
+def blur(picture: Array, sigma: float) -> Array:
+    """Return the picture (H, W, C) after a Gaussian blur of `sigma` pixels, edges repeated."""
+    if sigma < 0.25:
+        return picture
+    reach = int(np.ceil(3 * sigma))
+    weights = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
+    weights /= weights[0] + 2 * weights[1:].sum()
+    for axis in (0, 1):
+        side = picture.shape[axis]
+        padding = [(reach, reach) if a == axis else (0, 0) for a in range(picture.ndim)]
+        wide = np.moveaxis(np.pad(picture, padding, mode="edge"), axis, 0)
+        total = weights[0] * wide[reach : reach + side]
+        for step in range(1, reach + 1):
+            before, after = reach - step, reach + step
+            total += weights[step] * (wide[before : before + side] + wide[after : after + side])
+        picture = np.moveaxis(total, 0, axis)
+    return picture

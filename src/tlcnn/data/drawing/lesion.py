@@ -1,0 +1,130 @@
+"""Skin lesions after dermoscopy's own criteria: a recipe of traits for each diagnosis.
+
+    key -> recipe (how much of each trait) -> pigment maps and colours in the lesion's own
+    coordinates -> one photograph: turn, zoom, shift, hair, focus, light
+
+A recipe is what photographs of one lesion share; no lesion is a textbook case, since each recipe
+is blended with that of another diagnosis.
+"""
+
+import numpy as np
+
+from tlcnn.data.drawing.field import Array, Draws, Frame, make_frame
+from tlcnn.data.drawing.pigment import Recipe, Shape, add_pigment, make_shape
+from tlcnn.data.drawing.skin import apply_camera, apply_hair, make_skin, reflect
+from tlcnn.data.drawing.surface import apply_deep_colours, apply_surface, apply_vessels
+
+CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+
+# trait: (how often it is there, least, most). Absent traits are 0; the shape's are always there.
+Ranges = dict[str, tuple[float, float, float]]
+RECIPES: dict[str, Ranges] = {
+    "akiec": {
+        "radius": (1, 0.50, 0.75), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.08, 0.22),
+        "notch": (0.5, 0.02, 0.08), "edge": (1, 0.14, 0.35), "melanin": (0.6, 0.05, 0.35),
+        "blood": (1, 0.30, 0.75), "mottle": (1, 0.3, 0.8), "follicles": (0.75, 0.5, 1.0),
+        "scale": (0.7, 0.4, 1.0), "dotted": (0.45, 0.4, 1.0), "keratin": (0.3, 0.2, 0.5),
+    },
+    "bcc": {
+        "radius": (1, 0.42, 0.70), "aspect": (1, 0.7, 1.0), "wobble": (1, 0.06, 0.20),
+        "notch": (0.4, 0.02, 0.06), "edge": (1, 0.06, 0.22), "melanin": (0.6, 0.03, 0.35),
+        "blood": (1, 0.15, 0.50), "mottle": (1, 0.2, 0.6), "nests": (0.75, 0.5, 1.0),
+        "vessels": (0.85, 0.5, 1.0), "ulcer": (0.35, 0.5, 1.0), "shine": (0.4, 0.3, 0.8),
+    },
+    "bkl": {
+        "radius": (1, 0.45, 0.75), "aspect": (1, 0.7, 1.0), "wobble": (1, 0.06, 0.18),
+        "notch": (0.7, 0.05, 0.13), "edge": (1, 0.02, 0.07), "melanin": (1, 0.35, 0.95),
+        "blood": (0.4, 0.05, 0.25), "mottle": (1, 0.3, 0.8), "keratin": (0.7, 0.2, 0.6),
+        "cysts": (0.8, 0.5, 1.0), "plugs": (0.6, 0.5, 1.0), "ridges": (0.6, 0.4, 1.0),
+    },
+    "df": {
+        "radius": (1, 0.40, 0.62), "aspect": (1, 0.82, 1.0), "wobble": (1, 0.03, 0.12),
+        "edge": (1, 0.15, 0.35), "melanin": (1, 0.25, 0.60), "blood": (0.8, 0.08, 0.32),
+        "mottle": (1, 0.1, 0.4), "network": (0.85, 0.3, 0.7), "scar": (0.9, 0.55, 1.0),
+        "dotted": (0.2, 0.3, 0.7),
+    },
+    "mel": {
+        "radius": (1, 0.50, 0.85), "aspect": (1, 0.60, 0.95), "wobble": (1, 0.14, 0.32),
+        "notch": (0.7, 0.03, 0.09), "edge": (1, 0.03, 0.14), "melanin": (1, 0.5, 1.5),
+        "blood": (0.6, 0.1, 0.4), "mottle": (1, 0.6, 1.2), "network": (0.7, 0.5, 1.0),
+        "atypia": (1, 0.6, 1.0), "globules": (0.4, 0.3, 0.8), "dots": (0.7, 0.5, 1.0),
+        "streaks": (0.5, 0.5, 1.0), "veil": (0.65, 0.4, 1.0), "regression": (0.5, 0.4, 0.9),
+        "blotch": (0.7, 0.5, 1.0), "redness": (0.4, 0.3, 0.8), "shine": (0.25, 0.3, 0.7),
+    },
+    "nv": {
+        "radius": (1, 0.38, 0.72), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.03, 0.12),
+        "edge": (1, 0.05, 0.25), "melanin": (1, 0.35, 1.2), "blood": (0.5, 0.03, 0.2),
+        "mottle": (1, 0.1, 0.45), "network": (0.7, 0.4, 1.0), "atypia": (0.3, 0.05, 0.4),
+        "globules": (0.4, 0.4, 1.0), "core": (0.5, 0.2, 0.7), "dots": (0.15, 0.2, 0.5),
+    },
+    "vasc": {
+        "radius": (1, 0.38, 0.66), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.05, 0.16),
+        "edge": (1, 0.03, 0.10), "melanin": (0.2, 0.05, 0.3), "blood": (1, 0.45, 1.1),
+        "mottle": (1, 0.1, 0.5), "lacunae": (0.9, 0.55, 1.0), "veil": (0.25, 0.2, 0.5),
+        "crust": (0.25, 0.4, 0.9),
+    },
+}  # fmt: skip
+TRAITS = tuple(sorted({trait for ranges in RECIPES.values() for trait in ranges}))
+MOST_BLEND = 0.45  # the largest share of another diagnosis in a recipe
+FAINT = 0.02  # less of a trait is none: nobody would see it
+
+
+def make_recipe(key: tuple[int, ...], label: int) -> Recipe:
+    """Return how much of each trait the lesion with this key has."""
+    draws = Draws(*key, 3)
+    own = _sample_recipe(draws, CLASSES[label])
+    other = _sample_recipe(draws, CLASSES[draws.count(0, len(CLASSES) - 1)])
+    share = MOST_BLEND * draws.uniform() ** 1.5
+    blend = {trait: (1 - share) * own[trait] + share * other[trait] for trait in TRAITS}
+    return {trait: amount if amount > FAINT else 0.0 for trait, amount in blend.items()}
+
+
+def _sample_recipe(draws: Draws, name: str) -> Recipe:
+    recipe = {}
+    for trait in TRAITS:
+        often, least, most = RECIPES[name].get(trait, (0.0, 0.0, 0.0))
+        there, amount = draws.chance(often), draws.uniform(least, most)
+        recipe[trait] = amount if there else 0.0
+    return recipe
+
+
+def draw_lesion(key: tuple[int, ...], label: int, photo: int, size: int) -> Array:
+    """Draw one photograph of a lesion.
+
+    Args:
+        key: what makes this lesion itself.
+        label: position of its diagnosis in `CLASSES`.
+        photo: number of the photograph: shape, pattern and skin stay, the rest changes.
+        size: pixels a side; the layout is the same at every size.
+
+    Returns:
+        (size, size, 3) uint8 RGB.
+    """
+    camera = Draws(*key, 4, photo)
+    frame = _aim(camera, size)
+    recipe = make_recipe(key, label)
+    melanin, blood = make_skin(frame, key)
+    draws = Draws(*key, 5)
+    shape = make_shape(frame, draws.fork(1), recipe)
+    picture = _paint(frame, draws, recipe, shape, melanin, blood)
+    apply_hair(picture, Draws(*key, 6), camera)
+    apply_camera(picture, camera)
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def _aim(camera: Draws, size: int) -> Frame:
+    shift = camera.array(2, low=-0.13, high=0.13)
+    angle = camera.uniform(0, 2 * np.pi)
+    return make_frame(size, angle, camera.uniform(0.88, 1.18), tuple(shift))
+
+
+def _paint(
+    frame: Frame, draws: Draws, recipe: Recipe, shape: Shape, melanin: Array, blood: Array
+) -> Array:
+    """Return the lesion on its skin, (H, W, 3). From deep to shallow."""
+    add_pigment(frame, draws.fork(2), recipe, shape, melanin, blood)
+    picture = reflect(melanin, blood)
+    apply_deep_colours(picture, frame, draws.fork(3), recipe, shape)
+    apply_vessels(picture, frame, draws.fork(4), recipe["vessels"], shape)
+    apply_surface(picture, frame, draws.fork(5), recipe, shape)
+    return picture

@@ -1,0 +1,143 @@
+"""Skin under a dermatoscope: its tone and relief, the light that comes back, hair and camera."""
+
+import numpy as np
+
+from tlcnn.data.drawing.field import (
+    Array,
+    Draws,
+    Frame,
+    Stroke,
+    blur,
+    curve,
+    make_frame,
+    noise,
+    smoothstep,
+    spots,
+    strokes,
+)
+
+# Colours are display RGB in [0, 1]; one unit of a pigment multiplies them by exp(-absorbance).
+BARE_SKIN = np.array([0.93, 0.765, 0.72])
+MELANIN = np.array([0.60, 0.93, 1.12])
+BLOOD = np.array([0.15, 0.74, 0.60])
+
+# Melanin of skin types I to VI (Fitzpatrick), and how often each is photographed.
+SKIN_MELANIN = (0.0, 0.07, 0.17, 0.36, 0.66, 1.05)
+SKIN_WEIGHTS = (0.20, 0.36, 0.24, 0.10, 0.06, 0.04)
+
+
+def draw_skin_type(key: tuple[int, ...]) -> int:
+    """Return the skin type, 0 (type I) to 5 (type VI), of the patient with this key."""
+    return Draws(*key, 1).choice(SKIN_WEIGHTS)
+
+
+def make_skin(frame: Frame, key: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the melanin and the blood of the skin itself, (H, W) each."""
+    draws = Draws(*key, 2)
+    tone = SKIN_MELANIN[draw_skin_type(key)] + draws.uniform(-0.03, 0.06)
+    relief = noise(frame, draws, 9, 26, slope=0.4, n_waves=40)
+    clouds = noise(frame, draws, 0.8, 4, n_waves=16)
+    furrows = np.exp(-((noise(frame, draws, 10, 13, slope=0, n_waves=20) / 0.22) ** 2))
+    melanin = (tone + 0.05) * (1 + 0.10 * clouds + 0.07 * relief) + 0.035 * furrows
+    flush = draws.uniform(0.0, 0.16)
+    blood = flush * (1 + 0.5 * clouds) + 0.02 * relief + 0.03
+    return melanin, np.maximum(blood, 0)
+
+
+def reflect(melanin: Array, blood: Array) -> Array:
+    """Return the colour (H, W, 3) of skin that holds this much of both pigments."""
+    colour = zip(BARE_SKIN, MELANIN, BLOOD, strict=True)
+    return np.stack([bare * np.exp(-melanin * m - blood * b) for bare, m, b in colour], axis=-1)
+
+
+def apply_colour(picture: Array, cover: Array, colour: tuple[float, float, float]) -> None:
+    """Blend a colour into the picture (H, W, 3) where `cover` (H, W) is above 0, in place."""
+    for channel, value in enumerate(colour):
+        plane = picture[..., channel]
+        plane += cover * (value - plane)
+
+
+def apply_hair(picture: Array, patient: Draws, photo: Draws) -> None:
+    """Draw the hairs of this photograph, in the colour and density of its patient, in place."""
+    density = patient.uniform() ** 2.5
+    dark = patient.uniform(0.08, 0.30)
+    colour = (dark * 1.25, dark * 0.95, dark * 0.8)
+    if patient.chance(0.12):
+        colour = (0.72, 0.60, 0.46)  # fair hair
+    lean = patient.uniform(0, np.pi)
+    count = int(density * 15 * photo.uniform(0.3, 1.3))
+    if count == 0:
+        return
+    frame = make_frame(picture.shape[0])
+    lines = [_hair(photo, lean) for _ in range(count)]
+    cover = strokes(frame, lines)
+    apply_colour(picture, 0.85 * cover, colour)
+
+
+def _hair(draws: Draws, lean: float) -> Stroke:
+    angle = lean + draws.uniform(-0.5, 0.5) + (np.pi if draws.chance(0.3) else 0)
+    middle = draws.array(2, low=-1.0, high=1.0)
+    length = draws.uniform(0.8, 2.6)
+    start = middle - 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
+    width = draws.uniform(0.014, 0.030)
+    points = curve(draws, start, angle, length, draws.uniform(-0.7, 0.7), 0.04, n=14)
+    return Stroke(points, width, width * 0.5)
+
+
+def apply_camera(picture: Array, draws: Draws) -> None:
+    """Photograph the picture: focus, light, dermatoscope, white balance and sensor, in place."""
+    size = picture.shape[0]
+    frame = make_frame(size)
+    sigma = size * (0.0025 + 0.008 * draws.uniform() ** 3)
+    picture[:] = blur(picture, sigma)
+    if draws.chance(0.14):
+        _apply_bubbles(picture, frame, draws)
+    if draws.chance(0.12):
+        _apply_ruler(picture, frame, draws)
+    _apply_light(picture, frame, draws)
+    balance = 1 + draws.array(3, low=-0.06, high=0.06)
+    picture *= balance * draws.uniform(0.90, 1.08)
+    np.clip(picture, 0, 1, out=picture)
+    picture **= draws.uniform(0.88, 1.15)
+    grain = draws.array(size, size, 3) + draws.array(size, size, 1) - 1
+    picture += grain * draws.uniform(0.01, 0.035)
+
+
+def _apply_light(picture: Array, frame: Frame, draws: Draws) -> None:
+    """Uneven light, darker corners and, at times, the rim of the dermatoscope."""
+    tilt = draws.uniform(0, 2 * np.pi)
+    slope = draws.uniform(0, 0.09)
+    light = 1 + slope * (np.cos(tilt) * frame.u + np.sin(tilt) * frame.v)
+    centre = draws.array(2, low=-0.15, high=0.15)
+    far = np.hypot(frame.u - centre[0], frame.v - centre[1])
+    light -= draws.uniform(0.02, 0.16) * np.maximum(far - 0.3, 0) ** 2
+    if draws.chance(0.14):
+        rim = draws.uniform(1.08, 1.3)
+        light *= 1 - 0.93 * smoothstep(rim - 0.03, rim + 0.05, far)
+    picture *= light[..., None]
+
+
+def _apply_bubbles(picture: Array, frame: Frame, draws: Draws) -> None:
+    """Air in the contact gel: bright rings with a highlight."""
+    count = draws.count(1, 4)
+    points = draws.array(count, 2, low=-0.95, high=0.95)
+    radii = draws.array(count, low=0.04, high=0.13)
+    outer = spots(frame, points, radii, softness=0.2)
+    inner = spots(frame, points, radii * 0.78, softness=0.35)
+    apply_colour(picture, 0.35 * np.clip(outer - inner, 0, 1), (1.0, 0.98, 0.96))
+    glint = spots(frame, points - radii[:, None] * 0.4, radii * 0.22)
+    apply_colour(picture, 0.75 * glint, (1.0, 1.0, 1.0))
+
+
+def _apply_ruler(picture: Array, frame: Frame, draws: Draws) -> None:
+    """The millimetre scale of the dermatoscope along one side."""
+    edge = draws.uniform(0.82, 0.93)
+    gap = draws.uniform(0.11, 0.16)
+    ticks = np.arange(-0.95, 0.95, gap)
+    turn = make_frame(2, angle=draws.count(0, 3) * np.pi / 2).matrix
+    lines = []
+    for i, tick in enumerate(ticks):
+        reach = 0.12 if i % 5 == 0 else 0.06
+        points = np.array([[tick, edge], [tick, edge - reach]]) @ turn.T
+        lines.append(Stroke(points, 0.012, 0.012))
+    apply_colour(picture, 0.8 * strokes(frame, lines), (0.10, 0.09, 0.10))

@@ -1,0 +1,246 @@
+"""Files of a dataset: plain files and members of zip archives, which are read without extracting.
+
+Nothing of an archive is ever written to disk, and only members whose declared size, ratio, name
+and kind are harmless are read.
+"""
+
+import os
+import re
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlcnn.errors import DataError, list_names
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+MAX_FILE_BYTES = 100 * 2**20  # a plain file: 25 M pixels uncompressed, and room
+MAX_MEMBER_BYTES = 25 * 2**20
+MAX_MEMBER_RATIO = 100  # images hardly compress; deflate's bombs reach 1,029
+RATIO_FREE_BYTES = 2**20  # below this size, a high ratio harms nobody
+MAX_MEMBERS = 50_000
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file, or a member of a zip archive.
+
+    Attributes:
+        path: the file, or the archive that holds it.
+        member: its name inside the archive; empty for a plain file.
+        n_bytes: uncompressed size when it was listed.
+        crc: checksum that the archive declares; None for a plain file.
+    """
+
+    path: Path
+    member: str = ""
+    n_bytes: int = 0
+    crc: int | None = None
+
+    @property
+    def name(self) -> str:
+        """File name without folders."""
+        return self.member.rsplit("/", 1)[-1] if self.member else self.path.name
+
+    @property
+    def stem(self) -> str:
+        """File name without folders and suffix."""
+        return self.name.rsplit(".", 1)[0]
+
+    @property
+    def suffix(self) -> str:
+        """Lower-case suffix with its dot, or an empty string."""
+        return f".{self.name.rsplit('.', 1)[1].lower()}" if "." in self.name else ""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its suffix is that of an image format that can be read."""
+        return self.suffix in IMAGE_SUFFIXES
+
+    def __str__(self) -> str:
+        return f"{self.member} in {self.path}" if self.member else str(self.path)
+
+
+def check_folder(root: Path, expected: str) -> None:
+    """Raise DataError when a dataset's folder is missing, saying what belongs there."""
+    if not root.exists():
+        raise DataError(f"no dataset at {root}: the folder does not exist. {expected}")
+    if not root.is_dir():
+        raise DataError(f"no dataset at {root}: it is a file, not a folder. {expected}")
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is clutter of an operating system (`.DS_Store`, `__MACOSX/`, `Thumbs.db`).
+
+    Example:
+        >>> is_hidden("__MACOSX/._a.jpg"), is_hidden("part_1/a.jpg")
+        (True, False)
+    """
+    parts = path.split("/")
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db") for part in parts)
+
+
+def list_files(root: Path) -> list[FileRef]:
+    """List the plain files under a folder, sorted, following links, without hidden ones.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    return sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
+    try:
+        found = folder.stat()
+        inside = above | {(found.st_dev, found.st_ino)}
+        entries = list(os.scandir(folder)) if len(inside) > len(above) else []  # a loop of links
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
+    for entry in entries:
+        if is_hidden(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), inside)
+        elif entry.is_file():  # false for a broken link
+            yield FileRef(Path(entry.path), n_bytes=entry.stat().st_size)
+
+
+def list_members(path: Path) -> list[FileRef]:
+    """List the files inside a zip archive, sorted, without hidden ones.
+
+    Raises:
+        DataError: it is not a zip archive, or it holds anything that an archive of images never
+            does (unsafe names, links, duplicates, bombs, encryption).
+    """
+    with open_archive(path) as archive:
+        infos = archive.infolist()
+    _check_archive(path, infos)
+    files = [info for info in infos if not info.is_dir() and not is_hidden(info.filename)]
+    refs = [FileRef(path, info.filename, info.file_size, info.CRC) for info in files]
+    for ref, info in zip(refs, files, strict=True):
+        if ref.is_image:
+            check_member(path, info)
+    return sorted(refs, key=lambda ref: ref.member)
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive for reading. Raises DataError when it is broken or missing."""
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path} is not a readable zip archive ({reason}); fetch it again"
+        ) from error
+
+
+def _check_archive(path: Path, infos: list[zipfile.ZipInfo]) -> None:
+    if len(infos) > MAX_MEMBERS:
+        raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
+    unsafe = [info.filename for info in infos if _is_unsafe(info.filename)]
+    _refuse(path, unsafe, "names that point outside it")
+    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
+    _refuse(path, links, "symbolic links")
+    counts = Counter(info.filename for info in infos)
+    _refuse(path, [name for name, n in counts.items() if n > 1], "names that occur twice")
+
+
+def _refuse(path: Path, names: list[str], what: str) -> None:
+    if names:
+        raise DataError(
+            f"{path} is refused: it holds {len(names):,} {what} ({list_names(sorted(names))}). "
+            "Fetch the archive again from where it was published"
+        )
+
+
+def _is_unsafe(member: str) -> bool:
+    parts = re.split(r"[\\/]", member)
+    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in member
+
+
+def check_member(path: Path, info: zipfile.ZipInfo) -> None:
+    """Raise DataError when a member must not be decompressed."""
+    name = f"{info.filename} in {path}"
+    if info.flag_bits & 0x1:
+        raise DataError(f"{name} is encrypted; unpack the archive yourself")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{name} is neither stored nor deflated; unpack the archive yourself")
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise DataError(_too_large(name, info.file_size, MAX_MEMBER_BYTES))
+    ratio = info.file_size / max(info.compress_size, 1)
+    if ratio > MAX_MEMBER_RATIO and info.file_size > RATIO_FREE_BYTES:
+        raise DataError(
+            f"{name} is refused as a decompression bomb: it grows {ratio:,.0f} times, "
+            f"at most {MAX_MEMBER_RATIO} is allowed"
+        )
+
+
+def _too_large(name: str, n_bytes: int, limit: int) -> str:
+    return f"{name} is refused: {n_bytes / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} are read"
+
+
+def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
+    """Return a file's bytes.
+
+    Args:
+        ref: what to read.
+        archive: the open archive of a member; opened and closed here when None.
+
+    Raises:
+        DataError: it is missing, unreadable, broken or larger than the limits above.
+    """
+    try:
+        if not ref.member:
+            return _read_plain(ref.path)
+        if archive is not None:
+            return _read_member(ref, archive)
+        with open_archive(ref.path) as opened:
+            return _read_member(ref, opened)
+    except OSError as error:
+        raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
+
+
+def _read_plain(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise DataError(_too_large(str(path), os.fstat(file.fileno()).st_size, MAX_FILE_BYTES))
+    return content
+
+
+def _read_member(ref: FileRef, archive: zipfile.ZipFile) -> bytes:
+    import zlib
+
+    try:
+        info = archive.getinfo(ref.member)
+        check_member(ref.path, info)
+        with archive.open(info) as file:
+            return file.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
+
+
+def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool:
+    """Whether two files very likely hold the same bytes, without reading all of them.
+
+    Compares sizes, and then checksums (two members) or the last bytes (two plain files).
+    """
+    if first.n_bytes != second.n_bytes:
+        return False
+    if first.crc is not None and second.crc is not None:
+        return first.crc == second.crc
+    if first.member or second.member:  # an archive beside its unpacked files
+        return True
+    return _read_tail(first, n_tail) == _read_tail(second, n_tail)
+
+
+def _read_tail(ref: FileRef, n_bytes: int) -> bytes:
+    try:
+        with open(ref.path, "rb") as file:
+            file.seek(max(0, ref.n_bytes - n_bytes))
+            return file.read(n_bytes)
+    except OSError as error:
+        raise DataError(f"cannot read {ref}: {error.strerror}") from error

@@ -1,0 +1,152 @@
+"""Images from files: bytes -> (H, W, 3) uint8 RGB, or a DataError that names the file."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tlcnn.data.files import FileRef, open_archive, read_file
+from tlcnn.errors import DataError
+from tlcnn.storage import digest_of
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # no format that runs code or other decoders
+MAX_PIXELS = 25_000_000
+
+# The value of the EXIF tag 0x0112 -> what makes the image upright.
+ORIENTATION_TAG = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Decode a whole image.
+
+    Grey, palette, CMYK and 16-bit images become 8-bit RGB (16 bits lose the lower 8),
+    transparency is laid over white, the EXIF orientation is applied, and only the first frame of
+    several is read.
+
+    Args:
+        content: the file's bytes.
+        name: what an error calls it.
+
+    Returns:
+        (H, W, 3) uint8 RGB, writable.
+
+    Raises:
+        DataError: no image, a broken or truncated one, or more than `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            _check_size(image, name)
+            image.load()
+            return np.array(_make_upright(_make_rgb(image), image))  # (H, W, 3)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{name} is refused: more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
+        raise DataError(f"{name} {_explain(content, error)}") from error
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise DataError(f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded")
+
+
+def _explain(content: bytes, error: Exception) -> str:
+    if not content:
+        return "is empty (0 bytes): fetch it again"
+    if content.lstrip()[:1] == b"<":
+        return "is a web page or XML, not an image: its download failed, fetch it again"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is not an image of a known format ({', '.join(FORMATS)})"
+    return f"is broken or truncated ({error}): fetch it again"
+
+
+def _make_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{image.mode}-mode pixels of 32 bits have no fixed range, save 8 bits")
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _make_upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
+    except Exception:  # broken EXIF data beside good pixels: many cameras' software writes it
+        turn = None
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+class FileImages:
+    """Images in files and zip archives, in the order of `refs`; implements `Images`."""
+
+    def __init__(self, refs: Sequence[FileRef]) -> None:
+        self.refs = tuple(refs)
+        self._archives: dict[tuple[int, Path], zipfile.ZipFile] = {}
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"refs": self.refs, "_archives": {}}  # open files stay in their process
+
+    def signature(self) -> Any:
+        """Return a digest of names, sizes and times of change; reads no content."""
+        paths = sorted({ref.path for ref in self.refs})
+        stats = {path: _read_stat(path) for path in paths}
+        rows = [[*stats[ref.path], ref.member, ref.crc] for ref in self.refs]
+        return {"n_images": len(rows), "stat": digest_of(rows)}
+
+    def load_digests(self) -> list[str]:
+        """Return the sha256 of each file's bytes, in order, with all cores."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(self._load_digest, range(len(self))))
+
+    def _load_digest(self, position: int) -> str:
+        return hashlib.sha256(self.read(position)).hexdigest()
+
+    def load(self, position: int) -> np.ndarray:
+        """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""
+        return decode_image(self.read(position), str(self.refs[position]))
+
+    def read(self, position: int) -> bytes:
+        """Return one file's bytes. Raises DataError naming the file."""
+        ref = self.refs[position]
+        return read_file(ref, self._open(ref.path) if ref.member else None)
+
+    def _open(self, path: Path) -> zipfile.ZipFile:
+        # The process is in the key because a fork would share the position in the file.
+        key = (os.getpid(), path)
+        if key not in self._archives:
+            self._archives[key] = open_archive(path)
+        return self._archives[key]
+
+
+def _read_stat(path: Path) -> list[Any]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return [os.path.abspath(path), found.st_size, found.st_mtime_ns]

@@ -1,0 +1,282 @@
+"""Splits: which images are for training, validation and test, by group and the same everywhere.
+
+The code is our own, because a library's shuffling changes between its versions. Order comes from
+a hash of (seed, group) and every comparison is between integers, so the result depends on labels,
+groups, fractions and seed only: not on the order of rows, the platform or other metadata.
+
+    rows -> groups (hash order) -> apportion(groups, targets) -> a part for each group -> rows
+
+Promise, where every group has one class: in each part, each class has its ideal number of images
+to within the size of that class's largest group. With folds it holds for the test part and the
+validation part, and for training to within two such groups.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.data.apportion import GroupCounts, apportion
+from tlcnn.data.index import SPLITS
+from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.storage import digest_of
+
+
+def make_splits(
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    val_fraction: float | Fraction,
+    test_fraction: float | Fraction,
+    folds: int | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    n_classes: int,
+) -> np.ndarray:
+    """Divide images into train, val and test, keeping groups whole.
+
+    Stratified on class and on images per group. A class with too few groups for every part is
+    first in train, then in test, then in val (see `list_split_warnings`).
+
+    Args:
+        labels: (N,) class of each image, 0 to n_classes - 1.
+        groups: (N,) what may not straddle parts.
+        val_fraction: part of all N images for validation.
+        test_fraction: part of all N images for test; unused with folds.
+        folds: number F of test folds that partition the data, or None.
+        fold: which of the folds is the test part.
+        seed: decides which groups go where; fractions and folds are met with any seed.
+        n_classes: K.
+
+    Returns:
+        (N,) array of str: "train", "val" or "test".
+
+    Raises:
+        ConfigError: fractions or folds that cannot be.
+        DataError: too few groups to fill every part.
+    """
+    _check_request(val_fraction, test_fraction, folds, fold)
+    counted = count_groups(labels, groups, n_classes, seed)
+    if folds is None:
+        parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
+    else:
+        parts = _divide_folds(counted, _exact(val_fraction), folds, fold)
+    wanted = (
+        ["train"] + ["val"] * (val_fraction > 0) + ["test"] * (test_fraction > 0 or bool(folds))
+    )
+    _check_filled(parts, wanted)
+    return np.array([parts[str(group)] for group in groups], dtype=object)
+
+
+def _exact(fraction: float | Fraction) -> Fraction:
+    # 0.15 is 3/20, not the nearest binary number
+    return fraction if isinstance(fraction, Fraction) else Fraction(repr(float(fraction)))
+
+
+def _check_request(
+    val: float | Fraction, test: float | Fraction, folds: int | None, fold: int
+) -> None:
+    if folds is not None:
+        if folds < 2:
+            raise ConfigError(f"dataset.folds={folds}: at least 2, or null for one split")
+        if not 0 <= fold < folds:
+            raise ConfigError(f"dataset.fold={fold}: with {folds} folds it is 0 to {folds - 1}")
+        test = 1 / folds
+    for key, value in (("val_fraction", val), ("test_fraction", test)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"dataset.{key}={value} is not allowed; give 0 <= {key} < 1")
+    if val + test >= 1:
+        raise ConfigError(
+            f"validation ({val}) and test ({test:.4g}) leave nothing to train on; "
+            "their sum must be below 1"
+        )
+
+
+def _check_filled(parts: dict[str, str], wanted: list[str]) -> None:
+    empty = [part for part in wanted if part not in parts.values()]
+    if empty:
+        raise DataError(
+            f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
+            "Groups are kept whole; add images, or set the fraction of that part to 0"
+        )
+
+
+def count_groups(
+    labels: Sequence[int] | np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    n_classes: int,
+    seed: int,
+) -> list[GroupCounts]:
+    """Return the classes' image counts of each group, in the order of hash(seed, group)."""
+    counts: dict[str, list[int]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        assert 0 <= label < n_classes, f"label {label} of {n_classes} classes"
+        counts.setdefault(str(group), [0] * n_classes)[int(label)] += 1
+    ordered = sorted(counts, key=lambda group: (_hash(seed, group), group))
+    return [GroupCounts(group, tuple(counts[group])) for group in ordered]
+
+
+def _hash(seed: int, group: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _total(counted: list[GroupCounts]) -> list[int]:
+    return [sum(column) for column in zip(*(group.counts for group in counted), strict=True)]
+
+
+def _divide(counted: list[GroupCounts], val: Fraction, test: Fraction) -> dict[str, str]:
+    total = _total(counted)
+    parts = ["train", "test", "val"]  # the order in which a rare class fills them
+    fractions = [1 - val - test, test, val]
+    targets = [[fraction * n for n in total] for fraction in fractions]
+    chosen = apportion(counted, targets, ranked=True)
+    return {group.name: parts[part] for group, part in zip(counted, chosen, strict=True)}
+
+
+def _divide_folds(
+    counted: list[GroupCounts], val: Fraction, folds: int, fold: int
+) -> dict[str, str]:
+    total = _total(counted)
+    targets = [[Fraction(n, folds) for n in total] for _ in range(folds)]
+    chosen = apportion(counted, targets, ranked=False)
+    parts = {g.name: "test" for g, part in zip(counted, chosen, strict=True) if part == fold}
+    rest = [group for group, part in zip(counted, chosen, strict=True) if part != fold]
+    left = _total(rest)
+    wanted = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
+    kept = [m - want for m, want in zip(left, wanted, strict=True)]
+    chosen = apportion(rest, [kept, wanted], ranked=True)
+    return parts | {g.name: ("train", "val")[p] for g, p in zip(rest, chosen, strict=True)}
+
+
+def choose_splits(
+    table: pd.DataFrame,
+    *,
+    n_classes: int,
+    mode: str,
+    val_fraction: float,
+    test_fraction: float,
+    folds: int | None = None,
+    fold: int = 0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the splits of an index's table, (N,) str.
+
+    Args:
+        table: with `label`, `group` and `split`.
+        mode: "official" (the dataset's own), "grouped" (ours), or "auto": the dataset's own where
+            it has one and no folds are asked for.
+
+    Raises:
+        ConfigError: an official split that does not exist, or is asked for with folds.
+        DataError: too few groups.
+    """
+    if mode == "official" and folds is not None:
+        raise ConfigError("dataset.folds needs dataset.split=grouped: an official split is one")
+    has_official = bool((table["split"] != "").any())
+    if mode == "official" or (mode == "auto" and has_official and folds is None):
+        return use_official(table, val_fraction=val_fraction, seed=seed, n_classes=n_classes)
+    return make_splits(
+        table["label"].to_numpy(),
+        table["group"].to_numpy(),
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        folds=folds,
+        fold=fold,
+        seed=seed,
+        n_classes=n_classes,
+    )
+
+
+def use_official(
+    table: pd.DataFrame, *, val_fraction: float, seed: int, n_classes: int
+) -> np.ndarray:
+    """Return the dataset's own split; without validation, `val_fraction` of all is cut from train.
+
+    Raises:
+        ConfigError: the dataset has no official split, or one without train or test.
+        DataError: train has too few groups for validation.
+    """
+    official = table["split"].to_numpy(dtype=object).copy()
+    lost = [part for part in ("train", "test") if not (official == part).any()]
+    if lost or (official == "").any():
+        what = "no official split" if (official == "").all() else "an incomplete official split"
+        raise ConfigError(f"the dataset has {what}; use dataset.split=grouped")
+    if (official == "val").any() or val_fraction == 0:
+        return official
+    train = np.flatnonzero(official == "train")
+    share = _exact(val_fraction) * len(table) / len(train)
+    if share >= 1:
+        raise ConfigError(
+            f"dataset.val_fraction={val_fraction} of {len(table):,} images is not less than the "
+            f"official training split ({len(train):,})"
+        )
+    cut = make_splits(
+        table["label"].to_numpy()[train],
+        table["group"].to_numpy()[train],
+        val_fraction=share,
+        test_fraction=0,
+        seed=seed,
+        n_classes=n_classes,
+    )
+    official[train] = cut
+    return official
+
+
+def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray) -> None:
+    """Raise DataError when a group is in two splits, or a split has another name."""
+    strange = sorted(set(map(str, splits)) - set(SPLITS))
+    if strange:
+        raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
+    where: dict[str, set[str]] = {}
+    for group, split in zip(groups, splits, strict=True):
+        where.setdefault(str(group), set()).add(str(split))
+    leaking = [f"{g} ({', '.join(sorted(s))})" for g, s in sorted(where.items()) if len(s) > 1]
+    if leaking:
+        raise DataError(
+            f"{len(leaking):,} groups are in more than one split: {list_names(leaking)}. Test "
+            "scores would count images that training has seen; use dataset.split=grouped"
+        )
+
+
+def compute_split_counts(
+    labels: Sequence[int] | np.ndarray, splits: Sequence[str] | np.ndarray, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Return the number of images, one row a class, one column a split."""
+    found = pd.DataFrame({"label": np.asarray(labels), "split": np.asarray(splits, dtype=object)})
+    counts = found.groupby(["label", "split"]).size().unstack(fill_value=0)
+    table = counts.reindex(index=range(len(classes)), columns=list(SPLITS), fill_value=0)
+    return table.set_axis(list(classes), axis=0).rename_axis(None, axis=1)
+
+
+def list_split_warnings(
+    labels: Sequence[int] | np.ndarray, splits: Sequence[str] | np.ndarray, classes: Sequence[str]
+) -> list[str]:
+    """Return one sentence for each split that lacks classes."""
+    counts = compute_split_counts(labels, splits, classes)
+    sentences = []
+    for split in counts.columns[counts.sum() > 0]:
+        absent = counts.index[counts[split] == 0].tolist()
+        if absent:
+            sentences.append(
+                f"{split} has no image of {len(absent)} of {len(classes)} classes "
+                f"({list_names(absent)}): their scores there do not exist"
+            )
+    return sentences
+
+
+def manifest_digest(
+    table: pd.DataFrame,
+    classes: Sequence[str],
+    splits: Sequence[str] | np.ndarray,
+    digests: Sequence[str],
+) -> str:
+    """Return the sha256 of who is where: sorted (split, image id, class, group, content digest).
+
+    Equal on every platform and run, and for every order of the rows.
+    """
+    names = [classes[label] for label in table["label"]]
+    columns = (splits, table["image_id"], names, table["group"], digests)
+    rows = sorted([str(value) for value in row] for row in zip(*columns, strict=True))
+    return digest_of(rows)

@@ -1,0 +1,177 @@
+"""Tables of text: comma, tab or semicolon, with or without a byte order mark."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+
+from tlcnn.data.files import FileRef, read_file
+from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
+
+SEPARATORS = (",", "\t", ";")
+EMPTY = ("", "na", "n/a", "nan", "none", "null")  # in lower case
+SPLIT_WORDS = {
+    "": "",
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def load_table_text(ref: FileRef) -> pd.DataFrame:
+    """Read a table of text, everything as str, values and headers stripped.
+
+    Raises:
+        DataError: it has no header, two columns of one name, or rows longer than the header.
+    """
+    text = _decode(read_file(ref), ref)
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    separator = max(SEPARATORS, key=header.count)
+    try:
+        rows = [
+            row for row in csv.reader(StringIO(text, newline=""), delimiter=separator) if any(row)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{ref} is not a readable table: {error}") from error
+    if not rows:
+        raise DataError(f"{ref} is empty: a table with a header row is expected")
+    columns = [name.strip() for name in rows[0]]
+    _check_rows(columns, rows[1:], ref)
+    cells = [[value.strip() for value in row] for row in rows[1:]]
+    padded = [row + [""] * (len(columns) - len(row)) for row in cells]
+    return pd.DataFrame(padded, columns=columns, dtype=object)
+
+
+def _decode(content: bytes, ref: FileRef) -> str:
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{ref} is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def _check_rows(columns: list[str], rows: list[list[str]], ref: FileRef) -> None:
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise DataError(f"{ref} has columns of the same name: {list_names(twice)}")
+    long = [number for number, row in enumerate(rows, start=2) if len(row) > len(columns)]
+    if long:
+        raise DataError(
+            f"{ref}: {len(long):,} rows have more than the {len(columns)} values of the header, "
+            f"the first in line {long[0]}; check its separator and quotes"
+        )
+
+
+def is_empty(value: str) -> bool:
+    """Whether a cell says that its value is not known.
+
+    Example:
+        >>> is_empty("NaN"), is_empty("0")
+        (True, False)
+    """
+    return value.strip().lower() in EMPTY
+
+
+def check_columns(frame: pd.DataFrame, needed: list[str], source: str) -> None:
+    """Raise DataError when columns are missing, naming those that are there."""
+    there = [str(name) for name in frame.columns]
+    lost = [name for name in needed if name not in there]
+    if lost:
+        raise DataError(
+            f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
+            f"{list_names(there, 12)}.{did_you_mean(lost[0], there)}"
+        )
+
+
+def check_filled(frame: pd.DataFrame, column: str, source: str) -> None:
+    """Raise DataError when a column has empty cells; needs the column `image_id`."""
+    empty = frame.loc[frame[column].map(is_empty), "image_id"].tolist()
+    if empty:
+        raise DataError(
+            f"{source}: {len(empty):,} rows have no {column}: {list_names(empty)}. "
+            "Fill the cells in or take the rows out"
+        )
+
+
+def check_unique(frame: pd.DataFrame, source: str, value: str) -> None:
+    """Raise DataError when an `image_id` occurs twice, saying if with different values."""
+    again = frame["image_id"].duplicated(keep=False)
+    if not again.any():
+        return
+    kinds = frame[again].groupby("image_id", sort=True)[value].nunique()
+    contradictory = kinds[kinds > 1].index.tolist()
+    if contradictory:
+        raise DataError(
+            f"{source}: {len(contradictory):,} image ids occur twice with different {value}: "
+            f"{list_names(contradictory)}. Find out which is right and take the others out"
+        )
+    raise DataError(
+        f"{source}: {len(kinds):,} image ids occur twice (with the same {value}): "
+        f"{list_names(kinds.index.tolist())}. Keep one row of each"
+    )
+
+
+def check_known(frame: pd.DataFrame, column: str, allowed: list[str], source: str) -> None:
+    """Raise DataError when a column holds values that are not allowed; needs `image_id`."""
+    bad = frame[~frame[column].isin(allowed)]
+    if len(bad):
+        values = sorted(set(bad[column]))
+        raise DataError(
+            f"{source}: {len(bad):,} rows have an unknown {column} ({list_names(values)}; "
+            f"allowed: {list_names(allowed, 20)}): {list_names(bad['image_id'].tolist())}"
+        )
+
+
+def make_classes(found: Iterable[str], given: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the class names in order: as given, else sorted (as numbers where all are).
+
+    Example:
+        >>> make_classes(["10", "9", "9"], None)
+        ('9', '10')
+
+    Raises:
+        ConfigError: the given classes are no list, or have repetitions.
+    """
+    if given is None:
+        names = set(found)
+        numeric = all(name.isdecimal() for name in names)
+        return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ConfigError(f"dataset.options.classes={given} is not a list; write [first,second]")
+    classes = tuple(str(name) for name in given)
+    if len(set(classes)) < len(classes) or not classes:
+        raise ConfigError(f"dataset.options.classes={list(classes)}: name every class once")
+    return classes
+
+
+def make_index_table(
+    image_ids: Sequence[str],
+    labels: Sequence[int],
+    groups: Sequence[str],
+    splits: Sequence[str] | str = "",
+) -> pd.DataFrame:
+    """Return the four columns that every index has, in the order given."""
+    table = pd.DataFrame({"image_id": pd.Series(list(image_ids), dtype=object)})
+    table["label"] = pd.Series(list(labels), dtype="int64")
+    table["group"] = pd.Series(list(groups), dtype=object)
+    table["split"] = pd.Series(
+        [splits] * len(table) if isinstance(splits, str) else list(splits), dtype=object
+    )
+    return table
+
+
+def parse_split(value: str) -> str | None:
+    """Return "train", "val", "test" or "" for the words that people use; None for others.
+
+    Example:
+        >>> parse_split("Validation"), parse_split("holdout")
+        ('val', None)
+    """
+    return SPLIT_WORDS.get(value.strip().lower())

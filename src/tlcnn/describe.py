@@ -1,0 +1,117 @@
+"""A plan in words for the terminal, and as a record for the run folder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tlcnn.data.index import SPLITS
+from tlcnn.data.splits import list_split_warnings
+from tlcnn.model.unit_map import Unit
+from tlcnn.plan import Plan
+
+
+def describe_plan(plan: Plan) -> str:
+    """Return the plan as text: units and what happens to each, splits, steps, id and folder."""
+    cfg, images = plan.config, plan.images
+    recipe = plan.identity["train"]
+    n_steps = plan.steps_per_epoch * recipe["epochs"]
+    lines = [
+        f"run {plan.run_id}  {plan.run_name}",
+        "",
+        *_describe_units(plan),
+        "",
+        *_describe_splits(plan),
+        "",
+        f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
+        f"({cfg.dataset.fit}), augment {recipe['augment']}; manifest {images.manifest[:12]}",
+        f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
+        f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
+        f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
+        f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}",
+        f"seed     {cfg.seed} (split {cfg.dataset.split_seed})",
+        f"folder   {plan.run_dir}",
+    ]
+    return "\n".join(lines)
+
+
+def treatments(plan: Plan) -> list[dict[str, Any]]:
+    """Return, per unit, where its weights come from and whether it is frozen."""
+    cell = plan.cell
+    source = cell.weights.tag if cell.weights else "fresh"
+    return [
+        {
+            "unit": unit.name,
+            "modules": _shorten(unit),
+            "n_params": unit.n_params,
+            "stride": unit.stride,
+            "weights": source if number <= cell.k else "fresh",
+            "frozen": number <= cell.j,
+        }
+        for number, unit in enumerate(plan.unit_map.units, start=1)
+    ]
+
+
+def _shorten(unit: Unit, limit: int = 3) -> str:
+    names = list(unit.natives[:limit])
+    return " ".join(names) + (" …" if len(unit.natives) > limit else "")
+
+
+def _describe_units(plan: Plan) -> list[str]:
+    bn = plan.config.freeze.bn
+    frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
+    rows = [("", "unit", "modules", "parameters", "weights", "")]
+    for number, row in enumerate(treatments(plan), start=1):
+        state = frozen if row["frozen"] else "trained"
+        parameters = f"{row['n_params']:,}"
+        rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
+    rows.append(("", "head", "", "", "fresh", "trained"))
+    return _align(rows, right=3)
+
+
+def _describe_splits(plan: Plan) -> list[str]:
+    counts, splits = plan.images.counts(), plan.images.splits
+    groups = plan.images.index.table["group"]
+    rows = [("", *plan.images.index.classes, "images", "groups")]
+    for split in SPLITS:
+        of_class = counts[split]
+        n_groups = groups[splits == split].nunique()
+        numbers = [*of_class.values(), sum(of_class.values()), n_groups]
+        rows.append((split, *(f"{number:,}" for number in numbers)))
+    labels = plan.images.index.table["label"].to_numpy()
+    warnings = list_split_warnings(labels, splits, plan.images.index.classes)
+    return [*_align(rows, right=range(1, len(rows[0]))), *(f"warning: {w}" for w in warnings)]
+
+
+def _align(rows: Sequence[tuple[str, ...]], right: Any) -> list[str]:
+    right = {right} if isinstance(right, int) else set(right)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON: the identity, and what a reader wants to know beside it."""
+    cell, images = plan.cell, plan.images
+    return {
+        "run_id": plan.run_id,
+        "run_name": plan.run_name,
+        "identity": plan.identity,
+        "dataset": plan.config.dataset.name,
+        "model": plan.config.model.name,
+        "init": cell.source,
+        "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
+        "k": cell.k,
+        "j": cell.j,
+        "bn": plan.identity["freeze"]["bn"],
+        "seed": plan.config.seed,
+        "units": treatments(plan),
+        "classes": list(images.index.classes),
+        "split_sizes": images.counts(),
+        "steps_per_epoch": plan.steps_per_epoch,
+        "epochs": plan.identity["train"]["epochs"],
+    }

@@ -1,0 +1,80 @@
+"""Where a run computes and in which precision, resolved by a fixed table and never by a timing."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import ConfigError
+from tlcnn.storage import remember
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device type and whether it computes in bfloat16 natively."""
+
+    name: str
+    bf16: bool
+    hardware: str
+
+    def resolve_precision(self, wanted: str) -> str:
+        """Return `bf16` or `fp32` for `auto`, else what was asked for."""
+        if wanted != "auto":
+            return wanted
+        return "bf16" if self.bf16 else "fp32"
+
+
+def find_device(wanted: str, cache_dir: Path) -> Device:
+    """Return the device that `wanted` (`auto`, `cpu`, `cuda`, `mps`) means on this machine.
+
+    The facts are remembered, so that a finished run is skipped without importing torch.
+
+    Raises:
+        ConfigError: the machine has no such device.
+    """
+    key = [version("torch"), platform.node(), platform.machine(), _cpu_model(), _gpu_signature()]
+    found: dict[str, Any] = remember(cache_dir, "device", key, _probe)
+    name = found["best"] if wanted == "auto" else wanted
+    if name not in found["devices"]:
+        raise ConfigError(
+            f"device={wanted} is not available here. Allowed: auto, {', '.join(found['devices'])}"
+        )
+    return Device(name=name, **found["devices"][name])
+
+
+def count_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _probe() -> dict[str, Any]:
+    import torch
+
+    devices = {"cpu": {"bf16": torch.cpu._is_avx512_bf16_supported(), "hardware": _cpu_model()}}
+    if torch.cuda.is_available():
+        bf16 = torch.cuda.get_device_capability() >= (8, 0)
+        devices["cuda"] = {"bf16": bf16, "hardware": torch.cuda.get_device_name()}
+    if torch.backends.mps.is_available():
+        devices["mps"] = {"bf16": False, "hardware": platform.machine()}
+    best = next(name for name in ("cuda", "mps", "cpu") if name in devices)
+    return {"devices": devices, "best": best}
+
+
+def _gpu_signature() -> str:
+    driver = Path("/proc/driver/nvidia/version")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return f"{driver.read_text() if driver.is_file() else 'no driver'} {visible}"
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor()
+    lines = info.read_text().splitlines()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), ""
+    )

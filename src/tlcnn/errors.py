@@ -1,0 +1,88 @@
+"""The exception tree. Every message says what was given, what is allowed and what to do next.
+
+TlcnnError           exit code
+├── ConfigError          1      a key, value, unit name or combination that is not allowed
+├── DataError            2      images or tables that are missing, broken or contradictory
+├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
+├── Diverged             3      the loss or a gradient is not finite
+├── BrokenPromise        4      a frozen tensor moved: a bug, never the user's fault
+├── RunLocked           73      another process holds the run
+├── StorageError        74      the disk is full, missing or not writable
+└── Stopped             75      stopped by a signal after saving: run the same command again
+"""
+
+
+class TlcnnError(Exception):
+    """Base of every error that tlcnn raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(TlcnnError):
+    """A configuration that cannot be run."""
+
+
+class DataError(TlcnnError):
+    """Images or tables that are missing, broken or contradictory."""
+
+    exit_code = 2
+
+
+class WeightsError(TlcnnError):
+    """Weights that are missing, broken, unsafe or do not fit the model."""
+
+    exit_code = 2
+
+
+class Diverged(TlcnnError):
+    """A loss or gradient that is not finite."""
+
+    exit_code = 3
+
+
+class BrokenPromise(TlcnnError):
+    """A frozen tensor that moved."""
+
+    exit_code = 4
+
+
+class RunLocked(TlcnnError):
+    """A run that another process is working on."""
+
+    exit_code = 73
+
+
+class StorageError(TlcnnError):
+    """A disk that is full, missing or not writable."""
+
+    exit_code = 74
+
+
+class Stopped(TlcnnError):
+    """A run that was told to stop and has saved its state."""
+
+    exit_code = 75
+
+
+def list_names(names: "list[str] | tuple[str, ...]", limit: int = 5) -> str:
+    """Return the first names of a list in words.
+
+    Example:
+        >>> list_names(["a", "b", "c"], limit=2)
+        'a, b and 1 more'
+    """
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def did_you_mean(given: str, allowed: "list[str] | tuple[str, ...]") -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest allowed name, or an empty string.
+
+    Example:
+        >>> did_you_mean("layr3", ["layer2", "layer3"])
+        " Did you mean 'layer3'?"
+    """
+    import difflib
+
+    close = difflib.get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,239 @@
+"""What a run does once its folder is held: images, model, training, test, records."""
+
+import logging
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tlcnn.data.augment import make_image_keys, make_image_tensor
+from tlcnn.data.cache import load_image_cache
+from tlcnn.data.index import SPLITS
+from tlcnn.data.splits import check_splits
+from tlcnn.describe import describe_plan, plan_record
+from tlcnn.device import count_cores
+from tlcnn.errors import DataError
+from tlcnn.model.build import build_model
+from tlcnn.model.checkpoint_file import load_state
+from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
+from tlcnn.model.initialize import apply_source
+from tlcnn.model.match import match_names
+from tlcnn.plan import Plan
+from tlcnn.records.environment import describe_environment
+from tlcnn.records.folder import RunDir
+from tlcnn.records.write import write_predictions, write_weights
+from tlcnn.training.batches import Batches
+from tlcnn.training.checkpoint import delete_checkpoints
+from tlcnn.training.evaluate import compute_logits
+from tlcnn.training.fit import Fit, Position, Recipe
+from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.metrics import compute_all
+
+log = logging.getLogger(__name__)
+
+
+def train(plan: Plan, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
+    """Train what the plan says, in a folder that this process holds, and return the summary."""
+    threads = apply_flags(plan)
+    _write_start(plan, folder, threads)
+    log.info("%s", describe_plan(plan))
+    splits = load_batches(plan, stop)
+    device = splits["train"].device
+    model = build_cell(plan).to(device)
+    freeze = {"unit_map": plan.unit_map, "n_frozen": plan.cell.j, "bn": plan.config.freeze.bn}
+    apply_freeze(model, **freeze)
+    promise = snapshot_frozen(model, **freeze)
+    fitted = _fit(plan, folder, stop, model, splits)
+    check_frozen(model, promise)
+    summary = _write_results(plan, folder, stop, model, splits, fitted)
+    folder.write_done(plan.run_id)
+    delete_checkpoints(folder.path)
+    log.info("%s\ndone: %s", _describe_result(summary), folder.path)
+    return summary
+
+
+def apply_flags(plan: Plan) -> int:
+    """Set what torch keeps per process, and return the number of CPU threads.
+
+    On a GPU the algorithms are the deterministic ones; torch names those that have none.
+    """
+    threads = plan.config.threads or count_cores()
+    torch.set_num_threads(threads)
+    if plan.device.name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    return threads
+
+
+def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
+    folder.write_json("plan.json", plan_record(plan))
+    folder.write_config(asdict(plan.config))
+    environment = describe_environment(
+        device=plan.device.name, hardware=plan.device.hardware, threads=threads
+    )
+    folder.write_json("environment.json", environment)
+
+
+def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
+    """Return the images of every split, decoded, and on the device where they fit."""
+    cfg, index, splits = plan.config, plan.images.index, plan.images.splits
+    check_splits(index.table["group"].to_numpy(), splits)
+    cache = load_image_cache(
+        index.images,
+        digests=plan.images.digests,
+        image_size=cfg.dataset.image_size,
+        fit=cfg.dataset.fit,
+        cache_dir=plan.cache_dir,
+        workers=cfg.workers or count_cores(),
+        on_bad=cfg.dataset.on_bad,
+        should_stop=lambda: bool(stop),
+        ids=index.table["image_id"].tolist(),
+    )
+    device = torch.device(plan.device.name)
+    pixels = _place(cache.array, device)
+    labels = index.table["label"].to_numpy()
+    keys = make_image_keys(index.table["image_id"].tolist())
+    usable = ~np.isin(np.arange(len(index)), cache.bad)
+    batches = {}
+    for split in SPLITS:
+        rows = np.flatnonzero((splits == split) & usable)
+        batches[split] = Batches(
+            pixels=pixels,
+            rows=rows,
+            labels=torch.from_numpy(labels[rows].astype(np.int64)).to(device),
+            keys=keys[rows],
+            image_size=cfg.dataset.image_size,
+            normalize=cfg.dataset.normalize,
+        )
+    _check_sizes(batches)
+    return batches
+
+
+def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
+    """Return the images on a GPU where they take at most half of its free memory."""
+    if device.type != "cuda" or array.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return array
+    return make_image_tensor(array).to(device)
+
+
+def _check_sizes(batches: dict[str, Batches]) -> None:
+    for split, batch in batches.items():
+        if len(batch) < 2:
+            raise DataError(
+                f"the {split} split has {len(batch)} images; at least 2 are needed. Change "
+                "dataset.val_fraction, dataset.test_fraction or dataset.folds."
+            )
+
+
+def build_cell(plan: Plan) -> nn.Module:
+    """Return the network at its start: units 1..k of the source, the rest fresh, on the CPU.
+
+    The whole network is drawn from the seed first, so a fresh unit is the same in every cell.
+    """
+    model = build_model(
+        plan.config.model.name,
+        n_classes=len(plan.images.index.classes),
+        seed=plan.config.seed,
+        drop_rate=plan.config.model.drop_rate,
+        drop_path_rate=plan.config.model.drop_path_rate,
+    )
+    weights = plan.cell.weights
+    if weights is not None and weights.path is not None:
+        state = match_names(load_state(weights.path), model, plan.unit_map)
+        report = apply_source(model, plan.unit_map, state, plan.cell.k)
+        log.info("from %s: %s", weights.origin, report.describe())
+    return model
+
+
+def _fit(
+    plan: Plan, folder: RunDir, stop: StopRequest, model: nn.Module, splits: dict[str, Batches]
+) -> Position:
+    def on_epoch(history: list[dict[str, Any]]) -> None:
+        folder.write_metrics(history)
+        if history:
+            log.info("%s", _describe_epoch(history[-1], plan.config.train.epochs))
+
+    return Fit(
+        model,
+        splits["train"],
+        splits["val"],
+        Recipe(**plan.identity["train"]),
+        run_dir=folder.path,
+        run_id=plan.run_id,
+        n_classes=len(plan.images.index.classes),
+        seed=plan.config.seed,
+        eval_batch_size=plan.config.eval_batch_size,
+        checkpoint_every_s=plan.config.checkpoint_every_s,
+        stop=stop,
+        on_epoch=on_epoch,
+    ).run()
+
+
+def _write_results(
+    plan: Plan,
+    folder: RunDir,
+    stop: StopRequest,
+    model: nn.Module,
+    splits: dict[str, Batches],
+    fitted: Position,
+) -> dict[str, Any]:
+    """Read the test images once, and write predictions, weights and summary."""
+    classes, table = plan.images.index.classes, plan.images.index.table
+    metrics: dict[str, float] = {}
+    logits = {}
+    for split in ("val", "test"):
+        logits[split] = compute_logits(
+            model,
+            splits[split],
+            batch_size=plan.config.eval_batch_size,
+            precision=plan.precision,
+            check_stop=stop.check,
+        )
+        rows = table.iloc[splits[split].rows]
+        scores = compute_all(
+            logits[split], rows["label"].to_numpy(), rows["group"].to_numpy(), classes=classes
+        )
+        metrics |= {f"{split}/{name}": value for name, value in scores.items()}
+    rows = {split: splits[split].rows for split in logits}
+    write_predictions(folder.path, table, rows, logits, classes)
+    write_weights(folder.path, model, plan_record(plan))
+    summary = _make_summary(plan, fitted, metrics)
+    folder.write_json("summary.json", summary)
+    return summary
+
+
+def _make_summary(plan: Plan, fitted: Position, metrics: dict[str, float]) -> dict[str, Any]:
+    train_s = sum(record["train_s"] for record in fitted.history)
+    n_images = len(fitted.history) * plan.steps_per_epoch * plan.config.train.batch_size
+    return {
+        "run_id": plan.run_id,
+        "best_epoch": fitted.best_epoch,
+        "epochs": len(fitted.history),
+        "steps": fitted.history[-1]["step"],
+        "metrics": metrics,
+        "train_s": round(train_s, 3),
+        "images_per_s": round(n_images / max(train_s, 1e-9), 1),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _describe_epoch(record: dict[str, Any], epochs: int) -> str:
+    return (
+        f"epoch {record['epoch']}/{epochs}  loss {record['train/loss']:.4f}  "
+        f"val balanced accuracy {record['val/balanced_accuracy']:.4f}  "
+        f"{record['images_per_s']:,.0f} images/s"
+    )
+
+
+def _describe_result(summary: dict[str, Any]) -> str:
+    metrics = summary["metrics"]
+    return (
+        f"test, at epoch {summary['best_epoch']} (best on validation): balanced accuracy "
+        f"{metrics['test/balanced_accuracy']:.4f}, macro AUROC {metrics['test/macro_auroc']:.4f}, "
+        f"accuracy {metrics['test/accuracy']:.4f}"
+    )

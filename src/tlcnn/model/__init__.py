@@ -1,0 +1,1 @@
+"""Networks: their units, how they are built, initialised, frozen and cut."""

@@ -1,0 +1,85 @@
+"""Build a timm network whose fresh weights depend on the seed and on nothing else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.storage import digest_of
+
+
+def build_model(
+    name: str,
+    *,
+    n_classes: int,
+    seed: int,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> nn.Module:
+    """Build a timm network with fresh weights, the same ones for every call with this seed.
+
+    Args:
+        name: architecture (`resnet18`); a tag behind a dot (`resnet18.tv_in1k`) is left out.
+        n_classes: outputs of the head.
+        seed: decides the draw; torch's global generators are neither read nor moved.
+        drop_rate: dropout before the classifier.
+        drop_path_rate: stochastic depth, where the family has it.
+
+    Raises:
+        ConfigError: timm has no such network, or the family lacks what was asked.
+    """
+    architecture = parse_architecture(name)
+    with _drawing_from(seed), torch.device("cpu"):
+        return make_network(
+            architecture,
+            num_classes=n_classes,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+
+
+def parse_architecture(name: str) -> str:
+    """Return the architecture of a timm name, without its tag. Raises ConfigError."""
+    architecture = str(name).strip().split(".")[0]
+    if timm.is_model(architecture):
+        return architecture
+    raise ConfigError(
+        f"timm {timm.__version__} has no network '{name}'."
+        f"{did_you_mean(architecture, timm.list_models())} "
+        f"timm.list_models('*{architecture[:4]}*') lists what it has."
+    )
+
+
+def make_network(architecture: str, **settings: Any) -> nn.Module:
+    """Call timm, leaving out the settings that are zero where a family does not know them.
+
+    Zero is said aloud where it can be, since some families have other defaults.
+
+    Raises:
+        ConfigError: the family does not know a setting that is not zero.
+    """
+    while True:
+        try:
+            return timm.create_model(architecture, pretrained=False, **settings)
+        except TypeError as error:
+            unknown = next((key for key in settings if f"'{key}'" in str(error)), None)
+            if unknown is None:
+                raise
+            if settings[unknown]:
+                raise ConfigError(
+                    f"{architecture} has no {unknown}, so {unknown}={settings[unknown]} cannot be "
+                    f"done. Set {unknown} to 0, or choose another network."
+                ) from error
+            settings = {key: value for key, value in settings.items() if key != unknown}
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    # Not torch.manual_seed: it would also reseed every accelerator.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(digest_of(["build", seed], 15), 16))
+        yield

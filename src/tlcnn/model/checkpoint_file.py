@@ -1,0 +1,160 @@
+"""Reading any file of weights into a state dict, without running what is in it."""
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tlcnn.errors import WeightsError, list_names
+
+State = dict[str, torch.Tensor]
+
+# Keys under which frameworks keep the weights. Order matters: the trained weights come before
+# their moving average, and a network's own name before a generic one.
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "net_state_dict",
+    "model",
+    "net",
+    "network",
+    "backbone",
+    "encoder",
+    "weights",
+    "params",
+    "module",
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema",
+    "ema",
+)
+_MAX_NESTING = 3
+_RESAVE = (
+    "Only if you trust where it comes from, save its weights again in a process of your own:\n"
+    "  python -c \"import torch, safetensors.torch as s; c = torch.load('FILE', map_location="
+    "'cpu', weights_only=False); s.save_file(c.state_dict() if hasattr(c, 'state_dict') "
+    "else c['state_dict'], 'FILE.safetensors')\""
+)
+
+
+def load_state(path: Path) -> State:
+    """Read the weights in a file: safetensors, or anything that `torch.save` wrote.
+
+    Torch files are read with `weights_only=True`, always: a pickle that asks for code is refused
+    and nothing in it runs. Wrappers of training frameworks are taken off.
+
+    Returns:
+        Tensor names as in the file -> tensors on the CPU, in the order of the file.
+
+    Raises:
+        WeightsError: the file is missing, truncated, unsafe, or holds no weights.
+    """
+    _check_readable(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    state = find_state(content)
+    if not state:
+        raise WeightsError(
+            f"{path} holds no state dict, but {_describe_content(content)}. A file of weights is "
+            f"a dict of name -> tensor, possibly under one of: {', '.join(WRAPPERS)}."
+        )
+    return state
+
+
+def find_state(content: Any, depth: int = 0) -> State:
+    """Return the first dict of named tensors in a checkpoint, or an empty dict.
+
+    Example:
+        >>> find_state({"epoch": 3, "model": {"fc.bias": torch.zeros(2)}})
+        {'fc.bias': tensor([0., 0.])}
+    """
+    if not isinstance(content, Mapping) or depth > _MAX_NESTING:
+        return {}
+    for key in WRAPPERS:
+        found = find_state(content.get(key), depth + 1)
+        if found:
+            return found
+    return {
+        name: value.detach()
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell by content: eight bytes of length, then JSON. The name only decides empty files."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
+
+
+def _read_safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(_damaged(path, error)) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_inert_globals()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_refused(path, error)) from error
+    except Exception as error:  # zip, pickle and storage readers each have their own
+        text = str(error)
+        if "TorchScript" in text or "weights_only" in text:
+            raise WeightsError(_refused(path, error)) from error
+        raise WeightsError(_damaged(path, error)) from error
+
+
+def _inert_globals() -> list[Any]:
+    """Return classes that only hold values, found in most training checkpoints."""
+    numbers = [np.dtype(kind) for kind in ("f4", "f8", "i4", "i8", "?")]
+    scalar = np.float64(0).__reduce__()[0]
+    return [argparse.Namespace, np.dtype, scalar, *{type(number) for number in numbers}]
+
+
+def _check_readable(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"there are no weights at {path}.")
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise WeightsError(f"{path} is empty. Copy or download it again.")
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`.")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise WeightsError(f"{path} is a web page, not weights. Download the file itself.")
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    cause = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"{path} cannot be read as weights: it is damaged, cut off, or no checkpoint "
+        f"({type(error).__name__}: {cause}). Copy or download it again."
+    )
+
+
+def _refused(path: Path, error: Exception) -> str:
+    if "TorchScript" in str(error):
+        what = "is a TorchScript program, not a file of weights"
+    else:
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        asks = f" ({list_names(list(dict.fromkeys(names)))})" if names else ""
+        what = f"asks to run code or build objects{asks}, which a file of weights has no need of"
+    advice = _RESAVE.replace("FILE", path.name)
+    return f"{path} {what}; it was refused and nothing in it ran. {advice}"
+
+
+def _describe_content(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict with {list_names([str(key) for key in content]) or 'nothing in it'}"
+    return f"a {type(content).__name__}"

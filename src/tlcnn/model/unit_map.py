@@ -1,0 +1,202 @@
+"""The unit map as a value: which tensors and modules each transferable unit owns. No torch."""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.storage import digest_of, remember
+
+GRANULARITIES = ("stage", "native", "block", "layer")
+FREEZE_BN = ("frozen", "affine", "adapt", "batch")
+MAP_VERSION = 1  # counts up whenever `units` gives another map for some network
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One transferable and freezable block of layers.
+
+    Attributes:
+        name: canonical name (`stem`, `stage1`, `neck`), or the native one at finer granularity.
+        natives: module paths of the model that lie wholly inside, outermost first (`layer3`).
+        tensors: names of its parameters and buffers, as in `named_parameters`/`named_buffers`.
+        modules: paths of its leaf modules in execution order, also those without tensors.
+        n_params: number of trainable values.
+        stride: input pixels per output pixel, a power of two.
+        cut: None where a single tensor crosses from this unit to the next (so the network can be
+            cut there), else the reason why not.
+    """
+
+    name: str
+    natives: tuple[str, ...]
+    tensors: tuple[str, ...]
+    modules: tuple[str, ...]
+    n_params: int
+    stride: int
+    cut: str | None = None
+
+
+@dataclass(frozen=True)
+class UnitMap:
+    """An exact partition of a network's tensors into L units, in execution order, and the head."""
+
+    model: str
+    granularity: str
+    units: tuple[Unit, ...]
+    head: tuple[str, ...]
+    head_modules: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Canonical names of the units, in order."""
+        return tuple(unit.name for unit in self.units)
+
+    def count(self, through: Any) -> int:
+        """Return how many units lie up to and including the one that holds `through`.
+
+        Args:
+            through: `none`, `all`, a canonical name, a native module path, or an integer.
+
+        Raises:
+            ConfigError: no unit of this model holds it; the message lists the names.
+        """
+        wanted = "none" if through is None else str(through).strip()
+        if wanted in ("none", "all"):
+            return 0 if wanted == "none" else len(self)
+        if re.fullmatch(r"-?\d+", wanted):
+            return self._check_number(int(wanted))
+        for holds in (_is_named, _holds, _holds_short):
+            numbers = [n for n, unit in enumerate(self.units, start=1) if holds(unit, wanted)]
+            if len(numbers) == 1:
+                return numbers[0]
+        raise ConfigError(self._unknown(wanted))
+
+    def _check_number(self, number: int) -> int:
+        if 0 <= number <= len(self):
+            return number
+        raise ConfigError(
+            f"{self.model} has {len(self)} units at granularity {self.granularity}, so a number "
+            f"from 0 to {len(self)} is allowed, not {number}. Units: {self._listing()}"
+        )
+
+    def _unknown(self, wanted: str) -> str:
+        natives = [native for unit in self.units for native in unit.natives]
+        return (
+            f"{self.model} has no unit '{wanted}' at granularity {self.granularity}."
+            f"{did_you_mean(wanted, [*self.names, *natives, 'none', 'all'])}\n"
+            f"Allowed: none, all, 0..{len(self)}, or a unit: {self._listing()}"
+        )
+
+    def _listing(self) -> str:
+        return ", ".join(
+            unit.name if unit.natives[:1] == (unit.name,) else f"{unit.name} ({_shorten(unit)})"
+            for unit in self.units
+        )
+
+    def tensors_of(self, first: int, last: int) -> tuple[str, ...]:
+        """Return the tensor names of units first..last, counted from 1, both included."""
+        return tuple(name for unit in self.units[first - 1 : last] for name in unit.tensors)
+
+    def digest(self) -> str:
+        """Return what identifies the partition: names and tensors, not strides or cuts."""
+        return digest_of([[unit.name, sorted(unit.tensors)] for unit in self.units])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON value from which `from_dict` makes the same map."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "UnitMap":
+        """Return the map that `to_dict` described."""
+        units = tuple(Unit(**{k: _tuple(v) for k, v in unit.items()}) for unit in value["units"])
+        return cls(**{**{k: _tuple(v) for k, v in value.items()}, "units": units})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_named(unit: Unit, wanted: str) -> bool:
+    return wanted == unit.name
+
+
+def _holds(unit: Unit, wanted: str) -> bool:
+    """Return whether a module path exists and lies wholly inside a unit."""
+    exists = any(_inside(module, wanted) for module in unit.modules)
+    return exists and any(_inside(wanted, native) for native in unit.natives)
+
+
+def _holds_short(unit: Unit, wanted: str) -> bool:
+    """Return whether a module path does without its outer modules: `denseblock2`."""
+    ends = (f".{module}.".find(f".{wanted}.") for module in unit.modules)
+    paths = {
+        module[: at + len(wanted)]
+        for module, at in zip(unit.modules, ends, strict=True)
+        if at >= 0
+    }
+    return any(_inside(path, native) for path in paths for native in unit.natives)
+
+
+def _inside(path: str, module: str) -> bool:
+    return path == module or path.startswith(module + ".")
+
+
+def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> UnitMap:
+    """Return the unit map of a timm network, computed once per version of timm.
+
+    Args:
+        name: timm architecture, with or without a tag.
+        granularity: one of `GRANULARITIES`.
+        cache_dir: where maps are remembered; with the map there, torch is not imported.
+
+    Raises:
+        ConfigError: no such network or granularity, or the network cannot be divided.
+    """
+    from importlib.metadata import version
+
+    key = [MAP_VERSION, version("timm"), name.split(".")[0], granularity]
+
+    def compute() -> dict[str, Any]:
+        from tlcnn.model.units import compute_unit_map
+
+        return compute_unit_map(name, granularity=granularity).to_dict()
+
+    return UnitMap.from_dict(remember(cache_dir, "units", key, compute))
+
+
+def describe_units(unit_map: UnitMap) -> str:
+    """Return the units as a plain table, one line each, and a line for the head."""
+    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
+    rows += [
+        (
+            str(number),
+            unit.name,
+            _shorten(unit),
+            str(unit.stride),
+            f"{unit.n_params:,}",
+            str(len(unit.tensors)),
+            unit.cut or "exact",
+        )
+        for number, unit in enumerate(unit_map.units, start=1)
+    ]
+    rows.append(("", "head", " ".join(unit_map.head_modules[-1:]), "", "", "", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(_align, row, widths, range(7))).rstrip() for row in rows]
+    title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
+    return "\n".join([title, *lines])
+
+
+def _align(text: str, width: int, column: int) -> str:
+    return text.rjust(width) if column in (0, 3, 4, 5) else text.ljust(width)
+
+
+def _shorten(unit: Unit, limit: int = 4) -> str:
+    """Return the outermost modules of a unit that have tensors, the middle of many left out."""
+    held = [path for path in unit.natives if any(_inside(each, path) for each in unit.tensors)]
+    if len(held) <= limit:
+        return " ".join(held)
+    return f"{' '.join(held[: limit - 2])} … {held[-1]}"

@@ -1,0 +1,280 @@
+"""Where a source's weights are, and the digest of their content. Imports no torch.
+
+locate_imagenet(model)  -> WeightsFile      timm's pretrained weights, from the hub or a url
+locate_checkpoint(path) -> WeightsFile      any file of weights, or a run folder
+"""
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from tlcnn.errors import ConfigError, StorageError, WeightsError, did_you_mean, list_names
+from tlcnn.storage import digest_of, load_file_digest, make_dir, remember
+
+RUN_WEIGHTS = "weights.safetensors"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights and what identifies its content.
+
+    Attributes:
+        path: where it is on this machine; None where it does not exist yet.
+        digest: sha256 of its bytes.
+        tag: timm's name of the weights (`resnet18.a1_in1k`), or the file's name.
+        origin: hub id, url or path, for the record.
+    """
+
+    path: Path | None
+    digest: str
+    tag: str
+    origin: str
+
+
+def locate_imagenet(model_name: str, *, weights: str | None, cache_dir: Path) -> WeightsFile:
+    """Return timm's pretrained weights for an architecture, downloaded if they are missing.
+
+    Looks at `weights`, then at `cache_dir/weights/<tag>.<suffix>`, then at the hub's cache, and
+    only then asks the network (HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE hold).
+
+    Args:
+        model_name: a timm architecture, with or without a tag (`resnet18`, `resnet18.tv_in1k`).
+        weights: a file to use as it is instead, or None.
+        cache_dir: for facts, digests and files that are not on the hub.
+
+    Raises:
+        ConfigError: timm has no such model, tag, or no weights for it.
+        WeightsError: the weights are not here and cannot be downloaded, or arrived broken.
+    """
+    if weights is not None:
+        return locate_checkpoint(weights, cache_dir=cache_dir)
+    source = load_pretrained_source(model_name, cache_dir)
+    placed = _find_placed(source["tag"], cache_dir)
+    if placed is not None:
+        return _describe_file(placed, source["tag"], str(placed), cache_dir)
+    locate = _locate_on_hub if source["hub_id"] else _locate_at_url
+    return locate(source, cache_dir)
+
+
+def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
+    """Return a file of weights, or the weights of a run folder.
+
+    Raises:
+        WeightsError: there is no such file; names the closest one beside it.
+    """
+    given = Path(path).expanduser()
+    file = given / RUN_WEIGHTS if given.is_dir() else given
+    if not file.is_file():
+        raise WeightsError(_missing_file(given))
+    return _describe_file(file, file.name, str(file), cache_dir)
+
+
+def load_pretrained_source(model_name: str, cache_dir: Path) -> dict[str, Any]:
+    """Return where timm keeps an architecture's weights: tag, hub_id, revision, files, url.
+
+    Remembered per timm version, so that only the first call imports timm (and torch).
+    """
+    key = [model_name, version("timm")]
+    return remember(cache_dir, "pretrained", key, lambda: _ask_timm(model_name))
+
+
+# ---------------------------------------------------------------------- what timm knows
+
+
+def _ask_timm(model_name: str) -> dict[str, Any]:
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    architecture = model_name.split(".", 1)[0]
+    if not timm.is_model(architecture):
+        close = did_you_mean(architecture, timm.list_models())
+        raise ConfigError(f"timm has no model '{architecture}'.{close}")
+    tags = timm.list_pretrained(f"{architecture}.*") or timm.list_pretrained(architecture)
+    try:
+        cfg = get_pretrained_cfg(model_name)
+    except RuntimeError:  # timm's answer to an unknown tag
+        cfg = None
+    if cfg is None or not (cfg.hf_hub_id or cfg.url):
+        raise ConfigError(_no_weights(model_name, architecture, tags))
+    hub_id, _, revision = (cfg.hf_hub_id or "").partition("@")
+    tag = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
+    files = _hub_files(cfg.hf_hub_filename) if hub_id else []
+    url = cfg.url if isinstance(cfg.url, str) else None
+    return {"tag": tag, "hub_id": hub_id, "revision": revision, "files": files, "url": url}
+
+
+def _hub_files(filename: str | None) -> list[str]:
+    """Return the names to try, safetensors first, as timm does."""
+    if not filename:
+        return ["model.safetensors", "pytorch_model.bin"]
+    stem, suffix = os.path.splitext(filename)
+    if suffix == ".safetensors":
+        return [filename]
+    return [f"{stem.replace('pytorch_model', 'model')}.safetensors", filename]
+
+
+def _no_weights(model_name: str, architecture: str, tags: list[str]) -> str:
+    if not tags:
+        return (
+            f"timm has no pretrained weights for {architecture}. Use init=random, a file of your "
+            f"own (init.weights=FILE), or another model."
+        )
+    return (
+        f"timm has no pretrained weights '{model_name}'.{did_you_mean(model_name, tags)} "
+        f"Allowed: {list_names(tags, limit=20)}, or init.weights=FILE."
+    )
+
+
+# ------------------------------------------------------------------------------ the hub
+
+
+def _locate_on_hub(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
+    cached = _find_cached(source)
+    path = cached or _download_from_hub(source, cache_dir)
+    found = _describe_file(path, source["tag"], f"hf-hub:{source['hub_id']}", cache_dir)
+    promised = _promised_digest(path)
+    if promised not in (None, found.digest):
+        _refuse_broken(source, path, was_cached=cached is not None, cache_dir=cache_dir)
+    return found
+
+
+def _find_cached(source: dict[str, Any]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for file in source["files"]:
+        path = try_to_load_from_cache(source["hub_id"], file, revision=source["revision"] or None)
+        if isinstance(path, str):  # else None, or a mark that the repository has no such file
+            return Path(path)
+    return None
+
+
+def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    revision = source["revision"] or None
+    for file in source["files"]:
+        try:
+            return Path(hf_hub_download(source["hub_id"], file, revision=revision))
+        except LocalEntryNotFoundError as error:  # the hub could not be asked
+            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_cause(error)
+            _refuse_download(source, cache_dir, why, error)
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # its http library's errors differ between versions
+            _refuse_download(source, cache_dir, _first_cause(error), error)
+    _refuse_download(source, cache_dir, f"it has no {' or '.join(source['files'])}", None)
+
+
+def _promised_digest(path: Path) -> str | None:
+    """Return the sha256 that the hub announced: large files are stored under it as their name."""
+    try:
+        blob = Path(os.readlink(path)).name
+    except OSError:  # a file system without links, where the name is not kept
+        return None
+    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
+
+
+def _refuse_broken(
+    source: dict[str, Any], path: Path, *, was_cached: bool, cache_dir: Path
+) -> NoReturn:
+    blob = path.parent / os.readlink(path)
+    if was_cached:
+        raise WeightsError(
+            f"the cached weights {path} are damaged: their sha256 is not the one that the hub "
+            f"gave. Delete {blob} and {path}, and run the same command again."
+        )
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+    _refuse_download(source, cache_dir, "what arrived has another sha256 than announced", None)
+
+
+# -------------------------------------------------------------------------------- a url
+
+
+def _locate_at_url(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
+    url = source["url"]
+    name = f"{digest_of(url, 8)}-{Path(urlsplit(url).path).name}"
+    path = cache_dir / "weights" / name
+    was_cached = path.is_file()
+    if not was_cached:
+        _download_from_url(source, path, cache_dir)
+    found = _describe_file(path, source["tag"], url, cache_dir)
+    promised = re.search(r"-([0-9a-f]{8,64})\.", Path(urlsplit(url).path).name)
+    if promised and not found.digest.startswith(promised.group(1)):
+        path.unlink(missing_ok=True)
+        _refuse_download(source, cache_dir, "its sha256 is not the one in its name", None)
+    return found
+
+
+def _download_from_url(source: dict[str, Any], path: Path, cache_dir: Path) -> None:
+    import pooch
+
+    make_dir(path.parent)
+    try:  # into a temporary file that is renamed when it is complete
+        pooch.retrieve(source["url"], known_hash=None, fname=path.name, path=path.parent)
+    except Exception as error:
+        _refuse_download(source, cache_dir, _first_cause(error), error)
+
+
+# ------------------------------------------------------------------------------- shared
+
+
+def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:
+    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin)
+
+
+def _find_placed(tag: str, cache_dir: Path) -> Path | None:
+    """Return weights that somebody put beside the cache by hand."""
+    paths = (cache_dir / "weights" / f"{tag}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _refuse_download(
+    source: dict[str, Any], cache_dir: Path, why: str, error: Exception | None
+) -> NoReturn:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+        place = error.filename or cache_dir
+        raise StorageError(f"cannot store {source['tag']} under {place}: {why}") from error
+    file, address = _address(source)
+    place = cache_dir / "weights" / f"{source['tag']}{os.path.splitext(file)[1]}"
+    raise WeightsError(
+        f"the pretrained weights {source['tag']} are not on this machine and could not be "
+        f"downloaded: {why}.\nTry again with a connection, or fetch {address} on another machine "
+        f"and put it at {place}; or keep it anywhere and add init.weights=FILE."
+    ) from error
+
+
+def _address(source: dict[str, Any]) -> tuple[str, str]:
+    if not source["hub_id"]:
+        return Path(urlsplit(source["url"]).path).name, source["url"]
+    from huggingface_hub import hf_hub_url
+
+    file = source["files"][0]
+    return file, hf_hub_url(source["hub_id"], file, revision=source["revision"] or None)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the type and first line of what an error started with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _missing_file(given: Path) -> str:
+    folder = given if given.is_dir() else given.parent
+    if not folder.is_dir():
+        return f"there are no weights at {given}: the folder {folder} does not exist."
+    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
+    listed = f" That folder holds: {list_names(beside)}." if beside else ""
+    if given.is_dir():
+        return f"the folder {given} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
+    return f"there are no weights at {given}.{did_you_mean(given.name, beside)}{listed}"

@@ -1,0 +1,214 @@
+"""The plan: everything a run will do, resolved, as a value; its hash is the run's id.
+
+    Config → units → cell (k, j) → source weights → images and splits → device → identity
+
+Nothing here imports torch once the facts of a model and a dataset are remembered.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlcnn.config import Config, DatasetCfg, TrainCfg, check_config, find_cache_dir
+from tlcnn.data.datasets import load_index
+from tlcnn.data.index import SPLITS, Index
+from tlcnn.data.splits import (
+    check_splits,
+    compute_split_counts,
+    make_splits,
+    manifest_digest,
+    use_official,
+)
+from tlcnn.device import Device, find_device
+from tlcnn.errors import ConfigError
+from tlcnn.model.unit_map import UnitMap, load_unit_map
+from tlcnn.model.weights import WeightsFile, locate_checkpoint, locate_imagenet
+from tlcnn.storage import digest_of, remember
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Units 1..k come from the source, units 1..j stay a fixed function (0 <= j, k <= L)."""
+
+    k: int
+    j: int
+    source: str
+    weights: WeightsFile | None
+
+
+@dataclass(frozen=True)
+class Images:
+    """The dataset of a run: its index, which split each row is in, and its manifest's hash."""
+
+    index: Index
+    splits: np.ndarray
+    digests: list[str]
+    manifest: str
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of images per split and class."""
+        labels = self.index.table["label"].to_numpy()
+        table = compute_split_counts(labels, self.splits, self.index.classes)
+        return {split: {str(name): int(n) for name, n in table[split].items()} for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it runs. `identity` is the scientific part: what is hashed into `run_id`."""
+
+    config: Config
+    unit_map: UnitMap
+    cell: Cell
+    images: Images
+    device: Device
+    precision: str
+    steps_per_epoch: int
+    identity: dict[str, Any]
+    run_id: str
+    run_name: str
+    output_dir: Path
+    cache_dir: Path
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run: a readable name that ends in the run id."""
+        return self.output_dir / "runs" / f"{self.run_name}-{self.run_id}"
+
+
+def make_plan(cfg: Config) -> Plan:
+    """Resolve a configuration into a plan, refusing what cannot be run.
+
+    Raises:
+        ConfigError: a value, unit name or combination that is not allowed; raised before any
+            image is touched.
+        DataError: images or tables that are missing or broken.
+        WeightsError: source weights that are missing or broken.
+    """
+    check_config(cfg)
+    cache_dir = find_cache_dir(cfg.cache_dir)
+    device = find_device(cfg.device, cache_dir)
+    unit_map = load_unit_map(
+        cfg.model.name, granularity=cfg.model.granularity, cache_dir=cache_dir
+    )
+    cell = make_cell(cfg, unit_map, cache_dir)
+    images = load_images(cfg.dataset, cache_dir)
+    precision = device.resolve_precision(cfg.train.precision)
+    identity = make_identity(cfg, unit_map, cell, images, precision)
+    n_train = int((images.splits == "train").sum())
+    return Plan(
+        config=cfg,
+        unit_map=unit_map,
+        cell=cell,
+        images=images,
+        device=device,
+        precision=precision,
+        steps_per_epoch=max(1, n_train // cfg.train.batch_size),
+        identity=identity,
+        run_id=digest_of(identity, 12),
+        run_name=_make_name(cfg, cell),
+        output_dir=Path(cfg.output_dir).absolute(),
+        cache_dir=cache_dir,
+    )
+
+
+def make_cell(cfg: Config, unit_map: UnitMap, cache_dir: Path) -> Cell:
+    """Resolve `init` and `freeze` to numbers of units. Zero units of any source is `random`."""
+    j = unit_map.count(cfg.freeze.through)
+    k = 0 if cfg.init.source == "random" else unit_map.count(cfg.init.through)
+    if j > k and not cfg.freeze.allow_random:
+        raise ConfigError(_describe_random_frozen(cfg, unit_map, k, j))
+    if k == 0:
+        return Cell(0, j, "random", None)
+    if cfg.init.source == "imagenet":
+        weights = locate_imagenet(cfg.model.name, weights=cfg.init.weights, cache_dir=cache_dir)
+        return Cell(k, j, "imagenet", weights)
+    if cfg.init.weights is None:
+        raise ConfigError("init=checkpoint needs a file of weights: add init.weights=FILE")
+    return Cell(k, j, "checkpoint", locate_checkpoint(cfg.init.weights, cache_dir=cache_dir))
+
+
+def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
+    fresh = ", ".join(unit_map.names[k:j])
+    return (
+        f"freeze.through={cfg.freeze.through} freezes {j} units but init={cfg.init.source} "
+        f"transfers {k}: {fresh} would stay random filters.\n"
+        f"Transfer them (init=imagenet init.through={unit_map.names[j - 1]}), freeze less "
+        f"(freeze.through={unit_map.names[k - 1] if k else 'none'}), or, as a control, "
+        "set freeze.allow_random=true."
+    )
+
+
+def load_images(cfg: DatasetCfg, cache_dir: Path) -> Images:
+    """Read the index, digest the images (once), and split by group."""
+    root = Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
+    index = load_index(cfg.kind, name=cfg.name, root=root, options=cfg.options)
+    digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
+    splits = _split(cfg, index)
+    check_splits(index.table["group"].to_numpy(), splits)
+    return Images(index, splits, digests, manifest_digest(index.table, index.classes, splits, digests))
+
+
+def _split(cfg: DatasetCfg, index: Index) -> np.ndarray:
+    table, n_classes = index.table, len(index.classes)
+    has_official = bool((table["split"] != "").all())
+    if cfg.split == "official" or (cfg.split == "auto" and has_official):
+        return use_official(
+            table, val_fraction=cfg.val_fraction, seed=cfg.split_seed, n_classes=n_classes
+        )
+    return make_splits(
+        table["label"].to_numpy(),
+        table["group"].to_numpy(),
+        val_fraction=cfg.val_fraction,
+        test_fraction=cfg.test_fraction,
+        folds=cfg.folds,
+        fold=cfg.fold,
+        seed=cfg.split_seed,
+        n_classes=n_classes,
+    )
+
+
+def make_identity(
+    cfg: Config, unit_map: UnitMap, cell: Cell, images: Images, precision: str
+) -> dict[str, Any]:
+    """Return what makes two runs the same run: resolved values, never overrides or paths."""
+    init = {"source": cell.source, "k": cell.k}
+    if cell.weights is not None:
+        init["digest"] = cell.weights.digest
+    return {
+        "version": PLAN_VERSION,
+        "dataset": {
+            "manifest": images.manifest,
+            "image_size": cfg.dataset.image_size,
+            "fit": cfg.dataset.fit,
+            "normalize": cfg.dataset.normalize,
+        },
+        "model": {
+            "name": cfg.model.name.split(".")[0],  # the tag is in the digest of the weights
+            "units": unit_map.digest(),
+            "drop_rate": cfg.model.drop_rate,
+            "drop_path_rate": cfg.model.drop_path_rate,
+        },
+        "init": init,
+        "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
+        "train": _make_recipe(cfg.train, precision),
+        "seed": cfg.seed,
+    }
+
+
+def _make_recipe(train: TrainCfg, precision: str) -> dict[str, Any]:
+    recipe = {**asdict(train), "precision": precision}
+    unused = {
+        "momentum": train.optimizer != "sgd",
+        "effective_beta": train.class_weights != "effective",
+        "views": train.augment == "none",
+    }
+    return {key: value for key, value in recipe.items() if not unused.get(key)}
+
+
+def _make_name(cfg: Config, cell: Cell) -> str:
+    model = cfg.model.name.split(".")[0]
+    return f"{cfg.dataset.name}-{model}-{cell.source}-k{cell.k}-j{cell.j}-s{cfg.seed}"

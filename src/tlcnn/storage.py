@@ -1,0 +1,131 @@
+"""Atomic files, content digests, and facts that are expensive to find out and never change."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import StorageError
+
+
+def digest_of(value: Any, length: int = 64) -> str:
+    """Return the sha256 of a JSON value, independent of key order.
+
+    Example:
+        >>> digest_of({"a": 1, "b": 2}, 8) == digest_of({"b": 2, "a": 1}, 8)
+        True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes. Raises StorageError when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return (
+                hashlib.file_digest(file, "sha256").hexdigest()
+                if hasattr(hashlib, "file_digest")
+                else _digest_by_blocks(file)
+            )
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _digest_by_blocks(file: Any) -> str:
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder.
+
+    Raises:
+        StorageError: the disk is full or the folder is not writable; `path` is as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    with writing(path):
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    if os.name == "nt":  # Windows cannot open folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError that names the file and the free space."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}{_free(path)}"
+        ) from error
+
+
+def _free(path: Path) -> str:
+    folder = next((p for p in (path, *path.parents) if p.is_dir()), None)
+    if folder is None:
+        return ""
+    return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk)"
+
+
+def make_dir(path: Path) -> Path:
+    """Create a folder and its parents, and return it. Raises StorageError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def remember(cache_dir: Path, kind: str, key: Any, compute: Callable[[], Any]) -> Any:
+    """Return `compute()`, a JSON value, from the cache when this key has been asked before.
+
+    Facts live in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable fact is computed
+    again, so the folder can be deleted at any time.
+    """
+    path = cache_dir / "facts" / f"{kind}-{digest_of([kind, key], 24)}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        value = compute()
+        make_dir(path.parent)
+        write_atomic(path, json.dumps(value))
+        return value
+
+
+def stat_signature(path: Path) -> list[Any]:
+    """Return a cheap value that changes whenever the file's content is likely to have changed."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def load_file_digest(path: Path, cache_dir: Path) -> str:
+    """Return the sha256 of a file, remembered by its path, size and time of change."""
+    return remember(cache_dir, "digest", stat_signature(path), lambda: digest_of_file(path))

@@ -1,0 +1,111 @@
+"""`python -m tlcnn.train`: Hydra composes, `make_plan` resolves, `run` trains.
+
+Exit codes: 0 done, 1 wrong configuration, 2 data or weights refused, 3 diverged, 73 held by
+another process, 74 disk, 75 stopped by a signal (run the same command again).
+"""
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tlcnn.config import Config, find_conf_dir
+from tlcnn.errors import ConfigError, Stopped, TlcnnError
+from tlcnn.overrides import check_overrides
+
+log = logging.getLogger("tlcnn")
+
+
+def main() -> None:
+    """Run what the command line says and exit with a code that tells how it went."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line in this process and return its exit code.
+
+    In a sweep a failing run does not stop the others; the code is that of the last one that
+    failed. A signal ends the sweep.
+    """
+    _speak()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us, and their words are ours
+    try:
+        check_overrides(arguments, find_conf_dir())
+        return _compose_and_run(arguments)
+    except TlcnnError as error:
+        return _report(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _report(ConfigError(_explain(error)))
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 130
+
+
+def _report(error: TlcnnError) -> int:
+    log.error("%s: %s", type(error).__name__, error)
+    return error.exit_code
+
+
+def _speak() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.INFO)
+    log.handlers = [handler]
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+
+
+def _compose_and_run(arguments: list[str]) -> int:
+    codes = [0]
+
+    def task(cfg: DictConfig) -> None:
+        if codes[-1] == Stopped.exit_code:
+            return
+        try:
+            _run_one(cfg)
+        except TlcnnError as error:
+            codes.append(_report(error))
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    options: dict[str, Any] = {"config_path": str(find_conf_dir()), "config_name": "config"}
+    if version("hydra-core") < "1.4":
+        options["version_base"] = "1.3"
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(**options)(task)()
+    return codes[-1]
+
+
+def _run_one(cfg: DictConfig) -> None:
+    """Plan and train one composed configuration."""
+    from tlcnn.plan import make_plan  # pandas: not for --help
+
+    config: Any = OmegaConf.to_object(cfg)
+    plan = make_plan(config)
+    if config.dry_run:
+        from tlcnn.describe import describe_plan
+
+        print(describe_plan(plan))
+        return
+    from tlcnn.run import run
+
+    run(plan)
+
+
+def _explain(error: Exception) -> str:
+    """Return what Hydra or OmegaConf found wrong, without its own frames and repetitions."""
+    lines = str(error).splitlines()
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines += str(error.__cause__).splitlines()
+    kept = [line for line in lines if not line.strip().startswith(("object_type=", "reference_"))]
+    return "\n".join(dict.fromkeys(kept)) + "\nSee: python -m tlcnn.train --help"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training: batches, the loop, the optimiser, metrics and checkpoints."""

@@ -1,0 +1,82 @@
+"""Checkpoints that are whole or absent: everything that moves, its sha256, and the one before."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tlcnn.errors import StorageError
+from tlcnn.storage import sync_folder, write_atomic
+
+LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
+_TRAILER = b"tlcnn-sha256:"
+
+
+def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a kill at any moment leaves this one or the one before.
+
+    Args:
+        state: tensors, numbers, strings, lists and dicts only.
+
+    Raises:
+        StorageError: the disk is full; the last good checkpoint is as it was.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    body = buffer.getvalue()
+    trailer = _TRAILER + hashlib.sha256(body).digest()
+    _keep_last(run_dir)
+    write_atomic(run_dir / LAST, body + trailer)
+
+
+def _keep_last(run_dir: Path) -> None:
+    # A hard link keeps LAST in place while PREVIOUS becomes it: there is always a whole one.
+    last, previous, link = run_dir / LAST, run_dir / PREVIOUS, run_dir / f".{PREVIOUS}.tmp"
+    if not last.is_file():
+        return
+    link.unlink(missing_ok=True)
+    try:
+        os.link(last, link)
+    except OSError:  # a file system without hard links
+        os.replace(last, previous)
+    else:
+        os.replace(link, previous)
+    sync_folder(run_dir)
+
+
+def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
+    """Return the newest whole checkpoint, or None where there is none yet.
+
+    Raises:
+        StorageError: there are checkpoints, but none is whole.
+    """
+    files = [run_dir / name for name in (LAST, PREVIOUS) if (run_dir / name).is_file()]
+    for path in files:
+        state = _read(path)
+        if state is not None:
+            if path.name == PREVIOUS:  # or the next save would keep the damaged one as the spare
+                os.replace(path, run_dir / LAST)
+            return state
+    if files:
+        raise StorageError(
+            f"every checkpoint in {run_dir} is damaged: {', '.join(p.name for p in files)}.\n"
+            "Restore one from a backup, or delete both to train this run from the start."
+        )
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    data = path.read_bytes()
+    body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
+    if trailer != _TRAILER + hashlib.sha256(body).digest():
+        return None
+    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+
+
+def delete_checkpoints(run_dir: Path) -> None:
+    """Delete what a finished run no longer needs, and what a kill left half-written."""
+    for path in [run_dir / LAST, run_dir / PREVIOUS, *run_dir.glob(".*.tmp")]:
+        path.unlink(missing_ok=True)

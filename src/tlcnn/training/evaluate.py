@@ -1,0 +1,35 @@
+"""Logits of a split, and their metrics."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from tlcnn.training.batches import Batches, iter_eval_batches
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a forward pass runs: bf16 autocast, or nothing for fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.no_grad()
+def compute_logits(
+    model: nn.Module,
+    split: Batches,
+    *,
+    batch_size: int,
+    precision: str,
+    check_stop: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """Return the logits of every image in the split's order, (n, K) float32, in eval mode."""
+    was_training = model.training
+    model.eval()
+    parts = []
+    for images in iter_eval_batches(split, batch_size):
+        check_stop()
+        with autocast(split.device, precision):
+            parts.append(model(images).float())
+    model.train(was_training)
+    return torch.cat(parts).cpu().numpy()

@@ -1,0 +1,326 @@
+"""The loop: epochs of steps, a validation after each, and a checkpoint that misses nothing."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from tlcnn.data.augment import mix
+from tlcnn.errors import Diverged, Stopped, StorageError
+from tlcnn.training.batches import Batches, make_order, make_train_batch
+from tlcnn.training.checkpoint import load_checkpoint, save_checkpoint
+from tlcnn.training.evaluate import autocast, compute_logits
+from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.metrics import compute_selection_metrics
+from tlcnn.training.optim import (
+    WeightAverage,
+    build_optimizer,
+    clip_gradients,
+    compute_class_weights,
+    compute_lr,
+    set_lr,
+)
+
+_STEP_STREAM = 0x57
+_READ_EVERY_S = 0.5  # reading a loss waits for the device, so not every step does
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: all that changes numbers."""
+
+    epochs: int
+    batch_size: int  # images an update; what is left of an epoch is dropped, another each time
+    optimizer: str  # adamw | sgd
+    lr: float  # peak
+    weight_decay: float  # not on norms and biases
+    warmup_epochs: float  # linear, by step; then a cosine, by step
+    final_lr_fraction: float  # of lr, at the end
+    class_weights: str  # none | balanced | effective
+    label_smoothing: float
+    clip_norm: float | None  # None: no clipping
+    augment: str  # none | light | standard | strong
+    precision: str  # bf16 | fp32
+    channels_last: bool
+    compile: bool
+    ema_decay: float | None  # None: no average of weights
+    patience: int | None  # epochs without a better score; None: never stop early
+    momentum: float = 0.0  # sgd only
+    effective_beta: float = 0.0  # class_weights=effective only
+    views: int | None = None  # size of the pool of views; None: new views every epoch
+
+
+@dataclass
+class Position:
+    """Where a run is: everything that moves and is neither weights nor optimiser state."""
+
+    epoch: int = 1  # being trained, from 1
+    step: int = 0  # updates done in it
+    loss_sum: float = 0.0  # of those steps
+    epoch_s: float = 0.0  # seconds spent on them, over all sittings
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record a finished epoch
+    best_epoch: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The record of the best epoch so far."""
+        return self.history[self.best_epoch - 1]
+
+
+class Fit:
+    """One training of one model; `run` takes it from wherever it stands to its end.
+
+    Args:
+        model: on the device of the batches, with frozen units already frozen.
+        run_dir: checkpoints are written here, and taken up from here.
+        run_id: a checkpoint of another run is refused.
+        n_classes: K, the width of the head.
+        seed: of order, views and dropout; never of the split.
+        eval_batch_size: images a forward pass of an evaluation.
+        checkpoint_every_s: seconds between checkpoints inside an epoch.
+        stop: polled at every step and every evaluation batch.
+        on_epoch: called with the history at the start and after every epoch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Batches,
+        val: Batches,
+        recipe: Recipe,
+        *,
+        run_dir: Path,
+        run_id: str,
+        n_classes: int,
+        seed: int,
+        eval_batch_size: int,
+        checkpoint_every_s: float,
+        stop: StopRequest,
+        on_epoch: Callable[[list[dict[str, Any]]], None],
+    ) -> None:
+        self.model, self.train, self.val, self.recipe = model, train, val, recipe
+        self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
+        self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
+        self.stop, self.on_epoch = stop, on_epoch
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.updates = build_optimizer(
+            model,
+            name=recipe.optimizer,
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+        )
+        self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
+        self.forward = torch.compile(model) if recipe.compile else model
+        self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
+        self.loss_weights = self._compute_loss_weights(n_classes)
+        self.at = Position()
+
+    def _compute_loss_weights(self, n_classes: int) -> Tensor:
+        counts = np.bincount(self.train.labels.cpu().numpy(), minlength=n_classes)
+        weights = compute_class_weights(
+            counts, scheme=self.recipe.class_weights, beta=self.recipe.effective_beta
+        )
+        return torch.tensor(weights, dtype=torch.float32, device=self.train.device)
+
+    def run(self) -> Position:
+        """Train to the last epoch, or until patience ends, and leave the best epoch's weights.
+
+        The best epoch has the highest balanced accuracy on the validation images; the lower
+        negative log-likelihood breaks a tie.
+
+        Raises:
+            Stopped: a signal came; the state is saved.
+            Diverged: the loss is not finite; the last checkpoint is as it was.
+            StorageError: a checkpoint cannot be written, is damaged, or is of another run.
+        """
+        self._resume()
+        self.on_epoch(self.at.history)
+        self.model.train()
+        while self.at.epoch <= self.recipe.epochs and not self._is_out_of_patience():
+            self._train_epoch()
+            self._validate()
+            self._save()
+            self.on_epoch(self.at.history)
+        self.model.load_state_dict(self.at.best_weights)
+        return self.at
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.recipe.patience
+        return patience is not None and len(self.at.history) - self.at.best_epoch >= patience
+
+    def _train_epoch(self) -> None:
+        at, batch_size = self.at, min(self.recipe.batch_size, len(self.train))
+        order = make_order(self.train.keys, seed=self.seed, epoch=at.epoch)
+        started = saved = read = time.monotonic()
+        before_s = at.epoch_s
+        exact = torch.float32 if self.train.device.type == "mps" else torch.float64
+        total = torch.full((), at.loss_sum, dtype=exact, device=self.train.device)
+        with self._open_bar(batch_size) as bar:
+            while at.step < self.n_steps:
+                now = time.monotonic()
+                at.epoch_s = before_s + now - started
+                if self.stop or now - saved > self.checkpoint_every_s:
+                    at.loss_sum = _read_finite(total, at)
+                    self._save()
+                    self.stop.check()
+                    saved = time.monotonic()
+                total += self._step(order[at.step * batch_size : (at.step + 1) * batch_size])
+                at.step += 1
+                bar.update(batch_size)
+                if now - read > _READ_EVERY_S:
+                    self._show_loss(bar, _read_finite(total, at))
+                    read = now
+        at.loss_sum = _read_finite(total, at)
+        at.epoch_s = before_s + time.monotonic() - started
+
+    def _step(self, picked: np.ndarray) -> Tensor:
+        """Make one update and return its loss, without waiting for the device."""
+        recipe, at = self.recipe, self.at
+        step = (at.epoch - 1) * self.n_steps + at.step
+        set_lr(self.updates, self._compute_lr(step))
+        # Dropout's draws are a function of (seed, step): there is no generator state to save.
+        torch.manual_seed(int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1)))
+        images, labels = make_train_batch(
+            self.train,
+            picked,
+            seed=self.seed,
+            epoch=at.epoch,
+            augment=recipe.augment,
+            n_views=recipe.views,
+        )
+        with autocast(self.train.device, recipe.precision):
+            logits = self.forward(images)
+        loss = F.cross_entropy(
+            logits.float(),
+            labels,
+            weight=self.loss_weights,
+            label_smoothing=recipe.label_smoothing,
+        )
+        loss.backward()
+        if recipe.clip_norm is not None:
+            clip_gradients(self.model.parameters(), recipe.clip_norm)
+        self.updates.step()
+        self.updates.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(step)
+        return loss.detach()
+
+    def _compute_lr(self, step: int) -> float:
+        return compute_lr(
+            step,
+            peak=self.recipe.lr,
+            n_steps=self.recipe.epochs * self.n_steps,
+            n_warmup_steps=round(self.recipe.warmup_epochs * self.n_steps),
+            final_fraction=self.recipe.final_lr_fraction,
+        )
+
+    def _validate(self) -> None:
+        """Score the epoch on the validation images, record it, and keep it if it is the best."""
+        at = self.at
+        with self.average.in_place() if self.average else nullcontext():
+            try:
+                logits = self._compute_val_logits()
+            except Stopped:
+                stopped = True
+            else:
+                stopped = False
+                self._record(compute_selection_metrics(logits, self.val.labels.cpu().numpy()))
+        if stopped:
+            self._save()  # with the trained weights back in place
+            self.stop.check()
+        at.epoch, at.step, at.loss_sum, at.epoch_s = at.epoch + 1, 0, 0.0, 0.0
+
+    def _compute_val_logits(self) -> np.ndarray:
+        return compute_logits(
+            self.model,
+            self.val,
+            batch_size=self.eval_batch_size,
+            precision=self.recipe.precision,
+            check_stop=self.stop.check,
+        )
+
+    def _record(self, scores: dict[str, float]) -> None:
+        at = self.at
+        n_images = self.n_steps * min(self.recipe.batch_size, len(self.train))
+        at.history.append(
+            {
+                "epoch": at.epoch,
+                "step": at.epoch * self.n_steps,
+                "lr": self.updates.param_groups[0]["lr"],
+                "train/loss": at.loss_sum / self.n_steps,
+                **{f"val/{name}": value for name, value in scores.items()},
+                "train_s": round(at.epoch_s, 3),
+                "images_per_s": round(n_images / max(at.epoch_s, 1e-9), 1),
+            }
+        )
+        if at.best_epoch == 0 or _score(at.history[-1]) > _score(at.best):
+            at.best_epoch = at.epoch
+            state = self.model.state_dict()
+            at.best_weights = {name: value.detach().clone() for name, value in state.items()}
+
+    def _save(self) -> None:
+        state = {
+            "run_id": self.run_id,
+            "position": vars(self.at),
+            "model": self.model.state_dict(),
+            "updates": self.updates.state_dict(),
+            "average": self.average.average if self.average else {},
+        }
+        save_checkpoint(self.run_dir, state)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.run_dir)
+        if state is None:
+            return
+        if state["run_id"] != self.run_id:
+            raise StorageError(
+                f"the checkpoint in {self.run_dir} is of run {state['run_id']}, not of "
+                f"{self.run_id}. Move that folder away to train this run."
+            )
+        self.model.load_state_dict(state["model"])
+        self.updates.load_state_dict(state["updates"])
+        self.at = Position(**state["position"])
+        if self.average is not None:
+            self.average.load(state["average"])
+
+    def _open_bar(self, batch_size: int) -> tqdm:
+        return tqdm(
+            total=self.n_steps * batch_size,
+            initial=self.at.step * batch_size,
+            desc=f"epoch {self.at.epoch}/{self.recipe.epochs}",
+            unit="img",
+            leave=False,
+            disable=None,  # hidden where nobody watches
+        )
+
+    def _show_loss(self, bar: tqdm, loss_sum: float) -> None:
+        shown = {"loss": f"{loss_sum / self.at.step:.3f}"}
+        if self.at.best_epoch:
+            shown["best_val"] = f"{self.at.best['val/balanced_accuracy']:.3f}"
+        bar.set_postfix(shown)
+
+
+def _read_finite(total: Tensor, at: Position) -> float:
+    value = total.item()
+    if not math.isfinite(value):
+        raise Diverged(
+            f"the loss is {value} in epoch {at.epoch} by step {at.step}. Lower train.lr, lengthen "
+            "train.warmup_epochs, or set train.precision=fp32."
+        )
+    return value
+
+
+def _score(record: dict[str, Any]) -> tuple[float, float]:
+    return record["val/balanced_accuracy"], -record["val/nll"]

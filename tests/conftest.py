@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real datasets and weights, or a skip that says why."""
+    folder = (ROOT / os.environ.get("TLCNN_SHARED", "../shared")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set TLCNN_SHARED")
+    return folder

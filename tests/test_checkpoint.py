@@ -1,0 +1,132 @@
+"""A checkpoint is whole or absent, whatever happens while it is written."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tlcnn.errors import StorageError
+from tlcnn.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+
+
+def state(number: int) -> dict:
+    return {"number": number, "weight": torch.full((3, 3), float(number)), "list": [1.5, None]}
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, state(1))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded["number"] == 1 and torch.equal(loaded["weight"], torch.full((3, 3), 1.0))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    data = bytearray((tmp_path / LAST).read_bytes())
+    data[len(data) // 2] ^= 1
+    broken = {"flip": data, "truncate": data[:-100], "empty": b""}[damage]
+    (tmp_path / LAST).write_bytes(bytes(broken))
+    assert load_checkpoint(tmp_path)["number"] == 1
+
+
+def test_two_damaged_checkpoints_are_never_a_silent_restart(tmp_path):
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    for name in (LAST, PREVIOUS):
+        (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.raises(StorageError, match="(?s)every checkpoint .* is damaged.*delete both"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_damaged_checkpoint_never_becomes_the_spare(tmp_path):
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    (tmp_path / LAST).write_bytes(b"nonsense")
+    load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, state(3))
+    (tmp_path / LAST).write_bytes(b"nonsense again")
+    assert load_checkpoint(tmp_path)["number"] == 1
+
+
+def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "canary"),)
+
+    import hashlib
+
+    body = pickle.dumps(Evil(), protocol=2)
+    trailer = b"tlcnn-sha256:" + hashlib.sha256(body).digest()
+    (tmp_path / LAST).write_bytes(body + trailer)
+    with pytest.raises(pickle.UnpicklingError):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "canary").exists()
+
+
+CRASH = """
+import os, sys, torch
+from pathlib import Path
+from tlcnn.training import checkpoint
+folder, crash_at = Path(sys.argv[1]), int(sys.argv[2])
+calls = 0
+def counted(name):
+    real = getattr(os, name)
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == crash_at:
+            os._exit(137)
+        return real(*args, **kwargs)
+    return call
+state = {"number": 2, "weight": torch.full((64, 64), 2.0)}
+for name in ("open", "link", "fsync", "replace", "close", "unlink"):
+    setattr(os, name, counted(name))
+checkpoint.save_checkpoint(folder, state)
+print(calls)
+"""
+
+
+def run_save(folder, crash_at: int) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", CRASH, str(folder), str(crash_at)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_every_crash_point_of_a_save_leaves_a_whole_checkpoint(tmp_path):
+    n_points = int(run_save(make_folder(tmp_path / "count"), 0).stdout)
+    assert n_points >= 6
+    for point in range(1, n_points + 1):
+        folder = make_folder(tmp_path / str(point))
+        assert run_save(folder, point).returncode == 137
+        assert load_checkpoint(folder)["number"] in (1, 2), point
+        save_checkpoint(folder, state(3))
+        assert load_checkpoint(folder)["number"] == 3, point
+
+
+def make_folder(folder):
+    folder.mkdir()
+    save_checkpoint(folder, state(0))
+    save_checkpoint(folder, state(1))
+    return folder
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, state(1))
+    real = io.open
+
+    def full(path, mode="r", *rest, **options):
+        if "w" in mode and str(path).endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        return real(path, mode, *rest, **options)
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(StorageError, match="No space left"):
+        save_checkpoint(tmp_path, state(2))
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path)["number"] == 1

@@ -1,0 +1,105 @@
+"""What every dataset of the registry promises, and how options are bound."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlcnn.data.datasets import DATASETS, check_options, load_index
+from tlcnn.data.index import SPLITS
+from tlcnn.errors import ConfigError, DataError
+
+
+def lay_folder(root):
+    for n in range(12):
+        path = root / "ab"[n % 2] / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(path)
+    return {"group_regex": r"^(\d)"}
+
+
+def lay_table(root):
+    lay_folder(root)
+    rows = [f"{'ab'[n % 2]}/{n}.png,{'ab'[n % 2]},g{n // 3}" for n in range(12)]
+    (root / "labels.csv").write_text("\n".join(["image,label,group", *rows]))
+    return {"group_column": "group"}
+
+
+def lay_ham10000(root):
+    rows = [f"HAM_{n // 2},ISIC_{n:07d},{('nv', 'mel')[n % 2]}" for n in range(12)]
+    (root / "HAM10000_metadata.csv").write_text("\n".join(["lesion_id,image_id,dx", *rows]))
+    for n in range(12):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(root / f"ISIC_{n:07d}.jpg")
+    return {}
+
+
+LAID = {"folder": lay_folder, "table": lay_table, "ham10000": lay_ham10000}
+DRAWN = {"synthetic": {"n_images": 200, "size": 32}}  # nothing on disk
+
+
+@pytest.fixture(params=sorted(DATASETS))
+def index(request, tmp_path):
+    kind = request.param
+    assert kind in LAID or kind in DRAWN, f"say here how {kind} is laid out"
+    options = LAID[kind](tmp_path) if kind in LAID else DRAWN[kind]
+    return load_index(kind, name="mine", root=tmp_path, options=options)
+
+
+def test_table_is_an_index(index):
+    table = index.table
+    assert index.name == "mine" and len(index) == len(table) == len(index.images) > 0
+    assert table["image_id"].is_unique and table["image_id"].map(type).eq(str).all()
+    assert table["label"].dtype == np.int64
+    assert table["label"].between(0, len(index.classes) - 1).all()
+    assert len(set(index.classes)) == len(index.classes)
+    assert table["group"].map(type).eq(str).all() and (table["group"] != "").all()
+    assert table["split"].isin([*SPLITS, ""]).all()
+    assert table.index.equals(type(table.index)(range(len(table))))
+
+
+def test_images_open_and_have_digests_and_signatures(index):
+    images = pickle.loads(pickle.dumps(index.images))
+    assert images.signature() == index.images.signature()
+    digests = images.load_digests()
+    assert digests == index.images.load_digests() and len(digests) == len(images)
+    assert all(isinstance(digest, str) and len(digest) >= 32 for digest in digests)
+    for position in (0, len(images) - 1):
+        image = images.load(position)
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        assert (image == index.images.load(position)).all()
+
+
+@pytest.mark.parametrize("kind", sorted(LAID))
+def test_missing_folders_are_named(kind, tmp_path):
+    with pytest.raises(DataError, match=r"no dataset at .*gone: the folder does not exist\. \S+"):
+        load_index(kind, name="mine", root=tmp_path / "gone", options={})
+
+
+def test_options_are_bound_to_the_signature():
+    check_options("table", {"csv": "a.csv", "group_column": "patient"})
+    with pytest.raises(ConfigError, match=r"options\.group_colum does not exist; table takes csv"):
+        check_options("table", {"group_colum": "patient"})
+    with pytest.raises(ConfigError, match="Did you mean 'group_column'"):
+        check_options("table", {"group_colum": "patient"})
+    with pytest.raises(ConfigError, match=r"options\.name does not exist; ham10000 takes missing"):
+        check_options("ham10000", {"name": "x"})
+
+
+def test_a_needed_option_is_asked_for(monkeypatch):
+    monkeypatch.setitem(DATASETS, "toy", lambda root, *, name, csv: None)
+    with pytest.raises(ConfigError, match=r"options\.csv is needed by dataset\.kind=toy"):
+        check_options("toy", {})
+
+
+def test_unknown_kinds_are_named():
+    with pytest.raises(ConfigError, match=r"kind=ham1000 does not .* Did you mean 'ham10000'"):
+        load_index("ham1000", name="x", root=".", options={})
+
+
+def test_no_torch_is_imported():
+    code = "import sys, tlcnn.data.datasets, tlcnn.data.splits; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

@@ -1,0 +1,133 @@
+"""Images that a CSV file lists."""
+
+import pytest
+from PIL import Image
+
+from tlcnn.data.datasets import load_index
+from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts
+from tlcnn.errors import ConfigError, DataError
+
+ROWS = [["a.png", "nv", "p1", "train", "44"], ["b.png", "mel", "p2", "Test", ""]]
+HEADER = ["image", "label", "patient", "part", "age"]
+
+
+def write_table(path, rows=ROWS, header=HEADER, separator=",", encoding="utf-8"):
+    text = "\r\n".join(separator.join(row) for row in [header, *rows])
+    path.write_bytes(text.encode(encoding))
+
+
+@pytest.fixture
+def root(tmp_path):
+    for n, name in enumerate(("a", "b")):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{name}.png")
+    write_table(tmp_path / "labels.csv")
+    return tmp_path
+
+
+def load(root, **options):
+    return load_index("table", name="mine", root=root, options=options)
+
+
+def test_columns_by_option(root):
+    index = load(root, group_column="patient", split_column="part")
+    assert index.classes == ("mel", "nv")
+    assert index.table.to_dict("list") == {
+        "image_id": ["a.png", "b.png"],
+        "label": [1, 0],
+        "group": ["p1", "p2"],
+        "split": ["train", "test"],
+        "image": ["a.png", "b.png"],
+        "patient": ["p1", "p2"],
+        "part": ["train", "Test"],
+        "age": ["44", ""],
+    }
+    assert index.images.load(1)[0, 0, 0] == 1
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_dialects(root, separator, encoding):
+    before = load(root).table
+    write_table(root / "labels.csv", ROWS[::-1], separator=separator, encoding=encoding)
+    assert load(root).table.equals(before)
+
+
+def test_where_images_are(root):
+    (root / "img" / "nv").mkdir(parents=True)
+    (root / "img" / "mel").mkdir()
+    (root / "a.png").rename(root / "img" / "nv" / "a.png")
+    (root / "b.png").rename(root / "img" / "mel" / "b.png")
+    index = load(root, image_path="img/{label}/{image}")
+    assert index.table["image_id"].tolist() == ["img/mel/b.png", "img/nv/a.png"]
+    assert [index.images.load(n)[0, 0, 0] for n in (0, 1)] == [1, 0]
+    with pytest.raises(DataError, match=r"2 of 2 rows have no image .*: a\.png, b\.png\. Say"):
+        load(root)
+    for wrong in ("img/{dx}/{image}", "img", "{label", "{image.__class__}", "{0}"):
+        with pytest.raises(ConfigError, match="image_path"):
+            load(root, image_path=wrong)
+
+
+def test_ids_without_suffix_and_absolute_paths(root):
+    write_table(root / "labels.csv", [["a", "nv"], [str(root / "b.png"), "mel"]], HEADER[:2])
+    index = load(root)
+    assert sorted(index.images.load(n)[0, 0, 0] for n in (0, 1)) == [0, 1]
+
+
+def test_labels_may_be_numbers(root):
+    write_table(root / "labels.csv", [["a", "10"], ["b", "9"]], HEADER[:2])
+    assert load(root).classes == ("9", "10")
+    write_table(root / "labels.csv", [["a", "1"], ["b", "0"]], HEADER[:2])
+    index = load(root, classes=["benign", "malignant"])
+    assert index.classes == ("benign", "malignant") and index.table["label"].tolist() == [1, 0]
+
+
+def test_a_fixed_order_may_hold_classes_without_images(root):
+    index = load(root, classes=["nv", "df", "mel"])
+    assert index.table["label"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([["a", "nv", "p", "train", ""]] * 2, r"1 image ids occur twice \(with the same label\)"),
+        ([["a", "nv", "p"], ["a", "mel", "p"]], "1 image ids occur twice with different label"),
+        ([["a", "", "p"], ["b", "nv", "p"]], r"1 rows have no label: a\.png"),
+        ([["a", "mel", "nan"], ["b", "nv", "p"]], r"1 rows have no group: a\.png"),
+        ([["a", "mel", "p", "held"], ["b", "nv", "p"]], r"1 rows have an unknown split \(held;"),
+        (
+            [["a", "scc", "p"], ["b", "nv", "p"]],
+            r"1 rows have an unknown label \(scc; allowed: nv",
+        ),
+        ([["c", "mel", "p"], ["b", "nv", "p"]], "1 of 2 rows have no image"),
+        ([["a", "mel", "p", "", "", "x"]], "1 rows have more than the 5 values"),
+    ],
+)
+def test_defects_are_named(root, rows, text):
+    write_table(root / "labels.csv", rows)
+    with pytest.raises(DataError, match=text):
+        load(root, group_column="patient", split_column="part", classes=["nv", "mel"])
+
+
+def test_missing_columns_and_tables(root):
+    with pytest.raises(DataError, match=r"lacks 1 column\(s\): lable; .* Did you mean 'label'"):
+        load(root, label_column="lable")
+    with pytest.raises(DataError, match=r"no table at .*other\.csv"):
+        load(root, csv="other.csv")
+    write_table(root / "labels.csv", ROWS, ["image", "label", "label", "part", "age"])
+    with pytest.raises(DataError, match="columns of the same name: label"):
+        load(root)
+
+
+@pytest.mark.realdata
+def test_real_lung_tiles_are_split_by_source_tile(shared):
+    options = {"group_column": "group", "image_path": "{label}/{image}"}
+    index = load(shared / "data" / "lc25000_lung", **options)
+    assert len(index) == 2959 and index.table["group"].nunique() == 740
+    splits = choose_splits(
+        index.table, n_classes=3, mode="auto", val_fraction=0.15, test_fraction=0.2
+    )
+    check_splits(index.table["group"], splits)
+    counts = compute_split_counts(index.table["label"], splits, index.classes)
+    print(counts)
+    assert (abs(counts["test"] / counts.sum(axis=1) - 0.2) < 0.01).all()
+    assert index.images.load(0).shape == (224, 224, 3)
