@@ -15,3 +15,9 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set TLCNN_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that all tests share: facts and decoded images are made once."""
+    return tmp_path_factory.mktemp("cache")

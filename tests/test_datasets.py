@@ -94,6 +94,11 @@ def test_a_needed_option_is_asked_for(monkeypatch):
         check_options("toy", {})
 
 
+def test_options_are_checked_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"options\.mising does not .* Did you mean 'missing'"):
+        load_index("ham10000", name="x", root=tmp_path / "gone", options={"mising": "drop"})
+
+
 def test_unknown_kinds_are_named():
     with pytest.raises(ConfigError, match=r"kind=ham1000 does not .* Did you mean 'ham10000'"):
         load_index("ham1000", name="x", root=".", options={})

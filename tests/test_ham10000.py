@@ -287,6 +287,18 @@ def test_the_same_image_with_other_content(root):
     refused(root, "different content")
 
 
+def test_the_same_member_with_other_content(tmp_path):
+    root = tmp_path / "root"
+    lay_zips(root)
+    write_zip(root / "copy.zip", IDS)
+    load(root)
+    content = bytearray(JPEGS[IDS[1]])
+    content[-5] ^= 1
+    with zipfile.ZipFile(root / "copy.zip", "w") as archive:
+        archive.writestr(f"{IDS[1]}.jpg", bytes(content))
+    refused(root, f"{IDS[1]} is there twice with different content")
+
+
 def test_isic_without_lesions_or_with_two_diagnoses(tmp_path):
     lay_isic(tmp_path / "root")
     lesions = tmp_path / "root" / "ISIC2018_Task3_Training_LesionGroupings.csv"

@@ -7,8 +7,10 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from tlcnn.errors import WeightsError
+from tlcnn.model import match
 from tlcnn.model.checkpoint_file import State, load_state
 from tlcnn.model.match import match_names
+from tlcnn.model.unit_map import Unit, UnitMap
 
 NET = hand_made.make_net(seed=0)
 MAP = hand_made.make_map(NET)
@@ -162,6 +164,22 @@ def test_a_file_that_lost_its_order_is_not_mapped(tmp_path):
     units = hand_made.make_map(net, "mobilenetv2_100")
     with pytest.raises(WeightsError, match="do not fit"):
         match_names(load_file(tmp_path / "a.safetensors"), net, units)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float32, torch.float16)])
+def test_equal_blocks_in_another_order_are_not_mapped(dtypes):
+    """The trap: block 10 sorts before block 2 and has its shape."""
+    net = torch.nn.Sequential(*(torch.nn.Linear(2, 2, bias=False) for _ in range(12)))
+    names = tuple(net.state_dict())
+    units = UnitMap("mobilenetv2_100", "stage", (Unit("all", (), names, (), 0, 1),), (), ())
+    in_order = {
+        f"features.{i}.0.weight": torch.full((2, 2), float(i), dtype=dtypes[i % len(dtypes)])
+        for i in range(12)
+    }
+    found = match._by_position(in_order, net, units)
+    assert [float(found[name][0, 0]) for name in names] == list(range(12))
+    by_name = sorted(in_order, key=lambda name: (str(in_order[name].dtype), name))
+    assert match._by_position({n: in_order[n] for n in by_name}, net, units) == {}
 
 
 def test_mapping_draws_nothing_and_changes_nothing():

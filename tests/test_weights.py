@@ -89,7 +89,9 @@ def _stored(cache: Path) -> list[Path]:
 def test_download_then_no_network_and_no_torch(cache):
     with hub_server.serve({(REPO, "model.safetensors"): CONTENT}) as hub:
         first = _locate(cache, hub.url)
-        assert any(line.startswith("GET") for line in hub.requests)
+        asked = list(hub.requests)
+        assert any(line.startswith("GET") for line in asked)
+        assert _locate(cache, hub.url)["imported"] == [] and hub.requests == asked
     assert Path(first["path"]).read_bytes() == CONTENT
     assert first["tag"] == TAG and first["origin"] == f"hf-hub:{REPO}"
     assert first["digest"] == digest_of_file(Path(first["path"]))

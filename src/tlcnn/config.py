@@ -82,7 +82,7 @@ class TrainCfg:
     effective_beta: float = ranged(0.999, 0.0, 0.999999)
     label_smoothing: float = ranged(0.0, 0.0, 0.9)
     clip_norm: float | None = ranged(1.0, 0.0)
-    augment: str = choice("standard", "none", "light", "strong")
+    augment: str = choice("standard", "none", "upright", "light", "strong")
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
     channels_last: bool = True

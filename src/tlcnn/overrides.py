@@ -27,7 +27,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         ConfigError: an unknown key or option; says what is allowed and what is closest.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     has_own = any(
         a.startswith(_OWN_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
@@ -38,7 +38,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
             continue
         try:
             override = parser.parse_override(argument)
-        except OverrideParseException as error:
+        except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
         _check_override(override, conf_dir, has_own)
 

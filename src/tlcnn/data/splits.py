@@ -7,8 +7,9 @@ groups, fractions and seed only: not on the order of rows, the platform or other
     rows -> groups (hash order) -> apportion(groups, targets) -> a part for each group -> rows
 
 Promise, where every group has one class: in each part, each class has its ideal number of images
-to within the size of that class's largest group. With folds it holds for the test part and the
-validation part, and for training to within two such groups.
+to within the size of that class's largest group, except where a part would have no image at all.
+With folds it holds for the test part and the validation part, and for training to within two
+such groups.
 """
 
 import hashlib

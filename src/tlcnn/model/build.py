@@ -54,6 +54,11 @@ def parse_architecture(name: str) -> str:
     )
 
 
+def find_input_size(model: nn.Module) -> tuple[int, ...]:
+    """Return (C, H, W) of the images that a timm network was made for."""
+    return tuple(model.pretrained_cfg["input_size"])  # type: ignore[index, arg-type]
+
+
 def make_network(architecture: str, **settings: Any) -> nn.Module:
     """Call timm, leaving out the settings that are zero where a family does not know them.
 

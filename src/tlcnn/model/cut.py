@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlcnn.errors import ConfigError
-from tlcnn.model.build import build_model
+from tlcnn.model.build import build_model, find_input_size
 from tlcnn.model.freeze import are_same_bits, hold_in_eval
 from tlcnn.model.groups import is_inside
 from tlcnn.model.norms import is_norm
@@ -121,7 +121,7 @@ def make_suffix(model: nn.Module, finished: tuple[str, ...]) -> nn.Module:
     return suffix
 
 
-def find_cuts(unit_map: UnitMap, size: tuple[int, ...]) -> UnitMap:
+def find_cuts(unit_map: UnitMap) -> UnitMap:
     """Return the map with the reason, at each boundary, why the network cannot be cut there.
 
     Found by cutting: random weights in every tensor (a scale that starts at zero would hide a
@@ -129,7 +129,7 @@ def find_cuts(unit_map: UnitMap, size: tuple[int, ...]) -> UnitMap:
     """
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
     _randomise(model)
-    images, expected = _run_small(model, size)
+    images, expected = _run_small(model, find_input_size(model))
     boundaries = _capture(model, unit_map, images)
     cuts = [
         _why_not(model, unit_map, n, boundaries.get(n), expected)

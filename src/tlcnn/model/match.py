@@ -221,7 +221,7 @@ def _by_position(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     own = model.state_dict()
     names = [name for name in own if not name.endswith(COUNTER)]
     theirs = [name for name in state if not name.endswith(COUNTER)]
-    if len(names) != len(theirs) or theirs == sorted(theirs):
+    if len(names) != len(theirs) or _lost_its_order(state, theirs):
         return {}
     head = set(unit_map.head)
     modules: dict[str, str] = {}
@@ -237,6 +237,14 @@ def _by_position(state: State, model: nn.Module, unit_map: UnitMap) -> State:
         return {}
     _check_same_network(unit_map.model.split(".")[0], theirs[0])
     return found | _counters(state, modules)
+
+
+def _lost_its_order(state: State, names: list[str]) -> bool:
+    """Tell whether names were sorted, as safetensors does within each dtype."""
+    by_dtype: dict[torch.dtype, list[str]] = {}
+    for name in names:
+        by_dtype.setdefault(state[name].dtype, []).append(name)
+    return all(group == sorted(group) for group in by_dtype.values())
 
 
 def _slot(name: str, tensor: torch.Tensor) -> _Slot:

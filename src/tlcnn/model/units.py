@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
-from tlcnn.model.build import make_network, parse_architecture
+from tlcnn.model.build import find_input_size, make_network, parse_architecture
 from tlcnn.model.cut import find_cuts
 from tlcnn.model.groups import (
     GROUPINGS,
@@ -39,6 +39,15 @@ def compute_unit_map(name: str, *, granularity: str = "stage") -> UnitMap:
         ConfigError: no such network or granularity, or the network cannot be divided into units
             that partition its tensors and run one after the other.
     """
+    return find_cuts(compute_partition(name, granularity=granularity))
+
+
+def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
+    """Compute a unit map without trying to cut the network: in a moment, without weights.
+
+    Raises:
+        ConfigError: as `compute_unit_map`.
+    """
     if granularity not in GRANULARITIES:
         raise ConfigError(
             f"granularity '{granularity}' is not known.{did_you_mean(granularity, GRANULARITIES)} "
@@ -47,10 +56,9 @@ def compute_unit_map(name: str, *, granularity: str = "stage") -> UnitMap:
     architecture = parse_architecture(name)
     with torch.device("meta"):  # shapes are enough, and nothing is drawn
         model = make_network(architecture, num_classes=2).eval()
-    size = tuple(model.pretrained_cfg["input_size"])  # type: ignore[index, arg-type]
+    size = find_input_size(model)
     layers = _trace(model, size, architecture)
-    unit_map = _first_valid(architecture, granularity, model, layers, size)
-    return find_cuts(unit_map, size)
+    return _first_valid(architecture, granularity, model, layers, size)
 
 
 def _trace(model: nn.Module, size: tuple[int, ...], name: str) -> tuple[Layer, ...]:
@@ -92,7 +100,7 @@ def _groupings(
         )
         return
     for group_by in GROUPINGS:
-        yield group_by(model, layers, granularity == "block")
+        yield group_by(model, layers, granularity != "block")
 
 
 def _why_not(division: Division, layers: tuple[Layer, ...], head: tuple[str, ...]) -> str | None:
@@ -156,6 +164,7 @@ def _make_map(
                 modules=tuple(layer.path for layer in sorted(own, key=_execution)),
                 n_params=sum(layer.n_params for layer in own),
                 stride=stride,
+                cut="not tried",
             )
         )
     rest = [layer for layer in layers if number[layer.path] == n_units + 1]

@@ -27,7 +27,7 @@ HAM_COUNTS = {
     "akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142,
 }  # fmt: skip
 PHOTO_WEIGHTS = (5514, 1423, 490, 43)
-FEWEST_LESIONS = 12  # of a class, while there are images enough
+FEWEST_IMAGES = 16  # of a diagnosis, about 12 lesions, while there are images enough
 TASKS = ("lesions", "textures")
 SIZES = (16, 1024)
 
@@ -85,7 +85,7 @@ def load_synthetic(
     *,
     name: str = "synthetic",
     task: str = "lesions",
-    n_images: int = 2400,
+    n_images: int = 1600,
     data_seed: int = 0,
     size: int = 96,
     imbalance: float = 0.6,
@@ -101,7 +101,7 @@ def load_synthetic(
         size: pixels a side, drawn natively at this size.
         imbalance: class counts go as HAM10000's to this power: 1 is as imbalanced as HAM10000,
             0 is balanced, 0.6 keeps its order and leaves the rarest class with 4 % instead of 1 %.
-            No class has fewer than 12 lesions while there are images enough. Lesions only.
+            No class has fewer than 16 images while there are images enough. Lesions only.
 
     Raises:
         ConfigError: a task, size, seed, imbalance or number of images that cannot be drawn.
@@ -167,7 +167,7 @@ def compute_class_counts(n_images: int, imbalance: float) -> list[int]:
         >>> compute_class_counts(2400, 0.6)
         [175, 229, 362, 93, 364, 1071, 106]
     """
-    floor = min(int(FEWEST_LESIONS * 1.4), n_images // len(HAM_COUNTS))
+    floor = min(FEWEST_IMAGES, n_images // len(HAM_COUNTS))
     weights = [count**imbalance for count in HAM_COUNTS.values()]
     return _share_out(n_images, weights, floor)
 

@@ -21,51 +21,51 @@ Ranges = dict[str, tuple[float, float, float]]
 RECIPES: dict[str, Ranges] = {
     "akiec": {
         "radius": (1, 0.50, 0.75), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.08, 0.22),
-        "notch": (0.5, 0.02, 0.08), "edge": (1, 0.14, 0.35), "melanin": (0.6, 0.05, 0.35),
-        "blood": (1, 0.30, 0.75), "mottle": (1, 0.3, 0.8), "follicles": (0.75, 0.5, 1.0),
-        "scale": (0.7, 0.4, 1.0), "dotted": (0.45, 0.4, 1.0), "keratin": (0.3, 0.2, 0.5),
+        "notch": (0.5, 0.02, 0.08), "edge": (1, 0.14, 0.35), "melanin": (0.7, 0.05, 0.55),
+        "blood": (1, 0.18, 0.70), "mottle": (1, 0.3, 0.8), "follicles": (0.75, 0.3, 1.0),
+        "scale": (0.7, 0.2, 1.0), "dotted": (0.45, 0.2, 1.0), "keratin": (0.3, 0.2, 0.5),
     },
     "bcc": {
         "radius": (1, 0.42, 0.70), "aspect": (1, 0.7, 1.0), "wobble": (1, 0.06, 0.20),
-        "notch": (0.4, 0.02, 0.06), "edge": (1, 0.06, 0.22), "melanin": (0.6, 0.03, 0.35),
-        "blood": (1, 0.15, 0.50), "mottle": (1, 0.2, 0.6), "nests": (0.75, 0.5, 1.0),
-        "vessels": (0.85, 0.5, 1.0), "ulcer": (0.35, 0.5, 1.0), "shine": (0.4, 0.3, 0.8),
+        "notch": (0.4, 0.02, 0.06), "edge": (1, 0.06, 0.22), "melanin": (0.7, 0.03, 0.55),
+        "blood": (1, 0.10, 0.55), "mottle": (1, 0.2, 0.6), "nests": (0.75, 0.3, 1.0),
+        "vessels": (0.85, 0.3, 1.0), "ulcer": (0.35, 0.5, 1.0), "shine": (0.4, 0.3, 0.8),
     },
     "bkl": {
         "radius": (1, 0.45, 0.75), "aspect": (1, 0.7, 1.0), "wobble": (1, 0.06, 0.18),
-        "notch": (0.7, 0.05, 0.13), "edge": (1, 0.02, 0.07), "melanin": (1, 0.35, 0.95),
-        "blood": (0.4, 0.05, 0.25), "mottle": (1, 0.3, 0.8), "keratin": (0.7, 0.2, 0.6),
-        "cysts": (0.8, 0.5, 1.0), "plugs": (0.6, 0.5, 1.0), "ridges": (0.6, 0.4, 1.0),
+        "notch": (0.7, 0.05, 0.13), "edge": (1, 0.02, 0.07), "melanin": (1, 0.22, 0.95),
+        "blood": (0.6, 0.05, 0.40), "mottle": (1, 0.3, 0.8), "keratin": (0.7, 0.2, 0.6),
+        "cysts": (0.8, 0.3, 1.0), "plugs": (0.6, 0.3, 1.0), "ridges": (0.6, 0.2, 1.0),
     },
     "df": {
         "radius": (1, 0.40, 0.62), "aspect": (1, 0.82, 1.0), "wobble": (1, 0.03, 0.12),
-        "edge": (1, 0.15, 0.35), "melanin": (1, 0.25, 0.60), "blood": (0.8, 0.08, 0.32),
-        "mottle": (1, 0.1, 0.4), "network": (0.85, 0.3, 0.7), "scar": (0.9, 0.55, 1.0),
-        "dotted": (0.2, 0.3, 0.7),
+        "edge": (1, 0.15, 0.35), "melanin": (1, 0.15, 0.62), "blood": (0.8, 0.05, 0.40),
+        "mottle": (1, 0.1, 0.4), "network": (0.85, 0.2, 0.7), "scar": (0.9, 0.4, 1.0),
+        "dotted": (0.2, 0.2, 0.7),
     },
     "mel": {
         "radius": (1, 0.50, 0.85), "aspect": (1, 0.60, 0.95), "wobble": (1, 0.14, 0.32),
-        "notch": (0.7, 0.03, 0.09), "edge": (1, 0.03, 0.14), "melanin": (1, 0.5, 1.5),
-        "blood": (0.6, 0.1, 0.4), "mottle": (1, 0.6, 1.2), "network": (0.7, 0.5, 1.0),
-        "atypia": (1, 0.6, 1.0), "globules": (0.4, 0.3, 0.8), "dots": (0.7, 0.5, 1.0),
-        "streaks": (0.5, 0.5, 1.0), "veil": (0.65, 0.4, 1.0), "regression": (0.5, 0.4, 0.9),
-        "blotch": (0.7, 0.5, 1.0), "redness": (0.4, 0.3, 0.8), "shine": (0.25, 0.3, 0.7),
+        "notch": (0.7, 0.03, 0.09), "edge": (1, 0.03, 0.14), "melanin": (1, 0.30, 1.40),
+        "blood": (0.7, 0.05, 0.50), "mottle": (1, 0.6, 1.2), "network": (0.7, 0.3, 1.0),
+        "atypia": (1, 0.6, 1.0), "globules": (0.4, 0.2, 0.8), "dots": (0.7, 0.3, 1.0),
+        "streaks": (0.5, 0.3, 1.0), "veil": (0.65, 0.2, 1.0), "regression": (0.5, 0.4, 0.9),
+        "blotch": (0.7, 0.3, 1.0), "redness": (0.4, 0.3, 0.8), "shine": (0.25, 0.3, 0.7),
     },
     "nv": {
         "radius": (1, 0.38, 0.72), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.03, 0.12),
-        "edge": (1, 0.05, 0.25), "melanin": (1, 0.35, 1.2), "blood": (0.5, 0.03, 0.2),
-        "mottle": (1, 0.1, 0.45), "network": (0.7, 0.4, 1.0), "atypia": (0.3, 0.05, 0.4),
-        "globules": (0.4, 0.4, 1.0), "core": (0.5, 0.2, 0.7), "dots": (0.15, 0.2, 0.5),
+        "edge": (1, 0.05, 0.25), "melanin": (1, 0.22, 1.20), "blood": (0.6, 0.03, 0.35),
+        "mottle": (1, 0.1, 0.45), "network": (0.7, 0.2, 1.0), "atypia": (0.3, 0.05, 0.4),
+        "globules": (0.4, 0.2, 1.0), "core": (0.5, 0.2, 0.7), "dots": (0.15, 0.2, 0.5),
     },
     "vasc": {
         "radius": (1, 0.38, 0.66), "aspect": (1, 0.75, 1.0), "wobble": (1, 0.05, 0.16),
-        "edge": (1, 0.03, 0.10), "melanin": (0.2, 0.05, 0.3), "blood": (1, 0.45, 1.1),
-        "mottle": (1, 0.1, 0.5), "lacunae": (0.9, 0.55, 1.0), "veil": (0.25, 0.2, 0.5),
+        "edge": (1, 0.03, 0.10), "melanin": (0.4, 0.05, 0.60), "blood": (1, 0.30, 1.00),
+        "mottle": (1, 0.1, 0.5), "lacunae": (0.9, 0.4, 1.0), "veil": (0.25, 0.2, 0.5),
         "crust": (0.25, 0.4, 0.9),
     },
 }  # fmt: skip
 TRAITS = tuple(sorted({trait for ranges in RECIPES.values() for trait in ranges}))
-MOST_BLEND = 0.45  # the largest share of another diagnosis in a recipe
+MOST_BLEND = 0.5  # the largest share of another diagnosis in a recipe
 FAINT = 0.02  # less of a trait is none: nobody would see it
 
 
@@ -74,7 +74,7 @@ def make_recipe(key: tuple[int, ...], label: int) -> Recipe:
     draws = Draws(*key, 3)
     own = _sample_recipe(draws, CLASSES[label])
     other = _sample_recipe(draws, CLASSES[draws.count(0, len(CLASSES) - 1)])
-    share = MOST_BLEND * draws.uniform() ** 1.5
+    share = MOST_BLEND * draws.uniform()
     blend = {trait: (1 - share) * own[trait] + share * other[trait] for trait in TRAITS}
     return {trait: amount if amount > FAINT else 0.0 for trait, amount in blend.items()}
 

@@ -95,8 +95,8 @@ def apply_camera(picture: Array, draws: Draws) -> None:
     if draws.chance(0.12):
         _apply_ruler(picture, frame, draws)
     _apply_light(picture, frame, draws)
-    balance = 1 + draws.array(3, low=-0.06, high=0.06)
-    picture *= balance * draws.uniform(0.90, 1.08)
+    balance = 1 + draws.array(3, low=-0.09, high=0.09)
+    picture *= balance * draws.uniform(0.86, 1.10)
     np.clip(picture, 0, 1, out=picture)
     picture **= draws.uniform(0.88, 1.15)
     grain = draws.array(size, size, 3) + draws.array(size, size, 1) - 1

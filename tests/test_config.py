@@ -1,0 +1,103 @@
+"""Every YAML composes, every default agrees with the schema, and every wrong word is refused."""
+
+from dataclasses import asdict
+
+import pytest
+from hydra.errors import ConfigCompositionException
+from runs import compose_config
+
+from tlcnn.config import Config, TrainCfg, check_config, find_conf_dir, list_keys
+from tlcnn.data.datasets import DATASETS, check_options
+from tlcnn.errors import ConfigError
+from tlcnn.overrides import GROUPS, check_overrides
+
+CONF = find_conf_dir()
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem != "config"
+)
+
+
+def test_there_are_as_many_options_as_files():
+    assert len(OPTIONS) == len(list(CONF.rglob("*.yaml"))) - 1 > 35
+    assert {option.split("=")[0] for option in OPTIONS} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_allowed(option):
+    config = compose_config(option)
+    check_config(config)
+    assert config.dataset.kind in DATASETS
+    if config.dataset.options.get("csv", "") is not None:
+        check_options(config.dataset.kind, config.dataset.options)
+
+
+def test_the_default_recipe_is_what_the_schema_says():
+    assert asdict(compose_config().train) == asdict(TrainCfg())
+    fresh = asdict(Config())
+    composed = asdict(compose_config())
+    for key in ("model", "freeze", "seed", "device", "threads", "eval_batch_size", "on_locked"):
+        assert composed[key] == fresh[key]
+
+
+def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.yaml").write_text("epochs: 3\nepoch: 4\n")
+    with pytest.raises(ConfigCompositionException):
+        compose_config(f"hydra.searchpath=[file://{tmp_path}]", "train=mine")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.optimizer=adam"], "train.optimizer=adam is not allowed. Did you mean 'adamw'"),
+        (["freeze.bn=frozn"], "Did you mean 'frozen'?\nAllowed: frozen, affine, adapt, batch"),
+        (["train.epochs=0"], "train.epochs=0 is not allowed: it must be from 1"),
+        (["dataset.val_fraction=0.9"], "it must be from 0.01 to 0.5"),
+        (["train.lr=-1"], "train.lr=-1.0 is not allowed: it must be at least 0"),
+    ],
+)
+def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
+    with pytest.raises(ConfigError) as error:
+        check_config(compose_config(*overrides))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("freeze=2", "For any other value write freeze.through=2."),
+        ("freeze=blocks.4", "For any other value write freeze.through=blocks.4."),
+        ("freeze=layr3", "Did you mean 'layer3'?\nOptions of freeze: all, layer1"),
+        ("frezee=layer3", "there is no key 'frezee'. Did you mean 'freeze'?"),
+        ("model=resnet19", "Did you mean 'resnet18'?"),
+        ("sead=1", "there is no key 'sead'. Did you mean 'seed'?"),
+        ("+sead=1", "there is no key 'sead'"),
+        ("lr=0.1", "there is no key 'lr'. Did you mean 'train.lr'?"),
+        ("train.bacth_size=3", "Did you mean 'train.batch_size'?"),
+        ("freeze=layer1,layr2", "freeze=layr2 is not an option"),
+        ("init.source.x=1", "there is no key 'init.source.x'"),
+        ("seed=[", "cannot read 'seed=['"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_hydra(argument, message):
+    with pytest.raises(ConfigError) as error:
+        check_overrides([argument], CONF)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) < 25
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["freeze=layer3", "freeze=none,layer1", "seed=range(5)", "-m", "hydra.verbose=true"]
+    + ["dataset.options.n_images=10", "init.through=none,stem", "+dataset.options.x=1"],
+)
+def test_right_arguments_pass(argument):
+    check_overrides([argument], CONF)
+
+
+def test_options_from_folders_of_ones_own_are_left_to_hydra():
+    check_overrides(["--config-dir=mine", "freeze=mine"], CONF)
+
+
+def test_a_default_of_every_key_exists():
+    assert "train.views" in list_keys() and "seed" in list_keys()

@@ -1,0 +1,271 @@
+"""A run: its folder, its promises, and that nothing of it depends on having been interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from runs import tiny_command, tiny_config
+from safetensors.torch import load_file
+
+from tlcnn.errors import BrokenPromise, Diverged, RunLocked, Stopped
+from tlcnn.plan import make_plan
+from tlcnn.records.folder import RunDir
+from tlcnn.records.read import read_predictions, read_run
+from tlcnn.run import run
+from tlcnn.training import fit as fitting
+
+RECIPE = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache_dir):
+    """A run that nothing interrupted."""
+    torch.set_num_threads(1)
+    plan = make_plan(tiny_config(tmp_path_factory.mktemp("whole"), cache_dir, *RECIPE))
+    run(plan)
+    return plan.run_dir
+
+
+def bits(folder):
+    """Everything that must not depend on interruptions: weights, predictions, metrics."""
+    weights = {
+        name: tensor.numpy() for name, tensor in load_file(folder / "weights.safetensors").items()
+    }
+    summary = json.loads((folder / "summary.json").read_text())
+    timed = ("train_s", "images_per_s")
+    history = [
+        {key: value for key, value in json.loads(line).items() if key not in timed}
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+    return weights, read_predictions(folder), summary["metrics"], history
+
+
+def check_same(first, second):
+    weights, predictions, metrics, history = bits(first)
+    weights2, predictions2, metrics2, history2 = bits(second)
+    assert weights.keys() == weights2.keys()
+    assert all(np.array_equal(weights[name], weights2[name]) for name in weights)
+    pd.testing.assert_frame_equal(predictions, predictions2, check_exact=True)
+    assert metrics == metrics2 and history == history2
+
+
+def test_a_run_leaves_its_records(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        *("plan.json", "config.yaml", "environment.json", "metrics.jsonl", "predictions.parquet"),
+        *("weights.safetensors", "summary.json", "log.txt", "DONE", "lock"),
+    }
+    row = read_run(whole)
+    assert row["state"] == "done" and row["epochs"] == 2
+    assert 0 <= row["test/balanced_accuracy"] <= 1
+    predictions = read_predictions(whole)
+    assert set(predictions["split"]) == {"val", "test"}
+    assert {"image_id", "group", "label", "logit/mel"} <= set(predictions.columns)
+    groups = predictions.groupby("split")["group"].agg(set)
+    assert not groups["val"] & groups["test"]
+
+
+def test_the_metrics_are_those_of_the_predictions(whole):
+    predictions = read_predictions(whole).query("split == 'test'")
+    logits = predictions[[c for c in predictions if c.startswith("logit/")]].to_numpy()
+    correct = logits.argmax(axis=1) == predictions["label"]
+    assert read_run(whole)["test/accuracy"] == pytest.approx(correct.mean())
+    assert read_run(whole)["test/balanced_accuracy"] == pytest.approx(
+        correct.groupby(predictions["label"]).mean().mean()
+    )
+
+
+def test_a_finished_run_answers_at_once(whole, cache_dir):
+    plan = make_plan(tiny_config(whole.parents[1], cache_dir, *RECIPE))
+    before = (whole / "weights.safetensors").stat().st_mtime_ns
+    started = time.monotonic()
+    assert run(plan) == json.loads((whole / "summary.json").read_text())
+    assert time.monotonic() - started < 1
+    assert (whole / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_another_process_that_wants_the_run_is_told_who_holds_it(tmp_path, cache_dir):
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "on_locked=fail"))
+    with (
+        RunDir(plan.run_dir).hold(wait=False, say=print),
+        pytest.raises(RunLocked, match=f"is held by process {os.getpid()} on "),
+    ):
+        run(plan)
+
+
+def test_waiting_for_a_run_ends_with_its_result(tmp_path, cache_dir):
+    command = [sys.executable, "-m", "tlcnn.train", *tiny_command(tmp_path, cache_dir)]
+    both = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread())
+        for _ in range(2)
+    ]
+    words = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("already done" in text for text in words) == 1
+    assert sum("waiting: " in text and "is held by" in text for text in words) == 1
+
+
+def one_thread():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("cell", [[], ["freeze=layer2", "freeze.allow_random=true"]])
+def test_a_stop_at_any_step_and_any_batch_goes_on_to_the_same_bits(
+    tmp_path, cache_dir, monkeypatch, cell
+):
+    """Stop after every single question the run asks, so also inside evaluation."""
+    plans = [
+        make_plan(tiny_config(tmp_path / name, cache_dir, *RECIPE, *cell, "eval_batch_size=16"))
+        for name in ("whole", "stopped")
+    ]
+    run(plans[0])
+    real = fitting.Fit._step
+    stops = 0
+
+    def step_then_stop(self, picked):
+        loss = real(self, picked)
+        self.stop.signal_name = "SIGTERM"
+        return loss
+
+    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    while True:
+        try:
+            run(plans[1])
+            break
+        except Stopped as stopped:
+            assert "the same command again goes on from here" in str(stopped)
+            assert read_run(plans[1].run_dir)["state"] == "stopped"
+            stops += 1
+    assert stops == 2 * plans[1].steps_per_epoch  # the last of an epoch stops its evaluation
+    check_same(plans[0].run_dir, plans[1].run_dir)
+
+
+FORKED = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, "tests")
+import torch
+from runs import tiny_config
+from tlcnn.plan import make_plan
+from tlcnn.run import run
+
+torch.set_num_threads(1)
+target, cache, n_kills, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+recipe = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3", "train.epochs=6"]
+recipe += ["checkpoint_every_s=0.05"]
+draw = random.Random(seed)
+
+run(make_plan(tiny_config(target / "warm", cache)))  # so that no child pays for lazy imports
+whole = make_plan(tiny_config(target / "whole", cache, *recipe))
+started = time.monotonic()
+run(whole)
+whole_s = time.monotonic() - started
+
+def child():
+    plan = make_plan(tiny_config(target / "killed", cache, *recipe))
+    run(plan)
+    os._exit(0)
+
+kills = 0
+while True:
+    pid = os.fork()
+    if pid == 0:
+        child()
+    if kills < n_kills:
+        time.sleep(draw.uniform(0.02, 0.35) * whole_s)
+        os.kill(pid, signal.SIGKILL if kills % 3 else signal.SIGTERM)
+    status = os.waitpid(pid, 0)[1]
+    if os.waitstatus_to_exitcode(status) == 0:
+        break
+    kills += 1
+print(kills)
+"""
+
+
+def fork_and_kill(target, cache_dir, n_kills, seed):
+    arguments = [str(target), str(cache_dir), str(n_kills), str(seed)]
+    command = [sys.executable, "-c", FORKED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=550)
+    assert done.returncode == 0, done.stderr
+    (whole,) = (target / "whole" / "runs").iterdir()
+    (killed,) = (target / "killed" / "runs").iterdir()
+    check_same(whole, killed)
+    return int(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills_at_random_moments_end_in_the_same_bits(tmp_path, cache_dir):
+    assert fork_and_kill(tmp_path, cache_dir, n_kills=6, seed=0) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_many_kills_at_random_moments_end_in_the_same_bits(tmp_path, cache_dir, seed):
+    assert fork_and_kill(tmp_path, cache_dir, n_kills=10, seed=seed) >= 5
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_exits_75(tmp_path, cache_dir, name):
+    long = tiny_command(tmp_path, cache_dir, "train.epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tlcnn.train", *long],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=one_thread(),
+    )
+    for line in process.stderr:
+        if line.startswith("epoch "):
+            break
+    process.send_signal(getattr(signal, name))
+    words = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, words
+    assert f"stopped by {name}; the same command again goes on from here" in words
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "checkpoint.last.pt").is_file()
+    assert read_run(folder)["state"] == "stopped"
+
+
+def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cache_dir):
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "train.lr=1e30", "train.clip_norm=null"))
+    with pytest.raises(Diverged, match="Lower train.lr"):
+        run(plan)
+    assert read_run(plan.run_dir)["state"] == "failed"
+    assert "Diverged" in (plan.run_dir / "FAILED").read_text()
+    assert "plan.json" in os.listdir(plan.run_dir)
+
+
+def test_a_broken_promise_is_never_a_result(tmp_path, cache_dir, monkeypatch):
+    real = fitting.Fit._step
+
+    def drift(self, picked):
+        loss = real(self, picked)
+        self.model.bn1.running_mean += 1e-3  # what BatchNorm does in everybody else's code
+        return loss
+
+    monkeypatch.setattr(fitting.Fit, "_step", drift)
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "freeze=stem", "freeze.allow_random=true"))
+    with pytest.raises(BrokenPromise, match="bn1.running_mean"):
+        run(plan)
+    assert not (plan.run_dir / "DONE").exists()
+
+
+def test_another_seed_changes_draws_but_not_the_split(tmp_path, cache_dir):
+    plans = [make_plan(tiny_config(tmp_path, cache_dir, f"seed={seed}")) for seed in (0, 1)]
+    assert plans[0].images.manifest == plans[1].images.manifest
+    results = [run(plan)["metrics"]["test/nll"] for plan in plans]
+    assert results[0] != results[1]
+
+
+def test_patience_ends_a_run_early_and_the_best_epoch_is_kept(tmp_path, cache_dir):
+    plan = make_plan(
+        tiny_config(tmp_path, cache_dir, "train.epochs=30", "train.patience=2", "train.lr=1e-9")
+    )
+    summary = run(plan)
+    assert summary["epochs"] < 30 and summary["epochs"] - summary["best_epoch"] == 2
