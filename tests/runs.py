@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-
-from tlcnn.config import Config, find_conf_dir
+from tlcnn.compose import compose_config
+from tlcnn.config import Config
 
 TINY = [
     "dataset=synthetic",
@@ -24,17 +21,10 @@ TINY = [
 ]
 
 
-def compose_config(*overrides: str) -> Config:
-    """The configuration that a command line composes, without running it."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(find_conf_dir()), version_base="1.3"):
-        return OmegaConf.to_object(compose("config", list(overrides)))
-
-
 def tiny_config(output_dir: Path, cache_dir: Path, *overrides: str) -> Config:
     """A run of a second or two."""
     places = [f"output_dir={output_dir}", f"cache_dir={cache_dir}"]
-    return compose_config(*TINY, *places, *overrides)
+    return compose_config([*TINY, *places, *overrides])
 
 
 def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str]:

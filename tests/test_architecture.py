@@ -18,14 +18,15 @@ RANKS = {
     "device": 2,
     "config": 2,
     "overrides": 3,
-    "data": 4,
-    "model": 4,
-    "plan": 5,
-    "describe": 6,
-    "training": 7,
-    "records": 8,
-    "experiment": 9,
-    "run": 10,
+    "compose": 4,
+    "data": 5,
+    "model": 5,
+    "plan": 6,
+    "describe": 7,
+    "training": 8,
+    "records": 9,
+    "experiment": 10,
+    "run": 11,
     "report": 12,
     "train": 13,
     "cli": 13,
@@ -72,7 +73,7 @@ def test_file_names_say_what_is_inside():
 
 @pytest.mark.parametrize(
     "module",
-    ["plan", "describe", "run", "records.read", "report.tables", "cli", "train", "overrides"],
+    ["plan", "describe", "run", "records.read", "report.tables", "cli", "train", "compose"],
 )
 def test_skipping_and_comparing_import_no_torch(module):
     code = f"import sys, tlcnn.{module}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"

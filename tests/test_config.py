@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 from hydra.errors import ConfigCompositionException
-from runs import compose_config
 
+from tlcnn.compose import compose_config
 from tlcnn.config import Config, TrainCfg, check_config, find_conf_dir, list_keys
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
@@ -24,7 +24,7 @@ def test_there_are_as_many_options_as_files():
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_allowed(option):
-    config = compose_config(option)
+    config = compose_config([option])
     check_config(config)
     assert config.dataset.kind in DATASETS
     if config.dataset.options.get("csv", "") is not None:
@@ -43,7 +43,7 @@ def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "mine.yaml").write_text("epochs: 3\nepoch: 4\n")
     with pytest.raises(ConfigCompositionException):
-        compose_config(f"hydra.searchpath=[file://{tmp_path}]", "train=mine")
+        compose_config([f"hydra.searchpath=[file://{tmp_path}]", "train=mine"])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
 )
 def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
     with pytest.raises(ConfigError) as error:
-        check_config(compose_config(*overrides))
+        check_config(compose_config(overrides))
     assert message in str(error.value)
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.errors import ConfigError
-from tlcnn.model.cut import check_cut, cut, find_cuts, make_suffix
+from tlcnn.model.cut import check_cut, cut, find_cuts, make_suffix, try_cuts
 from tlcnn.model.freeze import apply_freeze, are_same_bits
 from tlcnn.model.norms import named_norms
+from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.model.units import compute_partition
 
 
@@ -49,12 +50,52 @@ def test_lists_of_tensors_are_the_reason_for_hrnet():
     ]
 
 
-def test_skips_across_a_boundary_are_found_though_they_begin_at_zero():
-    """The last norm of a residual block starts at zero: its block adds nothing at first."""
+class Skipping(nn.Module):
+    """Two units, the second of which also sees the images, through a scale that starts at zero."""
+
+    def __init__(self, skips: bool = True) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.act, self.scale = nn.ReLU(inplace=True), nn.BatchNorm2d(3)
+        self.fc = nn.Linear(3, 2)
+        self.skips = skips
+        nn.init.zeros_(self.scale.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.second(self.act(self.first(images)))
+        return self.fc((x + self.scale(images) if self.skips else x).mean((2, 3)))
+
+
+def map_skipping() -> UnitMap:
+    first = Unit("stem", ("first",), ("first.weight", "first.bias"), ("first",), 12, 1)
+    names = ("act", "second", "scale")
+    second = Unit("stage1", names, ("second.weight",), names, 12, 1)
+    return UnitMap("skipping", "stage", (first, second), ("fc.weight",), ("fc",))
+
+
+def test_a_skip_that_starts_at_zero_is_found():
+    images = torch.randn(2, 3, 8, 8)
+    model = Skipping().eval()
+    check_cut(model, *cut(model, map_skipping(), 1), images)  # weights of today hide it
+    reasons = try_cuts(model, map_skipping(), images)
+    assert reasons[0] == "more than this tensor crosses (the rest alone gives other outputs)"
+    assert try_cuts(Skipping(skips=False).eval(), map_skipping(), images)[0] is None
+
+
+def test_skips_across_layers_are_found():
     unit_map = find_cuts(compute_partition("test_resnet", granularity="layer"))
     cuts = {unit.name: unit.cut for unit in unit_map.units}
     assert cuts["conv1.0"] is None
     assert "more than this tensor crosses" in str(cuts["layer1.0.conv1"])
+
+
+def test_the_boundary_is_left_as_it_is_by_what_works_in_place():
+    model, images = Skipping(), torch.randn(2, 3, 8, 8)
+    prefix, suffix = cut(model, map_skipping(), 1)
+    boundary = prefix(images).detach()
+    kept = boundary.clone()
+    suffix(boundary)
+    assert are_same_bits(boundary, kept)
 
 
 @pytest.mark.parametrize("n_units", [1, 3])
@@ -115,6 +156,7 @@ def test_frozen_containers_stay_in_evaluation_in_the_suffix_too():
     model.train()
     suffix.train()
     assert suffix.training and not suffix.features.training
+    assert suffix.features.train.module is suffix.features
     rest = suffix.features.denseblock2.modules()
     assert not any(module.training for module in rest)
 

@@ -16,8 +16,9 @@ from tlcnn.data.datasets.synthetic import (
     load_synthetic,
 )
 from tlcnn.data.drawing import lesion as lesions
-from tlcnn.data.drawing.field import Draws, cells, make_frame, noise, spots
+from tlcnn.data.drawing.field import Draws, blur, cells, make_frame, noise
 from tlcnn.data.drawing.lesion import CLASSES, RECIPES, draw_lesion, make_recipe
+from tlcnn.data.drawing.stroke import spots
 from tlcnn.data.drawing.texture import DRAWINGS, PALETTES, TEXTURES, draw_texture
 from tlcnn.data.index import Index
 from tlcnn.errors import ConfigError, DataError
@@ -301,3 +302,12 @@ def test_spots_lie_where_they_were_put():
     inside = np.hypot(frame.u - 0.3, frame.v + 0.2)
     assert cover[inside < 0.1].min() > 0.9
     assert cover[inside > 0.21].max() == 0
+
+
+def test_blur_is_a_gaussian_that_keeps_the_light():
+    point = np.zeros((41, 41, 1))
+    point[20, 20] = 1
+    spread = blur(point, 1.5)[..., 0]
+    assert spread.sum() == pytest.approx(1)
+    assert spread[20, 22] / spread[20, 20] == pytest.approx(np.exp(-0.5 * (2 / 1.5) ** 2))
+    assert blur(np.full((9, 9, 3), 0.4), 2.0) == pytest.approx(0.4)

@@ -90,6 +90,16 @@ def test_native_units_are_the_groups_of_timm():
     )
 
 
+def test_vgg_keeps_every_norm_with_its_convolution():
+    """timm's own groups cut between the two, at every convolution."""
+    convs = load_map("vgg11_bn", "native").units[:-1]
+    assert len(convs) == 8
+    for unit in convs:
+        conv, norm = unit.tensors[0].rpartition(".")[0], unit.tensors[2].rpartition(".")[0]
+        assert unit.natives[:2] == (conv, norm)
+        assert f"{norm}.running_mean" in unit.tensors
+
+
 def test_layers_are_convolutions_with_their_norms():
     unit_map = load_map("vgg11_bn", "layer")
     assert len(unit_map) == 8 + 2

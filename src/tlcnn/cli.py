@@ -1,4 +1,4 @@
-"""`tlcnn compare | units`: everything that does not train. Imports torch only where it must."""
+"""`tlcnn compare | units | show`: everything that does not train. Imports torch only where it must."""
 
 import argparse
 import sys
@@ -33,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_compare(commands)
     _add_units(commands)
+    _add_show(commands)
     return parser
 
 
@@ -66,7 +67,8 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"no runs in {list_names(options.folders)} yet")
         return
     metrics = options.metrics or list(DEFAULT_METRICS)
-    _check_metrics(metrics, [c for c in runs.columns if "/" in c])
+    if options.metrics:
+        _check_metrics(metrics, [c for c in runs.columns if "/" in c])
     table = (make_seed_table if options.seeds else make_run_table)(runs, metrics)
     written = [
         _write(options.csv, render_csv(table)),
@@ -122,6 +124,26 @@ def _units(options: argparse.Namespace) -> None:
         options.model, granularity=options.granularity, cache_dir=find_cache_dir(None)
     )
     print(describe_units(unit_map))
+
+
+def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("show", help="a contact sheet of a dataset, one row a class")
+    parser.add_argument("overrides", nargs="+", help="e.g. dataset=synthetic")
+    parser.add_argument("-o", "--output", default="sheet.png", help="default: sheet.png")
+    parser.add_argument("--columns", type=int, default=8, help="images a class; default: 8")
+    parser.set_defaults(command=_show)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from tlcnn.compose import compose_config
+    from tlcnn.data.datasets import load_index
+    from tlcnn.plan import find_root
+    from tlcnn.report.sheet import plot_sheet
+
+    cfg = compose_config(options.overrides).dataset
+    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+    plot_sheet(index, n_columns=options.columns).save(options.output)
+    print(f"wrote {options.output}")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from tlcnn.data.datasets import load_index
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.splits import (
     check_splits,
+    choose_splits,
     compute_split_counts,
-    make_splits,
     manifest_digest,
-    use_official,
 )
 from tlcnn.device import Device, find_device
 from tlcnn.errors import ConfigError
@@ -142,33 +141,28 @@ def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> s
     )
 
 
+def find_root(cfg: DatasetCfg) -> Path:
+    """Return the dataset's folder: as given, else `data/<name>` under the working folder."""
+    return Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
+
+
 def load_images(cfg: DatasetCfg, cache_dir: Path) -> Images:
     """Read the index, digest the images (once), and split by group."""
-    root = Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
-    index = load_index(cfg.kind, name=cfg.name, root=root, options=cfg.options)
+    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
-    splits = _split(cfg, index)
-    check_splits(index.table["group"].to_numpy(), splits)
-    return Images(index, splits, digests, manifest_digest(index.table, index.classes, splits, digests))
-
-
-def _split(cfg: DatasetCfg, index: Index) -> np.ndarray:
-    table, n_classes = index.table, len(index.classes)
-    has_official = bool((table["split"] != "").all())
-    if cfg.split == "official" or (cfg.split == "auto" and has_official):
-        return use_official(
-            table, val_fraction=cfg.val_fraction, seed=cfg.split_seed, n_classes=n_classes
-        )
-    return make_splits(
-        table["label"].to_numpy(),
-        table["group"].to_numpy(),
+    splits = choose_splits(
+        index.table,
+        n_classes=len(index.classes),
+        mode=cfg.split,
         val_fraction=cfg.val_fraction,
         test_fraction=cfg.test_fraction,
         folds=cfg.folds,
         fold=cfg.fold,
         seed=cfg.split_seed,
-        n_classes=n_classes,
     )
+    check_splits(index.table["group"].to_numpy(), splits)
+    manifest = manifest_digest(index.table, index.classes, splits, digests)
+    return Images(index, splits, digests, manifest)
 
 
 def make_identity(

@@ -7,16 +7,15 @@ another process, 74 disk, 75 stopped by a signal (run the same command again).
 import logging
 import os
 import sys
-from importlib.metadata import version
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlcnn.config import Config, find_conf_dir
+from tlcnn.compose import make_hydra_options, register_schema
+from tlcnn.config import find_conf_dir
 from tlcnn.errors import ConfigError, Stopped, TlcnnError
 from tlcnn.overrides import check_overrides
 
@@ -46,6 +45,8 @@ def run_command(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         log.error("interrupted")
         return 130
+    except BrokenPipeError:  # the reader of a plan has seen enough
+        return 0
 
 
 def _report(error: TlcnnError) -> int:
@@ -73,12 +74,10 @@ def _compose_and_run(arguments: list[str]) -> int:
         except TlcnnError as error:
             codes.append(_report(error))
 
-    ConfigStore.instance().store(name="schema", node=Config)
-    options: dict[str, Any] = {"config_path": str(find_conf_dir()), "config_name": "config"}
-    if version("hydra-core") < "1.4":
-        options["version_base"] = "1.3"
+    register_schema()
+    options = {"config_path": str(find_conf_dir()), "config_name": "config"}
     sys.argv = [sys.argv[0], *arguments]
-    hydra.main(**options)(task)()
+    hydra.main(**options, **make_hydra_options())(task)()
     return codes[-1]
 
 

@@ -122,21 +122,30 @@ def make_suffix(model: nn.Module, finished: tuple[str, ...]) -> nn.Module:
 
 
 def find_cuts(unit_map: UnitMap) -> UnitMap:
-    """Return the map with the reason, at each boundary, why the network cannot be cut there.
-
-    Found by cutting: random weights in every tensor (a scale that starts at zero would hide a
-    wrong cut), random images, and every bit of the outputs compared.
-    """
+    """Return the map with the reason, at each boundary, why the network cannot be cut there."""
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
-    _randomise(model)
-    images, expected = _run_small(model, find_input_size(model))
-    boundaries = _capture(model, unit_map, images)
-    cuts = [
-        _why_not(model, unit_map, n, boundaries.get(n), expected)
-        for n in range(1, len(unit_map) + 1)
-    ]
+    images = _draw_small_images(model, find_input_size(model))
+    cuts = try_cuts(model, unit_map, images)
     units = tuple(replace(u, cut=c) for u, c in zip(unit_map.units, cuts, strict=True))
     return replace(unit_map, units=units)
+
+
+def try_cuts(model: nn.Module, unit_map: UnitMap, images: Tensor) -> list[str | None]:
+    """Cut a network behind every unit and return the reasons why not, None where it is exact.
+
+    Every bit of the outputs is compared. Scales and norms are overwritten with random values: one
+    that starts at zero, as residual blocks do, would hide what crosses.
+
+    Args:
+        model: a network in evaluation that may be spoilt.
+        images: (N, 3, H, W).
+    """
+    _randomise(model)
+    with torch.no_grad():
+        expected = model(images)
+    boundaries = _capture(model, unit_map, images)
+    numbers = range(1, len(unit_map) + 1)
+    return [_why_not(model, unit_map, n, boundaries.get(n), expected) for n in numbers]
 
 
 _ELSEWHERE = "freeze or transfer through another unit, or train without stored boundaries."
@@ -225,19 +234,18 @@ def _randomise(model: nn.Module) -> None:
                 tensor.uniform_(0.5, 1.5, generator=generator)
 
 
-def _run_small(model: nn.Module, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return random images of the smallest size on which a network runs, and its outputs."""
+def _draw_small_images(model: nn.Module, size: tuple[int, ...]) -> Tensor:
+    """Return two random images of the smallest size on which a network runs."""
     generator = torch.Generator().manual_seed(1)
     for pixels in [p for p in PROBE_SIZES if p < min(size[1:])]:
         images = torch.randn(2, size[0], pixels, pixels, generator=generator)
         try:
             with torch.no_grad():
-                return images, model(images)
+                model(images)
+            return images
         except (RuntimeError, ValueError, AssertionError):
             continue
-    images = torch.randn(2, *size, generator=generator)
-    with torch.no_grad():
-        return images, model(images)
+    return torch.randn(2, *size, generator=generator)
 
 
 def _capture(model: nn.Module, unit_map: UnitMap, images: Tensor) -> dict[int, Any]:

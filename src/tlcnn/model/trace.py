@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from tlcnn.model.norms import is_conv, is_norm
 
@@ -35,7 +36,7 @@ class Layer:
 
     Attributes:
         path: module path.
-        kind: `conv`, `norm` or `other`.
+        kind: `conv`, `norm`, `dropout` or `other`.
         params: names of its parameters; buffers: names of its buffers.
         calls: its calls in order; empty where the network does not run it as a module.
     """
@@ -114,8 +115,8 @@ def _direct_tensors(module: nn.Module) -> list[Tensor]:
 
 
 def _make_layer(path: str, module: nn.Module, calls: list[Call]) -> Layer:
-    kind = "conv" if is_conv(module) else "norm" if is_norm(module) else "other"
-    recurse = kind != "other"
+    kind = _kind_of(module)
+    recurse = kind in ("conv", "norm")
     params = dict(module.named_parameters(path, recurse=recurse))
     return Layer(
         path=path,
@@ -125,6 +126,14 @@ def _make_layer(path: str, module: nn.Module, calls: list[Call]) -> Layer:
         calls=tuple(calls),
         n_params=sum(parameter.numel() for parameter in params.values()),
     )
+
+
+def _kind_of(module: nn.Module) -> str:
+    if is_conv(module):
+        return "conv"
+    if is_norm(module):
+        return "norm"
+    return "dropout" if isinstance(module, _DropoutNd) else "other"
 
 
 @contextmanager

@@ -189,8 +189,8 @@ def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
     """Give every layer without parameters a unit.
 
     It is the unit of the nearest module around it whose parameters are all in one unit, else that
-    of the layer executed just before. The head begins with the global pooling that follows the
-    last unit. A layer that never runs goes with the one registered before it.
+    of the layer executed just before. The head begins with the global pooling or the dropout that
+    follows the last unit. A layer that never runs goes with the one registered before it.
     """
     number = dict(number)
     around = _units_by_module(number)
@@ -201,7 +201,8 @@ def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
     latest = 1
     for layer in sorted((layer for layer in layers if layer.calls), key=_execution):
         if layer.path not in number:
-            ends = _pools(layer) and layer.calls[0].left > last
+            opens_head = _pools(layer) or layer.kind == "dropout"
+            ends = opens_head and layer.calls[0].left > last
             default = n_units + 1 if ends else latest
             number[layer.path] = _unit_around(layer.path, around) or default
         latest = number[layer.path]

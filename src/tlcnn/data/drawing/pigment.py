@@ -9,19 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlcnn.data.drawing.field import (
-    Array,
-    Cells,
-    Draws,
-    Frame,
-    Stroke,
-    cells,
-    curve,
-    noise,
-    smoothstep,
-    spots,
-    strokes,
-)
+from tlcnn.data.drawing.field import Array, Cells, Draws, Frame, cells, noise, smoothstep
+from tlcnn.data.drawing.stroke import Stroke, curve, spots, strokes
 
 Recipe = Mapping[str, float]
 

@@ -2,19 +2,8 @@
 
 import numpy as np
 
-from tlcnn.data.drawing.field import (
-    Array,
-    Draws,
-    Frame,
-    Stroke,
-    blur,
-    curve,
-    make_frame,
-    noise,
-    smoothstep,
-    spots,
-    strokes,
-)
+from tlcnn.data.drawing.field import Array, Draws, Frame, blur, make_frame, noise, smoothstep
+from tlcnn.data.drawing.stroke import Stroke, curve, spots, strokes
 
 # Colours are display RGB in [0, 1]; one unit of a pigment multiplies them by exp(-absorbance).
 BARE_SKIN = np.array([0.93, 0.765, 0.72])

@@ -5,19 +5,10 @@ Every function blends colours into the picture (H, W, 3) in place, by the amount
 
 import numpy as np
 
-from tlcnn.data.drawing.field import (
-    Array,
-    Draws,
-    Frame,
-    Stroke,
-    noise,
-    smoothstep,
-    spots,
-    strokes,
-    tree,
-)
+from tlcnn.data.drawing.field import Array, Draws, Frame, noise, smoothstep
 from tlcnn.data.drawing.pigment import Recipe, Shape
 from tlcnn.data.drawing.skin import apply_colour
+from tlcnn.data.drawing.stroke import Stroke, spots, strokes, tree
 
 BLUE_WHITE = (0.50, 0.53, 0.62)
 BLUE_GREY = (0.36, 0.37, 0.46)

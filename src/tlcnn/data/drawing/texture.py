@@ -13,16 +13,13 @@ from tlcnn.data.drawing.field import (
     Array,
     Draws,
     Frame,
-    Stroke,
     blur,
     cells,
-    curve,
     make_frame,
     noise,
     smoothstep,
-    strokes,
-    tree,
 )
+from tlcnn.data.drawing.stroke import Stroke, curve, strokes, tree
 
 Fields = tuple[Array, Array]  # tone, part: (H, W) in about [0, 1] each
 Colour = tuple[float, float, float]
