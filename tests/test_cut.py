@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, Family, load_map_with_cuts
+from families import FAMILIES, MORE_FAMILIES, Family, load_map_with_cuts
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +26,7 @@ EACH = [
     pytest.param(family, id=family.name, marks=[pytest.mark.slow] if family.heavy else [])
     for family in FAMILIES
 ]
+EACH += [pytest.param(f, id=f.name, marks=pytest.mark.slow) for f in MORE_FAMILIES]
 
 
 @pytest.mark.parametrize("family", EACH)

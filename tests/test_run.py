@@ -157,7 +157,8 @@ from tlcnn.plan import make_plan
 from tlcnn.run import run
 
 torch.set_num_threads(1)
-target, cache, n_kills, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+target, cache = Path(sys.argv[1]), Path(sys.argv[2])
+n_kills, seed = int(sys.argv[3]), int(sys.argv[4])
 recipe = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3", "train.epochs=6"]
 recipe += ["checkpoint_every_s=0.05"]
 draw = random.Random(seed)

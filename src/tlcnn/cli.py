@@ -1,4 +1,4 @@
-"""`tlcnn compare | units | show`: everything that does not train. Imports torch only where it must."""
+"""`tlcnn compare | units | show`: everything that does not train; torch only where it must."""
 
 import argparse
 import sys

@@ -44,9 +44,9 @@ def train(plan: Plan, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
     splits = load_batches(plan, stop)
     device = splits["train"].device
     model = build_cell(plan).to(device)
-    freeze = {"unit_map": plan.unit_map, "n_frozen": plan.cell.j, "bn": plan.config.freeze.bn}
-    apply_freeze(model, **freeze)
-    promise = snapshot_frozen(model, **freeze)
+    bn = plan.config.freeze.bn
+    apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
+    promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
     fitted = _fit(plan, folder, stop, model, splits)
     check_frozen(model, promise)
     summary = _write_results(plan, folder, stop, model, splits, fitted)

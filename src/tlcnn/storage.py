@@ -5,12 +5,17 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from tlcnn.errors import StorageError
+
+_POLL_S = 0.2  # between two tries of a lock
 
 
 def digest_of(value: Any, length: int = 64) -> str:
@@ -129,3 +134,38 @@ def stat_signature(path: Path) -> list[Any]:
 def load_file_digest(path: Path, cache_dir: Path) -> str:
     """Return the sha256 of a file, remembered by its path, size and time of change."""
     return remember(cache_dir, "digest", stat_signature(path), lambda: digest_of_file(path))
+
+
+@contextmanager
+def hold_lock(
+    path: Path, *, on_wait: Callable[[], None], check_stop: Callable[[], None]
+) -> Iterator[None]:
+    """Hold the system's lock on a file; it dies with this process, also by kill -9.
+
+    Args:
+        on_wait: called once when another process holds it; raises to give up at once.
+        check_stop: called while waiting; raises to give up.
+
+    Raises:
+        StorageError: the file cannot be created.
+    """
+    lock, has_waited = FileLock(path), False
+    while not _try_lock(lock, path):
+        if not has_waited:
+            on_wait()
+            has_waited = True
+        check_stop()
+        time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _try_lock(lock: BaseFileLock, path: Path) -> bool:
+    with writing(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # an OSError too, but not one of the disk's
+            return False
+    return True

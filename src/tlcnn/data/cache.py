@@ -8,12 +8,10 @@ every run, is never stale, and can be deleted at any time.
 """
 
 import hashlib
-import itertools
 import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +24,7 @@ from filelock import FileLock, Timeout
 from tlcnn.data.decode import FILTER, FITS, decode_images
 from tlcnn.data.index import Images
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
-from tlcnn.storage import digest_of, make_dir, sync_folder, write_atomic
+from tlcnn.storage import digest_of, hold_lock, make_dir, sync_folder, write_atomic
 
 CACHE_VERSION = 1
 ON_BAD = ("refuse", "skip")
@@ -267,25 +265,16 @@ def _naming_the_setting(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _lock(path: Path, stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold the lock of one cache file. It is the system's own and dies with its process."""
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    for attempt in itertools.count():
-        try:
-            lock.acquire(timeout=0)
-            break
-        except Timeout:
-            if attempt == 0:
-                log.info("waiting for another process that is decoding the same images")
-            if stop():
-                raise Stopped(
-                    "stopped while waiting for another process that is decoding the same images: "
-                    "run the same command again"
-                ) from None
-            time.sleep(0.1)
-    try:
+    """Hold the lock of one cache file, or wait for the process that builds it."""
+    doing = "another process that is decoding the same images"
+
+    def check_stop() -> None:
+        if stop():
+            raise Stopped(f"stopped while waiting for {doing}: run the same command again")
+
+    lock = path.with_name(f".{path.stem}.lock")
+    with hold_lock(lock, on_wait=lambda: log.info("waiting for %s", doing), check_stop=check_stop):
         yield
-    finally:
-        lock.release()
 
 
 def _sweep_temporaries(path: Path) -> None:

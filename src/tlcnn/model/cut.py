@@ -87,9 +87,9 @@ def check_cut(model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Te
         expected, boundary = model(images), prefix(images)
         found = suffix(boundary)
     if not are_same_bits(expected, found):
+        differs = f"by up to {(expected - found).abs().max():.3g}"
         raise ConfigError(
-            f"the cut network gives other outputs than the whole one, by up to "
-            f"{(expected - found).abs().max():.3g}: {_ELSEWHERE}"
+            f"the cut network gives other outputs than the whole one, {differs}: {_ELSEWHERE}"
         )
 
 

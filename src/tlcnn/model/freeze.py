@@ -1,13 +1,12 @@
 """Freeze a prefix of a network, so that it is a fixed function, and prove that it stayed one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcnn.errors import BrokenPromise, ConfigError, did_you_mean, list_names
-from tlcnn.model.groups import is_inside
 from tlcnn.model.norms import is_norm
 from tlcnn.model.unit_map import FREEZE_BN, UnitMap
 
@@ -137,19 +136,26 @@ def _check_arguments(unit_map: UnitMap, n_frozen: int, bn: str) -> None:
 
 def _frozen_modules(
     model: nn.Module, unit_map: UnitMap, n_frozen: int
-) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that lie wholly inside units 1..n_frozen."""
+) -> list[tuple[str, nn.Module]]:
+    """Return the modules that lie wholly inside units 1..n_frozen.
+
+    What the map does not know, because only this network has it (a dropped path), is where the
+    module around it is.
+    """
     natives = [native for unit in unit_map.units[:n_frozen] for native in unit.natives]
     others = [
         *(path for unit in unit_map.units[n_frozen:] for path in unit.modules),
         *unit_map.head_modules,
     ]
-    for path, module in model.named_modules():
-        around = path and any(is_inside(native, [path]) for native in natives)
-        if is_inside(path, natives) or (
-            around and not any(is_inside(other, [path]) for other in others)
-        ):
-            yield path, module
+    spoilt = _around(others)
+    whole = {*natives, *(path for path in _around(natives) if path not in spoilt)}
+    return [(path, each) for path, each in model.named_modules() if _around([path]) & whole]
+
+
+def _around(paths: Iterable[str]) -> set[str]:
+    """Return the paths and those of all modules around them, the network itself left out."""
+    split = [path.split(".") for path in paths if path]
+    return {".".join(parts[:end]) for parts in split for end in range(1, len(parts) + 1)}
 
 
 def _trained_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn: str) -> set[str]:

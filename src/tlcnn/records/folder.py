@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from tlcnn.errors import RunLocked
-from tlcnn.storage import make_dir, write_atomic, writing
+from tlcnn.storage import hold_lock, make_dir, write_atomic
 
 DONE, FAILED, HOLDER, LOCK = "DONE", "FAILED", "holder.json", "lock"
-_POLL_S = 0.5
 
 
 class RunDir:
@@ -57,36 +55,20 @@ class RunDir:
             RunLocked: somebody else holds it and `wait` is false; says who.
             StorageError: the folder cannot be created.
         """
-        make_dir(self.path)
-        with writing(self.path / LOCK):
-            lock = FileLock(self.path / LOCK)
-            self._acquire(lock, wait, say, check_stop)
-        try:
-            self.write_json(HOLDER, _describe_self())
-            yield
-        finally:
-            (self.path / HOLDER).unlink(missing_ok=True)
-            lock.release()
 
-    def _acquire(
-        self, lock: FileLock, wait: bool, say: Callable[[str], None], check_stop: Callable
-    ) -> None:
-        told = False
-        while True:
+        def on_wait() -> None:
+            held = f"{self.path.name} is held by {self.describe_holder()}"
+            if not wait:
+                raise RunLocked(f"{held}. Wait for it, stop it, or use on_locked=wait.")
+            say(f"waiting: {held}")
+
+        make_dir(self.path)
+        with hold_lock(self.path / LOCK, on_wait=on_wait, check_stop=check_stop):
+            self.write_json(HOLDER, _describe_self())
             try:
-                lock.acquire(timeout=0)
-                return
-            except Timeout:
-                if not wait:
-                    raise RunLocked(
-                        f"{self.path.name} is held by {self.describe_holder()}. Wait for it, stop "
-                        "it, or use on_locked=wait."
-                    ) from None
-            if not told:
-                say(f"waiting: {self.path.name} is held by {self.describe_holder()}")
-                told = True
-            check_stop()
-            time.sleep(_POLL_S)
+                yield
+            finally:
+                (self.path / HOLDER).unlink(missing_ok=True)
 
     def describe_holder(self) -> str:
         """Return in words who holds the run."""

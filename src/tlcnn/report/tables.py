@@ -1,6 +1,7 @@
 """Runs as tables: one row a run, or one row a cell with mean and deviation over seeds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -54,7 +55,7 @@ def _format_pair(mean: float, sd: float) -> str:
     return f"{mean:.4f}" if pd.isna(sd) else f"{mean:.4f} ± {sd:.4f}"
 
 
-def _format_cell(column: str, value: object) -> str:
+def _format_cell(column: str, value: Any) -> str:
     if pd.isna(value):
         return "-"
     if "/" in column:

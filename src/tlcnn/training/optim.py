@@ -1,7 +1,7 @@
 """Optimiser, learning-rate schedule, class weights and the average of weights."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -111,7 +111,7 @@ class WeightAverage:
             self.average[name].copy_(value)
 
 
-def _values(tensors: dict[str, Tensor]) -> list[Tensor]:
+def _values(tensors: Mapping[str, Tensor]) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors.values()]
 
 
