@@ -15,14 +15,15 @@ from tlcnn.cli import main as tlcnn
 from tlcnn.train import run_command
 
 OUTPUT = Path("outputs/demo")
-COMMON = ["train=demo", "model=resnet10t", f"output_dir={OUTPUT}"]
+EXPERIMENT = "experiment=demo"
 SEEDS = (0, 1)
 
 
 def train(*overrides: str) -> None:
     """Show a command and run it."""
-    print(f"\n$ python -m tlcnn.train {' '.join([*overrides, *COMMON])}", flush=True)
-    code = run_command([*overrides, *COMMON])
+    command = [EXPERIMENT, *overrides]
+    print(f"\n$ python -m tlcnn.train {' '.join(command)}", flush=True)
+    code = run_command(command)
     if code:
         sys.exit(code)
 
@@ -36,9 +37,9 @@ if __name__ == "__main__":
     train("dataset=synthetic_source")
     transferred = ["init=checkpoint", f"init.weights={find_source()}"]
     for seed in SEEDS:
-        train("dataset=synthetic", f"seed={seed}")
-        train("dataset=synthetic", f"seed={seed}", *transferred)
-        train("dataset=synthetic", f"seed={seed}", *transferred, "freeze=layer2")
+        train(f"seed={seed}")
+        train(f"seed={seed}", *transferred)
+        train(f"seed={seed}", *transferred, "freeze=layer1")
     print(f"\n$ tlcnn compare {OUTPUT} --seeds")
     tlcnn(["compare", str(OUTPUT), "--seeds"])
     print(f"\nEvery run has a folder in {OUTPUT}/runs: metrics, predictions, weights, log.")

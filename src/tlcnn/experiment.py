@@ -209,7 +209,7 @@ def _write_results(
 
 def _make_summary(plan: Plan, fitted: Position, metrics: dict[str, float]) -> dict[str, Any]:
     train_s = sum(record["train_s"] for record in fitted.history)
-    n_images = len(fitted.history) * plan.steps_per_epoch * plan.config.train.batch_size
+    n_images = sum(record["images_per_s"] * record["train_s"] for record in fitted.history)
     return {
         "run_id": plan.run_id,
         "best_epoch": fitted.best_epoch,

@@ -10,6 +10,7 @@ from tlcnn.errors import ConfigError, did_you_mean
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 FREE = ("dataset.options.", "hydra.", "hydra/")  # checked by the reader, and by Hydra
 _OWN_CONFIGS = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
+_COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
 _KEY_OF_GROUP = {
     "freeze": "freeze.through",
     "model": "model.name",
@@ -29,6 +30,8 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    if any(argument in _COMPLETION for argument in arguments):
+        return
     has_own = any(
         a.startswith(_OWN_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )

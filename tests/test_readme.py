@@ -1,0 +1,61 @@
+"""Every command that README shows is one that works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tlcnn.cli import make_parser
+from tlcnn.compose import compose_config
+from tlcnn.config import check_config
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text().replace("\\\n", " ")
+SHOWN = [line.split("#")[0].strip() for line in re.findall(r"(?m)^    (.+)$", README)]
+TRAIN = [line for line in SHOWN if line.startswith("python -m tlcnn.train ")]
+TLCNN = [line for line in SHOWN if line.startswith("tlcnn ")]
+MAKE = [line.split()[1] for line in SHOWN if line.startswith("make ")]
+
+
+def test_the_commands_are_found():
+    assert len(TRAIN) >= 5 and len(TLCNN) >= 4 and {"demo", "test"} <= set(MAKE)
+
+
+@pytest.mark.parametrize("command", TRAIN)
+def test_training_commands_compose(command):
+    words = [word for word in shlex.split(command)[3:] if word not in ("-m", "--help")]
+    is_sweep = " -m " in command.removeprefix("python -m tlcnn.train")
+    first = [re.sub(r"=([^,]+),.*", r"=\1", word) for word in words] if is_sweep else words
+    check_config(compose_config(first))
+
+
+@pytest.mark.parametrize("command", TLCNN)
+def test_tlcnn_commands_parse(command):
+    make_parser().parse_args(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("target", MAKE)
+def test_make_targets_exist(target):
+    assert re.search(rf"(?m)^{target}:", (ROOT / "Makefile").read_text())
+
+
+def test_pictures_and_pages_exist():
+    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
+        assert (ROOT / link).is_file(), link
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_its_table(tmp_path):
+    script = ROOT / "scripts" / "demo.py"
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("synthetic ")]
+    assert len(rows) == 3  # random, transferred, transferred and frozen
+    again = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert again.stderr.count("already done") == 7
