@@ -34,12 +34,25 @@ def build_model(
     """
     architecture = parse_architecture(name)
     with _drawing_from(seed), torch.device("cpu"):
-        return make_network(
+        model = make_network(
             architecture,
             num_classes=n_classes,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
         )
+        _redraw_head(model)
+    return model
+
+
+def _redraw_head(model: nn.Module) -> None:
+    """Draw the classifier as torch draws any linear layer, U(-1/sqrt(D), 1/sqrt(D)).
+
+    Some families draw it for a thousand classes: with seven, EfficientNet's logits would start at
+    +-5, whatever the image, and the first epochs would go into unlearning them.
+    """
+    for module in model.get_classifier().modules():  # type: ignore[operator, union-attr]
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.reset_parameters()
 
 
 def parse_architecture(name: str) -> str:
