@@ -52,8 +52,15 @@ def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
         (["train.optimizer=adam"], "train.optimizer=adam is not allowed. Did you mean 'adamw'"),
         (["freeze.bn=frozn"], "Did you mean 'frozen'?\nAllowed: frozen, affine, adapt, batch"),
         (["train.epochs=0"], "train.epochs=0 is not allowed: it must be from 1"),
+        (["train.clip_norm=0"], "train.clip_norm=0.0 is not allowed: it must be above 0."),
+        (["train.warmup_epochs=20"], "is not shorter than train.epochs=15"),
+        (["dataset.fold=3"], "dataset.fold=3 needs dataset.folds"),
+        (["dataset.folds=3", "dataset.fold=3"], "3 folds are 0 to 2"),
+        (["dataset.val_fraction=0.5", "dataset.test_fraction=0.5"], "nothing to train on"),
+        (["dataset.name=../evil"], "names folders"),
+        (["init.weights=x.pt"], "Use init=checkpoint, or init=imagenet"),
         (["dataset.val_fraction=0.9"], "it must be from 0.01 to 0.5"),
-        (["train.lr=-1"], "train.lr=-1.0 is not allowed: it must be at least 0"),
+        (["train.lr=-1"], "train.lr=-1.0 is not allowed: it must be above 0"),
     ],
 )
 def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
@@ -74,9 +81,13 @@ def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
         ("+sead=1", "there is no key 'sead'"),
         ("lr=0.1", "there is no key 'lr'. Did you mean 'train.lr'?"),
         ("train.bacth_size=3", "Did you mean 'train.batch_size'?"),
-        ("freeze=layer1,layr2", "freeze=layr2 is not an option"),
         ("init.source.x=1", "there is no key 'init.source.x'"),
         ("seed=[", "cannot read 'seed=['"),
+        ("train.learning_rate=1", "Did you mean 'train.lr'?"),
+        ("freeze", "sets nothing: write KEY=VALUE"),
+        ("--freeze=layer3", "write freeze=layer3, without dashes"),
+        ("freeze=layer3,layer4", "add -m to run all of them"),
+        ("dataset.options.mising=drop", "Did you mean 'missing'?\nIts options: missing"),
     ],
 )
 def test_wrong_arguments_are_refused_before_hydra(argument, message):
@@ -88,11 +99,16 @@ def test_wrong_arguments_are_refused_before_hydra(argument, message):
 
 @pytest.mark.parametrize(
     "argument",
-    ["freeze=layer3", "freeze=none,layer1", "seed=range(5)", "-m", "hydra.verbose=true"]
-    + ["dataset.options.n_images=10", "init.through=none,stem", "+dataset.options.x=1"],
+    ["freeze=layer3", "freeze=none,layer1", "seed=range(5)", "hydra.verbose=true", "~experiment"]
+    + ["dataset.options.n_images=10", "init.through=none,stem"],
 )
 def test_right_arguments_pass(argument):
-    check_overrides([argument], CONF)
+    check_overrides(["-m", "dataset=synthetic", argument], CONF)
+
+
+def test_every_value_of_a_sweep_is_looked_at():
+    with pytest.raises(ConfigError, match="freeze=layr2 is not an option"):
+        check_overrides(["-m", "freeze=layer1,layr2"], CONF)
 
 
 def test_options_from_folders_of_ones_own_are_left_to_hydra():

@@ -3,13 +3,16 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 from runs import tiny_command, tiny_config
 from safetensors.torch import save_file
 
+from tlcnn.compose import compose_config
 from tlcnn.config import list_keys
 from tlcnn.describe import describe_plan
-from tlcnn.errors import ConfigError, WeightsError
+from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
 from tlcnn.plan import make_plan
 
@@ -155,6 +158,53 @@ def test_wrong_units_are_refused_before_data_is_touched(tmp_path, cache_dir):
     missing = ["dataset.kind=ham10000", f"dataset.root={tmp_path}/missing"]
     with pytest.raises(ConfigError, match="no unit"):
         make_plan(tiny_config(tmp_path, cache_dir, *missing, "freeze.through=layer9"))
+
+
+def make_source(folder, cache_dir, *overrides):
+    """The folder of a finished run of one epoch."""
+    from tlcnn.run import run
+
+    plan = make_plan(tiny_config(folder, cache_dir, "train.epochs=1", *overrides))
+    run(plan)
+    return plan
+
+
+def test_a_run_is_a_source_by_its_id_wherever_it_lies(tmp_path, cache_dir):
+    source = make_source(tmp_path / "a", cache_dir)
+    cell = ["init=checkpoint", f"init.weights={source.run_dir}"]
+    plan = make_plan(tiny_config(tmp_path / "b", cache_dir, *cell))
+    assert plan.identity["init"]["digest"] == f"run:{source.run_id}"
+    moved = source.run_dir.rename(tmp_path / "moved")
+    cell = ["init=checkpoint", f"init.weights={moved}"]
+    assert make_plan(tiny_config(tmp_path / "b", cache_dir, *cell)).run_id == plan.run_id
+
+
+def test_a_source_that_trained_on_the_test_images_is_refused(tmp_path, cache_dir):
+    source = make_source(tmp_path, cache_dir)
+    cell = ["init=checkpoint", f"init.weights={source.run_dir}"]
+    assert make_plan(tiny_config(tmp_path, cache_dir, *cell)).cell.k == 5  # the same split
+    with pytest.raises(DataError, match="test images .* are in the training data of synthetic-"):
+        make_plan(tiny_config(tmp_path, cache_dir, *cell, "dataset.split_seed=1"))
+    renamed = [*cell, "dataset.split_seed=1", "dataset.name=renamed"]
+    with pytest.raises(DataError, match="0 test groups"):  # the images give it away
+        make_plan(tiny_config(tmp_path, cache_dir, *renamed))
+
+
+def test_the_order_and_number_of_classes_are_in_the_id(tmp_path, cache_dir):
+    for label in ("a", "b"):
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            picture = np.full((24, 24, 3), 10 * number + ord(label), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"{label}{number}.png")
+    words = ["dataset=folder", f"dataset.root={tmp_path}/images", "dataset.image_size=24"]
+    base = ["model.name=test_resnet", "train.precision=fp32", f"cache_dir={cache_dir}", *words]
+    classes = ["null", "[a,b]", "[b,a]"]
+    ids = [
+        make_plan(compose_config([*base, f"dataset.options.classes={given}"])).run_id
+        for given in classes
+    ]
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_the_plan_in_words_says_what_happens_to_each_unit(plan_of, weights):

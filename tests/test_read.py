@@ -1,6 +1,8 @@
 """Run folders as a table: nothing is dropped in silence, whatever state it is in."""
 
 import json
+import os
+import platform
 
 import pytest
 
@@ -32,7 +34,7 @@ def test_a_finished_run_is_a_row_with_its_metrics(tmp_path):
 
 
 def test_unfinished_runs_have_their_state_and_what_they_have_measured(tmp_path):
-    history = {"epoch": 1, "val/balanced_accuracy": 0.3, "train_s": 1.0}
+    history = {"epoch": 1, "val/balanced_accuracy": 0.3, "val/nll": 1.0, "train_s": 1.0}
     make_run(tmp_path, "stopped", done=False, metrics__jsonl=json.dumps(history) + "\n")
     make_run(tmp_path, "failed", done=False, FAILED="Traceback")
     make_run(tmp_path, "never", done=False)
@@ -54,6 +56,18 @@ def test_a_damaged_record_is_a_row_that_says_so(tmp_path, text):
     (folder / "summary.json").write_text(text)
     row = read_run(folder)
     assert row["state"] == "unreadable" and row["problem"]
+
+
+def test_a_strange_history_is_a_row_that_says_so(tmp_path):
+    folder = make_run(tmp_path, "a", done=False, metrics__jsonl='{"epoch": 1}\n')
+    assert read_run(folder)["state"] == "unreadable"
+
+
+def test_a_run_that_has_only_just_begun_is_running(tmp_path):
+    folder = tmp_path / "runs" / "new"
+    folder.mkdir(parents=True)
+    (folder / "holder.json").write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+    assert read_run(folder)["state"] == "running"
 
 
 def test_runs_are_found_from_above_from_beside_and_from_inside(tmp_path):

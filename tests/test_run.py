@@ -14,7 +14,7 @@ import torch
 from runs import tiny_command, tiny_config
 from safetensors.torch import load_file
 
-from tlcnn.errors import BrokenPromise, Diverged, RunLocked, Stopped
+from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
 from tlcnn.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
@@ -61,6 +61,7 @@ def test_a_run_leaves_its_records(whole):
     assert names == {
         *("plan.json", "config.yaml", "environment.json", "metrics.jsonl", "predictions.parquet"),
         *("weights.safetensors", "summary.json", "log.txt", "DONE", "lock"),
+        *("splits.parquet", "init.json"),
     }
     row = read_run(whole)
     assert row["state"] == "done" and row["epochs"] == 2
@@ -231,6 +232,39 @@ def test_a_signal_saves_and_exits_75(tmp_path, cache_dir, name):
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "checkpoint.last.pt").is_file()
     assert read_run(folder)["state"] == "stopped"
+
+
+def test_a_network_that_cannot_take_the_images_is_refused_before_they_are_decoded(tmp_path):
+    words = ["model=inception_v3", "model.name=inception_v3", "dataset.image_size=32"]
+    plan = make_plan(tiny_config(tmp_path, tmp_path / "cache", *words))
+    with pytest.raises(ConfigError, match="cannot take images of 32 px.*Raise dataset.image_size"):
+        run(plan)
+    assert not (tmp_path / "cache" / "images").exists()
+
+
+def test_resuming_on_another_number_of_threads_is_said(tmp_path, cache_dir):
+    plan = make_plan(tiny_config(tmp_path, cache_dir))
+    folder = RunDir(plan.run_dir)
+    folder.path.mkdir(parents=True)
+    here = {"device": "cpu", "hardware": "x", "threads": 1, "packages": {"torch": "2"}}
+    assert folder.add_sitting(here) == []
+    assert folder.add_sitting({**here, "threads": 8}) == ["threads was 1, is 8"]
+    sittings = json.loads((folder.path / "environment.json").read_text())["sittings"]
+    assert [sitting["threads"] for sitting in sittings] == [1, 8]
+
+
+def test_a_signal_that_comes_too_late_still_ends_a_sweep(tmp_path, cache_dir, monkeypatch):
+    real = RunDir.write_done
+
+    def done_then_signal(self, run_id):
+        real(self, run_id)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunDir, "write_done", done_then_signal)
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "train.epochs=1"))
+    with pytest.raises(Stopped):
+        run(plan)
+    assert RunDir(plan.run_dir).is_done
 
 
 def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cache_dir):

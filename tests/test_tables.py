@@ -39,6 +39,15 @@ def test_seeds_become_mean_deviation_and_count(outputs):
     assert pd.isna(table.loc["imagenet", f"{METRIC} sd"])  # one seed says nothing of noise
 
 
+def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
+    for name, cell, seed, score in [("a", "x", 0, 0.5), ("b", "y", 0, 0.9), ("c", "x", 1, 0.5)]:
+        plan = {**PLAN, "seed": seed, "cell_id": cell}
+        make_run(tmp_path, name, plan=plan, metrics={METRIC: score})
+    table = make_seed_table(read_runs(tmp_path), [METRIC]).set_index("cell_id")
+    assert table[METRIC].to_dict() == {"x": 0.5, "y": 0.9}
+    assert table["n"].to_dict() == {"x": 2, "y": 1}
+
+
 def test_the_terminal_shows_runs_and_what_is_not_done(outputs, capsys):
     main(["compare", str(outputs), "--metrics", METRIC])
     shown = capsys.readouterr()

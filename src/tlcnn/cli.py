@@ -9,6 +9,7 @@ from tlcnn import __version__
 from tlcnn.config import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError, did_you_mean, list_names
 from tlcnn.model.unit_map import GRANULARITIES
+from tlcnn.storage import writing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,7 +94,8 @@ def _write(path: str | None, text: str) -> bool:
     if path == "-":
         print(text, end="")
     elif path:
-        Path(path).write_text(text, encoding="utf-8")
+        with writing(Path(path)):
+            Path(path).write_text(text, encoding="utf-8")
         print(f"wrote {path}")
     return path == "-"
 
@@ -136,13 +138,14 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _show(options: argparse.Namespace) -> None:
     from tlcnn.compose import compose_config
-    from tlcnn.data.datasets import load_index
-    from tlcnn.plan import find_root
+    from tlcnn.plan import load_dataset
     from tlcnn.report.sheet import plot_sheet
 
-    cfg = compose_config(options.overrides).dataset
-    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
-    plot_sheet(index, n_columns=options.columns).save(options.output)
+    index = load_dataset(compose_config(options.overrides).dataset)
+    if options.columns < 1:
+        raise ConfigError(f"--columns {options.columns} is not allowed: at least 1")
+    with writing(Path(options.output)):
+        plot_sheet(index, n_columns=options.columns).save(options.output)
     print(f"wrote {options.output}")
 
 

@@ -1,6 +1,8 @@
 """The schema behind every YAML: types, defaults, allowed values. `conf/` only holds values."""
 
+import re
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -13,9 +15,20 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-def ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:
-    """Return a dataclass field that takes a number between two bounds, both included."""
-    return field(default=default, metadata={"low": low, "high": high})
+def ranged(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+) -> Any:
+    """Return a dataclass field that takes a number between two bounds.
+
+    Args:
+        low, high: allowed themselves.
+        above: not allowed itself.
+    """
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
 
 
 @dataclass
@@ -73,7 +86,7 @@ class TrainCfg:
     epochs: int = ranged(15, 1, 10_000)
     batch_size: int = ranged(64, 2, 65_536)
     optimizer: str = choice("adamw", "sgd")
-    lr: float = ranged(5e-4, 0.0)
+    lr: float = ranged(5e-4, above=0.0)
     weight_decay: float = ranged(0.05, 0.0)
     momentum: float = ranged(0.9, 0.0, 1.0)
     warmup_epochs: float = ranged(1.0, 0.0)
@@ -81,13 +94,13 @@ class TrainCfg:
     class_weights: str = choice("balanced", "none", "effective")
     effective_beta: float = ranged(0.999, 0.0, 0.999999)
     label_smoothing: float = ranged(0.0, 0.0, 0.9)
-    clip_norm: float | None = ranged(1.0, 0.0)
+    clip_norm: float | None = ranged(1.0, above=0.0)
     augment: str = choice("standard", "none", "upright", "light", "strong")
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
     channels_last: bool = True
     compile: bool = False
-    ema_decay: float | None = ranged(None, 0.0, 0.999999)
+    ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)
 
 
@@ -163,7 +176,9 @@ def check_config(cfg: Any, prefix: str = "") -> None:
         elif "choices" in item.metadata:
             check_word(key, value, item.metadata["choices"])
         elif "low" in item.metadata and value is not None:
-            _check_range(key, value, item.metadata["low"], item.metadata["high"])
+            _check_range(key, value, item.metadata)
+    if isinstance(cfg, Config):
+        _check_together(cfg)
 
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -183,11 +198,48 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def _check_range(key: str, value: float, low: float | None, high: float | None) -> None:
-    inside = (low is None or value >= low) and (high is None or value <= high)
+def _check_range(key: str, value: float, bounds: Mapping[str, Any]) -> None:
+    low, high, above = (bounds[name] for name in ("low", "high", "above"))
+    inside = (
+        (low is None or value >= low)
+        and (high is None or value <= high)
+        and (above is None or value > above)
+    )
     if not inside or value != value:
-        bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
-        raise ConfigError(f"{key}={value} is not allowed: it must be {bounds}.")
+        raise ConfigError(
+            f"{key}={value} is not allowed: it must be {_describe_bounds(bounds).strip()}."
+        )
+
+
+def _check_together(cfg: Config) -> None:
+    """Refuse values that are allowed alone and make no sense together."""
+    data, train = cfg.dataset, cfg.train
+    if data.folds is None and data.fold:
+        raise ConfigError(f"dataset.fold={data.fold} needs dataset.folds, the number of folds.")
+    if data.folds is not None and data.fold >= data.folds:
+        raise ConfigError(
+            f"dataset.fold={data.fold}: {data.folds} folds are 0 to {data.folds - 1}."
+        )
+    test_fraction = data.test_fraction if data.folds is None else 1 / data.folds
+    if data.val_fraction + test_fraction >= 1:
+        raise ConfigError(
+            f"dataset.val_fraction={data.val_fraction} and a test set of {test_fraction:.3g} "
+            "leave nothing to train on."
+        )
+    if train.warmup_epochs >= train.epochs:
+        raise ConfigError(
+            f"train.warmup_epochs={train.warmup_epochs:g} is not shorter than "
+            f"train.epochs={train.epochs}."
+        )
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", data.name):
+        raise ConfigError(
+            f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
+        )
+    if cfg.init.source == "random" and cfg.init.weights is not None:
+        raise ConfigError(
+            f"init=random does not read init.weights={cfg.init.weights}. Use init=checkpoint, or "
+            "init=imagenet; init.through=none is the random run of either."
+        )
 
 
 def describe_type(key: str) -> str:
@@ -206,8 +258,17 @@ def _describe_number(hint: Any, bounds: Any) -> str:
     optional = get_origin(hint) in (Union, types.UnionType)
     plain = next((t for t in get_args(hint) if t is not type(None)), hint) if optional else hint
     words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-    text = words.get(plain, "a value")
-    if bounds.get("low") is not None:
-        high = bounds.get("high")
-        text += f" from {bounds['low']:g}" + (f" to {high:g}" if high is not None else " up")
+    text = words.get(plain, "a value") + _describe_bounds(bounds)
     return text + (" or null" if optional else "")
+
+
+def _describe_bounds(bounds: Mapping[str, Any]) -> str:
+    low, high, above = (bounds.get(name) for name in ("low", "high", "above"))
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    parts = [
+        f"at least {low:g}" if low is not None else "",
+        f"above {above:g}" if above is not None else "",
+        f"at most {high:g}" if high is not None else "",
+    ]
+    return " " + " and ".join(part for part in parts if part) if any(parts) else ""

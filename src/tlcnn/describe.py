@@ -7,6 +7,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import Unit
 from tlcnn.plan import Plan
+from tlcnn.storage import digest_of
 
 
 def describe_plan(plan: Plan) -> str:
@@ -33,7 +34,7 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def treatments(plan: Plan) -> list[dict[str, Any]]:
+def list_treatments(plan: Plan) -> list[dict[str, Any]]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.cell
     source = cell.weights.tag if cell.weights else "fresh"
@@ -59,7 +60,7 @@ def _describe_units(plan: Plan) -> list[str]:
     bn = plan.config.freeze.bn
     frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
     rows = [("", "unit", "modules", "parameters", "weights", "")]
-    for number, row in enumerate(treatments(plan), start=1):
+    for number, row in enumerate(list_treatments(plan), start=1):
         state = frozen if row["frozen"] else "trained"
         parameters = f"{row['n_params']:,}"
         rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
@@ -100,6 +101,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     return {
         "run_id": plan.run_id,
         "run_name": plan.run_name,
+        "cell_id": digest_of({**plan.identity, "seed": None}, 12),  # equal but for the seed
         "identity": plan.identity,
         "dataset": plan.config.dataset.name,
         "model": plan.config.model.name,
@@ -109,7 +111,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "j": cell.j,
         "bn": plan.identity["freeze"]["bn"],
         "seed": plan.config.seed,
-        "units": treatments(plan),
+        "units": list_treatments(plan),
         "classes": list(images.index.classes),
         "split_sizes": images.counts(),
         "steps_per_epoch": plan.steps_per_epoch,

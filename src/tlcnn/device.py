@@ -35,7 +35,10 @@ def find_device(wanted: str, cache_dir: Path) -> Device:
         ConfigError: the machine has no such device.
     """
     key = [version("torch"), platform.node(), platform.machine(), _cpu_model(), _gpu_signature()]
+    has_driver = Path("/proc/driver/nvidia/version").is_file()
     found: dict[str, Any] = remember(cache_dir, "device", key, _probe)
+    if has_driver and "cuda" not in found["devices"]:
+        found = _probe()  # a GPU that was busy or hidden once is not missing for good
     name = found["best"] if wanted == "auto" else wanted
     if name not in found["devices"]:
         raise ConfigError(

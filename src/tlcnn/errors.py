@@ -7,7 +7,8 @@ TlcnnError           exit code
 ├── Diverged             3      the loss or a gradient is not finite
 ├── BrokenPromise        4      a frozen tensor moved: a bug, never the user's fault
 ├── RunLocked           73      another process holds the run
-├── StorageError        74      the disk is full, missing or not writable
+├── StorageError        74      the disk is full, or a file cannot be read or written
+│   └── CannotCreate    73      a folder cannot be made
 └── Stopped             75      stopped by a signal after saving: run the same command again
 """
 
@@ -56,6 +57,12 @@ class StorageError(TlcnnError):
     """A disk that is full, missing or not writable."""
 
     exit_code = 74
+
+
+class CannotCreate(StorageError):
+    """A folder that cannot be made."""
+
+    exit_code = 73
 
 
 class Stopped(TlcnnError):

@@ -16,18 +16,17 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores
-from tlcnn.errors import DataError
+from tlcnn.errors import ConfigError, DataError
 from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
-from tlcnn.model.initialize import apply_source
+from tlcnn.model.initialize import InitReport, apply_source
 from tlcnn.model.match import match_names
 from tlcnn.plan import Plan
 from tlcnn.records.environment import describe_environment
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import write_predictions, write_weights
+from tlcnn.records.write import write_predictions, write_splits, write_weights
 from tlcnn.training.batches import Batches
-from tlcnn.training.checkpoint import delete_checkpoints
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit, Position, Recipe
 from tlcnn.training.interrupt import StopRequest
@@ -41,9 +40,11 @@ def train(plan: Plan, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
     threads = apply_flags(plan)
     _write_start(plan, folder, threads)
     log.info("%s", describe_plan(plan))
+    model, report = build_cell(plan)
+    check_input_size(model, plan.config.dataset.image_size)
     splits = load_batches(plan, stop)
-    device = splits["train"].device
-    model = build_cell(plan).to(device)
+    folder.write_json("init.json", asdict(report))
+    model.to(splits["train"].device)
     bn = plan.config.freeze.bn
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
     promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
@@ -51,7 +52,7 @@ def train(plan: Plan, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
     check_frozen(model, promise)
     summary = _write_results(plan, folder, stop, model, splits, fitted)
     folder.write_done(plan.run_id)
-    delete_checkpoints(folder.path)
+    folder.delete_leftovers()
     log.info("%s\ndone: %s", _describe_result(summary), folder.path)
     return summary
 
@@ -73,10 +74,13 @@ def apply_flags(plan: Plan) -> int:
 def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
     folder.write_json("plan.json", plan_record(plan))
     folder.write_config(asdict(plan.config))
-    environment = describe_environment(
+    sitting = describe_environment(
         device=plan.device.name, hardware=plan.device.hardware, threads=threads
     )
-    folder.write_json("environment.json", environment)
+    changes = folder.add_sitting(sitting)
+    if changes:
+        log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
+    write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
 
 
 def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
@@ -130,8 +134,8 @@ def _check_sizes(batches: dict[str, Batches]) -> None:
             )
 
 
-def build_cell(plan: Plan) -> nn.Module:
-    """Return the network at its start: units 1..k of the source, the rest fresh, on the CPU.
+def build_cell(plan: Plan) -> tuple[nn.Module, InitReport]:
+    """Return the network at its start, on the CPU, and what of it came from the source.
 
     The whole network is drawn from the seed first, so a fresh unit is the same in every cell.
     """
@@ -147,7 +151,23 @@ def build_cell(plan: Plan) -> nn.Module:
         state = match_names(load_state(weights.path), model, plan.unit_map)
         report = apply_source(model, plan.unit_map, state, plan.cell.k)
         log.info("from %s: %s", weights.origin, report.describe())
-    return model
+        return model, report
+    return model, InitReport((), tuple(model.state_dict()), ())
+
+
+def check_input_size(model: nn.Module, image_size: int) -> None:
+    """Raise ConfigError when images of this size do not get through the network."""
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"this network cannot take images of {image_size} px ({str(error).splitlines()[0]}). "
+            "Raise dataset.image_size or choose another model."
+        ) from error
+    finally:
+        model.train(was_training)
 
 
 def _fit(
@@ -201,17 +221,21 @@ def _write_results(
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     rows = {split: splits[split].rows for split in logits}
     write_predictions(folder.path, table, rows, logits, classes)
-    write_weights(folder.path, model, plan_record(plan))
-    summary = _make_summary(plan, fitted, metrics)
+    write_weights(folder.path, model, {"run_id": plan.run_id, "identity": plan.identity})
+    n_used = sum(len(batch) for batch in splits.values())
+    summary = _make_summary(plan, fitted, metrics, n_used)
     folder.write_json("summary.json", summary)
     return summary
 
 
-def _make_summary(plan: Plan, fitted: Position, metrics: dict[str, float]) -> dict[str, Any]:
+def _make_summary(
+    plan: Plan, fitted: Position, metrics: dict[str, float], n_used: int
+) -> dict[str, Any]:
     train_s = sum(record["train_s"] for record in fitted.history)
     n_images = sum(record["images_per_s"] * record["train_s"] for record in fitted.history)
     return {
         "run_id": plan.run_id,
+        "n_skipped_images": len(plan.images.index) - n_used,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
         "steps": fitted.history[-1]["step"],

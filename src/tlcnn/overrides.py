@@ -1,15 +1,32 @@
 """The command line, looked at before Hydra sees it: wrong keys, groups and words in one screen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tlcnn.config import describe_type, list_keys
 from tlcnn.errors import ConfigError, did_you_mean
 
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
-FREE = ("dataset.options.", "hydra.", "hydra/")  # checked by the reader, and by Hydra
+FREE = ("hydra.", "hydra/")  # Hydra's own
+_OPTIONS = "dataset.options."
+_SYNONYMS = {  # what people type, and what it is called here
+    "learning_rate": "train.lr",
+    "bs": "train.batch_size",
+    "n_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "optim": "train.optimizer",
+    "pretrained": "init",
+    "img_size": "dataset.image_size",
+    "resolution": "dataset.image_size",
+    "num_workers": "workers",
+    "data": "dataset",
+    "data_dir": "dataset.root",
+}
 _OWN_CONFIGS = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
+_TAKE_A_VALUE = (*_OWN_CONFIGS, "-p", "--package", "-c", "--cfg", "-i", "--info")
 _COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
 _KEY_OF_GROUP = {
     "freeze": "freeze.through",
@@ -36,19 +53,69 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         a.startswith(_OWN_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )
     parser = OverridesParser.create()
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            continue
+    is_sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    options = _find_options(arguments, conf_dir)
+    for argument in _find_overrides(arguments):
         try:
             override = parser.parse_override(argument)
         except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
-        _check_override(override, conf_dir, has_own)
+        if override.is_sweep_override() and not is_sweep:
+            raise ConfigError(f"{argument} is several values: add -m to run all of them.")
+        _check_override(override, conf_dir, has_own, options)
 
 
-def _check_override(override: Any, conf_dir: Path, has_own: bool) -> None:
+def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
+    takes_value = False  # the argument before, e.g. `-cn NAME`
+    for argument in arguments:
+        word = argument.lstrip("-").split("=")[0]
+        if argument.startswith("--") and (word in GROUPS or word in list_keys()):
+            raise ConfigError(f"{argument}: write {argument.lstrip('-')}, without dashes.")
+        if argument.startswith("-"):
+            takes_value = argument in (
+                *_OWN_CONFIGS,
+                "-p",
+                "--package",
+                "-c",
+                "--cfg",
+                "-i",
+                "--info",
+            )
+            continue
+        if not takes_value:
+            if "=" not in argument and not argument.startswith("~"):
+                raise ConfigError(
+                    f"{argument!r} sets nothing: write KEY=VALUE, e.g. freeze=layer3"
+                )
+            yield argument
+        takes_value = False
+
+
+def _find_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
+    """Return the options that the chosen dataset's reader takes; None where it is not known."""
+    chosen = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("dataset=")]
+    if any(a.lstrip("+").startswith(("dataset.kind=", "experiment=")) for a in arguments):
+        return None
+    path = conf_dir / "dataset" / f"{chosen[-1] if chosen else 'ham10000'}.yaml"
+    if not path.is_file():
+        return None
+    return list(yaml.safe_load(path.read_text())["options"])
+
+
+def _check_override(
+    override: Any, conf_dir: Path, has_own: bool, options: list[str] | None
+) -> None:
     key = override.key_or_group
     if key.startswith(FREE):
+        return
+    if key.startswith(_OPTIONS):
+        name = key.removeprefix(_OPTIONS).split(".")[0]
+        if options is not None and name not in options:
+            raise ConfigError(
+                f"this dataset has no option '{name}'.{did_you_mean(name, options)}\n"
+                f"Its options: {', '.join(options)}"
+            )
         return
     if key in GROUPS:
         if not has_own and not override.is_delete():
@@ -87,7 +154,9 @@ def _check_option(group: str, value: Any, conf_dir: Path) -> None:
 def _unknown_key(key: str, keys: list[str]) -> str:
     candidates = [*keys, *GROUPS]
     by_leaf = [known for known in keys if known.split(".")[-1] == key.split(".")[-1]]
-    hint = f" Did you mean '{by_leaf[0]}'?" if by_leaf else did_you_mean(key, candidates)
+    synonym = _SYNONYMS.get(key.split(".")[-1])
+    known = [synonym] if synonym else by_leaf
+    hint = f" Did you mean '{known[0]}'?" if known else did_you_mean(key, candidates)
     node = key.split(".")[0]
     listing = _list_keys(node if node in GROUPS else None)
     return f"there is no key '{key}'.{hint}\n{listing}"

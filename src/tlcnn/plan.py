@@ -1,6 +1,6 @@
 """The plan: everything a run will do, resolved, as a value; its hash is the run's id.
 
-    Config → units → cell (k, j) → source weights → images and splits → device → identity
+    Config → units → cell (k, j) → index → source weights → images and splits → identity
 
 Nothing here imports torch once the facts of a model and a dataset are remembered.
 """
@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tlcnn.config import Config, DatasetCfg, TrainCfg, check_config, find_cache_dir
+from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.datasets import load_index
 from tlcnn.data.index import SPLITS, Index
+from tlcnn.data.policy import NORMALIZE, find_policy
 from tlcnn.data.splits import (
     check_splits,
     choose_splits,
@@ -21,10 +24,10 @@ from tlcnn.data.splits import (
     manifest_digest,
 )
 from tlcnn.device import Device, find_device
-from tlcnn.errors import ConfigError
+from tlcnn.errors import CannotCreate, ConfigError, DataError, list_names
 from tlcnn.model.unit_map import UnitMap, load_unit_map
 from tlcnn.model.weights import WeightsFile, locate_checkpoint, locate_imagenet
-from tlcnn.storage import digest_of, remember
+from tlcnn.storage import digest_of, make_dir, remember
 
 PLAN_VERSION = 1
 
@@ -88,13 +91,16 @@ def make_plan(cfg: Config) -> Plan:
         WeightsError: source weights that are missing or broken.
     """
     check_config(cfg)
-    cache_dir = find_cache_dir(cfg.cache_dir)
+    find_policy(cfg.train.augment)
+    cache_dir = _prepare_cache_dir(cfg)
     device = find_device(cfg.device, cache_dir)
-    unit_map = load_unit_map(
-        cfg.model.name, granularity=cfg.model.granularity, cache_dir=cache_dir
-    )
-    cell = make_cell(cfg, unit_map, cache_dir)
-    images = load_images(cfg.dataset, cache_dir)
+    model = cfg.model
+    unit_map = load_unit_map(model.name, granularity=model.granularity, cache_dir=cache_dir)
+    k, j = count_units(cfg, unit_map)
+    index = load_dataset(cfg.dataset)
+    cell = Cell(k, j, *_locate_source(cfg, k, cache_dir))
+    images = load_images(cfg.dataset, index, cache_dir)
+    check_ancestor(cell, images)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
     n_train = int((images.splits == "train").sum())
@@ -109,25 +115,45 @@ def make_plan(cfg: Config) -> Plan:
         identity=identity,
         run_id=digest_of(identity, 12),
         run_name=_make_name(cfg, cell),
-        output_dir=Path(cfg.output_dir).absolute(),
+        output_dir=Path(cfg.output_dir).expanduser().absolute(),
         cache_dir=cache_dir,
     )
 
 
-def make_cell(cfg: Config, unit_map: UnitMap, cache_dir: Path) -> Cell:
-    """Resolve `init` and `freeze` to numbers of units. Zero units of any source is `random`."""
+def _prepare_cache_dir(cfg: Config) -> Path:
+    cache_dir = find_cache_dir(cfg.cache_dir)
+    try:
+        return make_dir(cache_dir)
+    except CannotCreate as error:
+        hint = "Set TLCNN_CACHE or cache_dir to a folder that can be written."
+        raise CannotCreate(f"{error}. {hint}") from error
+
+
+def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
+    """Return (k, j), the numbers of units to transfer and to freeze.
+
+    Raises:
+        ConfigError: a name that no unit has, or fresh units to be frozen that nobody asked for.
+    """
     j = unit_map.count(cfg.freeze.through)
-    k = 0 if cfg.init.source == "random" else unit_map.count(cfg.init.through)
+    k = unit_map.count(cfg.init.through)
+    k = 0 if cfg.init.source == "random" else k
     if j > k and not cfg.freeze.allow_random:
         raise ConfigError(_describe_random_frozen(cfg, unit_map, k, j))
-    if k == 0:
-        return Cell(0, j, "random", None)
-    if cfg.init.source == "imagenet":
-        weights = locate_imagenet(cfg.model.name, weights=cfg.init.weights, cache_dir=cache_dir)
-        return Cell(k, j, "imagenet", weights)
-    if cfg.init.weights is None:
+    if cfg.init.source == "checkpoint" and cfg.init.weights is None:
         raise ConfigError("init=checkpoint needs a file of weights: add init.weights=FILE")
-    return Cell(k, j, "checkpoint", locate_checkpoint(cfg.init.weights, cache_dir=cache_dir))
+    return k, j
+
+
+def _locate_source(cfg: Config, k: int, cache_dir: Path) -> tuple[str, WeightsFile | None]:
+    """Return the source's name and weights. Zero units of any source are `random`."""
+    if k == 0:
+        return "random", None
+    if cfg.init.source == "imagenet":
+        weights = cfg.init.weights
+        return "imagenet", locate_imagenet(cfg.model.name, weights=weights, cache_dir=cache_dir)
+    assert cfg.init.weights is not None  # count_units has refused it
+    return "checkpoint", locate_checkpoint(cfg.init.weights, cache_dir=cache_dir)
 
 
 def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
@@ -146,9 +172,13 @@ def find_root(cfg: DatasetCfg) -> Path:
     return Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
 
 
-def load_images(cfg: DatasetCfg, cache_dir: Path) -> Images:
-    """Read the index, digest the images (once), and split by group."""
-    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+def load_dataset(cfg: DatasetCfg) -> Index:
+    """Read the index of the configured dataset; no image is opened."""
+    return load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+
+
+def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path) -> Images:
+    """Digest the images (once), and split them by group."""
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
     splits = choose_splits(
         index.table,
@@ -165,6 +195,33 @@ def load_images(cfg: DatasetCfg, cache_dir: Path) -> Images:
     return Images(index, splits, digests, manifest)
 
 
+def check_ancestor(cell: Cell, images: Images) -> None:
+    """Refuse weights of a run that trained on what this run tests on.
+
+    Images are compared by their bytes, wherever they lie; groups where the dataset has the same
+    name. Only run folders know what they trained on.
+
+    Raises:
+        DataError: names the images or groups.
+    """
+    record = cell.weights and cell.weights.path and cell.weights.path.parent / "splits.parquet"
+    if not record or not record.is_file():
+        return
+    seen = pd.read_parquet(record).query("split == 'train'")
+    table, is_test = images.index.table, images.splits == "test"
+    mine = pd.Series(images.digests, index=table.index)[is_test]
+    ids = table.loc[mine.index[mine.isin(seen["digest"])], "image_id"].tolist()
+    same_name = seen[seen["dataset"] == images.index.name]
+    groups = sorted(set(table.loc[is_test, "group"]) & set(same_name["group"]))
+    if ids or groups:
+        raise DataError(
+            f"{len(ids)} test images ({list_names(ids)}) and {len(groups)} test groups "
+            f"({list_names(groups)}) are in the training data of {record.parent.name}, whose "
+            "weights this run starts from. Use the same dataset.split_seed, fold and fractions in "
+            "both runs, or another source."
+        )
+
+
 def make_identity(
     cfg: Config, unit_map: UnitMap, cell: Cell, images: Images, precision: str
 ) -> dict[str, Any]:
@@ -177,8 +234,10 @@ def make_identity(
         "dataset": {
             "manifest": images.manifest,
             "image_size": cfg.dataset.image_size,
+            "stored_size": stored_size(cfg.dataset.image_size),
             "fit": cfg.dataset.fit,
-            "normalize": cfg.dataset.normalize,
+            "filter": FILTER,
+            "normalize": NORMALIZE[cfg.dataset.normalize],
         },
         "model": {
             "name": cfg.model.name.split(".")[0],  # the tag is in the digest of the weights
@@ -189,6 +248,7 @@ def make_identity(
         "init": init,
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
         "train": _make_recipe(cfg.train, precision),
+        "views": asdict(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }
 

@@ -3,11 +3,11 @@
 import logging
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tlcnn.errors import Stopped
+from tlcnn.errors import Stopped, StorageError
 from tlcnn.plan import Plan
 from tlcnn.records.folder import RunDir
 from tlcnn.training.interrupt import catch_signals
@@ -37,10 +37,13 @@ def run(plan: Plan) -> dict[str, Any]:
         with _log_file(folder.path / "log.txt"), _failures(folder):
             from tlcnn.experiment import train  # torch: seconds that a finished run need not pay
 
-            return train(plan, folder, stop)
+            summary = train(plan, folder, stop)
+        stop.check()  # a signal that came too late for this run still ends a sweep
+    return summary
 
 
 def _answer_done(folder: RunDir) -> dict[str, Any]:
+    folder.delete_leftovers()  # of a kill between DONE and the tidying
     log.info("already done: %s", folder.path)
     return folder.read_summary()
 
@@ -54,7 +57,8 @@ def _failures(folder: RunDir) -> Iterator[None]:
         raise
     except BaseException:
         log.debug("failed", exc_info=True)
-        folder.write_failed(traceback.format_exc())
+        with suppress(StorageError):  # on a full disk the first error is the one to tell
+            folder.write_failed(traceback.format_exc())
         raise
 
 

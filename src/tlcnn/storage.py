@@ -1,5 +1,6 @@
 """Atomic files, content digests, and facts that are expensive to find out and never change."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from tlcnn.errors import StorageError
+from tlcnn.errors import CannotCreate, StorageError
 
 _POLL_S = 0.2  # between two tries of a lock
 
@@ -88,11 +89,13 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}{_free(path)}"
+            f"cannot write {path}: {error.strerror or error}{_free(path, error)}"
         ) from error
 
 
-def _free(path: Path) -> str:
+def _free(path: Path, error: OSError) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
     folder = next((p for p in (path, *path.parents) if p.is_dir()), None)
     if folder is None:
         return ""
@@ -100,9 +103,11 @@ def _free(path: Path) -> str:
 
 
 def make_dir(path: Path) -> Path:
-    """Create a folder and its parents, and return it. Raises StorageError."""
-    with writing(path):
+    """Create a folder and its parents, and return it. Raises CannotCreate."""
+    try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotCreate(f"cannot create the folder {path}: {error.strerror}") from error
     return path
 
 

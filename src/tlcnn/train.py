@@ -1,7 +1,8 @@
 """`python -m tlcnn.train`: Hydra composes, `make_plan` resolves, `run` trains.
 
 Exit codes: 0 done, 1 wrong configuration, 2 data or weights refused, 3 diverged, 73 held by
-another process, 74 disk, 75 stopped by a signal (run the same command again).
+another process or a folder that cannot be made, 74 disk, 75 stopped by a signal (run the same
+command again), 70 anything that nobody expected.
 """
 
 import logging
@@ -20,6 +21,8 @@ from tlcnn.errors import ConfigError, Stopped, TlcnnError
 from tlcnn.overrides import check_overrides
 
 log = logging.getLogger("tlcnn")
+
+UNEXPECTED = 70  # EX_SOFTWARE
 
 
 def main() -> None:
@@ -73,6 +76,11 @@ def _compose_and_run(arguments: list[str]) -> int:
             _run_one(cfg)
         except TlcnnError as error:
             codes.append(_report(error))
+        except (OmegaConfBaseException, BrokenPipeError):
+            raise
+        except Exception:
+            log.exception("unexpected, so perhaps a bug in tlcnn; please report it with this:")
+            codes.append(UNEXPECTED)
 
     register_schema()
     options = {"config_path": str(find_conf_dir()), "config_name": "config"}

@@ -12,16 +12,13 @@ not in its tail.
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tlcnn.errors import ConfigError, did_you_mean
-
-Range = tuple[float, float]
+from tlcnn.data.policy import Policy
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
@@ -35,85 +32,6 @@ PARAMS = (
     *("red", "green", "blue"),  # brightness times tint
     *("contrast", "saturation"),
 )
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The ranges that the parameters of a view are drawn from, uniformly (sizes: log-uniformly).
-
-    Attributes:
-        shift: crop anywhere in the stored image's margin instead of its centre.
-        dihedral: "all" (flips and quarter turns), "mirror" (left-right only) or "none".
-        scale: magnification, 1 is one output pixel a stored pixel.
-        aspect: height over width of the magnification, up to this or its inverse.
-        rotate: degrees to either side.
-        brightness, contrast, saturation, tint: a factor from 1 - x to 1 + x; contrast is about
-            the normalisation's mean, tint is a brightness of its own for each channel.
-    """
-
-    shift: bool = False
-    dihedral: str = "none"
-    scale: Range = (1.0, 1.0)
-    aspect: float = 1.0
-    rotate: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    tint: float = 0.0
-
-    @property
-    def resamples(self) -> bool:
-        """Whether pixels fall between pixels, so that they must be interpolated."""
-        return self.scale != (1.0, 1.0) or self.aspect != 1.0 or self.rotate != 0.0
-
-    @property
-    def recolours(self) -> bool:
-        """Whether colours change."""
-        return any((self.brightness, self.contrast, self.saturation, self.tint))
-
-
-AUGMENTS: dict[str, Policy] = {
-    "none": Policy(),
-    "light": Policy(shift=True, dihedral="all"),
-    "standard": Policy(
-        shift=True,
-        dihedral="all",
-        scale=(0.85, 1.2),
-        rotate=20.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
-    "strong": Policy(
-        shift=True,
-        dihedral="all",
-        scale=(0.7, 1.4),
-        aspect=1.15,
-        rotate=45.0,
-        brightness=0.2,
-        contrast=0.2,
-        saturation=0.3,
-        tint=0.05,
-    ),
-    # For images with an up and a down: X-rays, digits, photographs.
-    "upright": Policy(
-        shift=True,
-        dihedral="mirror",
-        scale=(0.85, 1.2),
-        rotate=10.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
-}
-
-
-def find_policy(name: str) -> Policy:
-    """Return a named policy. Raises ConfigError."""
-    if name not in AUGMENTS:
-        hint = did_you_mean(name, list(AUGMENTS))
-        raise ConfigError(f"train.augment={name} is not one of {', '.join(AUGMENTS)}.{hint}")
-    return AUGMENTS[name]
 
 
 # ---- which view: numpy, 64-bit hashes -----------------------------------------------------------
@@ -235,7 +153,7 @@ def apply_augment(
         images: (N, S, S, 3) uint8 with S >= H = W = `image_size`. It is not changed.
         params: (N, P) float32 on the same device, from `draw_params` with the same policy.
     """
-    if policy == AUGMENTS["none"]:
+    if policy == Policy():
         return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
     if not (policy.resamples or policy.recolours):
         return _normalize_last(_crop(images, params, image_size), mean, std)

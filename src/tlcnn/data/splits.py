@@ -273,11 +273,13 @@ def manifest_digest(
     splits: Sequence[str] | np.ndarray,
     digests: Sequence[str],
 ) -> str:
-    """Return the sha256 of who is where: sorted (split, image id, class, group, content digest).
+    """Return the sha256 of the classes in order, and of who is where.
+
+    Who is where: sorted (split, image id, class, group, content digest).
 
     Equal on every platform and run, and for every order of the rows.
     """
     names = [classes[label] for label in table["label"]]
     columns = (splits, table["image_id"], names, table["group"], digests)
     rows = sorted([str(value) for value in row] for row in zip(*columns, strict=True))
-    return digest_of(rows)
+    return digest_of([list(classes), rows])

@@ -5,8 +5,11 @@ locate_checkpoint(path) -> WeightsFile      any file of weights, or a run folder
 """
 
 import errno
+import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -73,7 +76,21 @@ def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     file = given / RUN_WEIGHTS if given.is_dir() else given
     if not file.is_file():
         raise WeightsError(_missing_file(given))
+    run = _read_run(file)
+    if run is not None:
+        return WeightsFile(file, f"run:{run['run_id']}", run["run_name"], f"run {run['run_id']}")
     return _describe_file(file, file.name, str(file), cache_dir)
+
+
+def _read_run(file: Path) -> dict[str, Any] | None:
+    """Return the plan of the finished run whose weights these are, or None for any other file.
+
+    A run counts by its id, as everywhere: its weights are what the id says, on every machine.
+    """
+    plan, done = file.parent / "plan.json", file.parent / "DONE"
+    if file.name != RUN_WEIGHTS or not (plan.is_file() and done.is_file()):
+        return None
+    return json.loads(plan.read_text())
 
 
 def load_pretrained_source(model_name: str, cache_dir: Path) -> dict[str, Any]:
@@ -162,7 +179,8 @@ def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
     revision = source["revision"] or None
     for file in source["files"]:
         try:
-            return Path(hf_hub_download(source["hub_id"], file, revision=revision))
+            with _quiet_retries():
+                return Path(hf_hub_download(source["hub_id"], file, revision=revision))
         except LocalEntryNotFoundError as error:  # the hub could not be asked
             why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_cause(error)
             _refuse_download(source, cache_dir, why, error)
@@ -171,6 +189,19 @@ def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
         except Exception as error:  # its http library's errors differ between versions
             _refuse_download(source, cache_dir, _first_cause(error), error)
     _refuse_download(source, cache_dir, f"it has no {' or '.join(source['files'])}", None)
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Keep the client from announcing every retry: what fails in the end is told once, by us."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _promised_digest(path: Path) -> str | None:

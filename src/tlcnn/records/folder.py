@@ -1,6 +1,7 @@
 """A run's folder: who holds it, what state it is in, and how its files are written.
 
 plan.json config.yaml environment.json   what was asked, resolved, and where it ran
+splits.parquet init.json                 which image was where, which tensor came from where
 metrics.jsonl log.txt                    one line an epoch, and what was said
 checkpoint.last.pt checkpoint.prev.pt    until the run is done
 weights.safetensors predictions.parquet  the best epoch, and its logits on val and test
@@ -83,6 +84,20 @@ class RunDir:
         text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(self.path / name, text + "\n")
 
+    def add_sitting(self, sitting: dict[str, Any]) -> list[str]:
+        """Append where the run runs now to environment.json.
+
+        Returns:
+            What differs from the sitting before and can change the last bits of a result.
+        """
+        path = self.path / "environment.json"
+        sittings = json.loads(path.read_text())["sittings"] if path.is_file() else []
+        before = sittings[-1] if sittings else sitting
+        self.write_json(path.name, {"sittings": [*sittings, sitting]})
+        pairs = {key: (before[key], sitting[key]) for key in ("device", "hardware", "threads")}
+        pairs["torch"] = (before["packages"]["torch"], sitting["packages"]["torch"])
+        return [f"{key} was {old}, is {new}" for key, (old, new) in pairs.items() if old != new]
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
         write_atomic(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -93,8 +108,14 @@ class RunDir:
         write_atomic(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
     def write_done(self, run_id: str) -> None:
-        """Say that the run is finished and whole; nothing is written after this."""
+        """Say that the run is finished and whole."""
         write_atomic(self.path / DONE, f"{run_id}\n")
+
+    def delete_leftovers(self) -> None:
+        """Delete the checkpoints that a finished run no longer needs, and half-written files."""
+        for pattern in ("checkpoint.*.pt", ".*.tmp"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def write_failed(self, traceback: str) -> None:
         """Leave the traceback of a run that failed."""

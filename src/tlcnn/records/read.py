@@ -59,12 +59,15 @@ def _is_run(folder: Path) -> bool:
 def read_run(folder: Path) -> dict[str, Any]:
     """Read one run folder into a flat record."""
     row: dict[str, Any] = {"folder": str(folder), "state": read_state(folder)}
+    if row["state"] == "running" and not (folder / "plan.json").is_file():
+        return row  # it has only just begun
     try:
         plan = json.loads((folder / "plan.json").read_text())
         row |= {key: plan.get(key) for key in ("dataset", "model", "init", "k", "j", "bn", "seed")}
-        row |= {"run_id": plan.get("run_id"), "planned_epochs": plan.get("epochs")}
+        row |= {"run_id": plan.get("run_id"), "cell_id": plan.get("cell_id")}
+        row |= {"planned_epochs": plan.get("epochs")}
         row |= _read_results(folder)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         row |= {"state": "unreadable", "problem": f"{type(error).__name__}: {error}"}
     return row
 
@@ -78,7 +81,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
     history = read_history(folder)
     if not history:
         return {"epochs": 0}
-    best = max(history, key=lambda record: record["val/balanced_accuracy"])
+    best = max(history, key=lambda r: (r["val/balanced_accuracy"], -r["val/nll"]))
     scores = {key: _number(value) for key, value in best.items() if key.startswith("val/")}
     train_s = sum(record["train_s"] for record in history)
     return {"epochs": len(history), "best_epoch": best["epoch"], "train_s": train_s, **scores}
@@ -118,6 +121,8 @@ def _is_held(folder: Path) -> bool:
             return True
         if os.name != "nt":  # there, signal 0 would end the process
             os.kill(holder["pid"], 0)
+    except PermissionError:  # it lives, and is somebody else's
+        return True
     except (OSError, ValueError, KeyError):
         return False
     return True

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from tlcnn.data.index import Index
 from tlcnn.storage import write_atomic
 
 
@@ -36,6 +37,18 @@ def write_predictions(
     buffer = io.BytesIO()
     pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
     write_atomic(run_dir / "predictions.parquet", buffer.getvalue())
+
+
+def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Sequence[str]) -> None:
+    """Write splits.parquet: dataset, image_id, label, group, split and digest of every image.
+
+    With it a later run can tell whether it would be tested on what this one trained on.
+    """
+    table = index.table[["image_id", "label", "group"]].assign(split=splits, digest=digests)
+    table.insert(0, "dataset", index.name)
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomic(run_dir / "splits.parquet", buffer.getvalue())
 
 
 def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> None:

@@ -24,11 +24,17 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
 def make_seed_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> pd.DataFrame:
     """Return one row a cell: n seeds, and `<metric>` with `<metric> sd` of the finished runs.
 
+    A cell is runs that are equal but for the seed. Where two of them differ in something that is
+    no column of the table (the recipe, the image size, the fold), `cell_id` tells them apart.
+
     The deviation is the sample's (n - 1), and NaN for one seed: one seed says nothing of noise.
     """
-    done = runs[runs["state"] == "done"].reindex(columns=[*CELL, "seed", *metrics, "train_s"])
-    grouped = done.groupby(list(CELL), dropna=False, sort=True)
+    columns = [*CELL, "cell_id", "seed", *metrics, "train_s"]
+    done = runs[runs["state"] == "done"].reindex(columns=columns)
+    grouped = done.groupby([*CELL, "cell_id"], dropna=False, sort=True)
     table = grouped.agg(n=("seed", "nunique")).reset_index()
+    if not table.duplicated(list(CELL)).any():
+        table = table.drop(columns="cell_id")  # it would tell nothing
     for metric in metrics:
         means, deviations = grouped[metric].mean(), grouped[metric].std(ddof=1)
         table[metric] = means.to_numpy()

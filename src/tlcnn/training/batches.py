@@ -10,16 +10,12 @@ from torch import Tensor
 from tlcnn.data.augment import (
     apply_augment,
     draw_params,
-    find_policy,
     make_eval_batch,
     mix,
     view_numbers,
 )
+from tlcnn.data.policy import NORMALIZE, find_policy
 
-NORMALIZE = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 _ORDER_STREAM = 0x0D
 
 

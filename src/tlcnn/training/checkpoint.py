@@ -74,9 +74,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     if trailer != _TRAILER + hashlib.sha256(body).digest():
         return None
     return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-
-
-def delete_checkpoints(run_dir: Path) -> None:
-    """Delete what a finished run no longer needs, and what a kill left half-written."""
-    for path in [run_dir / LAST, run_dir / PREVIOUS, *run_dir.glob(".*.tmp")]:
-        path.unlink(missing_ok=True)

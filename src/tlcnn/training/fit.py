@@ -114,7 +114,7 @@ class Fit:
         self.stop, self.on_epoch = stop, on_epoch
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.updates = build_optimizer(
+        self.optimizer = build_optimizer(
             model,
             name=recipe.optimizer,
             lr=recipe.lr,
@@ -189,7 +189,7 @@ class Fit:
         """Make one update and return its loss, without waiting for the device."""
         recipe, at = self.recipe, self.at
         step = (at.epoch - 1) * self.n_steps + at.step
-        set_lr(self.updates, self._compute_lr(step))
+        set_lr(self.optimizer, self._compute_lr(step))
         # Dropout's draws are a function of (seed, step): there is no generator state to save.
         torch.manual_seed(int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1)))
         images, labels = make_train_batch(
@@ -211,8 +211,8 @@ class Fit:
         loss.backward()
         if recipe.clip_norm is not None:
             clip_gradients(self.model.parameters(), recipe.clip_norm)
-        self.updates.step()
-        self.updates.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(step)
         return loss.detach()
@@ -258,7 +258,7 @@ class Fit:
             {
                 "epoch": at.epoch,
                 "step": at.epoch * self.n_steps,
-                "lr": self.updates.param_groups[0]["lr"],
+                "lr": self.optimizer.param_groups[0]["lr"],
                 "train/loss": at.loss_sum / self.n_steps,
                 **{f"val/{name}": value for name, value in scores.items()},
                 "train_s": round(at.epoch_s, 3),
@@ -275,7 +275,7 @@ class Fit:
             "run_id": self.run_id,
             "position": vars(self.at),
             "model": self.model.state_dict(),
-            "updates": self.updates.state_dict(),
+            "updates": self.optimizer.state_dict(),
             "average": self.average.average if self.average else {},
         }
         save_checkpoint(self.run_dir, state)
@@ -290,7 +290,7 @@ class Fit:
                 f"{self.run_id}. Move that folder away to train this run."
             )
         self.model.load_state_dict(state["model"])
-        self.updates.load_state_dict(state["updates"])
+        self.optimizer.load_state_dict(state["updates"])
         self.at = Position(**state["position"])
         if self.average is not None:
             self.average.load(state["average"])

@@ -57,6 +57,21 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
         if key not in allowed:
             hint = did_you_mean(key, allowed)
             raise ConfigError(f"dataset.options.{key} does not exist; {listing}.{hint}")
+    for parameter in mine:
+        if parameter.name in options:
+            _check_type(parameter, options[parameter.name])
     lost = [p.name for p in mine if p.default is p.empty and p.name not in options]
     if lost:
         raise ConfigError(f"dataset.options.{lost[0]} is needed by dataset.kind={kind}; {listing}")
+
+
+def _check_type(parameter: inspect.Parameter, value: Any) -> None:
+    """Raise ConfigError when a plain number or text was asked for and something else given."""
+    wanted = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(
+        parameter.annotation
+    )
+    if wanted and (
+        not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
+    ):
+        name = parameter.annotation.__name__
+        raise ConfigError(f"dataset.options.{parameter.name}={value!r} must be of type {name}")

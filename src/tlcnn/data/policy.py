@@ -1,0 +1,89 @@
+"""What a view may look like, and how pixels are scaled: the values behind two names. No torch."""
+
+from dataclasses import dataclass
+
+from tlcnn.config import check_word
+
+Range = tuple[float, float]
+
+NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and deviation of RGB
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The ranges that the parameters of a view are drawn from, uniformly (sizes: log-uniformly).
+
+    Attributes:
+        shift: crop anywhere in the stored image's margin instead of its centre.
+        dihedral: "all" (flips and quarter turns), "mirror" (left-right only) or "none".
+        scale: magnification, 1 is one output pixel a stored pixel.
+        aspect: height over width of the magnification, up to this or its inverse.
+        rotate: degrees to either side.
+        brightness, contrast, saturation, tint: a factor from 1 - x to 1 + x; contrast is about
+            the normalisation's mean, tint is a brightness of its own for each channel.
+    """
+
+    shift: bool = False
+    dihedral: str = "none"
+    scale: Range = (1.0, 1.0)
+    aspect: float = 1.0
+    rotate: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    tint: float = 0.0
+
+    @property
+    def resamples(self) -> bool:
+        """Whether pixels fall between pixels, so that they must be interpolated."""
+        return self.scale != (1.0, 1.0) or self.aspect != 1.0 or self.rotate != 0.0
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change."""
+        return any((self.brightness, self.contrast, self.saturation, self.tint))
+
+
+AUGMENTS: dict[str, Policy] = {
+    "none": Policy(),
+    "light": Policy(shift=True, dihedral="all"),
+    "standard": Policy(
+        shift=True,
+        dihedral="all",
+        scale=(0.85, 1.2),
+        rotate=20.0,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+    ),
+    "strong": Policy(
+        shift=True,
+        dihedral="all",
+        scale=(0.7, 1.4),
+        aspect=1.15,
+        rotate=45.0,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.3,
+        tint=0.05,
+    ),
+    # For images with an up and a down: X-rays, digits, photographs.
+    "upright": Policy(
+        shift=True,
+        dihedral="mirror",
+        scale=(0.85, 1.2),
+        rotate=10.0,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+    ),
+}
+
+
+def find_policy(name: str) -> Policy:
+    """Return a named policy. Raises ConfigError."""
+    check_word("train.augment", name, tuple(AUGMENTS))
+    return AUGMENTS[name]
