@@ -15,6 +15,7 @@ FILES = sorted(SRC.rglob("*.py"))
 RANKS = {
     "errors": 0,
     "storage": 1,
+    "align": 1,
     "device": 2,
     "config": 2,
     "overrides": 6,

@@ -119,7 +119,8 @@ def _add_units(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _units(options: argparse.Namespace) -> None:
-    from tlcnn.model.unit_map import describe_units, load_unit_map
+    from tlcnn.describe import describe_units
+    from tlcnn.model.load_units import load_unit_map
 
     check_word("--granularity", options.granularity, GRANULARITIES)
     unit_map = load_unit_map(

@@ -1,11 +1,11 @@
-"""A plan in words for the terminal, and as a record for the run folder."""
+"""A plan or a unit map in words for the terminal, and a plan as a record for its folder."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from tlcnn.align import align_columns
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
-from tlcnn.model.unit_map import Unit
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan import Plan
 from tlcnn.storage import digest_of
 
@@ -41,7 +41,7 @@ def list_treatments(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
             "unit": unit.name,
-            "modules": _shorten(unit),
+            "modules": unit.outline(),
             "n_params": unit.n_params,
             "stride": unit.stride,
             "weights": source if number <= cell.k else "fresh",
@@ -49,11 +49,6 @@ def list_treatments(plan: Plan) -> list[dict[str, Any]]:
         }
         for number, unit in enumerate(plan.unit_map.units, start=1)
     ]
-
-
-def _shorten(unit: Unit, limit: int = 3) -> str:
-    names = list(unit.natives[:limit])
-    return " ".join(names) + (" …" if len(unit.natives) > limit else "")
 
 
 def _describe_units(plan: Plan) -> list[str]:
@@ -65,7 +60,7 @@ def _describe_units(plan: Plan) -> list[str]:
         parameters = f"{row['n_params']:,}"
         rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
     rows.append(("", "head", "", "", "fresh", "trained"))
-    return _align(rows, right=3)
+    return align_columns(rows, right=(0, 3))
 
 
 def _describe_splits(plan: Plan) -> list[str]:
@@ -79,20 +74,10 @@ def _describe_splits(plan: Plan) -> list[str]:
         rows.append((split, *(f"{number:,}" for number in numbers)))
     labels = plan.images.index.table["label"].to_numpy()
     warnings = list_split_warnings(labels, splits, plan.images.index.classes)
-    return [*_align(rows, right=range(1, len(rows[0]))), *(f"warning: {w}" for w in warnings)]
-
-
-def _align(rows: Sequence[tuple[str, ...]], right: Any) -> list[str]:
-    right = {right} if isinstance(right, int) else set(right)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return [
+        *align_columns(rows, right=range(1, len(rows[0]))),
+        *(f"warning: {w}" for w in warnings),
+    ]
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -117,3 +102,23 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": plan.identity["train"]["epochs"],
     }
+
+
+def describe_units(unit_map: UnitMap) -> str:
+    """Return the units as a plain table, one line each, and a line for the head."""
+    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
+    rows += [
+        (
+            str(number),
+            unit.name,
+            unit.outline(),
+            str(unit.stride),
+            f"{unit.n_params:,}",
+            str(len(unit.tensors)),
+            unit.cut or "exact",
+        )
+        for number, unit in enumerate(unit_map.units, start=1)
+    ]
+    rows.append(("", "head", " ".join(unit_map.head_modules[-1:]), "", "", "", ""))
+    title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
+    return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])

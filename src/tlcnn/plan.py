@@ -25,7 +25,8 @@ from tlcnn.data.splits import (
 )
 from tlcnn.device import Device, find_device
 from tlcnn.errors import CannotCreate, ConfigError, DataError, list_names
-from tlcnn.model.unit_map import UnitMap, load_unit_map
+from tlcnn.model.load_units import load_unit_map
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import WeightsFile, locate_checkpoint, locate_imagenet
 from tlcnn.storage import digest_of, make_dir, remember
 

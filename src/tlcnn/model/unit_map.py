@@ -2,11 +2,10 @@
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from tlcnn.errors import ConfigError, did_you_mean
-from tlcnn.storage import digest_of, remember
+from tlcnn.storage import digest_of
 
 GRANULARITIES = ("stage", "native", "block", "layer")
 FREEZE_BN = ("frozen", "affine", "adapt", "batch")
@@ -35,6 +34,13 @@ class Unit:
     n_params: int
     stride: int
     cut: str | None = None
+
+    def outline(self, limit: int = 4) -> str:
+        """Return the outermost modules that have tensors, the middle of many left out."""
+        held = [path for path in self.natives if any(_inside(t, path) for t in self.tensors)]
+        if len(held) <= limit:
+            return " ".join(held)
+        return f"{' '.join(held[: limit - 2])} … {held[-1]}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class UnitMap:
 
     def _listing(self) -> str:
         return ", ".join(
-            unit.name if unit.natives[:1] == (unit.name,) else f"{unit.name} ({_shorten(unit)})"
+            unit.name if unit.natives[:1] == (unit.name,) else f"{unit.name} ({unit.outline()})"
             for unit in self.units
         )
 
@@ -143,60 +149,3 @@ def _holds_short(unit: Unit, wanted: str) -> bool:
 
 def _inside(path: str, module: str) -> bool:
     return path == module or path.startswith(module + ".")
-
-
-def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> UnitMap:
-    """Return the unit map of a timm network, computed once per version of timm.
-
-    Args:
-        name: timm architecture, with or without a tag.
-        granularity: one of `GRANULARITIES`.
-        cache_dir: where maps are remembered; with the map there, torch is not imported.
-
-    Raises:
-        ConfigError: no such network or granularity, or the network cannot be divided.
-    """
-    from importlib.metadata import version
-
-    key = [MAP_VERSION, version("timm"), name.split(".")[0], granularity]
-
-    def compute() -> dict[str, Any]:
-        from tlcnn.model.units import compute_unit_map
-
-        return compute_unit_map(name, granularity=granularity).to_dict()
-
-    return UnitMap.from_dict(remember(cache_dir, "units", key, compute))
-
-
-def describe_units(unit_map: UnitMap) -> str:
-    """Return the units as a plain table, one line each, and a line for the head."""
-    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
-    rows += [
-        (
-            str(number),
-            unit.name,
-            _shorten(unit),
-            str(unit.stride),
-            f"{unit.n_params:,}",
-            str(len(unit.tensors)),
-            unit.cut or "exact",
-        )
-        for number, unit in enumerate(unit_map.units, start=1)
-    ]
-    rows.append(("", "head", " ".join(unit_map.head_modules[-1:]), "", "", "", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(_align, row, widths, range(7))).rstrip() for row in rows]
-    title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
-    return "\n".join([title, *lines])
-
-
-def _align(text: str, width: int, column: int) -> str:
-    return text.rjust(width) if column in (0, 3, 4, 5) else text.ljust(width)
-
-
-def _shorten(unit: Unit, limit: int = 4) -> str:
-    """Return the outermost modules of a unit that have tensors, the middle of many left out."""
-    held = [path for path in unit.natives if any(_inside(each, path) for each in unit.tensors)]
-    if len(held) <= limit:
-        return " ".join(held)
-    return f"{' '.join(held[: limit - 2])} … {held[-1]}"

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.align import align_columns
+
 CELL = ("dataset", "model", "init", "k", "j", "bn")
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 
@@ -75,12 +77,9 @@ def render_text(table: pd.DataFrame) -> str:
     """Return a table for the terminal: text left, numbers right, without a box."""
     texts = format_table(table)
     numeric = {c for c in table.columns if pd.api.types.is_numeric_dtype(table[c])}
-    columns = []
-    for name in texts.columns:
-        cells = [name, *texts[name]]
-        width = max(len(cell) for cell in cells)
-        columns.append([c.rjust(width) if name in numeric else c.ljust(width) for c in cells])
-    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
+    rows = [list(texts.columns), *texts.to_numpy().tolist()]
+    right = [i for i, name in enumerate(texts.columns) if name in numeric]
+    return "\n".join(align_columns(rows, right))
 
 
 def render_markdown(table: pd.DataFrame) -> str:

@@ -1,0 +1,29 @@
+"""The unit map of a network, computed once and remembered. Imports no torch when it is."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tlcnn.model.unit_map import MAP_VERSION, UnitMap
+from tlcnn.storage import remember
+
+
+def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> UnitMap:
+    """Return the unit map of a timm network, computed once per version of timm.
+
+    Args:
+        name: timm architecture, with or without a tag.
+        granularity: one of `GRANULARITIES`.
+        cache_dir: where maps are remembered; with the map there, torch is not imported.
+
+    Raises:
+        ConfigError: no such network or granularity, or the network cannot be divided.
+    """
+    key = [MAP_VERSION, version("timm"), name.split(".")[0], granularity]
+
+    def compute() -> dict[str, Any]:
+        from tlcnn.model.units import compute_unit_map
+
+        return compute_unit_map(name, granularity=granularity).to_dict()
+
+    return UnitMap.from_dict(remember(cache_dir, "units", key, compute))

@@ -1,0 +1,43 @@
+"""The command: its exit codes, and a sweep in which one run fails."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from runs import tiny_command
+
+from tlcnn.records.read import read_runs
+
+
+def train(*words: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tlcnn.train", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["freeze=layr3"], 1, "Did you mean 'layer3'?"),
+        (["train.lr=abc"], 1, "could not be converted to Float"),
+        (["dataset=folder", "dataset.root=nowhere"], 2, "nowhere"),
+        (["dataset=synthetic", "cache_dir=/dev/null/x"], 73, "Set TLCNN_CACHE or cache_dir"),
+        (["dataset=synthetic", "dataset.options.n_images=abc"], 1, "must be of type int"),
+    ],
+)
+def test_what_is_wrong_is_one_screen_and_a_telling_code(words, code, message):
+    done = train(*words)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 25
+
+
+def test_a_sweep_goes_on_after_a_failure_and_again_does_nothing(tmp_path, cache_dir):
+    sweep = tiny_command(tmp_path, cache_dir, "train.lr=1e-3,1e30", "train.clip_norm=null")
+    first = train("-m", *sweep, "seed=0,1")
+    assert first.returncode == 3, first.stderr
+    states = read_runs(tmp_path)["state"].value_counts().to_dict()
+    assert states == {"done": 2, "failed": 2}
+    again = train("-m", *sweep, "seed=0,1")
+    assert again.stderr.count("already done") == 2
