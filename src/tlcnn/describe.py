@@ -119,6 +119,7 @@ def describe_units(unit_map: UnitMap) -> str:
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]
-    rows.append(("", "head", " ".join(unit_map.head_modules[-1:]), "", "", "", ""))
+    head = dict.fromkeys(name.rsplit(".", 1)[0] for name in unit_map.head)
+    rows.append(("", "head", " ".join(head), "", "", "", ""))
     title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
     return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])
