@@ -49,6 +49,16 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
     assert table["n"].to_dict() == {"x": 2, "y": 1}
 
 
+def test_settings_that_differ_within_a_cell_become_columns(tmp_path):
+    for name, fold, epochs in [("a", 0, 3), ("b", 1, 3)]:
+        settings = {"dataset.fold": fold, "train.epochs": epochs, "dataset.name": name}
+        make_run(tmp_path, name, plan={**PLAN, "cell_id": name, "settings": settings})
+    table = make_run_table(read_runs(tmp_path), [METRIC])
+    assert list(table["dataset.fold"]) == [0, 1]
+    assert "train.epochs" not in table and "dataset.name" not in table
+    assert list(make_seed_table(read_runs(tmp_path), [METRIC])["dataset.fold"]) == [0, 1]
+
+
 def test_the_terminal_shows_runs_and_what_is_not_done(outputs, capsys):
     main(["compare", str(outputs), "--metrics", METRIC])
     shown = capsys.readouterr()

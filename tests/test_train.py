@@ -20,7 +20,7 @@ def train(*words: str) -> subprocess.CompletedProcess:
     ("words", "code", "message"),
     [
         (["freeze=layr3"], 1, "Did you mean 'layer3'?"),
-        (["train.lr=abc"], 1, "could not be converted to Float"),
+        (["train.lr=abc"], 1, "train.lr=abc is not allowed: it must be a number above 0."),
         (["dataset=folder", "dataset.root=nowhere"], 2, "nowhere"),
         (["dataset=synthetic", "cache_dir=/dev/null/x"], 73, "Set TLCNN_CACHE or cache_dir"),
         (["dataset=synthetic", "dataset.options.n_images=abc"], 1, "must be of type int"),

@@ -309,7 +309,7 @@ def test_a_remembered_map_needs_no_torch(tmp_path: Path):
     first = load_unit_map("test_resnet", cache_dir=tmp_path)
     assert first == load_map_with_cuts("test_resnet")
     code = (
-        "import sys; from pathlib import Path; from tlcnn.model.unit_map import load_unit_map; "
+        "import sys; from pathlib import Path; from tlcnn.model.load_units import load_unit_map; "
         "m = load_unit_map('test_resnet.r160_in1k', cache_dir=Path(sys.argv[1])); "
         "print(m.digest(), 'torch' in sys.modules or 'timm' in sys.modules)"
     )

@@ -1,6 +1,7 @@
 """`tlcnn compare | units | show`: everything that does not train; torch only where it must."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,8 +46,10 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
     parser.add_argument("--seeds", action="store_true", help="mean ± sd over seeds, with n")
     parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
-    parser.add_argument("--csv", metavar="FILE", help="write CSV; - for the terminal")
-    parser.add_argument("--markdown", metavar="FILE", help="write Markdown; - for the terminal")
+    for name, words in (("--csv", "as CSV"), ("--markdown", "as Markdown")):
+        parser.add_argument(
+            name, nargs="?", const="-", metavar="FILE", help=f"{words}, to a file or the terminal"
+        )
     parser.set_defaults(command=_compare)
 
 
@@ -86,8 +89,13 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
         if known and metric not in known:
             raise ConfigError(
                 f"no run has the metric {metric}.{did_you_mean(metric, known)}\n"
-                f"Measured: {', '.join(sorted(known))}"
+                f"Measured, among others: {', '.join(_find_near(metric, known))}"
             )
+
+
+def _find_near(metric: str, known: list[str]) -> list[str]:
+    near = difflib.get_close_matches(metric, known, n=6, cutoff=0.4)
+    return [*near, *(name for name in sorted(known) if name not in near)][:8]
 
 
 def _write(path: str | None, text: str) -> bool:

@@ -1,11 +1,13 @@
 """A plan or a unit map in words for the terminal, and a plan as a record for its folder."""
 
+from dataclasses import asdict
 from typing import Any
 
 from tlcnn.align import align_columns
+from tlcnn.config import Config
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
-from tlcnn.model.unit_map import UnitMap
+from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.plan import Plan
 from tlcnn.storage import digest_of
 
@@ -28,10 +30,17 @@ def describe_plan(plan: Plan) -> str:
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}",
-        f"seed     {cfg.seed} (split {cfg.dataset.split_seed})",
+        f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{_describe_fold(plan)})",
         f"folder   {plan.run_dir}",
     ]
+    if cfg.init.source == "random" and str(cfg.init.through) != "all":
+        lines.append("note     init=random transfers nothing, so init.through has no effect")
     return "\n".join(lines)
+
+
+def _describe_fold(plan: Plan) -> str:
+    data = plan.config.dataset
+    return "" if data.folds is None else f", fold {data.fold} of {data.folds}"
 
 
 def list_treatments(plan: Plan) -> list[dict[str, Any]]:
@@ -101,7 +110,18 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "split_sizes": images.counts(),
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": plan.identity["train"]["epochs"],
+        "settings": _list_settings(plan.config),
     }
+
+
+def _list_settings(config: Config) -> dict[str, Any]:
+    """Return what a table may have to tell runs apart by: dotted keys and plain values."""
+    settings = {}
+    for group in ("dataset", "model", "init", "freeze", "train"):
+        for key, value in asdict(getattr(config, group)).items():
+            settings[f"{group}.{key}"] = value
+    options = settings.pop("dataset.options")
+    return settings | {f"dataset.options.{key}": value for key, value in options.items()}
 
 
 def describe_units(unit_map: UnitMap) -> str:
@@ -115,7 +135,7 @@ def describe_units(unit_map: UnitMap) -> str:
             str(unit.stride),
             f"{unit.n_params:,}",
             str(len(unit.tensors)),
-            unit.cut or "exact",
+            _describe_cut(unit),
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]
@@ -123,3 +143,9 @@ def describe_units(unit_map: UnitMap) -> str:
     rows.append(("", "head", " ".join(head), "", "", "", ""))
     title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
     return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])
+
+
+def _describe_cut(unit: Unit, limit: int = 60) -> str:
+    if unit.cut is None:
+        return "exact"
+    return unit.cut if len(unit.cut) <= limit else f"{unit.cut[: limit - 1]}…"

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores
-from tlcnn.errors import ConfigError, DataError
+from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
@@ -35,16 +35,34 @@ from tlcnn.training.metrics import compute_all
 log = logging.getLogger(__name__)
 
 
-def train(plan: Plan, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Start:
+    """A network before its first step, and what of it came from the source."""
+
+    model: nn.Module
+    report: InitReport
+
+
+def build_start(plan: Plan) -> Start:
+    """Build the network of a plan, on the CPU, and check that it can be trained.
+
+    Raises:
+        WeightsError: the source's weights are broken, unsafe or do not fit.
+        ConfigError: images of this size do not get through the network.
+    """
+    model, report = build_cell(plan)
+    check_input_size(model, plan.config.dataset.image_size)
+    return Start(model, report)
+
+
+def train(plan: Plan, start: Start, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
     """Train what the plan says, in a folder that this process holds, and return the summary."""
     threads = apply_flags(plan)
     _write_start(plan, folder, threads)
     log.info("%s", describe_plan(plan))
-    model, report = build_cell(plan)
-    check_input_size(model, plan.config.dataset.image_size)
+    folder.write_json("init.json", asdict(start.report))
     splits = load_batches(plan, stop)
-    folder.write_json("init.json", asdict(report))
-    model.to(splits["train"].device)
+    model = start.model.to(splits["train"].device)
     bn = plan.config.freeze.bn
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
     promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
@@ -98,6 +116,9 @@ def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
         should_stop=lambda: bool(stop),
         ids=index.table["image_id"].tolist(),
     )
+    if cache.bad:
+        ids = index.table["image_id"].iloc[list(cache.bad)].tolist()
+        log.warning("skipped %d images that cannot be decoded: %s", len(ids), list_names(ids))
     device = torch.device(plan.device.name)
     pixels = _place(cache.array, device)
     labels = index.table["label"].to_numpy()

@@ -69,9 +69,10 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
     takes_value = False  # the argument before, e.g. `-cn NAME`
     for argument in arguments:
-        word = argument.lstrip("-").split("=")[0]
-        if argument.startswith("--") and (word in GROUPS or word in list_keys()):
-            raise ConfigError(f"{argument}: write {argument.lstrip('-')}, without dashes.")
+        word, _, value = argument.lstrip("-").partition("=")
+        key = word.replace("-", "_")
+        if argument.startswith("--") and key in (*GROUPS, *list_keys()):
+            raise ConfigError(f"{argument}: write {key}={value or 'VALUE'}, without dashes.")
         if argument.startswith("-"):
             takes_value = argument in (
                 *_OWN_CONFIGS,

@@ -159,10 +159,11 @@ def _locate_source(cfg: Config, k: int, cache_dir: Path) -> tuple[str, WeightsFi
 
 def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
     fresh = ", ".join(unit_map.names[k:j])
+    source = "imagenet" if cfg.init.source == "random" else cfg.init.source
     return (
         f"freeze.through={cfg.freeze.through} freezes {j} units but init={cfg.init.source} "
         f"transfers {k}: {fresh} would stay random filters.\n"
-        f"Transfer them (init=imagenet init.through={unit_map.names[j - 1]}), freeze less "
+        f"Transfer them (init={source} init.through={unit_map.names[j - 1]}), freeze less "
         f"(freeze.through={unit_map.names[k - 1] if k else 'none'}), or, as a control, "
         "set freeze.allow_random=true."
     )
@@ -175,7 +176,14 @@ def find_root(cfg: DatasetCfg) -> Path:
 
 def load_dataset(cfg: DatasetCfg) -> Index:
     """Read the index of the configured dataset; no image is opened."""
-    return load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+    found = [index.classes[label] for label in sorted(index.table["label"].unique())]
+    if len(found) < 2:
+        raise DataError(
+            f"{find_root(cfg)} holds images of one class only ({list_names(found)}); at least 2 "
+            "are needed. Is dataset.root one folder too deep?"
+        )
+    return index
 
 
 def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path) -> Images:

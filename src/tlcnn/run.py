@@ -29,15 +29,16 @@ def run(plan: Plan) -> dict[str, Any]:
     folder = RunDir(plan.run_dir)
     if folder.is_done:
         return _answer_done(folder)
+    from tlcnn.experiment import build_start, train  # torch: a finished run need not pay for it
+
+    start = build_start(plan)  # what cannot be trained leaves no folder behind
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
         if folder.is_done:  # finished by whom we waited for
             return _answer_done(folder)
         folder.clear_failed()
         with _log_file(folder.path / "log.txt"), _failures(folder):
-            from tlcnn.experiment import train  # torch: seconds that a finished run need not pay
-
-            summary = train(plan, folder, stop)
+            summary = train(plan, start, folder, stop)
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
 

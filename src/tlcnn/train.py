@@ -7,6 +7,7 @@ command again), 70 anything that nobody expected.
 
 import logging
 import os
+import re
 import sys
 from typing import Any
 
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlcnn.compose import make_hydra_options, register_schema
-from tlcnn.config import find_conf_dir
+from tlcnn.config import describe_type, find_conf_dir, list_keys
 from tlcnn.errors import ConfigError, Stopped, TlcnnError
 from tlcnn.overrides import check_overrides
 
@@ -97,7 +98,9 @@ def _run_one(cfg: DictConfig) -> None:
     plan = make_plan(config)
     if config.dry_run:
         from tlcnn.describe import describe_plan
+        from tlcnn.experiment import build_start
 
+        build_start(plan)  # so that weights that do not fit are found now
         print(describe_plan(plan))
         return
     from tlcnn.run import run
@@ -105,9 +108,17 @@ def _run_one(cfg: DictConfig) -> None:
     run(plan)
 
 
+def _all_text(error: BaseException) -> list[str]:
+    cause = error.__cause__
+    return str(error).split() + (_all_text(cause) if cause else [])
+
+
 def _explain(error: Exception) -> str:
     """Return what Hydra or OmegaConf found wrong, without its own frames and repetitions."""
     lines = str(error).splitlines()
+    wrong = re.search(r"Value '(.*)' of type .* full_key: (\S+)", " ".join(_all_text(error)))
+    if wrong and wrong[2] in list_keys():
+        return f"{wrong[2]}={wrong[1]} is not allowed: it must be {describe_type(wrong[2])}."
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines += str(error.__cause__).splitlines()
     kept = [line for line in lines if not line.strip().startswith(("object_type=", "reference_"))]

@@ -60,6 +60,8 @@ def make_splits(
     """
     _check_request(val_fraction, test_fraction, folds, fold)
     counted = count_groups(labels, groups, n_classes, seed)
+    if folds is not None and folds > len(counted):
+        raise ConfigError(f"dataset.folds={folds} is more than there are groups ({len(counted)})")
     if folds is None:
         parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
     else:

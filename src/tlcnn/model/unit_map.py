@@ -93,7 +93,7 @@ class UnitMap:
         natives = [native for unit in self.units for native in unit.natives]
         return (
             f"{self.model} has no unit '{wanted}' at granularity {self.granularity}."
-            f"{did_you_mean(wanted, [*self.names, *natives, 'none', 'all'])}\n"
+            f"{did_you_mean(wanted, [*self.names, *natives])}\n"
             f"Allowed: none, all, 0..{len(self)}, or a unit: {self._listing()}"
         )
 

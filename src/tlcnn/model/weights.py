@@ -6,6 +6,7 @@ locate_checkpoint(path) -> WeightsFile      any file of weights, or a run folder
 
 import errno
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from urllib.parse import urlsplit
 
 from tlcnn.errors import ConfigError, StorageError, WeightsError, did_you_mean, list_names
 from tlcnn.storage import digest_of, load_file_digest, make_dir, remember
+
+log = logging.getLogger(__name__)
 
 RUN_WEIGHTS = "weights.safetensors"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -177,6 +180,7 @@ def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     revision = source["revision"] or None
+    log.info("downloading %s from the hub", source["tag"])
     for file in source["files"]:
         try:
             with _quiet_retries():

@@ -21,9 +21,9 @@ def read_runs(path: str | Path) -> pd.DataFrame:
 
     Returns:
         One row a run: dataset, model, init, k, j, bn, seed, state, epochs, train_s,
-        images_per_s, run_id, folder and every metric as `val/...` and `test/...`. What a run has
-        not measured is NaN. A folder that cannot be read has the state `unreadable` and says why
-        in `problem`.
+        images_per_s, run_id, folder, settings (a dict) and every metric as `val/...` and
+        `test/...`. What a run has not measured is NaN. A folder that cannot be read has the state
+        `unreadable` and says why in `problem`.
 
     Raises:
         DataError: there is no such folder.
@@ -65,7 +65,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         plan = json.loads((folder / "plan.json").read_text())
         row |= {key: plan.get(key) for key in ("dataset", "model", "init", "k", "j", "bn", "seed")}
         row |= {"run_id": plan.get("run_id"), "cell_id": plan.get("cell_id")}
-        row |= {"planned_epochs": plan.get("epochs")}
+        row |= {"planned_epochs": plan.get("epochs"), "settings": plan.get("settings", {})}
         row |= _read_results(folder)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         row |= {"state": "unreadable", "problem": f"{type(error).__name__}: {error}"}

@@ -8,6 +8,11 @@ import pandas as pd
 from tlcnn.align import align_columns
 
 CELL = ("dataset", "model", "init", "k", "j", "bn")
+# Settings that the columns of a cell tell already, or that are only places.
+_TOLD = {
+    *("dataset.name", "dataset.root", "model.name", "init.source", "init.through"),
+    *("freeze.through", "freeze.bn", "freeze.allow_random"),
+}
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 
 
@@ -18,24 +23,27 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
         runs: what `read_runs` returned.
         metrics: metric columns; one that no run has is left empty.
     """
-    columns = [*CELL, "seed", *metrics, "epochs", "train_s", "state", "run_id"]
+    runs, varying = _spread_settings(runs)
+    columns = [*CELL, *varying, "seed", *metrics, "epochs", "train_s", "state", "run_id"]
     table = runs.reindex(columns=columns)
-    return table.sort_values([*CELL, "seed"], kind="stable", na_position="last", ignore_index=True)
+    return table.sort_values(
+        [*CELL, *varying, "seed"], kind="stable", na_position="last", ignore_index=True
+    )
 
 
 def make_seed_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> pd.DataFrame:
     """Return one row a cell: n seeds, and `<metric>` with `<metric> sd` of the finished runs.
 
-    A cell is runs that are equal but for the seed. Where two of them differ in something that is
-    no column of the table (the recipe, the image size, the fold), `cell_id` tells them apart.
+    A cell is runs that are equal but for the seed. Settings in which cells of one name differ
+    (the recipe, the image size, the fold) become columns; `cell_id` tells apart what is left.
 
     The deviation is the sample's (n - 1), and NaN for one seed: one seed says nothing of noise.
     """
-    columns = [*CELL, "cell_id", "seed", *metrics, "train_s"]
-    done = runs[runs["state"] == "done"].reindex(columns=columns)
-    grouped = done.groupby([*CELL, "cell_id"], dropna=False, sort=True)
+    runs, varying = _spread_settings(runs[runs["state"] == "done"])
+    done = runs.reindex(columns=[*CELL, *varying, "cell_id", "seed", *metrics, "train_s"])
+    grouped = done.groupby([*CELL, *varying, "cell_id"], dropna=False, sort=True)
     table = grouped.agg(n=("seed", "nunique")).reset_index()
-    if not table.duplicated(list(CELL)).any():
+    if not table.duplicated([*CELL, *varying]).any():
         table = table.drop(columns="cell_id")  # it would tell nothing
     for metric in metrics:
         means, deviations = grouped[metric].mean(), grouped[metric].std(ddof=1)
@@ -43,6 +51,25 @@ def make_seed_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS
         table[f"{metric} sd"] = deviations.to_numpy()
     table["train_s"] = grouped["train_s"].mean().to_numpy()
     return table
+
+
+def _spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Make columns of the settings in which runs of one cell's name differ, and list them."""
+    if "settings" not in runs or runs.empty:
+        return runs, []
+    kept = [s if isinstance(s, dict) else {} for s in runs["settings"]]
+    settings = pd.DataFrame(kept, index=runs.index).map(_plain)
+    names = [runs[column].astype(str) for column in CELL]
+    varying = [
+        key
+        for key in settings.columns
+        if key not in _TOLD and (settings[key].groupby(names).nunique(dropna=False) > 1).any()
+    ]
+    return runs.join(settings[varying]), varying
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, (list, dict)) else value
 
 
 def format_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The loop: epochs of steps, a validation after each, and a checkpoint that misses nothing."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from tlcnn.training.optim import (
     compute_lr,
     set_lr,
 )
+
+log = logging.getLogger(__name__)
 
 _STEP_STREAM = 0x57
 _READ_EVERY_S = 0.5  # reading a loss waits for the device, so not every step does
@@ -292,6 +295,7 @@ class Fit:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["updates"])
         self.at = Position(**state["position"])
+        log.info("resuming in epoch %d after %d steps", self.at.epoch, self.at.step)
         if self.average is not None:
             self.average.load(state["average"])
 
