@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tlcnn.data.splits import (
@@ -93,6 +93,7 @@ def test_mixed_groups_are_whole_and_in_some_proportion(table, seed):
 @given(group_tables(pure=True), st.integers(2, 6), st.integers(0, 3))
 def test_folds_partition_the_data(table, folds, seed):
     labels, groups, n_classes = table
+    assume(len(set(groups)) >= folds)
     options = {"val_fraction": 0.15, "test_fraction": 0.2, "folds": folds, "seed": seed}
     drawn = [
         try_splits(labels, groups, **options, fold=fold, n_classes=n_classes)
@@ -309,3 +310,9 @@ def test_manifest_reacts_to_everything_in_it_and_nothing_else():
         manifest_digest(table.assign(label=[1, 1]), classes, splits, digests),
     ]
     assert len({digest, *others}) == 7 and len(digest) == 64
+
+
+def test_more_folds_than_groups_are_refused():
+    options = {"val_fraction": 0.15, "test_fraction": 0.2, "folds": 5, "n_classes": 2}
+    with pytest.raises(ConfigError, match="dataset.folds=5 is more than there are groups"):
+        make_splits([0, 1, 0, 1], ["a", "b", "c", "d"], **options)
