@@ -17,7 +17,7 @@ import torch
 
 from tlcnn.compose import compose_config
 from tlcnn.config import find_cache_dir
-from tlcnn.experiment import apply_flags, build_cell, load_batches
+from tlcnn.experiment import apply_flags, build_start, load_batches
 from tlcnn.plan import Plan, make_plan
 from tlcnn.training import fit as fitting
 from tlcnn.training.batches import make_order, make_train_batch
@@ -30,7 +30,7 @@ def make_fit(plan: Plan, folder: str) -> fitting.Fit:
     """Return a training that is ready to step."""
     splits = load_batches(plan, StopRequest())
     return fitting.Fit(
-        build_cell(plan).to(plan.device.name),
+        build_start(plan).model.to(plan.device.name),
         splits["train"],
         splits["val"],
         fitting.Recipe(**plan.identity["train"]),

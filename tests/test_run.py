@@ -181,7 +181,7 @@ while True:
     if pid == 0:
         child()
     if kills < n_kills:
-        time.sleep(draw.uniform(0.02, 0.35) * whole_s)
+        time.sleep(draw.uniform(0.02, 0.25) * whole_s)
         os.kill(pid, signal.SIGKILL if kills % 3 else signal.SIGTERM)
     status = os.waitpid(pid, 0)[1]
     if os.waitstatus_to_exitcode(status) == 0:
@@ -210,7 +210,9 @@ def test_kills_at_random_moments_end_in_the_same_bits(tmp_path, cache_dir):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_many_kills_at_random_moments_end_in_the_same_bits(tmp_path, cache_dir, seed):
-    assert fork_and_kill(tmp_path, cache_dir, n_kills=10, seed=seed) >= 5
+    kills = fork_and_kill(tmp_path, cache_dir, n_kills=10, seed=seed)
+    print(f"{kills} kills")
+    assert kills >= 7
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
