@@ -177,3 +177,10 @@ def test_files_without_weights(tmp_path, content):
 def test_missing_file(tmp_path):
     with pytest.raises(WeightsError, match="there are no weights at"):
         load_state(tmp_path / "a.pth")
+
+
+def test_a_text_file_is_called_one(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,label\na.png,nevus\n" * 9)
+    with pytest.raises(WeightsError, match="is a text file, not weights"):
+        load_state(path)

@@ -133,6 +133,12 @@ def _check_readable(path: Path) -> None:
         raise WeightsError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`.")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError(f"{path} is a web page, not weights. Download the file itself.")
+    if _is_text(start):
+        raise WeightsError(f"{path} is a text file, not weights (.pt, .pth or .safetensors).")
+
+
+def _is_text(start: bytes) -> bool:
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
 
 
 def _damaged(path: Path, error: Exception) -> str:

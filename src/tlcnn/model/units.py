@@ -126,7 +126,10 @@ def _why_not_in_order(number: Numbers, layers: tuple[Layer, ...]) -> str | None:
     )
     for (_, before, earlier), (_, after, later) in zip(calls, calls[1:], strict=False):
         if after < before:
-            return f"{later} of unit {after} runs after {earlier} of unit {before}"
+            return (
+                f"{later or 'the network itself'} of unit {after} runs after {earlier} of unit "
+                f"{before}; tlcnn divides CNNs whose layers run one group after the other"
+            )
     return None
 
 
