@@ -228,6 +228,72 @@ def test_many_kills_at_random_moments_end_in_the_same_bits(tmp_path, cache_dir, 
     assert kills >= 7
 
 
+CRASHED = """
+import itertools, os, sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+import torch
+from runs import tiny_config
+from tlcnn.plan import make_plan
+from tlcnn.run import run
+from tlcnn.training import fit
+
+torch.set_num_threads(1)
+target, cache = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3"]
+run(make_plan(tiny_config(target / "whole", cache, *recipe)))
+
+def crash_at(point):
+    # Die at the point-th of these calls inside the second save.
+    real_save, calls, saved = fit.save_checkpoint, itertools.count(1), []
+    def counted(call):
+        def wrapped(*args, **kwargs):
+            if next(calls) == point:
+                os._exit(137)
+            return call(*args, **kwargs)
+        return wrapped
+    def save(*args):
+        saved.append(1)
+        if len(saved) == 2:
+            for name in ("open", "link", "fsync", "replace", "close", "unlink"):
+                setattr(os, name, counted(getattr(os, name)))
+        real_save(*args)
+        if len(saved) == 2:
+            os._exit(0)  # the second save is over: there is no such point
+    fit.save_checkpoint = save
+
+def start(point, is_crashing):
+    pid = os.fork()
+    if pid == 0:
+        if is_crashing:
+            crash_at(point)
+        run(make_plan(tiny_config(target / f"point{point}", cache, *recipe)))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+for point in itertools.count(1):
+    if start(point, True) == 0:
+        break
+    assert start(point, False) == 0
+print(point - 1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_crash_at_every_point_of_a_save_ends_in_the_same_bits(tmp_path, cache_dir):
+    command = [sys.executable, "-c", CRASHED, str(tmp_path), str(cache_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=550)
+    assert done.returncode == 0, done.stderr
+    n_points = int(done.stdout.splitlines()[-1])
+    print(f"{n_points} crash points")
+    assert n_points >= 6
+    (whole,) = (tmp_path / "whole" / "runs").iterdir()
+    for point in range(1, n_points + 1):
+        (crashed,) = (tmp_path / f"point{point}" / "runs").iterdir()
+        check_same(whole, crashed)
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_exits_75(tmp_path, cache_dir, name):
     long = tiny_command(tmp_path, cache_dir, "train.epochs=500")

@@ -20,7 +20,7 @@ from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
-from tlcnn.model.initialize import InitReport, apply_source
+from tlcnn.model.initialize import InitReport, apply_source, check_transfer
 from tlcnn.model.match import match_names
 from tlcnn.plan import Plan
 from tlcnn.records.environment import describe_environment
@@ -171,6 +171,7 @@ def build_cell(plan: Plan) -> tuple[nn.Module, InitReport]:
     if weights is not None and weights.path is not None:
         state = match_names(load_state(weights.path), model, plan.unit_map)
         report = apply_source(model, plan.unit_map, state, plan.cell.k)
+        check_transfer(model, plan.unit_map, state, plan.cell.k)
         log.info("from %s: %s", weights.origin, report.describe())
         return model, report
     return model, InitReport((), tuple(model.state_dict()), ())
