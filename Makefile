@@ -4,16 +4,21 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-clusters check bench clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Slurm's tests also need root and: apt-get install slurmctld slurmd slurm-client munge
+test-clusters: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,ray,slurm]"
+	$(BIN)/python -m pytest -m cluster
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

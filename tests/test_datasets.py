@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from medmnist_files import write_file
 from PIL import Image
 
 from tlcnn.data.datasets import DATASETS, check_options, load_index
-from tlcnn.data.index import SPLITS
+from tlcnn.data.index import SPLITS, TASKS
 from tlcnn.errors import ConfigError, DataError
 
 
@@ -36,7 +37,31 @@ def lay_ham10000(root):
     return {}
 
 
-LAID = {"folder": lay_folder, "table": lay_table, "ham10000": lay_ham10000}
+def lay_lc25000_lung(root):
+    rng = np.random.default_rng(0)
+    for n in range(12):
+        path = root / ("lung_aca", "lung_n", "lung_scc")[n % 3] / f"{n}.jpeg"
+        path.parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    rows = [f"{n}.jpeg,tile {n % 3} {n // 6}" for n in range(12)]
+    (root / "labels.csv").write_text("\n".join(["image,group", *rows]))
+    return {}
+
+
+def lay_medmnist(root):
+    write_file(root, "chestmnist")
+    return NEEDED["medmnist"] | {"cache_dir": str(root)}
+
+
+NEEDED = {"medmnist": {"flag": "chestmnist"}}  # options that have no default
+LAID = {
+    "folder": lay_folder,
+    "ham10000": lay_ham10000,
+    "lc25000_lung": lay_lc25000_lung,
+    "medmnist": lay_medmnist,
+    "table": lay_table,
+}
 DRAWN = {"synthetic": {"n_images": 200, "size": 32}}  # nothing on disk
 
 
@@ -53,8 +78,10 @@ def test_table_is_an_index(index):
     assert index.name == "mine" and len(index) == len(table) == len(index.images) > 0
     assert table["image_id"].is_unique and table["image_id"].map(type).eq(str).all()
     assert table["label"].dtype == np.int64
-    assert table["label"].between(0, len(index.classes) - 1).all()
+    assert table["label"].between(0, len(index.strata) - 1).all()
     assert len(set(index.classes)) == len(index.classes)
+    assert index.task in TASKS and (index.targets is None) == (index.task != "multi-label")
+    assert index.truth.shape[0] == len(index)
     assert table["group"].map(type).eq(str).all() and (table["group"] != "").all()
     assert table["split"].isin([*SPLITS, ""]).all()
     assert table.index.equals(type(table.index)(range(len(table))))
@@ -75,7 +102,8 @@ def test_images_open_and_have_digests_and_signatures(index):
 @pytest.mark.parametrize("kind", sorted(LAID))
 def test_missing_folders_are_named(kind, tmp_path):
     with pytest.raises(DataError, match=r"no dataset at .*gone: the folder does not exist\. \S+"):
-        load_index(kind, name="mine", root=tmp_path / "gone", options={})
+        options = NEEDED.get(kind, {})
+        load_index(kind, name="mine", root=tmp_path / "gone", options=options)
 
 
 def test_options_are_bound_to_the_signature():

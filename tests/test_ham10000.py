@@ -216,6 +216,7 @@ def refused(root, text, **options):
 def test_missing_dataset_says_where_to_get_it(tmp_path):
     for folder in (tmp_path / "none", tmp_path):
         message = refused(folder, str(folder))
+        assert "`tlcnn data get ham10000` fetches it" in message
         for word in ("10.7910/DVN/DBW86T", "challenge.isic-archive.com", "kmader", "dataset.root"):
             assert word in message
     refused(tmp_path / "none", "does not exist")

@@ -40,4 +40,5 @@ def test_a_sweep_goes_on_after_a_failure_and_again_does_nothing(tmp_path, cache_
     states = read_runs(tmp_path)["state"].value_counts().to_dict()
     assert states == {"done": 2, "failed": 2}
     again = train("-m", *sweep, "seed=0,1")
-    assert again.stderr.count("already done") == 2
+    assert again.returncode == 3
+    assert "0 done, 2 skipped, 2 failed" in again.stdout and "log.txt" in again.stdout

@@ -1,4 +1,4 @@
-"""`tlcnn compare | units | show`: everything that does not train; torch only where it must."""
+"""`tlcnn compare | status | units | show | data`: what hardly trains; torch where it must."""
 
 import argparse
 import difflib
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlcnn import __version__
+from tlcnn.cli_data import add_data
+from tlcnn.cli_status import add_status
 from tlcnn.config import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError, did_you_mean, list_names
 from tlcnn.model.unit_map import GRANULARITIES
@@ -36,6 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_units(commands)
     _add_show(commands)
+    add_status(commands)
+    add_data(commands)
     return parser
 
 
@@ -147,7 +151,7 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _show(options: argparse.Namespace) -> None:
     from tlcnn.compose import compose_config
-    from tlcnn.plan import load_dataset
+    from tlcnn.dataset import load_dataset
     from tlcnn.report.sheet import plot_sheet
 
     index = load_dataset(compose_config(options.overrides).dataset)

@@ -63,11 +63,19 @@ class ModelCfg:
 
 @dataclass
 class InitCfg:
-    """Where weights come from, and through which unit."""
+    """Where weights come from, and through which unit.
 
-    source: str = choice("random", "imagenet", "checkpoint")
+    `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
+    """
+
+    source: str = choice("random", "imagenet", "checkpoint", "run", "task", "self", "stats")
     through: Any = "all"
     weights: str | None = None
+    run: str | None = None
+    task: str | None = None
+    task_dataset: dict[str, Any] = field(default_factory=dict)
+    parent: str = choice("imagenet", "random")
+    self_seed: int | None = ranged(None, 0, 2**31 - 1)
 
 
 @dataclass
@@ -120,6 +128,10 @@ class Config:
     eval_batch_size: int = ranged(256, 2)
     checkpoint_every_s: float = ranged(300.0, 0.0)
     on_locked: str = choice("wait", "fail")
+    ancestor: int = ranged(0, 0)
+    fail_fast: bool = False
+    progress: bool = True
+    study: str | None = None
     output_dir: str = "outputs"
     cache_dir: str | None = None
     dry_run: bool = False
@@ -235,10 +247,25 @@ def _check_together(cfg: Config) -> None:
         raise ConfigError(
             f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
         )
-    if cfg.init.source == "random" and cfg.init.weights is not None:
+    _check_init(cfg.init)
+
+
+_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
+_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+
+
+def _check_init(init: InitCfg) -> None:
+    """Refuse a source without what it needs, and weights that nobody would read."""
+    needed = _NEEDS.get(init.source)
+    if needed and getattr(init, needed) is None:
+        what = {"weights": "FILE", "run": "ID or its folder", "task": "the name of a dataset"}
         raise ConfigError(
-            f"init=random does not read init.weights={cfg.init.weights}. Use init=checkpoint, or "
-            "init=imagenet; init.through=none is the random run of either."
+            f"init={init.source} does not say which: add init.{needed}={what[needed]}"
+        )
+    if init.weights is not None and init.source not in _READS_WEIGHTS:
+        raise ConfigError(
+            f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
+            "or init=imagenet; init.through=none is the random run of either."
         )
 
 

@@ -9,7 +9,6 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.plan import Plan
-from tlcnn.storage import digest_of
 
 
 def describe_plan(plan: Plan) -> str:
@@ -24,6 +23,7 @@ def describe_plan(plan: Plan) -> str:
         "",
         *_describe_splits(plan),
         "",
+        *_describe_ancestry(plan),
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
         f"({cfg.dataset.fit}), augment {recipe['augment']}; manifest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
@@ -36,6 +36,13 @@ def describe_plan(plan: Plan) -> str:
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
     return "\n".join(lines)
+
+
+def _describe_ancestry(plan: Plan) -> list[str]:
+    """Return one line a run that the weights come from, nearest first."""
+    words = ["from", *["before"] * len(plan.ancestry)]
+    pairs = zip(words, plan.ancestry, strict=False)
+    return [f"{word:9}{ancestor.describe()}" for word, ancestor in pairs]
 
 
 def _describe_fold(plan: Plan) -> str:
@@ -75,14 +82,14 @@ def _describe_units(plan: Plan) -> list[str]:
 def _describe_splits(plan: Plan) -> list[str]:
     counts, splits = plan.images.counts(), plan.images.splits
     groups = plan.images.index.table["group"]
-    rows = [("", *plan.images.index.classes, "images", "groups")]
+    rows = [("", *plan.images.index.strata, "images", "groups")]
     for split in SPLITS:
         of_class = counts[split]
         n_groups = groups[splits == split].nunique()
-        numbers = [*of_class.values(), sum(of_class.values()), n_groups]
+        numbers = [*of_class.values(), int((splits == split).sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
-    labels = plan.images.index.table["label"].to_numpy()
-    warnings = list_split_warnings(labels, splits, plan.images.index.classes)
+    truth, classes = plan.images.index.truth, plan.images.index.classes
+    warnings = [*plan.images.index.notes, *list_split_warnings(truth, splits, classes)]
     return [
         *align_columns(rows, right=range(1, len(rows[0]))),
         *(f"warning: {w}" for w in warnings),
@@ -95,18 +102,21 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     return {
         "run_id": plan.run_id,
         "run_name": plan.run_name,
-        "cell_id": digest_of({**plan.identity, "seed": None}, 12),  # equal but for the seed
+        "cell_id": plan.cell_id,
         "identity": plan.identity,
         "dataset": plan.config.dataset.name,
         "model": plan.config.model.name,
-        "init": cell.source,
+        "init": plan.label,
         "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
+        "ancestry": [ancestor.record() for ancestor in plan.ancestry],
         "k": cell.k,
         "j": cell.j,
         "bn": plan.identity["freeze"]["bn"],
         "seed": plan.config.seed,
         "units": list_treatments(plan),
         "classes": list(images.index.classes),
+        "task": images.index.task,
+        "positive": images.index.positive,
         "split_sizes": images.counts(),
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": plan.identity["train"]["epochs"],
@@ -121,6 +131,7 @@ def _list_settings(config: Config) -> dict[str, Any]:
         for key, value in asdict(getattr(config, group)).items():
             settings[f"{group}.{key}"] = value
     options = settings.pop("dataset.options")
+    options.pop("cache_dir", None)  # only a place
     return settings | {f"dataset.options.{key}": value for key, value in options.items()}
 
 

@@ -48,10 +48,16 @@ def find_device(wanted: str, cache_dir: Path) -> Device:
 
 
 def count_cores() -> int:
-    """Return how many CPU cores this process may use."""
+    """Return how many CPU cores this process may use: those it is bound to, and OMP_NUM_THREADS.
+
+    Launchers and schedulers say by one or the other what a run's share of a machine is.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
 
 
 def _probe() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 TlcnnError           exit code
 ├── ConfigError          1      a key, value, unit name or combination that is not allowed
+│   └── ImpossibleCell   1      a cell that a grid leaves out: fresh units to be frozen
 ├── DataError            2      images or tables that are missing, broken or contradictory
 ├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
 ├── Diverged             3      the loss or a gradient is not finite
@@ -9,6 +10,7 @@ TlcnnError           exit code
 ├── RunLocked           73      another process holds the run
 ├── StorageError        74      the disk is full, or a file cannot be read or written
 │   └── CannotCreate    73      a folder cannot be made
+├── SweepFailed       any      runs of a sweep failed: their code, or 1 where it differs
 └── Stopped             75      stopped by a signal after saving: run the same command again
 """
 
@@ -21,6 +23,10 @@ class TlcnnError(Exception):
 
 class ConfigError(TlcnnError):
     """A configuration that cannot be run."""
+
+
+class ImpossibleCell(ConfigError):
+    """A cell that freezes more than it transfers: refused alone, left out of a grid."""
 
 
 class DataError(TlcnnError):
@@ -63,6 +69,19 @@ class CannotCreate(StorageError):
     """A folder that cannot be made."""
 
     exit_code = 73
+
+
+class SweepFailed(TlcnnError):
+    """Runs of a sweep that failed, while all others are done.
+
+    Args:
+        message: what failed.
+        codes: the exit codes of the failed runs.
+    """
+
+    def __init__(self, message: str, codes: "set[int]") -> None:
+        super().__init__(message)
+        self.exit_code = codes.pop() if len(codes) == 1 else 1
 
 
 class Stopped(TlcnnError):

@@ -14,13 +14,15 @@ from tlcnn.data.augment import make_image_keys, make_image_tensor
 from tlcnn.data.cache import load_image_cache
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
+from tlcnn.dataset import find_root
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
-from tlcnn.model.initialize import InitReport, apply_source, check_transfer
+from tlcnn.model.initialize import InitReport, apply_source, check_transfer, draw_stats
 from tlcnn.model.match import match_names
 from tlcnn.plan import Plan
 from tlcnn.records.environment import describe_environment
@@ -30,7 +32,7 @@ from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit, Position, Recipe
 from tlcnn.training.interrupt import StopRequest
-from tlcnn.training.metrics import compute_all
+from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +57,21 @@ def build_start(plan: Plan) -> Start:
     return Start(model, report)
 
 
-def train(plan: Plan, start: Start, folder: RunDir, stop: StopRequest) -> dict[str, Any]:
+def has_weights(plan: Plan) -> bool:
+    """Return whether the source's weights are here; those of a planned run may not be yet."""
+    weights = plan.cell.weights
+    return weights is None or (weights.path is not None and weights.path.is_file())
+
+
+def train(
+    plan: Plan, start: Start, folder: RunDir, stop: StopRequest, memory: Memory
+) -> dict[str, Any]:
     """Train what the plan says, in a folder that this process holds, and return the summary."""
     threads = apply_flags(plan)
     _write_start(plan, folder, threads)
     log.info("%s", describe_plan(plan))
     folder.write_json("init.json", asdict(start.report))
-    splits = load_batches(plan, stop)
+    splits = load_batches(plan, stop, memory)
     model = start.model.to(splits["train"].device)
     bn = plan.config.freeze.bn
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
@@ -101,7 +111,7 @@ def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
     write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
 
 
-def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
+def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Batches]:
     """Return the images of every split, decoded, and on the device where they fit."""
     cfg, index, splits = plan.config, plan.images.index, plan.images.splits
     check_splits(index.table["group"].to_numpy(), splits)
@@ -112,6 +122,7 @@ def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
         fit=cfg.dataset.fit,
         cache_dir=plan.cache_dir,
         workers=cfg.workers or count_cores(),
+        progress=cfg.progress,
         on_bad=cfg.dataset.on_bad,
         should_stop=lambda: bool(stop),
         ids=index.table["image_id"].tolist(),
@@ -120,8 +131,14 @@ def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
         ids = index.table["image_id"].iloc[list(cache.bad)].tolist()
         log.warning("skipped %d images that cannot be decoded: %s", len(ids), list_names(ids))
     device = torch.device(plan.device.name)
-    pixels = _place(cache.array, device)
-    labels = index.table["label"].to_numpy()
+    key = (
+        find_root(cfg.dataset),
+        plan.images.manifest,
+        cfg.dataset.image_size,
+        cfg.dataset.fit,
+        str(device),
+    )
+    pixels = memory.recall("pixels", key, lambda: _place(cache.array, device), n_kept=1)
     keys = make_image_keys(index.table["image_id"].tolist())
     usable = ~np.isin(np.arange(len(index)), cache.bad)
     batches = {}
@@ -130,7 +147,7 @@ def load_batches(plan: Plan, stop: StopRequest) -> dict[str, Batches]:
         batches[split] = Batches(
             pixels=pixels,
             rows=rows,
-            labels=torch.from_numpy(labels[rows].astype(np.int64)).to(device),
+            labels=torch.from_numpy(index.truth[rows].astype(np.int64)).to(device),
             keys=keys[rows],
             image_size=cfg.dataset.image_size,
             normalize=cfg.dataset.normalize,
@@ -170,6 +187,8 @@ def build_cell(plan: Plan) -> tuple[nn.Module, InitReport]:
     weights = plan.cell.weights
     if weights is not None and weights.path is not None:
         state = match_names(load_state(weights.path), model, plan.unit_map)
+        if plan.cell.source == "stats":
+            state = draw_stats(state, model, plan.config.seed)
         report = apply_source(model, plan.unit_map, state, plan.cell.k)
         check_transfer(model, plan.unit_map, state, plan.cell.k)
         log.info("from %s: %s", weights.origin, report.describe())
@@ -208,9 +227,11 @@ def _fit(
         run_dir=folder.path,
         run_id=plan.run_id,
         n_classes=len(plan.images.index.classes),
+        task=plan.images.index.task,
         seed=plan.config.seed,
         eval_batch_size=plan.config.eval_batch_size,
         checkpoint_every_s=plan.config.checkpoint_every_s,
+        progress=plan.config.progress,
         stop=stop,
         on_epoch=on_epoch,
     ).run()
@@ -225,7 +246,8 @@ def _write_results(
     fitted: Position,
 ) -> dict[str, Any]:
     """Read the test images once, and write predictions, weights and summary."""
-    classes, table = plan.images.index.classes, plan.images.index.table
+    index = plan.images.index
+    classes, table = index.classes, index.table
     metrics: dict[str, float] = {}
     logits = {}
     for split in ("val", "test"):
@@ -236,18 +258,28 @@ def _write_results(
             precision=plan.precision,
             check_stop=stop.check,
         )
-        rows = table.iloc[splits[split].rows]
-        scores = compute_all(
-            logits[split], rows["label"].to_numpy(), rows["group"].to_numpy(), classes=classes
+        picked = splits[split].rows
+        scores = find_task(index.task).compute_scores(
+            logits[split],
+            index.truth[picked],
+            table["group"].to_numpy()[picked],
+            classes=classes,
+            positive=index.positive,
         )
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     rows = {split: splits[split].rows for split in logits}
-    write_predictions(folder.path, table, rows, logits, classes)
-    write_weights(folder.path, model, {"run_id": plan.run_id, "identity": plan.identity})
+    write_predictions(folder.path, table, rows, logits, classes, index.targets)
+    write_weights(folder.path, model, _describe_weights(plan))
     n_used = sum(len(batch) for batch in splits.values())
     summary = _make_summary(plan, fitted, metrics, n_used)
     folder.write_json("summary.json", summary)
     return summary
+
+
+def _describe_weights(plan: Plan) -> dict[str, Any]:
+    """Return what weights carry about themselves and the runs that they come from."""
+    ancestry = [ancestor.record() for ancestor in plan.ancestry]
+    return {"run_id": plan.run_id, "identity": plan.identity, "ancestry": ancestry}
 
 
 def _make_summary(

@@ -12,6 +12,7 @@ from tlcnn.errors import ConfigError, did_you_mean
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 FREE = ("hydra.", "hydra/")  # Hydra's own
 _OPTIONS = "dataset.options."
+_TASK_DATASET = "init.task_dataset."
 _SYNONYMS = {  # what people type, and what it is called here
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
@@ -25,6 +26,7 @@ _SYNONYMS = {  # what people type, and what it is called here
     "data": "dataset",
     "data_dir": "dataset.root",
 }
+_SWEEP = ("-m", "--multirun")
 _OWN_CONFIGS = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
 _TAKE_A_VALUE = (*_OWN_CONFIGS, "-p", "--package", "-c", "--cfg", "-i", "--info")
 _COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
@@ -34,6 +36,18 @@ _KEY_OF_GROUP = {
     "init": "init.through",
     "dataset": "dataset.name",
 }
+
+
+def spell(arguments: Sequence[str]) -> list[str]:
+    """Return a command line as Hydra wants it written: -m in front, new keys with `++`.
+
+    Example:
+        >>> spell(["seed=0,1", "-m", "init.task_dataset.root=/data/ham"])
+        ['-m', 'seed=0,1', '++init.task_dataset.root=/data/ham']
+    """
+    sweeps = [word for word in arguments if word in _SWEEP]
+    others = [word for word in arguments if word not in _SWEEP]  # argparse loses its way else
+    return sweeps + [f"++{w}" if w.startswith(_TASK_DATASET) else w for w in others]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
@@ -53,7 +67,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         a.startswith(_OWN_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )
     parser = OverridesParser.create()
-    is_sweep = any(argument in ("-m", "--multirun") for argument in arguments)
+    is_sweep = _is_sweep(arguments, conf_dir)
     options = _find_options(arguments, conf_dir)
     for argument in _find_overrides(arguments):
         try:
@@ -63,6 +77,16 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         if override.is_sweep_override() and not is_sweep:
             raise ConfigError(f"{argument} is several values: add -m to run all of them.")
         _check_override(override, conf_dir, has_own, options)
+
+
+def _is_sweep(arguments: Sequence[str], conf_dir: Path) -> bool:
+    """Whether several values make sense: with -m, and with an experiment that is a sweep."""
+    if any(argument in _SWEEP for argument in arguments):
+        return True
+    names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")]
+    paths = [conf_dir / "experiment" / f"{name}.yaml" for name in names]
+    loaded = [yaml.safe_load(path.read_text()) for path in paths if path.is_file()]
+    return any((node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in loaded)
 
 
 def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
@@ -124,7 +148,7 @@ def _check_override(
                 _check_option(key, value, conf_dir)
         return
     keys = list_keys()
-    if key in keys:
+    if key in keys or key.startswith(_TASK_DATASET):  # its keys are checked with the plan
         return
     if any(known.startswith(f"{key}.") for known in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_list_keys(key)}")

@@ -5,63 +5,41 @@
 Nothing here imports torch once the facts of a model and a dataset are remembered.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from tlcnn.config import Config, DatasetCfg, TrainCfg, check_config, find_cache_dir
-from tlcnn.data.cache import FILTER, stored_size
-from tlcnn.data.datasets import load_index
-from tlcnn.data.index import SPLITS, Index
-from tlcnn.data.policy import NORMALIZE, find_policy
-from tlcnn.data.splits import (
-    check_splits,
-    choose_splits,
-    compute_split_counts,
-    manifest_digest,
-)
+from tlcnn.ancestry import Ancestor, check_leaks, find_run_dir, read_ancestors
+from tlcnn.chain import PLANNED, load_run_config, make_parent_config
+from tlcnn.config import Config, check_config, find_cache_dir
+from tlcnn.data.policy import find_policy
+from tlcnn.dataset import Images, recall_images, recall_index
 from tlcnn.device import Device, find_device
-from tlcnn.errors import CannotCreate, ConfigError, DataError, list_names
+from tlcnn.errors import CannotCreate, ConfigError, ImpossibleCell, TlcnnError, WeightsError
+from tlcnn.identity import Cell, make_cell_id, make_identity, make_name
+from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import UnitMap
-from tlcnn.model.weights import WeightsFile, locate_checkpoint, locate_imagenet
-from tlcnn.storage import digest_of, make_dir, remember
-
-PLAN_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Units 1..k come from the source, units 1..j stay a fixed function (0 <= j, k <= L)."""
-
-    k: int
-    j: int
-    source: str
-    weights: WeightsFile | None
-
-
-@dataclass(frozen=True)
-class Images:
-    """The dataset of a run: its index, which split each row is in, and its manifest's hash."""
-
-    index: Index
-    splits: np.ndarray
-    digests: list[str]
-    manifest: str
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of images per split and class."""
-        labels = self.index.table["label"].to_numpy()
-        table = compute_split_counts(labels, self.splits, self.index.classes)
-        return {split: {str(name): int(n) for name, n in table[split].items()} for split in SPLITS}
+from tlcnn.model.weights import (
+    RUN_WEIGHTS,
+    WeightsFile,
+    locate_checkpoint,
+    locate_imagenet,
+)
+from tlcnn.storage import digest_of, make_dir
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run before it runs. `identity` is the scientific part: what is hashed into `run_id`."""
+    """A run before it runs. `identity` is the scientific part: what is hashed into `run_id`.
+
+    Attributes:
+        cell_id: equal for runs that differ in the seed only.
+        label: the source in tables: `imagenet`, `self`, or a chain such as `imagenet-ham10000`.
+        ancestry: the runs that its weights come from, nearest first.
+        parent: the plan of the nearest, where that run may have to be trained first.
+    """
 
     config: Config
     unit_map: UnitMap
@@ -72,9 +50,13 @@ class Plan:
     steps_per_epoch: int
     identity: dict[str, Any]
     run_id: str
+    cell_id: str
+    label: str
     run_name: str
     output_dir: Path
     cache_dir: Path
+    ancestry: tuple[Ancestor, ...] = ()
+    parent: "Plan | None" = None
 
     @property
     def run_dir(self) -> Path:
@@ -82,28 +64,45 @@ class Plan:
         return self.output_dir / "runs" / f"{self.run_name}-{self.run_id}"
 
 
-def make_plan(cfg: Config) -> Plan:
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of a run come from."""
+
+    source: str
+    weights: WeightsFile | None
+    ancestry: tuple[Ancestor, ...] = ()
+    parent: Plan | None = None
+
+
+def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, ...] = ()) -> Plan:
     """Resolve a configuration into a plan, refusing what cannot be run.
+
+    Args:
+        cfg: the configuration.
+        memory: what the plans of one process share; a sweep gives the same to all.
 
     Raises:
         ConfigError: a value, unit name or combination that is not allowed; raised before any
             image is touched.
-        DataError: images or tables that are missing or broken.
+        DataError: images or tables that are missing or broken, or test images that the source
+            has been trained on.
         WeightsError: source weights that are missing or broken.
     """
+    memory = memory or Memory()
     check_config(cfg)
     find_policy(cfg.train.augment)
     cache_dir = _prepare_cache_dir(cfg)
-    device = find_device(cfg.device, cache_dir)
-    model = cfg.model
-    unit_map = load_unit_map(model.name, granularity=model.granularity, cache_dir=cache_dir)
+    device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
+    unit_map = _recall_units(cfg, cache_dir, memory)
     k, j = count_units(cfg, unit_map)
-    index = load_dataset(cfg.dataset)
-    cell = Cell(k, j, *_locate_source(cfg, k, cache_dir))
-    images = load_images(cfg.dataset, index, cache_dir)
-    check_ancestor(cell, images)
+    recall_index(cfg.dataset, memory)  # so that missing images are told before a download
+    origin = _find_origin(cfg, k, cache_dir, memory, _below)
+    images = recall_images(cfg.dataset, cache_dir, memory)
+    check_leaks(images, origin.ancestry, lambda a: _open_images(a, cache_dir, memory), cache_dir)
+    cell = Cell(k, j, origin.source, origin.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
+    label = _make_label(origin, images)
     n_train = int((images.splits == "train").sum())
     return Plan(
         config=cfg,
@@ -115,9 +114,26 @@ def make_plan(cfg: Config) -> Plan:
         steps_per_epoch=max(1, n_train // cfg.train.batch_size),
         identity=identity,
         run_id=digest_of(identity, 12),
-        run_name=_make_name(cfg, cell),
-        output_dir=Path(cfg.output_dir).expanduser().absolute(),
+        cell_id=make_cell_id(identity, origin.ancestry),
+        label=label,
+        run_name=make_name(cfg, cell, label),
+        output_dir=_find_output_dir(cfg),
         cache_dir=cache_dir,
+        ancestry=origin.ancestry,
+        parent=origin.parent,
+    )
+
+
+def _find_output_dir(cfg: Config) -> Path:
+    return Path(cfg.output_dir).expanduser().absolute()
+
+
+def _recall_units(cfg: Config, cache_dir: Path, memory: Memory) -> UnitMap:
+    name, granularity = cfg.model.name, cfg.model.granularity
+    return memory.recall(
+        "units",
+        (name, granularity),
+        lambda: load_unit_map(name, granularity=granularity, cache_dir=cache_dir),
     )
 
 
@@ -134,27 +150,15 @@ def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
     """Return (k, j), the numbers of units to transfer and to freeze.
 
     Raises:
-        ConfigError: a name that no unit has, or fresh units to be frozen that nobody asked for.
+        ConfigError: a name that no unit has.
+        ImpossibleCell: fresh units to be frozen that nobody asked for.
     """
     j = unit_map.count(cfg.freeze.through)
     k = unit_map.count(cfg.init.through)
     k = 0 if cfg.init.source == "random" else k
     if j > k and not cfg.freeze.allow_random:
-        raise ConfigError(_describe_random_frozen(cfg, unit_map, k, j))
-    if cfg.init.source == "checkpoint" and cfg.init.weights is None:
-        raise ConfigError("init=checkpoint needs a file of weights: add init.weights=FILE")
+        raise ImpossibleCell(_describe_random_frozen(cfg, unit_map, k, j))
     return k, j
-
-
-def _locate_source(cfg: Config, k: int, cache_dir: Path) -> tuple[str, WeightsFile | None]:
-    """Return the source's name and weights. Zero units of any source are `random`."""
-    if k == 0:
-        return "random", None
-    if cfg.init.source == "imagenet":
-        weights = cfg.init.weights
-        return "imagenet", locate_imagenet(cfg.model.name, weights=weights, cache_dir=cache_dir)
-    assert cfg.init.weights is not None  # count_units has refused it
-    return "checkpoint", locate_checkpoint(cfg.init.weights, cache_dir=cache_dir)
 
 
 def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
@@ -169,109 +173,100 @@ def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> s
     )
 
 
-def find_root(cfg: DatasetCfg) -> Path:
-    """Return the dataset's folder: as given, else `data/<name>` under the working folder."""
-    return Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
+def _find_origin(
+    cfg: Config, k: int, cache_dir: Path, memory: Memory, below: tuple[Path, ...]
+) -> Origin:
+    """Return where units 1..k come from. Zero units of any source are `random`."""
+    init = cfg.init
+    if k == 0:
+        return Origin("random", None)
+    if init.source in PLANNED:
+        return _make_run_origin(_recall_parent(cfg, memory, below))
+    if init.source == "run":
+        return _find_run_origin(cfg, cache_dir, memory, below)
+    if init.source == "checkpoint":
+        assert init.weights is not None  # check_config has refused it
+        weights = locate_checkpoint(init.weights, cache_dir=cache_dir)
+    else:
+        weights = locate_imagenet(cfg.model.name, weights=init.weights, cache_dir=cache_dir)
+    if not weights.is_run:
+        return Origin(init.source, weights)
+    source = "stats" if init.source == "stats" else "run"
+    assert weights.path is not None
+    return Origin(source, weights, read_ancestors(weights.path.parent))
 
 
-def load_dataset(cfg: DatasetCfg) -> Index:
-    """Read the index of the configured dataset; no image is opened."""
-    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
-    found = [index.classes[label] for label in sorted(index.table["label"].unique())]
-    if len(found) < 2:
-        raise DataError(
-            f"{find_root(cfg)} holds images of one class only ({list_names(found)}); at least 2 "
-            "are needed. Is dataset.root one folder too deep?"
+def _recall_parent(cfg: Config, memory: Memory, below: tuple[Path, ...]) -> Plan:
+    parent = make_parent_config(cfg, memory)
+    key = json.dumps(asdict(parent), sort_keys=True, default=str)
+    return memory.recall("parent", key, lambda: make_plan(parent, memory, _below=below), n_kept=64)
+
+
+def _find_run_origin(
+    cfg: Config, cache_dir: Path, memory: Memory, below: tuple[Path, ...]
+) -> Origin:
+    """Return a finished run as it is, and of an unfinished one the plan to finish it."""
+    assert cfg.init.run is not None  # check_config has refused it
+    run_dir = find_run_dir(cfg.init.run, _find_output_dir(cfg))
+    if (run_dir / "DONE").is_file():
+        return Origin(
+            "run", locate_checkpoint(run_dir, cache_dir=cache_dir), read_ancestors(run_dir)
         )
-    return index
+    if run_dir in below:
+        circle = " -> ".join(folder.name for folder in (*below, run_dir))
+        raise ConfigError(f"these runs start from each other: {circle}. Break the circle.")
+    plan = make_plan(load_run_config(run_dir, cfg), memory, _below=(*below, run_dir))
+    if plan.run_dir != run_dir:
+        raise WeightsError(
+            f"{run_dir} is not finished, and would today be another run ({plan.run_id}): its data "
+            "or tlcnn have changed since. Train its configuration again and give that run."
+        )
+    return _make_run_origin(plan)
 
 
-def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path) -> Images:
-    """Digest the images (once), and split them by group."""
-    digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
-    splits = choose_splits(
-        index.table,
-        n_classes=len(index.classes),
-        mode=cfg.split,
-        val_fraction=cfg.val_fraction,
-        test_fraction=cfg.test_fraction,
-        folds=cfg.folds,
-        fold=cfg.fold,
-        seed=cfg.split_seed,
+def _make_run_origin(parent: Plan) -> Origin:
+    weights = WeightsFile(
+        parent.run_dir / RUN_WEIGHTS,
+        f"run:{parent.run_id}",
+        parent.run_name,
+        f"run {parent.run_id}",
     )
-    check_splits(index.table["group"].to_numpy(), splits)
-    manifest = manifest_digest(index.table, index.classes, splits, digests)
-    return Images(index, splits, digests, manifest)
+    return Origin("run", weights, (make_ancestor(parent), *parent.ancestry), parent)
 
 
-def check_ancestor(cell: Cell, images: Images) -> None:
-    """Refuse weights of a run that trained on what this run tests on.
-
-    Images are compared by their bytes, wherever they lie; groups where the dataset has the same
-    name. Only run folders know what they trained on.
-
-    Raises:
-        DataError: names the images or groups.
-    """
-    record = cell.weights and cell.weights.path and cell.weights.path.parent / "splits.parquet"
-    if not record or not record.is_file():
-        return
-    seen = pd.read_parquet(record).query("split == 'train'")
-    table, is_test = images.index.table, images.splits == "test"
-    mine = pd.Series(images.digests, index=table.index)[is_test]
-    ids = table.loc[mine.index[mine.isin(seen["digest"])], "image_id"].tolist()
-    same_name = seen[seen["dataset"] == images.index.name]
-    groups = sorted(set(table.loc[is_test, "group"]) & set(same_name["group"]))
-    if ids or groups:
-        raise DataError(
-            f"{len(ids)} test images ({list_names(ids)}) and {len(groups)} test groups "
-            f"({list_names(groups)}) are in the training data of {record.parent.name}, whose "
-            "weights this run starts from. Use the same dataset.split_seed, fold and fractions in "
-            "both runs, or another source."
-        )
+def make_ancestor(plan: Plan) -> Ancestor:
+    """Return a planned run as an ancestor of another."""
+    return Ancestor(
+        run_id=plan.run_id,
+        run_name=plan.run_name,
+        cell_id=plan.cell_id,
+        dataset=plan.config.dataset.name,
+        source=plan.label,
+        k=plan.cell.k,
+        j=plan.cell.j,
+        seed=plan.config.seed,
+        manifest=plan.images.manifest,
+        folder=plan.run_dir,
+        images=plan.images,
+    )
 
 
-def make_identity(
-    cfg: Config, unit_map: UnitMap, cell: Cell, images: Images, precision: str
-) -> dict[str, Any]:
-    """Return what makes two runs the same run: resolved values, never overrides or paths."""
-    init = {"source": cell.source, "k": cell.k}
-    if cell.weights is not None:
-        init["digest"] = cell.weights.digest
-    return {
-        "version": PLAN_VERSION,
-        "dataset": {
-            "manifest": images.manifest,
-            "image_size": cfg.dataset.image_size,
-            "stored_size": stored_size(cfg.dataset.image_size),
-            "fit": cfg.dataset.fit,
-            "filter": FILTER,
-            "normalize": NORMALIZE[cfg.dataset.normalize],
-        },
-        "model": {
-            "name": cfg.model.name.split(".")[0],  # the tag is in the digest of the weights
-            "units": unit_map.digest(),
-            "drop_rate": cfg.model.drop_rate,
-            "drop_path_rate": cfg.model.drop_path_rate,
-        },
-        "init": init,
-        "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
-        "train": _make_recipe(cfg.train, precision),
-        "views": asdict(find_policy(cfg.train.augment)),
-        "seed": cfg.seed,
-    }
+def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Images | None:
+    """Return the images of an ancestor, if they are still where its configuration says."""
+    if ancestor.images is not None:
+        return ancestor.images
+    try:
+        cfg = load_run_config(ancestor.folder, Config())
+        images = recall_images(cfg.dataset, cache_dir, memory)
+    except TlcnnError:
+        return None
+    return images if images.manifest == ancestor.manifest else None
 
 
-def _make_recipe(train: TrainCfg, precision: str) -> dict[str, Any]:
-    recipe = {**asdict(train), "precision": precision}
-    unused = {
-        "momentum": train.optimizer != "sgd",
-        "effective_beta": train.class_weights != "effective",
-        "views": train.augment == "none",
-    }
-    return {key: value for key, value in recipe.items() if not unused.get(key)}
-
-
-def _make_name(cfg: Config, cell: Cell) -> str:
-    model = cfg.model.name.split(".")[0]
-    return f"{cfg.dataset.name}-{model}-{cell.source}-k{cell.k}-j{cell.j}-s{cfg.seed}"
+def _make_label(origin: Origin, images: Images) -> str:
+    if origin.source != "run":
+        return origin.source
+    nearest = origin.ancestry[0]
+    if nearest.manifest == images.manifest and nearest.source == "random":
+        return "self"
+    return f"{nearest.source}-{nearest.dataset}"

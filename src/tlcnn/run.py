@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.errors import Stopped, StorageError
+from tlcnn.memory import Memory
 from tlcnn.plan import Plan
 from tlcnn.records.folder import RunDir
 from tlcnn.training.interrupt import catch_signals
@@ -15,11 +16,15 @@ from tlcnn.training.interrupt import catch_signals
 log = logging.getLogger(__name__)
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, from wherever its folder stands, and return its summary.
 
     A finished run returns at once. A run that another process holds is waited for, or refused
-    with `on_locked=fail`.
+    with `on_locked=fail`. A run that starts from another trains that one first.
+
+    Args:
+        plan: of the run.
+        memory: what the runs of one process share, pixels among it.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
@@ -29,6 +34,8 @@ def run(plan: Plan) -> dict[str, Any]:
     folder = RunDir(plan.run_dir)
     if folder.is_done:
         return _answer_done(folder)
+    if plan.parent is not None:
+        run(plan.parent, memory)
     from tlcnn.experiment import build_start, train  # torch: a finished run need not pay for it
 
     start = build_start(plan)  # what cannot be trained leaves no folder behind
@@ -38,7 +45,7 @@ def run(plan: Plan) -> dict[str, Any]:
             return _answer_done(folder)
         folder.clear_failed()
         with _log_file(folder.path / "log.txt"), _failures(folder):
-            summary = train(plan, start, folder, stop)
+            summary = train(plan, start, folder, stop, memory or Memory())
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
 

@@ -16,14 +16,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlcnn.compose import make_hydra_options, register_schema
+from tlcnn.compose import Composer, list_flags, make_hydra_options, register_schema
 from tlcnn.config import describe_type, find_conf_dir, list_keys
-from tlcnn.errors import ConfigError, Stopped, TlcnnError
-from tlcnn.overrides import check_overrides
+from tlcnn.errors import ConfigError, TlcnnError
+from tlcnn.job import run_config, watch
+from tlcnn.memory import Memory
+from tlcnn.overrides import check_overrides, spell
 
 log = logging.getLogger("tlcnn")
-
-UNEXPECTED = 70  # EX_SOFTWARE
 
 
 def main() -> None:
@@ -34,8 +34,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command line in this process and return its exit code.
 
-    In a sweep a failing run does not stop the others; the code is that of the last one that
-    failed. A signal ends the sweep.
+    In a sweep a failing run does not stop the others; a signal does.
     """
     _speak()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us, and their words are ours
@@ -68,44 +67,20 @@ def _speak() -> None:
 
 
 def _compose_and_run(arguments: list[str]) -> int:
+    """Let Hydra compose and run one configuration, or hand a sweep to our sweeper."""
     codes = [0]
 
     def task(cfg: DictConfig) -> None:
-        if codes[-1] == Stopped.exit_code:
-            return
-        try:
-            _run_one(cfg)
-        except TlcnnError as error:
-            codes.append(_report(error))
-        except (OmegaConfBaseException, BrokenPipeError):
-            raise
-        except Exception:
-            log.exception("unexpected, so perhaps a bug in tlcnn; please report it with this:")
-            codes.append(UNEXPECTED)
+        config: Any = OmegaConf.to_object(cfg)
+        memory = Memory()
+        memory.recall("composer", "", lambda: Composer(list_flags(arguments)))
+        codes.append(watch(lambda: run_config(config, memory)).code)
 
     register_schema()
     options = {"config_path": str(find_conf_dir()), "config_name": "config"}
-    sys.argv = [sys.argv[0], *arguments]
+    sys.argv = [sys.argv[0], *spell(arguments)]
     hydra.main(**options, **make_hydra_options())(task)()
     return codes[-1]
-
-
-def _run_one(cfg: DictConfig) -> None:
-    """Plan and train one composed configuration."""
-    from tlcnn.plan import make_plan  # pandas: not for --help
-
-    config: Any = OmegaConf.to_object(cfg)
-    plan = make_plan(config)
-    if config.dry_run:
-        from tlcnn.describe import describe_plan
-        from tlcnn.experiment import build_start
-
-        build_start(plan)  # so that weights that do not fit are found now
-        print(describe_plan(plan))
-        return
-    from tlcnn.run import run
-
-    run(plan)
 
 
 def _all_text(error: BaseException) -> list[str]:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "val", "test")
+TASKS = ("binary", "multi-class", "ordinal", "multi-label")
+NOTHING = "no finding"  # the stratum of images without any class, where several can hold
 
 
 class Images(Protocol):
@@ -33,17 +35,64 @@ class Index:
 
     Attributes:
         name: the dataset's name in records and tables.
-        classes: K class names; a label is a position in it.
+        classes: K class names; a label is a position in it (and in `strata`).
         table: N rows with `image_id` (unique str), `label` (int64), `group` (str: what may not
             straddle splits), `split` ("train", "val", "test", or "" where the dataset has no
             official one) and any further metadata columns.
         images: the N images, in the order of the rows.
+        task: one of `TASKS`. Ordinal classes are levels in ascending order.
+        targets: (N, K) uint8, 1 where a class holds, of a multi-label task; None for the others.
+            The table's `label` then only stratifies: see `make_strata`.
+        positive: the class that sensitivity is about; None: see `training.metrics`.
+        notes: sentences that every plan with this dataset prints as warnings.
     """
 
     name: str
     classes: tuple[str, ...]
     table: pd.DataFrame
     images: Images
+    task: str = "multi-class"
+    targets: np.ndarray | None = None
+    positive: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """What labels are positions in: the classes, and in a multi-label task `NOTHING`."""
+        return self.classes if self.targets is None else (*self.classes, NOTHING)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What a network is trained on and scored by: labels (N,) int64, or targets (N, K)."""
+        return self.table["label"].to_numpy() if self.targets is None else self.targets
+
+    @property
+    def memberships(self) -> np.ndarray:
+        """Which strata each image belongs to, (N, len(strata)) uint8: one, or its findings."""
+        if self.targets is None:
+            return np.eye(len(self.classes), dtype=np.uint8)[self.truth]
+        return np.column_stack([self.targets, ~self.targets.any(axis=1)]).astype(np.uint8)
+
+
+def make_strata(targets: np.ndarray) -> np.ndarray:
+    """Return one label an image for splitting: its rarest class; K for an image of none.
+
+    Rarity is counted over all images; the first of equally rare classes wins.
+
+    Args:
+        targets: (N, K) of 0 and 1.
+
+    Returns:
+        (N,) int64.
+
+    Example:
+        >>> make_strata(np.array([[1, 0], [1, 1], [0, 0]])).tolist()
+        [0, 1, 2]
+    """
+    counts = targets.sum(axis=0, dtype=np.int64)
+    never = len(targets) + 1
+    rarity = np.where(targets > 0, counts, never)
+    return np.where(targets.any(axis=1), rarity.argmin(axis=1), targets.shape[1]).astype(np.int64)

@@ -246,8 +246,14 @@ def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.
 def compute_split_counts(
     labels: Sequence[int] | np.ndarray, splits: Sequence[str] | np.ndarray, classes: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the number of images, one row a class, one column a split."""
-    found = pd.DataFrame({"label": np.asarray(labels), "split": np.asarray(splits, dtype=object)})
+    """Return the number of images, one row a class, one column a split.
+
+    Args:
+        labels: (N,) classes; or (N, K) of 0 and 1 where an image can be of several.
+    """
+    given, parts = np.asarray(labels), np.asarray(splits, dtype=object)
+    row, label = np.nonzero(given) if given.ndim == 2 else (np.arange(len(given)), given)
+    found = pd.DataFrame({"label": label, "split": parts[row]})
     counts = found.groupby(["label", "split"]).size().unstack(fill_value=0)
     table = counts.reindex(index=range(len(classes)), columns=list(SPLITS), fill_value=0)
     return table.set_axis(list(classes), axis=0).rename_axis(None, axis=1)
@@ -256,10 +262,11 @@ def compute_split_counts(
 def list_split_warnings(
     labels: Sequence[int] | np.ndarray, splits: Sequence[str] | np.ndarray, classes: Sequence[str]
 ) -> list[str]:
-    """Return one sentence for each split that lacks classes."""
+    """Return one sentence for each split that lacks classes (labels as `compute_split_counts`)."""
     counts = compute_split_counts(labels, splits, classes)
     sentences = []
-    for split in counts.columns[counts.sum() > 0]:
+    there = set(map(str, splits))
+    for split in [column for column in counts.columns if column in there]:
         absent = counts.index[counts[split] == 0].tolist()
         if absent:
             sentences.append(
@@ -274,14 +281,19 @@ def manifest_digest(
     classes: Sequence[str],
     splits: Sequence[str] | np.ndarray,
     digests: Sequence[str],
+    targets: np.ndarray | None = None,
 ) -> str:
     """Return the sha256 of the classes in order, and of who is where.
 
-    Who is where: sorted (split, image id, class, group, content digest).
+    Who is where: sorted (split, image id, class, group, content digest). With `targets`, (N, K)
+    of 0 and 1, these stand in the place of the class.
 
     Equal on every platform and run, and for every order of the rows.
     """
-    names = [classes[label] for label in table["label"]]
+    if targets is None:
+        names = [classes[label] for label in table["label"]]
+    else:
+        names = ["".join(map(str, row)) for row in targets.tolist()]
     columns = (splits, table["image_id"], names, table["group"], digests)
     rows = sorted([str(value) for value in row] for row in zip(*columns, strict=True))
     return digest_of([list(classes), rows])

@@ -10,6 +10,7 @@ from tlcnn.errors import WeightsError, list_names
 from tlcnn.model.checkpoint_file import State
 from tlcnn.model.match import COUNTER, describe_misfit
 from tlcnn.model.unit_map import UnitMap
+from tlcnn.storage import digest_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,32 @@ def apply_source(
         fresh=tuple(name for name in own if name not in needed),
         skipped=_explain_skipped(state, own, needed, unit_map),
     )
+
+
+def draw_stats(state: State, model: nn.Module, seed: int) -> State:
+    """Return a state of independent normal draws with each source tensor's mean and deviation.
+
+    The control of Matsoukas et al. 2022 (arXiv:2203.01825, "stats transfer"): what is left of a
+    transfer when only the scale of the weights is. A tensor's draw depends on the seed and its
+    name alone, so it is the same in every cell. Running statistics of norm layers describe
+    activations that these weights no longer produce: they are the fresh model's.
+
+    Args:
+        state: the source, in the model's names (see `match_names`).
+        model: a fresh network, for its buffers.
+        seed: of the run.
+    """
+    buffers = dict(model.named_buffers())
+    drawn = {}
+    for name, value in state.items():
+        if name in buffers:
+            drawn[name] = buffers[name].detach().clone()
+            continue
+        generator = torch.Generator().manual_seed(int(digest_of(["stats", seed, name], 15), 16))
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        exact = value.detach().to(torch.float64)
+        drawn[name] = (exact.mean() + exact.std(correction=0) * noise).to(value.dtype)
+    return drawn
 
 
 def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transferred: int) -> None:

@@ -43,6 +43,11 @@ class WeightsFile:
     tag: str
     origin: str
 
+    @property
+    def is_run(self) -> bool:
+        """Whether a finished run made them; it counts by its id."""
+        return self.digest.startswith("run:")
+
 
 def locate_imagenet(model_name: str, *, weights: str | None, cache_dir: Path) -> WeightsFile:
     """Return timm's pretrained weights for an architecture, downloaded if they are missing.

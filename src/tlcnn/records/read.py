@@ -108,12 +108,12 @@ def read_state(folder: Path) -> str:
     """Return done, failed, running or stopped, from the files alone."""
     if (folder / "DONE").is_file():
         return "done"
-    if _is_held(folder):
+    if is_held(folder):
         return "running"
     return "failed" if (folder / "FAILED").is_file() else "stopped"
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     """Return whether the process that wrote holder.json lives; on another host, assume so."""
     try:
         holder = json.loads((folder / "holder.json").read_text())

@@ -20,20 +20,30 @@ def write_predictions(
     rows: Mapping[str, np.ndarray],
     logits: Mapping[str, np.ndarray],
     classes: Sequence[str],
+    targets: np.ndarray | None = None,
 ) -> None:
-    """Write predictions.parquet: split, image_id, group, label and one logit column a class.
+    """Write predictions.parquet: split, image_id, group, label and `logit/CLASS` columns.
+
+    A multi-label task has `target/CLASS` columns as well; its label only says how it was split.
 
     Args:
         table: (N rows) the index.
         rows: per split, (n,) positions in `table`.
         logits: per split, (n, K) float32.
+        targets: (N, K) uint8 of a multi-label task.
     """
     parts = []
     for split, positions in rows.items():
         part = table.iloc[positions][["image_id", "group", "label"]].reset_index(drop=True)
         part.insert(0, "split", split)
-        columns = [f"logit/{name}" for name in classes]
-        parts.append(pd.concat([part, pd.DataFrame(logits[split], columns=columns)], axis=1))
+        scores = {"logit": logits[split]} | (
+            {} if targets is None else {"target": targets[positions]}
+        )
+        frames = [
+            pd.DataFrame(values, columns=[f"{kind}/{name}" for name in classes])
+            for kind, values in scores.items()
+        ]
+        parts.append(pd.concat([part, *frames], axis=1))
     buffer = io.BytesIO()
     pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
     write_atomic(run_dir / "predictions.parquet", buffer.getvalue())

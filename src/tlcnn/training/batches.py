@@ -27,7 +27,7 @@ class Batches:
         pixels: (N, S, S, 3) uint8, all images of the dataset: a tensor on the device where they
             fit, else the memory map they are cached in.
         rows: (n,) which of the N images belong to the split.
-        labels: (n,) int64 on the device.
+        labels: (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task.
         keys: (n,) uint64, one number an image that depends on its id alone.
         image_size: side of the network's input, pixels.
         normalize: `imagenet` or `half`: the mean and deviation that pixels are scaled by.
@@ -70,7 +70,7 @@ def make_train_batch(
     """Return the views of some images in an epoch.
 
     Returns:
-        images (B, 3, H, W) float32 normalised, labels (B,) int64.
+        images (B, 3, H, W) float32 normalised, labels (B,) or (B, K) int64.
     """
     mean, std = NORMALIZE[split.normalize]
     keys = split.keys[picked]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from tlcnn.data.augment import mix
@@ -21,15 +20,14 @@ from tlcnn.training.batches import Batches, make_order, make_train_batch
 from tlcnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
-from tlcnn.training.metrics import compute_selection_metrics
 from tlcnn.training.optim import (
     WeightAverage,
     build_optimizer,
     clip_gradients,
-    compute_class_weights,
     compute_lr,
     set_lr,
 )
+from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +86,7 @@ class Fit:
         run_dir: checkpoints are written here, and taken up from here.
         run_id: a checkpoint of another run is refused.
         n_classes: K, the width of the head.
+        task: kind of task, of `tlcnn.data.index.TASKS`.
         seed: of order, views and dropout; never of the split.
         eval_batch_size: images a forward pass of an evaluation.
         checkpoint_every_s: seconds between checkpoints inside an epoch.
@@ -105,16 +104,18 @@ class Fit:
         run_dir: Path,
         run_id: str,
         n_classes: int,
+        task: str = "multi-class",
         seed: int,
         eval_batch_size: int,
         checkpoint_every_s: float,
+        progress: bool = True,
         stop: StopRequest,
         on_epoch: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self.model, self.train, self.val, self.recipe = model, train, val, recipe
         self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
         self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
-        self.stop, self.on_epoch = stop, on_epoch
+        self.progress, self.stop, self.on_epoch = progress, stop, on_epoch
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(
@@ -127,13 +128,16 @@ class Fit:
         self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
         self.forward = torch.compile(model) if recipe.compile else model
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
+        self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)
         self.at = Position()
 
     def _compute_loss_weights(self, n_classes: int) -> Tensor:
-        counts = np.bincount(self.train.labels.cpu().numpy(), minlength=n_classes)
-        weights = compute_class_weights(
-            counts, scheme=self.recipe.class_weights, beta=self.recipe.effective_beta
+        weights = self.task.compute_weights(
+            self.train.labels.cpu().numpy(),
+            n_classes,
+            scheme=self.recipe.class_weights,
+            beta=self.recipe.effective_beta,
         )
         return torch.tensor(weights, dtype=torch.float32, device=self.train.device)
 
@@ -205,11 +209,8 @@ class Fit:
         )
         with autocast(self.train.device, recipe.precision):
             logits = self.forward(images)
-        loss = F.cross_entropy(
-            logits.float(),
-            labels,
-            weight=self.loss_weights,
-            label_smoothing=recipe.label_smoothing,
+        loss = self.task.compute_loss(
+            logits.float(), labels, self.loss_weights, recipe.label_smoothing
         )
         loss.backward()
         if recipe.clip_norm is not None:
@@ -239,7 +240,7 @@ class Fit:
                 stopped = True
             else:
                 stopped = False
-                self._record(compute_selection_metrics(logits, self.val.labels.cpu().numpy()))
+                self._record(self.task.compute_selection(logits, self.val.labels.cpu().numpy()))
         if stopped:
             self._save()  # with the trained weights back in place
             self.stop.check()
@@ -306,7 +307,7 @@ class Fit:
             desc=f"epoch {self.at.epoch}/{self.recipe.epochs}",
             unit="img",
             leave=False,
-            disable=None,  # hidden where nobody watches
+            disable=None if self.progress else True,  # hidden where nobody watches
         )
 
     def _show_loss(self, bar: tqdm, loss_sum: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tlcnn.errors import Stopped
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
 class StopRequest:
@@ -31,7 +31,7 @@ class StopRequest:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Yield a flag that SIGTERM, SIGINT and SIGUSR1 set; a second SIGINT interrupts at once.
+    """Yield a flag that SIGTERM, SIGINT, SIGUSR1 and 2 set; a second SIGINT interrupts at once.
 
     Outside the main thread, where Python has no signals, the flag is never set.
     """

@@ -6,8 +6,9 @@ Scalars are in `METRICS`, one number a class in `CLASS_METRICS` (keys `recall/me
 that need a positive class in `POSITIVE_METRICS` (keys `sensitivity_at_90_specificity/mel`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
@@ -93,12 +94,16 @@ def compute_brier(predictions: Predictions) -> float:
 
 
 def compute_ece(predictions: Predictions) -> float:
-    """Return the expected calibration error of the top label, 15 bins of equal mass.
+    """Return the expected calibration error of the top label, 15 bins of equal mass."""
+    confidence = predictions.probabilities.max(axis=1)
+    return compute_calibration_error(confidence, predictions.predicted == predictions.labels)
+
+
+def compute_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the mean gap of confidence (n,) and hits (n,) bool in bins of equal mass.
 
     Equal confidences share a bin, so the order of the samples does not matter.
     """
-    confidence = predictions.probabilities.max(axis=1)
-    right = predictions.predicted == predictions.labels
     n = len(confidence)
     rank = np.searchsorted(np.sort(confidence), confidence)  # of the first among equals
     gaps = np.bincount(rank * N_BINS // n, weights=right - confidence, minlength=N_BINS)
@@ -142,14 +147,16 @@ def _class_scores(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def compute_sensitivity_at_90_specificity(predictions: Predictions, positive: int) -> float:
-    """Return the highest recall of a class at a threshold with specificity of at least 0.90.
+    """Return the highest recall of a class at a threshold with specificity of at least 0.90."""
+    return compute_sensitivity(
+        predictions.labels == positive, predictions.probabilities[:, positive]
+    )
 
-    NaN when the class, or every other, does not occur.
-    """
-    truth = predictions.labels == positive
+
+def compute_sensitivity(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Return the sensitivity at 90 % specificity of truth (n,) bool; NaN if it is all the same."""
     if truth.all() or not truth.any():
         return float("nan")
-    scores = predictions.probabilities[:, positive]
     false_rate, true_rate, _ = roc_curve(truth, scores, drop_intermediate=False)
     return float(true_rate[false_rate <= 0.10 + 1e-12].max())
 
@@ -184,6 +191,7 @@ def compute_metrics(
     *,
     classes: Sequence[str],
     positive: str | None = None,
+    extra: Mapping[str, Callable[[Predictions], float]] | None = None,
 ) -> dict[str, float]:
     """Return every metric of one set of predictions.
 
@@ -193,6 +201,7 @@ def compute_metrics(
         classes: K names, for the keys.
         positive: the class that sensitivity is about; by default melanoma if there is such a
             class, else the second of two classes, else none.
+        extra: metrics beside `METRICS` that only some tasks have.
 
     Raises:
         DataError: empty, or shapes and labels that do not fit.
@@ -200,11 +209,11 @@ def compute_metrics(
         ConfigError: `positive` is no class.
     """
     predictions = make_predictions(probabilities, labels, len(classes))
-    scores = {name: compute(predictions) for name, compute in METRICS.items()}
+    scores = {name: compute(predictions) for name, compute in {**METRICS, **(extra or {})}.items()}
     for name, compute_classes in CLASS_METRICS.items():
         values = compute_classes(predictions)
         scores |= {f"{name}/{classes[i]}": float(value) for i, value in enumerate(values)}
-    chosen = _find_positive(classes, positive)
+    chosen = find_positive(classes, positive)
     if chosen is not None:
         for name, compute_one in POSITIVE_METRICS.items():
             scores[f"{name}/{classes[chosen]}"] = compute_one(predictions, chosen)
@@ -229,6 +238,7 @@ def compute_all(
     *,
     classes: Sequence[str],
     positive: str | None = None,
+    extra: Mapping[str, Callable[[Predictions], float]] | None = None,
 ) -> dict[str, float]:
     """Return every metric of the images, and as `group/...` of the groups.
 
@@ -238,16 +248,16 @@ def compute_all(
         groups: (N,) group of each image; a group's prediction is its images' mean probability.
     """
     probabilities = compute_softmax(logits)
-    scores = compute_metrics(probabilities, labels, classes=classes, positive=positive)
+    told = partial(compute_metrics, classes=classes, positive=positive, extra=extra)
+    scores = told(probabilities, labels)
     grouped = compute_group_means(probabilities, labels, groups)
-    by_group = compute_metrics(*grouped, classes=classes, positive=positive)
-    return scores | {f"group/{name}": value for name, value in by_group.items()}
+    return scores | {f"group/{name}": value for name, value in told(*grouped).items()}
 
 
 def compute_softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities, (N, K) float64, of logits (N, K). Raises Diverged."""
     shifted = np.asarray(logits, dtype=np.float64)
-    _check_finite(shifted)
+    check_finite(shifted)
     shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
@@ -284,11 +294,12 @@ def make_predictions(
         raise DataError(
             f"labels from {labels.min()} to {labels.max()}: 0 to {n_classes - 1} are allowed"
         )
-    _check_finite(probabilities)
+    check_finite(probabilities)
     return Predictions(probabilities, labels)
 
 
-def _check_finite(scores: np.ndarray) -> None:
+def check_finite(scores: np.ndarray) -> None:
+    """Raise Diverged when any of (N, K) scores is not finite."""
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         raise Diverged(
@@ -297,7 +308,8 @@ def _check_finite(scores: np.ndarray) -> None:
         )
 
 
-def _find_positive(classes: Sequence[str], positive: str | None) -> int | None:
+def find_positive(classes: Sequence[str], positive: str | None) -> int | None:
+    """Return the position of the positive class, or None. Raises ConfigError: it is no class."""
     if positive is None:
         named = [i for i, name in enumerate(classes) if name.lower() in MELANOMA]
         return named[0] if named else 1 if len(classes) == 2 else None

@@ -28,7 +28,8 @@ N_PUBLISHED = 10_015
 EXPECTED = (
     "HAM10000 is expected there: the images (HAM10000_images_part_1 and _part_2, or one folder, "
     "or the zip archives unopened) and HAM10000_metadata.csv; or ISIC2018_Task3_Training_Input, "
-    "_GroundTruth and _LesionGroupings.csv. Get it from Harvard Dataverse "
+    "_GroundTruth and _LesionGroupings.csv. `tlcnn data get ham10000` fetches it; or get it from "
+    "Harvard Dataverse "
     "(https://doi.org/10.7910/DVN/DBW86T), the ISIC 2018 challenge, task 3 "
     "(https://challenge.isic-archive.com/data/#2018), or Kaggle "
     "(kmader/skin-cancer-mnist-ham10000), or give the folder with dataset.root=FOLDER"

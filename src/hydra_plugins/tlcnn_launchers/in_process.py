@@ -1,0 +1,54 @@
+"""hydra/launcher=in_process: one run after the other in this process, which they share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class InProcessConf:
+    """Nothing to set."""
+
+    _target_: str = "hydra_plugins.tlcnn_launchers.in_process.InProcessLauncher"
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="in_process", node=InProcessConf, provider="tlcnn"
+)
+
+
+class InProcessLauncher(Launcher):
+    """Runs jobs in this process; loaded datasets stay in memory from one to the next."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep the sweep's configuration."""
+        from tlcnn.memory import Memory
+
+        self.config = config
+        self.memory = Memory()
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs and return an `Outcome` each, in order."""
+        import sys
+
+        from tlcnn.compose import Composer, list_flags
+        from tlcnn.job import run_job
+        from tlcnn.sweep.queue import JobQueue
+
+        self.memory.recall("composer", "", lambda: Composer(list_flags(sys.argv[1:])))
+        queue = JobQueue(job_overrides, fail_fast=bool(self.config.fail_fast))
+        while job := queue.take():
+            queue.finish(*job, run_job(job[1], self.memory))
+        return [
+            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
+            for job, outcome in zip(job_overrides, queue.outcomes, strict=True)
+        ]

@@ -1,0 +1,268 @@
+"""The audit of a dataset and its split: images that are there twice, and whether a split leaks.
+
+groups in several splits | equal bytes | fingerprints propose, pixels confirm -> Audit
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.data.duplicates import (
+    MAX_BITS,
+    NO_FINGERPRINT,
+    find_near,
+    is_same_picture,
+    load_fingerprints,
+)
+from tlcnn.data.index import SPLITS, Images, Index
+from tlcnn.data.overlap import Overlap
+from tlcnn.data.splits import compute_split_counts
+
+MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take some three seconds
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that show the same picture.
+
+    Attributes:
+        first, second: image ids.
+        kind: "bytes" (equal files) or "picture" (the same picture, saved again).
+        splits, groups, labels: of the two.
+    """
+
+    first: str
+    second: str
+    kind: str
+    splits: tuple[str, str]
+    groups: tuple[str, str]
+    labels: tuple[str, str]
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the two are in different splits."""
+        return self.splits[0] != self.splits[1]
+
+    @property
+    def is_one_group(self) -> bool:
+        """Whether the two are known to belong together."""
+        return self.groups[0] == self.groups[1]
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether the two have different labels."""
+        return self.labels[0] != self.labels[1]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in a dataset and its split.
+
+    Attributes:
+        n_images, n_groups: per split.
+        n_per_class: per split and class.
+        shared_groups: group -> the splits that it is in, of groups in more than one.
+        pairs: images that are there twice; of many equal files, each with one of each split.
+        n_looked: pairs whose pixels were compared.
+        max_bits: the distance of fingerprints up to which they were.
+        n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
+        notes: what the dataset's reader says.
+        against: what the test images share with other datasets' training images, by name.
+        seconds: how long it took.
+    """
+
+    name: str
+    n_images: dict[str, int]
+    n_groups: dict[str, int]
+    n_per_class: dict[str, dict[str, int]]
+    shared_groups: dict[str, tuple[str, ...]]
+    pairs: tuple[Pair, ...]
+    n_looked: int
+    max_bits: int
+    n_unprinted: int
+    notes: tuple[str, ...]
+    against: dict[str, Overlap]
+    seconds: float
+
+    @property
+    def leaks(self) -> tuple[Pair, ...]:
+        """Pairs in different splits and different groups."""
+        return tuple(pair for pair in self.pairs if pair.is_across and not pair.is_one_group)
+
+    @property
+    def is_leaking(self) -> bool:
+        """Whether test scores count pictures that training has seen."""
+        return bool(self.shared_groups or self.leaks or any(self.against.values()))
+
+    def record(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks), **asdict(self)}
+
+    def make_pair_table(self) -> pd.DataFrame:
+        """Return one row a pair, those that leak first."""
+        rows = [
+            {
+                "leaks": pair.is_across and not pair.is_one_group,
+                "kind": pair.kind,
+                **{
+                    f"{which}_{column}": values[number]
+                    for column, values in (
+                        ("image", (pair.first, pair.second)),
+                        ("split", pair.splits),
+                        ("group", pair.groups),
+                        ("label", pair.labels),
+                    )
+                    for number, which in enumerate(("first", "second"))
+                },
+            }
+            for pair in sorted(self.pairs, key=lambda pair: (pair not in self.leaks, pair.first))
+        ]
+        return pd.DataFrame(rows)
+
+
+def compute_audit(
+    index: Index,
+    splits: np.ndarray,
+    digests: Sequence[str],
+    cache_dir: Path,
+    *,
+    against: Mapping[str, Callable[[], Overlap]] | None = None,
+) -> Audit:
+    """Audit a dataset and its split.
+
+    Args:
+        splits: (N,) train, val or test.
+        digests: (N,) content digests.
+        cache_dir: fingerprints are remembered there.
+        against: functions that compare the test images with another dataset, by its name.
+
+    Raises:
+        DataError: an image has broken since its fingerprint was taken.
+        StorageError: the cache cannot be written.
+    """
+    start = time.perf_counter()
+    prints = load_fingerprints(index.images, digests, cache_dir)
+    rows = _find_first(digests, splits)
+    proposed, max_bits = _propose(prints[rows])
+    near = _confirm(index.images, _without_equal(rows[proposed], digests))
+    pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
+    pairs += [(i, j, "picture") for i, j in near]
+    groups = index.table["group"].to_numpy()
+    counts = compute_split_counts(index.memberships, splits, index.strata)
+    return Audit(
+        name=index.name,
+        n_images={split: int((splits == split).sum()) for split in SPLITS},
+        n_groups={split: len(set(groups[splits == split])) for split in SPLITS},
+        n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
+        shared_groups=find_shared_groups(groups, splits),
+        pairs=tuple(_describe(index, splits, *pair) for pair in sorted(pairs)),
+        n_looked=len(proposed),
+        max_bits=max_bits,
+        n_unprinted=int((prints == NO_FINGERPRINT).sum()),
+        notes=index.notes,
+        against={name: compare() for name, compare in (against or {}).items()},
+        seconds=time.perf_counter() - start,
+    )
+
+
+def find_shared_groups(
+    groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray
+) -> dict[str, tuple[str, ...]]:
+    """Return the groups that are in more than one split, and in which.
+
+    Example:
+        >>> find_shared_groups(["a", "a", "b"], ["train", "test", "test"])
+        {'a': ('test', 'train')}
+    """
+    where: dict[str, set[str]] = defaultdict(set)
+    for group, split in zip(groups, splits, strict=True):
+        where[str(group)].add(str(split))
+    return {
+        group: tuple(sorted(found)) for group, found in sorted(where.items()) if len(found) > 1
+    }
+
+
+def _find_first(digests: Sequence[str], splits: np.ndarray) -> np.ndarray:
+    """Return the first row of each content in each split: further ones are told by their bytes."""
+    first: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(zip(digests, splits, strict=True)):
+        first.setdefault(key, row)
+    return np.array(sorted(first.values()), np.int64)
+
+
+def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, int]]:
+    """Return pairs of rows of one content: each row with the first one in each split."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
+        rows[digest].append(row)
+    pairs = set()
+    for equal in rows.values():
+        first = {str(splits[row]): row for row in reversed(equal)}
+        pairs |= {(min(i, j), max(i, j)) for i in equal for j in first.values() if i != j}
+    return sorted(pairs)
+
+
+def _propose(prints: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return (M, 2) positions of pairs worth a look, and up to which distance they are.
+
+    The distance is `MAX_BITS`, or as much less as leaves no more than `MAX_LOOKS` pairs.
+    """
+    pairs = find_near(prints, prints, MAX_BITS)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    for max_bits in range(MAX_BITS, 0, -1):
+        if len(pairs) <= MAX_LOOKS:
+            return pairs, max_bits
+        near = find_near(prints, prints, max_bits - 1)
+        pairs = near[near[:, 0] < near[:, 1]]
+    return pairs[:MAX_LOOKS], 0
+
+
+def _without_equal(pairs: np.ndarray, digests: Sequence[str]) -> list[tuple[int, int]]:
+    return [(int(i), int(j)) for i, j in pairs if digests[i] != digests[j]]
+
+
+def _confirm(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the pairs that show the same picture, with all cores.
+
+    Raises:
+        DataError: an image has broken since its fingerprint was taken.
+    """
+
+    partners: dict[int, list[int]] = defaultdict(list)
+    for first, second in pairs:
+        partners[first].append(second)
+
+    def confirm(first: int) -> list[tuple[int, int]]:
+        pixels = images.load(first)
+        return [
+            (first, second)
+            for second in partners[first]
+            if is_same_picture(pixels, images.load(second))
+        ]
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return [pair for found in pool.map(confirm, partners) for pair in found]
+
+
+def _describe(index: Index, splits: np.ndarray, first: int, second: int, kind: str) -> Pair:
+    ids, groups = index.table["image_id"], index.table["group"]
+    return Pair(
+        first=str(ids[first]),
+        second=str(ids[second]),
+        kind=kind,
+        splits=(str(splits[first]), str(splits[second])),
+        groups=(str(groups[first]), str(groups[second])),
+        labels=(_name_classes(index, first), _name_classes(index, second)),
+    )
+
+
+def _name_classes(index: Index, row: int) -> str:
+    return "+".join(index.strata[k] for k in np.flatnonzero(index.memberships[row]))

@@ -1,0 +1,59 @@
+"""Whether a file is what it should be: by its digest, and roughly by its first bytes."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tlcnn.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What a file's digest must be.
+
+    Attributes:
+        algorithm: md5 or sha256.
+        value: the digest in hex.
+        origin: where it is from, for messages: "as published by Zenodo".
+        advice: what to do when it is another; may be empty.
+    """
+
+    algorithm: str
+    value: str
+    origin: str
+    advice: str = ""
+
+
+def find_kind_problem(path: Path, suffix: str) -> str:
+    """Say why a file cannot be what its suffix says, by its first bytes; "" when it can."""
+    with open(path, "rb") as file:
+        first = file.read(512)
+    if suffix in (".zip", ".npz") and not first.startswith(b"PK"):
+        return f"it is no {suffix} file but begins with {first[:24]!r}"
+    if suffix == ".csv" and first.lstrip()[:1] in (b"<", b"{", b""):
+        return f"it is no table but begins with {first[:24]!r}"
+    return ""
+
+
+def find_problem(path: Path, checksum: Checksum | None) -> str:
+    """Say how a file differs from its checksum; "" when it does not, or there is none."""
+    if checksum is None:
+        return ""
+    found = compute_digests(path)[checksum.algorithm]
+    if found == checksum.value:
+        return ""
+    told = f"its {checksum.algorithm} is {found}, not {checksum.value} ({checksum.origin})"
+    return f"{told}; {checksum.advice}" if checksum.advice else told
+
+
+def compute_digests(path: Path) -> dict[str, str]:
+    """Return a file's md5 and sha256 in hex. Raises StorageError when it cannot be read."""
+    digests = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
+    try:
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                for digest in digests:
+                    digest.update(block)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return {digest.name: digest.hexdigest() for digest in digests}

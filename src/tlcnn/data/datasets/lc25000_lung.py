@@ -1,0 +1,173 @@
+"""LC25000, lung: 15,000 H&E tiles in 3 classes, augmented copies of 750 source tiles.
+
+Input: JPEG, 768x768 as published; any square size is read.
+Label: the folder: lung_aca (adenocarcinoma), lung_n (benign), lung_scc (squamous cell carcinoma).
+Group: the source tile. The publication does not say which tiles are copies of one, so either a
+    table does, or the copies are found by their pixels (see `tlcnn.data.grouping`).
+Website: https://github.com/tampapath/lung_colon_image_set
+Publication: Borkowski et al. 2019, arXiv:1912.12142
+Licence: free for AI researchers; the images are never part of this project.
+
+    list files and archives -> images by id -> groups (a table, or pixels) -> Index
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.config import find_cache_dir
+from tlcnn.data.files import FileRef, check_folder, is_same_content, list_files, list_members
+from tlcnn.data.grouping import load_copy_groups
+from tlcnn.data.images import FileImages
+from tlcnn.data.index import Index
+from tlcnn.data.tabular import (
+    check_columns,
+    check_filled,
+    check_unique,
+    load_table_text,
+    make_index_table,
+)
+from tlcnn.errors import DataError, list_names
+from tlcnn.storage import remember
+
+CLASSES = ("lung_aca", "lung_n", "lung_scc")
+N_PUBLISHED = 15_000
+TABLE = "labels.csv"
+
+EXPECTED = (
+    "LC25000's lung tiles are expected there: folders lung_aca, lung_n and lung_scc, also inside "
+    "lung_image_sets, or the zip archive unopened. Get LC25000.zip from "
+    "https://github.com/tampapath/lung_colon_image_set, or give the folder with "
+    "dataset.root=FOLDER"
+)
+NOTE = (
+    "no table says which tiles are augmented copies of one source tile: {n_groups:,} groups were "
+    "found among {n_images:,} tiles by their pixels. Source tiles that overlap, such as two "
+    "fields of one slide, and tiles of one patient may still be in different splits"
+)
+
+log = logging.getLogger(__name__)
+
+
+def load_lc25000_lung(root: Path, *, name: str, groups: str | None = "auto") -> Index:
+    """Load the index of LC25000's lung tiles, published layout or parts of it.
+
+    Args:
+        root: the folder with the images.
+        name: the dataset's name in records.
+        groups: a table with the columns image, group and perhaps label, relative to root;
+            "auto" takes labels.csv where it is there; None finds the groups by pixels.
+
+    Raises:
+        DataError: images are missing or contradictory, or the table does not fit them.
+    """
+    check_folder(root, EXPECTED)
+    found = find_tiles(root)
+    rows = pd.DataFrame({"image_id": sorted(found)})
+    rows["label"] = [found[image_id][0] for image_id in rows["image_id"]]
+    images = FileImages([found[image_id][1] for image_id in rows["image_id"]])
+    _check_classes(rows, root)
+    table_path = _find_table(root, groups)
+    notes: tuple[str, ...] = ()
+    if table_path is not None:
+        named = read_groups(table_path, rows)
+    else:
+        named, notes = find_groups(rows, images)
+    labels = [CLASSES.index(label) for label in rows["label"]]
+    table = make_index_table(rows["image_id"].tolist(), labels, named)
+    return Index(name, CLASSES, table, images, notes=notes)
+
+
+def find_tiles(root: Path) -> dict[str, tuple[str, FileRef]]:
+    """Return the class and the file of each image id; the same tile in two places counts once.
+
+    Raises:
+        DataError: there is no tile, or an id has two classes or files with different content.
+    """
+    plain = list_files(root)
+    archives = [ref.path for ref in plain if ref.suffix == ".zip"]
+    refs = [*plain, *(ref for path in archives for ref in list_members(path))]
+    found: dict[str, tuple[str, FileRef]] = {}
+    for ref in (ref for ref in refs if ref.is_image and _folder(ref) in CLASSES):
+        label, first = found.setdefault(ref.stem, (_folder(ref), ref))
+        if label != _folder(ref) or (first is not ref and not is_same_content(first, ref)):
+            raise DataError(
+                f"{ref.stem} is there twice with different class or content: {first} and {ref}. "
+                "Keep one of them"
+            )
+    if not found:
+        nested = [str(ref) for ref in refs if ref.suffix == ".zip" and ref.member]
+        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
+        raise DataError(f"no tiles at {root}.{hint if nested else ''} {EXPECTED}")
+    return found
+
+
+def _folder(ref: FileRef) -> str:
+    """Return the name of the folder that a file lies in."""
+    path = ref.member if ref.member else ref.path.as_posix()
+    return path.split("/")[-2] if "/" in path else ""
+
+
+def _check_classes(rows: pd.DataFrame, root: Path) -> None:
+    lost = [one for one in CLASSES if one not in set(rows["label"])]
+    if lost:
+        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
+    if len(rows) != N_PUBLISHED:
+        log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
+
+
+def _find_table(root: Path, groups: str | None) -> Path | None:
+    if groups is None or (groups == "auto" and not (root / TABLE).is_file()):
+        return None
+    path = root / (TABLE if groups == "auto" else groups)
+    if not path.is_file():
+        raise DataError(
+            f"no table of groups at {path}; name another with dataset.options.groups=FILE, or "
+            "find the groups by pixels with dataset.options.groups=null"
+        )
+    return path
+
+
+def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
+    """Return each tile's group from a table.
+
+    Args:
+        rows: N tiles, `image_id` and `label`.
+
+    Raises:
+        DataError: the table lacks columns or tiles, or contradicts their classes.
+    """
+    frame = load_table_text(FileRef(path))
+    check_columns(frame, ["image", "group"], str(path))
+    frame["image_id"] = [Path(image.replace("\\", "/")).stem for image in frame["image"]]
+    check_filled(frame, "group", str(path))
+    check_unique(frame, str(path), "group")
+    frame = frame.set_index("image_id")
+    lost = [image_id for image_id in rows["image_id"] if image_id not in frame.index]
+    if lost:
+        raise DataError(f"{path} has no row for {len(lost):,} tiles: {list_names(lost)}")
+    mine = frame.loc[rows["image_id"]]
+    if "label" in mine:
+        is_other = mine["label"].to_numpy() != rows["label"].to_numpy()
+        wrong = rows["image_id"][is_other].tolist()
+        if wrong:
+            raise DataError(
+                f"{path} gives {len(wrong):,} tiles another class than their folder: "
+                f"{list_names(wrong)}. Correct the table or move the tiles"
+            )
+    return [str(group) for group in mine["group"]]
+
+
+def find_groups(rows: pd.DataFrame, images: FileImages) -> tuple[list[str], tuple[str, ...]]:
+    """Return each tile's group by pixels, named after its first tile, and what to know of it."""
+    cache_dir = find_cache_dir(None)
+    digests = remember(cache_dir, "images", images.signature(), images.load_digests)
+    labels = [CLASSES.index(label) for label in rows["label"]]
+    found = load_copy_groups(images, labels, digests, cache_dir)
+    first = rows["image_id"].groupby(found).min()
+    groups = [str(first[number]) for number in found]
+    note = NOTE.format(n_groups=len(np.unique(found)), n_images=len(rows))
+    log.warning("%s", note)
+    return groups, (note,)

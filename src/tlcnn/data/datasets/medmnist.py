@@ -1,0 +1,235 @@
+"""The twelve 2-D datasets of MedMNIST, in the four sizes of MedMNIST+.
+
+Input: root/FLAG.npz (28 pixels) or root/FLAG_SIZE.npz, as published, read without unpacking.
+Label: one class; ChestMNIST has 14 findings an image of which any can hold.
+Group: none is published, so every image is its own group.
+Website: https://medmnist.com
+Publication: Yang et al., MedMNIST v2, Scientific Data 2023.
+Licence: CC BY 4.0; CC BY-NC 4.0 for dermamnist.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.config import find_cache_dir
+from tlcnn.data.files import check_folder
+from tlcnn.data.index import SPLITS, Index, make_strata
+from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
+from tlcnn.data.npz import NpzArray, list_arrays, load_array
+from tlcnn.data.tabular import make_index_table
+from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
+from tlcnn.storage import digest_of, stat_signature
+
+LEAKS = {
+    "dermamnist": (
+        "the official split of DermaMNIST leaks: 44 % of its test images show a lesion that is "
+        "also in training, and the file does not say which, so no other split of it is clean "
+        "either. Its scores are too high; dataset=ham10000 has the same images split by lesion"
+    )
+}
+
+log = logging.getLogger(__name__)
+
+
+def load_medmnist(
+    root: Path, *, name: str, flag: str, size: int = 28, cache_dir: str | None = None
+) -> Index:
+    """Load the index of one MedMNIST dataset; of the images, headers only.
+
+    Args:
+        root: the folder of the npz files.
+        name: the dataset's name in records.
+        flag: such as `breastmnist`.
+        size: pixels a side of the images in the file: 28, 64, 128 or 224.
+        cache_dir: large arrays are unpacked there; None: `$TLCNN_CACHE`, or the user's.
+
+    Raises:
+        ConfigError: an unknown flag or size.
+        DataError: the file is missing, broken, or not what is published under that name.
+    """
+    facts = _find_facts(flag, size)
+    advice = _advise(facts, flag, size, root)
+    path = _find_file(root, facts, flag, size, advice)
+    try:
+        arrays = list_arrays(path)
+        images = [_take(arrays, f"{split}_images", path) for split in SPLITS]
+        labels = [_take(arrays, f"{split}_labels", path) for split in SPLITS]
+        _check_images(images, facts, size)
+        truth = [_load_labels(array, facts) for array in labels]
+        _check_counts(images, truth)
+    except DataError as error:
+        raise DataError(f"{error}. {advice}") from error
+    _compare_counts(path, images, facts)
+    targets = np.concatenate(truth) if facts["task"] == "multi-label" else None
+    labelled = np.concatenate(truth) if targets is None else make_strata(targets)
+    return Index(
+        name,
+        tuple(facts["classes"]),
+        _make_table(images, labelled),
+        NpzImages(tuple(images), find_cache_dir(cache_dir)),
+        task=facts["task"],
+        targets=targets,
+        positive=facts["positive"],
+        notes=(LEAKS[flag],) if flag in LEAKS else (),
+    )
+
+
+def _find_facts(flag: str, size: int) -> Mapping[str, Any]:
+    info = load_medmnist_info()
+    if flag not in info:
+        raise ConfigError(
+            f"dataset.options.flag={flag} is no 2-D MedMNIST dataset; choose one of "
+            f"{list_names(list(info), 20)}.{did_you_mean(flag, list(info))}"
+        )
+    if size not in SIZES:
+        raise ConfigError(
+            f"dataset.options.size={size}: MedMNIST has {', '.join(map(str, SIZES))} pixels. "
+            "Images are scaled to dataset.image_size, which can be any"
+        )
+    return info[flag]
+
+
+def _advise(facts: Mapping[str, Any], flag: str, size: int, root: Path) -> str:
+    file = facts["files"][str(size)]
+    fetch = f"tlcnn data get {flag}" + (f" --size {size}" if size != 28 else "")
+    return (
+        f"`{fetch}` fetches it; or download {file['url']} to {root / file['file']} "
+        "(dataset.root=FOLDER is another place)"
+    )
+
+
+def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advice: str) -> Path:
+    check_folder(root, advice)
+    for file in (facts["files"][str(size)]["file"], f"{flag}_{size}.npz"):
+        if (root / file).is_file():
+            return root / file
+    there = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
+    others = f" (of {flag} there is {list_names([f'size={s}' for s in there])})" if there else ""
+    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{others}. {advice}")
+
+
+def _take(arrays: Mapping[str, NpzArray], name: str, path: Path) -> NpzArray:
+    if name not in arrays:
+        raise DataError(f"{path} has no {name}; it has {list_names(list(arrays), 8) or 'nothing'}")
+    return arrays[name]
+
+
+def _check_images(images: list[NpzArray], facts: Mapping[str, Any], size: int) -> None:
+    pixel = (size, size) if facts["n_channels"] == 1 else (size, size, 3)
+    for array in images:
+        if array.dtype != "|u1" or array.shape[1:] != pixel or array.shape[0] == 0:
+            expected = ", ".join(["N", *map(str, pixel)])
+            raise DataError(
+                f"{array} is {array.shape} {np.dtype(array.dtype)}: ({expected}) uint8 is "
+                "expected, N above 0"
+            )
+
+
+def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
+    """Return labels (n,) int64, or the targets (n, K) uint8 of a multi-label dataset."""
+    n_classes, is_multi = len(facts["classes"]), facts["task"] == "multi-label"
+    width = n_classes if is_multi else 1
+    fits = array.shape[1:] == (width,) or (not is_multi and len(array.shape) == 1)
+    if np.dtype(array.dtype).kind not in "iub" or not fits:
+        raise DataError(
+            f"{array} is {array.shape} {np.dtype(array.dtype)}: (N, {width}) whole numbers are "
+            "expected"
+        )
+    labels = load_array(array, Path()).astype(np.int64)  # always small: no cache folder
+    highest = 1 if is_multi else n_classes - 1
+    if labels.size and not (labels.min() >= 0 and labels.max() <= highest):
+        raise DataError(
+            f"{array} holds {labels.min()} to {labels.max()}: 0 to {highest} is expected"
+        )
+    return labels.astype(np.uint8) if is_multi else labels.reshape(-1)
+
+
+def _check_counts(images: list[NpzArray], truth: list[np.ndarray]) -> None:
+    for array, labels in zip(images, truth, strict=True):
+        if array.shape[0] != len(labels):
+            raise DataError(f"{array}: {array.shape[0]:,} images but {len(labels):,} labels")
+
+
+def _compare_counts(path: Path, images: list[NpzArray], facts: Mapping[str, Any]) -> None:
+    """Warn of a file with another number of images than is published: a reduced one is legal."""
+    found = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
+    if found != facts["n_samples"]:
+        published = ", ".join(f"{n:,} {split}" for split, n in facts["n_samples"].items())
+        given = ", ".join(f"{n:,} {split}" for split, n in found.items())
+        log.warning("%s holds %s images; published are %s", path, given, published)
+
+
+def _make_table(images: list[NpzArray], labels: np.ndarray) -> pd.DataFrame:
+    splits = [
+        split for split, array in zip(SPLITS, images, strict=True) for _ in range(array.shape[0])
+    ]
+    ids = [
+        f"{split}-{i:06d}"
+        for split, array in zip(SPLITS, images, strict=True)
+        for i in range(array.shape[0])
+    ]
+    return make_index_table(ids, labels.tolist(), ids, splits)
+
+
+class NpzImages:
+    """The images of several arrays, one after the other; implements `Images`.
+
+    Args:
+        parts: (n, H, W) grey or (n, H, W, 3) RGB, uint8.
+        cache_dir: where large ones are unpacked.
+    """
+
+    def __init__(self, parts: tuple[NpzArray, ...], cache_dir: Path) -> None:
+        self.parts, self.cache_dir = parts, cache_dir
+        self._starts = np.cumsum([0, *(part.shape[0] for part in parts)])
+        self._loaded: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"parts": self.parts, "cache_dir": self.cache_dir}  # each process opens its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def signature(self) -> Any:
+        """Return the arrays' sizes and checksums and the files' sizes and times of change."""
+        stats = [stat_signature(path) for path in sorted({part.path for part in self.parts})]
+        rows = [[part.member, list(part.shape), part.crc] for part in self.parts]
+        return {"npz": digest_of([stats, rows])}
+
+    def load_digests(self) -> list[str]:
+        """Return the sha256 of each image's pixels, in order, with all cores."""
+        chunks = [range(i, min(i + 512, len(self))) for i in range(0, len(self), 512)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [digest for part in pool.map(self._load_digests, chunks) for digest in part]
+
+    def _load_digests(self, positions: range) -> list[str]:
+        return [
+            hashlib.sha256(self._read(position).tobytes()).hexdigest() for position in positions
+        ]
+
+    def load(self, position: int) -> np.ndarray:
+        """Return one image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""
+        pixels = self._read(position)
+        if pixels.ndim == 2:
+            return np.repeat(pixels[:, :, None], 3, axis=2)  # grey to (H, W, 3)
+        return np.array(pixels)
+
+    def _read(self, position: int) -> np.ndarray:
+        part = int(np.searchsorted(self._starts, position, side="right")) - 1
+        with self._lock:
+            if part not in self._loaded:
+                self._loaded[part] = load_array(self.parts[part], self.cache_dir)
+        return self._loaded[part][position - int(self._starts[part])]

@@ -1,0 +1,304 @@
+"""One file from the network: whole and verified under its name, or not there at all.
+
+    addresses in order -> NAME.part, a cut is resumed with Range -> size, kind, checksum -> NAME
+
+Beside NAME.part lies NAME.part.json, which says what it is the beginning of, so that a part is
+never continued with bytes of another version.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlcnn import __version__
+from tlcnn.data.checksum import Checksum, find_kind_problem, find_problem
+from tlcnn.errors import DataError, StorageError
+from tlcnn.storage import sync_folder, write_atomic, writing
+
+if TYPE_CHECKING:
+    from requests import Response
+
+USER_AGENT = f"tlcnn/{__version__}"  # Dataverse refuses Python's own
+BLOCK_BYTES = 1 << 16
+TIMEOUT_S = (15, 60)  # to connect, and between two blocks
+N_TRIES = 4  # without a new byte
+PAUSE_S = 0.5  # before the second try; doubles
+MAX_PAUSE_S = 30.0
+FLEETING = (408, 425, 429, 500, 502, 503, 504)  # answers that may change soon
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What NAME.part is the beginning of: an address, the server's word for the version, a size.
+
+    Attributes:
+        validator: a strong ETag or a date of change; empty where the server gives none.
+        n_total: bytes of the whole file, where the server says so.
+    """
+
+    url: str
+    validator: str
+    n_total: int | None
+
+
+class Refused(Exception):
+    """This address does not give the file; another one may."""
+
+
+class Cut(Exception):
+    """The transfer ended too early; trying again may go on."""
+
+    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
+
+
+def be_silent(text: str) -> None:
+    """Say nothing."""
+
+
+def fetch_file(
+    path: Path,
+    urls: Sequence[str],
+    checksum: Checksum | None,
+    *,
+    advice: str,
+    say: Callable[[str], None] = be_silent,
+    pause_s: float = PAUSE_S,
+) -> str:
+    """Put a file in place from the first address that gives it, and return that address.
+
+    Args:
+        path: its name in the end; its folder exists.
+        urls: addresses of the same file, tried in order.
+        checksum: what its digest must be; None where nobody knows.
+        advice: the last lines of the message when no address gives it.
+        say: is told what goes wrong on the way.
+        pause_s: before the second try of an address; doubles with each try.
+
+    Raises:
+        DataError: no address gives the file.
+        StorageError: it does not fit on the disk, or the disk cannot be written. What has
+            arrived is kept.
+    """
+    failures = []
+    for url in urls:
+        try:
+            _fetch_from(url, path, checksum, say, pause_s)
+            return url
+        except Refused as refusal:
+            failures.append(f"  {url}: {refusal}")
+    raise DataError("\n".join([f"{path.name} could not be fetched:", *failures, advice]))
+
+
+def _fetch_from(
+    url: str, path: Path, checksum: Checksum | None, say: Callable[[str], None], pause_s: float
+) -> None:
+    most, n_failed = 0, 0
+    while True:
+        try:
+            is_resumed = _transfer(url, path, checksum)
+            return _accept(path, checksum, is_resumed)
+        except Cut as cut:
+            n_bytes = _find_size(find_part(path))
+            n_failed = 1 if n_bytes > most else n_failed + 1
+            most = max(most, n_bytes)  # so that a server without ranges cannot keep us for ever
+            if n_failed >= N_TRIES:
+                raise Refused(f"{cut} ({N_TRIES} tries)") from cut
+            say(f"{path.name}: {cut}; trying again")
+            time.sleep(max(min(cut.pause_s, MAX_PAUSE_S), pause_s * 2 ** (n_failed - 1)))
+
+
+def find_part(path: Path) -> Path:
+    """Return where the beginning of a file is kept while it arrives."""
+    return path.with_name(f"{path.name}.part")
+
+
+def _find_note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part.json")
+
+
+def _find_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _load_beginning(path: Path) -> Beginning | None:
+    try:
+        return Beginning(**json.loads(_find_note(path).read_text()))
+    except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
+        return None
+
+
+def _discard(path: Path) -> None:
+    # The note last: a note without a part is harmless, a part without its note is discarded.
+    for part in (find_part(path), _find_note(path)):
+        with writing(part):
+            part.unlink(missing_ok=True)
+
+
+def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
+    """Let NAME.part grow to the whole file; return whether earlier bytes of it were kept.
+
+    Raises:
+        Cut: it is not whole yet.
+        Refused: the server gives something else.
+    """
+    old = _load_beginning(path)
+    start = _find_start(url, old, _find_size(find_part(path)), checksum)
+    if old and start == old.n_total:
+        return True
+    with _open(url, _make_headers(url, old, start)) as response:
+        new = _check_answer(response, url, path, old, start)
+        if not start or response.status_code != 206:
+            start = 0
+            _discard(path)
+            write_atomic(_find_note(path), json.dumps(asdict(new)))
+        _check_space(path, (new.n_total or 0) - start)
+        _append(response, path, start, new.n_total)
+    n_bytes = _find_size(find_part(path))
+    if new.n_total is not None and n_bytes != new.n_total:
+        raise Cut(f"the connection was cut after {n_bytes:,} of {new.n_total:,} bytes")
+    return start > 0
+
+
+def _find_start(url: str, old: Beginning | None, n_bytes: int, checksum: Checksum | None) -> int:
+    """Return how many bytes may be kept: those of a version that will be recognised."""
+    if old is None or (old.n_total is not None and n_bytes > old.n_total):
+        return 0
+    is_recognised = (old.url == url and old.validator) or checksum or n_bytes == old.n_total
+    return n_bytes if is_recognised else 0
+
+
+def _make_headers(url: str, old: Beginning | None, start: int) -> dict[str, str]:
+    if not start or old is None:
+        return {}
+    same = {"If-Range": old.validator} if old.validator and old.url == url else {}
+    return {"Range": f"bytes={start}-", **same}
+
+
+@contextmanager
+def _open(url: str, headers: dict[str, str]) -> "Iterator[Response]":
+    import requests
+
+    own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    try:
+        response = requests.get(url, headers={**own, **headers}, stream=True, timeout=TIMEOUT_S)
+    except (requests.exceptions.SSLError, ValueError) as error:  # ValueError: no address at all
+        raise Refused(_explain(error)) from error
+    except requests.RequestException as error:
+        raise Cut(_explain(error)) from error
+    with response:
+        yield response
+
+
+def _explain(error: Exception) -> str:
+    """Return the last and most telling part of a nested network error."""
+    last = str(error).rsplit(": ", 1)[-1].strip("'\")( ")
+    return f"no connection ({last})" if last else "no connection"
+
+
+def _check_answer(
+    response: "Response", url: str, path: Path, old: Beginning | None, start: int
+) -> Beginning:
+    """Return what the answer is the beginning of, or raise Cut or Refused."""
+    status = response.status_code
+    if status in FLEETING:
+        pause = response.headers.get("Retry-After", "")
+        raise Cut(f"{status} {response.reason}", float(pause) if pause.isdigit() else 0.0)
+    if status not in (200, 206) and not (start and status == 416):
+        raise Refused(f"{status} {response.reason}")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise Refused("a web page came instead of the file")
+    new = Beginning(url, _find_validator(response), _find_total(response))
+    if status != 200 and not (old and _is_continued(response, old, new, start)):
+        _discard(path)
+        raise Cut("the part on disk is of another version; starting again")
+    return new
+
+
+def _find_validator(response: "Response") -> str:
+    etag = response.headers.get("ETag", "")
+    weak = not etag or etag.startswith("W/")  # not allowed in If-Range
+    return response.headers.get("Last-Modified", "") if weak else etag
+
+
+def _find_total(response: "Response") -> int | None:
+    if response.status_code == 206:
+        total = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
+        return int(total[1]) if total else None
+    length = response.headers.get("Content-Length", "")
+    packed = response.headers.get("Content-Encoding", "identity") != "identity"
+    return int(length) if length.isdigit() and not packed else None
+
+
+def _is_continued(response: "Response", old: Beginning, new: Beginning, start: int) -> bool:
+    first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    same_version = new.url != old.url or new.validator == old.validator
+    same_size = new.n_total is None or old.n_total is None or new.n_total == old.n_total
+    return bool(first and int(first[1]) == start and same_version and same_size)
+
+
+def _check_space(path: Path, n_needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if n_needed > free:
+        raise StorageError(
+            f"{path.name} needs {n_needed / 2**20:,.1f} MiB and the disk of {path.parent} has "
+            f"{free / 2**20:,.1f} MiB free: make room, or give a folder elsewhere with --root"
+        )
+
+
+def _append(response: "Response", path: Path, start: int, n_total: int | None) -> None:
+    from tqdm import tqdm
+
+    part = find_part(path)
+    progress = tqdm(  # disable=None: only on a terminal
+        total=n_total, initial=start, unit="B", unit_scale=True, desc=path.name, disable=None
+    )
+    with progress, writing(part), open(part, "ab") as file:
+        for block in _read_blocks(response):
+            file.write(block)
+            progress.update(len(block))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_blocks(response: "Response") -> Iterator[bytes]:
+    import requests
+
+    try:
+        yield from response.iter_content(BLOCK_BYTES)
+    except requests.RequestException as error:  # an OSError too, but not one of the disk's
+        raise Cut("the connection was cut") from error
+
+
+def _accept(path: Path, checksum: Checksum | None, is_resumed: bool) -> None:
+    """Give a whole part its name, or discard it and say why."""
+    part = find_part(path)
+    problem = find_kind_problem(part, path.suffix) or find_problem(part, checksum)
+    if problem:
+        _discard(path)
+        if is_resumed:  # perhaps of two versions after all
+            raise Cut(f"after resuming, {problem}; starting again")
+        raise Refused(problem)
+    with writing(path):
+        os.replace(part, path)
+        sync_folder(path.parent)
+    _discard(path)
+
+
+def load_json(url: str) -> Any:
+    """Return the JSON that an address answers, or raise Refused or Cut."""
+    with _open(url, {}) as response:
+        if response.status_code != 200:
+            raise Refused(f"{response.status_code} {response.reason}")
+        try:
+            return json.loads(b"".join(_read_blocks(response)))
+        except ValueError as error:
+            raise Refused("the answer is not JSON") from error

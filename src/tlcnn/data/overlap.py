@@ -1,0 +1,151 @@
+"""Overlap of two sets of images: the same groups, ids, bytes, or pictures saved again.
+
+Groups and ids mean something inside one dataset. An id of the ISIC archive is one photograph
+wherever it is found; any other id that two datasets share only proposes a pair, as a small
+distance of two fingerprints does, and the pixels decide.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.data.duplicates import MAX_BITS, find_near, is_same_picture, load_fingerprints
+from tlcnn.data.index import Images
+from tlcnn.errors import DataError
+
+_ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:\.\w+)?$", re.IGNORECASE)
+_MAX_PAIRS = 200_000  # whose pixels are compared; more would be a matter of hours
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a dataset.
+
+    Attributes:
+        dataset: its name; groups and ids of datasets of one name are of one kind.
+        table: n rows of `image_id`, `group` and `digest`.
+        images: the dataset's N images, or None where they cannot be opened.
+        rows: (n,) position of each row among them.
+        digests: N content digests, which fingerprints are remembered by.
+    """
+
+    dataset: str
+    table: pd.DataFrame
+    images: Images | None
+    rows: np.ndarray
+    digests: list[str]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def without(self, digests: set[str]) -> "Part":
+        """Return the images whose content is not among these."""
+        kept = ~self.table["digest"].isin(digests).to_numpy()
+        table = self.table[kept].reset_index(drop=True)
+        return Part(self.dataset, table, self.images, self.rows[kept], self.digests)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two parts share.
+
+    Attributes:
+        groups: groups in both.
+        ids: images of the first by their id.
+        copies: images of the first by their bytes.
+        near: pairs of ids that show one picture, confirmed by pixels.
+        n_unconfirmed: pairs that look alike by their fingerprints and whose pixels could not be
+            compared.
+    """
+
+    groups: list[str]
+    ids: list[str]
+    copies: list[str]
+    near: list[tuple[str, str]]
+    n_unconfirmed: int
+
+    def __bool__(self) -> bool:
+        return bool(self.groups or self.ids or self.copies or self.near)
+
+
+def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
+    """Find what two parts share; images are opened only to compare pixels.
+
+    Raises:
+        StorageError: the cache cannot be written.
+    """
+    same_name = first.dataset == second.dataset
+    copies = first.table["digest"].isin(set(second.table["digest"]))
+    ids = _same_ids(first.table["image_id"], second.table["image_id"], same_name)
+    groups = set(first.table["group"]) & set(second.table["group"]) if same_name else set()
+    told = (copies | ids).to_numpy()
+    pairs = _propose(first, second, cache_dir)
+    pairs = pairs[~told[pairs[:, 0]]]  # they are known already
+    near, n_unconfirmed = _confirm(first, second, pairs)
+    return Overlap(
+        groups=sorted(groups),
+        ids=first.table["image_id"][ids].tolist(),
+        copies=first.table["image_id"][copies].tolist(),
+        near=near,
+        n_unconfirmed=n_unconfirmed,
+    )
+
+
+def _same_ids(first: pd.Series, second: pd.Series, same_name: bool) -> pd.Series:
+    if same_name:
+        return first.isin(set(second))
+    archived = {found for text in second if (found := find_isic_id(text))}
+    return first.map(find_isic_id).isin(archived)
+
+
+def find_isic_id(image_id: str) -> str | None:
+    """Return the id of the ISIC archive in an image's id.
+
+    Example:
+        >>> find_isic_id("nv/isic_0024306.jpg"), find_isic_id("0024306.jpg")
+        ('ISIC_0024306', None)
+    """
+    found = _ISIC.search(image_id)
+    return found[1].upper() if found else None
+
+
+def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
+    """Return the pairs worth a look at their pixels, (M, 2) positions in the two parts."""
+    pairs = [_same_stems(first.table["image_id"], second.table["image_id"])]
+    if first.images is not None and second.images is not None:
+        prints = [
+            load_fingerprints(part.images, part.digests, cache_dir)[part.rows]
+            for part in (first, second)
+            if part.images is not None
+        ]
+        pairs.append(find_near(prints[0], prints[1], MAX_BITS))
+    return np.unique(np.concatenate(pairs), axis=0)
+
+
+def _same_stems(first: pd.Series, second: pd.Series) -> np.ndarray:
+    where = {_stem(text): position for position, text in enumerate(second)}
+    pairs = [(i, where[_stem(text)]) for i, text in enumerate(first) if _stem(text) in where]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _stem(image_id: str) -> str:
+    return image_id.rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()
+
+
+def _confirm(first: Part, second: Part, pairs: np.ndarray) -> tuple[list[tuple[str, str]], int]:
+    """Return the ids of the pairs that show one picture, and how many could not be compared."""
+    if first.images is None or second.images is None or len(pairs) > _MAX_PAIRS:
+        return [], len(pairs)
+    near, n_broken = [], 0
+    for i, j in pairs:
+        try:
+            pixels = first.images.load(int(first.rows[i])), second.images.load(int(second.rows[j]))
+        except DataError:
+            n_broken += 1
+            continue
+        if is_same_picture(*pixels):
+            near.append((str(first.table["image_id"][i]), str(second.table["image_id"][j])))
+    return near, n_broken

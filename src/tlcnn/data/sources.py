@@ -1,0 +1,225 @@
+"""Where datasets are published: a name -> routes -> files with addresses, checksums and licence.
+
+HAM10000's addresses are those of its publishers. Its images have the same MD5 in everything that
+was found; the ISIC archive publishes no checksums.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from tlcnn.data.checksum import Checksum
+from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
+from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
+
+DATAVERSE = "https://dataverse.harvard.edu"
+HAM_DOI = "10.7910/DVN/DBW86T"
+ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018/ISIC2018_Task3_Training_"
+
+DRAWN = ("synthetic", "synthetic_source")
+OWN = ("folder", "table")
+
+LC25000_BY_HAND = """lc25000_lung has no address that a program may rely on; get it by hand:
+  1. Its authors' page, https://github.com/tampapath/lung_colon_image_set, links to LC25000.zip
+     (1.85 GB; Borkowski et al. 2019, arXiv:1912.12142).
+  2. Put it into {root} as it is, or its folders lung_aca, lung_n and lung_scc.
+  3. Train with dataset=lc25000_lung. Its tiles are augmented copies of far fewer source tiles,
+     which the reader keeps together in one split."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One published file: its name in the dataset's folder, its address, its checksum if any."""
+
+    name: str
+    url: str
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """One place that publishes a dataset.
+
+    Attributes:
+        page: where a person finds the files.
+        doi: of a Dataverse, which is asked for its list of checksums; else empty.
+    """
+
+    name: str
+    files: tuple[RemoteFile, ...]
+    page: str
+    doi: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that is published.
+
+    Attributes:
+        root: its folder by default, as in `conf/dataset`.
+        is_shared: whether other datasets lie in the same folder.
+        routes: the first is the default.
+    """
+
+    name: str
+    what: str
+    licence: str
+    size: str
+    root: str
+    is_shared: bool
+    routes: tuple[Route, ...]
+
+
+def _ham_md5(value: str) -> Checksum:
+    return Checksum("md5", value, "as Dataverse published it in version 4.0")
+
+
+def _datafile(number: int) -> str:
+    return f"{DATAVERSE}/api/access/datafile/{number}"
+
+
+HAM10000 = Source(
+    name="ham10000",
+    what="10,015 dermatoscopic images of 7,470 lesions, 7 diagnoses",
+    licence="CC BY-NC 4.0 (not for commercial use); cite Tschandl et al. 2018, "
+    "doi:10.1038/sdata.2018.161",
+    size="2.8 GB",
+    root="data/ham10000",
+    is_shared=False,
+    routes=(
+        Route(
+            "isic",
+            (
+                RemoteFile("ISIC2018_Task3_Training_GroundTruth.zip", f"{ISIC}GroundTruth.zip"),
+                RemoteFile(
+                    "ISIC2018_Task3_Training_LesionGroupings.csv", f"{ISIC}LesionGroupings.csv"
+                ),
+                RemoteFile("ISIC2018_Task3_Training_Input.zip", f"{ISIC}Input.zip"),
+            ),
+            "https://challenge.isic-archive.com/data/#2018",
+        ),
+        Route(
+            "dataverse",
+            (
+                # "original": as uploaded; without it, a conversion that has another checksum.
+                RemoteFile(
+                    "HAM10000_metadata.csv",
+                    f"{_datafile(4338392)}?format=original",
+                    _ham_md5("8f85fb1aa29d80a2797247e434deb79d"),
+                ),
+                RemoteFile(
+                    "HAM10000_images_part_1.zip",
+                    _datafile(3172585),
+                    _ham_md5("4639bfa73ab251610530a97c898e6e46"),
+                ),
+                RemoteFile(
+                    "HAM10000_images_part_2.zip",
+                    _datafile(3172584),
+                    _ham_md5("da43d6cc50f6613013be07e8986b384b"),
+                ),
+            ),
+            f"https://doi.org/{HAM_DOI}",
+            HAM_DOI,
+        ),
+    ),
+)
+
+
+def list_sources(size: int = 28) -> list[Source]:
+    """Return every dataset that can be fetched; MedMNIST at `size` pixels a side."""
+    return [HAM10000, *(_make_medmnist(flag, size) for flag in load_medmnist_info())]
+
+
+def _make_medmnist(flag: str, size: int) -> Source:
+    facts = load_medmnist_info()[flag]
+    file = facts["files"][str(size)]
+    n_images = sum(facts["n_samples"].values())
+    n_bytes = n_images * size * size * facts["n_channels"]
+    checksum = Checksum("md5", file["md5"], "as MedMNIST 3.0.2 publishes it")
+    return Source(
+        name=flag,
+        what=f"MedMNIST: {n_images:,} images of {size} px, {facts['task']}",
+        licence=f"{facts['license']}; cite Yang et al. 2023, doi:10.1038/s41597-022-01721-8",
+        size=f"< {n_bytes / 1e9:.1f} GB" if n_bytes > 1e9 else f"< {n_bytes / 1e6:.0f} MB",
+        root="data/medmnist",
+        is_shared=True,
+        routes=(
+            Route(
+                "zenodo",
+                (RemoteFile(file["file"], file["url"], checksum),),
+                "https://zenodo.org/records/10519652",
+            ),
+        ),
+    )
+
+
+def find_source(name: str, size: int | None = None) -> Source:
+    """Return a dataset by name; MedMNIST at `size` pixels a side, 28 when None.
+
+    Raises:
+        ConfigError: there is no such dataset, or not in this size.
+        DataError: it must be got by hand.
+    """
+    check_size(name, size)
+    sources = {source.name: source for source in list_sources(size or SIZES[0])}
+    if name in sources:
+        return sources[name]
+    if name == "lc25000_lung":
+        raise DataError(LC25000_BY_HAND.format(root="data/lc25000_lung"))
+    if name in OWN:
+        raise ConfigError(f"dataset={name} reads your own images; there is nothing to download")
+    allowed = [*sources, "lc25000_lung", *DRAWN]
+    raise ConfigError(
+        f"no dataset {name} to get; choose one of {list_names(allowed, 20)}."
+        f"{did_you_mean(name, allowed)}"
+    )
+
+
+def check_size(name: str, size: int | None) -> None:
+    """Raise ConfigError when a size is given that the dataset does not come in."""
+    if size is None:
+        return
+    if name not in load_medmnist_info():
+        raise ConfigError(f"--size {size} is not allowed for {name}: only MedMNIST has sizes")
+    if size not in SIZES:
+        raise ConfigError(
+            f"--size {size} is not allowed: {name} comes in {', '.join(map(str, SIZES))} pixels"
+        )
+
+
+def find_route(source: Source, name: str | None) -> Route:
+    """Return a route by name, the first when None. Raises ConfigError."""
+    routes = {route.name: route for route in source.routes}
+    if name is None:
+        return source.routes[0]
+    if name not in routes:
+        raise ConfigError(
+            f"--route {name} is not allowed: {source.name} comes by {', '.join(routes)}."
+            f"{did_you_mean(name, list(routes))}"
+        )
+    return routes[name]
+
+
+def make_addresses(url: str, mirrors: Sequence[str], replacement: str = "") -> tuple[str, ...]:
+    """Return where to try a file: at the mirrors, then at its source or the source's replacement.
+
+    Example:
+        >>> make_addresses("https://a.org/b/c?d=1", ["http://m/x/"])
+        ('http://m/x/b/c?d=1', 'https://a.org/b/c?d=1')
+
+    Raises:
+        ConfigError: a mirror is no address.
+    """
+    for prefix in (*mirrors, *([replacement] if replacement else [])):
+        if urlsplit(prefix).scheme not in ("http", "https") or not urlsplit(prefix).netloc:
+            raise ConfigError(
+                f"the mirror {prefix!r} is not allowed: give the beginning of an address, such as "
+                "http://files.mylab.org/mirror"
+            )
+    own = _move(url, replacement) if replacement else url
+    return (*(_move(url, prefix) for prefix in mirrors), own)
+
+
+def _move(url: str, prefix: str) -> str:
+    parts = urlsplit(url)
+    return prefix.rstrip("/") + urlunsplit(("", "", parts.path, parts.query, ""))

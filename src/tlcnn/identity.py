@@ -1,0 +1,104 @@
+"""What makes two runs the same run, and what they are called."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tlcnn.ancestry import Ancestor
+from tlcnn.config import Config, TrainCfg
+from tlcnn.data.cache import FILTER, stored_size
+from tlcnn.data.policy import NORMALIZE, find_policy
+from tlcnn.dataset import Images
+from tlcnn.model.unit_map import UnitMap
+from tlcnn.model.weights import WeightsFile
+from tlcnn.storage import digest_of
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Units 1..k come from the source, units 1..j stay a fixed function (0 <= j, k <= L).
+
+    Attributes:
+        source: random, imagenet, checkpoint, stats or run (another run, however it was named).
+        weights: what units 1..k are read from; of a run that is not trained yet, where they will
+            be.
+    """
+
+    k: int
+    j: int
+    source: str
+    weights: WeightsFile | None
+
+
+def make_identity(
+    cfg: Config, unit_map: UnitMap, cell: Cell, images: Images, precision: str
+) -> dict[str, Any]:
+    """Return what makes two runs the same run: resolved values, never overrides or paths."""
+    init = {"source": cell.source, "k": cell.k}
+    if cell.weights is not None:
+        init["digest"] = cell.weights.digest
+    return {
+        "version": PLAN_VERSION,
+        "dataset": {
+            "manifest": images.manifest,
+            **_make_task(images.index.task),
+            "image_size": cfg.dataset.image_size,
+            "stored_size": stored_size(cfg.dataset.image_size),
+            "fit": cfg.dataset.fit,
+            "filter": FILTER,
+            "normalize": NORMALIZE[cfg.dataset.normalize],
+        },
+        "model": {
+            "name": cfg.model.name.split(".")[0],  # the tag is in the digest of the weights
+            "units": unit_map.digest(),
+            "drop_rate": cfg.model.drop_rate,
+            "drop_path_rate": cfg.model.drop_path_rate,
+        },
+        "init": init,
+        "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
+        "train": make_recipe(cfg.train, precision),
+        "views": asdict(find_policy(cfg.train.augment)),
+        "seed": cfg.seed,
+    }
+
+
+def _make_task(task: str) -> dict[str, str]:
+    """Return the task where it changes what is trained; the others have one softmax."""
+    return {"task": task} if task == "multi-label" else {}
+
+
+def make_recipe(train: TrainCfg, precision: str) -> dict[str, Any]:
+    recipe = {**asdict(train), "precision": precision}
+    unused = {
+        "momentum": train.optimizer != "sgd",
+        "effective_beta": train.class_weights != "effective",
+        "views": train.augment == "none",
+    }
+    return {key: value for key, value in recipe.items() if not unused.get(key)}
+
+
+def make_name(cfg: Config, cell: Cell, label: str) -> str:
+    model = cfg.model.name.split(".")[0]
+    return f"{cfg.dataset.name}-{model}-{label}-k{cell.k}-j{cell.j}-s{cfg.seed}"
+
+
+def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor]) -> str:
+    """Return what runs that are equal but for the seed share; parents have seeds, too."""
+    init = dict(identity["init"])
+    if ancestry:
+        init["digest"] = f"cell:{ancestry[0].cell_id}"
+    return digest_of({**identity, "init": init, "seed": None}, 12)
+
+
+def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
+    fresh = ", ".join(unit_map.names[k:j])
+    source = "imagenet" if cfg.init.source == "random" else cfg.init.source
+    return (
+        f"freeze.through={cfg.freeze.through} freezes {j} units but init={cfg.init.source} "
+        f"transfers {k}: {fresh} would stay random filters.\n"
+        f"Transfer them (init={source} init.through={unit_map.names[j - 1]}), freeze less "
+        f"(freeze.through={unit_map.names[k - 1] if k else 'none'}), or, as a control, "
+        "set freeze.allow_random=true."
+    )

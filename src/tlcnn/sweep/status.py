@@ -1,0 +1,189 @@
+"""What became of the runs of a study, or of a folder: done, running, failed, stopped, missing.
+
+State is read from the run folders and nowhere else.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcnn.align import align_columns
+from tlcnn.errors import DataError
+from tlcnn.records.read import find_run_dirs, is_held, read_history, read_state
+from tlcnn.sweep.progress import describe_duration
+from tlcnn.sweep.study import find_studies, find_study, read_study
+
+STATES = ("done", "running", "stopped", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run and its state.
+
+    Attributes:
+        state: done, running, stopped (begun, and nobody trains it), failed, or missing.
+        detail: who trains it and how far it is, or its error's first line.
+        overrides: the words that mean it, where a study recorded them.
+    """
+
+    run_id: str
+    name: str
+    folder: Path
+    state: str
+    detail: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study's runs, or those of a folder that no study names."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    flags: tuple[str, ...] = ()  # of the command line that began it
+
+    def count(self) -> dict[str, int]:
+        """Return how many runs are in each state."""
+        found = [entry.state for entry in self.entries]
+        return {state: found.count(state) for state in STATES}
+
+
+def read_status(target: str, output_dir: Path) -> list[Status]:
+    """Return the status of a study, or of every study and other run of a folder.
+
+    Args:
+        target: a folder, or the name of a study.
+        output_dir: where studies are looked for.
+
+    Raises:
+        DataError: there is no such folder or study, or its record cannot be read.
+    """
+    folder = Path(target)
+    if not folder.is_dir():
+        return [_read_study_status(find_study(target, output_dir))]
+    studies = [_read_study_status(path) for path in find_studies(folder)]
+    known = {entry.run_id for study in studies for entry in study.entries}
+    entries = [_read_entry(found) for found in sorted(find_run_dirs(folder))]
+    others = tuple(entry for entry in entries if entry.run_id not in known)
+    if not studies and not others:
+        raise DataError(f"there is no run in {folder} yet; train something first")
+    return [*studies, *([Status("runs of no study", others)] if others else [])]
+
+
+def _read_study_status(path: Path) -> Status:
+    record = read_study(path)
+    runs = path.parents[1] / "runs"
+    entries = []
+    for run in record["runs"]:
+        folder = runs / f"{run['run_name']}-{run['run_id']}"
+        entries.append(_read_entry(folder, tuple(run["overrides"])))
+    return Status(f"study {record['name']}", tuple(entries), tuple(record.get("flags", ())))
+
+
+def _read_entry(folder: Path, overrides: tuple[str, ...] = ()) -> Entry:
+    name, _, run_id = folder.name.rpartition("-")
+    state = _find_state(folder)
+    describe = {"running": _describe_running, "stopped": _describe_running, "failed": _read_error}
+    detail = describe.get(state, lambda folder: "")(folder)
+    return Entry(run_id, name, folder, state, detail, overrides)
+
+
+def _find_state(folder: Path) -> str:
+    begun = (folder / "plan.json").is_file() or is_held(folder) or (folder / "FAILED").is_file()
+    return read_state(folder) if begun else "missing"
+
+
+def _describe_running(folder: Path) -> str:
+    """Return host, process, epoch and time left; of a stopped run, only the epoch."""
+    words = []
+    holder = _read_json(folder / "holder.json")
+    if holder and is_held(folder):
+        words.append(f"{holder.get('host')} pid {holder.get('pid')}")
+    try:
+        history = read_history(folder)
+    except ValueError:
+        history = []
+    total = _read_json(folder / "plan.json").get("epochs")
+    if history and total:
+        words.append(f"epoch {history[-1]['epoch']} of {total}")
+        left = total - history[-1]["epoch"]
+        mean = sum(record["train_s"] for record in history) / len(history)
+        words.append(f"{describe_duration(left * mean)} left")
+    return ", ".join(words) or "in its first epoch"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_error(folder: Path) -> str:
+    """Return the error that a traceback ends with, its first line only."""
+    lines = (folder / "FAILED").read_text(errors="replace").splitlines()
+    errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
+    error = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
+    return f"{error}  ({folder / 'log.txt'})"
+
+
+def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
+    """Return a table of counts, and below it the runs that are not done.
+
+    Args:
+        statuses: of studies.
+        every: list finished runs, too.
+    """
+    rows: list[tuple[str, ...]] = [("", *STATES, "all")]
+    for status in statuses:
+        counts = status.count()
+        rows.append((status.title, *(str(n) for n in counts.values()), str(len(status.entries))))
+    lines = align_columns(rows, right=range(1, len(rows[0])))
+    for status in statuses:
+        lines += _list_entries(status, every)
+    return "\n".join(lines)
+
+
+def _list_entries(status: Status, every: bool) -> list[str]:
+    shown = [entry for entry in status.entries if every or entry.state != "done"]
+    rows = [(f"  {e.state}", f"{e.name}-{e.run_id}", e.detail) for e in shown]
+    return ["", f"{status.title}:", *align_columns(rows)] if rows else []
+
+
+def list_failed(statuses: Sequence[Status]) -> list[tuple[str, ...]]:
+    """Return the overrides of the failed runs, each once, in the order of their studies.
+
+    Raises:
+        DataError: a failed run is in no study, so that its words are not known.
+    """
+    failed = [entry for status in statuses for entry in status.entries if entry.state == "failed"]
+    unknown = [entry.name for entry in failed if not entry.overrides]
+    if unknown:
+        raise DataError(
+            f"{unknown[0]} belongs to no study: repeat the command that began it "
+            "(environment.json in its folder has it)"
+        )
+    words = [(*e.overrides, f"output_dir={e.folder.absolute().parents[1]}") for e in failed]
+    return list(dict.fromkeys(words))
+
+
+def list_prunable(statuses: Sequence[Status]) -> list[Entry]:
+    """Return the runs whose folders hold no result: failed, or stopped and held by nobody."""
+    found = {e.run_id: e for status in statuses for e in status.entries}
+    return [entry for entry in found.values() if entry.state in ("failed", "stopped")]
+
+
+def measure_mib(folder: Path) -> float:
+    """Return the size of a folder's files, MiB."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+
+
+def delete_runs(entries: Sequence[Entry]) -> None:
+    """Delete run folders, except of runs that somebody has begun to train meanwhile."""
+    for entry in entries:
+        if not is_held(entry.folder) and not (entry.folder / "DONE").is_file():
+            shutil.rmtree(entry.folder)

@@ -1,0 +1,196 @@
+"""The audit: what leaks is found and named, and nothing else is."""
+
+import argparse
+import json
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tlcnn.cli_audit import add_audit, describe_audit, load_audit
+from tlcnn.data import audit as audit_file
+from tlcnn.data.datasets import load_index
+from tlcnn.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("TLCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    options = {"task": "lesions", "n_images": 60, "size": 96}
+    index = load_index("synthetic", name="synthetic", root=".", options=options)
+    first = index.table.drop_duplicates("group").index
+    return [Image.fromarray(index.images.load(i)) for i in first]
+
+
+@pytest.fixture
+def root(tmp_path, drawn):
+    """Different drawn lesions: 4 a class in train, 2 in val and test."""
+    pictures = iter(drawn)
+    for split, n_images in (("train", 4), ("val", 2), ("test", 2)):
+        for label in ("mel", "nv"):
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for number in range(n_images):
+                next(pictures).save(folder / f"{split}_{label}_{number}.png")
+    return tmp_path
+
+
+def save_again(root, source, target):
+    image = Image.open(root / source)
+    file = BytesIO()
+    image.resize((72, 72)).save(file, "JPEG", quality=60)
+    (root / target).write_bytes(file.getvalue())
+
+
+def run(*words):
+    """Run the command; return the code it ends with, as `tlcnn` would."""
+    parser = argparse.ArgumentParser()
+    add_audit(parser.add_subparsers())
+    options = parser.parse_args(["audit", *map(str, words)])
+    try:
+        options.command(options)
+    except DataError as error:
+        return error.exit_code, str(error)
+    return 0, ""
+
+
+def test_a_clean_dataset_ends_with_0(root, capsys):
+    assert run("folder", "--root", root) == (0, "")
+    printed = capsys.readouterr().out
+    assert "train 8 images, 8 groups: mel 4, nv 4" in printed
+    assert "no leak found" in printed and "near-duplicates: 0 pairs" in printed
+
+
+def test_a_picture_saved_again_across_splits_leaks_and_is_named(root, tmp_path_factory, capsys):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    out = tmp_path_factory.mktemp("out")
+    code, message = run(
+        "folder", "--root", root, "--pairs", out / "p.csv", "--json", out / "a.json"
+    )
+    assert code == 2
+    assert "test/nv/other.jpg = train/nv/train_nv_0.png" in message
+    assert "--pairs FILE" in message
+    assert "LEAKS" in capsys.readouterr().out
+    (row,) = pd.read_csv(out / "p.csv").to_dict("records")
+    assert row == {
+        "leaks": True,
+        "kind": "picture",
+        "first_image": "test/nv/other.jpg",
+        "second_image": "train/nv/train_nv_0.png",
+        "first_split": "test",
+        "second_split": "train",
+        "first_group": "test/nv/other.jpg",
+        "second_group": "train/nv/train_nv_0.png",
+        "first_label": "nv",
+        "second_label": "nv",
+    }
+    record = json.loads((out / "a.json").read_text())
+    assert record["is_leaking"] and record["n_leaks"] == 1
+    assert record["n_images"] == {"train": 8, "val": 4, "test": 5}
+
+
+def test_equal_files_are_found_also_with_contradictory_labels(root):
+    content = (root / "train/nv/train_nv_0.png").read_bytes()
+    (root / "train/mel/a.png").write_bytes(content)
+    found = load_audit("folder", [], str(root), [])
+    (pair,) = found.pairs
+    assert pair.kind == "bytes" and pair.is_contradictory and not pair.is_across
+    assert not found.is_leaking
+    (root / "test/nv/b.png").write_bytes(content)
+    found = load_audit("folder", [], str(root), [])
+    assert found.is_leaking and len(found.leaks) == 2
+    assert {pair.kind for pair in found.pairs} == {"bytes"}  # told once, not as pictures too
+    assert "with different labels: 2" in describe_audit(found)
+
+
+def test_the_same_pictures_in_one_group_and_split_are_no_leak(root):
+    save_again(root, "train/nv/train_nv_0.png", "train/nv/train_nv_0_b.jpg")
+    grouped = ["dataset.split=grouped", r"dataset.options.group_regex='^(\w+?_\w+?_\d)'"]
+    found = load_audit("folder", grouped, str(root), [])
+    (pair,) = found.pairs
+    assert pair.kind == "picture" and pair.is_one_group and not pair.is_across
+    assert not found.is_leaking
+
+
+def test_a_group_in_two_splits_is_reported_rather_than_refused(root):
+    code, message = run(
+        "folder", "--root", root, r"dataset.options.group_regex='_(nv_0|mel_\d|nv_\d)$'"
+    )
+    assert code == 2
+    assert "4 groups are in more than one split" in message
+    assert "dataset.split=grouped" in message
+
+
+def test_against_another_dataset(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for label in ("a", "b"):
+        (other / "train" / label).mkdir(parents=True)
+        (other / "test" / label).mkdir(parents=True)
+        (other / "val" / label).mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
+    for pixels, name in zip(
+        noise,
+        ("train/a/1", "train/b/2", "test/a/3", "test/b/4", "val/a/5", "val/b/6"),
+        strict=True,
+    ):
+        Image.fromarray(pixels).save(other / f"{name}.png")
+    clean = [str(root), [f"folder={other}"]]
+    options = ["dataset.name=mine"]
+    assert not load_audit("folder", options, *clean).is_leaking
+    save_again(root, "test/nv/test_nv_1.png", "copied.jpg")
+    (root / "copied.jpg").rename(other / "train/a/copied.jpg")
+    found = load_audit("folder", options, *clean)
+    assert found.is_leaking and not found.leaks
+    assert found.against["folder"].near == [("test/nv/test_nv_1.png", "train/a/copied.jpg")]
+    code, message = run("folder", "--root", root, "--against", f"folder={other}", *options)
+    assert code == 2 and "training images of folder" in message
+
+
+def test_broken_and_blank_images_are_counted_not_fatal(root):
+    (root / "train/nv/broken.png").write_bytes(b"no image")
+    Image.new("RGB", (50, 50), "grey").save(root / "train/nv/blank.png")
+    found = load_audit("folder", [], str(root), [])
+    assert found.n_unprinted == 2 and not found.pairs
+    assert "blank or broken" in describe_audit(found)
+
+
+def test_too_many_candidates_lower_the_distance(root, monkeypatch):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    everything = load_audit("folder", [], str(root), [])
+    assert everything.max_bits == audit_file.MAX_BITS
+    monkeypatch.setattr(audit_file, "MAX_LOOKS", 0)
+    nothing = load_audit("folder", [], str(root), [])
+    assert nothing.max_bits < audit_file.MAX_BITS and nothing.n_looked == 0
+
+
+def test_an_unknown_dataset_is_refused_with_those_that_are_there():
+    with pytest.raises(ConfigError, match="ham10000"):
+        load_audit("ham1000", [], None, [])
+
+
+@pytest.mark.realdata
+def test_real_photographs(shared, tmp_path):
+    """A part of HAM10000 as plain folders, split at random: lesions and equal files leak."""
+    source = load_index("ham10000", name="ham10000", root=shared / "data/ham10000", options={})
+    table = source.table
+    kept = table[table["group"].duplicated(keep=False) & table["label"].isin([0, 4])].head(300)
+    for row in kept.itertuples():
+        split = "test" if row.Index % 5 == 0 else "train"
+        folder = tmp_path / split / source.classes[row.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row.group}-{row.image_id}.jpg").write_bytes(source.images.read(row.Index))
+    found = load_audit("folder", [], str(tmp_path), [])
+    assert found.leaks
+    lesions = [pair for pair in found.pairs if pair.first.split("/")[-1][:11] in pair.second]
+    assert len(lesions) == len(found.pairs)  # every pair found is one lesion
+    regex = [r"dataset.options.group_regex='^(HAM_\d+)'"]
+    assert load_audit("folder", regex, str(tmp_path), []).shared_groups
+    assert not load_audit(
+        "folder", [*regex, "dataset.split=grouped"], str(tmp_path), []
+    ).is_leaking

@@ -1,0 +1,250 @@
+"""The loss and scores of each kind of task, and whole runs of the two unusual ones."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from medmnist_files import write_file
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import cohen_kappa_score
+from torch.nn import functional as F
+
+from tlcnn.compose import compose_config
+from tlcnn.data.index import TASKS as NAMES
+from tlcnn.errors import ConfigError, Stopped
+from tlcnn.model.build import build_model
+from tlcnn.plan import make_plan
+from tlcnn.records.read import read_predictions, read_run
+from tlcnn.run import run
+from tlcnn.training import fit as fitting
+from tlcnn.training.metrics import compute_softmax, make_predictions
+from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
+from tlcnn.training.tasks import (
+    TASKS,
+    compute_sigmoid_loss,
+    compute_softmax_loss,
+    compute_target_weights,
+    find_task,
+)
+
+
+def test_every_kind_of_task_has_an_entry():
+    assert set(TASKS) == set(NAMES)
+    with pytest.raises(ConfigError, match="task=multilabel is not one of binary, multi-class"):
+        find_task("multilabel")
+
+
+# ---- weights and loss ---------------------------------------------------------------------------
+
+
+def draw(n=64, k=5, seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    targets = (torch.rand(n, k, generator=draws) < torch.linspace(0.1, 0.6, k)).long()
+    return torch.randn(n, k, generator=draws), targets
+
+
+def test_balanced_weights_give_yes_and_no_the_same_weight():
+    targets = draw(200)[1].numpy()
+    no, yes = compute_target_weights(targets, 5, scheme="balanced", beta=0.0)
+    n_yes = targets.sum(axis=0)
+    assert yes * n_yes == pytest.approx(no * (200 - n_yes))
+    assert yes * n_yes + no * (200 - n_yes) == pytest.approx(np.full(5, 200))
+    assert yes / no == pytest.approx((200 - n_yes) / n_yes)  # the usual positive weight
+
+
+def test_other_schemes_and_findings_that_nobody_has():
+    targets = draw(200)[1].numpy()
+    assert (compute_target_weights(targets, 5, scheme="none", beta=0.0) == 1).all()
+    mild = compute_target_weights(targets, 5, scheme="effective", beta=0.99)
+    full = compute_target_weights(targets, 5, scheme="balanced", beta=0.0)
+    assert 1.0 < mild[1, 0] / mild[0, 0] < full[1, 0] / full[0, 0]
+    targets[:, 2] = 0
+    lost = compute_target_weights(targets, 5, scheme="balanced", beta=0.0)
+    assert lost[:, 2].tolist() == [1.0, 0.0]
+
+
+def test_without_weights_it_is_binary_cross_entropy():
+    logits, targets = draw()
+    plain = F.binary_cross_entropy_with_logits(logits, targets.float())
+    torch.testing.assert_close(compute_sigmoid_loss(logits, targets, torch.ones(2, 5), 0.0), plain)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_finding_has_the_loss_of_two_classes(smoothing):
+    logits, targets = draw(k=1)
+    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    weights = torch.ones(2, 1)
+    torch.testing.assert_close(
+        compute_sigmoid_loss(logits, targets, weights, smoothing),
+        compute_softmax_loss(two, targets[:, 0], weights[:, 0], smoothing),
+    )
+
+
+def test_one_finding_has_the_weighted_loss_of_two_classes():
+    logits, targets = draw(k=1)
+    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    weights = torch.tensor([[0.5], [3.0]])
+    torch.testing.assert_close(
+        compute_sigmoid_loss(logits, targets, weights, 0.0),
+        compute_softmax_loss(two, targets[:, 0], weights[:, 0], 0.0),
+    )
+
+
+def test_smoothing_pulls_the_best_logit_back_from_infinity():
+    targets = torch.tensor([[1, 0]])
+    best = torch.log(torch.tensor(0.9 / 0.1))
+    at = torch.stack([best, -best])[None].requires_grad_()
+    compute_sigmoid_loss(at, targets, torch.ones(2, 2), 0.2).backward()
+    assert at.grad.abs().max() < 1e-6
+
+
+# ---- ordinal scores -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ordinal_scores(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 5, 200)
+    logits = rng.normal(size=(200, 5)) + 2 * np.eye(5)[labels]
+    predictions = make_predictions(compute_softmax(logits), labels)
+    guess = logits.argmax(axis=1)
+    expected = cohen_kappa_score(labels, guess, weights="quadratic")
+    assert compute_quadratic_kappa(predictions) == pytest.approx(expected, abs=1e-12)
+    assert compute_mae(predictions) == pytest.approx(np.abs(labels - guess).mean())
+    scores = find_task("ordinal").compute_scores(
+        logits, labels, labels.astype(str), classes="01234", positive=None
+    )
+    assert scores["quadratic_kappa"] == compute_quadratic_kappa(predictions)
+    assert {"mae", "group/mae", "group/quadratic_kappa"} < set(scores)
+
+
+def test_kappa_of_one_level_does_not_exist():
+    assert np.isnan(compute_quadratic_kappa(make_predictions(np.eye(3)[[1, 1]], [1, 1])))
+
+
+# ---- whole runs ---------------------------------------------------------------------------------
+
+SMALL = ["model.name=test_resnet", "train=quick", "train.batch_size=16", "train.augment=none"]
+SMALL += ["train.precision=fp32", "threads=1", "workers=1", "device=cpu"]
+
+
+def plan_of(folder, cache_dir, flag, *overrides):
+    places = [f"dataset.root={folder / 'data'}", f"output_dir={folder / 'out'}"]
+    words = [f"dataset={flag}", *places, f"cache_dir={cache_dir}", *SMALL, *overrides]
+    return make_plan(compose_config(words))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, cache_dir):
+    """A finished multi-label run."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("many")
+    counts = {"train": 400, "val": 100, "test": 100}
+    write_file(folder / "data", "chestmnist", counts=counts)
+    plan = plan_of(folder, cache_dir, "chestmnist", "train.epochs=8", "train.lr=0.01")
+    run(plan)
+    return plan
+
+
+def test_a_multi_label_run_learns(many):
+    row = read_run(many.run_dir)
+    assert row["state"] == "done"
+    assert row["test/macro_auroc"] > 0.9 and row["test/balanced_accuracy"] > 0.75
+    scores = json.loads((many.run_dir / "summary.json").read_text())["metrics"]
+    finite = [name for name, value in scores.items() if value is not None and np.isfinite(value)]
+    assert set(finite) == set(scores)
+    assert row["val/balanced_accuracy"] == max(
+        json.loads(line)["val/balanced_accuracy"]
+        for line in (many.run_dir / "metrics.jsonl").read_text().splitlines()
+    )
+
+
+def test_its_predictions_hold_the_findings(many):
+    frame = read_predictions(many.run_dir).query("split == 'test'")
+    logits = frame[[f"logit/{name}" for name in many.images.index.classes]].to_numpy()
+    targets = frame[[f"target/{name}" for name in many.images.index.classes]].to_numpy()
+    expected = many.images.index.targets[many.images.splits == "test"]
+    assert np.array_equal(targets, expected)
+    right = ((logits >= 0) == targets).mean()
+    assert read_run(many.run_dir)["test/accuracy"] == pytest.approx(right, abs=1e-12)
+    record = json.loads((many.run_dir / "plan.json").read_text())
+    assert record["task"] == "multi-label" and record["positive"] is None
+
+
+def bits(folder):
+    weights = {name: t.numpy() for name, t in load_file(folder / "weights.safetensors").items()}
+    metrics = json.loads((folder / "summary.json").read_text())["metrics"]
+    return weights, read_predictions(folder), metrics
+
+
+def test_a_multi_label_run_resumes_to_the_same_bits(tmp_path, cache_dir, monkeypatch):
+    write_file(tmp_path / "data", "chestmnist", counts={"train": 50, "val": 40, "test": 40})
+    words = ["train.epochs=2", "train.label_smoothing=0.1", "train.ema_decay=0.9"]
+    words += ["train.class_weights=effective"]
+    whole = plan_of(tmp_path, cache_dir, "chestmnist", *words)
+    run(whole)
+    stopped = plan_of(tmp_path, cache_dir, "chestmnist", *words, f"output_dir={tmp_path / 'b'}")
+    assert stopped.run_id == whole.run_id
+    real, stops = fitting.Fit._step, 0
+
+    def step_then_stop(self, picked):
+        loss = real(self, picked)
+        self.stop.signal_name = "SIGTERM"
+        return loss
+
+    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    while True:
+        try:
+            run(stopped)
+            break
+        except Stopped:
+            stops += 1
+    assert stops == 2 * stopped.steps_per_epoch  # the last of an epoch stops its evaluation
+    first, second = bits(whole.run_dir), bits(stopped.run_dir)
+    assert all(np.array_equal(first[0][name], second[0][name]) for name in first[0])
+    pd.testing.assert_frame_equal(first[1], second[1], check_exact=True)
+    assert first[2] == second[2]
+
+
+def test_frozen_units_of_a_multi_label_run_do_not_move(tmp_path, cache_dir):
+    write_file(tmp_path / "data", "chestmnist")
+    weights = tmp_path / "source.safetensors"
+    source = build_model("test_resnet", n_classes=5, seed=7).state_dict()
+    save_file(source, weights)
+    words = ["init=checkpoint", f"init.weights={weights}", "freeze=layer2", "train.epochs=2"]
+    plan = plan_of(tmp_path, cache_dir, "chestmnist", *words)
+    run(plan)
+    after = load_file(plan.run_dir / "weights.safetensors")
+    frozen = [name for unit in plan.unit_map.units[: plan.cell.j] for name in unit.tensors]
+    assert frozen and all(torch.equal(after[name], source[name]) for name in frozen)
+    moved = [name for name in after if name not in frozen and name in source]
+    assert any(not torch.equal(after[n], source[n]) for n in moved if "fc" not in n)
+
+
+@pytest.mark.parametrize(
+    ("flag", "keys"),
+    [
+        ("retinamnist", {"test/quadratic_kappa", "test/mae", "test/group/mae"}),
+        ("breastmnist", {"test/sensitivity_at_90_specificity/malignant"}),
+        ("pneumoniamnist", {"test/sensitivity_at_90_specificity/pneumonia"}),
+    ],
+)
+def test_runs_of_other_tasks_tell_their_scores(flag, keys, tmp_path, cache_dir):
+    write_file(tmp_path / "data", flag)
+    plan = plan_of(tmp_path, cache_dir, flag, "train.epochs=1")
+    scores = run(plan)["metrics"]
+    assert keys < set(scores)
+    assert not {name for name in scores if name.endswith(("/normal", "/normal, benign"))} & {
+        f"test/sensitivity_at_90_specificity/{name}" for name in plan.images.index.classes
+    }
+
+
+@pytest.mark.realdata
+def test_the_real_breast_images_train(shared, tmp_path, cache_dir):
+    words = [f"dataset.root={shared / 'data' / 'medmnist'}", "train.epochs=1"]
+    plan = plan_of(tmp_path, cache_dir, "breastmnist", *words)
+    scores = run(plan)["metrics"]
+    assert 0.3 < scores["test/macro_auroc"] <= 1
+    assert np.isfinite(scores["test/sensitivity_at_90_specificity/malignant"])
