@@ -180,7 +180,8 @@ class QuietServer(ThreadingHTTPServer):
 
 
 def _make_date(content: bytes) -> str:
-    return f"Mon, 01 Jan 2024 00:{content[-1] % 60:02d}:{content[-2] % 60:02d} GMT"
+    minute, second = (byte % 60 for byte in hashlib.md5(content).digest()[:2])
+    return f"Mon, 01 Jan 2024 00:{minute:02d}:{second:02d} GMT"
 
 
 @contextmanager

@@ -23,6 +23,7 @@ ISIC = "/2018/ISIC2018_Task3_Training_"
 GET = [sys.executable, "-m", "tlcnn.cli", "data", "get"]
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 INPUT = "ISIC2018_Task3_Training_Input.zip"
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
 DATAVERSE = {
     3172585: "HAM10000_images_part_1.zip",
     3172584: "HAM10000_images_part_2.zip",
@@ -178,6 +179,16 @@ def test_files_put_there_by_hand_are_recorded(server, tmp_path, capsys):
     refused(capsys, "it is no .zip file", "ham10000")
 
 
+def test_a_cut_archive_put_there_by_hand_is_not_recorded(server, capsys):
+    ROOT.mkdir(parents=True)
+    whole = server.files[f"{ISIC}Input.zip"]
+    (ROOT / INPUT).write_bytes(whole[:-30])
+    refused(capsys, "it is no whole .zip file", "ham10000")
+    assert INPUT not in (ROOT / "SOURCES.json").read_text()
+    (ROOT / INPUT).write_bytes(whole)
+    get("ham10000")
+
+
 def test_a_damaged_record_is_named(server, capsys):
     get("ham10000")
     (ROOT / "SOURCES.json").write_text("{")
@@ -216,7 +227,7 @@ def test_offline_says_how_to_do_it_by_hand(server, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("size", "name"), [(28, "breastmnist"), (224, "breastmnist_224")])
 def test_medmnist_must_have_its_published_checksum(server, capsys, size, name):
-    server.files[f"/records/10519652/files/{name}.npz"] = b"PK"
+    server.files[f"/records/10519652/files/{name}.npz"] = EMPTY_ZIP
     refused(capsys, "as MedMNIST 3.0.2 publishes it", "breastmnist", "--size", size)
     assert list_names(Path("data/medmnist")) == []
 

@@ -1,8 +1,10 @@
 """Whatever happens on the way, a file is whole and right under its name, or not there."""
 
 import hashlib
+import io
 import random
 import shutil
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -15,9 +17,19 @@ from tlcnn.data.download import USER_AGENT, fetch_file, find_part
 from tlcnn.errors import DataError, StorageError
 
 SIZE = 600_000
-CONTENT = b"PK" + random.Random(0).randbytes(SIZE - 2)
-OTHER = b"PK" + random.Random(1).randbytes(SIZE - 2)
 HALF = SIZE // 2
+
+
+def make_zip(seed):
+    """Return an archive of SIZE bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a"), random.Random(seed).randbytes(SIZE - 100))
+    return buffer.getvalue()
+
+
+CONTENT, OTHER = make_zip(0), make_zip(1)
+assert len(CONTENT) == SIZE
 
 
 def md5_of(content):
@@ -201,6 +213,21 @@ def test_bodies_of_unknown_length(server, tmp_path):
     server.has_length, server.cuts = False, [HALF]
     fetch(server, tmp_path)
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.npz"])
+@pytest.mark.parametrize("n_lost", [1, 21, HALF, SIZE - 2])
+@pytest.mark.parametrize("has_length", [True, False])
+def test_a_cut_archive_that_nobody_can_tell_by_its_size_or_digest(
+    server, tmp_path, name, n_lost, has_length
+):
+    """As a mirror gives that was itself cut, or a server that announces no size."""
+    server.files[f"/{name}"], server.has_length = CONTENT[:-n_lost], has_length
+    refused(server, tmp_path, f"it is no whole {name[1:]} file: its end", None, name=name)
+    assert list(tmp_path.iterdir()) == []
+    server.files[f"/{name}"] = CONTENT
+    fetch(server, tmp_path, None, name=name)
+    assert (tmp_path / name).read_bytes() == CONTENT
 
 
 def test_too_small_a_disk_is_noticed_before_the_first_byte(server, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tlcnn.data.datasets import load_index
-from tlcnn.data.datasets.ham10000 import CLASSES
+from tlcnn.data.datasets.ham10000 import CLASSES, SAME_LESIONS
+from tlcnn.data.duplicates import is_same_picture
 from tlcnn.data.splits import (
     check_splits,
     choose_splits,
@@ -191,6 +192,19 @@ def test_metadata_is_kept(tmp_path):
     assert (table["sex"] == "male").all() and (table["localization"] == "back").all()
 
 
+@pytest.mark.parametrize("lay", [lay_dataverse, lay_isic])
+@pytest.mark.parametrize("pair", [("HAM_0007604", "HAM_0000955"), ("HAM_0004919", "HAM_0000140")])
+def test_a_photograph_under_two_lesion_ids_is_one_group(tmp_path, lay, pair):
+    lay(tmp_path / "root")
+    for path in (tmp_path / "root").rglob("*.csv"):
+        text = path.read_text()
+        for lesion, other in zip((LESIONS[12], LESIONS[13]), pair, strict=True):
+            text = text.replace(lesion, other)
+        path.write_text(text)
+    groups = load(tmp_path / "root").table["group"].tolist()
+    assert groups == [*LESIONS[:12], min(pair), min(pair)]
+
+
 def change(path, **cells):
     """Return the rows with one cell of row 3 changed, written to the metadata."""
     rows = [list(row) for row in ROWS]
@@ -349,8 +363,24 @@ def test_real_counts(real):
     counts = np.bincount(real.table["label"])
     expected = {"nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc": 142}
     assert dict(zip(CLASSES, counts, strict=True)) == expected | {"df": 115}
-    assert len(real) == len(real.images) == 10_015 and real.table["group"].nunique() == 7_470
+    assert len(real) == len(real.images) == 10_015 and real.table["group"].nunique() == 7_468
     assert real.table["image_id"].is_unique and real.images.load(7).shape == (150, 200, 3)
+
+
+@pytest.mark.realdata
+def test_real_photographs_under_two_lesion_ids(real):
+    """Found by `tlcnn data audit`: the same picture, so one group, under the smaller id."""
+    assert len(SAME_LESIONS) == 2
+    table = real.table.set_index("image_id")
+    for first, second, lesion in (
+        ("ISIC_0027027", "ISIC_0029036", "HAM_0000955"),
+        ("ISIC_0025226", "ISIC_0030074", "HAM_0000140"),
+    ):
+        assert table["group"][first] == table["group"][second] == lesion
+        assert (table["group"] == lesion).sum() == 2
+        assert table["label"][first] == table["label"][second]
+        pixels = [real.images.load(table.index.get_loc(name)) for name in (first, second)]
+        assert is_same_picture(*pixels)
 
 
 @pytest.mark.realdata
@@ -375,4 +405,4 @@ def test_real_split_is_the_published_one(real, shared):
     assert digest == same
     ids = manifest_digest(real.table, CLASSES, splits, [""] * len(real))
     # Of ids, classes, lesions and splits: the same for images of every resolution.
-    assert ids == "e1a4a8e28ac4574c696048cc3417c2ac60d5d5af5a477fd22db86991e082f967"
+    assert ids == "9cf34675f06a78d055f0500fa7d02da945b82a9b54a69e86bbeffb38e7e82729"

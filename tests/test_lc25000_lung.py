@@ -68,6 +68,24 @@ def test_without_a_table_the_pixels_give_them_and_that_is_noted(root, caplog):
     assert load(root).table["group"].tolist() == groups
 
 
+def test_what_the_pixels_said_is_remembered_where_the_command_line_says(
+    root, monkeypatch, tmp_path_factory
+):
+    from tlcnn.compose import compose_config
+    from tlcnn.plan import make_plan
+
+    default, chosen, other = (tmp_path_factory.mktemp(name) for name in "dco")
+    monkeypatch.setenv("TLCNN_CACHE", str(default))
+    words = ["dataset=lc25000_lung", f"dataset.root={root}", "dataset.options.groups=null"]
+    words += ["model.name=test_resnet", "train=quick", "device=cpu", "train.precision=fp32"]
+    words += ["dataset.image_size=32", f"output_dir={root / 'out'}"]
+    plans = [make_plan(compose_config([*words, f"cache_dir={to}"])) for to in (chosen, other)]
+    assert plans[0].run_id == plans[1].run_id
+    assert list(default.iterdir()) == []
+    for folder in (chosen, other):
+        assert len(list((folder / "facts").glob("images-*"))) == 1
+
+
 @pytest.mark.parametrize("layout", ["published", "zip", "both"])
 def test_layouts(root, tmp_path_factory, layout):
     before = load(root, groups=None).table

@@ -22,7 +22,7 @@ from tlcnn.storage import remember
 
 log = logging.getLogger(__name__)
 
-GUARD_VERSION = 1
+GUARD_VERSION = 2
 _SHORTEST_ID = 4
 _HERE = ("folder", "images")  # what of an ancestor is not in records
 
@@ -72,17 +72,20 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
         return given.absolute()
     runs = output_dir / "runs"
     folders = sorted(runs.iterdir()) if runs.is_dir() else []
-    ids = {folder.name.rsplit("-", 1)[-1]: folder for folder in folders if folder.is_dir()}
+    ids = {folder: folder.name.rsplit("-", 1)[-1] for folder in folders if folder.is_dir()}
     long_enough = len(run) >= _SHORTEST_ID
-    found = [f for i, f in ids.items() if f.name == run or (long_enough and i.startswith(run))]
-    if len(found) == 1 and (found[0] / "plan.json").is_file():
-        return found[0]
+    found = [f for f, i in ids.items() if f.name == run or (long_enough and i.startswith(run))]
+    begun = [folder for folder in found if (folder / "plan.json").is_file()]
+    if begun and len({ids[folder] for folder in found}) == 1:  # one run under several names
+        return min(begun, key=lambda folder: not (folder / "DONE").is_file())
     if found:
         names = list_names([folder.name for folder in found])
-        raise WeightsError(f"init.run={run} fits {len(found)} runs that have begun: {names}")
+        what = "give more of its id" if begun else "none has begun; train it first"
+        raise WeightsError(f"init.run={run} fits {len(found)} folders in {runs}: {names}; {what}.")
+    close = did_you_mean(run, list(ids.values()))
     raise WeightsError(
-        f"there is no run {run} in {runs}.{did_you_mean(run, list(ids))} Give its id, the first "
-        f"{_SHORTEST_ID} digits of it, or the path of its folder."
+        f"there is no run {run} in {runs}.{close} Give its id, the first {_SHORTEST_ID} digits of "
+        "it, or the path of its folder."
     )
 
 

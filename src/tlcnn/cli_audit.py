@@ -118,23 +118,9 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
 
 def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Images":
     """Return images and splits; splits that share groups are no error here but a finding."""
-    from tlcnn.data.splits import choose_splits
-    from tlcnn.dataset import Images, load_dataset
-    from tlcnn.storage import remember
+    from tlcnn.dataset import load_dataset, load_images
 
-    index = load_dataset(cfg)
-    digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
-    splits = choose_splits(
-        index.table,
-        n_classes=len(index.strata),
-        mode=cfg.split,
-        val_fraction=cfg.val_fraction,
-        test_fraction=cfg.test_fraction,
-        folds=cfg.folds,
-        fold=cfg.fold,
-        seed=cfg.split_seed,
-    )
-    return Images(index, splits, digests, manifest="")
+    return load_images(cfg, load_dataset(cfg), cache_dir, check=False)
 
 
 def _compare(mine: "Images", other: "DatasetCfg", cache_dir: Path) -> "Overlap":

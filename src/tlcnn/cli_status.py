@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlcnn.errors import SweepFailed
+
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
 
@@ -48,7 +50,7 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
         return
     total = sum(measure_mib(entry.folder) for entry in entries)
     print(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
-    print("\n".join(f"  {entry.state:8} {entry.folder}" for entry in entries))
+    print("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
     if ask and not _confirm():
         print("nothing was deleted")
         return
@@ -64,17 +66,40 @@ def _confirm() -> bool:
 
 
 def _retry(statuses: "Sequence[Status]") -> None:
+    from tlcnn.sweep.status import list_failed
+
+    words = [list_failed([status]) for status in statuses]
+    if not any(words):
+        print("\nnothing to retry: no run has failed")
+        return
+    errors = [_retry_study(status, failed) for status, failed in zip(statuses, words, strict=True)]
+    failures = [error for error in errors if error is not None]
+    if failures:
+        raise failures[-1]
+
+
+def _retry_study(status: "Status", failed: list[tuple[str, ...]]) -> SweepFailed | None:
+    """Train the failed runs of a study here, and return the error where some failed again."""
     from functools import partial
 
     from tlcnn.compose import Composer
+    from tlcnn.memory import Memory
     from tlcnn.sweep.drive import launch_here, run_sweep
     from tlcnn.sweep.resolve import resolve
-    from tlcnn.sweep.status import list_failed
 
-    failed = list_failed(statuses)
     if not failed:
-        print("\nnothing to retry: no run has failed")
-        return
-    composer = Composer([flag for status in statuses for flag in status.flags])
-    sweep = resolve(failed, composer)
-    run_sweep("retry", sweep, partial(launch_here, composer=composer), fail_fast=False)
+        return None
+    composer, memory = Composer(status.flags), Memory()
+    memory.recall("composer", "", lambda: composer)
+    launch = partial(launch_here, memory=memory)
+    try:
+        run_sweep(
+            f"{status.title}, again",
+            resolve(failed, composer),
+            launch,
+            fail_fast=False,
+            study=status.record,
+        )
+    except SweepFailed as error:
+        return error
+    return None

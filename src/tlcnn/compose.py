@@ -54,6 +54,25 @@ def list_flags(arguments: Sequence[str]) -> list[str]:
     return flags
 
 
+def write_override(key: str, value: Any) -> str:
+    r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
+
+    Example:
+        >>> write_override("cache_dir", "/it's/[mine], now")
+        "cache_dir='/it\\'s/[mine], now'"
+    """
+    return f"{key}={_quote(value) if isinstance(value, str) else _write_plain(value)}"
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _write_plain(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
 class Composer:
     """Composes many command lines of one program; Hydra reads the files once per set of options.
 
@@ -94,7 +113,7 @@ class Composer:
     def parse(self, text: str) -> Any:
         """Return Hydra's reading of one `KEY=VALUE`."""
         if text not in self._parsed:
-            self._parsed[text] = self._parser.parse_override(text)
+            (self._parsed[text],) = self._parser.parse_overrides([text])
         return self._parsed[text]
 
     def list_options(self, group: str) -> list[str]:
@@ -107,7 +126,8 @@ class Composer:
     def _compose_files(self, choices: Sequence[str]) -> Any:
         from hydra import compose, initialize_config_dir
 
-        own = [f"hydra.searchpath=[{','.join('file://' + p for p in self._paths)}]"]
+        places = ",".join(_quote(f"file://{path}") for path in self._paths)
+        own = [f"hydra.searchpath=[{places}]"]
         options = {"config_dir": str(find_conf_dir()), **make_hydra_options()}
         with _aside(), initialize_config_dir(**options):
             return compose("config", [*choices, *(own if self._paths else [])])

@@ -250,8 +250,8 @@ def _check_together(cfg: Config) -> None:
     _check_init(cfg.init)
 
 
-_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
 _READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
 
 
 def _check_init(init: InitCfg) -> None:

@@ -68,8 +68,15 @@ def recall_images(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Images:
     return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
 
 
-def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path) -> Images:
-    """Digest the images (once), and split them by group."""
+def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Images:
+    """Digest the images (once), and split them by group.
+
+    Args:
+        check: refuse a split that shares groups; without it, that is for the caller to find.
+
+    Raises:
+        DataError: an image that cannot be read, or a group in two splits.
+    """
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
     splits = choose_splits(
         index.table,
@@ -81,6 +88,7 @@ def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path) -> Images:
         fold=cfg.fold,
         seed=cfg.split_seed,
     )
-    check_splits(index.table["group"].to_numpy(), splits)
+    if check:
+        check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)
     return Images(index, splits, digests, manifest)

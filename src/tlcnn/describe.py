@@ -120,7 +120,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "split_sizes": images.counts(),
         "steps_per_epoch": plan.steps_per_epoch,
         "epochs": plan.identity["train"]["epochs"],
-        "settings": _list_settings(plan.config),
+        "settings": _list_settings(plan.config) | {"train.precision": plan.precision},
     }
 
 

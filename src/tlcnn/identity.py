@@ -90,15 +90,3 @@ def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor]) -> str:
     if ancestry:
         init["digest"] = f"cell:{ancestry[0].cell_id}"
     return digest_of({**identity, "init": init, "seed": None}, 12)
-
-
-def _describe_random_frozen(cfg: Config, unit_map: UnitMap, k: int, j: int) -> str:
-    fresh = ", ".join(unit_map.names[k:j])
-    source = "imagenet" if cfg.init.source == "random" else cfg.init.source
-    return (
-        f"freeze.through={cfg.freeze.through} freezes {j} units but init={cfg.init.source} "
-        f"transfers {k}: {fresh} would stay random filters.\n"
-        f"Transfer them (init={source} init.through={unit_map.names[j - 1]}), freeze less "
-        f"(freeze.through={unit_map.names[k - 1] if k else 'none'}), or, as a control, "
-        "set freeze.allow_random=true."
-    )

@@ -1,7 +1,6 @@
 """One run from its command line or configuration, and how it ended; what every launcher calls."""
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,13 +95,3 @@ def watch(work: Callable[[], None]) -> Outcome:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
-
-
-def make_job_command(overrides: Sequence[str], flags: Sequence[str] = ()) -> list[str]:
-    """Return the command that trains the same run in a process of its own.
-
-    Args:
-        overrides: `KEY=VALUE` words without sweeps.
-        flags: of the sweep's own command line, such as `--config-dir=DIR`.
-    """
-    return [sys.executable, "-m", "tlcnn.train", *flags, *overrides, "hydra.mode=RUN"]

@@ -98,15 +98,7 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
         if argument.startswith("--") and key in (*GROUPS, *list_keys()):
             raise ConfigError(f"{argument}: write {key}={value or 'VALUE'}, without dashes.")
         if argument.startswith("-"):
-            takes_value = argument in (
-                *_OWN_CONFIGS,
-                "-p",
-                "--package",
-                "-c",
-                "--cfg",
-                "-i",
-                "--info",
-            )
+            takes_value = argument in _TAKE_A_VALUE
             continue
         if not takes_value:
             if "=" not in argument and not argument.startswith("~"):

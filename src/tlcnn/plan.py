@@ -216,6 +216,8 @@ def _find_run_origin(
         circle = " -> ".join(folder.name for folder in (*below, run_dir))
         raise ConfigError(f"these runs start from each other: {circle}. Break the circle.")
     plan = make_plan(load_run_config(run_dir, cfg), memory, _below=(*below, run_dir))
+    if plan.run_id == run_dir.name.rsplit("-", 1)[-1] and plan.run_dir != run_dir:
+        raise WeightsError(f"{run_dir} is not finished, and not where it would be: {plan.run_dir}")
     if plan.run_dir != run_dir:
         raise WeightsError(
             f"{run_dir} is not finished, and would today be another run ({plan.run_id}): its data "

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tlcnn.compose import Composer, list_flags, make_hydra_options, register_schema
 from tlcnn.config import describe_type, find_conf_dir, list_keys
 from tlcnn.errors import ConfigError, TlcnnError
-from tlcnn.job import run_config, watch
+from tlcnn.job import Outcome, run_config, watch
 from tlcnn.memory import Memory
 from tlcnn.overrides import check_overrides, spell
 
@@ -70,11 +70,13 @@ def _compose_and_run(arguments: list[str]) -> int:
     """Let Hydra compose and run one configuration, or hand a sweep to our sweeper."""
     codes = [0]
 
-    def task(cfg: DictConfig) -> None:
+    def task(cfg: DictConfig) -> Outcome:
         config: Any = OmegaConf.to_object(cfg)
         memory = Memory()
         memory.recall("composer", "", lambda: Composer(list_flags(arguments)))
-        codes.append(watch(lambda: run_config(config, memory)).code)
+        outcome = watch(lambda: run_config(config, memory))
+        codes.append(outcome.code)
+        return outcome  # for Hydra's own launchers
 
     register_schema()
     options = {"config_path": str(find_conf_dir()), "config_name": "config"}

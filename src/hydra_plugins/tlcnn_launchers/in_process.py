@@ -41,14 +41,11 @@ class InProcessLauncher(Launcher):
         import sys
 
         from tlcnn.compose import Composer, list_flags
-        from tlcnn.job import run_job
-        from tlcnn.sweep.queue import JobQueue
+        from tlcnn.sweep.drive import launch_here
 
         self.memory.recall("composer", "", lambda: Composer(list_flags(sys.argv[1:])))
-        queue = JobQueue(job_overrides, fail_fast=bool(self.config.fail_fast))
-        while job := queue.take():
-            queue.finish(*job, run_job(job[1], self.memory))
+        outcomes = launch_here(job_overrides, self.memory, fail_fast=self.config.fail_fast)
         return [
             JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in zip(job_overrides, queue.outcomes, strict=True)
+            for job, outcome in zip(job_overrides, outcomes, strict=True)
         ]

@@ -1,6 +1,7 @@
-"""Whether a file is what it should be: by its digest, and roughly by its first bytes."""
+"""Whether a file is what it should be: by its digest, and roughly by its first and last bytes."""
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,15 @@ class Checksum:
 
 
 def find_kind_problem(path: Path, suffix: str) -> str:
-    """Say why a file cannot be what its suffix says, by its first bytes; "" when it can."""
+    """Say why a file cannot be what its suffix says, by its first and last bytes; "" when it can."""
     with open(path, "rb") as file:
         first = file.read(512)
-    if suffix in (".zip", ".npz") and not first.startswith(b"PK"):
-        return f"it is no {suffix} file but begins with {first[:24]!r}"
+    if suffix in (".zip", ".npz"):
+        if not first.startswith(b"PK"):
+            return f"it is no {suffix} file but begins with {first[:24]!r}"
+        # Where neither a size nor a digest is known, only the end says that nothing was cut off.
+        if not zipfile.is_zipfile(path):
+            return f"it is no whole {suffix} file: its end, the list of its members, is missing"
     if suffix == ".csv" and first.lstrip()[:1] in (b"<", b"{", b""):
         return f"it is no table but begins with {first[:24]!r}"
     return ""

@@ -16,7 +16,7 @@ from tlcnn.data.duplicates import MAX_BITS, find_near, is_same_picture, load_fin
 from tlcnn.data.index import Images
 from tlcnn.errors import DataError
 
-_ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:\.\w+)?$", re.IGNORECASE)
+_ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
 _MAX_PAIRS = 200_000  # whose pixels are compared; more would be a matter of hours
 
 
@@ -95,10 +95,9 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
 
 
 def _same_ids(first: pd.Series, second: pd.Series, same_name: bool) -> pd.Series:
-    if same_name:
-        return first.isin(set(second))
     archived = {found for text in second if (found := find_isic_id(text))}
-    return first.map(find_isic_id).isin(archived)
+    same = first.map(find_isic_id).isin(archived)
+    return same | first.isin(set(second)) if same_name else same
 
 
 def find_isic_id(image_id: str) -> str | None:

@@ -31,12 +31,30 @@ def expand(
     """
     given = [parse(word) for word in arguments]
     taken = {override.get_key_element().lstrip("+~") for override in given}
+    taken |= {other for pair in _SAME for key, other in (pair, pair[::-1]) if key in taken}
     cells: list[tuple[str, ...]] = []
     for block in blocks or [{}]:
         words = {**params, **block}
         kept = [parse(write_word(k, v)) for k, v in words.items() if k.lstrip("+") not in taken]
         cells += itertools.product(*[_list_words(override) for override in [*kept, *given]])
-    return cells
+    return _drop_unread_weights(cells)
+
+
+def _drop_unread_weights(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Let `init=random,imagenet` cross with `init.weights=FILE`, which only the latter reads."""
+    sources = {word for cell in cells for word in cell if word.startswith("init=")}
+    if not sources - _READ_NO_FILE:  # a file for nobody is refused with the plan
+        return cells
+    return [
+        tuple(word for word in cell if not word.startswith("init.weights="))
+        if _READ_NO_FILE & set(cell)
+        else cell
+        for cell in cells
+    ]
+
+
+_SAME = (("freeze", "freeze.through"), ("model", "model.name"))  # an option, and its one value
+_READ_NO_FILE = {"init=random", "init=self"}
 
 
 def write_word(key: str, value: Any) -> str:
@@ -47,14 +65,27 @@ def write_word(key: str, value: Any) -> str:
         ('seed=0,1', 'train.views=null')
     """
     if isinstance(value, (list, tuple)):
-        return f"{key}={','.join(_write_value(item) for item in value)}"
-    return f"{key}={_write_value(value)}"
+        return f"{key}={','.join(write_item(item) for item in value)}"
+    return f"{key}={value if isinstance(value, str) else write_item(value)}"
 
 
-def _write_value(value: Any) -> str:
+def write_item(value: Any) -> str:
+    """Return one value as a word of the command line; text that would mean more is quoted.
+
+    Example:
+        >>> write_item(None), write_item("layer3"), write_item("/images, mine")
+        ('null', 'layer3', "'/images, mine'")
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
     if value is None:
         return "null"
+    if isinstance(value, str) and _SPECIAL & set(value) and not value.startswith("${"):
+        return QuotedString(value, Quote.single).with_quotes()
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_SPECIAL = frozenset(",()[]{}'\"=:\\")  # of Hydra's grammar
 
 
 def _list_words(override: Any) -> list[str]:

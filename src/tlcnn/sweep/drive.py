@@ -13,13 +13,14 @@ from typing import Any
 from tlcnn.align import align_columns
 from tlcnn.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
-from tlcnn.job import Outcome, run_job
+from tlcnn.job import UNEXPECTED, Outcome, run_job
 from tlcnn.memory import Memory
 from tlcnn.sweep.blocks import expand
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 from tlcnn.sweep.resolve import Job, Sweep, resolve
-from tlcnn.sweep.study import name_study, write_study
+from tlcnn.sweep.study import name_study, write_failures, write_study
+from tlcnn.training.interrupt import catch_signals
 
 log = logging.getLogger("tlcnn")
 
@@ -73,30 +74,48 @@ def drive(request: Request, launch: Launch) -> None:
     if request.dry_run:
         print("\n".join(_list_jobs(sweep)))
         return
-    write_study(
+    study = write_study(
         request.output_dir,
         name,
         sweep,
         words={key: getattr(request, key) for key in ("arguments", "params", "blocks", "flags")},
     )
-    run_sweep(name, sweep, launch, fail_fast=request.fail_fast)
+    run_sweep(name, sweep, launch, fail_fast=request.fail_fast, study=study)
 
 
-def run_sweep(name: str, sweep: Sweep, launch: Launch, *, fail_fast: bool) -> None:
-    """Train what a resolved sweep lacks, and say how it ended. Raises SweepFailed or Stopped."""
+def run_sweep(
+    name: str, sweep: Sweep, launch: Launch, *, fail_fast: bool, study: Path | None
+) -> None:
+    """Train what a resolved sweep lacks, and say how it ended. Raises SweepFailed or Stopped.
+
+    Args:
+        name: what the closing table calls it.
+        sweep: resolved.
+        launch: as in `drive`.
+        fail_fast: whether the first failure ends it.
+        study: its record, where failures are noted.
+    """
     done_before = {job.run_id for job in sweep.jobs if job.is_done}
     outcomes = _launch_waves(sweep, launch, fail_fast)
-    _close(name, sweep, done_before, outcomes)
+    _close(name, sweep, done_before, outcomes, study)
 
 
-def launch_here(jobs: Sequence[Sequence[str]], composer: Composer) -> list[Outcome]:
-    """Train jobs one after the other in this process."""
-    memory = Memory()
-    memory.recall("composer", "", lambda: composer)
-    queue = JobQueue(jobs, fail_fast=False)
-    while job := queue.take():
-        queue.finish(*job, run_job(job[1], memory))
-    return queue.outcomes
+def launch_here(
+    jobs: Sequence[Sequence[str]], memory: Memory, *, fail_fast: bool = False
+) -> list[Outcome]:
+    """Train jobs one after the other in this process, until a signal comes.
+
+    Args:
+        jobs: lists of overrides.
+        memory: shared by the jobs; it holds their composer.
+        fail_fast: whether the first failure ends it.
+    """
+    queue = JobQueue(jobs, fail_fast=fail_fast)
+    with catch_signals() as stop:
+        while not stop and (job := queue.take()):
+            queue.finish(*job, run_job(job[1], memory))
+    stopped = Outcome(Stopped.exit_code, f"stopped by {stop.signal_name} before it began")
+    return [stopped if stop and o == NOT_STARTED else o for o in queue.outcomes]
 
 
 def _launch_waves(sweep: Sweep, launch: Launch, fail_fast: bool) -> dict[str, Outcome]:
@@ -115,13 +134,14 @@ def _launch_waves(sweep: Sweep, launch: Launch, fail_fast: bool) -> dict[str, Ou
 
 
 def _write_jobs(jobs: Sequence[Job]) -> list[list[str]]:
-    return [[*job.overrides, QUIET] for job in jobs]
+    # What `auto` means is decided here, not on whatever machine a launcher finds.
+    return [[*job.overrides, f"train.precision={job.precision}", QUIET] for job in jobs]
 
 
 def _is_ready(job: Job, outcomes: dict[str, Outcome]) -> bool:
     """Return whether a job's parent is done; if not, note why the job cannot begin."""
     parent = outcomes.get(job.parent_id or "")
-    if parent is None or not parent.code:
+    if parent is None or not parent.code or job.parent_is_done:
         return True
     stopped = parent.was_stopped
     words = f"the run it starts from did not finish ({parent.error})"
@@ -139,7 +159,7 @@ def _quiet_console() -> Iterator[None]:
     handlers = [h for h in log.handlers if type(h) is logging.StreamHandler]
     levels = [handler.level for handler in handlers]
     for handler in handlers:
-        handler.setLevel(logging.ERROR)
+        handler.setLevel(logging.WARNING)
     try:
         yield
     finally:
@@ -203,10 +223,17 @@ def _describe_role(job: Job) -> str:
     return "source of others" if job.role == "parent" and not after else after
 
 
-def _close(name: str, sweep: Sweep, done_before: set[str], outcomes: dict[str, Outcome]) -> None:
-    """Print the closing table and raise unless everything is done."""
+def _close(
+    name: str,
+    sweep: Sweep,
+    done_before: set[str],
+    outcomes: dict[str, Outcome],
+    study: Path | None,
+) -> None:
+    """Print the closing table, record what failed, and raise unless everything is done."""
     done = [job for job in sweep.jobs if job.is_done]
     failed = [job for job in sweep.jobs if not job.is_done and _failed(outcomes, job)]
+    errors = {job.run_id: _find_error(outcomes[job.run_id]) for job in failed}
     waiting = len(sweep.jobs) - len(done) - len(failed)
     counts = {
         "done": len(done) - len(done_before),
@@ -219,11 +246,14 @@ def _close(name: str, sweep: Sweep, done_before: set[str], outcomes: dict[str, O
     for broken in sweep.broken:
         print(f"  failed  {' '.join(broken.overrides)}\n          {broken.error}")
     for job in failed:
-        print(f"  failed  {job.run_name}-{job.run_id}\n          {outcomes[job.run_id].error}")
+        print(f"  failed  {job.run_name}-{job.run_id}\n          {errors[job.run_id]}")
         if (job.run_dir / "log.txt").is_file():
             print(f"          {job.run_dir / 'log.txt'}")
-    codes = {outcomes[job.run_id].code for job in failed} | {b.code for b in sweep.broken}
-    if waiting and any(outcome.was_stopped for outcome in outcomes.values()) and not codes:
+    codes = {outcomes[job.run_id].code or UNEXPECTED for job in failed}
+    codes |= {broken.code for broken in sweep.broken}
+    if study is not None:
+        write_failures(study, errors)
+    if waiting and any(o.was_stopped and o != NOT_STARTED for o in outcomes.values()):
         raise Stopped("the sweep was stopped; the same command goes on from here")
     if codes:
         n_failed = counts["failed"]
@@ -235,5 +265,13 @@ def _close(name: str, sweep: Sweep, done_before: set[str], outcomes: dict[str, O
 
 
 def _failed(outcomes: dict[str, Outcome], job: Job) -> bool:
-    outcome = outcomes.get(job.run_id, NOT_STARTED)
-    return bool(outcome.code) and not outcome.was_stopped
+    return not outcomes.get(job.run_id, NOT_STARTED).was_stopped
+
+
+def _find_error(outcome: Outcome) -> str:
+    if outcome.code:
+        return outcome.error
+    return (
+        "the launcher says that it went well, and there is no finished run: it trained another "
+        "one than was planned here. Do all machines see the same data and output_dir?"
+    )

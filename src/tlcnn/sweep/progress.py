@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tlcnn.sweep.resolve import Job, make_kind
+from tlcnn.sweep.resolve import Job
 
 _POLL_S = 1.0
 _MOST_READ = 400  # finished runs that an estimate looks at
@@ -119,6 +119,3 @@ def _describe_done(job: Job) -> str:
         return f"done {job.run_name}  {score:.4f}  {summary['train_s']:.1f} s"
     except (OSError, ValueError, KeyError, TypeError):
         return f"done {job.run_name}"
-
-
-__all__ = ["describe_duration", "estimate_seconds", "make_kind", "show_progress"]

@@ -25,6 +25,8 @@ class Job:
         parent_id: id of the run that it starts from and that may have to be trained first.
         wave: 0 for what can be trained at once; else one more than its parent's.
         kind: what runs that take about as long have in common.
+        precision: what `train.precision=auto` means where the sweep was planned.
+        parent_dir: folder of that run.
     """
 
     overrides: tuple[str, ...]
@@ -35,11 +37,18 @@ class Job:
     parent_id: str | None
     wave: int
     kind: dict[str, Any]
+    precision: str = "auto"
+    parent_dir: Path | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether its folder says so."""
         return (self.run_dir / "DONE").is_file()
+
+    @property
+    def parent_is_done(self) -> bool:
+        """Whether the run that it starts from is finished."""
+        return self.parent_dir is not None and (self.parent_dir / "DONE").is_file()
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
     for cell in tqdm(cells, desc="planning", disable=None, leave=False, delay=2):
         overrides = tuple(cell)
         try:
-            plan = make_job_plan(composer.compose(overrides), memory)
+            config = composer.compose(overrides)
+            plan = make_job_plan(config, memory)
         except ImpossibleCell as error:
             left_out.append((overrides, str(error).splitlines()[0]))
         except ConfigError as error:
@@ -97,7 +107,7 @@ def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
             broken.append(Broken(overrides, error.exit_code, _describe(error)))
         else:
             n_same += jobs.get(plan.run_id, _NOBODY).role == "cell"
-            _add(jobs, plan, overrides)
+            _add(jobs, plan, overrides, config.ancestor)
     ordered = sorted(jobs.values(), key=lambda job: (job.wave, job.role == "cell"))
     return Sweep(tuple(ordered), tuple(left_out), n_same, tuple(broken))
 
@@ -105,9 +115,9 @@ def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
 _NOBODY = Job((), "", "", Path(), "", None, 0, {})
 
 
-def _add(jobs: dict[str, Job], plan: Plan, overrides: tuple[str, ...]) -> None:
+def _add(jobs: dict[str, Job], plan: Plan, overrides: tuple[str, ...], ancestor: int) -> None:
     """Add a cell, and before it the runs that it needs."""
-    for job in reversed(list(_list_parents(plan, overrides))):
+    for job in reversed(_list_parents(plan, overrides, ancestor)):
         jobs.setdefault(job.run_id, job)
     known = jobs.get(plan.run_id)
     if known is None:
@@ -116,11 +126,11 @@ def _add(jobs: dict[str, Job], plan: Plan, overrides: tuple[str, ...]) -> None:
         jobs[plan.run_id] = replace(known, role="cell", overrides=overrides)
 
 
-def _list_parents(plan: Plan, overrides: tuple[str, ...]) -> list[Job]:
-    base = plan.config.ancestor
+def _list_parents(plan: Plan, overrides: tuple[str, ...], ancestor: int) -> list[Job]:
+    """Return the runs before a job, nearest first; `ancestor` is how far back the job is."""
     words = [word for word in overrides if not word.startswith("ancestor=")]
     found = []
-    parent, number = plan.parent, base + 1
+    parent, number = plan.parent, ancestor + 1
     while parent is not None:
         found.append(_make_job(parent, (*words, f"ancestor={number}"), "parent"))
         parent, number = parent.parent, number + 1
@@ -137,6 +147,8 @@ def _make_job(plan: Plan, overrides: tuple[str, ...], role: str) -> Job:
         parent_id=plan.parent.run_id if plan.parent else None,
         wave=_count_waves(plan),
         kind=make_kind(plan.config, plan.cell.j),
+        precision=plan.precision,
+        parent_dir=plan.parent.run_dir if plan.parent else None,
     )
 
 

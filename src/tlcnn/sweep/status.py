@@ -4,15 +4,20 @@ State is read from the run folders and nowhere else.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tlcnn.align import align_columns
-from tlcnn.errors import DataError
+from tlcnn.errors import DataError, RunLocked
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import find_run_dirs, is_held, read_history, read_state
+from tlcnn.storage import writing
+from tlcnn.sweep.blocks import write_item
 from tlcnn.sweep.progress import describe_duration
 from tlcnn.sweep.study import find_studies, find_study, read_study
 
@@ -44,6 +49,7 @@ class Status:
     title: str
     entries: tuple[Entry, ...]
     flags: tuple[str, ...] = ()  # of the command line that began it
+    record: Path | None = None  # the study's file
 
     def count(self) -> dict[str, int]:
         """Return how many runs are in each state."""
@@ -79,8 +85,17 @@ def _read_study_status(path: Path) -> Status:
     entries = []
     for run in record["runs"]:
         folder = runs / f"{run['run_name']}-{run['run_id']}"
-        entries.append(_read_entry(folder, tuple(run["overrides"])))
-    return Status(f"study {record['name']}", tuple(entries), tuple(record.get("flags", ())))
+        entry = _read_entry(folder, tuple(run["overrides"]))
+        entries.append(_note_failure(entry, record.get("failures", {})))
+    return Status(f"study {record['name']}", tuple(entries), tuple(record.get("flags", ())), path)
+
+
+def _note_failure(entry: Entry, failures: dict[str, str]) -> Entry:
+    """Return a run that failed before it could say so, or was killed, as failed."""
+    if entry.state not in ("missing", "stopped") or entry.run_id not in failures:
+        return entry
+    kept = f"  (saved: {entry.detail})" if entry.state == "stopped" else ""
+    return replace(entry, state="failed", detail=failures[entry.run_id] + kept)
 
 
 def _read_entry(folder: Path, overrides: tuple[str, ...] = ()) -> Entry:
@@ -167,14 +182,19 @@ def list_failed(statuses: Sequence[Status]) -> list[tuple[str, ...]]:
             f"{unknown[0]} belongs to no study: repeat the command that began it "
             "(environment.json in its folder has it)"
         )
-    words = [(*e.overrides, f"output_dir={e.folder.absolute().parents[1]}") for e in failed]
+    places = [str(entry.folder.absolute().parents[1]) for entry in failed]
+    words = [
+        (*entry.overrides, f"output_dir={write_item(place)}")
+        for entry, place in zip(failed, places, strict=True)
+    ]
     return list(dict.fromkeys(words))
 
 
 def list_prunable(statuses: Sequence[Status]) -> list[Entry]:
     """Return the runs whose folders hold no result: failed, or stopped and held by nobody."""
     found = {e.run_id: e for status in statuses for e in status.entries}
-    return [entry for entry in found.values() if entry.state in ("failed", "stopped")]
+    without = [entry for entry in found.values() if entry.state in ("failed", "stopped")]
+    return [entry for entry in without if entry.folder.is_dir()]
 
 
 def measure_mib(folder: Path) -> float:
@@ -183,7 +203,19 @@ def measure_mib(folder: Path) -> float:
 
 
 def delete_runs(entries: Sequence[Entry]) -> None:
-    """Delete run folders, except of runs that somebody has begun to train meanwhile."""
+    """Delete run folders, except of runs that somebody has begun to train meanwhile.
+
+    Raises:
+        StorageError: a file cannot be deleted.
+    """
     for entry in entries:
-        if not is_held(entry.folder) and not (entry.folder / "DONE").is_file():
-            shutil.rmtree(entry.folder)
+        with suppress(RunLocked):
+            _delete_run(entry.folder)
+
+
+def _delete_run(folder: Path) -> None:
+    if is_held(folder):  # on another host, where our lock may mean nothing
+        return
+    with RunDir(folder).hold(wait=False, say=print), writing(folder):
+        if not (folder / "DONE").is_file():
+            shutil.rmtree(folder, ignore_errors=os.name == "nt")  # there, a lock file stays

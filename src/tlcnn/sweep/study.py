@@ -29,7 +29,7 @@ def name_study(given: str | None, arguments: Sequence[str], sweep: Sweep) -> str
         if not re.fullmatch(r"[\w-][\w.-]*", given):
             raise ConfigError(f"study={given} names a file: use letters, digits, _, - and . only.")
         return given
-    values = dict(word.split("=", 1) for word in arguments if "=" in word)
+    values = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     experiment = values.pop("experiment", None)
     if experiment and not [key for key in values if key not in _PLACES]:
         return experiment
@@ -37,7 +37,11 @@ def name_study(given: str | None, arguments: Sequence[str], sweep: Sweep) -> str
     return f"{experiment or 'sweep'}-{digest}"
 
 
-_PLACES = {"output_dir", "cache_dir", "device", "threads", "workers", "fail_fast", "dry_run"}
+_PLACES = {  # where and how, never what
+    *("output_dir", "cache_dir", "dataset.root", "init.task_dataset.root", "device", "threads"),
+    *("workers", "eval_batch_size", "checkpoint_every_s", "on_locked", "progress"),
+    *("fail_fast", "dry_run"),
+}
 
 
 def write_study(output_dir: Path, name: str, sweep: Sweep, *, words: Mapping[str, Any]) -> Path:
@@ -69,6 +73,13 @@ def write_study(output_dir: Path, name: str, sweep: Sweep, *, words: Mapping[str
     path = make_dir(output_dir / "studies") / f"{name}.json"
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def write_failures(path: Path, errors: Mapping[str, str]) -> None:
+    """Note in a study's record which runs failed in its last sweep, and why."""
+    record = read_study(path)
+    record["failures"] = dict(errors)
+    write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_study(path: Path) -> dict[str, Any]:

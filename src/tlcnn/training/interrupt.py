@@ -33,8 +33,13 @@ class StopRequest:
 def catch_signals() -> Iterator[StopRequest]:
     """Yield a flag that SIGTERM, SIGINT, SIGUSR1 and 2 set; a second SIGINT interrupts at once.
 
-    Outside the main thread, where Python has no signals, the flag is never set.
+    Inside another `catch_signals`, as a run inside a sweep is, it is the same flag. Outside the
+    main thread, where Python has no signals, it is never set.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "request", None)
+    if outer is not None:
+        yield outer
+        return
     request = StopRequest()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -42,6 +47,7 @@ def catch_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
 
+    on_signal.request = request  # type: ignore[attr-defined]
     with _handlers(on_signal):
         yield request
 

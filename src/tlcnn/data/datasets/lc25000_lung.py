@@ -51,7 +51,9 @@ NOTE = (
 log = logging.getLogger(__name__)
 
 
-def load_lc25000_lung(root: Path, *, name: str, groups: str | None = "auto") -> Index:
+def load_lc25000_lung(
+    root: Path, *, name: str, groups: str | None = "auto", cache_dir: str | None = None
+) -> Index:
     """Load the index of LC25000's lung tiles, published layout or parts of it.
 
     Args:
@@ -59,6 +61,7 @@ def load_lc25000_lung(root: Path, *, name: str, groups: str | None = "auto") -> 
         name: the dataset's name in records.
         groups: a table with the columns image, group and perhaps label, relative to root;
             "auto" takes labels.csv where it is there; None finds the groups by pixels.
+        cache_dir: what was found by pixels is kept there; None: `$TLCNN_CACHE`, or the user's.
 
     Raises:
         DataError: images are missing or contradictory, or the table does not fit them.
@@ -74,7 +77,7 @@ def load_lc25000_lung(root: Path, *, name: str, groups: str | None = "auto") -> 
     if table_path is not None:
         named = read_groups(table_path, rows)
     else:
-        named, notes = find_groups(rows, images)
+        named, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]
     table = make_index_table(rows["image_id"].tolist(), labels, named)
     return Index(name, CLASSES, table, images, notes=notes)
@@ -160,9 +163,10 @@ def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
     return [str(group) for group in mine["group"]]
 
 
-def find_groups(rows: pd.DataFrame, images: FileImages) -> tuple[list[str], tuple[str, ...]]:
+def find_groups(
+    rows: pd.DataFrame, images: FileImages, cache_dir: Path
+) -> tuple[list[str], tuple[str, ...]]:
     """Return each tile's group by pixels, named after its first tile, and what to know of it."""
-    cache_dir = find_cache_dir(None)
     digests = remember(cache_dir, "images", images.signature(), images.load_digests)
     labels = [CLASSES.index(label) for label in rows["label"]]
     found = load_copy_groups(images, labels, digests, cache_dir)

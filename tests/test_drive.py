@@ -1,0 +1,526 @@
+"""Sweeps driven to their end: waves, failures, words, and processes that are killed."""
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from runs import tiny_command
+
+from tlcnn.compose import Composer
+from tlcnn.errors import ConfigError, Stopped, SweepFailed
+from tlcnn.job import Outcome, make_job_plan
+from tlcnn.memory import Memory
+from tlcnn.records.read import is_held, read_runs
+from tlcnn.sweep.drive import Request, drive, launch_here
+from tlcnn.sweep.progress import describe_duration, estimate_seconds
+from tlcnn.sweep.queue import NOT_STARTED
+from tlcnn.sweep.study import read_study
+
+SELF = ["init=random,self", "init.through=stem,all", "seed=0,1"]  # 2 + 1 + 4 runs
+
+
+class FakeLauncher:
+    """Finishes every run at once, or ends it as told; remembers the waves.
+
+    Args:
+        ends: by the end of a run's name, how it ends instead.
+    """
+
+    def __init__(self, **ends: Outcome) -> None:
+        self.ends = {name.replace("_", "-"): outcome for name, outcome in ends.items()}
+        self.waves: list[list[str]] = []
+        self.composer, self.memory = Composer(), Memory()
+
+    def __call__(self, jobs):
+        plans = [make_job_plan(self.composer.compose(job), self.memory) for job in jobs]
+        self.waves.append([tell(plan.run_name) for plan in plans])
+        return [self._end(plan) for plan in plans]
+
+    def _end(self, plan):
+        outcome = self.ends.get(tell(plan.run_name), Outcome())
+        if not outcome.code:
+            plan.run_dir.mkdir(parents=True)
+            (plan.run_dir / "DONE").write_text(plan.run_id)
+        return outcome
+
+
+def tell(run_name):
+    return run_name.removeprefix("synthetic-test_resnet-")
+
+
+@pytest.fixture
+def ask(tmp_path, cache_dir):
+    """A request for a sweep of tiny runs."""
+
+    def make(*words, blocks=(), **options):
+        given = {"study": None, "fail_fast": False, "dry_run": False, **options}
+        return Request(
+            arguments=tiny_command(tmp_path, cache_dir, *words),
+            params={},
+            blocks=blocks,
+            flags=[],
+            output_dir=tmp_path,
+            **given,
+        )
+
+    return make
+
+
+def read_only_study(folder):
+    (path,) = (folder / "studies").iterdir()
+    return read_study(path)
+
+
+# ------------------------------------------------------------------------- waves and failures
+
+
+def test_parents_are_trained_in_a_wave_before_their_children(ask, capsys):
+    launch = FakeLauncher()
+    drive(ask(*SELF), launch)
+    bases, children = launch.waves
+    assert sorted(bases) == ["random-k0-j0-s0", "random-k0-j0-s1", "random-k0-j0-s2"]
+    assert len(children) == 4 and all(name.startswith("self-") for name in children)
+    said = capsys.readouterr().out
+    assert "study sweep-" in said and "8 cells" in said
+    assert "2 mean the same run as another and are run once" in said
+    assert "1 runs more, which these start from" in said
+    assert "7 runs: 0 done already, 7 to train, a time unknown of training" in said
+    assert said.rstrip().endswith(": 7 done, 0 skipped, 0 failed")
+
+
+def test_what_is_done_is_not_launched_again(ask, capsys):
+    drive(ask(*SELF), FakeLauncher())
+    again = FakeLauncher()
+    drive(ask(*SELF), again)
+    assert again.waves == []
+    assert "0 done, 7 skipped, 0 failed" in capsys.readouterr().out
+    drive(ask(*SELF[:2], "seed=2,1,0"), again)  # reordered and extended
+    assert again.waves == [["random-k0-j0-s3"], ["self-k1-j0-s2", "self-k5-j0-s2"]]
+
+
+def test_children_of_a_failed_parent_are_not_begun_and_named(ask, capsys):
+    launch = FakeLauncher(random_k0_j0_s1=Outcome(3, "Diverged: the loss is nan"))
+    with pytest.raises(SweepFailed, match="3 of 7 runs failed. The same command") as error:
+        drive(ask(*SELF), launch)
+    assert error.value.exit_code == 3
+    assert sorted(launch.waves[1]) == ["self-k1-j0-s1", "self-k5-j0-s1"]  # children of s2
+    said = capsys.readouterr().out
+    assert "4 done, 0 skipped, 3 failed" in said
+    assert "random-k0-j0-s1" in said and "Diverged: the loss is nan" in said
+    assert said.count("the run it starts from did not finish (Diverged: the loss is nan)") == 2
+
+
+def test_codes_that_differ_become_one(ask):
+    launch = FakeLauncher(random_k0_j0_s0=Outcome(3, "a"), random_k0_j0_s1=Outcome(2, "b"))
+    with pytest.raises(SweepFailed) as error:
+        drive(ask("seed=0,1,2"), launch)
+    assert error.value.exit_code == 1
+
+
+def test_a_signal_ends_a_sweep_with_75(ask, capsys):
+    stopped = Outcome(75, "Stopped: stopped by SIGTERM")
+    launch = FakeLauncher(random_k0_j0_s1=stopped)
+    with pytest.raises(Stopped, match="the same command goes on from here") as error:
+        drive(ask(*SELF), launch)
+    assert error.value.exit_code == 75
+    assert len(launch.waves) == 1
+    assert "2 done, 0 skipped, 0 failed, 5 not run" in capsys.readouterr().out
+
+
+def test_a_signal_counts_more_than_a_failure(ask, capsys):
+    """A scheduler that sees 75 starts the sweep again, which is not over."""
+    ends = {"random_k0_j0_s0": Outcome(3, "Diverged: x"), "random_k0_j0_s1": Outcome(75, "by us")}
+    with pytest.raises(Stopped):
+        drive(ask("seed=0,1,2"), FakeLauncher(**ends))
+    said = capsys.readouterr().out
+    assert "1 done, 0 skipped, 1 failed, 1 not run" in said and "Diverged: x" in said
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_the_first_failure_ends_a_sweep_only_when_told_to(ask, capsys, fail_fast):
+    launch = FakeLauncher(random_k0_j0_s0=Outcome(3, "Diverged: x"))
+    with pytest.raises(SweepFailed) as error:
+        drive(ask(*SELF, fail_fast=fail_fast), launch)
+    assert error.value.exit_code == 3
+    assert len(launch.waves) == (1 if fail_fast else 2)
+    assert ("4 not run" in capsys.readouterr().out) == fail_fast
+
+
+def test_a_broken_cell_fails_and_the_others_are_trained(ask, tmp_path, capsys):
+    gone = str(tmp_path / "gone")
+    words = [word for word in ask().arguments if not word.startswith("dataset")]
+    blocks = [
+        {"dataset": "folder", "dataset.root": gone},
+        {"dataset": "synthetic", "dataset.options.n_images": 140, "dataset.image_size": 32},
+    ]
+    request = Request(words, {}, blocks, [], tmp_path, None, False, False)
+    launch = FakeLauncher()
+    with pytest.raises(SweepFailed, match="1 of 2 runs failed") as error:
+        drive(request, launch)
+    assert error.value.exit_code == 2
+    assert launch.waves == [["random-k0-j0-s0"]]
+    said = capsys.readouterr().out
+    assert said.count("cannot be run: ") == 1 and said.count(f"dataset.root={gone}") == 2
+    record = read_only_study(tmp_path)
+    assert f"dataset.root={gone}" in record["broken"][0]["overrides"]
+    fast = Request(words, {}, blocks, [], tmp_path / "fast", None, True, False)
+    with pytest.raises(SweepFailed):
+        drive(fast, launch)
+    assert len(launch.waves) == 1
+
+
+def test_a_wrong_value_in_one_cell_refuses_the_sweep(ask, tmp_path):
+    launch = FakeLauncher()
+    with pytest.raises(ConfigError, match="in the cell .*freeze.through=layr2.*no unit 'layr2'"):
+        drive(ask("seed=0,1", "init=self", "freeze.through=none,layr2"), launch)
+    assert launch.waves == [] and not list(tmp_path.iterdir())
+
+
+def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path, capsys):
+    launch = FakeLauncher()
+    drive(ask("init=random,self", "freeze.through=none,stem"), launch)
+    said = capsys.readouterr().out
+    assert "1 freeze more than they transfer and are left out:" in said
+    assert "    init=random freeze.through=stem\n" in said
+    (left_out,) = read_only_study(tmp_path)["left_out"]
+    assert left_out["overrides"][-2:] == ["init=random", "freeze.through=stem"]
+    assert "would stay random filters" in left_out["why"]
+    with pytest.raises(ConfigError, match="nothing to run: all 2 cells.*random filters") as error:
+        drive(ask("freeze.through=stem,stage1"), launch)
+    assert error.value.exit_code == 1
+
+
+# ----------------------------------------------------------------------- study, plan, estimate
+
+
+def test_a_study_records_its_runs_and_words(ask, tmp_path):
+    drive(ask(*SELF, study="mine"), FakeLauncher())
+    record = read_only_study(tmp_path)
+    assert record["name"] == "mine" and (tmp_path / "studies" / "mine.json").is_file()
+    assert record["arguments"][-3:] == SELF
+    assert [run["role"] for run in record["runs"]].count("parent") == 1
+    folders = {f"{run['run_name']}-{run['run_id']}" for run in record["runs"]}
+    assert folders == {path.name for path in (tmp_path / "runs").iterdir()}
+
+
+def test_a_study_is_recorded_before_it_is_trained(ask, tmp_path):
+    def die(jobs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(ask("seed=0,1"), die)
+    assert len(read_only_study(tmp_path)["runs"]) == 2
+
+
+def test_dry_run_lists_the_runs_and_writes_nothing(ask, tmp_path, capsys):
+    launch = FakeLauncher()
+    drive(ask(*SELF, dry_run=True), launch)
+    said = capsys.readouterr().out
+    assert launch.waves == [] and not list(tmp_path.iterdir())
+    rows = [
+        line.split() for line in said.splitlines() if "to train" in line and "runs" not in line
+    ]
+    assert [row[0] for row in rows] == [str(number) for number in range(1, 8)]
+    assert sum("after" in row for row in rows) == 4 and said.count("source of others") == 1
+
+
+def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
+    orders = [["seed=0,1", "init=random,self"], ["init=self,random", "seed=1,0"]]
+    for words in orders:
+        drive(ask(*words, dry_run=True), FakeLauncher())
+    drive(ask("seed=0,1,2", "init=random,self", dry_run=True), FakeLauncher())
+    said = capsys.readouterr().out.splitlines()
+    names = [line.split(":")[0] for line in said if line.startswith("study ")]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["experiment=demo"], "demo"),
+        (["experiment=demo", "device=cpu", "threads=1", "on_locked=fail"], "demo"),
+        (["experiment=demo", "dataset.root=/data/ham", "progress=false"], "demo"),
+        (["experiment=demo", "seed=1"], None),
+    ],
+)
+def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words, name):
+    from tlcnn.sweep.resolve import Sweep
+    from tlcnn.sweep.study import name_study
+
+    found = name_study(None, words, Sweep((), (), 0, ()))
+    assert found == name if name else found.startswith("demo-")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_file_is_refused(ask, name):
+    with pytest.raises(ConfigError, match="names a file: use letters, digits"):
+        drive(ask(study=name), FakeLauncher())
+
+
+def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
+    drive(ask("seed=0,1", "train.epochs=1"), real_launch)
+    for path in tmp_path.glob("runs/*/summary.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}))
+    capsys.readouterr()
+    drive(ask("seed=0,1,2,3", "train.epochs=1", dry_run=True), FakeLauncher())
+    assert "2 to train, about 3 min of training one at a time" in capsys.readouterr().out
+    words = ["train.epochs=1", "seed=2", "freeze.through=stem", "freeze.allow_random=true"]
+    drive(ask(*words, dry_run=True), FakeLauncher())  # another j: the nearest there is
+    assert "1 to train, about 90 s of" in capsys.readouterr().out
+    drive(ask("seed=0,1", "train.epochs=2", dry_run=True), FakeLauncher())
+    assert "a time unknown" in capsys.readouterr().out
+    assert estimate_seconds([], tmp_path) == 0
+    assert describe_duration(7300) == "about 2.0 h"
+
+
+# ---------------------------------------------------------------------------------- for real
+
+
+def real_launch(jobs):
+    return launch_here(jobs, Memory())
+
+
+def test_real_runs_are_trained_and_a_failure_is_told(ask, tmp_path, capsys):
+    words = ["init=random,self", "seed=0", "train.lr=1e-3,1e30", "train.clip_norm=null"]
+    with pytest.raises(SweepFailed) as error:
+        drive(ask(*words, "train.epochs=1"), real_launch)
+    assert error.value.exit_code == 3
+    states = read_runs(tmp_path).groupby("state").size().to_dict()
+    assert states == {"done": 3, "failed": 2}
+    said = capsys.readouterr().out
+    assert "3 done, 0 skipped, 3 failed" in said
+    assert "[1/6] done synthetic-test_resnet-random-k0-j0-s" in said
+    assert said.count("log.txt") == 2
+    with pytest.raises(SweepFailed):
+        drive(ask(*words, "train.epochs=1"), real_launch)
+    assert "0 done, 3 skipped, 3 failed" in capsys.readouterr().out
+
+
+def test_not_started_is_no_failure():
+    assert NOT_STARTED.was_stopped and NOT_STARTED.code == Stopped.exit_code
+
+
+# ---------------------------------------------------- two at once, and kill -9 at any moment
+
+GRID = ["init=random,self", "freeze.through=none,stem"]  # stem of random is left out
+GRIDS = [  # the last one holds all others; each is the grid of one sitting
+    ["init.through=stage1,all", "seed=0,1"],
+    ["seed=1,0", "init.through=all,stage1"],
+    ["init.through=stage1,all", "seed=0,1,2"],
+    ["seed=2,1,0", "init.through=all,stage1"],
+]
+HARNESS = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, "tests")
+import torch
+from runs import tiny_command
+from tlcnn.train import run_command
+
+task, target, cache = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+words, grids = json.loads(sys.argv[4]), json.loads(sys.argv[5])
+seed = int(sys.argv[6])
+torch.set_num_threads(1)
+
+def fork(folder, grid):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(run_command(["-m", *tiny_command(target / folder, cache, *words, *grid)]))
+    return pid
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def read_records(folder):
+    done = [path.parent for path in (target / folder / "runs").glob("*/DONE")]
+    return {path.name: (path / "environment.json").read_text() for path in done}
+
+run_command(tiny_command(target / "warm", cache, "train.epochs=1"))  # lazy imports, once for all
+if task == "two":
+    both = [fork("two", grid) for grid in grids]
+    print(json.dumps([wait(pid) for pid in both]))
+else:
+    draw, kills = random.Random(seed), 0
+    begun = time.monotonic()
+    assert wait(fork("whole", grids[-1])) == 0
+    whole_s = time.monotonic() - begun
+    for grid in grids[:-1]:
+        before = read_records("killed")
+        pid = fork("killed", grid)
+        time.sleep(draw.uniform(0.1, 0.25) * whole_s)
+        os.kill(pid, signal.SIGKILL)
+        kills += wait(pid) == -9
+        now = read_records("killed")
+        assert all(now[name] == text for name, text in before.items()), "a done run was begun"
+    before = read_records("killed")
+    assert wait(fork("killed", grids[-1])) == 0
+    now = read_records("killed")
+    assert all(now[name] == text for name, text in before.items()), "a done run was begun"
+    print(json.dumps(kills))
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def run_harness(task, target, cache_dir, grids, *, n_epochs, seed=0):
+    words = [*GRID, f"train.epochs={n_epochs}", "checkpoint_every_s=0.05", "progress=false"]
+    given = [task, str(target), str(cache_dir), json.dumps(words), json.dumps(grids), str(seed)]
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS, *given],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout
+
+
+def count_sittings(folder):
+    """How often each run of a folder was begun, by its name."""
+    records = sorted((folder / "runs").glob("*/environment.json"))
+    return {path.parent.name: len(json.loads(path.read_text())["sittings"]) for path in records}
+
+
+def compare(folder):
+    """The table of `tlcnn compare --csv`, without what was timed."""
+    command = [sys.executable, "-m", "tlcnn.cli", "compare", str(folder), "--csv"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stderr == "", told.stderr  # nothing but finished runs
+    table = pd.read_csv(io.StringIO(told.stdout), dtype=str)
+    return table.drop(columns=["train_s", "images_per_s"], errors="ignore").to_csv()
+
+
+def check_epochs(folder, n_epochs):
+    """Every run has every epoch once, in order."""
+    for path in (folder / "runs").glob("*/metrics.jsonl"):
+        epochs = [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
+        assert epochs == list(range(1, n_epochs + 1)), path
+
+
+@needs_fork
+def test_two_sweeps_of_one_grid_train_every_run_once(tmp_path, cache_dir):
+    codes, said = run_harness("two", tmp_path, cache_dir, GRIDS[:2], n_epochs=2)
+    assert codes == [0, 0], said
+    sittings = count_sittings(tmp_path / "two")
+    assert len(sittings) == 11 and set(sittings.values()) == {1}
+    logs = [path.read_text() for path in (tmp_path / "two" / "runs").glob("*/log.txt")]
+    assert len(logs) == 11
+    assert all(text.count("epoch 1/") == 1 for text in logs)
+    tables = [line for line in said.splitlines() if ", 0 skipped, 0 failed" in line]
+    assert len(tables) == 2 and all(": 11 done" in line for line in tables)
+
+
+@needs_fork
+def test_a_sweep_killed_reordered_and_extended_ends_in_the_same_table(tmp_path, cache_dir):
+    kills, _ = run_harness("killed", tmp_path, cache_dir, GRIDS, n_epochs=4)
+    assert kills == 3
+    assert compare(tmp_path / "killed") == compare(tmp_path / "whole")
+    sittings = count_sittings(tmp_path / "killed")
+    assert len(sittings) == 16 and sum(sittings.values()) <= 16 + kills  # one a kill was in work
+    check_epochs(tmp_path / "killed", 4)
+
+
+STUDY = [  # 6 bases, 36 that start from one, and the base of the next seed: 43 runs
+    ["init.through=stage1,stage2,all", "seed=0,1,2,3"],
+    ["seed=3,2,1,0", "init.through=all,stage2,stage1"],
+    ["init.through=stage1,stage2,all", "seed=4,0,1,2,3"],
+    ["seed=range(5)", "init.through=all,stage1,stage2"],
+    ["init.through=stage1,stage2,all", "seed=5,0,1,2,3,4"],
+    ["seed=range(6)", "init.through=all,stage2,stage1"],
+]
+STUDY_EPOCHS = 20
+POOL = ["hydra/launcher=pool", "hydra.launcher.workers=2"]
+
+
+def begin(folder, cache_dir, grid, *words):
+    """Start a sweep in a process of its own."""
+    given = [*GRID, f"train.epochs={STUDY_EPOCHS}", "checkpoint_every_s=0.5", "progress=false"]
+    arguments = tiny_command(folder, cache_dir, *given, *grid, *words)
+    with open(folder.with_suffix(".log"), "a") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tlcnn.train", "-m", *arguments], stdout=said, stderr=said
+        )
+
+
+@pytest.fixture(scope="module")
+def whole_study(tmp_path_factory, cache_dir):
+    """The folder of a study that nothing interrupted, and how long it took."""
+    folder = tmp_path_factory.mktemp("study") / "whole"
+    begun = time.monotonic()
+    assert begin(folder, cache_dir, STUDY[-1]).wait() == 0
+    return folder, time.monotonic() - begun
+
+
+def kill_one_run(folder):
+    """Kill -9 the process of some run that is being trained; returns how many were killed."""
+    for path in (folder / "runs").glob("*/holder.json"):
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+            return 1
+    return 0
+
+
+def wait_for_training(folder, n_done):
+    """Return when a sweep that has just been started trains something."""
+    end = time.monotonic() + 120
+    while not is_training(folder) and len(read_done(folder)) <= n_done:
+        assert time.monotonic() < end, folder.with_suffix(".log").read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def is_training(folder):
+    return any(is_held(path.parent) for path in folder.glob("runs/*/holder.json"))
+
+
+def read_done(folder):
+    done = [path.parent for path in (folder / "runs").glob("*/DONE")]
+    return {path.name: (path / "environment.json").read_text() for path in done}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], POOL], ids=["in_process", "pool"])
+def test_forty_cells_killed_five_times_end_in_the_same_table(
+    tmp_path, cache_dir, whole_study, launcher
+):
+    """Drivers and, in the pool, single runs die at random moments; the grid changes meanwhile."""
+    whole, whole_s = whole_study
+    folder, draw = tmp_path / "killed", random.Random(0)
+    n_kills = n_runs_killed = 0
+    done: dict[str, str] = {}
+    begun = time.monotonic()
+    for grid in STUDY[:-1]:
+        driver = begin(folder, cache_dir, grid, *launcher)
+        wait_for_training(folder, len(done))
+        time.sleep(draw.uniform(0, 0.12) * whole_s)
+        if launcher:
+            n_runs_killed += kill_one_run(folder)
+            time.sleep(draw.uniform(0, 0.04) * whole_s)
+        driver.kill()
+        n_kills += driver.wait() == -signal.SIGKILL
+        now = read_done(folder)
+        assert done.items() <= now.items()  # what was done is as it was
+        done = now
+    codes = [begin(folder, cache_dir, STUDY[-1], *launcher).wait() for _ in range(2)]
+    killed_s = time.monotonic() - begun
+    assert codes == [0, 0], folder.with_suffix(".log").read_text()[-3000:]
+    assert done.items() <= read_done(folder).items()
+    assert n_kills == 5 and done and bool(n_runs_killed) == bool(launcher)
+    assert compare(folder) == compare(whole)
+    sittings = count_sittings(folder)
+    n_workers = 2 if launcher else 1
+    assert len(sittings) == 43
+    assert 43 < sum(sittings.values()) <= 43 + n_workers * n_kills + n_runs_killed
+    check_epochs(folder, STUDY_EPOCHS)
+    resumed = sum(n > 1 for n in sittings.values())
+    print(
+        f"\n{len(sittings)} runs; driver killed {n_kills} times, with {len(done)} runs done after "
+        f"the last; {n_runs_killed} single runs killed; {resumed} runs resumed, "
+        f"{sum(sittings.values())} sittings; {killed_s:.0f} s, uninterrupted {whole_s:.0f} s"
+    )
