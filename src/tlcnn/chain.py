@@ -18,6 +18,10 @@ from tlcnn.errors import ConfigError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
 
 PLANNED = ("task", "self")  # sources that are a run which is known before it is trained
+PLACES = (  # where and how a run is trained: as of the command, not of an earlier one
+    *("device", "threads", "workers", "cache_dir", "eval_batch_size"),
+    *("checkpoint_every_s", "on_locked", "progress"),
+)
 SEEN_ALIKE = ("image_size", "fit", "normalize")  # in a source's dataset as in the run's own
 
 
@@ -35,7 +39,7 @@ def make_parent_config(cfg: Config, memory: Memory) -> Config:
     return replace(
         cfg,
         dataset=_make_task_dataset(cfg, memory),
-        init=InitCfg(source=init.parent, weights=weights),
+        init=InitCfg(source=init.parent, weights=weights, allow_unchecked=init.allow_unchecked),
         freeze=FreezeCfg(),
         ancestor=0,
     )
@@ -112,6 +116,8 @@ def load_run_config(run_dir: Path, cfg: Config) -> Config:
             f"{run_dir} is not finished, and its config.yaml cannot be read ({error}). Train it "
             "to its end with the command it was started with"
         ) from error
-    places = {name: getattr(cfg, name) for name in ("device", "threads", "workers", "cache_dir")}
+    places = {name: getattr(cfg, name) for name in PLACES}
     places["output_dir"] = str(run_dir.parent.parent)
-    return replace(loaded, **places, dry_run=False, ancestor=0)
+    allow = loaded.init.allow_unchecked or cfg.init.allow_unchecked
+    init = replace(loaded.init, allow_unchecked=allow)
+    return replace(loaded, **places, init=init, dry_run=False, ancestor=0)

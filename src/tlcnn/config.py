@@ -66,6 +66,7 @@ class InitCfg:
     """Where weights come from, and through which unit.
 
     `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
+    `allow_unchecked` lets in weights of runs whose training images nobody knows any more.
     """
 
     source: str = choice("random", "imagenet", "checkpoint", "run", "task", "self", "stats")
@@ -76,6 +77,7 @@ class InitCfg:
     task_dataset: dict[str, Any] = field(default_factory=dict)
     parent: str = choice("imagenet", "random")
     self_seed: int | None = ranged(None, 0, 2**31 - 1)
+    allow_unchecked: bool = False
 
 
 @dataclass

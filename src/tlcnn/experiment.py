@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tlcnn.ancestry import collect_seen
 from tlcnn.data.augment import make_image_keys, make_image_tensor
 from tlcnn.data.cache import load_image_cache
 from tlcnn.data.index import SPLITS
@@ -24,10 +25,10 @@ from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
 from tlcnn.model.initialize import InitReport, apply_source, check_transfer, draw_stats
 from tlcnn.model.match import match_names
-from tlcnn.plan import Plan
+from tlcnn.plan import Plan, make_ancestor
 from tlcnn.records.environment import describe_environment
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import write_predictions, write_splits, write_weights
+from tlcnn.records.write import write_predictions, write_seen, write_splits, write_weights
 from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit, Position, Recipe
@@ -109,6 +110,8 @@ def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
     if changes:
         log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
     write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
+    if plan.ancestry:
+        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
 
 
 def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Batches]:
@@ -279,7 +282,8 @@ def _write_results(
 def _describe_weights(plan: Plan) -> dict[str, Any]:
     """Return what weights carry about themselves and the runs that they come from."""
     ancestry = [ancestor.record() for ancestor in plan.ancestry]
-    return {"run_id": plan.run_id, "identity": plan.identity, "ancestry": ancestry}
+    run = make_ancestor(plan).record()
+    return {"run_id": plan.run_id, "run": run, "identity": plan.identity, "ancestry": ancestry}
 
 
 def _make_summary(

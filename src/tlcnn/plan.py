@@ -6,11 +6,17 @@ Nothing here imports torch once the facts of a model and a dataset are remembere
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlcnn.ancestry import Ancestor, check_leaks, find_run_dir, read_ancestors
+from tlcnn.ancestry import (
+    Ancestor,
+    check_leaks,
+    find_ancestors,
+    find_run_dir,
+    read_ancestors,
+)
 from tlcnn.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.config import Config, check_config, find_cache_dir
 from tlcnn.data.policy import find_policy
@@ -98,7 +104,13 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
     recall_index(cfg.dataset, memory)  # so that missing images are told before a download
     origin = _find_origin(cfg, k, cache_dir, memory, _below)
     images = recall_images(cfg.dataset, cache_dir, memory)
-    check_leaks(images, origin.ancestry, lambda a: _open_images(a, cache_dir, memory), cache_dir)
+    check_leaks(
+        images,
+        origin.ancestry,
+        lambda ancestor: _open_images(ancestor, cache_dir, memory),
+        cache_dir,
+        allow_unchecked=cfg.init.allow_unchecked,
+    )
     cell = Cell(k, j, origin.source, origin.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
@@ -189,11 +201,14 @@ def _find_origin(
         weights = locate_checkpoint(init.weights, cache_dir=cache_dir)
     else:
         weights = locate_imagenet(cfg.model.name, weights=init.weights, cache_dir=cache_dir)
-    if not weights.is_run:
-        return Origin(init.source, weights)
-    source = "stats" if init.source == "stats" else "run"
     assert weights.path is not None
-    return Origin(source, weights, read_ancestors(weights.path.parent))
+    if weights.is_run:
+        ancestry = read_ancestors(weights.path.parent)
+    else:
+        ancestry = find_ancestors(weights.path, weights.says, _find_output_dir(cfg))
+    if init.source == "stats" or not ancestry:
+        return Origin(init.source, weights, ancestry)
+    return Origin("run" if weights.is_run else "checkpoint", weights, ancestry)
 
 
 def _recall_parent(cfg: Config, memory: Memory, below: tuple[Path, ...]) -> Plan:
@@ -220,10 +235,30 @@ def _find_run_origin(
         raise WeightsError(f"{run_dir} is not finished, and not where it would be: {plan.run_dir}")
     if plan.run_dir != run_dir:
         raise WeightsError(
-            f"{run_dir} is not finished, and would today be another run ({plan.run_id}): its data "
-            "or tlcnn have changed since. Train its configuration again and give that run."
+            f"{run_dir} is not finished, and would here and today be another run ({plan.run_id}): "
+            f"{_describe_change(run_dir, plan)}. Finish it where it was begun, or train its "
+            "configuration again and give that run."
         )
     return _make_run_origin(plan)
+
+
+def _describe_change(run_dir: Path, plan: Plan) -> str:
+    """Return in words what tells a run from the one that its configuration makes now."""
+    before = _flatten(json.loads((run_dir / "plan.json").read_text()).get("identity", {}))
+    now = _flatten(json.loads(json.dumps(plan.identity)))
+    keys = [key for key in now | before if now.get(key) != before.get(key)]
+    if not before or not keys:
+        return "its data or tlcnn have changed since"
+    key = keys[0]
+    why = f" (device={plan.device.name} decides it)" if key == "train.precision" else ""
+    return f"{key} was {before.get(key)} and is {now.get(key)}{why}"
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix[:-1]: value}
+    pairs = (_flatten(inner, f"{prefix}{key}.").items() for key, inner in value.items())
+    return {key: leaf for inner in pairs for key, leaf in inner}
 
 
 def _make_run_origin(parent: Plan) -> Origin:
@@ -233,7 +268,8 @@ def _make_run_origin(parent: Plan) -> Origin:
         parent.run_name,
         f"run {parent.run_id}",
     )
-    return Origin("run", weights, (make_ancestor(parent), *parent.ancestry), parent)
+    before = [replace(a, later=(parent.run_dir, *a.later)) for a in parent.ancestry]
+    return Origin("run", weights, (make_ancestor(parent), *before), parent)
 
 
 def make_ancestor(plan: Plan) -> Ancestor:
@@ -266,7 +302,7 @@ def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Images 
 
 
 def _make_label(origin: Origin, images: Images) -> str:
-    if origin.source != "run":
+    if origin.source == "stats" or not origin.ancestry:
         return origin.source
     nearest = origin.ancestry[0]
     if nearest.manifest == images.manifest and nearest.source == "random":

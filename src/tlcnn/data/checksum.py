@@ -26,7 +26,7 @@ class Checksum:
 
 
 def find_kind_problem(path: Path, suffix: str) -> str:
-    """Say why a file cannot be what its suffix says, by its first and last bytes; "" when it can."""
+    """Say why a file cannot be what its suffix says, by its first bytes and end; "" if it can."""
     with open(path, "rb") as file:
         first = file.read(512)
     if suffix in (".zip", ".npz"):

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 RUN_WEIGHTS = "weights.safetensors"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_MAX_HEADER = 100_000_000  # bytes, as in safetensors itself
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -36,12 +37,14 @@ class WeightsFile:
         digest: sha256 of its bytes.
         tag: timm's name of the weights (`resnet18.a1_in1k`), or the file's name.
         origin: hub id, url or path, for the record.
+        says: what a run wrote into it about itself, which stays with every copy.
     """
 
     path: Path | None
     digest: str
     tag: str
     origin: str
+    says: Any = field(default=None, compare=False)
 
     @property
     def is_run(self) -> bool:
@@ -268,7 +271,25 @@ def _download_from_url(source: dict[str, Any], path: Path, cache_dir: Path) -> N
 
 
 def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:
-    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin)
+    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin, _read_said(path))
+
+
+def _read_said(path: Path) -> Any:
+    """Return what the run that made this file wrote into it, or None; imports no torch.
+
+    A header that is no safetensors' is not told here: whoever loads the weights does.
+    """
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= _MAX_HEADER else {}
+        said = header.get("__metadata__", {}).get("tlcnn")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    try:
+        return None if said is None else json.loads(said)
+    except (ValueError, TypeError, RecursionError):
+        return {}  # a run's, and nobody can tell which
 
 
 def _find_placed(tag: str, cache_dir: Path) -> Path | None:

@@ -61,6 +61,19 @@ def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Seque
     write_atomic(run_dir / "splits.parquet", buffer.getvalue())
 
 
+def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
+    """Write seen.parquet: what the runs before this one have trained on, and which of them.
+
+    With it a later run can be checked after their folders are gone.
+
+    Args:
+        seen: dataset, image_id, group, digest and run_id of every training image.
+    """
+    buffer = io.BytesIO()
+    seen.to_parquet(buffer, index=False)
+    write_atomic(run_dir / "seen.parquet", buffer.getvalue())
+
+
 def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> None:
     """Write weights.safetensors, whose metadata says what the weights are and from what data."""
     from safetensors.torch import save

@@ -11,7 +11,7 @@ CELL = ("dataset", "model", "init", "k", "j", "bn")
 # Settings that the columns of a cell tell already, or that are only places.
 _TOLD = {
     *("dataset.name", "dataset.root", "model.name", "init.source", "init.through"),
-    *("freeze.through", "freeze.bn", "freeze.allow_random"),
+    *("freeze.through", "freeze.bn", "freeze.allow_random", "init.allow_unchecked"),
 }
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 
