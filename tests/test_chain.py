@@ -7,6 +7,7 @@ from dataclasses import asdict
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,18 +15,20 @@ from runs import tiny_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tlcnn.ancestry import collect_seen
+from tlcnn.chain import load_run_config
 from tlcnn.compose import compose_config
 from tlcnn.data.datasets import load_index
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
-from tlcnn.experiment import build_cell
+from tlcnn.experiment import build_cell, describe_weights
 from tlcnn.job import make_job_plan
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
 from tlcnn.plan import make_plan
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import write_splits
+from tlcnn.records.write import write_seen, write_splits, write_weights
 from tlcnn.run import run
 from tlcnn.training import fit as fitting
 
@@ -48,6 +51,8 @@ def begin(plan):
     folder.write_json("plan.json", plan_record(plan))
     folder.write_config(asdict(plan.config))
     write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
+    if plan.ancestry:
+        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
     return plan
 
 
@@ -55,7 +60,7 @@ def finish(plan):
     """Leave the folder of a finished run, with weights that nobody trained."""
     begin(plan)
     model = build_model(plan.config.model.name, n_classes=3, seed=plan.config.seed)
-    save_file(model.state_dict(), plan.run_dir / "weights.safetensors")
+    write_weights(plan.run_dir, model, describe_weights(plan))
     RunDir(plan.run_dir).write_done(plan.run_id)
     return plan
 
@@ -128,9 +133,22 @@ def test_the_records_carry_the_ancestry(family):
     with safe_open(plan.run_dir / "weights.safetensors", "pt") as file:
         record = json.loads(file.metadata()["tlcnn"])
     assert record["ancestry"] == [ancestor] and record["run_id"] == plan.run_id
+    assert record["run"]["run_name"] == plan.run_name
     line = f"from     random -> synthetic_source (run {plan.parent.run_id}, seed 0"
     assert f"{line}, to be trained first)" in before
     assert f"{line})" in describe_plan(plan)
+
+
+def test_a_run_keeps_what_the_runs_before_it_have_trained_on(family):
+    plan, _ = family
+    seen = pd.read_parquet(plan.run_dir / "seen.parquet")
+    source = pd.read_parquet(plan.parent.run_dir / "splits.parquet")
+    names = ["dataset", "image_id", "group", "digest"]
+    pd.testing.assert_frame_equal(
+        seen[names], source[source["split"] == "train"][names].reset_index(drop=True)
+    )
+    assert set(seen["run_id"]) == {plan.parent.run_id}
+    assert not (plan.parent.run_dir / "seen.parquet").exists()
 
 
 def test_the_source_has_the_recipe_and_sees_images_as_the_run_does(plan_of, tmp_path, cache_dir):
@@ -653,12 +671,153 @@ def test_a_name_in_common_with_images_that_are_gone_is_a_warning(folders, tmp_pa
     assert "1 test images look like training images of source" in heard()
 
 
-def test_nothing_left_of_a_run_is_a_warning(folders, tmp_path, heard):
+UNCHECKED = "init.allow_unchecked=true"
+
+
+def forget(tmp_path, plan):
+    """Delete what is left of a run: its folder and its images."""
+    shutil.rmtree(plan.run_dir)
+    shutil.rmtree(tmp_path / plan.config.dataset.name)
+
+
+def test_a_run_that_is_gone_is_known_from_the_runs_after_it(folders, tmp_path):
     source, middle = make_chain(folders)
-    shutil.rmtree(source.run_dir)
+    folders.write("late")
+    last = finish(folders.plan("late", *starting(middle)))
+    forget(tmp_path, source)
+    for plan in (middle, last):
+        with pytest.raises(DataError, match="by their bytes .test/a/targettesta0.png") as error:
+            folders.plan("target", *starting(plan), UNCHECKED)
+        assert source.run_id in str(error.value)
+    forget(tmp_path, middle)
+    with pytest.raises(DataError, match="by their bytes"):
+        folders.plan("target", *starting(last), UNCHECKED)
+    folders.write("another")
+    begun = begin(folders.plan("another", *starting(last)))  # it hands on what it was told
+    forget(tmp_path, last)
+    ids = [source.run_id, middle.run_id, last.run_id]
+    seen = pd.read_parquet(begun.run_dir / "seen.parquet")
+    assert set(seen["run_id"]) == set(ids)
+    assert set(collect_seen(begun.ancestry, begun.run_dir)["run_id"]) == set(ids)  # resumed
+
+
+def test_a_run_of_another_output_dir_is_known_from_the_runs_after_it(folders, tmp_path):
+    source, _ = make_chain(folders)
+    there = f"output_dir={tmp_path / 'there'}"
+    child = finish(folders.plan("middle", "init=run", f"init.run={source.run_dir}", there))
     shutil.rmtree(tmp_path / "source")
-    assert folders.plan("target", *starting(middle))
+    with pytest.raises(DataError, match="by their bytes"):
+        folders.plan("target", *starting(child), there)
+    kept = folders.plan("middle", *starting(child), there)
+    assert ", its folder is not here)" in describe_plan(kept)
+    assert "to be trained first" not in describe_plan(kept)
+
+
+def test_nothing_left_of_a_run_is_refused_or_allowed_by_hand(folders, tmp_path, heard):
+    source, middle = make_chain(folders)
+    forget(tmp_path, source)
+    for broken in (b"", b"PAR1", None):
+        if broken is None:
+            (middle.run_dir / "seen.parquet").unlink()
+        else:
+            (middle.run_dir / "seen.parquet").write_bytes(broken)
+        with pytest.raises(DataError, match="cannot be checked.*allow_unchecked=true") as error:
+            folders.plan("target", *starting(middle))
+        assert str(source.run_dir) in str(error.value)
+    plan = folders.plan("target", *starting(middle), UNCHECKED)
     assert "cannot be checked" in heard() and source.run_name in heard()
+    assert plan.ancestry[1].run_id == source.run_id
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "imagenet", "stats"])
+def test_a_copy_of_a_runs_weights_is_still_that_runs(folders, tmp_path, way):
+    source, middle = make_chain(folders)
+    copy = tmp_path / "mine.safetensors"
+    for one in (source, middle):
+        shutil.copy(one.run_dir / "weights.safetensors", copy)
+        with pytest.raises(DataError, match="by their bytes"):
+            folders.plan("target", f"init={way}", f"init.weights={copy}")
+    plan = folders.plan("middle", f"init={way}", f"init.weights={copy}")
+    told = folders.plan("middle", *starting(middle))
+    assert [a.record() for a in plan.ancestry] == [a.record() for a in told.ancestry]
+    assert plan.cell.source == ("stats" if way == "stats" else "checkpoint")
+    assert plan.label == ("stats" if way == "stats" else told.label)
+    assert len(plan.identity["init"]["digest"]) == 64  # its content, not what it says
+
+
+def test_a_copy_whose_run_is_nowhere_is_refused_or_allowed_by_hand(folders, tmp_path, heard):
+    source, middle = make_chain(folders)
+    copy = tmp_path / "mine.safetensors"
+    shutil.copy(middle.run_dir / "weights.safetensors", copy)
+    words = ["init=checkpoint", f"init.weights={copy}", f"output_dir={tmp_path / 'there'}"]
+    with pytest.raises(DataError, match=f"init=run init.run={middle.run_id}"):
+        folders.plan("target", *words)
+    plan = folders.plan("target", *words, UNCHECKED)
+    assert heard().count("cannot be checked") == 2
+    assert plan.label == "random-source-middle"
+    told = folders.plan("middle", *starting(middle))
+    assert [a.record() for a in plan.ancestry] == [a.record() for a in told.ancestry]
+
+
+@pytest.mark.parametrize("says", ["{", "[]", "{}", '{"run_id": "../../x"}', "3"])
+def test_a_file_that_does_not_say_which_run_made_it_is_refused(plan_of, tmp_path, says):
+    path = tmp_path / "odd.safetensors"
+    save_file(build_model("test_resnet", n_classes=3, seed=0).state_dict(), path, {"tlcnn": says})
+    with pytest.raises(WeightsError, match="a run made it, but not which"):
+        plan_of("init=checkpoint", f"init.weights={path}")
+
+
+def test_weights_of_others_have_no_ancestry(plan_of, tmp_path):
+    state = build_model("test_resnet", n_classes=3, seed=0).state_dict()
+    for path, metadata in (("a.safetensors", None), ("b.safetensors", {"format": "pt"})):
+        save_file(state, tmp_path / path, metadata)
+    torch.save(state, tmp_path / "c.pt")
+    (tmp_path / "d.pt").write_bytes(b"\x05" + bytes(7) + b"[[[[[")
+    (tmp_path / "plan.json").write_text('{"somebody": "else"}')
+    for path in ("a.safetensors", "b.safetensors", "c.pt", "d.pt"):
+        plan = plan_of("init=checkpoint", f"init.weights={tmp_path / path}")
+        assert (plan.ancestry, plan.label) == ((), "checkpoint")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.last.pt", "weights.safetensors", "renamed.pth"])
+def test_weights_of_an_unfinished_run_are_that_runs(folders, name):
+    files = folders.write("target")
+    folders.write("source", {"train/b/other.png": files["test/a/targettesta0.png"]})
+    source = begin(folders.plan("source"))
+    path = source.run_dir / name
+    torch.save(build_model("test_resnet", n_classes=2, seed=0).state_dict(), path)
+    with pytest.raises(DataError, match="by their bytes"):
+        folders.plan("target", "init=checkpoint", f"init.weights={path}")
+    again = folders.plan("source", "init=checkpoint", f"init.weights={path}")
+    assert again.ancestry[0].run_id == source.run_id
+    assert ", not finished)" in describe_plan(again)
+
+
+def test_an_unfinished_run_is_trained_as_this_command_says(plan_of):
+    here = ["on_locked=wait", "progress=true", "checkpoint_every_s=7", "eval_batch_size=9"]
+    there = ["on_locked=fail", "progress=false", "checkpoint_every_s=1", "eval_batch_size=4"]
+    source = begin(plan_of(*there))
+    cfg = plan_of("init=run", f"init.run={source.run_id}", "seed=1", *here).parent.config
+    told = (cfg.on_locked, cfg.progress, cfg.checkpoint_every_s, cfg.eval_batch_size)
+    assert told == ("wait", True, 7, 9)
+    assert not load_run_config(source.run_dir, cfg).init.allow_unchecked
+
+
+def test_what_has_changed_of_an_unfinished_run_is_named(plan_of):
+    source = begin(plan_of("train.precision=auto"))
+    path = source.run_dir / "plan.json"
+    record = json.loads(path.read_text())
+    now = record["identity"]["train"]["precision"]
+    before = {"bf16": "fp32", "fp32": "bf16"}[now]  # as on another device
+    record["identity"]["train"]["precision"] = before
+    path.write_text(json.dumps(record))
+    other = source.run_dir.rename(source.run_dir.with_name("x-0123456789ab"))
+    words = f"train.precision was {before} and is {now} .device=cpu"
+    with pytest.raises(WeightsError, match=words):
+        plan_of("init=run", f"init.run={other}")
+    (other / "plan.json").write_text("[]")
+    with pytest.raises(WeightsError, match="have changed since"):
+        plan_of("init=run", f"init.run={other}")
 
 
 @pytest.fixture

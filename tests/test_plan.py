@@ -86,6 +86,7 @@ CONDITIONAL = {
     *("init.through", "init.weights", "freeze.through", "freeze.bn", "freeze.allow_random"),
     *("train.momentum", "train.effective_beta"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
+    "init.allow_unchecked",
 }
 
 

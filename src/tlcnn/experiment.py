@@ -272,14 +272,14 @@ def _write_results(
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     rows = {split: splits[split].rows for split in logits}
     write_predictions(folder.path, table, rows, logits, classes, index.targets)
-    write_weights(folder.path, model, _describe_weights(plan))
+    write_weights(folder.path, model, describe_weights(plan))
     n_used = sum(len(batch) for batch in splits.values())
     summary = _make_summary(plan, fitted, metrics, n_used)
     folder.write_json("summary.json", summary)
     return summary
 
 
-def _describe_weights(plan: Plan) -> dict[str, Any]:
+def describe_weights(plan: Plan) -> dict[str, Any]:
     """Return what weights carry about themselves and the runs that they come from."""
     ancestry = [ancestor.record() for ancestor in plan.ancestry]
     run = make_ancestor(plan).record()

@@ -244,7 +244,10 @@ def _find_run_origin(
 
 def _describe_change(run_dir: Path, plan: Plan) -> str:
     """Return in words what tells a run from the one that its configuration makes now."""
-    before = _flatten(json.loads((run_dir / "plan.json").read_text()).get("identity", {}))
+    try:
+        before = _flatten(json.loads((run_dir / "plan.json").read_text())["identity"])
+    except (OSError, ValueError, KeyError, TypeError):
+        before = {}
     now = _flatten(json.loads(json.dumps(plan.identity)))
     keys = [key for key in now | before if now.get(key) != before.get(key)]
     if not before or not keys:
