@@ -279,6 +279,13 @@ def test_however_a_source_is_named_it_is_one_run(plan_of, tmp_path):
         assert [a.record() for a in plan.ancestry] == [a.record() for a in task.ancestry]
 
 
+def test_the_same_seed_twice_is_another_cell_than_the_next_seed(plan_of):
+    cells = {plan_of(*SELF, f"seed={s}", f"init.self_seed={s}").cell_id for s in (0, 1)}
+    assert len(cells) == 1
+    assert plan_of(*SELF).cell_id not in cells
+    assert plan_of(*SELF, "init.self_seed=1").cell_id == plan_of(*SELF).cell_id
+
+
 @pytest.mark.parametrize("source", [SELF, TASK, ["init=run"], ["init=stats"]], ids=" ".join)
 def test_no_units_of_any_source_are_the_random_run(plan_of, source):
     base = plan_of()

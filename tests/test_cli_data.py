@@ -296,7 +296,12 @@ def test_the_list_says_what_is_there(server, capsys):
 
 def start(*arguments):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*GET, *arguments], **pipes)
+    heeded = signal.getsignal(signal.SIGINT)  # a job in the background inherits that it is not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen([*GET, *arguments], **pipes)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
 
 
 def wait_for(path, n_bytes):

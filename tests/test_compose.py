@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from tlcnn.compose import (
     Composer,
     compose_config,
-    list_flags,
     make_hydra_options,
     register_schema,
     write_override,
 )
 from tlcnn.config import find_conf_dir
+from tlcnn.overrides import list_flags
 
 VALUES = {
     "dataset.image_size": [24, 32, 48],

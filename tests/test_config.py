@@ -118,8 +118,13 @@ def test_every_value_of_a_sweep_is_looked_at():
         check_overrides(["-m", "freeze=layer1,layr2"], CONF)
 
 
-def test_options_from_folders_of_ones_own_are_left_to_hydra():
-    check_overrides(["--config-dir=mine", "freeze=mine"], CONF)
+def test_options_from_folders_of_ones_own_are_known(tmp_path):
+    (tmp_path / "freeze").mkdir()
+    (tmp_path / "freeze" / "mine.yaml").write_text("through: stem\n")
+    check_overrides([f"--config-dir={tmp_path}", "freeze=mine"], CONF)
+    with pytest.raises(ConfigError, match="freeze=mime is not an option. Did you mean 'mine'"):
+        check_overrides(["-cd", str(tmp_path), "freeze=mime"], CONF)
+    check_overrides([f"hydra.searchpath=[file://{tmp_path}]", "freeze=elsewhere"], CONF)
 
 
 def test_a_default_of_every_key_exists():

@@ -92,7 +92,7 @@ def test_parents_are_trained_in_a_wave_before_their_children(ask, capsys):
     assert "study sweep-" in said and "8 cells" in said
     assert "2 mean the same run as another and are run once" in said
     assert "1 runs more, which these start from" in said
-    assert "7 runs: 0 done already, 7 to train, a time unknown of training" in said
+    assert "7 runs: 0 done already, 7 to train, time unknown" in said
     assert said.rstrip().endswith(": 7 done, 0 skipped, 0 failed")
 
 
@@ -276,7 +276,7 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     drive(ask(*words, dry_run=True), FakeLauncher())  # another j: the nearest there is
     assert "1 to train, about 90 s of" in capsys.readouterr().out
     drive(ask("seed=0,1", "train.epochs=2", dry_run=True), FakeLauncher())
-    assert "a time unknown" in capsys.readouterr().out
+    assert "time unknown" in capsys.readouterr().out
     assert estimate_seconds([], tmp_path) == 0
     assert describe_duration(7300) == "about 2.0 h"
 

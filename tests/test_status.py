@@ -152,10 +152,12 @@ def names_of(outputs):
 def test_prune_without_a_terminal_needs_yes(outputs, capsys, monkeypatch):
     before = names_of(outputs)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    status("mine", "--output-dir", outputs, "--prune")
-    said = capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        status("mine", "--output-dir", outputs, "--prune")
+    assert left.value.code == 1
+    said = "".join(capsys.readouterr())
     assert "3 runs without a result, 3.0 MiB" in said
-    assert "repeat it with --yes" in said and "nothing was deleted" in said
+    assert "Repeat it with --yes" in said and "nothing was deleted" in said
     assert names_of(outputs) == before
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.errors import SweepFailed
+from tlcnn.errors import ConfigError, SweepFailed
 
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
@@ -60,8 +60,7 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
 
 def _confirm() -> bool:
     if not sys.stdin.isatty():
-        print("this needs an answer: repeat it with --yes")
-        return False
+        raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
     return input("Delete them, with their checkpoints? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -94,7 +93,7 @@ def _retry_study(status: "Status", failed: list[tuple[str, ...]]) -> SweepFailed
     launch = partial(launch_here, memory=memory)
     try:
         run_sweep(
-            f"{status.title}, again",
+            f"{status.title.removeprefix('study ')}, again",
             resolve(failed, composer),
             launch,
             fail_fast=False,

@@ -38,22 +38,6 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
     return Composer().compose(spell(overrides))
 
 
-def list_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the flags that bring the user's own YAML, as one word each, with absolute paths.
-
-    Example:
-        >>> list_flags(["-m", "-cd", "/mine", "seed=0,1"])
-        ['--config-dir=/mine']
-    """
-    flags = []
-    for position, word in enumerate(arguments):
-        name, has_value, value = word.partition("=")
-        if name in ("-cd", "--config-dir"):
-            value = value if has_value else "".join(arguments[position + 1 : position + 2])
-            flags.append(f"--config-dir={Path(value).absolute()}")
-    return flags
-
-
 def write_override(key: str, value: Any) -> str:
     r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
 

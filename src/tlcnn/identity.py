@@ -84,9 +84,14 @@ def make_name(cfg: Config, cell: Cell, label: str) -> str:
     return f"{cfg.dataset.name}-{model}-{label}-k{cell.k}-j{cell.j}-s{cfg.seed}"
 
 
-def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor]) -> str:
-    """Return what runs that are equal but for the seed share; parents have seeds, too."""
+def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor], label: str) -> str:
+    """Return what runs that are equal but for the seed share; parents have seeds, too.
+
+    A network of the same seed as its own source shares its draws, so `self` with another distance
+    between the seeds is another cell.
+    """
     init = dict(identity["init"])
     if ancestry:
-        init["digest"] = f"cell:{ancestry[0].cell_id}"
+        distance = ancestry[0].seed - identity["seed"] if label == "self" else 0
+        init["digest"] = f"cell:{ancestry[0].cell_id}{distance:+d}"
     return digest_of({**identity, "init": init, "seed": None}, 12)

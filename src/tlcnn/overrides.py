@@ -27,7 +27,8 @@ _SYNONYMS = {  # what people type, and what it is called here
     "data_dir": "dataset.root",
 }
 _SWEEP = ("-m", "--multirun")
-_OWN_CONFIGS = ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name")
+_OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
+_OWN_CONFIGS = ("-cd", "--config-dir", *_OTHER_CONFIGS)
 _TAKE_A_VALUE = (*_OWN_CONFIGS, "-p", "--package", "-c", "--cfg", "-i", "--info")
 _COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
 _KEY_OF_GROUP = {
@@ -63,11 +64,12 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
 
     if any(argument in _COMPLETION for argument in arguments):
         return
+    folders = [conf_dir, *(Path(flag.split("=", 1)[1]) for flag in list_flags(arguments))]
     has_own = any(
-        a.startswith(_OWN_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
+        a.startswith(_OTHER_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )
     parser = OverridesParser.create()
-    is_sweep = _is_sweep(arguments, conf_dir)
+    is_sweep = _is_sweep(arguments, folders)
     options = _find_options(arguments, conf_dir)
     for argument in _find_overrides(arguments):
         try:
@@ -76,15 +78,31 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
         if override.is_sweep_override() and not is_sweep:
             raise ConfigError(f"{argument} is several values: add -m to run all of them.")
-        _check_override(override, conf_dir, has_own, options)
+        _check_override(override, folders, has_own, options)
 
 
-def _is_sweep(arguments: Sequence[str], conf_dir: Path) -> bool:
+def list_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that bring the user's own YAML, as one word each, with absolute paths.
+
+    Example:
+        >>> list_flags(["-m", "-cd", "/mine", "seed=0,1"])
+        ['--config-dir=/mine']
+    """
+    flags = []
+    for position, word in enumerate(arguments):
+        name, has_value, value = word.partition("=")
+        if name in ("-cd", "--config-dir"):
+            value = value if has_value else "".join(arguments[position + 1 : position + 2])
+            flags.append(f"--config-dir={Path(value).absolute()}")
+    return flags
+
+
+def _is_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> bool:
     """Whether several values make sense: with -m, and with an experiment that is a sweep."""
     if any(argument in _SWEEP for argument in arguments):
         return True
     names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")]
-    paths = [conf_dir / "experiment" / f"{name}.yaml" for name in names]
+    paths = [folder / "experiment" / f"{name}.yaml" for name in names for folder in folders]
     loaded = [yaml.safe_load(path.read_text()) for path in paths if path.is_file()]
     return any((node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in loaded)
 
@@ -121,7 +139,7 @@ def _find_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
 
 
 def _check_override(
-    override: Any, conf_dir: Path, has_own: bool, options: list[str] | None
+    override: Any, folders: Sequence[Path], has_own: bool, options: list[str] | None
 ) -> None:
     key = override.key_or_group
     if key.startswith(FREE):
@@ -137,7 +155,7 @@ def _check_override(
     if key in GROUPS:
         if not has_own and not override.is_delete():
             for value in _values(override):
-                _check_option(key, value, conf_dir)
+                _check_option(key, value, folders)
         return
     keys = list_keys()
     if key in keys or key.startswith(_TASK_DATASET):  # its keys are checked with the plan
@@ -154,8 +172,8 @@ def _values(override: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _check_option(group: str, value: Any, conf_dir: Path) -> None:
-    allowed = sorted(path.stem for path in (conf_dir / group).glob("*.yaml"))
+def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
+    allowed = sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
     if value is None or str(value) in allowed:
         return
     key = _KEY_OF_GROUP.get(group)

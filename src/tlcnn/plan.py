@@ -126,7 +126,7 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
         steps_per_epoch=max(1, n_train // cfg.train.batch_size),
         identity=identity,
         run_id=digest_of(identity, 12),
-        cell_id=make_cell_id(identity, origin.ancestry),
+        cell_id=make_cell_id(identity, origin.ancestry, label),
         label=label,
         run_name=make_name(cfg, cell, label),
         output_dir=_find_output_dir(cfg),
@@ -200,7 +200,7 @@ def _find_origin(
         assert init.weights is not None  # check_config has refused it
         weights = locate_checkpoint(init.weights, cache_dir=cache_dir)
     else:
-        weights = locate_imagenet(cfg.model.name, weights=init.weights, cache_dir=cache_dir)
+        weights = _recall_imagenet(cfg.model.name, init.weights, cache_dir, memory)
     assert weights.path is not None
     if weights.is_run:
         ancestry = read_ancestors(weights.path.parent)
@@ -209,6 +209,23 @@ def _find_origin(
     if init.source == "stats" or not ancestry:
         return Origin(init.source, weights, ancestry)
     return Origin("run" if weights.is_run else "checkpoint", weights, ancestry)
+
+
+def _recall_imagenet(
+    model: str, weights: str | None, cache_dir: Path, memory: Memory
+) -> WeightsFile:
+    """Return pretrained weights; a download that failed is not tried again for every cell."""
+
+    def locate() -> WeightsFile | WeightsError:
+        try:
+            return locate_imagenet(model, weights=weights, cache_dir=cache_dir)
+        except WeightsError as error:
+            return error
+
+    found = memory.recall("imagenet", (model, weights), locate)
+    if isinstance(found, WeightsError):
+        raise found
+    return found
 
 
 def _recall_parent(cfg: Config, memory: Memory, below: tuple[Path, ...]) -> Plan:

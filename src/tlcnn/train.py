@@ -16,12 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlcnn.compose import Composer, list_flags, make_hydra_options, register_schema
+from tlcnn.compose import Composer, make_hydra_options, register_schema
 from tlcnn.config import describe_type, find_conf_dir, list_keys
 from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.job import Outcome, run_config, watch
 from tlcnn.memory import Memory
-from tlcnn.overrides import check_overrides, spell
+from tlcnn.overrides import check_overrides, list_flags, spell
 
 log = logging.getLogger("tlcnn")
 

@@ -81,7 +81,7 @@ class PoolLauncher(Launcher):
         """Return the seats, which keep their processes from one wave of a sweep to the next."""
         import sys
 
-        from tlcnn.compose import list_flags
+        from tlcnn.overrides import list_flags
 
         if not self.seats:
             flags = list_flags(sys.argv[1:])

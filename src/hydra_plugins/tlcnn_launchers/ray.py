@@ -122,7 +122,7 @@ class RayLauncher(Launcher):
 
         import ray
 
-        from tlcnn.compose import list_flags
+        from tlcnn.overrides import list_flags
 
         options: Any = {"max_retries": self.max_retries, "scheduling_strategy": "SPREAD"}
         remote: Any = ray.remote(**options | self.needs)(train_in_task)

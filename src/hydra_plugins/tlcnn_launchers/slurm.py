@@ -84,7 +84,7 @@ class SlurmLauncher(Launcher):
         """Run the jobs and return an `Outcome` each, in order."""
         import sys
 
-        from tlcnn.compose import list_flags
+        from tlcnn.overrides import list_flags
         from tlcnn.training.interrupt import catch_signals
 
         flags = list_flags(sys.argv[1:])

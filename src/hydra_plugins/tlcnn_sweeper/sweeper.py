@@ -53,7 +53,7 @@ class TlcnnSweeper(Sweeper):
         import sys
         from pathlib import Path
 
-        from tlcnn.compose import list_flags
+        from tlcnn.overrides import list_flags
         from tlcnn.sweep.drive import Request, drive
 
         drive(

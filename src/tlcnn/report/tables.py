@@ -97,7 +97,9 @@ def _format_cell(column: str, value: Any) -> str:
         return f"{value:.4f}"
     if column == "train_s":
         return f"{value:.1f}"
-    return f"{value:.0f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:g}"
+    return str(value)
 
 
 def render_text(table: pd.DataFrame) -> str:

@@ -192,7 +192,8 @@ def _describe_sweep(name: str, sweep: Sweep, n_cells: int, output_dir: Path) -> 
     lines += [f"  cannot be run: {' '.join(b.overrides)}: {b.error}" for b in sweep.broken]
     done = len(sweep.jobs) - len(todo)
     seconds = estimate_seconds(todo, output_dir) if todo else 0.0
-    time = f", {describe_duration(seconds)} of training one at a time" if todo else ""
+    time = f", {describe_duration(seconds)}" if todo else ""
+    time += " of training one at a time" if seconds else ""
     lines.append(f"  {len(sweep.jobs)} runs: {done} done already, {len(todo)} to train{time}")
     return "\n".join(lines)
 

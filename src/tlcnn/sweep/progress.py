@@ -64,10 +64,10 @@ def describe_duration(seconds: float | None) -> str:
 
     Example:
         >>> [describe_duration(s) for s in (None, 41, 700, 9000)]
-        ['a time unknown', 'about 41 s', 'about 12 min', 'about 2.5 h']
+        ['time unknown', 'about 41 s', 'about 12 min', 'about 2.5 h']
     """
     if seconds is None:
-        return "a time unknown"
+        return "time unknown"
     if seconds < 120:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
@@ -115,7 +115,8 @@ def _has_failed(job: Job, since: float) -> bool:
 def _describe_done(job: Job) -> str:
     try:
         summary = json.loads((job.run_dir / "summary.json").read_text())
-        score = summary["metrics"]["test/balanced_accuracy"]
-        return f"done {job.run_name}  {score:.4f}  {summary['train_s']:.1f} s"
+        score = summary["metrics"]["val/balanced_accuracy"]
+        words = f"  val balanced accuracy {score:.4f}  {summary['train_s']:.1f} s"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"done {job.run_name}"
+        words = ""
+    return f"done {job.run_name}-{job.run_id}{words}"

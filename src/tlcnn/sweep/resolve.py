@@ -102,7 +102,7 @@ def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
         except ImpossibleCell as error:
             left_out.append((overrides, str(error).splitlines()[0]))
         except ConfigError as error:
-            raise type(error)(f"{_write_cell(overrides)}: {error}") from error
+            raise type(error)(f"{_write_cell(overrides, cells)}: {error}") from error
         except TlcnnError as error:
             broken.append(Broken(overrides, error.exit_code, _describe(error)))
         else:
@@ -169,8 +169,10 @@ def make_kind(config: Config, j: int) -> dict[str, Any]:
     }
 
 
-def _write_cell(overrides: Sequence[str]) -> str:
-    return "in the cell " + " ".join(overrides)
+def _write_cell(overrides: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return the words in which a cell differs from others."""
+    told = set.intersection(*map(set, cells)) if len(cells) > 1 else set()
+    return "in the cell " + " ".join(word for word in overrides if word not in told)
 
 
 def _describe(error: TlcnnError) -> str:

@@ -68,6 +68,8 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
         DataError: there is no such folder or study, or its record cannot be read.
     """
     folder = Path(target)
+    if not folder.is_dir() and len(folder.parts) > 1:
+        raise DataError(f"there is no folder {folder}; train something first, or name another one")
     if not folder.is_dir():
         return [_read_study_status(find_study(target, output_dir))]
     studies = [_read_study_status(path) for path in find_studies(folder)]
