@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ def check_leaks(
             cache_dir,
             "overlap",
             [*key, seen.images is not None],
-            lambda seen=seen: vars(_find(images, seen, cache_dir)),  # type: ignore[misc]
+            partial(_find, images, seen, cache_dir),
         )
         _refuse(Overlap(**found), ancestor)
 
@@ -291,9 +292,10 @@ def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _find(images: Images, seen: Part, cache_dir: Path) -> Overlap:
+def _find(images: Images, seen: Part, cache_dir: Path) -> dict[str, Any]:
+    """Return the fields of the overlap, as they are remembered."""
     own = make_part(images, "train").table["digest"]  # seen anyway, so no leak of the chain
-    return find_overlap(make_part(images, "test"), seen.without(set(own)), cache_dir)
+    return vars(find_overlap(make_part(images, "test"), seen.without(set(own)), cache_dir))
 
 
 def _refuse_unknown(ancestor: Ancestor, allow_unchecked: bool) -> None:
