@@ -3,16 +3,29 @@
 import json
 import os
 import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+import tlcnn.records
 from tlcnn.errors import DataError
-from tlcnn.records.read import find_run_dirs, read_run, read_runs
+from tlcnn.records import describe_left_out, read_runs
+from tlcnn.records.plan_record import RECORD
+from tlcnn.records.read import find_run_dirs, read_history, read_run
+from tlcnn.storage import digest_of
 
 PLAN = {"dataset": "d", "model": "m", "init": "random", "k": 0, "j": 0, "bn": "frozen", "seed": 0}
+HISTORY = {"epoch": 1, "val/balanced_accuracy": 0.3, "val/nll": 1.0, "train_s": 1.0}
 
 
-def make_run(root, name, *, done=True, plan=PLAN, metrics=None, **files):
+def make_run(root, name, *, done=True, plan=PLAN, metrics=None, predictions=None, **files):
     folder = root / "runs" / name
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text(json.dumps({**plan, "run_id": name, "epochs": 3}))
@@ -21,9 +34,38 @@ def make_run(root, name, *, done=True, plan=PLAN, metrics=None, **files):
         summary = {"metrics": metrics, "epochs": 3, "train_s": 2.5, "best_epoch": 2}
         (folder / "summary.json").write_text(json.dumps(summary))
         (folder / "DONE").write_text(name)
+    if predictions is not None:
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
     for file, text in files.items():
         (folder / file.replace("__", ".")).write_text(text)
     return folder
+
+
+def make_predictions(labels, skill, seed, classes=("a", "b"), split="test", prefix="i"):
+    """Predictions of images that are alone in their groups, right with probability `skill`."""
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    right = rng.random(len(labels)) < skill
+    said = np.where(right, labels, (labels + 1) % len(classes))
+    ids = [f"{prefix}{i:04d}" for i in range(len(labels))]
+    frame = pd.DataFrame({"split": split, "image_id": ids, "group": ids, "label": labels})
+    for k, name in enumerate(classes):
+        frame[f"logit/{name}"] = np.where(said == k, 2.0, 0.0).astype(np.float32)
+    return frame
+
+
+def make_many(root, n):
+    """Fabricate N finished run folders, as large as real ones: 60 settings and 80 metrics."""
+    settings = {f"train.option_{i}": i for i in range(60)}
+    names = [f"{split}/recall/class_{i}" for split in ("val", "test") for i in range(39)]
+    metrics = {"test/balanced_accuracy": 0.5, "val/balanced_accuracy": 0.6}
+    metrics |= dict.fromkeys(names, 0.123456789012345)
+    for i in range(n):
+        plan = {**PLAN, "seed": i % 50, "k": i // 50, "cell_id": str(i // 50)}
+        make_run(root, f"{i:012x}", plan={**plan, "settings": settings}, metrics=metrics)
+
+
+# ---- states -------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_a_row_with_its_metrics(tmp_path):
@@ -31,11 +73,11 @@ def test_a_finished_run_is_a_row_with_its_metrics(tmp_path):
     (row,) = read_runs(tmp_path).to_dict("records")
     assert row["state"] == "done" and row["test/balanced_accuracy"] == 0.5 and row["k"] == 0
     assert row["test/recall/mel"] != row["test/recall/mel"]  # null is NaN
+    assert not row["imported"] and not row["has_predictions"]
 
 
 def test_unfinished_runs_have_their_state_and_what_they_have_measured(tmp_path):
-    history = {"epoch": 1, "val/balanced_accuracy": 0.3, "val/nll": 1.0, "train_s": 1.0}
-    make_run(tmp_path, "stopped", done=False, metrics__jsonl=json.dumps(history) + "\n")
+    make_run(tmp_path, "stopped", done=False, metrics__jsonl=json.dumps(HISTORY) + "\n")
     make_run(tmp_path, "failed", done=False, FAILED="Traceback")
     make_run(tmp_path, "never", done=False)
     holder = {"pid": 2**22 + 1, "host": "nowhere", "since": ""}
@@ -50,12 +92,68 @@ def test_unfinished_runs_have_their_state_and_what_they_have_measured(tmp_path):
     assert states.loc["stopped", "val/balanced_accuracy"] == 0.3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "", '{"metrics": 3}'])
-def test_a_damaged_record_is_a_row_that_says_so(tmp_path, text):
+def test_a_run_that_has_only_just_begun_is_running(tmp_path):
+    folder = tmp_path / "runs" / "new"
+    folder.mkdir(parents=True)
+    (folder / "holder.json").write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
+    assert read_run(folder)["state"] == "running"
+
+
+def test_a_run_that_failed_before_it_had_a_plan_is_failed(tmp_path):
+    folder = tmp_path / "runs" / "early"
+    folder.mkdir(parents=True)
+    (folder / "FAILED").write_text("Traceback")
+    (row,) = read_runs(tmp_path).to_dict("records")
+    assert row["state"] == "failed"
+
+
+def test_the_best_epoch_is_found_beside_epochs_without_a_number(tmp_path):
+    lines = [{**HISTORY, "val/balanced_accuracy": None, "val/nll": None}, {**HISTORY, "epoch": 2}]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    row = read_run(make_run(tmp_path, "a", done=False, metrics__jsonl=text))
+    assert row["best_epoch"] == 2 and row["epochs"] == 2
+
+
+# ---- damage -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["plan.json", "summary.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[]",
+        b"",
+        b'{"metrics": 3}',
+        b'{"metrics": {"test/a": "x"}}',
+        b"\x80\x00\xff",
+        b"null",
+    ],
+)
+def test_a_damaged_record_is_a_row_that_says_so(tmp_path, file, content):
     folder = make_run(tmp_path, "a")
-    (folder / "summary.json").write_text(text)
+    (folder / file).write_bytes(content)
     row = read_run(folder)
-    assert row["state"] == "unreadable" and row["problem"]
+    if file == "plan.json" and content.startswith(b'{"'):
+        assert row["state"] == "done"  # an old plan that says nothing
+    else:
+        assert row["state"] == "unreadable" and row["problem"]
+
+
+@pytest.mark.parametrize("wrong", [{"k": "five"}, {"seed": True}, {"init": []}, {"settings": []}])
+def test_a_plan_with_values_of_another_kind_is_unreadable(tmp_path, wrong):
+    row = read_run(make_run(tmp_path, "a", plan={**PLAN, **wrong}))
+    assert row["state"] == "unreadable" and next(iter(wrong)) in row["problem"]
+
+
+def test_done_without_a_summary_and_a_folder_for_a_plan_are_unreadable(tmp_path):
+    (make_run(tmp_path, "a") / "summary.json").unlink()
+    folder = make_run(tmp_path, "b")
+    (folder / "plan.json").unlink()
+    (folder / "plan.json").mkdir()
+    runs = read_runs(tmp_path)
+    assert list(runs["state"]) == ["unreadable", "unreadable"]
+    assert "summary.json" in runs["problem"][0] and "plan.json" in runs["problem"][1]
 
 
 def test_a_strange_history_is_a_row_that_says_so(tmp_path):
@@ -63,11 +161,153 @@ def test_a_strange_history_is_a_row_that_says_so(tmp_path):
     assert read_run(folder)["state"] == "unreadable"
 
 
-def test_a_run_that_has_only_just_begun_is_running(tmp_path):
-    folder = tmp_path / "runs" / "new"
-    folder.mkdir(parents=True)
-    (folder / "holder.json").write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}))
-    assert read_run(folder)["state"] == "running"
+def test_half_a_last_line_is_left_out_and_told(tmp_path):
+    text = json.dumps(HISTORY) + '\n{"epoch": 2, "val'
+    folder = make_run(tmp_path, "a", done=False, metrics__jsonl=text)
+    row = read_run(folder)
+    assert row["state"] == "stopped" and row["epochs"] == 1
+    assert describe_left_out(read_runs(folder))[-1].endswith("ends in half a line, left out")
+    (folder / "metrics.jsonl").write_text(json.dumps(HISTORY))  # whole, but for its end
+    assert len(read_history(folder)) == 1
+    (folder / "metrics.jsonl").write_text(f'{{"epoch"\n{json.dumps(HISTORY)}\n')  # in the middle
+    assert read_run(folder)["state"] == "unreadable"
+
+
+def test_a_summary_cannot_say_what_is_read_from_elsewhere(tmp_path):
+    folder = make_run(tmp_path, "a")
+    summary = {"metrics": {}, "state": "failed", "folder": "x", "run_id": "other", "k": 9}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    row = read_run(folder)
+    assert (row["state"], row["folder"], row["run_id"], row["k"]) == ("done", str(folder), "a", 0)
+
+
+def test_what_stands_among_runs_and_is_none_is_told(tmp_path):
+    make_run(tmp_path, "a")
+    runs = tmp_path / "runs"
+    (runs / "notes.txt").write_text("")
+    (runs / ".DS_Store").write_text("")
+    (runs / "empty").mkdir()
+    (runs / "other").mkdir()
+    (runs / "other" / "log.txt").write_text("")
+    (runs / "lost").symlink_to(tmp_path / "nowhere")
+    (runs / "circle").symlink_to(runs / "circle")
+    (runs / "up").symlink_to(runs)
+    table = read_runs(tmp_path).set_index(
+        read_runs(tmp_path)["folder"].map(lambda f: Path(f).name)
+    )
+    assert table["state"].to_dict() == {
+        "a": "done",
+        **dict.fromkeys(("notes.txt", "empty", "other", "lost", "circle", "up"), "no run"),
+    }
+    assert table.loc["notes.txt", "problem"] == "a file, not a folder"
+    assert "link" in table.loc["circle", "problem"] and "link" in table.loc["lost", "problem"]
+    lines = describe_left_out(read_runs(tmp_path))
+    assert lines[0].startswith("6 folders are no runs") and len(lines) == 7
+    assert find_run_dirs(tmp_path) == [runs / "a"]
+
+
+def test_a_file_in_place_of_the_folder_of_runs_is_told(tmp_path):
+    (tmp_path / "runs").write_text("")
+    assert list(read_runs(tmp_path)["state"]) == ["no run"]
+
+
+def test_a_folder_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch):
+    make_run(tmp_path, "a")
+    closed = make_run(tmp_path, "closed")
+    listdir = os.listdir
+
+    def refuse(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    runs = read_runs(tmp_path)
+    assert list(runs["state"]) == ["done", "unreadable"]
+    assert describe_left_out(runs)[1].endswith("closed: PermissionError: Permission denied")
+
+
+# ---- copies -------------------------------------------------------------------------------------
+
+
+def test_of_copies_the_most_complete_is_taken_and_the_others_are_told(tmp_path):
+    folder = make_run(tmp_path, "b")
+    shutil.copytree(folder, tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "a" / "DONE").unlink()
+    shutil.copytree(folder, tmp_path / "runs" / "c")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["metrics"]["test/balanced_accuracy"] = 0.9
+    (tmp_path / "runs" / "c" / "summary.json").write_text(json.dumps(summary))
+    runs = read_runs(tmp_path)
+    assert list(runs["state"]) == ["duplicate", "done", "duplicate"]
+    assert runs["problem"][0] == f"a copy of {folder}, which was taken"
+    assert runs["problem"][2].endswith("with other numbers")
+    assert describe_left_out(runs)[0].startswith("2 folders are duplicates")
+
+
+def test_the_same_folder_named_twice_is_read_once(tmp_path):
+    folder = make_run(tmp_path, "a")
+    (tmp_path / "link").symlink_to(folder)
+    runs = read_runs(tmp_path, tmp_path / "runs", folder, tmp_path / "link")
+    assert list(runs["state"]) == ["done"]
+
+
+def test_runs_without_an_id_are_never_copies_of_each_other(tmp_path):
+    for place in ("x", "y"):
+        (make_run(tmp_path / place, "a") / "plan.json").write_text(json.dumps(PLAN))
+    assert list(read_runs(tmp_path)["state"]) == ["done", "done"]
+
+
+# ---- versions -----------------------------------------------------------------------------------
+
+IDENTITY = {
+    "version": 1,
+    "dataset": {"manifest": "x", "image_size": 32, "fit": "crop"},
+    "model": {"name": "res-net_1"},
+    "init": {"source": "imagenet", "k": 5},
+    "freeze": {"j": 4, "bn": "affine"},
+    "train": {"lr": 0.001},
+    "seed": 3,
+}
+
+
+def test_what_an_old_plan_lacks_is_derived_from_its_identity_and_name(tmp_path):
+    name = "ham-10000-res-net_1-imagenet-k5-j4-s3-0123456789ab"
+    folder = make_run(tmp_path, name)
+    plan = {"identity": IDENTITY, "classes": ["a", "b"]}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    row = read_run(folder)
+    told = ("dataset", "model", "init", "k", "j", "bn", "seed", "run_id", "task")
+    assert [row[key] for key in told] == [
+        *("ham-10000", "res-net_1", "imagenet", 5, 4, "affine", 3, "0123456789ab", "binary")
+    ]
+    assert row["settings"] == {
+        "train.lr": 0.001,
+        "dataset.image_size": 32,
+        "dataset.fit": "crop",
+    }
+    assert row["cell_id"] == digest_of({**IDENTITY, "seed": None}, 12)  # as plans say it now
+
+
+def test_old_runs_that_differ_in_the_seed_alone_are_one_cell(tmp_path):
+    rows = [
+        read_run(make_run(tmp_path, str(i), plan={**PLAN, "seed": seed, "j": j}))
+        for i, (seed, j) in enumerate([(0, 0), (1, 0), (0, 1)])
+    ]
+    assert rows[0]["cell_id"] == rows[1]["cell_id"] != rows[2]["cell_id"]
+
+
+@pytest.mark.parametrize(
+    ("record", "is_known"), [(RECORD, True), (RECORD + 1, False), ("x", False)]
+)
+def test_a_newer_record_is_read_as_far_as_it_is_known_and_told(tmp_path, record, is_known):
+    make_run(tmp_path, "a", plan={**PLAN, "record": record, "unheard": {"of": 1}})
+    runs = read_runs(tmp_path)
+    assert runs["state"][0] == "done" and runs["test/balanced_accuracy"][0] == 0.5
+    assert [line.count("newer tlcnn") for line in describe_left_out(runs)] == [1] * (not is_known)
+
+
+# ---- places, size -------------------------------------------------------------------------------
 
 
 def test_runs_are_found_from_above_from_beside_and_from_inside(tmp_path):
@@ -77,6 +317,34 @@ def test_runs_are_found_from_above_from_beside_and_from_inside(tmp_path):
 
 
 def test_no_folder_and_an_empty_folder(tmp_path):
-    assert read_runs(tmp_path).empty
-    with pytest.raises(DataError, match="there is no folder"):
-        read_runs(tmp_path / "missing")
+    runs = read_runs(tmp_path)
+    assert runs.empty and {"state", "folder", "settings", "problem"} <= set(runs.columns)
+    assert describe_left_out(runs) == []
+    (tmp_path / "file").write_text("")
+    for missing in ("missing", "file"):
+        with pytest.raises(DataError, match="there is no folder"):
+            read_runs(tmp_path / missing)
+
+
+def test_the_package_offers_what_it_says_and_nothing_else():
+    assert all(callable(getattr(tlcnn.records, name)) for name in tlcnn.records.__all__)
+    with pytest.raises(AttributeError, match="read_all"):
+        tlcnn.records.read_all  # noqa: B018
+
+
+def test_the_package_alone_loads_no_pandas():
+    code = "import sys, tlcnn.records; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.slow
+def test_thousands_of_runs_are_read_in_seconds(tmp_path):
+    make_many(tmp_path, 5000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    runs = read_runs(tmp_path)
+    seconds = time.perf_counter() - start
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"5,000 runs: {seconds:.1f} s, {grown_mib:.0f} MiB more")
+    assert len(runs) == 5000 and (runs["state"] == "done").all()
+    assert seconds < 20 and grown_mib < 1000

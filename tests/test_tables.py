@@ -1,38 +1,67 @@
-"""Tables of runs, and the command that prints them."""
+"""Tables of runs and of cells, and what they become in every format."""
 
 import csv
 import io
+import re
+from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from test_read import PLAN, make_run
+from test_read import PLAN, make_predictions, make_run
 
-from tlcnn.cli import main
+from tlcnn.analysis.statistics.cell import load_arm
+from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.analysis.statistics.estimate import compute_quantile, estimate_contrast
+from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
-from tlcnn.report.tables import make_run_table, make_seed_table, render_csv, render_markdown
+from tlcnn.report.cell_table import make_cell_table
+from tlcnn.report.render import render_csv, render_markdown, render_text
+from tlcnn.report.render_html import render_html
+from tlcnn.report.render_latex import render_latex
+from tlcnn.report.tables import Table, make_run_table, sort_table
 
 METRIC = "test/balanced_accuracy"
+LABELS = np.arange(60) % 2
+
+
+def make_cell(root, name, scores, *, skill=None, metric=METRIC, **plan):
+    """The runs of one cell, a seed each; with `skill` they have predictions that score so."""
+    folders = []
+    for seed, score in enumerate(scores):
+        predictions = None if skill is None else make_predictions(LABELS, skill, 97 * seed + 1)
+        if predictions is not None:
+            said = predictions[["logit/a", "logit/b"]].to_numpy().argmax(axis=1)
+            score = np.mean([(said == LABELS)[c == LABELS].mean() for c in (0, 1)])
+        settings = plan.get("settings", {})
+        made = {**PLAN, "cell_id": name, **plan, "seed": seed, "settings": settings}
+        folder = make_run(
+            root, f"{name}-{seed}", plan=made, metrics={metric: score}, predictions=predictions
+        )
+        folders.append(folder)
+    return folders
 
 
 @pytest.fixture
 def outputs(tmp_path):
-    for seed, score in enumerate([0.5, 0.6, 0.7]):
-        make_run(tmp_path, f"r{seed}", plan={**PLAN, "seed": seed}, metrics={METRIC: score})
-    imagenet = {**PLAN, "init": "imagenet", "k": 5, "j": 4}
-    make_run(tmp_path, "i0", plan=imagenet, metrics={METRIC: 0.8})
-    make_run(tmp_path, "f", plan={**imagenet, "seed": 1}, done=False, FAILED="Traceback")
+    make_cell(tmp_path, "r", [0.5, 0.6, 0.7])
+    make_cell(tmp_path, "i", [0.8], init="imagenet", k=5, j=4)
+    plan = {**PLAN, "init": "imagenet", "k": 5, "j": 4, "seed": 1, "cell_id": "i"}
+    make_run(tmp_path, "f", plan=plan, done=False, FAILED="Traceback")
     return tmp_path
 
 
+# ---- one row a run, one row a cell --------------------------------------------------------------
+
+
 def test_a_run_is_a_row_whatever_its_state(outputs):
-    table = make_run_table(read_runs(outputs), [METRIC])
-    assert list(table["run_id"]) == ["i0", "f", "r0", "r1", "r2"]
+    table = make_run_table(read_runs(outputs), [METRIC]).frame
+    assert list(table["run_id"]) == ["i-0", "f", "r-0", "r-1", "r-2"]
     assert list(table["state"]) == ["done", "failed", "done", "done", "done"]
 
 
 def test_seeds_become_mean_deviation_and_count(outputs):
-    table = make_seed_table(read_runs(outputs), [METRIC]).set_index("init")
+    table = make_cell_table(read_runs(outputs), [METRIC], interval="none").frame.set_index("init")
     assert table.loc["random", "n"] == 3
     assert table.loc["random", METRIC] == pytest.approx(0.6)
     assert table.loc["random", f"{METRIC} sd"] == pytest.approx(0.1)
@@ -40,73 +69,356 @@ def test_seeds_become_mean_deviation_and_count(outputs):
     assert pd.isna(table.loc["imagenet", f"{METRIC} sd"])  # one seed says nothing of noise
 
 
+def test_the_interval_over_seeds_is_students(outputs):
+    table = make_cell_table(read_runs(outputs), [METRIC], interval="seeds")
+    row = table.frame.set_index("init").loc["random"]
+    half = compute_quantile(2, 0.975) * 0.1 / np.sqrt(3)
+    assert [row[METRIC], row[f"{METRIC} low"], row[f"{METRIC} high"]] == pytest.approx(
+        [0.6, 0.6 - half, 0.6 + half]
+    )
+    assert "one seed: no interval is possible (1 of 2 rows)" in table.notes
+
+
+def test_the_full_interval_is_the_engines_and_reads_predictions(tmp_path):
+    folders = make_cell(tmp_path, "a", [0, 0, 0], skill=0.8)
+    table = make_cell_table(read_runs(tmp_path), [METRIC])
+    one = estimate_contrast([(1.0, load_arm("a", [0, 1, 2], folders, METRIC))])
+    (row,) = table.frame.to_dict("records")
+    found = [row[METRIC], row[f"{METRIC} low"], row[f"{METRIC} high"]]
+    assert found == pytest.approx([one.value, one.low, one.high])
+    assert not table.notes
+    seeds = make_cell_table(read_runs(tmp_path), [METRIC], interval="seeds").frame
+    assert seeds[f"{METRIC} low"][0] != pytest.approx(one.low)
+
+
+def test_without_predictions_the_interval_is_over_seeds_and_says_so(tmp_path):
+    first, *_ = make_cell(tmp_path, "a", [0, 0, 0], skill=0.8)
+    (first / "predictions.parquet").unlink()
+    table = make_cell_table(read_runs(tmp_path), [METRIC])
+    seeds = make_cell_table(read_runs(tmp_path), [METRIC], interval="seeds").frame
+    assert table.frame[f"{METRIC} low"][0] == seeds[f"{METRIC} low"][0]
+    assert table.notes == ("the sampling of test images is not in it",)
+
+
+def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
+    make_cell(tmp_path, "a", [0.5, 0.7])
+    plan = {**PLAN, "cell_id": "a", "seed": 2}
+    make_run(tmp_path, "without", plan=plan, metrics={"test/accuracy": 1.0})
+    table = make_cell_table(read_runs(tmp_path), [METRIC])
+    assert table.frame[METRIC][0] == pytest.approx(0.6)
+    assert f"1 runs have no {METRIC}" in table.notes
+
+
+def test_runs_of_one_cell_with_one_seed_are_all_averaged_and_told(tmp_path):
+    for name, score in [("a", 0.5), ("b", 0.7), ("c", 0.9)]:
+        plan = {**PLAN, "cell_id": "x", "seed": int(name == "c")}
+        make_run(tmp_path, name, plan=plan, metrics={METRIC: score})
+    table = make_cell_table(read_runs(tmp_path), [METRIC])
+    assert table.frame[METRIC][0] == pytest.approx(0.7)
+    assert any("1 runs have the seed of another" in note for note in table.notes)
+
+
 def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
     for name, cell, seed, score in [("a", "x", 0, 0.5), ("b", "y", 0, 0.9), ("c", "x", 1, 0.5)]:
         plan = {**PLAN, "seed": seed, "cell_id": cell}
         make_run(tmp_path, name, plan=plan, metrics={METRIC: score})
-    table = make_seed_table(read_runs(tmp_path), [METRIC]).set_index("cell_id")
+    table = make_cell_table(read_runs(tmp_path), [METRIC]).frame.set_index("cell_id")
     assert table[METRIC].to_dict() == {"x": 0.5, "y": 0.9}
     assert table["n"].to_dict() == {"x": 2, "y": 1}
 
 
 def test_settings_that_differ_within_a_cell_become_columns(tmp_path):
-    for name, fold, epochs in [("a", 0, 3), ("b", 1, 3)]:
-        settings = {"dataset.fold": fold, "train.epochs": epochs, "dataset.name": name}
+    for name, lr, epochs in [("a", 0.1, 3), ("b", 0.2, 3)]:
+        settings = {"train.lr": lr, "train.epochs": epochs, "dataset.name": name}
         make_run(tmp_path, name, plan={**PLAN, "cell_id": name, "settings": settings})
-    table = make_run_table(read_runs(tmp_path), [METRIC])
-    assert list(table["dataset.fold"]) == [0, 1]
+    table = make_run_table(read_runs(tmp_path), [METRIC]).frame
+    assert list(table["train.lr"]) == [0.1, 0.2]
     assert "train.epochs" not in table and "dataset.name" not in table
-    assert list(make_seed_table(read_runs(tmp_path), [METRIC])["dataset.fold"]) == [0, 1]
+    assert list(make_cell_table(read_runs(tmp_path), [METRIC]).frame["train.lr"]) == [0.1, 0.2]
 
 
-def test_the_terminal_shows_runs_and_what_is_not_done(outputs, capsys):
-    main(["compare", str(outputs), "--metrics", METRIC])
-    shown = capsys.readouterr()
-    header, *rows = shown.out.splitlines()
-    assert header.split()[:7] == ["dataset", "model", "init", "k", "j", "bn", "seed"]
-    assert len(rows) == 5 and "0.8000" in rows[0]
-    assert "1 runs failed" in shown.err
+def test_an_imported_run_beside_an_own_one_adds_one_column_not_its_lack_of_settings(tmp_path):
+    settings = {f"train.option_{i}": i for i in range(30)}
+    make_run(tmp_path, "own", plan={**PLAN, "settings": settings})
+    other = {**PLAN, "imported": True, "settings": {"import.name": "x"}}
+    make_run(tmp_path, "other", plan=other)
+    table = make_cell_table(read_runs(tmp_path), [METRIC]).frame
+    assert list(table["imported"]) == [False, True] and "train.option_0" not in table
+    assert list(make_run_table(read_runs(tmp_path), [METRIC]).frame["imported"]) == [False, True]
 
 
-def test_the_seeds_option_shows_one_row_a_cell(outputs, capsys):
-    main(["compare", str(outputs), "--seeds", "--metrics", METRIC])
-    assert "0.6000 ± 0.1000" in capsys.readouterr().out
+# ---- folds --------------------------------------------------------------------------------------
 
 
-def test_files_are_written_and_read_back(outputs, tmp_path, capsys):
-    main(["compare", str(outputs), "--csv", str(tmp_path / "t.csv"), "--metrics", METRIC])
-    assert pd.read_csv(tmp_path / "t.csv")[METRIC].max() == 0.8
-    main(["compare", str(outputs), "--markdown", "-"])
-    assert "|---|" in capsys.readouterr().out
+def make_folds(root, scores, **plan):
+    for fold, score in enumerate(scores):
+        for seed in (0, 1):
+            settings = {
+                "dataset.folds": len(scores),
+                "dataset.fold": fold,
+                "dataset.root": str(fold),
+            }
+            made = {**PLAN, **plan, "seed": seed, "settings": settings, "cell_id": f"{plan}{fold}"}
+            made["split_sizes"] = {"train": {"a": 400}, "test": {"a": 100}}
+            name = f"{plan.get('init', 'random')}-{fold}-{seed}"
+            make_run(root, name, plan=made, metrics={METRIC: score + 0.01 * (2 * seed - 1)})
 
 
-def test_names_from_data_start_no_formula_and_break_no_row(outputs):
-    make_run(outputs, "evil", plan={**PLAN, "dataset": "=cmd()|x"}, metrics={METRIC: 0.1})
-    table = make_run_table(read_runs(outputs), [METRIC])
-    cells = [row["dataset"] for row in csv.DictReader(io.StringIO(render_csv(table)))]
-    assert not [cell for cell in cells if cell.startswith("=")]
-    widths = {line.replace("\\|", "").count("|") for line in render_markdown(table).splitlines()}
-    assert len(widths) == 1
+def test_folds_of_one_cell_are_one_row_with_the_corrected_interval(tmp_path):
+    scores = [0.5, 0.6, 0.7, 0.6, 0.6]
+    make_folds(tmp_path, scores)
+    table = make_cell_table(read_runs(tmp_path), [METRIC])
+    (row,) = table.frame.to_dict("records")
+    variance = np.var(scores, ddof=1) * (1 / 5 + 100 / 400)  # Nadeau & Bengio 2003
+    half = compute_quantile(4, 0.975) * np.sqrt(variance)
+    assert row["n"] == 2 and row["folds"] == 5 and "dataset.fold" not in row
+    found = [row[METRIC], row[f"{METRIC} low"], row[f"{METRIC} high"]]
+    assert found == pytest.approx([0.6, 0.6 - half, 0.6 + half])
+    assert "1 of 1 rows are means over folds" in table.notes[0] and len(table.notes) == 1
 
 
-def test_a_metric_that_nobody_measured_is_refused(outputs, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["compare", str(outputs), "--metrics", "test/balanced_acuracy"])
-    assert exit_.value.code == 1
-    assert "Did you mean 'test/balanced_accuracy'?" in capsys.readouterr().err
+def test_folds_are_compared_fold_by_fold(tmp_path):
+    make_folds(tmp_path, [0.5, 0.6, 0.7, 0.6, 0.6])
+    make_folds(tmp_path, [0.6, 0.71, 0.8, 0.7, 0.69], init="imagenet", k=5)
+    table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
+    row = table.set_index("init").loc["imagenet"]
+    differences = np.array([0.1, 0.11, 0.1, 0.1, 0.09])
+    half = compute_quantile(4, 0.975) * np.sqrt(np.var(differences, ddof=1) * (1 / 5 + 1 / 4))
+    assert row[f"Δ {METRIC} low"] == pytest.approx(0.1 - half)
+    assert row[f"verdict {METRIC}"] == "better"
 
 
-def test_units_are_printed(cache_dir, monkeypatch, capsys):
-    monkeypatch.setenv("TLCNN_CACHE", str(cache_dir))
-    main(["units", "test_resnet"])
-    shown = capsys.readouterr().out
-    assert "stem" in shown and "layer3" in shown
+def test_runs_of_one_fold_stay_apart_from_other_recipes(tmp_path):
+    make_folds(tmp_path, [0.5, 0.6])
+    settings = {"dataset.folds": 2, "dataset.fold": 0, "train.lr": 0.1}
+    make_run(tmp_path, "other", plan={**PLAN, "settings": settings, "cell_id": "other"})
+    table = make_cell_table(read_runs(tmp_path), [METRIC]).frame
+    assert sorted(table["folds"]) == [1, 2]
 
 
-def test_a_contact_sheet_is_drawn(tmp_path, capsys):
-    path = tmp_path / "sheet.png"
-    words = ["dataset=synthetic", "dataset.options.n_images=140", "dataset.image_size=32"]
-    main(["show", *words, "-o", str(path), "--columns", "2"])
-    with Image.open(path) as sheet:
-        assert sheet.height == 7 * 114 and sheet.width == 64 + 2 * 114
-        assert len(sheet.getcolors(2**24)) > 1000
+# ---- groups, baseline, best, order --------------------------------------------------------------
+
+
+def test_a_group_averages_what_it_does_not_name_and_says_what(tmp_path):
+    make_cell(tmp_path, "a", [0.5, 0.6], settings={"train.lr": 0.1})
+    make_cell(tmp_path, "b", [0.7, 0.8, 0.9, 1.0], settings={"train.lr": 0.2})
+    table = make_cell_table(read_runs(tmp_path), [METRIC], group=["init"], interval="none")
+    (row,) = table.frame.to_dict("records")
+    assert row[METRIC] == pytest.approx(0.75) and row["n"] == 6
+    assert table.notes == ("averaged over different train.lr (0.1, 0.2)",)
+    assert make_cell_table(
+        read_runs(tmp_path), [METRIC], group=["train.lr"], interval="none"
+    ).frame[METRIC].tolist() == pytest.approx([0.55, 0.85])
+
+
+def test_a_group_with_intervals_has_the_mean_over_all_runs(tmp_path):
+    make_cell(tmp_path, "a", [0.5, 0.6], settings={"train.lr": 0.1})
+    make_cell(tmp_path, "b", [0.7, 0.9, 0.8], settings={"train.lr": 0.2})
+    (row,) = make_cell_table(read_runs(tmp_path), [METRIC], group=["init"]).frame.to_dict(
+        "records"
+    )
+    assert row[METRIC] == pytest.approx(0.7)
+    assert row[f"{METRIC} low"] < 0.7 < row[f"{METRIC} high"]
+
+
+def test_cells_are_compared_with_the_baseline_of_their_dataset_and_model(tmp_path):
+    folders = {
+        name: make_cell(tmp_path, name, [0] * 4, skill=skill, init=init, j=j, dataset=dataset)
+        for name, skill, init, j, dataset in [
+            ("r", 0.6, "random", 0, "d"),
+            ("x", 0.9, "imagenet", 0, "d"),
+            ("y", 0.62, "imagenet", 1, "d"),
+            ("q", 0.9, "random", 0, "other"),
+            ("z", 0.6, "imagenet", 0, "other"),
+            ("lone", 0.6, "imagenet", 0, "third"),
+        ]
+    }
+    table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"], margin=0.2)
+    arms = {n: load_arm(n, range(4), paths, METRIC) for n, paths in folders.items()}
+    wanted = adjust_holm([compare_arms(arms[n], arms["r"], margin=0.2) for n in ("x", "y")])
+    frame = table.frame.set_index(["dataset", "init", "j"])
+    for one, j in zip(wanted, (0, 1), strict=True):
+        row = frame.loc[("d", "imagenet", j)]
+        found = [row[f"Δ {METRIC}"], row[f"Δ {METRIC} low"], row[f"p {METRIC}"]]
+        assert found == pytest.approx([one.delta.value, one.delta.low, one.p_holm])
+        assert row[f"verdict {METRIC}"] == one.verdict
+    assert frame.loc[("other", "imagenet", 0), f"verdict {METRIC}"] == "worse"
+    assert pd.isna(frame.loc[("d", "random", 0), f"Δ {METRIC}"])
+    assert "not compared, as there is no baseline: third m" in table.notes
+
+
+def test_of_several_baselines_the_one_with_the_same_recipe_is_taken(tmp_path):
+    for init in ("random", "imagenet"):
+        for lr, score in [(0.1, 0.5), (0.2, 0.7)]:
+            scores = [score + (init == "imagenet") / 10, score + (init == "imagenet") / 10]
+            make_cell(tmp_path, f"{init}{lr}", scores, init=init, settings={"train.lr": lr})
+    frame = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
+    deltas = frame.loc[frame["init"] == "imagenet", f"Δ {METRIC}"]
+    assert deltas.tolist() == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["model=m"], "2 cells of one dataset and model are that; they differ in init"),
+        (["init=imagnet"], "Did you mean 'imagenet'"),
+        (["unit=random"], "the table's columns are dataset, model"),
+        (["init=imagenet", "k=0"], "no cell is all of that"),
+    ],
+)
+def test_a_baseline_that_is_none_is_refused(outputs, words, says):
+    with pytest.raises(ConfigError, match=says):
+        make_cell_table(read_runs(outputs), [METRIC], baseline=words)
+
+
+def test_the_best_of_each_dataset_is_the_lowest_where_lower_is_better(tmp_path):
+    for dataset, init, score in [
+        ("d", "a", 0.5),
+        ("d", "b", 0.7),
+        ("e", "a", 0.1),
+        ("e", "b", 0.2),
+    ]:
+        plan = {**PLAN, "dataset": dataset, "init": init, "cell_id": dataset + init}
+        make_run(tmp_path, dataset + init, plan=plan, metrics={"test/nll": score, METRIC: score})
+    table = make_cell_table(read_runs(tmp_path), ["test/nll", METRIC])
+    assert table.best == {(0, "test/nll"), (1, METRIC), (2, "test/nll"), (3, METRIC)}
+
+
+def test_rows_are_sorted_by_metrics_best_first_and_the_best_goes_with_them(outputs):
+    make_cell(outputs, "z", [0.9, 0.9], init="stats", k=3)
+    table = make_cell_table(read_runs(outputs), [METRIC])
+    found = sort_table(table, [METRIC])
+    assert list(found.frame["init"]) == ["stats", "imagenet", "random"]
+    assert found.best == {(0, METRIC)} and table.best == {(2, METRIC)}
+    assert list(sort_table(table, ["k"]).frame["k"]) == [0, 3, 5]
+    with pytest.raises(ConfigError, match="--sort kk"):
+        sort_table(table, ["kk"])
+
+
+# ---- formats ------------------------------------------------------------------------------------
+
+EVIL = ["<script>alert(1)</script>", "=cmd()", "a|b", "a\nb", "50%_&", "\t=x", "\x1b[31m", "[x]*"]
+
+
+@pytest.fixture(params=EVIL)
+def evil(request, tmp_path):
+    """A table whose dataset, class, setting and note are hostile; and what it was made of."""
+    name = request.param
+    metric = f"test/recall/{name}"
+    for init in ("random", "imagenet"):
+        settings = {f"{name}.x": init, "y": name}
+        plan = {**PLAN, "dataset": name, "init": name if init == "random" else "i"}
+        plan |= {"settings": settings, "cell_id": init}
+        make_run(tmp_path, init, plan=plan, metrics={metric: 0.25 if init == "random" else 0.5})
+    table = make_cell_table(read_runs(tmp_path), [metric])
+    notes = (*table.notes, f"note {name}")
+    return name, Table(table.frame, table.scored, best=table.best, notes=notes)
+
+
+def test_names_are_inert_in_the_terminal(evil):
+    name, table = evil
+    text = render_text(table)
+    assert len(text.splitlines()) == 3 + 4 and "\x1b" not in text and "\t" not in text
+
+
+def test_names_start_no_formula_in_csv(evil):
+    _, table = evil
+    rows = [*csv.reader(io.StringIO(render_csv(table)))]
+    assert len({len(row) for row in rows}) == 1 and len(rows) == 3
+    started = [c for row in rows for c in row if c.lstrip()[:1] in ("=", "+", "-", "@", "\t")]
+    assert not started and "\x1b" not in render_csv(table)
+
+
+def test_names_make_no_markup_in_markdown(evil):
+    name, table = evil
+    text = render_markdown(table)
+    lines = text.splitlines()
+    bars = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines if line.startswith("|")}
+    assert len(bars) == 1 and len([line for line in lines if line.startswith("|")]) == 4
+    assert "<" not in text and "\x1b" not in text
+    unescaped = re.sub(r"\\.", "", text)
+    assert "[" not in unescaped and unescaped.count("*") == 4 * len(table.best)
+
+
+class _Reader(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.texts = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_names_are_text_in_html(evil):
+    name, table = evil
+    reader = _Reader()
+    reader.feed(render_html(table))
+    assert set(reader.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "b", "p"}
+    assert reader.tags.count("tr") == 3 and "b" in reader.tags
+    if name.isprintable():
+        assert name in reader.texts  # and nothing is lost
+
+
+def test_names_compile_in_latex(evil):
+    _, table = evil
+    check_latex(render_latex(table), n_columns=len(table.columns), n_rows=2)
+
+
+def check_latex(text, n_columns, n_rows):
+    """Read a tabular as LaTeX does: comments, escapes, braces, alignment."""
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert "\x1b" not in text
+    begin = re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", lines[0])
+    assert begin and len(begin[1]) == n_columns and lines[-1] == r"\end{tabular}"
+    assert [lines[1], lines[3], lines[-2]] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    rows = [lines[2], *lines[4:-2]]
+    assert len(rows) == n_rows + 1
+    for row in rows:
+        assert row.endswith(r" \\") and not re.match(r"\s*[\[*]", row)  # an option of \\
+        body = re.sub(r"\\(textbackslash|text[a-z]+|Delta|pm|to|[&%$#_{}])", "", row[:-3])
+        assert "\\" not in body and not re.search(r"[%#_^~]", body)
+        assert body.count("&") == n_columns - 1 and body.count("$") % 2 == 0
+        depth = 0
+        for character in body:
+            depth += (character == "{") - (character == "}")
+            assert depth >= 0
+        assert depth == 0
+
+
+def test_the_best_is_bold_and_values_have_intervals_in_every_format(outputs):
+    make_cell(outputs, "z", [0.70, 0.72, 0.71], init="stats", k=3)
+    table = make_cell_table(read_runs(outputs), [METRIC], interval="seeds")
+    assert re.search(r"0\.800 *\*|0\.800\*", render_text(table))
+    assert "0.710 [0.685, 0.735]" in render_text(table)
+    assert "0.710 [0.685, 0.735]" in render_markdown(table)
+    assert "**0.800**" in render_markdown(table)
+    assert r"\textbf{0.800}" in render_latex(table) and "0.710 [0.685, 0.735]" in render_latex(
+        table
+    )
+    assert "<b>0.800</b>" in render_html(table)
+    found = pd.read_csv(io.StringIO(render_csv(table))).set_index("init")
+    assert (
+        found.loc["stats", f"{METRIC} low"]
+        == table.frame.set_index("init").loc["stats", f"{METRIC} low"]
+    )
+
+
+def test_a_wide_table_says_once_above_what_is_the_same_everywhere(outputs):
+    table = make_cell_table(read_runs(outputs), [METRIC])
+    assert render_text(table, width=300) == render_text(table)
+    first, header, *_ = render_text(table, width=40).splitlines()
+    assert (
+        first.startswith("everywhere: dataset d, model m, bn frozen") and "dataset" not in header
+    )
+    assert header.split()[:3] == ["init", "k", "j"]
+
+
+def test_an_empty_table_says_so(outputs):
+    runs = read_runs(outputs)
+    table = make_cell_table(runs[runs["state"] == "failed"], [METRIC])
+    assert render_text(table) == "no finished runs"
+    for render in (render_csv, render_markdown, render_latex, render_html):
+        assert render(table)

@@ -1,16 +1,19 @@
-"""`tlcnn compare | status | units | show | data`: what hardly trains; torch where it must."""
+"""`tlcnn compare | report | import | status | ...`: all but training; torch where it must."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tlcnn import __version__
+from tlcnn.cli_compare import add_compare
 from tlcnn.cli_data import add_data
+from tlcnn.cli_import import add_import
+from tlcnn.cli_power import add_power
+from tlcnn.cli_report import add_report
 from tlcnn.cli_status import add_status
 from tlcnn.config import check_word, find_cache_dir
-from tlcnn.errors import ConfigError, TlcnnError, did_you_mean, list_names
+from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.model.unit_map import GRANULARITIES
 from tlcnn.storage import writing
 
@@ -35,92 +38,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tlcnn {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_compare(commands)
+    add_compare(commands)
+    add_report(commands)
+    add_power(commands)
+    add_import(commands)
     _add_units(commands)
     _add_show(commands)
     add_status(commands)
     add_data(commands)
     return parser
-
-
-def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "compare", help="one row a run, or mean and deviation over seeds, from run folders"
-    )
-    parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
-    parser.add_argument("--seeds", action="store_true", help="mean ± sd over seeds, with n")
-    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
-    for name, words in (("--csv", "as CSV"), ("--markdown", "as Markdown")):
-        parser.add_argument(
-            name, nargs="?", const="-", metavar="FILE", help=f"{words}, to a file or the terminal"
-        )
-    parser.set_defaults(command=_compare)
-
-
-def _compare(options: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from tlcnn.records.read import read_runs
-    from tlcnn.report.tables import (
-        DEFAULT_METRICS,
-        make_run_table,
-        make_seed_table,
-        render_csv,
-        render_markdown,
-        render_text,
-    )
-
-    runs = pd.concat([read_runs(folder) for folder in options.folders], ignore_index=True)
-    if runs.empty:
-        print(f"no runs in {list_names(options.folders)} yet")
-        return
-    metrics = options.metrics or list(DEFAULT_METRICS)
-    if options.metrics:
-        _check_metrics(metrics, [c for c in runs.columns if "/" in c])
-    table = (make_seed_table if options.seeds else make_run_table)(runs, metrics)
-    written = [
-        _write(options.csv, render_csv(table)),
-        _write(options.markdown, render_markdown(table)),
-    ]
-    if not any(written):
-        print(render_text(table))
-    for line in _describe_left_out(runs):
-        print(line, file=sys.stderr)
-
-
-def _check_metrics(metrics: list[str], known: list[str]) -> None:
-    for metric in metrics:
-        if known and metric not in known:
-            raise ConfigError(
-                f"no run has the metric {metric}.{did_you_mean(metric, known)}\n"
-                f"Measured, among others: {', '.join(_find_near(metric, known))}"
-            )
-
-
-def _find_near(metric: str, known: list[str]) -> list[str]:
-    near = difflib.get_close_matches(metric, known, n=6, cutoff=0.4)
-    return [*near, *(name for name in sorted(known) if name not in near)][:8]
-
-
-def _write(path: str | None, text: str) -> bool:
-    if path == "-":
-        print(text, end="")
-    elif path:
-        with writing(Path(path)):
-            Path(path).write_text(text, encoding="utf-8")
-        print(f"wrote {path}")
-    return path == "-"
-
-
-def _describe_left_out(runs: "object") -> list[str]:
-    import pandas as pd
-
-    assert isinstance(runs, pd.DataFrame)
-    counts = runs["state"].value_counts()
-    lines = [f"{n} runs {state}" for state, n in counts.items() if state != "done"]
-    for row in runs[runs["state"] == "unreadable"].itertuples():
-        lines.append(f"unreadable: {row.folder}: {row.problem}")
-    return lines
 
 
 def _add_units(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

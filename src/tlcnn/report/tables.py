@@ -1,131 +1,113 @@
-"""Runs as tables: one row a run, or one row a cell with mean and deviation over seeds."""
+"""Tables of runs: one row a run, or one row a cell with means and intervals.
+
+runs -> Table (numbers) -> pivot -> render
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from tlcnn.align import align_columns
+from tlcnn.analysis.statistics.weighted import is_lower_better
+from tlcnn.records.settings import CELL, check_columns, spread_settings
 
-CELL = ("dataset", "model", "init", "k", "j", "bn")
-# Settings that the columns of a cell tell already, or that are only places.
-_TOLD = {
-    *("dataset.name", "dataset.root", "model.name", "init.source", "init.through"),
-    *("freeze.through", "freeze.bn", "freeze.allow_random", "init.allow_unchecked"),
-}
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
+# Columns that stand beside a scored one, `<column> low`, and are part of its cell.
+PARTS = ("low", "high", "sd", "n")
 
 
-def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> pd.DataFrame:
-    """Return one row a run, sorted by cell and seed.
+@dataclass(frozen=True)
+class Table:
+    """Numbers that are to be shown.
+
+    Attributes:
+        frame: plain columns, and scored ones, beside which `<column> low`, `<column> high`,
+            `<column> sd` and `<column> n` may stand.
+        scored: the scored columns.
+        differences: those of them that are differences, shown with their sign.
+        best: (row position, scored column) of the cells in bold.
+        notes: sentences below the table.
+    """
+
+    frame: pd.DataFrame
+    scored: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+    best: frozenset[tuple[int, str]] = field(default_factory=frozenset)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are shown: parts stand in their scored column's cells."""
+        parts = {f"{column} {part}" for column in self.scored for part in PARTS}
+        return [column for column in self.frame.columns if column not in parts]
+
+
+def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
+    """Return one row a run, whatever its state, sorted by cell and seed.
 
     Args:
         runs: what `read_runs` returned.
         metrics: metric columns; one that no run has is left empty.
     """
-    runs, varying = _spread_settings(runs)
-    columns = [*CELL, *varying, "seed", *metrics, "epochs", "train_s", "state", "run_id"]
+    runs, varying = spread_settings(runs)
+    imported = list_imported(runs)
+    told = [*CELL, *varying, *imported, "seed"]
+    columns = [*told, *metrics, "epochs", "train_s", "state", "run_id"]
     table = runs.reindex(columns=columns)
-    return table.sort_values(
-        [*CELL, *varying, "seed"], kind="stable", na_position="last", ignore_index=True
+    return Table(sort_rows(table, told), scored=tuple(metrics))
+
+
+def list_imported(runs: pd.DataFrame) -> list[str]:
+    """Return `imported` as a further column where there are imported runs."""
+    return ["imported"] if "imported" in runs and runs["imported"].eq(True).any() else []
+
+
+def sort_rows(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows in the order of columns: numbers as numbers, then texts, nothing last."""
+    keys = pd.DataFrame(
+        {
+            f"{i}{kind}": made
+            for i, column in enumerate(columns)
+            for kind, made in _make_keys(table[column]).items()
+        }
     )
+    order = keys.sort_values(list(keys.columns), kind="stable", na_position="last").index
+    return table.loc[order].reset_index(drop=True)
 
 
-def make_seed_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> pd.DataFrame:
-    """Return one row a cell: n seeds, and `<metric>` with `<metric> sd` of the finished runs.
+def _make_keys(values: pd.Series) -> dict[str, pd.Series]:
+    numbers = pd.to_numeric(values, errors="coerce")
+    texts = values.map(str).where(numbers.isna() & values.notna(), "")
+    return {"nothing": values.isna(), "number": numbers.fillna(float("inf")), "text": texts}
 
-    A cell is runs that are equal but for the seed. Settings in which cells of one name differ
-    (the recipe, the image size, the fold) become columns; `cell_id` tells apart what is left.
 
-    The deviation is the sample's (n - 1), and NaN for one seed: one seed says nothing of noise.
+def sort_table(table: Table, columns: Sequence[str]) -> Table:
+    """Return a table sorted by columns, a metric's best first.
+
+    Raises:
+        ConfigError: a column that the table has not got.
     """
-    runs, varying = _spread_settings(runs[runs["state"] == "done"])
-    done = runs.reindex(columns=[*CELL, *varying, "cell_id", "seed", *metrics, "train_s"])
-    grouped = done.groupby([*CELL, *varying, "cell_id"], dropna=False, sort=True)
-    table = grouped.agg(n=("seed", "nunique")).reset_index()
-    if not table.duplicated([*CELL, *varying]).any():
-        table = table.drop(columns="cell_id")  # it would tell nothing
-    for metric in metrics:
-        means, deviations = grouped[metric].mean(), grouped[metric].std(ddof=1)
-        table[metric] = means.to_numpy()
-        table[f"{metric} sd"] = deviations.to_numpy()
-    table["train_s"] = grouped["train_s"].mean().to_numpy()
-    return table
+    checked = check_columns(table.frame.assign(settings=None), columns, "--sort")
+    keys = checked[list(columns)].copy()
+    for column in columns:
+        if column in table.scored and not is_lower_better(column):
+            keys[column] = -pd.to_numeric(keys[column])
+    keys["position"] = range(len(keys))
+    order = sort_rows(keys, columns)["position"].tolist()
+    best = frozenset((order.index(row), column) for row, column in table.best)
+    frame = table.frame.iloc[order].reset_index(drop=True)
+    return Table(frame, table.scored, table.differences, best, table.notes)
 
 
-def _spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Make columns of the settings in which runs of one cell's name differ, and list them."""
-    if "settings" not in runs or runs.empty:
-        return runs, []
-    kept = [s if isinstance(s, dict) else {} for s in runs["settings"]]
-    settings = pd.DataFrame(kept, index=runs.index).map(_plain)
-    names = [runs[column].astype(str) for column in CELL]
-    varying = [
-        key
-        for key in settings.columns
-        if key not in _TOLD and (settings[key].groupby(names).nunique(dropna=False) > 1).any()
-    ]
-    return runs.join(settings[varying]), varying
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, (list, dict)) else value
-
-
-def format_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of texts: metrics to four digits, `mean ± sd` in one cell, no NaN."""
-    texts = pd.DataFrame(index=table.index)
-    for column in table.columns:
-        if f"{column} sd" in table.columns:
-            pairs = zip(table[column], table[f"{column} sd"], strict=True)
-            texts[column] = [_format_pair(mean, sd) for mean, sd in pairs]
-        elif not column.endswith(" sd"):
-            texts[column] = [_format_cell(column, value) for value in table[column]]
-    return texts
-
-
-def _format_pair(mean: float, sd: float) -> str:
-    if pd.isna(mean):
-        return "-"
-    return f"{mean:.4f}" if pd.isna(sd) else f"{mean:.4f} ± {sd:.4f}"
-
-
-def _format_cell(column: str, value: Any) -> str:
-    if pd.isna(value):
-        return "-"
-    if "/" in column:
-        return f"{value:.4f}"
-    if column == "train_s":
-        return f"{value:.1f}"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:g}"
-    return str(value)
-
-
-def render_text(table: pd.DataFrame) -> str:
-    """Return a table for the terminal: text left, numbers right, without a box."""
-    texts = format_table(table)
-    numeric = {c for c in table.columns if pd.api.types.is_numeric_dtype(table[c])}
-    rows = [list(texts.columns), *texts.to_numpy().tolist()]
-    right = [i for i, name in enumerate(texts.columns) if name in numeric]
-    return "\n".join(align_columns(rows, right))
-
-
-def render_markdown(table: pd.DataFrame) -> str:
-    """Return a table in Markdown; bars in the data cannot break a row."""
-    texts = format_table(table)
-    rows = [list(texts.columns), *texts.to_numpy().tolist()]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(texts.columns), *lines[1:]]) + "\n"
-
-
-def render_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV, in full precision; no cell can start a spreadsheet formula."""
-    safe = table.copy()
-    for column in safe.columns[[not pd.api.types.is_numeric_dtype(t) for t in safe.dtypes]]:
-        safe[column] = [_defuse(value) for value in safe[column]]
-    return safe.to_csv(index=False)
-
-
-def _defuse(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+def find_best(frame: pd.DataFrame, metrics: Sequence[str]) -> frozenset[tuple[int, str]]:
+    """Return (row position, metric) of the best of each dataset, where there are several rows."""
+    best = set()
+    frame = frame.reset_index(drop=True)
+    blocks = frame.groupby("dataset", dropna=False) if "dataset" in frame else [("", frame)]
+    for _, block in blocks:
+        for metric in metrics:
+            values = pd.to_numeric(block[metric]).dropna()
+            if len(values) > 1 and values.nunique() > 1:
+                wanted = values.min() if is_lower_better(metric) else values.max()
+                best |= {(int(row), metric) for row in values.index[values == wanted]}
+    return frozenset(best)

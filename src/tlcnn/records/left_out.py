@@ -1,0 +1,44 @@
+"""What is not in a table of means, and why: counts by state, and each damaged folder by name."""
+
+import pandas as pd
+
+_WHY = {
+    "failed": "no result (`tlcnn status` has the error)",
+    "running": "not finished yet",
+    "stopped": "not finished; the same command goes on",
+    "unreadable": "damaged",
+    "no run": "something else",
+    "duplicate": "one copy of each is taken",
+}
+_BY_NAME = ("unreadable", "no run", "duplicate")
+
+
+def describe_left_out(runs: pd.DataFrame) -> list[str]:
+    """Return a line for each state that is not done, and one for each folder with a problem.
+
+    Args:
+        runs: what `read_runs` returned.
+
+    Example:
+        >>> runs = pd.DataFrame({"state": ["done", "failed"], "folder": ["a", "b"], "problem": ""})
+        >>> describe_left_out(runs)
+        ['1 run failed: no result (`tlcnn status` has the error)']
+    """
+    counts = {str(state): n for state, n in runs["state"].value_counts().items()}
+    states = [*(s for s in _WHY if s in counts), *(s for s in counts if s not in (*_WHY, "done"))]
+    lines = []
+    for state in states:
+        lines.append(_count(counts[state], state))
+        if state in _BY_NAME:
+            these = runs[runs["state"] == state]
+            lines += [f"  {row.folder}: {row.problem}" for row in these.itertuples()]
+    noted = runs[~runs["state"].isin(_BY_NAME) & runs["problem"].astype(bool)]
+    noted = noted[noted["problem"].notna()]
+    return lines + [f"note: {row.folder}: {row.problem}" for row in noted.itertuples()]
+
+
+def _count(n: int, state: str) -> str:
+    nouns = {"no run": "folder is no run" if n == 1 else "folders are no runs"}
+    nouns["duplicate"] = "folder is a duplicate" if n == 1 else "folders are duplicates"
+    words = nouns.get(state, f"run {state}" if n == 1 else f"runs {state}")
+    return f"{n:,} {words}: {_WHY.get(state, 'not done')}"

@@ -1,0 +1,114 @@
+"""What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question, answered in words with numbers.
+
+    Attributes:
+        key: `imagenet_vs_random`, `best_cell`, `chain` or `layers`.
+        question: as a person would ask it.
+        verdict: one or two words: `yes`, `no`, `inconclusive`, `not measured`, ...
+        answer: one or two sentences, with numbers, intervals and n.
+        details: more sentences: what it rests on, what would settle it, the command to run.
+        dataset: what it was measured on; empty for all.
+        comparisons: rows of `Content.comparisons` (its index) that it rests on.
+    """
+
+    key: str
+    question: str
+    verdict: str
+    answer: str
+    details: tuple[str, ...] = ()
+    dataset: str = ""
+    comparisons: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scores over k (transferred) and j (frozen) of one dataset, model, source and recipe.
+
+    Attributes:
+        units: names of units 1..L, from the input on.
+        table: columns k, j, value, low, high, n_seeds, val (validation mean), cell (key of
+            `Content.cells`), label. One row a cell; k = 0 is random.
+        best: `cell` of the best on validation.
+        recipe: settings that tell it from other grids of the same names, as text; may be empty.
+    """
+
+    dataset: str
+    model: str
+    init: str
+    metric: str
+    units: tuple[str, ...]
+    table: pd.DataFrame
+    best: str
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class LayerScores:
+    """How general or specific each unit is (Yosinski et al. 2014, arXiv:1411.1792).
+
+    Attributes:
+        source: A, e.g. `imagenet`.
+        curves: columns arm (base, AnB, AnB+, BnB, BnB+, random-frozen), n, value, low, high,
+            n_seeds. `base` has n = 0.
+        scores: one row for n = 1..L: n, unit, then for C, S, G, gamma each `<name>`, `<name>_low`,
+            `<name>_high`; `verdict` (general | specific | undetermined | not measured),
+            `seeds_needed`, `note`. C, S, G are in units of the metric (0.01 is one point).
+        margin: delta, in units of the metric.
+    """
+
+    dataset: str
+    model: str
+    source: str
+    metric: str
+    units: tuple[str, ...]
+    curves: pd.DataFrame
+    scores: pd.DataFrame
+    margin: float
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a report says.
+
+    Attributes:
+        metric: the primary metric, `test/balanced_accuracy`.
+        metrics: further metrics shown in tables.
+        runs: what `read_runs` returned, all states; `folder` leads to the rest.
+        left_out: a line for everything that is not in the tables, and why.
+        cells: one row a cell (runs that differ in the seed alone): cell (key), label (readable),
+            dataset, model, init, k, j, bn, any settings that vary, n_seeds, run_ids (list), and
+            for each metric `<metric>`, `<metric> low`, `<metric> high`, `<metric> sd`; `note`.
+        comparisons: a, b (cell keys), a_label, b_label, family, dataset, delta, low, high, p,
+            p_holm, p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
+        highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
+            figures that show one cell: list of (dataset, role, cell).
+        provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
+            hardware.
+        assumptions: sentences on what the statistics take for granted.
+    """
+
+    title: str
+    created: str
+    metric: str
+    metrics: tuple[str, ...]
+    runs: pd.DataFrame
+    left_out: tuple[str, ...]
+    cells: pd.DataFrame
+    comparisons: pd.DataFrame
+    findings: tuple[Finding, ...]
+    grids: tuple[Grid, ...] = ()
+    layers: tuple[LayerScores, ...] = ()
+    highlights: tuple[tuple[str, str, str], ...] = ()
+    provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    assumptions: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,92 @@
+"""Which cells and runs a figure shows, when it cannot show all."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from tlcnn.records.read import read_history
+from tlcnn.report.content import Content
+
+
+def list_datasets(content: Content) -> list[str]:
+    """Return the datasets of a report's cells, in their order."""
+    return list(dict.fromkeys(content.cells["dataset"])) if len(content.cells) else []
+
+
+def find_highlights(content: Content, dataset: str) -> pd.DataFrame:
+    """Return the highlighted cells of a dataset, rows of `Content.cells` with a `role` each.
+
+    A cell with several roles is one row, its roles joined.
+    """
+    roles: dict[str, list[str]] = {}
+    for name, role, cell in content.highlights:
+        if name == dataset:
+            roles.setdefault(cell, []).append(role)
+    cells = content.cells.drop_duplicates("cell").set_index("cell", drop=False)
+    found = name_apart(cells.loc[[cell for cell in roles if cell in cells.index]])
+    return found.assign(role=[", ".join(roles[str(cell)]) for cell in found["cell"]])
+
+
+def choose_cells(content: Content, dataset: str, limit: int = 8) -> pd.DataFrame:
+    """Return the cells of a dataset that its questions are about, in a fixed order.
+
+    Highlights first, then all of a source transferred and nothing frozen, then the ladder of
+    frozen units; drawn in the order of source, k and j.
+    """
+    cells = content.cells[content.cells["dataset"] == dataset].drop_duplicates("cell")
+    marked = set(find_highlights(content, dataset)["cell"])
+    deepest = cells["k"] == cells.groupby("model")["k"].transform("max")
+    rank = pd.Series(3, index=cells.index)
+    rank[deepest & (cells["j"] > 0)] = 2
+    rank[(cells["j"] == 0) & (deepest | (cells["k"] == 0))] = 1
+    rank[cells["cell"].isin(marked)] = 0
+    rank[(cells["init"] == "self") | (cells["j"] > cells["k"])] += 10
+    kept = rank[rank < 3].sort_values(kind="stable").index[:limit]
+    return sort_cells(name_apart(cells.loc[kept]))
+
+
+def name_apart(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return cells with labels that tell them apart: their model and recipe where they differ."""
+    labels = cells["label"].astype(str)
+    if cells["model"].nunique() > 1:
+        labels = cells["model"].astype(str) + ": " + labels
+    twins = labels.duplicated(keep=False)
+    if "recipe" in cells and twins.any():
+        recipe = cells["recipe"].fillna("").astype(str)
+        labels = labels.where(~twins | (recipe == ""), labels + " (" + recipe + ")")
+    return cells.assign(label=labels)
+
+
+def sort_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return cells from random on, by source, k and j."""
+    order = cells.assign(_first=cells["init"] != "random")
+    by = ["_first", "model", "init", "k", "j"]
+    return order.sort_values(by, kind="stable").drop(columns="_first")
+
+
+def list_runs(content: Content, cell: pd.Series) -> pd.DataFrame:
+    """Return the finished runs of a cell, rows of `Content.runs` by seed."""
+    runs = content.runs
+    mine = runs["run_id"].isin(list(cell["run_ids"])) & (runs["state"] == "done")
+    return runs[mine].drop_duplicates("run_id").sort_values("seed", kind="stable")
+
+
+def read_histories(content: Content, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the epochs of all runs of some cells: a record of metrics.jsonl a row.
+
+    Returns:
+        cell, label, init, k, j, seed, and the records' columns: epoch, step, val/..., train/...
+    """
+    rows = []
+    for _, cell in cells.iterrows():
+        told = {key: cell[key] for key in ("cell", "label", "init", "k", "j")}
+        for _, run in list_runs(content, cell).iterrows():
+            records = read_history(Path(str(run["folder"])))
+            rows += [{**record, **told, "seed": run["seed"]} for record in records]
+    return pd.DataFrame(rows, columns=None if rows else ["cell", "label", "epoch", "step"])
+
+
+def find_val_metric(metric: str, history: pd.DataFrame) -> str:
+    """Return what the epochs can show of the report's metric, else balanced accuracy."""
+    wanted = f"val/{metric.split('/', 1)[-1]}"
+    return wanted if wanted in history else "val/balanced_accuracy"

@@ -1,0 +1,159 @@
+"""What a page shows of one run beyond its table row, small enough to embed. Imports no torch.
+
+Every record may be missing or damaged: then its part is left out and `missing` says why.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlcnn.records.read import read_history, read_predictions
+
+LOG_LINES, LINE_LENGTH, MAX_POINTS, MAX_WARNINGS = 30, 240, 200, 20
+CURVES = ("train/loss", "val/nll", "val/balanced_accuracy")
+
+
+def read_details(folder: Path) -> dict[str, Any]:
+    """Read a run folder: curve, confusion, log tail, warnings, units and where it ran.
+
+    Returns:
+        JSON without NaN: `epochs`, `curves` (per name), `classes`, `confusion` (K x K, rows are
+        true classes), `log`, `warnings`, `units`, `typed` and `where`, and `missing`: why any
+        of them is not there.
+    """
+    missing: dict[str, str] = {}
+    parts: dict[str, Any] = {}
+    readers: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "curve": _read_curve,
+        "confusion": _read_confusion,
+        "log": _read_log,
+        "units": _read_units,
+        "where": _read_where,
+    }
+    for name, read in readers.items():
+        try:
+            parts |= read(folder)
+        except _Missing as reason:
+            missing[name] = str(reason)
+        except Exception as error:  # a damaged file of one run must not cost the whole report
+            missing[name] = f"cannot be read ({type(error).__name__})"
+    return {**parts, "missing": missing}
+
+
+class _Missing(Exception):
+    """Why a part is not there."""
+
+
+def _read_curve(folder: Path) -> dict[str, Any]:
+    history = read_history(folder)
+    if not history:
+        raise _Missing("no epoch was finished")
+    kept = [history[i] for i in _spread(len(history), MAX_POINTS)]
+    curves = {name: [round_number(record.get(name)) for record in kept] for name in CURVES}
+    measured = {name: values for name, values in curves.items() if set(values) != {None}}
+    return {"epochs": [int(record["epoch"]) for record in kept], "curves": measured}
+
+
+def _spread(n_items: int, n_kept: int) -> list[int]:
+    """Return positions spread evenly over a list, with the first and the last."""
+    if n_items <= n_kept:
+        return list(range(n_items))
+    return sorted({round(i * (n_items - 1) / (n_kept - 1)) for i in range(n_kept)})
+
+
+def round_number(value: Any, digits: int = 4) -> float | int | None:
+    """Return a number in a few significant digits, or None for one that is none.
+
+    Example:
+        >>> round_number(0.123456), round_number(float("nan")), round_number(3)
+        (0.1235, None, 3)
+    """
+    if value is None or isinstance(value, (str, bool)) or not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(f"{value:.{digits}g}")
+
+
+def _read_confusion(folder: Path) -> dict[str, Any]:
+    if not (folder / "predictions.parquet").is_file():
+        raise _Missing("the run has not predicted the test images")
+    table = read_predictions(folder)
+    table = table[table["split"] == "test"]
+    names = [str(c).removeprefix("logit/") for c in table.columns if str(c).startswith("logit/")]
+    if any(str(column).startswith("target/") for column in table.columns):
+        raise _Missing("an image may have several findings, so there is no confusion matrix")
+    counts = compute_confusion(
+        table["label"].to_numpy(), table[[f"logit/{name}" for name in names]].to_numpy()
+    )
+    return {"classes": names, "confusion": counts.tolist()}
+
+
+def compute_confusion(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return (K, K) counts: true class by most probable class.
+
+    Args:
+        labels: (N,) of 0..K-1.
+        logits: (N, K).
+    """
+    counts = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
+    np.add.at(counts, (labels.astype(np.int64), logits.argmax(axis=1)), 1)
+    return counts
+
+
+def _read_log(folder: Path) -> dict[str, Any]:
+    path = folder / "log.txt"
+    if not path.is_file():
+        raise _Missing("there is no log.txt")
+    lines = path.read_text(errors="replace").splitlines()
+    warnings = [line for line in lines if " WARNING " in line or line.startswith("warning:")]
+    failed = folder / "FAILED"
+    if failed.is_file():
+        lines = failed.read_text(errors="replace").splitlines()
+        warnings += lines[-1:]
+    return {
+        "log": [_shorten(line) for line in lines[-LOG_LINES:]],
+        "warnings": [_shorten(line) for line in dict.fromkeys(warnings)][:MAX_WARNINGS],
+    }
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= LINE_LENGTH else f"{line[: LINE_LENGTH - 1]}…"
+
+
+def _read_units(folder: Path) -> dict[str, Any]:
+    if not (folder / "plan.json").is_file():
+        raise _Missing("there is no plan.json")
+    plan = json.loads((folder / "plan.json").read_text())
+    if "units" not in plan:
+        raise _Missing("the plan does not list its units")
+    return {
+        "units": [[u["unit"], u["weights"] != "fresh", bool(u["frozen"])] for u in plan["units"]]
+    }
+
+
+def _read_where(folder: Path) -> dict[str, Any]:
+    path = folder / "environment.json"
+    if not path.is_file():
+        raise _Missing("there is no environment.json")
+    sittings = json.loads(path.read_text())["sittings"]
+    typed = list(dict.fromkeys(sitting["command"] for sitting in sittings))
+    return {"typed": typed, "where": list(dict.fromkeys(map(_describe_sitting, sittings)))}
+
+
+def _describe_sitting(sitting: Mapping[str, Any]) -> str:
+    packages = sitting.get("packages", {})
+    words = [
+        f"{sitting.get('device')} ({sitting.get('hardware')}, {_tell_threads(sitting)})",
+        *(f"{name} {packages[name]}" for name in ("torch", "timm", "tlcnn") if name in packages),
+        f"Python {sitting.get('python')}",
+        f"commit {str(sitting['commit'])[:12]}" if sitting.get("commit") else "",
+    ]
+    return ", ".join(word for word in words if word)
+
+
+def _tell_threads(sitting: Mapping[str, Any]) -> str:
+    number = sitting.get("threads")
+    return "1 thread" if number == 1 else f"{number} threads"

@@ -1,0 +1,122 @@
+"""Filters on runs: `init=imagenet,random`, `train.lr>=0.001`, `seed!=0`."""
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.records.settings import check_columns, list_values
+
+_CONDITION = re.compile(r"([^<>=!]+)(>=|<=|!=|=|>|<)(.*)", re.DOTALL)
+_ORDER: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_NOTHING = ("none", "null", "")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A column, what is asked of it, and the values."""
+
+    column: str
+    sign: str
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.column}{self.sign}{','.join(self.values)}"
+
+
+def parse_condition(word: str, option: str = "--where") -> Condition:
+    """Return a condition. Raises ConfigError for a word that is none.
+
+    Example:
+        >>> parse_condition("init=imagenet,random")
+        Condition(column='init', sign='=', values=('imagenet', 'random'))
+    """
+    found = _CONDITION.fullmatch(word)
+    if not found:
+        raise ConfigError(
+            f"{option} {word}: COLUMN=VALUE[,VALUE...] is expected, or COLUMN>=NUMBER (also "
+            "<=, >, <, !=), e.g. init=imagenet,random or train.lr>=0.001 (in quotes)"
+        )
+    column, sign, values = found.groups()
+    return Condition(column.strip(), sign, tuple(value.strip() for value in values.split(",")))
+
+
+def apply_where(runs: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
+    """Return the runs that fulfil every condition.
+
+    Raises:
+        ConfigError: a column or value that no run has.
+    """
+    for word in words:
+        condition = parse_condition(word)
+        runs = check_columns(runs, [condition.column], "--where")
+        check_values(runs, condition, "--where")
+        runs = runs[match_condition(runs[condition.column], condition)]
+    return runs
+
+
+def check_values(runs: pd.DataFrame, condition: Condition, option: str) -> None:
+    """Raise ConfigError for a value that no run has."""
+    column = runs[condition.column]
+    if condition.sign in _ORDER:
+        return
+    for value in condition.values:
+        alone = Condition(condition.column, "=", (value,))
+        if not match_condition(column, alone).any():
+            known = sorted({str(one) for one in column if not pd.isna(one)})
+            raise ConfigError(
+                f"{option} {condition.column}={value}: no run has it; there are "
+                f"{list_values(column)}.{did_you_mean(value, known)}"
+            )
+
+
+def match_condition(column: pd.Series, condition: Condition) -> pd.Series:
+    """Return which values fulfil a condition; a missing one fulfils only `=none`.
+
+    Raises:
+        ConfigError: an order is asked of what is no number.
+    """
+    if condition.sign in _ORDER:
+        return _match_order(column, condition)
+    hits = pd.Series(False, index=column.index)
+    numbers = pd.to_numeric(column, errors="coerce")
+    texts = column.map(lambda value: _write(value)).astype(object)
+    for value in condition.values:
+        hits |= texts == value.lower() if value.lower() in ("true", "false") else texts == value
+        number = _parse_number(value)
+        if number is not None:
+            hits |= (numbers == number) & (texts != "true") & (texts != "false")
+        if value.lower() in _NOTHING:
+            hits |= column.isna()
+    return ~hits if condition.sign == "!=" else hits
+
+
+def _match_order(column: pd.Series, condition: Condition) -> pd.Series:
+    number = _parse_number(condition.values[0]) if len(condition.values) == 1 else None
+    numbers = pd.to_numeric(column, errors="coerce")
+    if number is None or (numbers.isna().all() and column.notna().any()):
+        raise ConfigError(
+            f"--where {condition}: {condition.sign} compares numbers; {condition.column} is "
+            f"{list_values(column)}"
+        )
+    return _ORDER[condition.sign](numbers, number)
+
+
+def _write(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parse_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

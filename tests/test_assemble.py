@@ -1,0 +1,93 @@
+"""What a report says of runs in any state, without predictions, or of none."""
+
+import pytest
+from records_made import write_cell, write_record
+
+from tlcnn.errors import ConfigError
+from tlcnn.records.read import read_runs
+from tlcnn.report.assemble import make_content
+
+
+def test_nothing_finished_is_four_questions_not_measured(tmp_path):
+    (write_record(tmp_path, seed=0, test=0.5) / "DONE").unlink()
+    content = make_content(read_runs(tmp_path))
+    assert [finding.verdict for finding in content.findings] == ["not measured"] * 4
+    assert len(content.cells) == 0 and len(content.comparisons) == 0
+    assert len(content.left_out) == 1
+
+
+def test_a_cell_without_the_metric_is_told_and_not_compared(tmp_path):
+    write_cell(tmp_path, (0.5, 0.6))
+    write_cell(tmp_path, (0.5, 0.6), dataset="chest", metric="macro_auroc")
+    content = make_content(read_runs(tmp_path))
+    told = "cell in no comparison (not every run has test/balanced_accuracy): chest: "
+    assert any(line.startswith(told) for line in content.left_out)
+    assert len(content.cells) == 2
+
+
+def test_every_cell_has_its_mean_and_interval_for_every_metric(tmp_path):
+    write_cell(tmp_path, (0.5, 0.6, 0.7))
+    (cell,) = make_content(read_runs(tmp_path)).cells.to_dict("records")
+    assert cell["test/balanced_accuracy"] == pytest.approx(0.6)
+    assert cell["test/balanced_accuracy sd"] == pytest.approx(0.1)
+    half = 4.3027 * 0.1 / 3**0.5  # t with 2 degrees of freedom
+    assert cell["test/balanced_accuracy high"] == pytest.approx(0.6 + half, abs=1e-4)
+    assert "no predictions" in cell["note"]
+
+
+def test_a_grid_holds_every_cell_of_a_source_and_random(tmp_path):
+    write_cell(tmp_path, (0.4, 0.4), init="random", k=0)
+    for k, j in [(5, 0), (5, 5), (3, 3), (3, 1)]:
+        write_cell(tmp_path, (0.4 + k / 100, 0.4 + k / 100), k=k, j=j)
+    (grid,) = make_content(read_runs(tmp_path)).grids
+    points = list(zip(grid.table["k"], grid.table["j"], strict=True))
+    assert points == [(0, 0), (3, 1), (3, 3), (5, 0), (5, 5)]
+    assert grid.table.set_index("cell").loc[grid.best, "k"] == 5
+
+
+def test_highlights_are_few_and_each_cell_once(tmp_path):
+    write_cell(tmp_path, (0.4, 0.4), init="random", k=0)
+    for j in range(6):
+        write_cell(tmp_path, (0.5, 0.5), j=j)
+    content = make_content(read_runs(tmp_path))
+    cells = [cell for _, _, cell in content.highlights]
+    assert 2 <= len(cells) == len(set(cells)) <= 5
+    assert set(cells) <= set(content.cells["cell"])
+
+
+@pytest.mark.parametrize("metric", ["test/balanced_acuracy", "test/nll"])
+def test_a_metric_that_cannot_judge_is_refused_with_those_that_can(tmp_path, metric):
+    write_cell(tmp_path, (0.5, 0.6))
+    write_cell(tmp_path, (0.5, 0.6), k=4, metric="nll")
+    with pytest.raises(ConfigError, match="test/balanced_accuracy"):
+        make_content(read_runs(tmp_path), metric=metric)
+
+
+def write_folds(folder, scores, **named):
+    """A cell of five folds: `scores` are (seed, fold, score)."""
+    for seed, fold, score in scores:
+        settings = {"dataset.folds": 5, "dataset.fold": fold}
+        write_record(folder, seed=seed, test=score, **named, **settings)
+
+
+def test_folds_of_a_seed_are_one_cell_and_one_score(tmp_path):
+    scores = [(seed, fold, 0.5 + fold / 10 + seed / 100) for seed in (0, 1) for fold in range(3)]
+    write_folds(tmp_path, scores)
+    content = make_content(read_runs(tmp_path))
+    (cell,) = content.cells.to_dict("records")
+    assert cell["n_seeds"] == 2 and len(cell["run_ids"]) == 6
+    assert cell["test/balanced_accuracy"] == pytest.approx(0.605)  # of 0.60 and 0.61
+    assert cell["test/balanced_accuracy sd"] == pytest.approx(0.01 / 2**0.5)
+
+
+def test_a_seed_that_lacks_a_fold_is_left_out_and_told(tmp_path):
+    write_folds(tmp_path, [(0, 0, 0.5), (0, 1, 0.5), (1, 0, 0.9)])
+    content = make_content(read_runs(tmp_path))
+    assert content.cells["n_seeds"].tolist() == [1]
+    assert any("seeds 1 lack a fold" in line for line in content.left_out)
+
+
+def test_folds_that_no_seed_has_whole_are_in_no_comparison(tmp_path):
+    write_folds(tmp_path, [(0, 0, 0.5), (1, 1, 0.5)])
+    content = make_content(read_runs(tmp_path))
+    assert any("lack a fold" in line for line in content.left_out)

@@ -1,0 +1,202 @@
+"""p values by hand and against packages; families, verdicts, seeds still needed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from statistics_data import CLASSES, draw_scored, make_linear_arm, make_score_arm
+
+from tlcnn.analysis.statistics.arm import Sample
+from tlcnn.analysis.statistics.cell import make_scored_arm
+from tlcnn.analysis.statistics.comparison import (
+    adjust_holm,
+    compare_arms,
+    compute_flip_p,
+    compute_group_differences,
+    compute_holm,
+)
+from tlcnn.analysis.statistics.counted import Scored
+from tlcnn.analysis.statistics.settle import Parts, compute_difference_power, compute_seeds_needed
+from tlcnn.analysis.statistics.weighted import make_score
+from tlcnn.errors import ConfigError
+
+STRATA = np.zeros(30, int)
+
+
+def make_pair(delta=0.0, n_seeds=4, noise=1.0, seed=0, n_groups=30):
+    rng = np.random.default_rng(seed)
+    lesion = rng.normal(size=n_groups)
+    values = lesion + noise * rng.normal(size=(2, n_seeds, n_groups))
+    strata = np.zeros(n_groups, int)
+    return make_linear_arm("a", values[0] + delta, strata), make_linear_arm("b", values[1], strata)
+
+
+# ---- sign flips ---------------------------------------------------------------------------------
+
+
+def test_flips_by_hand():
+    """Signs of (3, 1, 1): |sum| is 5, 3, 3, 1 and their negatives."""
+    assert compute_flip_p(np.array([3.0, 1.0, 1.0])) == 2 / 8
+    assert compute_flip_p(np.array([3.0, -1.0, 1.0])) == 6 / 8
+    assert compute_flip_p(np.array([3.0, -1.0, -1.0, 0.0])) == 1.0
+    assert compute_flip_p(np.zeros(5)) == 1.0
+
+
+def test_exact_flips_are_the_sign_test_for_equal_steps():
+    differences = np.array([1.0] * 9 + [-1.0] * 2) / 7
+    assert compute_flip_p(differences) == pytest.approx(stats.binomtest(2, 11, 0.5).pvalue)
+
+
+def test_drawn_flips_count_the_observed_one():
+    many = np.ones(100)
+    assert compute_flip_p(many, n_permutations=99) == 1 / 100  # never 0: Phipson & Smyth 2010
+    assert compute_flip_p(many, n_permutations=99) == compute_flip_p(many, n_permutations=99)
+
+
+def test_drawn_flips_agree_with_the_exact_ones():
+    values = np.random.default_rng(1).normal(0.4, 1, 13)
+    exact = compute_flip_p(values, n_permutations=2**13)
+    assert compute_flip_p(values, n_permutations=8000) == pytest.approx(exact, abs=0.02)
+
+
+def test_a_flip_is_a_swap_of_predictions():
+    """Of balanced accuracy: swap two arms' predictions of a lesion, score anew, and compare."""
+    one, two = draw_scored(seed=1, mixed=False), draw_scored(seed=1, mixed=False)
+    rng = np.random.default_rng(0)
+    two = Scored(two.probabilities[rng.permutation(len(two.labels))], *_rest(two))
+    sample = Sample("1", np.arange(40), np.arange(40) % 4)
+    arms = [_score("balanced_accuracy", [run], sample) for run in (one, two)]
+    differences = compute_group_differences(*arms)
+    for group in range(40):
+        mine = (one.group == group)[:, None]
+        swapped = [
+            Scored(np.where(mine, y.probabilities, x.probabilities), *_rest(x))
+            for x, y in ((one, two), (two, one))
+        ]
+        a, b = (_score("balanced_accuracy", [run], sample).mean for run in swapped)
+        flipped = differences.sum() - 2 * differences[group]
+        assert a - b == pytest.approx(flipped, abs=1e-12)
+
+
+def _rest(scored):
+    return scored.labels, scored.group, scored.n_groups
+
+
+def _score(metric, runs, sample):
+    scores = [make_score(metric, run, CLASSES) for run in runs]
+    return make_scored_arm("x", np.arange(len(runs)), scores, sample, n_draws=20)
+
+
+@pytest.mark.parametrize("metric", ["macro_auroc", "macro_f1", "accuracy", "brier"])
+def test_group_differences_add_up_to_the_difference(metric):
+    sample = Sample("1", np.arange(40), np.arange(40) % 4)
+    a, b = (_score(metric, [draw_scored(seed=1), draw_scored(seed=1)], sample) for _ in range(2))
+    c = _score(metric, [draw_scored(seed=1, ties=False), draw_scored(seed=1)], sample)
+    assert compute_group_differences(a, c).sum() == pytest.approx(a.mean - c.mean, abs=1e-12)
+    assert compute_group_differences(a, b) == pytest.approx(np.zeros(40))
+
+
+# ---- t tests ------------------------------------------------------------------------------------
+
+
+def test_p_is_the_larger_one():
+    found = compare_arms(*make_pair(0.3))
+    assert found.p == found.p_holm == max(found.p_seed, found.p_swap)
+    assert found.p_seed == pytest.approx(
+        2 * stats.t.sf(abs(found.delta.value) / found.delta.se, found.delta.df)
+    )
+
+
+def test_scores_alone_are_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.7, 0.02, 6), rng.normal(0.68, 0.02, 6)
+    found = compare_arms(make_score_arm("a", a), make_score_arm("b", b))
+    assert found.p == found.p_seed == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert np.isnan(found.p_swap)
+
+
+def test_equivalence_is_two_one_sided_tests():
+    """Schuirmann 1987, by statsmodels 0.15's ttost_paired(d, 0, -0.01, 0.01)."""
+    d = np.array([0.012, -0.004, 0.006, 0.001, 0.009, -0.002, 0.003])
+    found = compare_arms(make_score_arm("a", d), make_score_arm("b", np.zeros(7)), margin=0.01)
+    assert found.p_equivalent == pytest.approx(0.01308562430322493, abs=1e-12)
+    assert found.verdict == "equivalent"
+
+
+def test_one_seed_is_judged_by_swaps_alone():
+    a, b = make_pair(2.0, n_seeds=1)
+    found = compare_arms(a, b)
+    assert np.isnan(found.p_seed) and found.p == found.p_swap < 0.01
+    assert "not of training again" in found.delta.note and np.isnan(found.seeds_needed)
+
+
+def test_one_seed_without_predictions_is_unknown():
+    found = compare_arms(make_score_arm("a", [0.9]), make_score_arm("b", [0.1]))
+    assert np.isnan(found.p) and found.verdict == "inconclusive"
+
+
+def test_equal_arms_are_equivalent():
+    a, _ = make_pair()
+    found = compare_arms(a, replace(a, name="b"))
+    assert (found.p, found.p_equivalent, found.verdict) == (1.0, 0.0, "equivalent")
+
+
+def test_verdicts_and_their_direction():
+    a, b = make_pair(3.0)
+    assert compare_arms(a, b).verdict == "better" and compare_arms(b, a).verdict == "worse"
+    losses = [replace(arm, lower_is_better=True) for arm in (a, b)]
+    assert compare_arms(*losses).verdict == "worse"
+    assert compare_arms(*make_pair(0.1, noise=3.0)).verdict == "inconclusive"
+
+
+def test_bad_input():
+    a, b = make_pair()
+    with pytest.raises(ConfigError, match="margin=0 is not allowed: above 0"):
+        compare_arms(a, b, margin=0)
+    with pytest.raises(ConfigError, match="different metrics"):
+        compare_arms(a, replace(b, lower_is_better=True))
+
+
+# ---- families -----------------------------------------------------------------------------------
+
+
+def test_holm_known_answer():
+    """statsmodels 0.15 multipletests(method="holm")."""
+    assert compute_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    found = compute_holm([0.0001, 0.0016, 0.02, 0.021, 0.3, 0.5])
+    assert found == pytest.approx([0.0006, 0.008, 0.08, 0.08, 0.6, 0.6])
+    with_gap = compute_holm([0.02, np.nan, 0.03])
+    assert with_gap[::2] == pytest.approx([0.04, 0.04]) and np.isnan(with_gap[1])
+
+
+def test_families_are_adjusted_apart():
+    base = compare_arms(*make_pair())
+    given = [replace(base, p=p, family=f) for p, f in ((0.01, "F"), (0.04, "F"), (0.04, "G"))]
+    assert [one.p_holm for one in adjust_holm(given)] == pytest.approx([0.02, 0.04, 0.04])
+
+
+# ---- seeds --------------------------------------------------------------------------------------
+
+
+def test_power_known_answer():
+    """A paired t test at d = 0.5: 34 pairs have 80.8 %, 33 have 79.6 % (G*Power 3.1)."""
+    for n, power in ((34, 0.8077775), (33, 0.7954)):
+        parts = Parts(0.5, ((1.0, n),), 0.0, np.inf)
+        assert compute_difference_power(parts) == pytest.approx(power, abs=1e-4)
+    assert compute_seeds_needed(Parts(0.5, ((1.0, 4),), 0.0, np.inf), margin=1e-9) == 34
+
+
+def test_seeds_needed_end_where_the_test_set_is_too_small():
+    small = Parts(0.02, ((0.01**2, 3),), 0.02**2, 50.0)
+    assert compute_seeds_needed(small, margin=0.01) == np.inf
+    large = replace(small, test=0.001**2)
+    assert 3 < compute_seeds_needed(large, margin=0.001) < 10
+    assert np.isnan(compute_seeds_needed(replace(small, test=np.nan), margin=0.01))
+
+
+def test_seeds_needed_for_equivalence():
+    parts = Parts(0.0, ((0.01**2, 3),), 0.0, np.inf)
+    needed = compute_seeds_needed(parts, margin=0.01)
+    assert 5 < needed < 15
+    assert compute_seeds_needed(parts, margin=0.02) < needed

@@ -1,0 +1,198 @@
+"""Intervals against scipy, closed forms and textbooks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from statistics_data import make_linear_arm, make_score_arm
+
+from tlcnn.analysis.statistics.estimate import (
+    choose_seeds,
+    compute_parts,
+    compute_quantile,
+    estimate_contrast,
+    estimate_test_only,
+)
+from tlcnn.analysis.statistics.ratio import compute_fieller, estimate_ratio
+
+A = np.array([0.71, 0.73, 0.72, 0.75, 0.70])
+B = np.array([0.70, 0.735, 0.71, 0.74, 0.69])
+
+
+def draw_values(n_seeds=4, n_groups=60, seed=0, lesion=None):
+    rng = np.random.default_rng(seed)
+    lesion = rng.normal(size=n_groups) if lesion is None else lesion
+    return lesion + rng.normal(size=(n_seeds, 1)) * 0.2 + rng.normal(size=(n_seeds, n_groups))
+
+
+# ---- scores alone -------------------------------------------------------------------------------
+
+
+def test_one_cell_is_a_t_interval():
+    found = estimate_contrast([(1.0, make_score_arm("a", A))])
+    low, high = stats.t.interval(0.95, 4, A.mean(), stats.sem(A))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.value, found.df, found.n_seeds) == (pytest.approx(A.mean()), 4, 5)
+    assert found.note == "the sampling of test images is not in it"
+
+
+def test_equal_seeds_are_a_paired_t_test_in_any_order():
+    order = [3, 0, 4, 1, 2]
+    arms = make_score_arm("a", A), make_score_arm("b", B[order], seeds=order)
+    found = estimate_contrast([(1.0, arms[0]), (-1.0, arms[1])])
+    expected = stats.ttest_rel(A, B)
+    assert found.value / found.se == pytest.approx(expected.statistic)
+    assert (found.low, found.high) == pytest.approx(expected.confidence_interval())
+
+
+def test_other_seeds_are_welch_and_satterthwaite():
+    c = np.array([0.68, 0.72, 0.75])
+    found = estimate_contrast(
+        [(1.0, make_score_arm("a", A)), (-1.0, make_score_arm("c", c, seeds=[7, 8, 9]))]
+    )
+    expected = stats.ttest_ind(A, c, equal_var=False)
+    assert (found.df, found.n_seeds) == (pytest.approx(expected.df), 3)
+    assert (found.low, found.high) == pytest.approx(expected.confidence_interval())
+    assert "5 and 3 seeds: not paired by seed" in found.note
+
+
+def test_mostly_common_seeds_are_paired_by_those():
+    found = estimate_contrast(
+        [(1.0, make_score_arm("a", A)), (-1.0, make_score_arm("b", B[1:], seeds=[1, 2, 3, 4]))]
+    )
+    assert found.value == pytest.approx((A - B)[1:].mean()) and found.n_seeds == 4
+    assert "4 common seeds of 5 and 4" in found.note
+    assert choose_seeds([np.arange(8), np.arange(4)])[0] is None
+    assert choose_seeds([np.array([0, 1]), np.array([1, 2])])[0] is None
+
+
+def test_three_seeds_need_a_wide_interval():
+    assert [round(compute_quantile(df, 0.975), 2) for df in (2, 4, 9)] == [4.30, 2.78, 2.26]
+
+
+# ---- with the sampling of test images -----------------------------------------------------------
+
+
+def test_shared_variance_is_the_covariance_between_seeds():
+    values = draw_values()
+    arm = make_linear_arm("a", values, np.zeros(60, int), n_draws=20_000)
+    parts = compute_parts([(1.0, arm)])
+    covariance = np.cov(values)[~np.eye(4, dtype=bool)].mean() / 60
+    assert parts.test == pytest.approx(covariance, rel=0.05)
+    assert parts.seeds == ((pytest.approx(np.var(arm.scores, ddof=1)), 4),)
+    found = estimate_contrast([(1.0, arm)])
+    assert found.se**2 == pytest.approx(np.var(arm.scores, ddof=1) / 4 + parts.test)
+    assert arm.replicates.mean(axis=0).var() > 1.15 * parts.test  # that counts seeds twice
+
+
+def test_a_paired_difference_loses_what_both_share():
+    lesion = np.random.default_rng(5).normal(size=60) * 3
+    a, b = (
+        make_linear_arm(name, draw_values(seed=i, lesion=lesion), np.zeros(60, int))
+        for i, name in enumerate("ab")
+    )
+    alone, paired = compute_parts([(1.0, a)]), compute_parts([(1.0, a), (-1.0, b)])
+    assert paired.test < alone.test / 10
+    rows = a.replicates - b.replicates
+    between = np.cov(rows)[~np.eye(4, dtype=bool)].mean()
+    assert paired.test == pytest.approx(max(between, 0), abs=1e-12)
+
+
+def test_unpaired_arms_of_one_sample_share_their_test_images():
+    lesion = np.random.default_rng(5).normal(size=60) * 3
+    a = make_linear_arm("a", draw_values(4, lesion=lesion), np.zeros(60, int))
+    values = draw_values(2, seed=1, lesion=lesion)
+    b = make_linear_arm("b", values, np.zeros(60, int), seeds=[8, 9])
+    parts = compute_parts([(1.0, a), (-1.0, b)])
+    within = np.cov(a.replicates)[~np.eye(4, dtype=bool)].mean() + np.cov(b.replicates)[0, 1]
+    across = np.cov(np.concatenate([a.replicates, b.replicates]))[:4, 4:].mean()
+    assert parts.test == pytest.approx(max(within - 2 * across, 0), abs=1e-12)
+    assert [n for _, n in parts.seeds] == [4, 2]
+
+
+def test_degrees_of_freedom_come_from_the_strata_that_matter():
+    """All of the variance in a class of 5 groups: 4 degrees; in two alike of 30: 58."""
+    values, strata = np.zeros((3, 35)), np.repeat([0, 1], [30, 5])
+    values[:, 30:] = [0, 1, 1, 0, 1]
+    assert compute_parts([(1.0, make_linear_arm("a", values, strata))]).test_df == pytest.approx(4)
+    alike = np.tile([0.0, 1.0], 30)
+    arm = make_linear_arm("a", [alike, alike], np.repeat([0, 1], 30))
+    assert compute_parts([(1.0, arm)]).test_df == pytest.approx(58)
+
+
+def test_different_samples_are_independent():
+    a = make_linear_arm("a", draw_values(), np.zeros(60, int), sample="1")
+    b = make_linear_arm("b", draw_values(seed=1), np.zeros(60, int), sample="2")
+    parts = compute_parts([(1.0, a), (-1.0, b)])
+    alone = [compute_parts([(1.0, arm)]) for arm in (a, b)]
+    assert parts.variance == pytest.approx(sum(one.variance for one in alone))
+    assert "not paired" in parts.note
+
+
+def test_an_arm_minus_itself_is_nothing():
+    arm = make_linear_arm("a", draw_values(), np.zeros(60, int))
+    found = estimate_contrast([(1.0, arm), (-1.0, arm)])
+    assert (found.value, found.se, found.low, found.high) == (0, 0, 0, 0)
+    assert "same number" in found.note
+
+
+def test_one_seed_has_no_interval_but_over_test_images():
+    arm = make_linear_arm("a", draw_values(1), np.zeros(60, int), n_draws=20_000)
+    found = estimate_contrast([(1.0, arm)])
+    assert np.isnan([found.se, found.df, found.low, found.high]).all()
+    assert found.note == "one seed: no interval is possible"
+    alone = estimate_test_only([(1.0, arm)])
+    assert alone.se**2 == pytest.approx(np.var(draw_values(1), ddof=1) / 60, rel=0.05)
+    assert "training again is not in it" in alone.note and alone.df == pytest.approx(59)
+
+
+def test_undefined_scores_have_no_interval():
+    found = estimate_contrast([(1.0, make_score_arm("a", [0.5, np.nan, 0.4]))])
+    assert np.isnan(found.low) and "not defined for all runs" in found.note
+
+
+def test_a_lone_group_is_told():
+    arm = make_linear_arm("a", draw_values(3, 20), np.repeat([0, 1], [19, 1]))
+    assert "1 classes have a single test group" in estimate_contrast([(1.0, arm)]).note
+
+
+# ---- ratios -------------------------------------------------------------------------------------
+
+
+def test_fieller_is_the_textbook_formula():
+    """Motulsky, Intuitive Biostatistics: Q / (1 - g) ± t SE, for independent parts."""
+    top, bottom, se_top, se_bottom, t = 10.0, 4.0, 1.2, 0.6, 2.1
+    g = (t * se_bottom / bottom) ** 2
+    ratio = top / bottom / (1 - g)
+    se = ratio * np.sqrt((1 - g) * (se_top / top) ** 2 + (se_bottom / bottom) ** 2)
+    found = compute_fieller(top, bottom, se_top**2, se_bottom**2, 0.0, t)
+    assert found == pytest.approx((ratio - t * se, ratio + t * se))
+
+
+def test_fieller_holds_what_a_t_test_does_not_reject():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(2, 0.3, 6), rng.normal(3, 0.3, 6)
+    found = estimate_ratio([(1.0, make_score_arm("x", x))], [(1.0, make_score_arm("y", y))])
+    for bound in (found.low, found.high):
+        assert stats.ttest_1samp(x - bound * y, 0).pvalue == pytest.approx(0.05, abs=1e-6)
+    assert found.value == pytest.approx(x.mean() / y.mean())
+    assert found.low < found.value < found.high
+
+
+def test_a_denominator_that_may_be_zero_is_not_identifiable():
+    x, y = make_score_arm("x", [0.1, 0.2, 0.15]), make_score_arm("y", [-0.1, 0.1, 0.02])
+    found = estimate_ratio([(1.0, x)], [(1.0, y)])
+    assert (found.low, found.high) == (-np.inf, np.inf) and "not identifiable" in found.note
+    nothing = make_score_arm("z", [0.0, 0.0, 0.0])
+    assert "denominator is 0" in estimate_ratio([(1.0, x)], [(1.0, nothing)]).note
+
+
+def test_a_ratio_of_contrasts_with_a_common_arm():
+    a, b, r = (
+        make_linear_arm(n, draw_values(seed=i) + shift, np.zeros(60, int))
+        for i, (n, shift) in enumerate((("a", 2.0), ("b", 2.4), ("r", 0.0)))
+    )
+    found = estimate_ratio([(1.0, a), (-1.0, r)], [(1.0, b), (-1.0, r)])
+    assert found.value == pytest.approx((a.mean - r.mean) / (b.mean - r.mean))
+    assert found.low < found.value < found.high
+    one = make_linear_arm("a", draw_values(1), np.zeros(60, int))
+    assert np.isnan(estimate_ratio([(1.0, one)], [(1.0, one)]).low)

@@ -1,0 +1,282 @@
+"""The page: one inert file, whatever the data says, that holds what the report says."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from content_made import make_content
+
+from tlcnn.report.page import Picture, render_page
+from tlcnn.report.page_cells import list_ticks, make_scale
+from tlcnn.report.page_data import compute_tint, embed_json, make_page_data
+from tlcnn.report.page_tables import make_comparison_table, make_run_table
+from tlcnn.report.run_details import LINE_LENGTH, LOG_LINES, read_details
+
+NASTY = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</script><b>",
+    "=cmd()",
+    "{{7*7}}",
+    "javascript:alert(1)",
+    "\u2028'",
+    "<!--",
+)
+
+
+_MADE = {}
+
+
+def make_once(tmp_path_factory):
+    """Return a report of two seeds, with a log of one run, that several files share."""
+    if not _MADE:
+        made = _MADE["content"] = make_content(tmp_path_factory.mktemp("page"), n_seeds=2)
+        log = Path(made.runs["folder"].iloc[1]) / "log.txt"
+        log.write_text("2026-01-01 WARNING an odd thing\nthe last line\n")
+    return _MADE["content"]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return make_once(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def page(content):
+    return render_page(content, make_page_data(content))
+
+
+class Reader(HTMLParser):
+    """Every tag with its attributes, the texts, and the content of scripts by their id or type."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.texts: list[str] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self.open_script: dict | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open_script = dict(attrs) if tag == "script" else None
+
+    def handle_data(self, data):
+        if self.open_script is None:
+            self.texts.append(data)
+        else:
+            self.scripts.append((self.open_script, data))
+            self.open_script = None
+
+
+def read_data(page):
+    (text,) = [s for attributes, s in Reader(page).scripts if attributes.get("id") == "data"]
+    return json.loads(text)
+
+
+def test_it_holds_every_answer_comparison_cell_and_run(page, content):
+    text = "".join(Reader(page).texts)
+    for finding in content.findings:
+        assert finding.question in text and finding.answer in text
+        assert all(line in text for line in finding.details)
+    assert text.count(" vs ") >= len(content.comparisons)
+    data = read_data(page)
+    assert set(data["cells"]) == set(content.cells["cell"])
+    assert [run["id"] for run in data["runs"]] == list(content.runs["run_id"])
+    assert all(line in text for line in (*content.left_out, *content.assumptions))
+    assert all(value in text for _, pairs in content.provenance for _, value in pairs)
+
+
+def test_it_can_load_nothing_and_run_only_its_own_script(page):
+    reader = Reader(page)
+    policy = next(a["content"] for t, a in reader.tags if a.get("http-equiv"))
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == "data:"
+    (script,) = [text for attributes, text in reader.scripts if not attributes]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    for _, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert "@import" not in page and "url(" not in page
+
+
+def test_its_script_never_makes_markup_of_text(page):
+    (script,) = [text for attributes, text in Reader(page).scripts if not attributes]
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert word not in script
+    assert "fetch(" not in script and "XMLHttpRequest" not in script
+
+
+def make_nasty(content, tmp_path):
+    """Return a report whose every name, label and log line is out to break it."""
+    names = [NASTY[i % len(NASTY)] + str(i) for i in range(len(content.cells))]
+    cells = content.cells.assign(label=names, dataset=names, init=names, note=names[::-1])
+    nasty = "".join(NASTY)
+    folder = shutil.copytree(content.runs["folder"].iloc[0], tmp_path / "runs" / "a")
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["units"][0]["unit"] = nasty
+    (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "log.txt").write_text("\n".join([*NASTY, f"2026 WARNING {nasty}"]))
+    sitting = {"command": f"train.py '{NASTY[1]}'", "hardware": nasty}
+    (folder / "environment.json").write_text(json.dumps({"sittings": [sitting]}))
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    logits = [c for c in predictions if c.startswith("logit/")]
+    renamed = dict(zip(logits, (f"logit/{name}" for name in NASTY), strict=False))
+    predictions.rename(columns=renamed).to_parquet(folder / "predictions.parquet")
+    settings = [{"dataset.name": name} for name in NASTY]
+    runs = content.runs.assign(
+        dataset=nasty,
+        state=[nasty, *content.runs["state"][1:]],
+        settings=[settings[i % len(settings)] for i in range(len(content.runs))],
+        problem=nasty,
+        folder=[str(folder), *content.runs["folder"][1:]],
+    )
+    comparisons = content.comparisons.assign(a_label=nasty, family=nasty, verdict=nasty)
+    finding = replace(content.findings[0], question=nasty, verdict=nasty, answer=nasty)
+    grid, layers = content.grids[0], content.layers[0]
+    units = (nasty, *grid.units[1:])
+    return replace(
+        content,
+        title=nasty,
+        runs=runs,
+        cells=cells,
+        comparisons=comparisons,
+        left_out=NASTY,
+        findings=(replace(finding, details=NASTY, dataset=nasty), *content.findings[1:]),
+        grids=(replace(grid, dataset=nasty, units=units, recipe=nasty),),
+        layers=(replace(layers, dataset=nasty, scores=layers.scores.assign(unit=nasty)),),
+        provenance=((nasty, ((nasty, nasty),)),),
+        assumptions=NASTY,
+    )
+
+
+def test_names_from_data_are_inert(tmp_path, page, content):
+    nasty = make_nasty(content, tmp_path)
+    picture = Picture(NASTY[1], NASTY[0], NASTY[2], NASTY[1], True, NASTY[0], "data:image/png,")
+    made = render_page(nasty, make_page_data(nasty), [picture], list(NASTY))
+    reader = Reader(made)
+    assert {tag for tag, _ in reader.tags} <= {tag for tag, _ in Reader(page).tags} | {
+        *("figure", "figcaption", "strong", "img", "option", "select", "ol")
+    }
+    assert sum(tag == "script" for tag, _ in reader.tags) == 2
+    assert all("onerror" not in attributes for _, attributes in reader.tags)
+    text = "".join(reader.texts)
+    assert NASTY[0] in text and "{{7*7}}" in text
+    run = read_data(made)["runs"][0]
+    assert run["log"][:2] == list(NASTY[:2]) and run["units"][0][0] == "".join(NASTY)
+    assert data_has(read_data(made)["classes"], NASTY[0])
+    (embedded,) = re.findall(r'id="data">(.*?)</script>', made, re.DOTALL)
+    assert not set("<>&\u2028\u2029") & set(embedded)
+
+
+def data_has(lists, name):
+    return any(name in names for names in lists)
+
+
+def test_embedded_json_reads_back_as_it_was():
+    value = {"a": list(NASTY), "b": [1.5, None, True]}
+    assert json.loads(embed_json(value)) == value
+    with pytest.raises(ValueError):
+        embed_json({"a": float("nan")})
+
+
+def test_missing_numbers_are_dashes_that_say_why(content):
+    nothing = {"delta": np.nan, "low": np.nan, "high": np.nan, "p_holm": np.nan}
+    broken = content.comparisons.assign(**nothing, seeds_needed=np.inf)
+    (row, *_) = make_comparison_table(replace(content, comparisons=broken)).rows
+    dashes = [cell for cell in row.cells if cell.text == "–"]
+    assert len(dashes) >= 3 and any("infinite" in cell.why for cell in dashes)
+    made = render_page(replace(content, comparisons=broken), make_page_data(content))
+    assert "NaN" not in "".join(Reader(made).texts) and ">nan<" not in made
+    table = make_run_table(content, ["x"] * len(content.runs))
+    failed = next(r for r in table.rows if r.cells[6].text == "failed" or "failed" in str(r))
+    assert any(cell.why == "the run is not finished" for cell in failed.cells)
+
+
+def test_a_report_of_nothing_is_a_page():
+    from tlcnn.report.content import Content
+
+    columns = ["dataset", "model", "init", "k", "j", "bn", "seed", "state", "folder", "run_id"]
+    empty = Content(
+        title="nothing",
+        created="now",
+        metric="test/balanced_accuracy",
+        metrics=(),
+        runs=pd.DataFrame(columns=columns),
+        left_out=(),
+        cells=pd.DataFrame(columns=["cell", "label", "dataset", "run_ids", "n_seeds"]),
+        comparisons=pd.DataFrame(columns=["a", "b", "delta", "low", "high", "margin"]),
+        findings=(),
+    )
+    text = "".join(Reader(render_page(empty, make_page_data(empty))).texts)
+    assert "No run is finished." in text and "There are no runs." in text
+
+
+def test_many_runs_keep_the_page_small(content):
+    many = pd.concat([content.runs] * 20, ignore_index=True)
+    big = replace(content, runs=many)
+    data = make_page_data(big, max_detailed=50)
+    assert sum(run is not None for run in data.runs) == 50 and "50 of" in data.notes[0]
+    made = render_page(big, data, first_rows=100)
+    reader = Reader(made)
+    rows = [a for t, a in reader.tags if a.get("data-opens", "").startswith("run:")]
+    assert len(rows) == 100  # the others are made when they are shown
+    assert len(read_data(made)["tables"]["runs"]) == len(many) - 100
+    assert data.notes[0] in "".join(reader.texts)
+    assert len(made) / len(many) < 2_500
+
+
+def test_details_of_a_run(content):
+    done = content.runs[content.runs["state"] == "done"].iloc[0]
+    details = read_details(Path(done["folder"]))
+    counts = np.array(details["confusion"])
+    recall = counts.diagonal() / counts.sum(axis=1)
+    measured = [done[f"test/recall/{name}"] for name in details["classes"]]
+    assert recall == pytest.approx(measured)  # rows are true classes
+    assert details["epochs"] == list(range(1, 13))
+    assert len(details["curves"]["val/balanced_accuracy"]) == 12
+    assert details["missing"]["log"] == "there is no log.txt"
+
+
+def test_a_long_log_is_cut_and_its_warnings_are_kept(tmp_path):
+    lines = ["2026 WARNING odd", *(f"{i} " + "x" * 999 for i in range(99))]
+    (tmp_path / "log.txt").write_text("\n".join(lines))
+    details = read_details(tmp_path)
+    assert len(details["log"]) == LOG_LINES and len(details["log"][-1]) == LINE_LENGTH
+    assert details["warnings"] == ["2026 WARNING odd"]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "metrics.jsonl", "environment.json"])
+def test_damaged_records_cost_a_part_and_not_the_page(tmp_path, name):
+    (tmp_path / name).write_text("{\n{}\n")
+    (tmp_path / "predictions.parquet").write_text("no")
+    missing = read_details(tmp_path)["missing"]
+    assert sum("cannot be read" in why for why in missing.values()) == 2
+
+
+def test_a_scale_holds_every_point_and_no_wild_interval():
+    frame = pd.DataFrame({"low": [-0.02, -0.03, -9.0], "d": [0.01, -0.01, 0.02]})
+    frame["high"] = [0.04, 0.01, 9.0]
+    low, high, margin = make_scale(frame, "low", "d", "high", 0.01)
+    assert margin == 0.01 and -1 < low < -0.03 and 0.04 < high < 1
+    ticks = list_ticks((low, high, margin))
+    assert 0 in ticks and 2 <= len(ticks) <= 6
+    empty = make_scale(frame.iloc[:0], "low", "d", "high", float("nan"))
+    assert empty[0] < 0 < empty[1]
+
+
+def test_tints_span_the_scale_but_not_noise():
+    assert compute_tint(pd.Series([0.5, 0.75, 1.0])) == [0, 50, 100]
+    close = compute_tint(pd.Series([0.500, 0.501, np.nan]))
+    assert close[2] is None and abs(close[0] - close[1]) < 10

@@ -1,0 +1,140 @@
+"""Redraws against closed forms, and run folders against the training's own numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
+
+from tlcnn.analysis.statistics.cell import load_arm, load_cell, make_arm, parse_metric
+from tlcnn.analysis.statistics.estimate import estimate_contrast
+from tlcnn.analysis.statistics.resample import draw_weights, iterate_weights, make_sample
+from tlcnn.errors import DataError
+from tlcnn.training.metrics import compute_all, compute_group_means
+
+STRATA = np.repeat([0, 1, 2], [3, 12, 1])
+
+
+def test_redraws_keep_the_size_of_each_stratum():
+    weights = draw_weights(STRATA, 500, 0)
+    for stratum, n in ((0, 3), (1, 12), (2, 1)):
+        assert weights[:, stratum == STRATA].sum(axis=1) == pytest.approx(n)
+    assert (weights[:, -1] == 1).all()
+    assert set(np.unique(weights[:, :3])) == {0.0, 1.5, 3.0}
+
+
+def test_variance_of_a_mean_is_unbiased_in_small_strata():
+    """s^2 / n, where n draws of n would give (n - 1) / n of it: a third less at n = 3."""
+    values = np.array([0.0, 1.0, 5.0])
+    means = draw_weights(np.zeros(3, int), 200_000, 0) @ values / 3
+    assert means.var() == pytest.approx(values.var(ddof=1) / 3, rel=0.02)
+    assert means.mean() == pytest.approx(2.0, abs=0.02)
+
+
+def test_variance_of_a_proportion_is_the_closed_form():
+    hits = np.repeat([1.0, 0.0], [30, 20])
+    arm = make_linear_arm("a", [hits], np.zeros(50, int), n_draws=20_000)
+    assert arm.replicates.var() == pytest.approx(0.6 * 0.4 / 49, rel=0.05)
+    assert (arm.influence**2).sum() * 50 / 49 == pytest.approx(0.6 * 0.4 / 49)
+
+
+def test_redraws_are_the_same_every_time_and_in_blocks(monkeypatch):
+    whole = draw_weights(STRATA, 50, 7)
+    assert (whole == draw_weights(STRATA, 50, 7)).all()
+    assert (whole != draw_weights(STRATA, 50, 8)).any()
+    monkeypatch.setattr("tlcnn.analysis.statistics.resample.BLOCK", 16 * 20)
+    blocks = list(iterate_weights(STRATA, 50, 7))
+    assert [len(block) for block in blocks] == [20, 20, 10]
+    assert (blocks[0] != blocks[1]).any()
+
+
+def test_strata_are_majority_labels_as_in_the_training():
+    scored = draw_scored(seed=3)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, len(scored.labels))  # mixed throughout
+    ids = np.arange(len(labels))
+    sample = make_sample(scored.group.astype(str), labels, ids)
+    _, expected = compute_group_means(scored.probabilities, labels, scored.group.astype(str))
+    assert (sample.strata == expected).all()
+    order = rng.permutation(len(labels))
+    again = make_sample(scored.group.astype(str)[order], labels[order], ids[order])
+    assert again.name == sample.name
+    labels[0] = (labels[0] + 1) % 4
+    assert make_sample(scored.group.astype(str), labels, ids).name != sample.name
+
+
+# ---- run folders --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path):
+    scored = draw_scored(n_groups=40, seed=0)
+    rng = np.random.default_rng(1)
+    runs = []
+    for seed in range(3):
+        logits = np.log(scored.probabilities) + 0.3 * rng.normal(size=scored.probabilities.shape)
+        runs.append(
+            write_run(
+                tmp_path / f"run{seed}",
+                seed,
+                logits=logits.astype(np.float32),
+                labels=scored.labels,
+                groups=scored.group,
+            )
+        )
+    return runs
+
+
+@pytest.mark.parametrize(
+    "metric", ["balanced_accuracy", "group/macro_auroc", "recall/mel", "group/nll", "ece"]
+)
+def test_arms_of_folders_score_as_the_training_did(folders, metric):
+    arm = load_arm("cell", [0, 1, 2], folders, f"test/{metric}", n_draws=50)
+    for folder, score in zip(folders, arm.scores, strict=True):
+        frame = pd.read_parquet(folder / "predictions.parquet")
+        logits = frame[[f"logit/{name}" for name in CLASSES]].to_numpy()
+        expected = compute_all(logits, frame["label"], frame["group"], classes=CLASSES)
+        assert score == pytest.approx(expected[metric], abs=1e-12)
+    assert arm.replicates.shape == (3, 50) and arm.influence.shape == (3, 40)
+    assert arm.lower_is_better == (metric in ("group/nll", "ece"))
+
+
+def test_arms_of_one_sample_share_their_redraws(folders):
+    cell = load_cell("c", [0, 1, 2], folders)
+    twin = load_cell("d", [0, 1, 2], folders)
+    one, other = (make_arm(c, "test/accuracy", n_draws=30) for c in (cell, twin))
+    assert (one.replicates == other.replicates).all() and one.sample.name == other.sample.name
+
+
+def test_a_metric_without_weights_comes_from_the_summary(folders):
+    arm = load_arm("cell", [0, 1, 2], folders, "test/specificity/nv")
+    assert arm.scores.tolist() == [0.25, 0.26, 0.27] and arm.replicates is None
+    assert "test images is not in it" in estimate_contrast([(1.0, arm)]).note
+
+
+def test_runs_on_different_images_are_no_cell(folders, tmp_path):
+    scored = draw_scored(n_groups=39, seed=0)
+    odd = write_run(
+        tmp_path / "odd", 9, logits=scored.probabilities, labels=scored.labels, groups=scored.group
+    )
+    with pytest.raises(DataError, match="different images.*image"):
+        load_cell("c", [0, 9], [folders[0], odd])
+    frame = pd.read_parquet(folders[1] / "predictions.parquet")
+    frame["group"] = "one"
+    frame.to_parquet(folders[1] / "predictions.parquet")
+    with pytest.raises(DataError, match="different groups or labels"):
+        load_cell("c", [0, 1], folders[:2])
+
+
+def test_bad_input_says_what_to_do(folders, tmp_path):
+    with pytest.raises(DataError, match="each seed once"):
+        load_cell("c", [0, 0], folders[:2])
+    with pytest.raises(DataError, match="at least one run"):
+        load_cell("c", [], [])
+    with pytest.raises(DataError, match="no predictions.parquet"):
+        load_cell("c", [0], [tmp_path])
+    with pytest.raises(DataError, match="no predictions of split val"):
+        load_arm("c", [0], folders[:1], "val/accuracy")
+    with pytest.raises(DataError, match="val/ or test/"):
+        parse_metric("balanced_accuracy")
+    with pytest.raises(DataError, match="no metric test/nonsense; measured.*test/balanced"):
+        load_arm("c", [0], folders[:1], "test/nonsense")
