@@ -3,7 +3,7 @@
 
     1. a study: drawn lesions from random weights, from a source trained on drawn textures, and
        from that source with its first units frozen; the sources are trained first
-    2. its state, and the table
+    2. its state, the table, and the report: a page that answers in words
 
 The same command again resumes, or finds everything done.
 """
@@ -34,4 +34,5 @@ if __name__ == "__main__":
     train("experiment=demo")
     show("status", OUTPUT)
     show("compare", OUTPUT, "--seeds")
-    print(f"\nEvery run has a folder in {OUTPUT}/runs: metrics, predictions, weights, log.")
+    show("report", OUTPUT, "-o", f"{OUTPUT}/report")
+    print(f"\nOpen {OUTPUT}/report/index.html. Every run has a folder in {OUTPUT}/runs.")

@@ -91,3 +91,24 @@ def test_folds_that_no_seed_has_whole_are_in_no_comparison(tmp_path):
     write_folds(tmp_path, [(0, 0, 0.5), (1, 1, 0.5)])
     content = make_content(read_runs(tmp_path))
     assert any("lack a fold" in line for line in content.left_out)
+
+
+def test_no_interval_leaves_the_range_of_its_metric(tmp_path):
+    write_cell(tmp_path, (0.99, 0.80))
+    write_cell(tmp_path, (0.1, 0.02), init="random", k=0)
+    table = make_content(read_runs(tmp_path)).cells
+    assert table["test/balanced_accuracy high"].max() == 1.0
+    assert table["test/balanced_accuracy low"].min() == 0.0
+
+
+def test_the_questions_comparisons_come_before_the_exploration(tmp_path):
+    for dataset in ("ham10000", "lc25000_lung"):
+        write_cell(tmp_path, (0.4, 0.41), init="random", k=0, dataset=dataset)
+        for j in (0, 1, 2):
+            write_cell(tmp_path, (0.5, 0.51), j=j, dataset=dataset)
+    content = make_content(read_runs(tmp_path))
+    explored = content.comparisons["family"].str.startswith("every cell").tolist()
+    assert explored == sorted(explored) and any(explored) and not all(explored)
+    for finding in content.findings:
+        for number in finding.comparisons:
+            assert content.comparisons["dataset"][number] == finding.dataset

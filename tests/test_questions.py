@@ -106,8 +106,15 @@ def test_holm_spans_the_datasets_of_one_question(tmp_path):
         write_cell(tmp_path, scores(0.60 + gap), dataset=dataset)
         write_cell(tmp_path, scores(0.60, -1), init="random", k=0, dataset=dataset)
     compared = make_content(read_runs(tmp_path)).comparisons
-    family = compared[compared["family"] == "ImageNet against random weights"]
+    family = compared[compared["family"] == "transfer against random weights"]
     weak = family.sort_values("p").iloc[-1]
     strong = family.sort_values("p").iloc[0]
     assert strong["p_holm"] == pytest.approx(2 * strong["p"])
     assert weak["p_holm"] == pytest.approx(weak["p"])
+
+
+def test_without_imagenet_every_source_is_asked_about(tmp_path):
+    write_cell(tmp_path, scores(0.60), init="random-textures", ancestry=("textures",))
+    write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
+    found = answers(tmp_path)["imagenet_vs_random"]
+    assert found.question == "Does textures beat random weights?" and found.verdict == "yes"

@@ -6,8 +6,14 @@ import pytest
 from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
 
 from tlcnn.analysis.statistics.cell import load_arm, load_cell, make_arm, parse_metric
+from tlcnn.analysis.statistics.counted import Score
 from tlcnn.analysis.statistics.estimate import estimate_contrast
-from tlcnn.analysis.statistics.resample import draw_weights, iterate_weights, make_sample
+from tlcnn.analysis.statistics.resample import (
+    center_influence,
+    draw_weights,
+    iterate_weights,
+    make_sample,
+)
 from tlcnn.errors import DataError
 from tlcnn.training.metrics import compute_all, compute_group_means
 
@@ -35,6 +41,14 @@ def test_variance_of_a_proportion_is_the_closed_form():
     arm = make_linear_arm("a", [hits], np.zeros(50, int), n_draws=20_000)
     assert arm.replicates.var() == pytest.approx(0.6 * 0.4 / 49, rel=0.05)
     assert (arm.influence**2).sum() * 50 / 49 == pytest.approx(0.6 * 0.4 / 49)
+
+
+def test_the_jackknife_of_a_mean_is_its_derivative():
+    values = np.array([0.0, 1.0, 5.0, 7.0])
+    without = np.array([np.delete(values, i).mean() for i in range(4)])
+    score = Score(lambda weights: weights, values.mean() - without, jackknifed=True)
+    found = center_influence(score, np.zeros(4, int))
+    assert found == pytest.approx((values - values.mean()) / 4)
 
 
 def test_redraws_are_the_same_every_time_and_in_blocks(monkeypatch):

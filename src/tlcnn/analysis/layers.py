@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.analysis.scores import estimate_cell
 from tlcnn.analysis.statistics.arm import Arm, Estimate
 from tlcnn.analysis.statistics.comparison import compute_holm, compute_tail
 from tlcnn.analysis.statistics.estimate import compute_parts, estimate_contrast
@@ -52,11 +53,11 @@ def list_treatments(cells: pd.DataFrame, source: str) -> dict[tuple[str, int], s
     return found
 
 
-def make_curves(arms: Mapping[tuple[str, int], Arm]) -> pd.DataFrame:
+def make_curves(arms: Mapping[tuple[str, int], Arm], metric: str) -> pd.DataFrame:
     """Return the mean and interval of every (treatment, n): arm, n, value, low, high, n_seeds."""
     rows = []
     for name, n in sorted(arms, key=lambda key: (ARMS.index(key[0]), key[1])):
-        found = estimate_contrast([(1.0, arms[name, n])])
+        found = estimate_cell(arms[name, n], metric)
         rows.append({"arm": name, "n": n, **_tell("value", found), "n_seeds": found.n_seeds})
     frame = pd.DataFrame(rows, columns=["arm", "n", "value", "value_low", "value_high", "n_seeds"])
     return frame.rename(columns={"value_low": "low", "value_high": "high"})

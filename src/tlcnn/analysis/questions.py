@@ -15,8 +15,8 @@ from tlcnn.analysis.block import Block, find_best, list_chains, list_grid
 from tlcnn.analysis.cells import name_dataset, name_source
 from tlcnn.analysis.statistics.arm import Comparison
 
-IMAGENET, BEST, CHAIN, DEPTH = (
-    "ImageNet against random weights",
+TRANSFER, BEST, CHAIN, DEPTH = (
+    "transfer against random weights",
     "best cell against full fine-tuning",
     "sources for the second dataset",
     "every cell against full fine-tuning",
@@ -51,10 +51,9 @@ class Answer:
 
 def list_pairs(block: Block) -> list[tuple[str, str, str]]:
     """Return (family, a, b) of every comparison that a block's cells allow."""
-    pairs = []
-    imagenet, scratch = block.find_full("imagenet"), block.find("random", 0, 0)
-    if imagenet and scratch:
-        pairs.append((IMAGENET, imagenet, scratch))
+    scratch = block.find("random", 0, 0)
+    starts = [block.find_full(source) for source in list_asked(block)]
+    pairs = [(TRANSFER, start, scratch) for start in starts if start and scratch]
     pairs += _list_chain_pairs(block)
     for source in block.sources:
         full, best = block.find_full(source), find_best(block, source)
@@ -65,8 +64,13 @@ def list_pairs(block: Block) -> list[tuple[str, str, str]]:
     return pairs
 
 
+def list_asked(block: Block) -> list[str]:
+    """Return the sources to compare with random weights: ImageNet, or all where it is not."""
+    return ["imagenet"] if "imagenet" in block.sources else block.sources
+
+
 def _list_chain_pairs(block: Block) -> list[tuple[str, str, str]]:
-    """Compare every chain with ImageNet alone, with random weights, and with its own start."""
+    """Compare every chain with ImageNet alone and with random weights."""
     imagenet, scratch = block.find_full("imagenet"), block.find("random", 0, 0)
     pairs = []
     for source in list_chains(block):
@@ -78,22 +82,23 @@ def _list_chain_pairs(block: Block) -> list[tuple[str, str, str]]:
 # ---- answers ------------------------------------------------------------------------------------
 
 
-def answer_imagenet(block: Block) -> Answer | None:
-    """Does ImageNet beat random weights, by how much, and is it significant?"""
-    imagenet, scratch = block.find_full("imagenet"), block.find("random", 0, 0)
-    if not imagenet or not scratch:
+def answer_transfer(block: Block, source: str) -> Answer | None:
+    """Does a source beat random weights, by how much, and is it significant?"""
+    start, scratch = block.find_full(source), block.find("random", 0, 0)
+    if not start or not scratch:
         return None
-    pair = (IMAGENET, imagenet, scratch)
+    pair = (TRANSFER, start, scratch)
     found = block.compared[pair]
     metric = words.name_metric(block.metric)
+    named = name_source(source.removeprefix("random-"))
     other = f"from random weights, which reach {block.score(scratch)}"
     answer = (
-        f"On {block.place}, fine-tuning from ImageNet reaches {block.score(imagenet)} {metric}: "
+        f"On {block.place}, fine-tuning from {named} reaches {block.score(start)} {metric}: "
         f"{words.format_difference(found, block.metric, other)}."
     )
     return Answer(
         "imagenet_vs_random",
-        "Does ImageNet beat random weights?",
+        f"Does {named} beat random weights?",
         _say_yes(found),
         answer,
         _explain(found),

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.statistics.arm import Arm
+from tlcnn.analysis.statistics.arm import Arm, Estimate
 from tlcnn.analysis.statistics.cell import Cell, load_cell, make_arm
+from tlcnn.analysis.statistics.estimate import estimate_contrast
 from tlcnn.analysis.statistics.resample import make_sample
 from tlcnn.analysis.statistics.weighted import is_lower_better
 
@@ -50,6 +51,34 @@ def _load_arms_of(
         folds = [load_cell(cell["cell"], cell["seeds"], f, split) for f in cell["folders"]]
         loaded[split] = pool_folds(folds)
     return {metric: make_arm(loaded[metric.split("/")[0]], metric) for metric in metrics}
+
+
+def estimate_cell(arm: Arm, metric: str) -> Estimate:
+    """Return the mean of a cell's runs with its interval."""
+    return cut_to_range(estimate_contrast([(1.0, arm)]), metric)
+
+
+def cut_to_range(found: Estimate, metric: str) -> Estimate:
+    """Return an estimate whose interval ends where the metric does.
+
+    Student's t knows no bounds: two seeds near 100 % can give an interval beyond it.
+    """
+    least, most = find_range(metric)
+    low, high = max(found.low, least), min(found.high, most)  # NaN stays NaN: it comes first
+    return replace(found, low=low, high=high)
+
+
+def find_range(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value of a metric.
+
+    Example:
+        >>> find_range("test/recall/mel"), find_range("test/nll")
+        ((0.0, 1.0), (0.0, inf))
+    """
+    name = metric.removeprefix("test/").removeprefix("val/").removeprefix("group/")
+    least = -1.0 if "kappa" in name else 0.0
+    most = {"nll": float("inf"), "n_absent_classes": float("inf"), "mae": float("inf")}
+    return least, 2.0 if name == "brier" else most.get(name, 1.0)
 
 
 def pool_folds(folds: Sequence[Cell]) -> Cell:

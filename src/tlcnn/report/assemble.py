@@ -11,10 +11,9 @@ from tlcnn.analysis.block import Block, find_best, list_grid
 from tlcnn.analysis.cells import make_cells, name_source
 from tlcnn.analysis.layers import compute_layer_scores, list_treatments, make_curves
 from tlcnn.analysis.questions import Answer
-from tlcnn.analysis.scores import load_arms
+from tlcnn.analysis.scores import estimate_cell, load_arms
 from tlcnn.analysis.statistics.arm import Arm, Comparison
 from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.analysis.statistics.estimate import estimate_contrast
 from tlcnn.analysis.statistics.weighted import is_lower_better
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
@@ -149,7 +148,11 @@ def _compare(blocks: Sequence[Block], margin: float) -> None:
 def _make_findings(
     blocks: Sequence[Block], layers: Sequence[LayerScores], margin: float
 ) -> list[Finding]:
-    answers: list[Answer | None] = [questions.answer_imagenet(block) for block in blocks]
+    answers: list[Answer | None] = [
+        questions.answer_transfer(block, source)
+        for block in blocks
+        for source in questions.list_asked(block)
+    ]
     answers += [questions.answer_best(b, source) for b in blocks for source in b.sources]
     answers += [questions.answer_chain(block) for block in blocks]
     for scores in layers:
@@ -158,9 +161,9 @@ def _make_findings(
     numbers = _number_pairs(blocks)
     told = [_make_finding(answer, numbers) for answer in answers if answer is not None]
     asked = {finding.key for finding in told}
-    return told + [
-        Finding(**missing) for missing in questions.UNMEASURED if missing["key"] not in asked
-    ]
+    missing = [Finding(**m) for m in questions.UNMEASURED if m["key"] not in asked]
+    order = [question["key"] for question in questions.UNMEASURED]
+    return sorted([*told, *missing], key=lambda finding: order.index(finding.key))
 
 
 def _make_finding(answer: Answer, numbers: Mapping[tuple[str, str, str], int]) -> Finding:
@@ -176,8 +179,13 @@ def _make_finding(answer: Answer, numbers: Mapping[tuple[str, str, str], int]) -
 
 
 def _number_pairs(blocks: Iterable[Block]) -> dict[tuple[str, str, str], int]:
-    keys = [key for block in blocks for key in block.compared]
-    return {key: number for number, key in enumerate(keys)}
+    return {key: number for number, (_, key) in enumerate(_list_compared(blocks))}
+
+
+def _list_compared(blocks: Iterable[Block]) -> list[tuple[Block, tuple[str, str, str]]]:
+    """Return every pair that was compared: those of the questions first."""
+    pairs = [(block, key) for block in blocks for key in block.compared]
+    return sorted(pairs, key=lambda pair: pair[1][0] == questions.DEPTH)
 
 
 def _tabulate_comparisons(blocks: Iterable[Block]) -> pd.DataFrame:
@@ -190,10 +198,9 @@ def _tabulate_comparisons(blocks: Iterable[Block]) -> pd.DataFrame:
             "family": family,
             "dataset": block.dataset,
             "model": block.model,
-            **_spread(found),
+            **_spread(block.compared[family, a, b]),
         }
-        for block in blocks
-        for (family, a, b), found in block.compared.items()
+        for block, (family, a, b) in _list_compared(blocks)
     ]
     return pd.DataFrame(rows, columns=[*_COMPARED])
 
@@ -219,7 +226,7 @@ def _tabulate_cells(cells: pd.DataFrame, arms: Mapping[str, Mapping[str, Arm]]) 
     table = cells.reset_index(drop=True)
     notes: dict[str, str] = {}
     for metric, scored in arms.items():
-        found = {cell: estimate_contrast([(1.0, arm)]) for cell, arm in scored.items()}
+        found = {cell: estimate_cell(arm, metric) for cell, arm in scored.items()}
         notes = {cell: estimate.note for cell, estimate in found.items()} | notes
         for suffix, part in (("", "value"), (" low", "low"), (" high", "high")):
             values = {cell: getattr(estimate, part) for cell, estimate in found.items()}
@@ -247,7 +254,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterable[Grid]:
 
 
 def _tell_point(block: Block, cell: Mapping[Any, Any]) -> dict[str, Any]:
-    found = estimate_contrast([(1.0, block.arms[cell["cell"]])])
+    found = estimate_cell(block.arms[cell["cell"]], block.metric)
     return {
         "k": int(cell["k"]),
         "j": int(cell["j"]),
@@ -271,7 +278,7 @@ def _score_layers(block: Block, margin: float) -> Iterable[LayerScores]:
         units = max(block.cells["units"], key=len)
         yield LayerScores(
             *(block.dataset, block.model, source, block.metric, units),
-            make_curves(arms),
+            make_curves(arms, block.metric),
             compute_layer_scores(arms, units, margin=margin),
             margin,
             block.recipe,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.analysis.cells import read_plan
+from tlcnn.analysis.scores import cut_to_range
 from tlcnn.analysis.statistics.arm import Arm, Estimate
 from tlcnn.analysis.statistics.cell import load_cell, make_arm
 from tlcnn.analysis.statistics.estimate import estimate_contrast, make_unknown
@@ -42,7 +43,8 @@ def score_row(row: Row, metrics: Sequence[str], *, read: bool, read_single: bool
         for runs in row.cells
     ]
     arms = {metric: tuple(cell[metric] for cell in of_cells) for metric in metrics}
-    return Scored(row, arms, {metric: _estimate(row, found) for metric, found in arms.items()})
+    estimates = {m: cut_to_range(_estimate(row, found), m) for m, found in arms.items()}
+    return Scored(row, arms, estimates)
 
 
 def _make_arms(runs: pd.DataFrame, metrics: Sequence[str], *, read: bool) -> dict[str, Arm]:
