@@ -90,7 +90,11 @@ def test_file_names_say_what_is_inside():
 
 @pytest.mark.parametrize(
     "module",
-    ["plan", "describe", "run", "records.read", "report.tables", "cli", "train", "compose"],
+    [
+        *("plan", "describe", "run", "records", "records.read", "train", "compose", "cli"),
+        *("report.tables", "report.assemble", "report.page", "report.paper", "report.figures"),
+        *("analysis.layers", "analysis.statistics.cell"),
+    ],
 )
 def test_skipping_and_comparing_import_no_torch(module):
     code = f"import sys, tlcnn.{module}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"

@@ -13,7 +13,8 @@ from tlcnn.compose import compose_config
 from tlcnn.config import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "sweeps.md", ROOT / "docs" / "launchers.md"]
+DOCS = ("sweeps", "launchers", "tables", "report", "statistics")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 README = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
 SHOWN = [line.split("#")[0].strip() for line in re.findall(r"(?m)^    (.+)$", README)]
 TRAIN = [line for line in SHOWN if line.startswith("python -m tlcnn.train ")]

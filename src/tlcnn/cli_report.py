@@ -54,19 +54,15 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _read(folders: Sequence[str]) -> "pd.DataFrame":
-    import pandas as pd
-
     from tlcnn.records.read import read_runs
 
-    runs = pd.concat([read_runs(folder) for folder in folders], ignore_index=True)
+    runs = read_runs(*folders)
     if runs.empty or not (runs["state"] == "done").any():
         found = f"{len(runs)} unfinished runs" if len(runs) else "no runs"
         raise DataError(
             f"there is nothing to report: {found} in {list_names(list(folders))}. Train something "
             "first: python -m tlcnn.train experiment=demo"
         )
-    if "run_id" in runs:  # the same folder given twice
-        runs = runs.drop_duplicates("folder", ignore_index=True)
     return runs
 
 

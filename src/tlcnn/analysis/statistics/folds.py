@@ -22,7 +22,7 @@ def estimate_folds(
         n_train, n_test: training and test groups of a fold.
 
     Raises:
-        ConfigError: fewer than 2 training or 1 test groups.
+        ConfigError: no training or no test groups.
     """
     if n_train < 1 or n_test < 1:
         raise ConfigError(f"n_train={n_train}, n_test={n_test}: both must be at least 1")
