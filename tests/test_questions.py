@@ -78,8 +78,8 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     found = answers(tmp_path)["chain"]
     assert found.question == "Does HAM10000 help LC25000 lung more than ImageNet?"
     assert found.verdict == "no"
-    assert "from random → HAM10000 80.0 %, 10.0 points less" in found.answer
-    assert "from ImageNet → HAM10000 93.0 %, 3.0 points more" in found.answer
+    assert "80.0 % from random → HAM10000, 10.0 points less than from ImageNet" in found.answer
+    assert "93.0 % from ImageNet → HAM10000, 3.0 points more" in found.answer
     assert len(found.comparisons) == 4
 
 

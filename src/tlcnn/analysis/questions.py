@@ -178,36 +178,43 @@ def answer_chain(block: Block) -> Answer | None:
         return None
     alone = [source for source in chains if not source.startswith("imagenet")]
     asked = (alone or chains)[0]
-    middle = name_source(asked.split("-", 1)[-1])
-    parts, details, pairs = [], [], []
-    for source in sorted(chains, key=alone.__contains__, reverse=True):
-        chain = block.find_full(source)
-        if not chain:
-            continue
-        pairs.append((CHAIN, chain, imagenet))
-        found = block.compared[pairs[-1]]
-        named = name_source(source)
-        gap = words.format_difference(found, block.metric, "from ImageNet")
-        parts.append(f"from {named} {block.score(chain)}, {gap}")
-        details += [f"{named}: {line}" for line in _explain(found)]
-        if scratch:
-            pairs.append((CHAIN, chain, scratch))
-            found = block.compared[pairs[-1]]
-            gap = words.format_difference(found, block.metric, "from random weights")
-            details.append(f"{named}: {gap}.")
-    start = f"from ImageNet {block.score(imagenet)}"
+    others = [source for source in chains if source != asked]
+    told = [_tell_chain(block, source, imagenet) for source in (asked, *others)]
+    start = f"From ImageNet itself {block.score(imagenet)}"
     start += f", from random weights {block.score(scratch)}" if scratch else ""
-    metric = words.name_metric(block.metric)
-    lead = block.find_full(asked)
+    details = [line for source in (asked, *others) for line in _explain_chain(block, source)]
+    middle = name_source(asked.split("-", 1)[-1])
+    lead = (CHAIN, str(block.find_full(asked)), imagenet)
     return Answer(
         "chain",
         f"Does {middle} help {name_dataset(block.dataset)} more than ImageNet?",
-        _say_yes(block.compared[(CHAIN, str(lead), imagenet)]),
-        f"On {block.place}, {metric} {'; '.join(parts)}. For comparison: {start}.",
+        _say_yes(block.compared[lead]),
+        f"On {block.place}, {words.name_metric(block.metric)} is {'; '.join(told)}. {start}.",
         tuple(details),
         block.dataset,
-        tuple(pairs),
+        tuple(pair for pair in _list_chain_pairs(block)),
     )
+
+
+def _tell_chain(block: Block, source: str, imagenet: str) -> str:
+    chain = str(block.find_full(source))
+    found = block.compared[(CHAIN, chain, imagenet)]
+    gap = words.format_difference(found, block.metric, "from ImageNet")
+    return f"{block.score(chain)} from {name_source(source)}, {gap}"
+
+
+def _explain_chain(block: Block, source: str) -> list[str]:
+    """Say what would settle it, and how the chain stands against random weights."""
+    named, chain = name_source(source), block.find_full(source)
+    lines = []
+    for (family, a, b), found in block.compared.items():
+        if (family, a) != (CHAIN, chain):
+            continue
+        lines += [f"{named}: {line}" for line in _explain(found)]
+        if b == block.find("random", 0, 0):
+            gap = words.format_difference(found, block.metric, "from random weights")
+            lines.append(f"{named}: {gap}.")
+    return lines
 
 
 def answer_layers(scores: pd.DataFrame, place: str, source: str, margin: float) -> Answer:
