@@ -22,11 +22,15 @@ def write_record(
     units: tuple[str, ...] = UNITS,
     metric: str = "balanced_accuracy",
     ancestry: tuple[str, ...] = (),
+    bn: str = "frozen",
+    imported: bool = False,
+    cell: str | None = None,
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration."""
-    cell = f"{dataset}-{model}-{init}-k{k}-j{j}"
-    cell += "".join(f"-{value}" for value in settings.values())
+    if cell is None:
+        cell = f"{dataset}-{model}-{init}-k{k}-j{j}-{bn}{'-imported' * imported}"
+        cell += "".join(f"-{value}" for value in settings.values())
     run_id = digest_of(f"{cell}-s{seed}", 12)
     target = folder / "runs" / f"{cell}-s{seed}-{run_id}"
     target.mkdir(parents=True)
@@ -39,9 +43,11 @@ def write_record(
         "init": init,
         "k": k,
         "j": j,
-        "bn": "frozen",
+        "bn": bn,
         "seed": seed,
         "units": [{"unit": unit} for unit in units],
+        "imported": imported,
+        "classes": list("abcdefg"),
         "ancestry": [{"dataset": name} for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
     }

@@ -77,7 +77,44 @@ def test_folds_of_a_seed_are_one_cell_and_one_score(tmp_path):
     (cell,) = content.cells.to_dict("records")
     assert cell["n_seeds"] == 2 and len(cell["run_ids"]) == 6
     assert cell["test/balanced_accuracy"] == pytest.approx(0.605)  # of 0.60 and 0.61
-    assert cell["test/balanced_accuracy sd"] == pytest.approx(0.01 / 2**0.5)
+    half = 4.3027 * 0.1 * (1 / 3 + 1 / 4) ** 0.5  # five folds: a test fold is 1/4 of training
+    assert cell["test/balanced_accuracy high"] == pytest.approx(0.605 + half, abs=1e-4)
+    assert "3 of 5 folds" in cell["missing"]
+
+
+def test_the_finished_copy_of_a_run_counts_wherever_it_stands(tmp_path):
+    write_record(tmp_path / "a", seed=0, test=0.1)
+    write_record(tmp_path / "b", seed=0, test=0.6)
+    next((tmp_path / "a").rglob("DONE")).unlink()
+    for folders in (("a", "b"), ("b", "a")):
+        content = make_content(read_runs(*(tmp_path / name for name in folders)))
+        assert content.cells["test/balanced_accuracy"].tolist() == [0.6]
+
+
+def test_predictions_that_cannot_be_read_leave_the_summaries_scores_and_a_note(tmp_path):
+    for seed in (0, 1):
+        run = write_record(tmp_path, seed=seed, test=0.5 + seed / 10)
+        (run / "predictions.parquet").write_bytes(b"PAR1 torn")
+    (cell,) = make_content(read_runs(tmp_path)).cells.to_dict("records")
+    assert cell["test/balanced_accuracy"] == pytest.approx(0.55)
+    assert "predictions that cannot be used" in cell["note"]
+
+
+def test_a_record_without_k_is_left_out_and_told(tmp_path):
+    write_record(tmp_path, seed=0, test=0.5)
+    write_record(tmp_path, seed=1, test=0.5, k=None)
+    content = make_content(read_runs(tmp_path))
+    assert content.cells["n_seeds"].tolist() == [1]
+    assert any(line.startswith("no k, j or seed") for line in content.left_out)
+
+
+def test_further_runs_of_one_seed_are_left_out_and_told(tmp_path):
+    for name in ("x", "y"):
+        write_record(tmp_path / name, seed=0, test=0.5, cell=f"{name}")
+    plan = next((tmp_path / "y").rglob("plan.json"))
+    plan.write_text(plan.read_text().replace('"cell_id": "y"', '"cell_id": "x"'))
+    content = make_content(read_runs(tmp_path / "x", tmp_path / "y"))
+    assert any("have the seed of another" in line for line in content.left_out)
 
 
 def test_a_seed_that_lacks_a_fold_is_left_out_and_told(tmp_path):

@@ -1,12 +1,16 @@
 """Intervals against scipy, closed forms and textbooks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 from statistics_data import make_linear_arm, make_score_arm
 
 from tlcnn.analysis.statistics.estimate import (
+    Parts,
     choose_seeds,
+    combine_df,
     compute_parts,
     compute_quantile,
     estimate_contrast,
@@ -16,6 +20,7 @@ from tlcnn.analysis.statistics.ratio import compute_fieller, estimate_ratio
 
 A = np.array([0.71, 0.73, 0.72, 0.75, 0.70])
 B = np.array([0.70, 0.735, 0.71, 0.74, 0.69])
+SCALED = ("scores", "replicates", "influence")
 
 
 def draw_values(n_seeds=4, n_groups=60, seed=0, lesion=None):
@@ -153,6 +158,81 @@ def test_undefined_scores_have_no_interval():
 def test_a_lone_group_is_told():
     arm = make_linear_arm("a", draw_values(3, 20), np.repeat([0, 1], [19, 1]))
     assert "1 classes have a single test group" in estimate_contrast([(1.0, arm)]).note
+
+
+# ---- which test images --------------------------------------------------------------------------
+
+
+def contrast(a, b):
+    return compute_parts([(1.0, a), (-1.0, b)])
+
+
+def make_bare(scores, **more):
+    return make_score_arm("bare", scores, note="no predictions are kept", **more)
+
+
+def test_scores_alone_are_paired_only_on_images_of_one_name():
+    paired = np.var(A - B, ddof=1) / 5
+    for name in ("", "split 0"):
+        found = contrast(make_bare(A, images=name), make_bare(B, images=name))
+        assert found.variance == pytest.approx(paired) and "paired" not in found.note
+    alone = (np.var(A, ddof=1) + np.var(B, ddof=1)) / 5
+    other = contrast(make_bare(A, images="split 0"), make_bare(B, images="split 1"))
+    assert other.variance == pytest.approx(alone)
+    assert "scored on different test images: not paired" in other.note
+    unnamed = contrast(make_bare(A, images="split 0"), make_bare(B))
+    assert unnamed.variance == pytest.approx(alone)
+    assert "not known to be scored on the same test images: not paired" in unnamed.note
+
+
+def test_one_cell_without_predictions_is_paired_by_seed():
+    whole = make_linear_arm("a", draw_values(5), np.zeros(60, int))
+    bare = make_bare(A, images="split 0")
+    found = contrast(replace(whole, images="split 0"), bare)
+    assert found.variance == pytest.approx(np.var(whole.scores - A, ddof=1) / 5)
+    assert "not all of the cells have predictions" in found.note
+    assert "images: not paired" not in found.note and found.test == 0
+    for images, note in (("split 1", "scored on different"), ("", "not known to be scored on")):
+        apart = contrast(replace(whole, images=images), bare)
+        assert len(apart.seeds) == 2 and note in apart.note
+
+
+def test_predictions_on_the_same_images_are_paired_whatever_the_record_says():
+    arms = [make_linear_arm("a", draw_values(seed=i), np.zeros(60, int)) for i in (0, 1)]
+    found = contrast(replace(arms[0], images="x"), replace(arms[1], images="y"))
+    assert found == contrast(*arms) and len(found.seeds) == 1
+
+
+def test_folds_are_not_paired_with_seeds():
+    found = contrast(make_bare(A, folded=True), make_bare(B))
+    assert len(found.seeds) == 2 and "different test images" in found.note
+    assert len(contrast(make_bare(A, folded=True), make_bare(B, folded=True)).seeds) == 1
+
+
+# ---- degrees of freedom -------------------------------------------------------------------------
+
+
+def test_parts_of_rounding_size_do_not_count():
+    assert combine_df([(1.0, 4.0), (1e-30, 0.0)]) == pytest.approx(4)
+    assert combine_df([(1.0, 4.0), (1e-30, 1e-9)]) == pytest.approx(4)
+    assert combine_df([(1e-30, 4.0)]) == pytest.approx(4)
+    assert combine_df([(1e-200, 4.0), (1e-200, 4.0)]) == pytest.approx(8)  # squares underflow
+    assert combine_df([(1.0, 0.0)]) == 1.0
+    assert combine_df([(0.0, 0.0)]) == combine_df([]) == np.inf
+    parts = Parts(0.1, ((0.01, 3),), 1e-30, 0.0)
+    assert parts.df == pytest.approx(2)
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9, 10])
+def test_shares_of_one_arm_leave_no_test_variance(seed):
+    """Cancelling terms leave rounding, of seed 10 without degrees of freedom."""
+    arm = make_linear_arm("a", draw_values(seed=seed), np.zeros(60, int), n_draws=100)
+    shares = [
+        replace(arm, **{name: share * getattr(arm, name) for name in SCALED})
+        for share in (0.2, 0.3, 0.5)
+    ]
+    found = compute_parts([(1.0, arm), *((-1.0, one) for one in shares)])
+    assert (found.test, found.test_df) == (0.0, np.inf)
 
 
 # ---- ratios -------------------------------------------------------------------------------------

@@ -117,6 +117,53 @@ def test_files_are_seeds_of_one_cell(frame, tmp_path):
     assert read_runs(tmp_path)["cell_id"].nunique() == 2
 
 
+def write_others(frame, folder, n=3):
+    for i in range(n):
+        frame[list(CLASSES)] = compute_softmax(np.random.default_rng(i).normal(size=(30, 3)))
+        yield write(frame, folder / f"{i}.csv")
+
+
+def test_files_in_calls_of_their_own_are_the_next_seeds(frame, tmp_path, capsys):
+    paths = list(write_others(frame, tmp_path))
+    for path in paths:
+        run_import(path, "-o", tmp_path, *SAID)
+    runs = read_runs(tmp_path)
+    assert sorted(runs["seed"]) == [0, 1, 2] and runs["cell_id"].nunique() == 1
+    capsys.readouterr()
+    run_import(*paths[::-1], "-o", tmp_path, *SAID)  # whatever their order
+    assert capsys.readouterr().out.count("already there") == 3 and len(read_runs(tmp_path)) == 3
+
+
+def test_a_seed_that_others_have_is_refused_where_it_was_asked_for(frame, tmp_path, capsys):
+    first, second, _ = write_others(frame, tmp_path)
+    run_import(first, "-o", tmp_path, *SAID, "--seed", "3")
+    run_import(first, "-o", tmp_path, *SAID, "--seed", "3")
+    with pytest.raises(SystemExit):
+        run_import(second, "-o", tmp_path, *SAID, "--seed", "3")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"--seed 3: {folder.name} has that seed" in capsys.readouterr().err
+    run_import(second, "-o", tmp_path, *SAID, "--seed", "3", "--setting", "train.lr=1")
+    run_import(second, "-o", tmp_path, *SAID, "--seed", "3", "--split", "val")
+    assert set(read_runs(tmp_path)["seed"]) == {3}
+
+
+@pytest.mark.parametrize(
+    ("words", "units"),
+    [
+        ([], ["unit1", "unit2", "unit3"]),
+        (["--units", "4"], ["unit1", "unit2", "unit3", "unit4"]),
+        (["--units", "a", "b", "c", "d"], ["a", "b", "c", "d"]),
+    ],
+)
+def test_the_units_of_an_imported_network(frame, tmp_path, words, units):
+    path = write(frame, tmp_path / "p.csv")
+    said = [*SAID, "--k", "3", "--j", "1"]
+    run_import(path, "-o", tmp_path, *said)  # told later, they are written into the run
+    run_import(path, "-o", tmp_path, *said, *words)
+    (plan,) = (json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*/plan.json"))
+    assert plan["units"] == [{"unit": unit} for unit in units]
+
+
 def test_a_killed_import_is_finished_by_the_same_command(frame, tmp_path):
     path = write(frame, tmp_path / "p.csv")
     run_import(path, "-o", tmp_path, *SAID)
@@ -407,6 +454,8 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
         (["--name", "m"], "--dataset .* is missing"),
         ([*SAID, "--init", "imagenet"], "--k N"),
         ([*SAID, "--k", "-1"], "counted from 0"),
+        ([*SAID, "--k", "5", "--units", "4"], "--units 4: 4 units, of which --k or --j takes 5"),
+        ([*SAID, "--units", "a", "a"], "every name once"),
         ([*SAID, "--split", "tests"], "Did you mean 'test'"),
         ([*SAID, "--task", "multilabel"], "Did you mean 'multi-label'"),
         ([*SAID, "--setting", "lr"], "KEY=VALUE"),

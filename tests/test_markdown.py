@@ -1,5 +1,7 @@
 """report.md: the whole report, and nothing in it that Markdown would take for markup."""
 
+import html
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from test_page import NASTY, make_nasty, make_once
 
 from tlcnn.report.markdown import MAX_RUNS, escape_line, render_report
 from tlcnn.report.page_data import make_page_data
+from tlcnn.report.render import escape_markdown
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,14 @@ def test_thousands_of_runs_are_left_to_the_csv(content):
     big = replace(content, runs=many.reset_index(drop=True))
     made = render_report(big, make_page_data(big, max_detailed=0))
     assert "[runs.csv](paper/tables/runs.csv)" in made and "\n| run |" not in made
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["www.example.org", "(WWW.example.org)", "http://example.org", "a@example.org", "@someone"],
+)
+def test_addresses_and_mentions_of_data_are_not_linked(text):
+    """GitHub links them without markup, e-mail addresses also where the @ is an entity."""
+    for escaped in (escape_line(text), escape_markdown(text)):
+        shown = re.sub(r"\\(\W)", "\\1\0", html.unescape(escaped))  # an escape parts a text
+        assert not re.search(r"(?i)www\.\w|://|@\w", shown)

@@ -7,12 +7,15 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from content_made import make_content
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tlcnn.report.page import Picture, render_page
 from tlcnn.report.page_cells import list_ticks, make_scale
@@ -280,3 +283,47 @@ def test_tints_span_the_scale_but_not_noise():
     assert compute_tint(pd.Series([0.5, 0.75, 1.0])) == [0, 50, 100]
     close = compute_tint(pd.Series([0.500, 0.501, np.nan]))
     assert close[2] is None and abs(close[0] - close[1]) < 10
+
+
+@given(
+    st.floats(1e-6, 10.0) | st.floats(0.08, 0.1),
+    st.floats(0.0, 1.0),
+)
+@example(0.09, 0.4)
+@example(1e-3, 0.5)
+def test_a_scale_of_any_width_has_two_to_five_ticks(width, share):
+    low, high = -share * width, (1 - share) * width
+    ticks = list_ticks((low, high, 0.0))
+    assert 1 <= len(ticks) <= 5 and 0.0 in ticks
+    assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in ticks)
+
+
+def test_comparisons_say_that_pairs_are_made_where_possible(page):
+    text = " ".join("".join(Reader(page).texts).split())
+    assert "paired by seed and test group where possible" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_number"),
+    [
+        *(
+            (text, True)
+            for text in ("-1.0", "+3.1", "-1.0 (-2.0 to +1.0)", "+0.031 (0.0 to +0.1)")
+        ),
+        *(
+            (text, False)
+            for text in ("=cmd", "-1+cmd()", "+1 (=cmd)", "-1.0 (-2.0 to +1.0)+A1", "@x")
+        ),
+    ],
+)
+def test_the_csv_of_the_page_leaves_numbers_with_intervals_as_they_are(text, is_number):
+    script = (files("tlcnn.report") / "templates" / "tables.js").read_text()
+    (pattern,) = re.findall(r"^const NUMBER = /(.+)/;", script, re.MULTILINE)
+    assert bool(re.search(pattern, text)) == is_number
+
+
+def test_units_of_an_imported_run_follow_from_k_and_j(tmp_path):
+    plan = {"units": [{"unit": name} for name in "abc"], "k": 2, "j": 1}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    units = read_details(tmp_path)["units"]
+    assert units == [["a", True, True], ["b", True, False], ["c", False, False]]

@@ -3,16 +3,22 @@
 import csv
 import shutil
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records_made import write_cell
 from test_page import make_nasty, make_once
 
+from tlcnn.records.read import read_runs
+from tlcnn.report import assemble
 from tlcnn.report.latex import escape_line, name_macro, render_macros
+from tlcnn.report.numbers import list_numbers
 from tlcnn.report.page_data import make_page_data
-from tlcnn.report.paper import list_numbers, make_grid_table, write_paper
+from tlcnn.report.paper import make_grid_table, write_paper
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +50,11 @@ def test_every_table_is_there_as_latex_and_csv(paper, content):
 def test_the_numbers_are_the_reports(content):
     numbers = list_numbers(content)
     row = content.comparisons.loc[0]
-    assert numbers["ham10000 imagenet_vs_random delta"] == f"{100 * row['delta']:+.1f}"
-    assert numbers["ham10000 imagenet_vs_random verdict"] == row["verdict"]
+    assert numbers["ham10000 resnet18 imagenet_vs_random delta"] == f"{100 * row['delta']:+.1f}"
+    assert numbers["ham10000 resnet18 imagenet_vs_random verdict"] == row["verdict"]
     best = content.cells.set_index("cell").loc[content.grids[0].best]
     (role,) = [role for _, role, cell in content.highlights if cell == content.grids[0].best]
-    assert numbers[f"ham10000 {role}"] == f"{100 * best[content.metric]:.1f}"
+    assert numbers[f"ham10000 resnet18 {role}"] == f"{100 * best[content.metric]:.1f}"
 
 
 @given(st.dictionaries(st.text(), st.text(), max_size=5))
@@ -60,7 +66,8 @@ def test_macros_have_letters_only_and_never_the_same_name(numbers):
 
 
 def test_a_macro_is_named_after_what_it_is():
-    assert name_macro("ham10000 best_cell 2 p") == "tlcnnHamBestCellTwoP"
+    assert name_macro("isic19 best_cell 2 p") == "tlcnnIsicOneNineBestCellTwoP"
+    assert name_macro("isic2018") != name_macro("isic2019")
 
 
 @given(st.text())
@@ -109,3 +116,41 @@ def test_it_compiles(content, tmp_path, is_nasty):
     command = [engine, *flags, "main.tex"]
     done = subprocess.run(command, cwd=tmp_path / "paper", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_no_two_numbers_share_a_macro(tmp_path):
+    """Several datasets, models, recipes and sources, each with the same questions."""
+    score = 0.3
+    for dataset in ("isic2018", "isic2019"):
+        for model in ("resnet18", "resnet50"):
+            for lr in (0.1, 0.01):
+                for init, k in (("random", 0), ("imagenet", 5), ("imagenet-chest", 5)):
+                    score += 0.01
+                    scores = (score, score + 0.001, score + 0.003)
+                    named = {"dataset": dataset, "model": model, "init": init, "k": k}
+                    write_cell(tmp_path, scores, **named, **{"train.lr": lr})
+    content = assemble.make_content(read_runs(tmp_path))
+    numbers = list_numbers(content)
+    assert len({name_macro(name) for name in numbers}) == len(numbers)
+    deltas = [name for name in numbers if name.endswith("delta")]
+    assert len(deltas) == sum(len(finding.comparisons) for finding in content.findings) >= 8
+    told = {numbers[f"isic2018 resnet18 recipe {number}"] for number in (1, 2)}
+    assert told == {"train.lr=0.1", "train.lr=0.01"}
+
+
+def test_tables_tell_nobody_where_the_runs_lie(content, tmp_path):
+    lost = content.runs["folder"].iloc[0]
+    problems = [f"a copy of {lost}, which was taken", *[None] * (len(content.runs) - 1)]
+    cells = content.cells.assign(folders=[[[lost]]] * len(content.cells))
+    told = replace(content, runs=content.runs.assign(problem=problems), cells=cells)
+    write_paper(told, make_page_data(told).names, [], tmp_path)
+    for path in (tmp_path / "tables").glob("*.csv"):
+        assert str(Path(lost).parent) not in path.read_text(), path.name
+    runs = pd.read_csv(tmp_path / "tables" / "runs.csv")
+    assert runs["folder"].tolist() == [Path(folder).name for folder in content.runs["folder"]]
+    assert runs["problem"].iloc[0] == f"a copy of {Path(lost).name}, which was taken"
+
+
+def test_the_caption_says_that_pairs_are_made_where_possible(paper):
+    text = " ".join((paper / "tables" / "comparisons.tex").read_text().split())
+    assert "paired by seed and test group where possible" in text

@@ -23,16 +23,15 @@ def test_imagenet_beats_random_weights(tmp_path):
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
     assert found.verdict == "yes"
-    assert "from ImageNet reaches 60.0 % balanced accuracy: 20.0 points more than" in found.answer
-    assert "from random weights, which reach 40.0 % (95 % interval" in found.answer
-    assert "20.0 points more" in found.answer and "5 seeds" in found.answer
+    told = "60.0 % balanced accuracy from ImageNet and 40.0 % from random weights: a gain of 20.0"
+    assert told in found.answer and "5 seeds" in found.answer
 
 
 def test_random_weights_that_do_better_are_a_no(tmp_path):
     write_cell(tmp_path, scores(0.40))
     write_cell(tmp_path, scores(0.60, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    assert found.verdict == "no" and "20.0 points less" in found.answer
+    assert found.verdict == "no" and "a loss of 20.0 points" in found.answer
 
 
 def test_a_difference_within_the_margin_is_equivalent(tmp_path):
@@ -77,8 +76,8 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     write_cell(tmp_path, scores(0.93), init="imagenet-ham10000", ancestry=("ham10000",), **there)
     found = answers(tmp_path)["chain"]
     assert found.question == "Does HAM10000 help LC25000 lung more than ImageNet?"
-    assert found.verdict == "no"
-    assert "80.0 % from random → HAM10000, 10.0 points less than from ImageNet" in found.answer
+    assert found.verdict == "alone: no, after ImageNet: yes"
+    assert "80.0 % from random → HAM10000, 10.0 points less (95 % interval" in found.answer
     assert "93.0 % from ImageNet → HAM10000, 3.0 points more" in found.answer
     assert len(found.comparisons) == 4
 
@@ -91,6 +90,89 @@ def test_recipes_are_never_mixed(tmp_path):
     found = [finding for finding in content.findings if finding.key == "imagenet_vs_random"]
     assert len(found) == 2
     assert "train.epochs=5)" in found[0].answer and "train.epochs=50)" in found[1].answer
+
+
+def test_sources_trained_by_different_recipes_are_not_compared(tmp_path):
+    write_cell(tmp_path, scores(0.60), **{"train.epochs": 50})
+    write_cell(tmp_path, scores(0.40, -1), init="random", k=0, **{"train.epochs": 5})
+    found = answers(tmp_path)["imagenet_vs_random"]
+    assert found.verdict == "not measured" and "one recipe" in found.answer
+
+
+def test_other_treatments_of_norms_are_neither_best_nor_layer_scores(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    for bn, mean in (("frozen", 0.5), ("adapt", 0.9)):
+        for init in ("imagenet", "self"):
+            other = 0.1 if (bn, init) == ("adapt", "imagenet") else 0.0
+            write_cell(tmp_path, scores(mean - other), init=init, k=1, j=1, bn=bn)
+    content = make_content(read_runs(tmp_path))
+    best = next(finding for finding in content.findings if finding.key == "best_cell")
+    assert "all trained" in best.answer or best.verdict == "not measured"
+    (layers,) = content.layers
+    assert layers.scores["S"][0] == pytest.approx(0.0)
+    assert all(
+        len(grid.table.drop_duplicates(["k", "j"])) == len(grid.table) for grid in content.grids
+    )
+
+
+def test_two_parents_of_one_chain_are_two_sources(tmp_path):
+    write_cell(tmp_path, scores(0.90), dataset="b")
+    for parent, mean in (("p1", 0.3), ("p2", 0.95)):
+        named = {"init": "random-a", "ancestry": ("a",), "dataset": "b", "init.run": parent}
+        write_cell(tmp_path, scores(mean), **named)
+    found = answers(tmp_path)["chain"]
+    assert "30.0 %" in found.answer and "95.0 %" in found.answer
+
+
+def test_a_parent_of_each_seed_is_still_one_cell(tmp_path):
+    for seed in range(3):
+        named = {"init": "random-a", "ancestry": ("a",), "init.run": f"parent{seed}"}
+        write_record(tmp_path, seed=seed, test=0.5, cell="one", **named)
+    assert make_content(read_runs(tmp_path)).cells["n_seeds"].tolist() == [3]
+
+
+def test_imported_predictions_are_compared_and_never_the_headline(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
+    write_cell(tmp_path, scores(0.95), imported=True)
+    content = make_content(read_runs(tmp_path))
+    found = next(finding for finding in content.findings if finding.key == "imagenet_vs_random")
+    assert "60.0 %" in found.answer
+    mine = content.comparisons[content.comparisons["family"] == "imported predictions"]
+    assert mine["verdict"].tolist() == ["better"] and "imported" in mine["a_label"].iloc[0]
+
+
+def test_stats_and_the_own_dataset_are_no_chains(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    write_cell(tmp_path, scores(0.50), init="ham10000", ancestry=("ham10000",))
+    assert answers(tmp_path)["chain"].verdict == "not measured"
+
+
+def test_a_cell_with_fewer_seeds_is_not_the_best(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    write_cell(tmp_path, scores(0.55), j=1)
+    write_record(tmp_path, seed=0, test=0.5, val=0.99, j=2)
+    assert "all trained" in answers(tmp_path)["best_cell"].answer
+
+
+def test_the_best_cell_is_not_compared_twice(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    write_cell(tmp_path, scores(0.70, -1), j=1)
+    write_cell(tmp_path, scores(0.50, -1), j=2)
+    content = make_content(read_runs(tmp_path))
+    assert not content.comparisons.duplicated(["a", "b"]).any()
+
+
+def test_a_cell_that_learnt_nothing_is_told(tmp_path):
+    write_cell(tmp_path, scores(0.60))
+    write_cell(tmp_path, scores(0.55), j=1)
+    write_cell(tmp_path, scores(0.143, 10), j=5)
+    content = make_content(read_runs(tmp_path))
+    found = next(finding for finding in content.findings if finding.key == "best_cell")
+    assert any(
+        "No better than guessing" in line and "all frozen" in line for line in found.details
+    )
+    assert content.cells["note"].str.contains("no better than guessing").sum() == 1
 
 
 @pytest.mark.parametrize("key", ["imagenet_vs_random", "best_cell", "chain", "layers"])
@@ -118,3 +200,11 @@ def test_without_imagenet_every_source_is_asked_about(tmp_path):
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
     assert found.question == "Does textures beat random weights?" and found.verdict == "yes"
+
+
+def test_the_scores_of_a_sentence_are_of_the_seeds_of_its_difference(tmp_path):
+    write_cell(tmp_path, (0.60, 0.61, 0.62))
+    write_cell(tmp_path, (0.40, 0.42, 0.44, 0.90), init="random", k=0)
+    found = answers(tmp_path)["imagenet_vs_random"]
+    assert "61.0 % balanced accuracy from ImageNet and 42.0 % from random" in found.answer
+    assert "a gain of 19.0 points" in found.answer

@@ -1,10 +1,14 @@
 """Redraws against closed forms, and run folders against the training's own numbers."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
 
+from tlcnn.analysis.statistics import resample
 from tlcnn.analysis.statistics.cell import load_arm, load_cell, make_arm, parse_metric
 from tlcnn.analysis.statistics.counted import Score
 from tlcnn.analysis.statistics.estimate import estimate_contrast
@@ -59,6 +63,18 @@ def test_redraws_are_the_same_every_time_and_in_blocks(monkeypatch):
     blocks = list(iterate_weights(STRATA, 50, 7))
     assert [len(block) for block in blocks] == [20, 20, 10]
     assert (blocks[0] != blocks[1]).any()
+
+
+def test_all_blocks_of_a_sample_are_drawn_once_for_all_its_runs(monkeypatch):
+    drawn, draw = [], resample._draw_block
+    monkeypatch.setattr(resample, "BLOCK", 16 * 20)
+    monkeypatch.setattr(resample, "_draw_block", lambda *a: drawn.append(a) or draw(*a))
+    first, second = (list(iterate_weights(STRATA, 50, 70)) for _ in range(2))
+    assert len(drawn) == len(first) == 3
+    assert all(a is b for a, b in zip(first, second, strict=True))
+    monkeypatch.setattr(resample, "KEPT", 16 * 50 - 1)  # too many to keep: drawn one by one
+    third = list(iterate_weights(STRATA, 50, 70))
+    assert len(drawn) == 6 and all((a == b).all() for a, b in zip(first, third, strict=True))
 
 
 def test_strata_are_majority_labels_as_in_the_training():
@@ -123,6 +139,27 @@ def test_a_metric_without_weights_comes_from_the_summary(folders):
     arm = load_arm("cell", [0, 1, 2], folders, "test/specificity/nv")
     assert arm.scores.tolist() == [0.25, 0.26, 0.27] and arm.replicates is None
     assert "test images is not in it" in estimate_contrast([(1.0, arm)]).note
+
+
+def test_an_arm_without_redraws_keeps_its_test_images(folders):
+    """So that cells on other images are not paired, and those on the same ones are."""
+    cell = load_cell("c", [0, 1, 2], folders)
+    arm = make_arm(cell, "test/specificity/nv")
+    other = make_arm(replace(cell, sample=replace(cell.sample, name="9")), "test/specificity/nv")
+    assert "different test images" in estimate_contrast([(1.0, arm), (-1.0, other)]).note
+    same = estimate_contrast([(1.0, arm), (-1.0, replace(arm))])
+    assert same.se == 0 and "not paired" not in same.note
+
+
+def test_arms_name_the_manifest_of_their_runs(folders):
+    assert load_cell("c", [0, 1, 2], folders).images == ""
+    path = folders[0] / "plan.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "identity": {"dataset": {"manifest": "abc"}}}))
+    for metric in ("test/accuracy", "test/specificity/nv"):
+        assert load_arm("c", [0, 1, 2], folders, metric, n_draws=5).images == "abc"
+    path.write_text(json.dumps({**plan, "identity": None}))
+    assert load_cell("c", [0, 1, 2], folders).images == ""
 
 
 def test_runs_on_different_images_are_no_cell(folders, tmp_path):

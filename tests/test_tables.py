@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +16,7 @@ from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.analysis.statistics.estimate import compute_quantile, estimate_contrast
 from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
+from tlcnn.report.baseline import find_pairs
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.render import render_csv, render_markdown, render_text
 from tlcnn.report.render_html import render_html
@@ -91,6 +93,13 @@ def test_the_full_interval_is_the_engines_and_reads_predictions(tmp_path):
     assert seeds[f"{METRIC} low"][0] != pytest.approx(one.low)
 
 
+def test_rows_can_be_watched_while_they_are_scored(outputs):
+    seen = []
+    runs = read_runs(outputs)
+    table = make_cell_table(runs, [METRIC], watch=lambda rows: seen.extend(rows) or rows)
+    assert len(seen) == len(table.frame) == 2
+
+
 def test_without_predictions_the_interval_is_over_seeds_and_says_so(tmp_path):
     first, *_ = make_cell(tmp_path, "a", [0, 0, 0], skill=0.8)
     (first / "predictions.parquet").unlink()
@@ -125,6 +134,30 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC]).frame.set_index("cell_id")
     assert table[METRIC].to_dict() == {"x": 0.5, "y": 0.9}
     assert table["n"].to_dict() == {"x": 2, "y": 1}
+
+
+def test_settings_that_the_seed_decides_do_not_part_a_cell(tmp_path):
+    """The parent of a chain, `init.run`, is another run for each seed."""
+    for cell, lr in (("x", 0.1), ("y", 0.2)):
+        for seed in range(3):
+            settings = {"init.run": f"parent{seed}", "init.self_seed": seed + 1, "train.lr": lr}
+            plan = {**PLAN, "cell_id": cell, "seed": seed, "settings": settings}
+            make_run(tmp_path, f"{cell}{seed}", plan=plan, metrics={METRIC: 0.5 + lr + seed / 10})
+    table = make_cell_table(read_runs(tmp_path), [METRIC]).frame
+    assert list(table["n"]) == [3, 3] and list(table["train.lr"]) == [0.1, 0.2]
+    assert list(table[METRIC]) == pytest.approx([0.7, 0.8])
+    assert "init.run" not in table and "cell_id" not in table
+    lone = {**PLAN, "cell_id": "z", "settings": {"init.run": "a", "train.lr": 0.1}}
+    make_run(tmp_path, "z", plan=lone, metrics={METRIC: 0.1})
+    shown = make_cell_table(read_runs(tmp_path), [METRIC]).frame.set_index(METRIC)
+    assert shown.loc[0.1, "init.run"] == "a" and shown["init.run"].notna().sum() == 1
+
+
+def test_runs_without_a_cell_are_parted_by_all_that_differs(tmp_path):
+    for seed, lr in enumerate((0.1, 0.1, 0.2)):
+        make_run(tmp_path, f"{seed}", plan={**PLAN, "seed": seed, "settings": {"train.lr": lr}})
+    runs = read_runs(tmp_path).assign(cell_id=None)
+    assert list(make_cell_table(runs, [METRIC], interval="none").frame["n"]) == [2, 1]
 
 
 def test_settings_that_differ_within_a_cell_become_columns(tmp_path):
@@ -255,6 +288,17 @@ def test_of_several_baselines_the_one_with_the_same_recipe_is_taken(tmp_path):
     frame = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
     deltas = frame.loc[frame["init"] == "imagenet", f"Δ {METRIC}"]
     assert deltas.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_baselines_of_thousands_of_cells_are_found_at_once():
+    n = 4_000
+    frame = pd.DataFrame({"dataset": "d", "model": [f"m{i // 8}" for i in range(n)]})
+    frame["init"] = ["random" if i % 8 < 2 else "imagenet" for i in range(n)]
+    frame["train.lr"] = [i % 2 for i in range(n)]
+    start = time.perf_counter()
+    pairs, _ = find_pairs(frame, ["init=random"])
+    assert time.perf_counter() - start < 5  # every row with every baseline took minutes
+    assert pairs == {i: i - i % 8 + i % 2 for i in range(n) if i % 8 >= 2}
 
 
 @pytest.mark.parametrize(

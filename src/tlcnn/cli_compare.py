@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from tlcnn.storage import writing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tlcnn.report.rows import Row
     from tlcnn.report.tables import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
@@ -24,36 +25,8 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "compare", help="one row a run, or means with intervals over seeds, from run folders"
     )
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
-    parser.add_argument("--seeds", action="store_true", help="one row a cell: mean and interval")
-    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
-    parser.add_argument(
-        "--where",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COL=VALUE",
-        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
-    )
-    parser.add_argument("--group", nargs="+", default=[], metavar="COL", help="what makes a row")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="COL", help="pivot: down")
-    parser.add_argument("--columns", nargs="+", default=[], metavar="COL", help="pivot: across")
-    parser.add_argument("--grid", action="store_true", help="pivot: k down, j across")
-    parser.add_argument(
-        "--interval", help="full (default; reads predictions), seeds, or none for mean ± sd"
-    )
-    parser.add_argument(
-        "--baseline",
-        nargs="+",
-        default=[],
-        metavar="COL=VALUE",
-        help="the cell that others of its dataset and model are compared with",
-    )
-    parser.add_argument(
-        "--margin", type=float, default=0.01, help="what does not matter; default: 0.01"
-    )
-    parser.add_argument(
-        "--sort", nargs="+", default=[], metavar="COL", help="a metric: best first"
-    )
+    _add_rows(parser)
+    _add_numbers(parser)
     for name, words in FORMATS.items():
         parser.add_argument(
             f"--{name}",
@@ -63,6 +36,40 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             help=f"as {words}, to a file or the terminal",
         )
     parser.set_defaults(command=_compare)
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses rows and columns."""
+    add = parser.add_argument
+    add("--seeds", action="store_true", help="one row a cell: mean and interval")
+    add(
+        "--where",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="COL=VALUE",
+        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
+    )
+    add("--group", nargs="+", default=[], metavar="COL", help="what makes a row")
+    add("--rows", nargs="+", default=[], metavar="COL", help="pivot: down")
+    add("--columns", nargs="+", default=[], metavar="COL", help="pivot: across")
+    add("--grid", action="store_true", help="pivot: k down, j across")
+    add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    """Add what is measured, and against what."""
+    add = parser.add_argument
+    add("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
+    add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
+    add(
+        "--baseline",
+        nargs="+",
+        default=[],
+        metavar="COL=VALUE",
+        help="the cell that others of its dataset and model are compared with",
+    )
+    add("--margin", type=float, default=0.01, help="what does not matter; default: 0.01")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -116,11 +123,19 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             interval=options.interval or "full",
             baseline=options.baseline,
             margin=options.margin,
+            watch=_watch,
         )
     if is_pivot:
         rows, columns = GRID if options.grid else (options.rows, options.columns)
         return pivot_table(table, rows, columns, across_random=options.grid)
     return sort_table(table, options.sort) if options.sort else table
+
+
+def _watch(rows: "Sequence[Row]") -> "Iterable[Row]":
+    """Show on a terminal how many cells are scored, once it takes long."""
+    from tqdm import tqdm
+
+    return tqdm(rows, unit="cell", leave=False, delay=2, disable=None)
 
 
 def _check_metrics(metrics: list[str], known: list[str]) -> None:

@@ -1,6 +1,7 @@
 """`tlcnn import`: predictions of other tools as run folders, for the same tables and tests."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,17 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--init", default="unknown", help="source of the weights, e.g. imagenet")
     parser.add_argument("--k", type=int, help="units transferred (`tlcnn units MODEL`)")
     parser.add_argument("--j", type=int, default=0, help="units frozen; default: 0")
-    parser.add_argument("--seed", type=int, help="of the first file, the others count on")
+    parser.add_argument(
+        "--units",
+        nargs="+",
+        metavar="N",
+        help="how many units the network has, or their names; default: as many as k or j",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="of the first file, the others count on; default: the next that are free",
+    )
     parser.add_argument("--split", help=f"{', '.join(SPLITS)}; default: test")
     parser.add_argument("--labels", metavar="FILE", help="a table of id and label, or an npz")
     parser.add_argument("--groups", metavar="FILE", help="a table of id and group (the lesion)")
@@ -105,6 +116,8 @@ def _make_origin(path: Path, position: int, options: argparse.Namespace) -> "Ori
         j=j,
         seed=(options.seed or 0) + position if seed is None else seed,
         settings=dict(_parse_setting(word) for word in options.setting),
+        units=_parse_units(options.units, max(k, j)),
+        is_seed_given=options.seed is not None,
     )
 
 
@@ -119,6 +132,28 @@ def _count_units(options: argparse.Namespace) -> tuple[int, int]:
     if k < 0 or j < 0:
         raise ConfigError(f"--k {k} --j {j}: units are counted from 0")
     return k, j
+
+
+def _parse_units(words: Sequence[str] | None, n_least: int) -> tuple[str, ...] | None:
+    """Return the names of all units, from the input; None where none are told.
+
+    Raises:
+        ConfigError: fewer than are transferred or frozen, or a name twice.
+    """
+    if words is None:
+        return None
+    names = tuple(words)
+    if len(names) == 1 and names[0].isdecimal():
+        names = tuple(f"unit{number}" for number in range(1, int(names[0]) + 1))
+    given = " ".join(words)
+    if not names or len(names) < n_least:
+        raise ConfigError(
+            f"--units {given}: {len(names)} units, of which --k or --j takes {n_least}; give the "
+            "number of all, or their names from the input on"
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--units {given}: every name once")
+    return names
 
 
 def _parse_setting(word: str) -> tuple[str, object]:

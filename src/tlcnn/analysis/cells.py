@@ -45,62 +45,132 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
         runs: what `read_runs` returned.
 
     Returns:
-        cell (a key that is stable between reports), label (readable), CELL, units (names of units
-        1..L), recipe (settings beyond the name that tell it from cells of the same name, as text),
-        seeds, n_seeds, run_ids, folders (a list a fold, each in the order of seeds; one list
-        without folds), n_epochs. A seed that lacks a fold is left out; `missing` says so.
+        cell (a key that is stable between reports), label (readable), start (the source, told from
+        others of its name), CELL, units (names of units 1..L), recipe (settings of data, model and
+        training in which cells of this dataset and model differ, as text), seeds, n_seeds,
+        run_ids, folders (a list a fold, each in the order of seeds; one list without folds),
+        missing (what is left out, and why), ancestry (datasets, nearest first), n_epochs, ...
     """
-    done = runs[runs["state"] == "done"] if len(runs) else runs
+    done = _take_placed(runs)
     if not len(done):
         return pd.DataFrame(columns=[*_COLUMNS])
-    if "cell_id" not in done:
-        done = done.assign(cell_id=None)
-    done, varying = spread_settings(merge_folds(done.drop_duplicates("run_id")))
-    done = done.assign(
-        recipe=[_tell_recipe(row, varying) for row in done[varying].to_dict("records")],
-        origin=[_tell_origin(row, varying) for row in done[varying].to_dict("records")],
-    )
-    keys = [*CELL, "recipe", "origin", "cell_id"]
+    done = merge_folds(done)
+    varying = _list_varying(done)
+    texts = [_list_settings(settings, varying) for settings in done["settings"]]
+    recipe = [_join(text, own=False) for text in texts]
+    cell_id = done["cell_id"].where(done["cell_id"].notna(), [_join(t, own=True) for t in texts])
+    told = pd.Series(texts, index=done.index, dtype=object)
+    done = done.assign(recipe=recipe, told=told, cell_id=cell_id)
+    keys = [*CELL, "recipe", "cell_id"]
     groups = done.groupby(keys, dropna=False, sort=True)
     rows = [_make_cell(dict(zip(keys, key, strict=True)), group) for key, group in groups]
     return pd.DataFrame(rows, columns=[*_COLUMNS])
 
 
 _COLUMNS = (
-    *("cell", "label", *CELL, "units", "recipe", "seeds", "n_seeds", "run_ids", "folders"),
-    *("missing", "ancestry", "source", "dataset_digest", "n_epochs"),
+    *("cell", "label", "start", *CELL, "units", "recipe", "seeds", "n_seeds", "run_ids"),
+    *("folders", "missing", "ancestry", "source", "imported", "dataset_digest", "n_classes"),
+    *("fold_sizes", "n_epochs"),
 )
 
 
+def list_unplaced(runs: pd.DataFrame) -> list[str]:
+    """Return a line for every finished run that is in no cell: its record lacks k or j."""
+    done = runs[runs["state"] == "done"] if len(runs) else runs
+    lacking = done[done[["k", "j", "seed"]].isna().any(axis=1)] if len(done) else done
+    return [f"no k, j or seed in its record: {folder}" for folder in lacking["folder"]]
+
+
+def _take_placed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the finished runs that have a place in a grid, each once."""
+    done = runs[runs["state"] == "done"] if len(runs) else runs
+    if not len(done):
+        return done
+    for column in ("cell_id", "run_id", "settings", "imported"):
+        if column not in done:
+            done = done.assign(**{column: None})
+    done = done[done[["k", "j", "seed"]].notna().all(axis=1)]
+    name = done["run_id"].where(done["run_id"].notna(), done["folder"])
+    return done[~name.duplicated()]
+
+
+def _list_varying(done: pd.DataFrame) -> list[str]:
+    """Return the settings that tell cells apart beside their names.
+
+    Of data, model and training those in which any cells of one dataset and model differ; of the
+    source those in which cells of one name do.
+    """
+    _, of_recipe = spread_settings(done.assign(init="", k=0, j=0, bn=""))
+    _, of_source = spread_settings(done)
+    recipe = [key for key in of_recipe if not key.startswith(("init.", "freeze."))]
+    return recipe + [key for key in of_source if key.startswith("init.")]
+
+
+def _list_settings(settings: Any, keys: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Return those settings that a run has, in order."""
+    known = settings if isinstance(settings, dict) else {}
+    return tuple((key, known[key]) for key in keys if known.get(key) is not None)
+
+
+def _join(settings: Sequence[tuple[str, Any]], *, own: bool) -> str:
+    """Return settings as text: those of the recipe, or (`own`) those of the source."""
+    return ", ".join(f"{k}={v}" for k, v in settings if k.startswith("init.") == own)
+
+
 def _make_cell(named: dict[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
-    folds = [
-        fold for _, fold in runs.sort_values("seed", kind="stable").groupby("fold", dropna=False)
-    ]
-    folds = [fold.drop_duplicates("seed") for fold in folds]
+    runs = runs.sort_values("seed", kind="stable")
+    folds = [fold.drop_duplicates("seed") for _, fold in runs.groupby("fold", dropna=False)]
     seeds = sorted(set.intersection(*(set(fold["seed"]) for fold in folds)))
-    lacking = sorted(set(runs["seed"]) - set(seeds))
-    folds = [fold[fold["seed"].isin(seeds)] for fold in folds]
+    kept = [fold[fold["seed"].isin(seeds)] for fold in folds]
     plan = read_plan(runs["folder"].iloc[0])
     units = tuple(unit["unit"] for unit in plan.get("units", []))
-    identity = plan.get("identity", {})
     cell = {
         **{key: named[key] for key in (*CELL, "recipe")},
         "cell": digest_of({key: str(value) for key, value in named.items()}, 8),
         "units": units,
         "seeds": [int(seed) for seed in seeds],
         "n_seeds": len(seeds),
-        "run_ids": [run_id for fold in folds for run_id in fold["run_id"]],
-        "folders": [list(fold["folder"]) for fold in folds],
-        "missing": f"seeds {list_names([str(seed) for seed in lacking])} lack a fold"
-        if lacking
-        else "",
+        "run_ids": [run_id for fold in kept for run_id in fold["run_id"]],
+        "folders": [list(fold["folder"]) for fold in kept],
+        "missing": _tell_missing(runs, folds, seeds),
         "ancestry": tuple(parent.get("dataset", "?") for parent in plan.get("ancestry", [])),
         "source": plan.get("settings", {}).get("init.source", named["init"]),
-        "dataset_digest": identity.get("dataset", {}).get("manifest", ""),
+        "imported": bool(plan.get("imported", False)),
+        "dataset_digest": plan.get("identity", {}).get("dataset", {}).get("manifest", ""),
+        "n_classes": len(plan.get("classes", [])),
+        "fold_sizes": _find_fold_sizes(plan) if runs["fold"].notna().all() else None,
         "n_epochs": plan.get("epochs"),
     }
-    told = f" ({named['origin']})" if named["origin"] else ""
-    return {**cell, "label": name_cell(cell) + told}
+    same = set.intersection(*(set(told) for told in runs["told"]))
+    origin = _join([pair for pair in runs["told"].iloc[0] if pair in same], own=True)
+    notes = [*([origin] if origin and cell["k"] else []), *(["imported"] * cell["imported"])]
+    told = f" ({', '.join(notes)})" if notes else ""
+    start = cell["init"] if cell["k"] else "random"
+    return {**cell, "start": start + told, "label": name_cell(cell) + told}
+
+
+def _tell_missing(runs: pd.DataFrame, folds: Sequence[pd.DataFrame], seeds: Sequence[Any]) -> str:
+    """Say which runs of a cell do not count: further ones of a seed, seeds and folds not whole."""
+    lines = []
+    n_more = len(runs) - sum(len(fold) for fold in folds)
+    if n_more:
+        lines.append(f"{n_more} more runs have the seed of another and are left out")
+    lacking = sorted(set(runs["seed"]) - set(seeds))
+    if lacking:
+        lines.append(f"seeds {list_names([str(int(s)) for s in lacking])} lack a fold")
+    settings = runs["settings"].iloc[0]
+    wanted = settings.get("dataset.folds") if isinstance(settings, dict) else None
+    if wanted and len(folds) > 1 and len(folds) < wanted:
+        lines.append(f"{len(folds)} of {wanted} folds")
+    return "; ".join(lines)
+
+
+def _find_fold_sizes(plan: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the training and test images of a fold."""
+    sizes = plan.get("split_sizes", {})
+    n_train, n_test = (sum(sizes.get(split, {}).values()) for split in ("train", "test"))
+    n_folds = plan.get("settings", {}).get("dataset.folds") or 2
+    return (n_train, n_test) if n_train and n_test else (n_folds - 1, 1)
 
 
 def read_plan(folder: str) -> Mapping[str, Any]:
@@ -110,16 +180,6 @@ def read_plan(folder: str) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _tell_recipe(row: Mapping[Any, Any], varying: Sequence[str]) -> str:
-    keys = [key for key in varying if not key.startswith("init.")]
-    return ", ".join(f"{key}={row[key]}" for key in keys)
-
-
-def _tell_origin(row: Mapping[Any, Any], varying: Sequence[str]) -> str:
-    keys = [key for key in varying if key.startswith("init.")]
-    return ", ".join(f"{key}={row[key]}" for key in keys)
 
 
 def name_cell(cell: Mapping[str, Any]) -> str:
@@ -157,11 +217,3 @@ def name_source(init: str) -> str:
 def name_dataset(name: str) -> str:
     """Return a dataset's name as prose has it."""
     return _PRETTY.get(name, name)
-
-
-def find_cell(cells: pd.DataFrame, **wanted: Any) -> str | None:
-    """Return the key of the one cell with these values, or None."""
-    found = cells
-    for column, value in wanted.items():
-        found = found[found[column] == value]
-    return str(found["cell"].iloc[0]) if len(found) else None

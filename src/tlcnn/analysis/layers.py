@@ -25,28 +25,34 @@ from tlcnn.analysis.statistics.arm import Arm, Estimate
 from tlcnn.analysis.statistics.comparison import compute_holm, compute_tail
 from tlcnn.analysis.statistics.estimate import compute_parts, estimate_contrast
 from tlcnn.analysis.statistics.ratio import estimate_ratio
-from tlcnn.analysis.statistics.settle import compute_seeds_needed
+from tlcnn.analysis.statistics.settle import compute_seeds_needed_one_sided
 
 ARMS = ("base", "AnB", "AnB+", "BnB", "BnB+", "random-frozen")
 LEVEL = 0.05
 _GAPS = {"C": ("base", "BnB"), "S": ("BnB", "AnB"), "G": ("AnB+", "BnB+")}
 
 
-def list_treatments(cells: pd.DataFrame, source: str) -> dict[tuple[str, int], str]:
+def list_treatments(
+    cells: pd.DataFrame, source: str, own: str = "self"
+) -> dict[tuple[str, int], str]:
     """Return the cell of every (treatment, n) that was trained: `("AnB", 3)` and so on.
+
+    Only `freeze.bn=frozen` counts: the other treatments of norms let frozen units change.
 
     Args:
         cells: `make_cells` of one dataset, model and recipe.
-        source: A, as the column `init` names it.
+        source: A, as the column `start` names it.
+        own: the network's own weights, as the column `start` names them.
     """
     found: dict[tuple[str, int], str] = {}
-    for row in cells.to_dict("records"):
-        k, j, init = int(row["k"]), int(row["j"]), row["init"]
+    for row in cells[~cells["imported"].astype(bool)].to_dict("records"):
+        k, j, start = int(row["k"]), int(row["j"]), row["start"]
+        if j and row["bn"] not in ("frozen", None):
+            continue
         if k == 0:
             key = ("base", 0) if j == 0 else ("random-frozen", j)
-        elif init in (source, "self") and j in (0, k):
-            letter = "A" if init == source else "B"
-            key = (f"{letter}nB" + ("" if j else "+"), k)
+        elif start in (source, own) and j in (0, k):
+            key = (f"{'A' if start == source else 'B'}nB" + ("" if j else "+"), k)
         else:
             continue
         found.setdefault(key, row["cell"])
@@ -101,6 +107,7 @@ def compute_layer_scores(
         n: {name: _estimate_gap(arms, n, pair) for name, pair in _GAPS.items()}
         for n in range(1, len(units) + 1)
     }
+    n_known = sum(found["S"] is not None for found in gaps.values())
     verdicts = _judge({n: found["S"] for n, found in gaps.items()}, margin)
     rows = []
     for n, found in gaps.items():
@@ -112,7 +119,9 @@ def compute_layer_scores(
         gap = found["S"]
         if gap is not None and verdicts[n] == "undetermined":
             parts = compute_parts(_list_terms(arms, n, _GAPS["S"]))
-            row["seeds_needed"] = compute_seeds_needed(parts, margin=margin)
+            row["seeds_needed"] = compute_seeds_needed_one_sided(
+                parts, margin=margin, n_compared=n_known
+            )
         notes = [note, gap.note if gap is not None else "no pair of AnB and BnB"]
         rows.append({**row, "note": "; ".join(filter(None, notes))})
     return pd.DataFrame(rows)

@@ -4,21 +4,22 @@ cells + arms -> pairs to compare (families) -> Comparison -> Holm -> Answer
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from tlcnn.analysis import words
-from tlcnn.analysis.block import Block, find_best, list_chains, list_grid
+from tlcnn.analysis.block import Block, find_best, is_at_chance, list_chains, list_grid
 from tlcnn.analysis.cells import name_dataset, name_source
 from tlcnn.analysis.statistics.arm import Comparison
 
-TRANSFER, BEST, CHAIN, DEPTH = (
+TRANSFER, BEST, CHAIN, IMPORTED, DEPTH = (
     "transfer against random weights",
     "best cell against full fine-tuning",
     "sources for the second dataset",
+    "imported predictions",
     "every cell against full fine-tuning",
 )
 
@@ -46,37 +47,64 @@ class Answer:
     pairs: tuple[tuple[str, str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class LayerTable:
+    """Layer scores to be told: `compute_layer_scores`, of which source, metric and margin."""
+
+    table: pd.DataFrame
+    source: str
+    metric: str
+    margin: float
+
+
 # ---- what is compared ---------------------------------------------------------------------------
 
 
 def list_pairs(block: Block) -> list[tuple[str, str, str]]:
-    """Return (family, a, b) of every comparison that a block's cells allow."""
-    scratch = block.find("random", 0, 0)
+    """Return (family, a, b) of every comparison that a block's cells allow.
+
+    All but the last family are declared: they answer a question. The last explores.
+    """
     starts = [block.find_full(source) for source in list_asked(block)]
-    pairs = [(TRANSFER, start, scratch) for start in starts if start and scratch]
+    pairs = [(TRANSFER, start, block.scratch) for start in starts if start and block.scratch]
     pairs += _list_chain_pairs(block)
     for source in block.sources:
         full, best = block.find_full(source), find_best(block, source)
         if full and best and best != full:
             pairs.append((BEST, best, full))
-        others = [cell for cell in list_grid(block, source).index if cell not in (full, scratch)]
+        known = (full, best, block.scratch)
+        others = [cell for cell in list_grid(block, source).index if cell not in known]
         pairs += [(DEPTH, cell, full) for cell in others if full]
-    return pairs
+    return pairs + _list_imported_pairs(block)
 
 
 def list_asked(block: Block) -> list[str]:
     """Return the sources to compare with random weights: ImageNet, or all where it is not."""
-    return ["imagenet"] if "imagenet" in block.sources else block.sources
+    imagenet = [source for source in block.sources if source.startswith("imagenet")]
+    plain = [source for source in imagenet if source not in list_chains(block)]
+    return plain or block.sources
 
 
 def _list_chain_pairs(block: Block) -> list[tuple[str, str, str]]:
     """Compare every chain with ImageNet alone and with random weights."""
-    imagenet, scratch = block.find_full("imagenet"), block.find("random", 0, 0)
-    pairs = []
-    for source in list_chains(block):
-        chain = block.find_full(source)
-        pairs += [(CHAIN, chain, other) for other in (imagenet, scratch) if chain and other]
-    return pairs
+    imagenet = _find_imagenet(block)
+    if imagenet is None:
+        return []  # then it is asked about as a source of its own
+    others = [other for other in (imagenet, block.scratch) if other]
+    chains = [block.find_full(source) for source in list_chains(block)]
+    return [(CHAIN, chain, other) for chain in chains if chain for other in others]
+
+
+def _find_imagenet(block: Block) -> str | None:
+    starts = [s for s in block.list_starts("imagenet") if block.find_full(s)]
+    return block.find_full(starts[0]) if starts else None
+
+
+def _list_imported_pairs(block: Block) -> list[tuple[str, str, str]]:
+    """Compare what was imported with full fine-tuning, or with random weights."""
+    against = _find_imagenet(block) or block.scratch
+    imported = block.cells[block.cells["imported"].astype(bool)].index
+    return [(IMPORTED, str(cell), against) for cell in imported if against]
 
 
 # ---- answers ------------------------------------------------------------------------------------
@@ -84,26 +112,22 @@ def _list_chain_pairs(block: Block) -> list[tuple[str, str, str]]:
 
 def answer_transfer(block: Block, source: str) -> Answer | None:
     """Does a source beat random weights, by how much, and is it significant?"""
-    start, scratch = block.find_full(source), block.find("random", 0, 0)
+    start, scratch = block.find_full(source), block.scratch
     if not start or not scratch:
         return None
     pair = (TRANSFER, start, scratch)
     found = block.compared[pair]
-    metric = words.name_metric(block.metric)
     named = name_source(source.removeprefix("random-"))
-    other = f"from random weights, which reach {block.score(scratch)}"
+    reached, drawn = block.score_pair(start, scratch)
     answer = (
-        f"On {block.place}, fine-tuning from {named} reaches {block.score(start)} {metric}: "
-        f"{words.format_difference(found, block.metric, other)}."
+        f"On {block.place}, fine-tuning reaches {reached} "
+        f"{words.name_metric(block.metric)} from {named} and {drawn} from random "
+        f"weights: {words.format_gain(found, block.metric)}."
     )
+    question = f"Does {named} beat random weights?"
+    details = _explain(found)
     return Answer(
-        "imagenet_vs_random",
-        f"Does {named} beat random weights?",
-        _say_yes(found),
-        answer,
-        _explain(found),
-        block.dataset,
-        (pair,),
+        "imagenet_vs_random", question, _say_yes(found), answer, details, block.dataset, (pair,)
     )
 
 
@@ -114,54 +138,61 @@ def answer_best(block: Block, source: str) -> Answer | None:
     if not full or not best or len(grid) < 3:
         return None
     cell = grid.loc[best].to_dict()
-    optimism = block.val[best] - block.arms[best].mean
     chosen = (
         f"On {block.place}, of {len(grid)} cells the best on validation is "
         f"“{block.label(best)}” (k = {cell['k']}, j = {cell['j']}): "
         f"{block.score(best)} {words.name_metric(block.metric)} on test."
     )
-    pair = (BEST, best, full)
-    if best == full:
-        verdict, told = "full fine-tuning", "It is full fine-tuning itself."
-        details: tuple[str, ...] = ()
-    else:
-        found = block.compared[pair]
-        verdict = _say_yes(found, equal="as good")
-        other = f"full fine-tuning, which has {block.score(full)}"
-        told = f"That is {words.format_difference(found, block.metric, other)}."
-        details = _explain(found)
-    on_val = words.format_score(block.val[best], block.metric)
-    way = "above" if optimism > 0 else "below"
-    flattery = (
-        f"The best was chosen on validation, where it has {on_val}: "
-        f"{words.format_gap(optimism, block.metric)} {way} its test score (validation − test, the "
-        "optimism of choosing)."
-    )
+    verdict, told, details = _tell_best(block, best, full)
     return Answer(
         "best_cell",
         f"Which layers to transfer from {name_source(source)} and which to freeze, and is that "
         "better than full fine-tuning?",
         verdict,
         f"{chosen} {told}",
-        (flattery, *details, *_tell_depths(block, source)),
+        (_tell_optimism(block, best), *details, *_tell_depths(block, source)),
         block.dataset,
-        () if best == full else (pair,),
+        () if best == full else ((BEST, best, full),),
+    )
+
+
+def _tell_best(block: Block, best: str, full: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return verdict, sentence and details of the best cell against full fine-tuning."""
+    if best == full:
+        return "full fine-tuning", "It is full fine-tuning itself.", ()
+    found = block.compared[(BEST, best, full)]
+    other = f"than full fine-tuning, which has {block.score(full)}"
+    told = f"That is {words.format_difference(found, block.metric, other)}."
+    return _say_yes(found, equal="as good"), told, _explain(found)
+
+
+def _tell_optimism(block: Block, best: str) -> str:
+    optimism = block.val[best] - block.arms[best].mean
+    on_val = words.format_score(block.val[best], block.metric)
+    way = "above" if optimism > 0 else "below"
+    return (
+        f"The best was chosen on validation, where it has {on_val}: "
+        f"{words.format_gap(optimism, block.metric)} {way} its test score (validation − test, the "
+        "optimism of choosing)."
     )
 
 
 def _tell_depths(block: Block, source: str) -> tuple[str, ...]:
-    """Say which cells are settled against full fine-tuning, by verdict."""
+    """Say which cells are settled against full fine-tuning, and which have learnt nothing."""
     full = block.find_full(source)
     told: dict[str, list[str]] = {}
     for (family, a, b), found in block.compared.items():
         if family == DEPTH and b == full:
             told.setdefault(found.verdict, []).append(f"“{block.label(a)}”")
-    margin = words.format_gap(next(iter(block.compared.values())).margin, block.metric)
+            if is_at_chance(block, a):
+                told.setdefault("chance", []).append(f"“{block.label(a)}”")
+    margin = next((found.margin for found in block.compared.values()), 0.0)
     phrases = {
         "better": "Better than full fine-tuning",
-        "equivalent": f"Equivalent to it within {margin}",
+        "equivalent": f"Equivalent to it within {words.format_gap(margin, block.metric)}",
         "worse": "Worse",
         "inconclusive": "Not settled",
+        "chance": "No better than guessing, so look at these runs before citing them",
     }
     return tuple(
         f"{phrase}: {words.join_words(told[key])}."
@@ -170,37 +201,51 @@ def _tell_depths(block: Block, source: str) -> tuple[str, ...]:
     )
 
 
-def answer_chain(block: Block) -> Answer | None:
-    """Does another dataset help this one more than ImageNet?"""
-    imagenet, scratch = block.find_full("imagenet"), block.find("random", 0, 0)
-    chains = list_chains(block)
-    if not chains or not imagenet:
-        return None
-    alone = [source for source in chains if not source.startswith("imagenet")]
-    asked = (alone or chains)[0]
-    others = [source for source in chains if source != asked]
-    told = [_tell_chain(block, source, imagenet) for source in (asked, *others)]
-    start = f"From ImageNet itself {block.score(imagenet)}"
-    start += f", from random weights {block.score(scratch)}" if scratch else ""
-    details = [line for source in (asked, *others) for line in _explain_chain(block, source)]
-    middle = name_source(asked.split("-", 1)[-1])
-    lead = (CHAIN, str(block.find_full(asked)), imagenet)
+def answer_chains(block: Block) -> list[Answer]:
+    """Does another dataset help this one more than ImageNet? One answer for each of them."""
+    imagenet = _find_imagenet(block)
+    if not imagenet:
+        return []
+    ancestry = {cell["start"]: cell["ancestry"] for cell in block.full.to_dict("records")}
+    middles: dict[str, list[str]] = {}
+    for source in list_chains(block):
+        middle = next(name for name in ancestry[source] if name != block.dataset)
+        middles.setdefault(middle, []).append(source)
+    return [_answer_chain(block, name, found, imagenet) for name, found in middles.items()]
+
+
+def _answer_chain(block: Block, middle: str, chains: list[str], imagenet: str) -> Answer:
+    ordered = sorted(chains, key=lambda source: source.startswith("imagenet"))  # alone first
+    full = [str(block.find_full(source)) for source in ordered]
+    found = [block.compared[(CHAIN, chain, imagenet)] for chain in full]
+    told = [_tell_chain(block, *pair) for pair in zip(ordered, found, strict=True)]
+    start = f"From ImageNet itself {block.score_pair(full[0], imagenet)[1]}"
+    if block.scratch:
+        start += f", from random weights {block.score_pair(full[0], block.scratch)[1]}"
     return Answer(
         "chain",
-        f"Does {middle} help {name_dataset(block.dataset)} more than ImageNet?",
-        _say_yes(block.compared[lead]),
+        f"Does {name_dataset(middle)} help {name_dataset(block.dataset)} more than ImageNet?",
+        _summarise_chains(ordered, found),
         f"On {block.place}, {words.name_metric(block.metric)} is {'; '.join(told)}. {start}.",
-        tuple(details),
+        tuple(line for source in ordered for line in _explain_chain(block, source)),
         block.dataset,
-        tuple(pair for pair in _list_chain_pairs(block)),
+        tuple(pair for pair in _list_chain_pairs(block) if pair[1] in full),
     )
 
 
-def _tell_chain(block: Block, source: str, imagenet: str) -> str:
-    chain = str(block.find_full(source))
-    found = block.compared[(CHAIN, chain, imagenet)]
-    gap = words.format_difference(found, block.metric, "from ImageNet")
-    return f"{block.score(chain)} from {name_source(source)}, {gap}"
+def _summarise_chains(sources: list[str], found: list[Comparison]) -> str:
+    """Return one verdict, or one for the dataset alone and one for it after ImageNet."""
+    said = [_say_yes(one) for one in found]
+    if len(set(said)) == 1:
+        return said[0]
+    places = ["after ImageNet" if s.startswith("imagenet") else "alone" for s in sources]
+    return ", ".join(f"{place}: {word}" for place, word in zip(places, said, strict=True))
+
+
+def _tell_chain(block: Block, source: str, found: Comparison) -> str:
+    gap = words.format_difference(found, block.metric, "than from ImageNet")
+    score = block.score(str(block.find_full(source)))
+    return f"{score} from {name_source(source)}, {gap}"
 
 
 def _explain_chain(block: Block, source: str) -> list[str]:
@@ -211,52 +256,53 @@ def _explain_chain(block: Block, source: str) -> list[str]:
         if (family, a) != (CHAIN, chain):
             continue
         lines += [f"{named}: {line}" for line in _explain(found)]
-        if b == block.find("random", 0, 0):
-            gap = words.format_difference(found, block.metric, "from random weights")
+        if b == block.scratch:
+            gap = words.format_difference(found, block.metric, "than from random weights")
             lines.append(f"{named}: {gap}.")
     return lines
 
 
-def answer_layers(scores: pd.DataFrame, place: str, source: str, margin: float) -> Answer:
+def answer_layers(scores: LayerTable, place: str) -> Answer:
     """Which units are general, which specific?"""
-    named = {
-        verdict: [str(unit) for unit in scores[scores["verdict"] == verdict]["unit"]]
-        for verdict in ("general", "specific", "undetermined")
-    }
+    table = scores.table
+    means = {"general": " (no cost)", "specific": " (a cost)", "undetermined": ""}
+    named = {v: table[table["verdict"] == v].to_dict("records") for v in means}
     told = [
-        f"{verdict}: " + words.join_words([_tell_unit(scores, unit) for unit in units])
-        for verdict, units in named.items()
-        if units
+        f"{v}{means[v]} {words.join_words([_tell_unit(row, scores.metric) for row in rows])}"
+        for v, rows in named.items()
+        if rows
     ]
-    short = ", ".join(f"{len(units)} {v}" for v, units in named.items() if units)
+    short = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in named.items() if rows)
+    margin = words.format_gap(scores.margin, scores.metric)
     return Answer(
         "layers",
-        f"Which layers of {name_source(source)} are general, which specific?",
+        f"Which layers of {name_source(scores.source)} are general, which specific?",
         short or "not measured",
-        f"On {place}, by the specificity gap S(n) = M(BnB) − M(AnB) of the first n units frozen: "
+        f"On {place}, S(n) is what freezing the first n units of {name_source(scores.source)} "
+        "costs against freezing the network's own: "
         + ("; ".join(told) if told else "no pair of AnB and BnB was trained")
         + ".",
         (
-            f"General: S(n) is below {100 * margin:g} point, interval included. Specific: it is "
-            "above zero, interval included, and above that margin. Else undetermined.",
-            *_tell_needs(scores),
+            f"S(n) = M(BnB) − M(AnB). General: it is below {margin}, interval included. Specific: "
+            "it is above zero, interval included, and above that margin. Else undetermined.",
+            *_tell_needs(table),
         ),
     )
 
 
-def _tell_unit(scores: pd.DataFrame, unit: str) -> str:
-    row = scores[scores["unit"] == unit].iloc[0]
-    bounds = f" [{100 * row['S_low']:.1f}, {100 * row['S_high']:.1f}]"
-    known = "" if math.isnan(row["S_low"]) else bounds
-    return f"{unit} ({100 * row['S']:.1f}{known})".replace("-", "−")
+def _tell_unit(row: Mapping[Any, Any], metric: str) -> str:
+    numbers = [words.format_signed(row[key], metric) for key in ("S", "S_low", "S_high")]
+    known = "" if math.isnan(row["S_low"]) else f" [{numbers[1]}, {numbers[2]}]"
+    return f"{row['unit']} ({numbers[0]}{known})"
 
 
 def _tell_needs(scores: pd.DataFrame) -> Iterable[str]:
     needs = scores[scores["seeds_needed"].notna()]
     for row in needs.to_dict("records"):
         number = row["seeds_needed"]
-        many = "more test groups, not more seeds" if math.isinf(number) else f"{number:.0f} seeds"
-        yield f"To settle {row['unit']}: about {many}."
+        more = "more test groups, not more seeds"
+        many = more if math.isinf(number) else f"about {number:.0f} seeds"
+        yield f"To settle {row['unit']}: {many}."
 
 
 def _say_yes(found: Comparison, equal: str = "equivalent") -> str:
@@ -275,7 +321,7 @@ UNMEASURED: tuple[dict[str, Any], ...] = (
         "key": "imagenet_vs_random",
         "question": "Does ImageNet beat random weights?",
         "verdict": "not measured",
-        "answer": "No dataset was trained from both.",
+        "answer": "No dataset has full fine-tuning from both with one recipe.",
         "details": ("Train it: python -m tlcnn.train -m init=imagenet,random seed=0,1,2",),
     },
     {
@@ -289,7 +335,8 @@ UNMEASURED: tuple[dict[str, Any], ...] = (
         "key": "chain",
         "question": "Does HAM10000 help a second dataset more than ImageNet?",
         "verdict": "not measured",
-        "answer": "No run starts from a network that was trained on another dataset of yours.",
+        "answer": "No dataset has full fine-tuning both from ImageNet and from a network that was "
+        "trained on another dataset of yours.",
         "details": ("Train it: python -m tlcnn.train experiment=proposal",),
     },
     {

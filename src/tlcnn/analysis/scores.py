@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.analysis.statistics.arm import Arm, Estimate
-from tlcnn.analysis.statistics.cell import Cell, load_cell, make_arm
+from tlcnn.analysis.statistics.cell import load_cell, make_arm
 from tlcnn.analysis.statistics.estimate import estimate_contrast
-from tlcnn.analysis.statistics.resample import make_sample
 from tlcnn.analysis.statistics.weighted import is_lower_better
+from tlcnn.errors import TlcnnError
 
+FOLDED = "over folds, corrected for the training images that they share (Nadeau and Bengio 2003)"
+UNUSABLE = "predictions that cannot be used"
 NO_PREDICTIONS = "no predictions are kept, so the sampling of test images is not in it"
 
 
@@ -30,10 +32,11 @@ def load_arms(
         metrics: `SPLIT/METRIC`.
         runs: of `read_runs`.
     """
-    scores = runs.drop_duplicates("run_id").set_index("run_id").reindex(columns=list(metrics))
+    done = runs[runs["state"] == "done"]
+    scores = done.drop_duplicates("folder").set_index("folder").reindex(columns=list(metrics))
     arms: dict[str, dict[str, Arm]] = {metric: {} for metric in metrics}
     for cell in cells[cells["n_seeds"] > 0].to_dict("records"):
-        found = scores.loc[cell["run_ids"]]
+        found = scores.loc[[folder for fold in cell["folders"] for folder in fold]]
         known = [metric for metric in metrics if found[metric].notna().all()]
         for metric, arm in _load_arms_of(cell, known, found).items():
             arms[metric][cell["cell"]] = arm
@@ -43,14 +46,51 @@ def load_arms(
 def _load_arms_of(
     cell: Mapping[Any, Any], metrics: Sequence[str], scores: pd.DataFrame
 ) -> dict[str, Arm]:
-    paths = [Path(folder) for fold in cell["folders"] for folder in fold]
-    if not all((path / "predictions.parquet").is_file() for path in paths):
+    if len(cell["folders"]) > 1:
+        return {metric: _make_fold_arm(cell, metric, scores) for metric in metrics}
+    (folders,) = cell["folders"]
+    if not all((Path(folder) / "predictions.parquet").is_file() for folder in folders):
         return {metric: _make_bare_arm(cell, metric, scores) for metric in metrics}
-    loaded = {}
-    for split in {metric.split("/")[0] for metric in metrics}:
-        folds = [load_cell(cell["cell"], cell["seeds"], f, split) for f in cell["folders"]]
-        loaded[split] = pool_folds(folds)
-    return {metric: make_arm(loaded[metric.split("/")[0]], metric) for metric in metrics}
+    try:
+        splits = {metric.split("/")[0] for metric in metrics}
+        loaded = {s: load_cell(cell["cell"], cell["seeds"], folders, s) for s in splits}
+        return {metric: make_arm(loaded[metric.split("/")[0]], metric) for metric in metrics}
+    except (TlcnnError, OSError, ValueError, KeyError) as error:
+        why = f"{UNUSABLE}: {str(error).splitlines()[0]}"
+        return {metric: _make_bare_arm(cell, metric, scores, why) for metric in metrics}
+
+
+def _make_bare_arm(
+    cell: Mapping[Any, Any], metric: str, scores: pd.DataFrame, note: str = NO_PREDICTIONS
+) -> Arm:
+    return Arm(
+        cell["cell"],
+        np.array(cell["seeds"], dtype=np.int64),
+        scores[metric].to_numpy(dtype=float),
+        lower_is_better=is_lower_better(metric),
+        images=cell["dataset_digest"],
+        note=note,
+    )
+
+
+def _make_fold_arm(cell: Mapping[Any, Any], metric: str, scores: pd.DataFrame) -> Arm:
+    """Return folds as an arm: in the place of seeds the folds, with means over seeds as scores.
+
+    Folds share training images. Their scores are spread about the mean by the root of
+    1 + J n_test / n_train, so that Student's t over them is Nadeau and Bengio's (2003).
+    """
+    n_folds = len(cell["folders"])
+    means = scores[metric].to_numpy(dtype=float).reshape(n_folds, -1).mean(axis=1)  # (J,)
+    n_train, n_test = cell["fold_sizes"]
+    wider = np.sqrt(1 + n_folds * n_test / n_train)
+    return Arm(
+        cell["cell"],
+        np.arange(n_folds),
+        means.mean() + wider * (means - means.mean()),
+        lower_is_better=is_lower_better(metric),
+        folded=True,
+        note=FOLDED,
+    )
 
 
 def estimate_cell(arm: Arm, metric: str) -> Estimate:
@@ -79,38 +119,3 @@ def find_range(metric: str) -> tuple[float, float]:
     least = -1.0 if "kappa" in name else 0.0
     most = {"nll": float("inf"), "n_absent_classes": float("inf"), "mae": float("inf")}
     return least, 2.0 if name == "brier" else most.get(name, 1.0)
-
-
-def pool_folds(folds: Sequence[Cell]) -> Cell:
-    """Return the folds of a cell as one: every image is tested once a seed.
-
-    The folds' networks share training images, which the interval does not know: it is of the
-    networks that such a cross-validation makes.
-
-    Args:
-        folds: cells of the same seeds and classes on other images each.
-    """
-    if len(folds) == 1:
-        return folds[0]
-    groups = np.concatenate([fold.groups for fold in folds])
-    labels = np.concatenate([fold.labels for fold in folds])
-    images = [f"{fold.sample.name}/{i}" for fold in folds for i in range(len(fold.labels))]
-    return replace(
-        folds[0],
-        labels=labels,
-        groups=groups,
-        logits=np.concatenate([fold.logits for fold in folds], axis=1),  # (S, N, K)
-        folders=tuple(path for fold in folds for path in fold.folders),
-        sample=make_sample(groups, labels, np.array(images)),
-    )
-
-
-def _make_bare_arm(cell: Mapping[Any, Any], metric: str, scores: pd.DataFrame) -> Arm:
-    by_fold = scores[metric].to_numpy(dtype=float).reshape(len(cell["folders"]), -1)
-    return Arm(
-        cell["cell"],
-        np.array(cell["seeds"], dtype=np.int64),
-        by_fold.mean(axis=0),  # (folds, S) -> (S,)
-        lower_is_better=is_lower_better(metric),
-        note=NO_PREDICTIONS,
-    )

@@ -45,7 +45,10 @@ def format_score(value: float, metric: str) -> str:
 
 def format_gap(value: float, metric: str) -> str:
     """Return a difference without its sign: `2.4 points`."""
-    return f"{abs(100 * value):.1f} points" if is_share(metric) else f"{abs(value):.3f}"
+    if not is_share(metric):
+        return f"{abs(value):.3f}"
+    points = f"{abs(100 * value):.1f}"
+    return f"{abs(100 * value):.2g} points" if points == "0.0" and value else f"{points} points"
 
 
 def format_interval(found: Estimate, metric: str) -> str:
@@ -53,11 +56,12 @@ def format_interval(found: Estimate, metric: str) -> str:
     seeds = f"{found.n_seeds} seed{'s' if found.n_seeds != 1 else ''}"
     if math.isnan(found.low):
         return f"{seeds}: no interval is possible" if found.n_seeds < 2 else seeds
-    low, high = (_signed(bound, metric) for bound in (found.low, found.high))
+    low, high = (format_signed(bound, metric) for bound in (found.low, found.high))
     return f"95 % interval {low} to {high}, {seeds}"
 
 
-def _signed(value: float, metric: str) -> str:
+def format_signed(value: float, metric: str) -> str:
+    """Return a difference in points, or as it is, with a minus sign where it has one."""
     text = f"{100 * value:.1f}" if is_share(metric) else f"{value:.3f}"
     return text.replace("-", "−")
 
@@ -70,10 +74,23 @@ def format_p(p: float) -> str:
 
 
 def format_difference(found: Comparison, metric: str, other: str) -> str:
-    """Return `2.4 points more than OTHER (95 % interval 1.1 to 3.7, 3 seeds; p = 0.012)`."""
+    """Return `2.4 points more (95 % interval 1.1 to 3.7, 3 seeds; adjusted p = 0.01) OTHER`."""
     way = "more" if found.delta.value > 0 else "less"
-    inside = "; ".join([format_interval(found.delta, metric), format_p(found.p_holm)])
-    return f"{format_gap(found.delta.value, metric)} {way} than {other} ({inside})"
+    return (
+        f"{format_gap(found.delta.value, metric)} {way} ({_tell_sureness(found, metric)}) {other}"
+    )
+
+
+def format_gain(found: Comparison, metric: str) -> str:
+    """Return `a gain of 2.4 points (95 % interval 1.1 to 3.7, 3 seeds; adjusted p = 0.012)`."""
+    way = "gain" if found.delta.value > 0 else "loss"
+    return f"a {way} of {format_gap(found.delta.value, metric)} ({_tell_sureness(found, metric)})"
+
+
+def _tell_sureness(found: Comparison, metric: str) -> str:
+    told = format_p(found.p_holm)
+    adjusted = told if math.isnan(found.p_holm) else f"adjusted {told}"
+    return "; ".join([format_interval(found.delta, metric), adjusted])
 
 
 def format_seeds_needed(found: Comparison) -> str:

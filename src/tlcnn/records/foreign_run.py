@@ -5,6 +5,7 @@ Foreign -> matched with the images of own runs -> plan.json, predictions.parquet
 
 import hashlib
 import io
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import pandas as pd
 from tlcnn.errors import DataError
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
+from tlcnn.records.foreign_seed import choose_seed
 from tlcnn.records.plan_record import RECORD
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
 from tlcnn.storage import digest_of, write_atomic
@@ -36,6 +38,8 @@ class Origin:
         name: of the method.
         model, init, k, j, seed: as in tables; k and j count units.
         settings: anything else that tells cells apart, dotted keys.
+        units: names of all units, from the input; None: as many as are transferred or frozen.
+        is_seed_given: the seed is to be this one; else the next that is free.
     """
 
     dataset: str
@@ -46,6 +50,8 @@ class Origin:
     j: int
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    units: tuple[str, ...] | None = None
+    is_seed_given: bool = False
 
 
 # ---- the images of own runs ---------------------------------------------------------------------
@@ -183,17 +189,22 @@ def write_foreign_run(
 ) -> tuple[Path, bool]:
     """Write predictions as a run folder, unless it is there.
 
-    Its id is a digest of the predictions and of what they are said to be of.
+    Its id is a digest of the predictions and of what they are said to be of. Units named anew
+    are written into the folder that is there.
 
     Returns:
         The folder, and whether it was there already.
 
     Raises:
+        ConfigError: the seed was given, and other predictions have it.
         StorageError: it cannot be written.
     """
+    origin = _settle_seed(foreign, origin, output_dir)
     plan = make_foreign_plan(foreign, origin, source)
     run = RunDir(output_dir / "runs" / f"{_make_file_name(plan['run_name'])}-{plan['run_id']}")
     if run.is_done:
+        if origin.units is not None:
+            _tell_units(run, plan["units"])
         return run.path, True
     summary = make_summary(foreign, plan["run_id"])
     with run.hold(wait=True, say=print):
@@ -208,9 +219,27 @@ def write_foreign_run(
     return run.path, False
 
 
-def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> dict[str, Any]:
-    """Return what stands in plan.json: as of a trained run, and `imported`."""
-    identity = {
+def _settle_seed(foreign: Foreign, origin: Origin, output_dir: Path) -> Origin:
+    identity = _make_identity(foreign, origin)
+    seed = choose_seed(
+        _digest_cell(identity),
+        identity["predictions"],
+        frozenset(map(str, foreign.table["split"].unique())),
+        wanted=origin.seed,
+        is_given=origin.is_seed_given,
+        output_dir=output_dir,
+    )
+    return replace(origin, seed=seed)
+
+
+def _tell_units(run: RunDir, units: list[dict[str, str]]) -> None:
+    plan = json.loads((run.path / "plan.json").read_text("utf-8"))
+    if plan["units"] != units:
+        run.write_json("plan.json", {**plan, "units": units})
+
+
+def _make_identity(foreign: Foreign, origin: Origin) -> dict[str, Any]:
+    return {
         "imported": True,
         "dataset": {"name": origin.dataset, "task": foreign.task, "classes": foreign.classes},
         "model": {"name": origin.model},
@@ -221,17 +250,38 @@ def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> dict[st
         "predictions": _digest(foreign),
         "seed": origin.seed,
     }
-    cell_id = digest_of({**identity, "predictions": None, "seed": None}, 12)
-    run_name = f"{origin.dataset}-{origin.model}-{origin.init}-k{origin.k}-j{origin.j}"
+
+
+def _digest_cell(identity: Mapping[str, Any]) -> str:
+    return digest_of({**identity, "predictions": None, "seed": None}, 12)
+
+
+def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> dict[str, Any]:
+    """Return what stands in plan.json: as of a trained run, and `imported`."""
+    identity = _make_identity(foreign, origin)
     return {
         "record": RECORD,
         "imported": True,
         "run_id": digest_of(identity, 12),
-        "run_name": f"{run_name}-s{origin.seed}",
-        "cell_id": cell_id,
-        "name": origin.name,
+        "cell_id": _digest_cell(identity),
         "source": {"file": source.name, "imported": time.strftime("%Y-%m-%d %H:%M:%S")},
         "identity": identity,
+        **_describe_origin(origin),
+        "classes": list(foreign.classes),
+        "task": foreign.task,
+        "positive": foreign.positive,
+        "split_sizes": _count_classes(foreign),
+        "notes": list(foreign.notes),
+    }
+
+
+def _describe_origin(origin: Origin) -> dict[str, Any]:
+    run_name = f"{origin.dataset}-{origin.model}-{origin.init}-k{origin.k}-j{origin.j}"
+    n_units = max(origin.k, origin.j)
+    units = origin.units or tuple(f"unit{number}" for number in range(1, n_units + 1))
+    return {
+        "run_name": f"{run_name}-s{origin.seed}",
+        "name": origin.name,
         "dataset": origin.dataset,
         "model": origin.model,
         "init": origin.init,
@@ -241,14 +291,9 @@ def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> dict[st
         "seed": origin.seed,
         "weights": None,
         "ancestry": [],
-        "units": [],
+        "units": [{"unit": unit} for unit in units],
         "epochs": None,
-        "classes": list(foreign.classes),
-        "task": foreign.task,
-        "positive": foreign.positive,
-        "split_sizes": _count_classes(foreign),
         "settings": {"import.name": origin.name, **origin.settings},
-        "notes": list(foreign.notes),
     }
 
 

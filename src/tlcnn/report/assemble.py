@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.analysis import questions
-from tlcnn.analysis.block import Block, find_best, list_grid
-from tlcnn.analysis.cells import make_cells, name_source
+from tlcnn.analysis.block import Block, find_best, is_at_chance, list_grid
+from tlcnn.analysis.cells import list_unplaced, make_cells, name_source
 from tlcnn.analysis.layers import compute_layer_scores, list_treatments, make_curves
-from tlcnn.analysis.questions import Answer
+from tlcnn.analysis.questions import Answer, LayerTable
 from tlcnn.analysis.scores import estimate_cell, load_arms
 from tlcnn.analysis.statistics.arm import Arm, Comparison
 from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
@@ -33,6 +33,7 @@ ASSUMPTIONS = (
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
     "permutation over groups (these networks, new lesions) and a t test with both variances (new "
     "seeds too), adjusted by Holm within its family.",
+    "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
     "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
     "neither a difference nor its absence is shown.",
     "The split, the recipe and the source weights are held fixed; nothing is said of others.",
@@ -71,10 +72,16 @@ def make_content(
         metric=metric,
         metrics=tuple(metrics),
         runs=runs,
-        left_out=tuple([*describe_left_out(runs), *_tell_unscored(cells, blocks, metric)]),
-        cells=_tabulate_cells(cells, arms),
+        left_out=tuple(
+            [
+                *describe_left_out(runs),
+                *list_unplaced(runs),
+                *_tell_unscored(cells, blocks, metric),
+            ]
+        ),
+        cells=_tabulate_cells(cells, arms, blocks),
         comparisons=_tabulate_comparisons(blocks),
-        findings=tuple(_make_findings(blocks, layers, margin)),
+        findings=tuple(_make_findings(blocks, layers)),
         grids=tuple(_make_grids(blocks)),
         layers=tuple(layers),
         highlights=tuple(_list_highlights(blocks)),
@@ -110,8 +117,11 @@ def _make_blocks(
 def _mean_by_cell(cells: pd.DataFrame, runs: pd.DataFrame, metric: str) -> dict[str, float]:
     if metric not in runs:
         return dict.fromkeys(cells["cell"], float("nan"))
-    values = runs.drop_duplicates("run_id").set_index("run_id")[metric]
-    return {c["cell"]: float(values.loc[c["run_ids"]].mean()) for c in cells.to_dict("records")}
+    values = runs[runs["state"] == "done"].drop_duplicates("folder").set_index("folder")[metric]
+    return {
+        cell["cell"]: float(values.loc[[f for fold in cell["folders"] for f in fold]].mean())
+        for cell in cells.to_dict("records")
+    }
 
 
 def _tell_unscored(cells: pd.DataFrame, blocks: Iterable[Block], metric: str) -> list[str]:
@@ -145,19 +155,18 @@ def _compare(blocks: Sequence[Block], margin: float) -> None:
         block.compared[key] = comparison
 
 
-def _make_findings(
-    blocks: Sequence[Block], layers: Sequence[LayerScores], margin: float
-) -> list[Finding]:
+def _make_findings(blocks: Sequence[Block], layers: Sequence[LayerScores]) -> list[Finding]:
     answers: list[Answer | None] = [
         questions.answer_transfer(block, source)
         for block in blocks
         for source in questions.list_asked(block)
     ]
     answers += [questions.answer_best(b, source) for b in blocks for source in b.sources]
-    answers += [questions.answer_chain(block) for block in blocks]
+    answers += [answer for block in blocks for answer in questions.answer_chains(block)]
     for scores in layers:
         place = next(b.place for b in blocks if _is_of(scores, b))
-        answers.append(questions.answer_layers(scores.scores, place, scores.source, margin))
+        table = LayerTable(scores.scores, scores.source, scores.metric, scores.margin)
+        answers.append(questions.answer_layers(table, place))
     numbers = _number_pairs(blocks)
     told = [_make_finding(answer, numbers) for answer in answers if answer is not None]
     asked = {finding.key for finding in told}
@@ -215,6 +224,8 @@ _COMPARED = (
 def _spread(found: Comparison) -> dict[str, Any]:
     told = {name: getattr(found, name) for name in _COMPARED[10:] if hasattr(found, name)}
     delta = found.delta
+    if found.verdict != "inconclusive":
+        told["seeds_needed"] = float("nan")  # it is settled
     ends = {"delta": delta.value, "low": delta.low, "high": delta.high}
     return {**told, **ends, "n_seeds": delta.n_seeds, "note": delta.note}
 
@@ -222,7 +233,9 @@ def _spread(found: Comparison) -> dict[str, Any]:
 # ---- tables and grids ---------------------------------------------------------------------------
 
 
-def _tabulate_cells(cells: pd.DataFrame, arms: Mapping[str, Mapping[str, Arm]]) -> pd.DataFrame:
+def _tabulate_cells(
+    cells: pd.DataFrame, arms: Mapping[str, Mapping[str, Arm]], blocks: Sequence[Block]
+) -> pd.DataFrame:
     table = cells.reset_index(drop=True)
     notes: dict[str, str] = {}
     for metric, scored in arms.items():
@@ -233,7 +246,16 @@ def _tabulate_cells(cells: pd.DataFrame, arms: Mapping[str, Mapping[str, Arm]]) 
             table[f"{metric}{suffix}"] = table["cell"].map(values).astype(float)
         spread = {cell: pd.Series(arm.scores).std(ddof=1) for cell, arm in scored.items()}
         table[f"{metric} sd"] = table["cell"].map(spread).astype(float)
+    notes = {
+        cell: "; ".join(filter(None, [note, _find_chance(cell, blocks)]))
+        for cell, note in notes.items()
+    }
     return table.assign(note=[notes.get(cell, "") for cell in table["cell"]])
+
+
+def _find_chance(cell: str, blocks: Sequence[Block]) -> str:
+    here = [block for block in blocks if cell in block.arms]
+    return "no better than guessing" if here and is_at_chance(here[0], cell) else ""
 
 
 def _make_grids(blocks: Iterable[Block]) -> Iterable[Grid]:
@@ -269,36 +291,37 @@ def _tell_point(block: Block, cell: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _score_layers(block: Block, margin: float) -> Iterable[LayerScores]:
-    for source in block.sources:
-        treated = list_treatments(block.cells, source)
+    owns = block.list_starts("self")
+    for source, own in [(s, o) for s in block.sources for o in owns]:
+        treated = list_treatments(block.cells, source, own)
         arms = {key: block.arms[cell] for key, cell in treated.items()}
-        names = {name for name, _ in arms}
-        if not {"AnB", "BnB"} <= names:
+        if not {"AnB", "BnB"} <= {name for name, _ in arms}:
             continue
         units = max(block.cells["units"], key=len)
+        told = ", ".join(filter(None, [block.recipe, own.removeprefix("self").strip(" ()")]))
         yield LayerScores(
             *(block.dataset, block.model, source, block.metric, units),
             make_curves(arms, block.metric),
             compute_layer_scores(arms, units, margin=margin),
             margin,
-            block.recipe,
+            told,
         )
 
 
 def _is_of(scores: LayerScores, block: Block) -> bool:
-    mine = (scores.dataset, scores.model, scores.recipe)
-    return mine == (block.dataset, block.model, block.recipe)
+    mine = (scores.dataset, scores.model)
+    return mine == (block.dataset, block.model) and scores.recipe.startswith(block.recipe)
 
 
 def _list_highlights(blocks: Iterable[Block]) -> Iterable[tuple[str, str, str]]:
     """Name the cells that stand for a dataset: best, full fine-tuning, all frozen, random, ..."""
     seen = set()
     for block in blocks:
-        named = [("random", block.find("random", 0, 0))]
+        named = [("random", block.scratch)]
         for source in block.sources:
             told = name_source(source)
             best = find_best(block, source)
-            named += [(f"{told}, best", best)] if source == "imagenet" else []
+            named += [(f"{told}, best", best)] if source in questions.list_asked(block) else []
             named += [(told, block.find_full(source))]
             named += [(f"{told}, all frozen", block.find(source, block.n_units, block.n_units))]
         for role, cell in named:

@@ -42,30 +42,31 @@ def add_comparisons(
         ConfigError: no cell is the baseline, or several of a dataset and model are.
     """
     pairs, notes = find_pairs(table.frame, words)
-    frame = table.frame.copy()
+    frame = table.frame
     for metric in metrics:
         found = _compare(scored, pairs, metric, margin)
-        records = {row: _make_record(one, metric) for row, one in found.items()}
-        names = [f"Δ {metric}", f"Δ {metric} low", f"Δ {metric} high"]
-        names += [f"p {metric}", f"verdict {metric}"]
-        made = pd.DataFrame([records.get(i, {}) for i in range(len(frame))], columns=names)
-        frame = pd.concat([frame, made], axis=1)
+        frame = pd.concat([frame, _tabulate(found, metric, len(frame))], axis=1)
         notes += _describe_gaps(found, metric)
-    deltas = tuple(f"Δ {metric}" for metric in metrics)
     notes.append(
         f"Δ against {' '.join(words)}, 95 % intervals; p after Holm within a dataset, model and "
         f"metric; equivalent within {margin:g}"
     )
+    deltas = tuple(f"Δ {metric}" for metric in metrics)
     last = [c for c in frame.columns if c == "train_s"]
-    frame = frame[[*(c for c in frame.columns if c not in last), *last]]
-    scored_columns = (*table.scored, *deltas)
     return replace(
         table,
-        frame=frame,
-        scored=scored_columns,
+        frame=frame[[*(c for c in frame.columns if c not in last), *last]],
+        scored=(*table.scored, *deltas),
         differences=deltas,
         notes=(*table.notes, *notes),
     )
+
+
+def _tabulate(found: dict[int, Comparison], metric: str, n_rows: int) -> pd.DataFrame:
+    names = [f"Δ {metric}", f"Δ {metric} low", f"Δ {metric} high"]
+    names += [f"p {metric}", f"verdict {metric}"]
+    records = {row: _make_record(one, metric) for row, one in found.items()}
+    return pd.DataFrame([records.get(i, {}) for i in range(n_rows)], columns=names)
 
 
 def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int], list[str]]:
@@ -73,7 +74,29 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
 
     Of several baselines in a dataset and model, that with a row's own further settings is taken.
     """
+    hits, named = _find_hits(frame, words)
     block = [column for column in _BLOCK if column in frame]
+    settings = [c for c in frame.columns if "." in c and "/" not in c and c not in named]
+    blocks, recipes = _name_rows(frame, block), _name_rows(frame, settings)
+    bases: dict[tuple[str, ...], list[int]] = {}
+    for row in hits:
+        bases.setdefault(blocks[row], []).append(row)
+    pairs, without = {}, set()
+    for row, place in enumerate(blocks):
+        mine = bases.get(place, [])
+        mine = mine if len(mine) < 2 else [i for i in mine if recipes[i] == recipes[row]]
+        if len(mine) > 1:
+            raise ConfigError(_describe_several(frame, mine, words))
+        if not mine:
+            without.add(" ".join(place))
+        elif mine[0] != row:
+            pairs[row] = mine[0]
+    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
+    return pairs, gaps if without else []
+
+
+def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the rows that are all of the words, and the columns that the words name."""
     hits = pd.Series(True, index=frame.index)
     named = []
     for word in words:
@@ -87,29 +110,19 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
         named.append(condition.column)
     if not hits.any():
         raise ConfigError(f"--baseline {' '.join(words)}: no cell is all of that")
-    settings = [c for c in frame.columns if "." in c and "/" not in c and c not in named]
-    pairs, without = {}, set()
-    for row in frame.index:
-        mine = [i for i in frame.index[hits] if _equal(frame, row, i, block)]
-        mine = mine if len(mine) < 2 else [i for i in mine if _equal(frame, row, i, settings)]
-        if len(mine) > 1:
-            raise ConfigError(_describe_several(frame, mine, words))
-        if not mine:
-            without.add(" ".join(str(frame.at[row, column]) for column in block))
-        elif mine[0] != row:
-            pairs[int(row)] = int(mine[0])
-    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
-    return pairs, gaps if without else []
+    return [row for row, is_hit in enumerate(hits) if is_hit], named
 
 
-def _equal(frame: pd.DataFrame, row: Any, other: Any, columns: Sequence[str]) -> bool:
-    return all(str(frame.at[row, c]) == str(frame.at[other, c]) for c in columns)
+def _name_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the values of columns as texts, a tuple a row."""
+    texts = [list(map(str, frame[column])) for column in columns]
+    return list(zip(*texts, strict=True)) if texts else [()] * len(frame)
 
 
-def _describe_several(frame: pd.DataFrame, rows: list[Any], words: Sequence[str]) -> str:
+def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]) -> str:
     there = [c for c in frame.columns if c in CELL or ("." in c and "/" not in c)]
-    differ = [c for c in there if frame.loc[rows, c].map(str).nunique() > 1]
-    values = [f"{c}={v}" for c in differ[:1] for v in frame.loc[rows, c].map(str).unique()]
+    differ = [c for c in there if frame[c].iloc[rows].map(str).nunique() > 1]
+    values = [f"{c}={v}" for c in differ[:1] for v in frame[c].iloc[rows].map(str).unique()]
     return (
         f"--baseline {' '.join(words)}: {len(rows)} cells of one dataset and model are that; they "
         f"differ in {', '.join(differ) or 'nothing that is shown'}. Add e.g. "

@@ -3,14 +3,14 @@
 runs -> rows (runs by cell) -> scored (arms, estimates) -> Table
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tlcnn.report.baseline import add_comparisons
-from tlcnn.report.rows import Rows, make_rows
+from tlcnn.report.rows import Row, Rows, make_rows
 from tlcnn.report.scored import Scored, score_row
 from tlcnn.report.tables import DEFAULT_METRICS, Table, find_best
 
@@ -25,6 +25,7 @@ def make_cell_table(
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
+    watch: Callable[[Sequence[Row]], Iterable[Row]] = iter,
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
@@ -37,13 +38,14 @@ def make_cell_table(
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
             model are compared with.
         margin: differences smaller than this do not matter, in units of the metric.
+        watch: passes rows on, e.g. to show how many are scored.
 
     Raises:
         ConfigError: columns, values or a baseline that are not there.
     """
     rows = make_rows(runs, group)
     options = {"read": interval == "full", "read_single": bool(baseline)}
-    scored = [score_row(row, metrics, **options) for row in rows.rows]
+    scored = [score_row(row, metrics, **options) for row in watch(rows.rows)]
     table = _make_table(rows, scored, metrics, interval)
     return add_comparisons(table, scored, metrics, baseline, margin) if baseline else table
 

@@ -1,7 +1,6 @@
 """What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -111,4 +110,3 @@ class Content:
     highlights: tuple[tuple[str, str, str], ...] = ()
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)

@@ -119,12 +119,12 @@ _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 
 def name_macro(name: str) -> str:
-    """Return the name of a macro, without its backslash: single digits are spelled, others go.
+    """Return the name of a macro, without its backslash: every digit is spelled out.
 
     Example:
-        >>> name_macro("ham10000 imagenet 2")
-        'tlcnnHamImagenetTwo'
+        >>> name_macro("isic2019 imagenet 2")
+        'tlcnnIsicTwoZeroOneNineImagenetTwo'
     """
-    spelled = re.sub(r"(?<!\d)\d(?!\d)", lambda found: f" {_DIGITS[int(found[0])]} ", name)
+    spelled = re.sub(r"[0-9]", lambda found: f" {_DIGITS[int(found[0])]} ", name)
     words = re.findall(r"[A-Za-z]+", spelled)
     return "tlcnn" + "".join(word[0].upper() + word[1:] for word in words)

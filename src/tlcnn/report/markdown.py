@@ -37,8 +37,7 @@ def escape_line(text: object) -> str:
         >>> print(escape_line("- http://example.org"))
         \\- http:&#8203;//example.org
     """
-    line = escape_markdown(make_visible(text).strip())
-    return _AT_START.sub(r"\\\1", line).replace("://", ":&#8203;//").replace("@", "&#64;")
+    return _AT_START.sub(r"\\\1", escape_markdown(make_visible(text).strip()))
 
 
 def render_report(

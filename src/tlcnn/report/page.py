@@ -79,49 +79,60 @@ def render_page(
     """
     grids = [_describe_grid(grid, n) for n, grid in enumerate(content.grids)]
     layers = [_describe_layers(scores, n) for n, scores in enumerate(content.layers)]
-    tables = [
-        make_comparison_table(content),
-        make_cell_table(content),
-        make_run_table(content, data.names),
-        make_command_table(data.names, data.commands),
-    ]
-    comparisons, cells, runs, commands = tables
-    packed = _pack(
-        content, data, grids, [*tables, *(layer["table"] for layer in layers)], first_rows
-    )
-    script = _read_script()
-    found = {picture.section for picture in pictures}
-    others = tuple(dict.fromkeys(p.section for p in pictures if p.section not in _OWN_SECTIONS))
-    unit = name_unit(content.metric)
+    tables = _make_tables(content, data)
+    all_tables = [*tables.values(), *(layer["table"] for layer in layers)]
+    packed = _pack(content, data, grids, all_tables, first_rows)
     return _load_template().render(
+        **_fill_frame(packed),
+        **_place_pictures(content, pictures),
+        **tables,
         content=content,
-        version=__version__,
-        style=_mark(_read("style.css")),
-        script=_mark(script),
-        script_hash=_digest(script),
-        data=_mark(embed_json(packed)),
         lead=write_lead(content),
         words=WORDS,
         findings=[_describe_finding(finding, content) for finding in content.findings],
-        comparisons=comparisons,
-        cells=cells,
-        runs=runs,
-        commands=commands,
         grids=grids,
         layers=layers,
-        drawn=pictures,
-        other_sections=others,
-        has_grid_figures="grid" in found,
-        has_layer_figures="layers" in found,
-        has_other_figures=bool(others),
-        sections=_list_sections(content, bool(others), "layers" in found),
         notes=data.notes,
         left_out=(*content.left_out, *problems),
-        unit=unit,
-        margin=_tell_margin(comparisons, content.metric),
-        ticks=_name_ticks(comparisons, content.metric),
+        unit=name_unit(content.metric),
+        margin=_tell_margin(tables["comparisons"], content.metric),
+        ticks=_name_ticks(tables["comparisons"], content.metric),
         first=first_rows,
     )
+
+
+def _make_tables(content: Content, data: PageData) -> dict[str, Table]:
+    return {
+        "comparisons": make_comparison_table(content),
+        "cells": make_cell_table(content),
+        "runs": make_run_table(content, data.names),
+        "commands": make_command_table(data.names, data.commands),
+    }
+
+
+def _fill_frame(packed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is ours and no data: style, script and its digest, the embedded JSON."""
+    script = _read_script()
+    return {
+        "version": __version__,
+        "style": _mark(_read("style.css")),
+        "script": _mark(script),
+        "script_hash": _digest(script),
+        "data": _mark(embed_json(packed)),
+    }
+
+
+def _place_pictures(content: Content, pictures: Sequence[Picture]) -> dict[str, Any]:
+    found = {picture.section for picture in pictures}
+    others = tuple(dict.fromkeys(p.section for p in pictures if p.section not in _OWN_SECTIONS))
+    return {
+        "drawn": pictures,
+        "other_sections": others,
+        "has_grid_figures": "grid" in found,
+        "has_layer_figures": "layers" in found,
+        "has_other_figures": bool(others),
+        "sections": _list_sections(content, bool(others), "layers" in found),
+    }
 
 
 # ---- template -----------------------------------------------------------------------------------

@@ -268,5 +268,6 @@ def list_ticks(scale: tuple[float, float, float]) -> list[float]:
     """
     low, high, _ = scale
     size = 10.0 ** math.floor(math.log10(high - low))
-    step = next(s for s in (size / 5, size / 2, size, 2 * size) if (high - low) / s <= 4)
+    steps = (size / 5, size / 2, size, 2 * size, 5 * size)  # a width is below 10 sizes
+    step = next(s for s in steps if (high - low) / s <= 4)
     return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]

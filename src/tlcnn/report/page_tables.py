@@ -41,10 +41,10 @@ def make_comparison_table(content: Content) -> Table:
         (Column("Holm p", "number", "corrected in its family"), make_number("p_holm", format_p)),
         (Column("verdict", "verdict"), make_verdict("verdict")),
         (Column("seeds", "number", "pairs of runs"), make_number("n_seeds", format_value)),
-        (Column("needed", "number", "seeds that would settle it"), _NEEDED),
+        (Column("seeds needed", "number", "to settle what is inconclusive"), _NEEDED),
         (Column("dataset", aside=True), make_text("dataset")),
         (Column("model", aside=True), make_text("model")),
-        (Column("family", hint="Holm's correction is made inside a family"), make_text("family")),
+        (Column("family", aside=True), make_text("family")),
         (Column("note"), make_text("note")),
     ]
     scale = make_scale(frame, "low", "delta", "high", margin)
@@ -179,7 +179,7 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         (Column("S", "bar", _BAR), make_bar("S", "S_low", "S_high")),
         *scores,
         (Column("generality γ", "number", "1 is general, 0 no better than random"), gamma),
-        (Column("needed", "number", "seeds that would settle it"), _NEEDED),
+        (Column("seeds needed", "number", "to settle what is inconclusive"), _NEEDED),
         (Column("note"), make_text("note")),
     ]
     scale = make_scale(layers.scores, "S_low", "S", "S_high", layers.margin)

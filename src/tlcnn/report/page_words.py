@@ -27,6 +27,7 @@ WORDS = (
     ("balanced accuracy", "the mean recall over classes, so that a rare class counts as much"),
     ("point", "a hundredth: from 61 % to 62 % is one point"),
     ("interval", "the range that holds the true value in 95 of 100 such studies"),
+    ("adjusted p", "corrected for the number of comparisons (Holm); the interval is not"),
     ("cell", "one choice of source, k, j and recipe; its runs differ in the seed alone"),
 )
 

@@ -6,6 +6,7 @@ paper/tables/*.tex, *.csv
 paper/figures/*.pdf, *.png
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from tlcnn.analysis.words import name_metric
 from tlcnn.report import tables
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.latex import escape_line, render_float, render_macros
+from tlcnn.report.numbers import list_numbers
 from tlcnn.report.page_cells import Cell, Column, Row, Table
 from tlcnn.report.page_tables import (
     make_cell_table,
@@ -26,11 +28,8 @@ from tlcnn.report.page_tables import (
 )
 from tlcnn.report.page_words import (
     NONE,
-    format_gap,
-    format_p,
     format_range,
     format_score,
-    format_value,
     name_unit,
 )
 from tlcnn.report.render import render_csv
@@ -73,8 +72,8 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         (
             "comparisons",
             make_comparison_table(content),
-            f"Differences of test {metric}{unit}, paired by seed and test group, with 95 % "
-            "intervals and p values adjusted by Holm within each family.",
+            f"Differences of test {metric}{unit}, paired by seed and test group where "
+            "possible, with 95 % intervals and p values adjusted by Holm within each family.",
         ),
         (
             "cells",
@@ -160,52 +159,25 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"layers-{number}-curves", layers.curves
 
 
+def _leave_out_places(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return it with the names of run folders alone: where they lie is nobody else's business."""
+    kept = frame.drop(columns="folders", errors="ignore")
+    if "folder" not in kept:
+        return kept
+    paths = [Path(str(folder)) for folder in kept["folder"]]
+    kept = kept.assign(folder=[path.name for path in paths])
+    parents = sorted({f"{path.parent}/" for path in paths}, key=len, reverse=True)
+    if "problem" in kept and parents:  # “a copy of FOLDER”
+        found = re.compile("|".join(map(re.escape, parents)))
+        words = [found.sub("", w) if isinstance(w, str) else w for w in kept["problem"]]
+        kept = kept.assign(problem=words)
+    return kept
+
+
 def _write_frame(frame: pd.DataFrame) -> str:
+    frame = _leave_out_places(frame)
     plain = frame.map(lambda v: " ".join(map(str, v)) if isinstance(v, (list, tuple)) else v)
     return render_csv(tables.Table(plain))
-
-
-# ---- numbers ------------------------------------------------------------------------------------
-
-
-def list_numbers(content: Content) -> dict[str, str]:
-    """Return the headline numbers by name: counts, cells with a role, comparisons answered."""
-    runs, metric = content.runs, content.metric
-    done = int((runs["state"] == "done").sum()) if len(runs) else 0
-    numbers = {"runs": str(done), "cells": str(len(content.cells))}
-    rows = {str(row["cell"]): row for row in content.cells.to_dict("records")}
-    for dataset, role, cell in content.highlights:
-        if cell in rows:
-            numbers |= _tell_cell(f"{dataset} {role}", rows[cell], metric)
-    for finding in content.findings:
-        known = [at for at in finding.comparisons if at in content.comparisons.index]
-        for place, at in enumerate(known, start=1):
-            which = f" {place}" if len(known) > 1 else ""
-            name = f"{finding.dataset} {finding.key}{which}"
-            numbers |= _tell_comparison(name, dict(content.comparisons.loc[at]), metric)
-    return numbers
-
-
-def _tell_cell(name: str, row: Mapping[Any, Any], metric: str) -> dict[str, str]:
-    return {
-        name: format_score(row.get(metric), metric),
-        f"{name} interval": format_range(
-            row.get(f"{metric} low"), row.get(f"{metric} high"), metric
-        ),
-        f"{name} seeds": format_value(row.get("n_seeds")),
-        f"{name} label": format_value(row.get("label")),
-    }
-
-
-def _tell_comparison(name: str, row: Mapping[Any, Any], metric: str) -> dict[str, str]:
-    return {
-        f"{name} delta": format_gap(row.get("delta"), metric),
-        f"{name} delta interval": format_range(
-            row.get("low"), row.get("high"), metric, signed=True
-        ),
-        f"{name} p": format_p(row.get("p_holm")),
-        f"{name} verdict": format_value(row.get("verdict")),
-    }
 
 
 # ---- main.tex -----------------------------------------------------------------------------------

@@ -67,13 +67,12 @@ def _spread_random(table: Table, front: Sequence[str]) -> pd.DataFrame:
     is_random = (frame["init"] == "random") & (frame["k"] == 0)
     others = [c for c in front if c != "init"]
     copies = []
-    for key, part in _group(frame, others):
+    for _, part in _group(frame, others):
         sources = part.loc[part["init"] != "random", "init"].unique()
         base = part[is_random.loc[part.index]]
         if len(sources) and len(base):
             copies += [base.assign(init=source) for source in sources]
             frame = frame.drop(index=base.index)
-        del key
     return pd.concat([frame, *copies]) if copies else frame
 
 

@@ -167,13 +167,19 @@ def _join(cells: Sequence[str]) -> str:
 def escape_markdown(text: str) -> str:
     """Return a text without markup: no HTML, no cell borders, no emphasis, links or formulas.
 
+    Addresses and mentions are parted, as GitHub links them without any markup.
+
     Example:
         >>> escape_markdown("a|b <i> *c* d_e _f_")
         'a\\\\|b &lt;i&gt; \\\\*c\\\\* d_e \\\\_f\\\\_'
+        >>> print(escape_markdown("www.example.org a@example.org"))
+        www\\.example.org a&#64;&#8203;example.org
     """
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\|`*\[\]$~#])", r"\\\1", text)
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+    text = re.sub(r"(www)\.", r"\1\\.", text, flags=re.IGNORECASE)
+    return text.replace("://", ":&#8203;//").replace("@", "&#64;&#8203;")
 
 
 def render_csv(table: Table) -> str:

@@ -129,9 +129,13 @@ def _read_units(folder: Path) -> dict[str, Any]:
     plan = json.loads((folder / "plan.json").read_text())
     if "units" not in plan:
         raise _Missing("the plan does not list its units")
-    return {
-        "units": [[u["unit"], u["weights"] != "fresh", bool(u["frozen"])] for u in plan["units"]]
-    }
+    return {"units": [_tell_unit(u, at, plan) for at, u in enumerate(plan["units"])]}
+
+
+def _tell_unit(unit: Mapping[str, Any], at: int, plan: Mapping[str, Any]) -> list[Any]:
+    """Return name, whether it is transferred and frozen; imported runs have but k and j."""
+    is_transferred = unit["weights"] != "fresh" if "weights" in unit else at < plan["k"]
+    return [unit["unit"], is_transferred, bool(unit.get("frozen", at < plan["j"]))]
 
 
 def _read_where(folder: Path) -> dict[str, Any]:

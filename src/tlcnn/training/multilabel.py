@@ -2,7 +2,7 @@
 
     logits (N, K) -> sigmoid -> Findings -> {name: float}
 
-Every finding is a question of its own, answered yes at a probability of 0.5 or more, and every
+Every finding is a question of its own, answered yes at a probability above 0.5, and every
 number is the mean over findings of that question's. So keys are those of `metrics`, and one
 finding scores as a two-class task does. Accuracy and AUROC are MedMNIST's.
 """
@@ -40,7 +40,7 @@ class Findings:
     @property
     def predicted(self) -> np.ndarray:
         """Which findings are said to hold, (N, K) bool."""
-        return self.probabilities >= THRESHOLD
+        return self.probabilities > THRESHOLD
 
     @property
     def defined(self) -> np.ndarray:

@@ -1,8 +1,12 @@
 """One cell's runs as numbers: what every interval and every comparison is made of."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tlcnn.analysis.statistics.estimate import Parts
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,14 @@ class Arm:
             arm of a sample; None where only the scores are known.
         influence: (S, G) the score's derivative by each test group's weight; rows sum to 0 in each
             stratum; NaN where there is no such (ECE); None with `replicates`.
-        sample: the test groups; None with `replicates`.
+        sample: the test groups; None where only the scores are known.
         contributions: (S, G) what each test group adds to the score, rows sum to the score; None
             with `replicates`, and for metrics that are no sum over groups (AUROC, F1, ECE).
         lower_is_better: of losses and calibration errors.
         note: why there are no replicates, and what is odd about the sample; mostly empty.
+        images: the name of the test images that a record tells (the manifest's digest), empty if
+            unknown; arms without a sample are paired where these are equal.
+        folded: `seeds` are the folds of a cross-validation, not seeds.
     """
 
     name: str
@@ -48,6 +55,8 @@ class Arm:
     contributions: np.ndarray | None = None
     lower_is_better: bool = False
     note: str = ""
+    images: str = ""
+    folded: bool = False
 
     @property
     def mean(self) -> float:
@@ -90,8 +99,11 @@ class Comparison:
         margin: in units of the metric.
         p_holm: adjusted within its family; equal to `p` until a family is adjusted.
         seeds_needed: pairs of seeds that would settle it with 80 % power, if the truth is what was
-            seen; inf where more seeds never would (more test groups might), NaN where unknown.
+            seen, at Holm's first step (5 % over the size of the family); more than there are
+            while it is inconclusive; inf where more seeds never would (more test groups might),
+            NaN where unknown.
         lower_is_better: a negative `delta` is then the better one.
+        parts: what `delta` and its variance are made of; None where more seeds are no question.
     """
 
     a: str
@@ -106,6 +118,7 @@ class Comparison:
     seeds_needed: float
     family: str = ""
     lower_is_better: bool = False
+    parts: "Parts | None" = None
 
     @property
     def verdict(self) -> str:

@@ -3,13 +3,15 @@
 predictions.parquet of each run  ->  Cell  ->  Arm (scores, replicates, influence)
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tlcnn.analysis.cells import read_plan
 from tlcnn.analysis.statistics.arm import Arm, Sample
 from tlcnn.analysis.statistics.counted import Score, Scored
 from tlcnn.analysis.statistics.resample import center_influence, iterate_weights, make_sample
@@ -35,6 +37,7 @@ class Cell:
         logits: (S, N, K); rows in the order of their image ids.
         sample: the groups, named after the images.
         multi_label: several classes may hold at once; `labels` then only stratify.
+        images: the digest of the manifest that the first run's plan names; may be empty.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Cell:
     logits: np.ndarray
     sample: Sample
     multi_label: bool = False
+    images: str = ""
 
 
 def load_arm(
@@ -102,7 +106,16 @@ def load_cell(
         logits=np.stack([frame[logits].to_numpy() for frame in frames]),
         sample=make_sample(groups, labels, first["image_id"].to_numpy()),
         multi_label=any(column.startswith("target/") for column in first.columns),
+        images=_read_images(paths[0]),
     )
+
+
+def _read_images(folder: Path) -> str:
+    """Return the digest of the manifest that a run's plan names, empty if it names none."""
+    found: Any = read_plan(str(folder))
+    for key in ("identity", "dataset", "manifest"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 def _read_frame(folder: Path, split: str) -> pd.DataFrame:
@@ -154,11 +167,12 @@ def make_arm(cell: Cell, metric: str, *, n_draws: int = N_DRAWS) -> Arm:
         note = "the sampling of test images is not in it (not known for this metric)"
         scores = np.array([_read_score(folder, metric) for folder in cell.folders])
         lower = is_lower_better(base)
-        return Arm(cell.name, cell.seeds, scores, lower_is_better=lower, note=note)
+        arm = Arm(cell.name, cell.seeds, scores, lower_is_better=lower, note=note)
+        return replace(arm, sample=cell.sample, images=cell.images)
     measured = [
         make_score(base, scored, cell.classes) for scored in _make_scored(cell, by_group=by_group)
     ]
-    return make_scored_arm(
+    arm = make_scored_arm(
         cell.name,
         cell.seeds,
         measured,
@@ -166,6 +180,7 @@ def make_arm(cell: Cell, metric: str, *, n_draws: int = N_DRAWS) -> Arm:
         n_draws=n_draws,
         lower_is_better=is_lower_better(base),
     )
+    return replace(arm, images=cell.images)
 
 
 def make_scored_arm(

@@ -63,6 +63,7 @@ def _count(scored: Scored) -> np.ndarray:
 
 
 def divide(part: np.ndarray, whole: np.ndarray, otherwise: float) -> np.ndarray:
+    """Return part / whole, and `otherwise` where the whole is not above 0."""
     filled = np.where(whole > 0, whole, 1.0)
     return np.where(whole > 0, part / filled, otherwise)
 
@@ -114,6 +115,7 @@ def _differ(measure: Compute, table: np.ndarray) -> np.ndarray:
 
 
 def make_accuracy(scored: Scored) -> Score:
+    """Return the share of rows that are right."""
     right = scored.probabilities.argmax(axis=1) == scored.labels
     return make_mean(scored, right.astype(float))
 
@@ -136,6 +138,7 @@ def make_balanced_accuracy(scored: Scored) -> Score:
 
 
 def make_recall(scored: Scored, position: int) -> Score:
+    """Return the recall of one class, undefined where no row is of it."""
     table = _count(scored)[:, :2, position]
     total = table[:, 1].sum()
     if total == 0:
@@ -150,14 +153,17 @@ def make_recall(scored: Scored, position: int) -> Score:
 
 
 def make_precision(scored: Scored, position: int) -> Score:
+    """Return the precision of one class, 0 where no row is called so."""
     return _make_counted(scored, lambda counts: _precision(counts)[..., position])
 
 
 def make_macro_f1(scored: Scored) -> Score:
+    """Return the mean F1 over all classes, 0 for one that neither occurs nor is called."""
     return _make_counted(scored, _macro_f1)
 
 
 def make_undefined(scored: Scored) -> Score:
+    """Return a score that is NaN whatever the weights."""
     nothing = np.full(scored.n_groups, np.nan)
     return Score(lambda weights: np.full(len(weights), np.nan), nothing, nothing)
 
@@ -178,20 +184,24 @@ def make_mean(scored: Scored, values: np.ndarray) -> Score:
 
 
 def make_nll(scored: Scored) -> Score:
+    """Return the mean negative log-likelihood, in nats."""
     right = scored.probabilities[np.arange(len(scored.labels)), scored.labels]
     return make_mean(scored, -np.log(np.clip(right, 1e-15, 1.0)))
 
 
 def make_brier(scored: Scored) -> Score:
+    """Return the mean squared distance of the probabilities from the label (0 to 2)."""
     errors = scored.probabilities - np.eye(scored.n_classes)[scored.labels]
     return make_mean(scored, (errors**2).sum(axis=1))
 
 
 def make_mae(scored: Scored) -> Score:
+    """Return the mean distance of the called level from the label, in levels."""
     return make_mean(scored, np.abs(scored.probabilities.argmax(axis=1) - scored.labels) * 1.0)
 
 
 def make_quadratic_kappa(scored: Scored) -> Score:
+    """Return Cohen's kappa with quadratic weights."""
     table = _count(scored)
     distance = (scored.probabilities.argmax(axis=1) - scored.labels) ** 2
     apart = np.bincount(scored.group, weights=distance, minlength=scored.n_groups)

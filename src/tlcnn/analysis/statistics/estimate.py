@@ -23,6 +23,10 @@ Terms = Sequence[Term]
 
 ONE_SEED = "one seed: no interval is possible"
 NO_SAMPLING = "the sampling of test images is not in it"
+PARTLY_KNOWN = "not all of the cells have predictions: compared by their scores alone"
+APART = "scored on different test images: not paired"
+PERHAPS_APART = "not known to be scored on the same test images: not paired"
+ROUNDING = 1e-12  # of a sum: less of it is not told from 0
 
 
 @dataclass(frozen=True)
@@ -132,14 +136,14 @@ def estimate_test_only(terms: Terms, level: float = 0.95) -> Estimate:
 def compute_parts(terms: Terms) -> Parts:
     """Return a contrast and what its variance is made of.
 
-    Arms of different samples are independent of each other. Within one sample T is the sum over
-    pairs of arms of c_a c_b times the mean covariance of their replicates over pairs of different
-    seeds, clamped at 0.
+    Arms of different test images are independent of each other. Within one sample T is the sum
+    over pairs of arms of c_a c_b times the mean covariance of their replicates over pairs of
+    different seeds, clamped at 0.
     """
     blocks = [_compute_block(block) for block in _split_samples(_merge(terms))]
     note = join_notes(*(block.note for block in blocks))
     if len(blocks) > 1:
-        note = join_notes(note, "scored on different test images: not paired")
+        note = join_notes(note, _describe_apart([arm for _, arm in terms]))
     return Parts(
         value=sum(block.value for block in blocks),
         seeds=tuple(one for block in blocks for one in block.seeds),
@@ -158,11 +162,24 @@ def _merge(terms: Terms) -> list[Term]:
 
 
 def _split_samples(terms: Terms) -> list[list[Term]]:
-    blocks: dict[str | None, list[Term]] = {}
+    """Return the terms by test images.
+
+    Arms with predictions tell their images by themselves. Others go with those whose record names
+    the same images; those that neither have predictions nor name any are taken for one set.
+    """
+    named = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
+    blocks: dict[tuple[str, str, bool], list[Term]] = {}
     for term in terms:
-        sample = term[1].sample
-        blocks.setdefault(None if sample is None else sample.name, []).append(term)
+        arm = term[1]
+        sample = named.get(arm.images, "") if arm.sample is None else arm.sample.name
+        key = (sample, "" if sample else arm.images, arm.folded)
+        blocks.setdefault(key, []).append(term)
     return list(blocks.values())
+
+
+def _describe_apart(arms: Sequence[Arm]) -> str:
+    is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
+    return APART if is_known or len({arm.folded for arm in arms}) > 1 else PERHAPS_APART
 
 
 def _compute_block(terms: list[Term]) -> Parts:
@@ -180,8 +197,11 @@ def _compute_block(terms: list[Term]) -> Parts:
         return Parts(
             value, tuple(variances), float("nan"), float("nan"), join_notes(note, ONE_SEED)
         )
-    if any(arm.replicates is None for _, arm in terms):
-        return Parts(value, tuple(variances), 0.0, float("inf"), note or NO_SAMPLING)
+    bare = [arm for _, arm in terms if arm.replicates is None]
+    if bare:
+        partly = PARTLY_KNOWN if len(bare) < len(terms) else ""
+        note = join_notes(note, partly, *(NO_SAMPLING for arm in bare if not arm.note))
+        return Parts(value, tuple(variances), 0.0, float("inf"), note)
     test, test_df = _compute_shared(terms)
     return Parts(value, tuple(variances), max(test, 0.0), test_df, note)
 
@@ -235,7 +255,10 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
     replicates = replicates[:, np.isfinite(replicates).all(axis=0)]
     if replicates.shape[1] < 2:
         return float("nan"), float("nan")
-    shared = float((weights * np.cov(replicates)).sum())
+    products = weights * np.cov(replicates)
+    shared = float(products.sum())
+    if abs(shared) <= ROUNDING * float(np.abs(products).sum()):
+        return 0.0, float("inf")
     return shared, _compute_shared_df(terms, weights)
 
 
@@ -285,15 +308,17 @@ def _pair_weights(terms: list[Term]) -> np.ndarray:
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:
     """Return the degrees of freedom of a sum of variances, each (variance, df); inf for none.
 
-    Satterthwaite 1946: (sum v)^2 / sum (v^2 / df).
+    Satterthwaite 1946: (sum v)^2 / sum (v^2 / df). A part of rounding size counts for nothing,
+    and one with 0 degrees of freedom for a variance of the least there are, 1.
 
     Example:
         >>> combine_df([(1.0, 10.0), (1.0, 10.0)])
         20.0
     """
-    known = [(variance, df) for variance, df in parts if variance > 0]
-    squares = sum(variance**2 / df for variance, df in known)
-    return sum(variance for variance, _ in known) ** 2 / squares if squares > 0 else float("inf")
+    total = sum(variance for variance, _ in parts if variance > 0)
+    known = [(v / total, df) for v, df in parts if v > ROUNDING * total]  # shares do not underflow
+    squares = sum(share**2 / (df or 1.0) for share, df in known)
+    return 1 / squares if squares > 0 else float("inf")
 
 
 def _split_strata(influence: np.ndarray, arm: Arm) -> list[np.ndarray]:

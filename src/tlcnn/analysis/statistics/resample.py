@@ -10,6 +10,7 @@ from tlcnn.analysis.statistics.arm import Sample
 from tlcnn.analysis.statistics.counted import Score
 
 BLOCK = 8_000_000  # weights in one block: 64 MB
+KEPT = 32_000_000  # weights of one sample that are kept for its next run: 256 MB
 
 
 def make_sample(groups: np.ndarray, labels: np.ndarray, image_ids: np.ndarray) -> Sample:
@@ -47,15 +48,24 @@ def draw_weights(strata: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
 
 def iterate_weights(strata: np.ndarray, n_draws: int, seed: int) -> Iterator[np.ndarray]:
     """Yield the rows of `draw_weights` in blocks of at most 64 MB. They must not be changed."""
-    step = max(1, BLOCK // len(strata))
     key = np.ascontiguousarray(strata, dtype=np.int64).tobytes()
-    for start in range(0, n_draws, step):
-        yield _draw_block(key, min(step, n_draws - start), (seed, start))
+    step = max(1, BLOCK // len(strata))
+    is_kept = n_draws * len(strata) <= KEPT
+    yield from (_keep_blocks if is_kept else _draw_blocks)(key, n_draws, seed, step)
 
 
 @lru_cache(maxsize=1)  # every run of a sample asks for the same
-def _draw_block(key: bytes, n_draws: int, seed: tuple[int, int]) -> np.ndarray:
+def _keep_blocks(key: bytes, n_draws: int, seed: int, step: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draw_blocks(key, n_draws, seed, step))
+
+
+def _draw_blocks(key: bytes, n_draws: int, seed: int, step: int) -> Iterator[np.ndarray]:
     strata = np.frombuffer(key, dtype=np.int64)
+    for start in range(0, n_draws, step):
+        yield _draw_block(strata, min(step, n_draws - start), (seed, start))
+
+
+def _draw_block(strata: np.ndarray, n_draws: int, seed: tuple[int, int]) -> np.ndarray:
     rng = np.random.default_rng(seed)
     weights = np.ones((n_draws, len(strata)))
     for stratum in np.unique(strata):

@@ -109,5 +109,6 @@ def compute_truth(world: World, seed: int, n_samples: int) -> dict[str, float]:
 
 
 def compute_run_score(run: Scored, metric: str) -> float:
+    """Return the score of one run where every group weighs 1."""
     ones = np.ones((1, run.n_groups))
     return float(make_score(metric, run, ()).compute(ones)[0])

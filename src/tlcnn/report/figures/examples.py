@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -126,23 +126,23 @@ def plot_examples(
         letters = max(8, int(side * 72 / 4.2))
         for i, (name, rows) in enumerate(groups):
             for column, row in enumerate(rows):
-                ax = axes[height * i, column]
-                ax.imshow(pictures[row])
                 said = _describe_one(table.iloc[row].to_dict(), letters)
-                ax.set_title(said, fontsize=7, fontweight="normal", pad=2)
+                _plot_picture(axes[height * i, column], pictures[row], said)
                 if heats is not None:
                     _plot_heat(axes[height * i + 1, column], pictures[row], heats[row])
-            axes[height * i, 0].text(
-                -0.06,
-                0.5,
-                name,
-                rotation=90,
-                transform=axes[height * i, 0].transAxes,
-                ha="right",
-                va="center",
-                fontweight="bold",
-            )
+            _name_row(axes[height * i, 0], name)
         return finish(figure)
+
+
+def _plot_picture(ax: "Axes", picture: np.ndarray, said: str) -> None:
+    ax.imshow(picture)
+    ax.set_title(said, fontsize=7, fontweight="normal", pad=2)
+
+
+def _name_row(ax: "Axes", name: str) -> None:
+    """Write a name upright to the left of the first picture of a row."""
+    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "center"}
+    ax.text(-0.06, 0.5, name, rotation=90, fontweight="bold", **where)
 
 
 def _describe_one(row: dict, letters: int) -> str:

@@ -88,7 +88,7 @@ def compute_recalls(shown: Predicted) -> pd.DataFrame:
 def _find_hits(shown: Predicted) -> np.ndarray:
     """Return whether each class was said of each image, (S, N, K) bool."""
     if shown.is_multi_label:
-        return shown.probabilities >= 0.5
+        return shown.probabilities > 0.5
     return np.eye(len(shown.classes), dtype=bool)[shown.predicted]
 
 

@@ -1,5 +1,6 @@
 """Does a network that says 80 % be right in 80 % of cases?"""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,11 +116,12 @@ def plot_reliability(
     side = min((width - 0.4) / max(per_row, 2), 2.9)
     with styled():
         figure = make_figure(width, n_rows * (side + 0.75))
+        heights = [3.4, 1] * n_rows
         parts = figure.subplots(
             2 * n_rows,
             per_row,
             squeeze=False,
-            height_ratios=[3.4, 1] * n_rows,
+            height_ratios=heights,
             sharex=True,
             sharey="row",
         )
@@ -130,16 +132,20 @@ def plot_reliability(
             _plot_diagram(above, confidences[i], rights[i], lowest)
             _plot_histogram(below, confidences[i], lowest)
             above.set_title(wrap(label, int(side * 72 / 5.2)), fontweight="normal")
-            if column == 0:
-                above.set_ylabel("share right")
-                below.set_ylabel("share of\npredictions")
         for ax in parts.T.ravel()[2 * n :] if n < parts.size // 2 else ():
             ax.set_axis_off()
-        for row in range(n_rows):  # shared, so that it must hold the highest bar of all
-            top = max(bar.get_height() for ax in parts[2 * row + 1] for bar in ax.patches)
-            parts[2 * row + 1, 0].set_ylim(0, 1.05 * top)
+        for above, below in zip(parts[::2], parts[1::2], strict=True):
+            _finish_row(above, below)
         figure.align_ylabels(parts[:, 0])
         return finish(figure)
+
+
+def _finish_row(diagrams: "Sequence[Axes]", histograms: "Sequence[Axes]") -> None:
+    """Name the axes of a row of panels, and make its histograms hold the highest bar of all."""
+    diagrams[0].set_ylabel("share right")
+    histograms[0].set_ylabel("share of\npredictions")
+    top = max(bar.get_height() for ax in histograms for bar in ax.patches)  # type: ignore[attr-defined]
+    histograms[0].set_ylim(0, 1.05 * top)
 
 
 def _plot_diagram(ax: "Axes", confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:

@@ -106,9 +106,12 @@ function sortBy(state, heads, column) {
   showRows(state);
 }
 
+// A number, or one with its interval: `-1.0 (-2.0 to +1.0)`.
+const NUMBER = /^[+-]?[\d.]+(?: \([+-]?[\d.]+ to [+-]?[\d.]+\))?$/;
+
 function writeCsv(heads, state) {
   const quote = (text) => {
-    const safe = /^[=+\-@\t\r]/.test(text) && !/^[+\-]?[\d.]+$/.test(text) ? `'${text}` : text; // no formula in a spreadsheet
+    const safe = /^[=+\-@\t\r]/.test(text) && !NUMBER.test(text) ? `'${text}` : text; // no formula in a spreadsheet
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const kept = heads.map((head, at) => at).filter((at) => state.kinds[at] !== "bar");
