@@ -157,12 +157,20 @@ def _mark_duplicates(rows: list[dict[str, Any]]) -> None:
         if row.get("run_id") and row["state"] in _ORDER:
             copies.setdefault(row["run_id"], []).append(row)
     for same in copies.values():
-        taken, *others = sorted(same, key=lambda row: _ORDER.index(row["state"]))
+        taken, *others = sorted(same, key=_rank_copy)
         for row in others:
             words = f"a copy of {taken['folder']}, which was taken"
             if row["state"] == "done" and _find_scores(row) != _find_scores(taken):
                 words += ", with other numbers"
             row |= {"state": "duplicate", "problem": words}
+
+
+def _rank_copy(row: dict[str, Any]) -> tuple[int, int]:
+    """Return how good a copy is, lower is better: the most complete one, then the shortest name.
+
+    A copy is called `... copy` or `copy-of-...` more often than its original is.
+    """
+    return _ORDER.index(row["state"]), len(Path(row["folder"]).name)
 
 
 def _find_scores(row: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +189,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         row["has_predictions"] = (folder / "predictions.parquet").is_file()
         if not os.path.lexists(folder / "plan.json") and _has_only_begun(folder, row["state"]):
             return row
-        row |= parse_plan(json.loads((folder / "plan.json").read_text("utf-8")), folder.name)
+        row |= parse_plan(_read_json(folder / "plan.json"), folder.name)
         row = {**_read_results(folder, is_done=row["state"] == "done"), **row}
     except _DAMAGED as error:
         row |= {"state": "unreadable", "problem": f"{type(error).__name__}: {error}"}
@@ -193,10 +201,17 @@ def _has_only_begun(folder: Path, state: str) -> bool:
     return state != "done" and not os.path.lexists(folder / "summary.json")
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is cut or damaged: {error}") from error
+
+
 def _read_results(folder: Path, *, is_done: bool) -> dict[str, Any]:
     summary = folder / "summary.json"
     if is_done or os.path.lexists(summary):
-        found = json.loads(summary.read_text("utf-8"))
+        found = _read_json(summary)
         metrics = found.pop("metrics", {})
         return {**found, **{key: _number(key, value) for key, value in metrics.items()}}
     history, note = _read_lines(folder)
