@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tlcnn.data.augment import mix
 from tlcnn.errors import Diverged, Stopped, StorageError
-from tlcnn.training.batches import Batches, make_order, make_train_batch
+from tlcnn.training.batches import Inputs, make_order, make_train_batch
 from tlcnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
@@ -83,6 +83,7 @@ class Fit:
 
     Args:
         model: on the device of the batches, with frozen units already frozen.
+        trained: the part of it that takes what `train` and `val` yield; None: all of it.
         run_dir: checkpoints are written here, and taken up from here.
         run_id: a checkpoint of another run is refused.
         n_classes: K, the width of the head.
@@ -97,10 +98,11 @@ class Fit:
     def __init__(
         self,
         model: nn.Module,
-        train: Batches,
-        val: Batches,
+        train: Inputs,
+        val: Inputs,
         recipe: Recipe,
         *,
+        trained: nn.Module | None = None,
         run_dir: Path,
         run_id: str,
         n_classes: int,
@@ -113,6 +115,7 @@ class Fit:
         on_epoch: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self.model, self.train, self.val, self.recipe = model, train, val, recipe
+        self.trained = model if trained is None else trained
         self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
         self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
         self.progress, self.stop, self.on_epoch = progress, stop, on_epoch
@@ -126,7 +129,7 @@ class Fit:
             momentum=recipe.momentum,
         )
         self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.forward = torch.compile(model) if recipe.compile else model
+        self.forward = torch.compile(self.trained) if recipe.compile else self.trained
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
         self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)
@@ -155,6 +158,7 @@ class Fit:
         self._resume()
         self.on_epoch(self.at.history)
         self.model.train()
+        self.trained.train()
         while self.at.epoch <= self.recipe.epochs and not self._is_out_of_patience():
             self._train_epoch()
             self._validate()
@@ -199,7 +203,7 @@ class Fit:
         set_lr(self.optimizer, self._compute_lr(step))
         # Dropout's draws are a function of (seed, step): there is no generator state to save.
         torch.manual_seed(int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1)))
-        images, labels = make_train_batch(
+        inputs, labels = make_train_batch(
             self.train,
             picked,
             seed=self.seed,
@@ -208,7 +212,7 @@ class Fit:
             n_views=recipe.views,
         )
         with autocast(self.train.device, recipe.precision):
-            logits = self.forward(images)
+            logits = self.forward(inputs)
         loss = self.task.compute_loss(
             logits.float(), labels, self.loss_weights, recipe.label_smoothing
         )
@@ -248,7 +252,7 @@ class Fit:
 
     def _compute_val_logits(self) -> np.ndarray:
         return compute_logits(
-            self.model,
+            self.trained,
             self.val,
             batch_size=self.eval_batch_size,
             precision=self.recipe.precision,
