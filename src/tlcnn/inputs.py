@@ -1,6 +1,7 @@
 """What the trained part of a run is fed with: images, or what its frozen units make of them."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -38,7 +39,7 @@ class Fed:
     """
 
     trained: nn.Module
-    splits: dict[str, Inputs]
+    splits: Mapping[str, Inputs]
     counts: Counts | None = None
 
 
@@ -50,7 +51,7 @@ def build_inputs(
     Args:
         model: at its start, on the device, frozen.
     """
-    plain = Fed(model, {**splits})
+    plain = Fed(model, splits)
     reuse = decide_reuse(plan)
     if reuse.why_not is not None:
         return plain
@@ -109,8 +110,8 @@ def _make_key(plan: Plan) -> list[Any]:
 
 def _wrap(
     plan: Plan, reuse: Reuse, splits: dict[str, Batches], frozen: FrozenPrefix
-) -> dict[str, Inputs]:
-    def recall(key: Any, compare: Any) -> bool:
+) -> Mapping[str, Inputs]:
+    def recall(key: str, compare: Callable[[], bool]) -> bool:
         try:
             return bool(remember(plan.cache_dir, "same-bits", [key, _make_key(plan)], compare))
         except StorageError:

@@ -23,11 +23,16 @@ _ORDER_STREAM = 0x0D
 class Inputs(Protocol):
     """A split as what is trained is fed with it: images, or what crosses a boundary."""
 
-    rows: np.ndarray
-    labels: Tensor
-    keys: np.ndarray
-
     def __len__(self) -> int: ...
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def keys(self) -> np.ndarray: ...
 
     @property
     def device(self) -> torch.device: ...

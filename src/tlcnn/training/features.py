@@ -7,7 +7,6 @@ is used; where a bit differs, or nothing is stored, the network computes it ever
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,14 +44,15 @@ class FeatureBatches:
         prefix: FrozenPrefix,
         *,
         n_views: int,
-        remember: Callable[[Any, Callable[[], bool]], bool] = lambda key, compare: compare(),
+        remember: Callable[[str, Callable[[], bool]], bool] = lambda key, compare: compare(),
     ) -> None:
         self.split, self.prefix, self.n_views, self.remember = split, prefix, n_views, remember
         self.rows, self.labels, self.keys = split.rows, split.labels, split.keys
         self._views: list[View] = []
         self._features: list[Features] | None = None  # of these views, where all are there
+        self._key = ""  # of the comparison that they need
         self._is_exact = True
-        self._checked: set[Any] = set()
+        self._checked: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -68,25 +68,23 @@ class FeatureBatches:
         """Return the boundary tensor of the views of some images in an epoch, (B, ...)."""
         keys = self.keys[picked]
         numbers = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
-
-        def compute() -> Tensor:
-            return self.prefix.compute(make_views(self.split, picked, numbers, augment))
-
+        compute = partial(self._compute_views, picked, numbers, augment)
         is_plain = find_policy(augment) == Policy()
+        is_fresh = n_views is None and not is_plain
         if is_plain:
-            views, numbers = [View()], np.zeros(len(picked), dtype=np.uint64)
+            views = [View()]
         elif n_views is None:
             views = [View(augment, int(numbers[0]))]
-            numbers = np.zeros(len(picked), dtype=np.uint64)
         else:
             views = [View(augment, number) for number in range(n_views)]
-        is_fresh = n_views is None and not is_plain
         self._open(views, len(picked), fills=self.n_views >= (epoch if is_fresh else 1))
         if self._features is None:
             return compute()
         found = self._gather(self._features, picked, numbers)
-        key = ["train", len(picked), sorted({each.digest for each in self._features})]
-        return found if self._is_same(key, found, compute) else compute()
+        return found if self._is_same(self._key, found, compute) else compute()
+
+    def _compute_views(self, picked: np.ndarray, numbers: np.ndarray, augment: str) -> Tensor:
+        return self.prefix.compute(make_views(self.split, picked, numbers, augment))
 
     def _open(self, views: list[View], batch_size: int, *, fills: bool) -> None:
         """Have the arrays of the views of an epoch at hand, if they are stored."""
@@ -103,6 +101,8 @@ class FeatureBatches:
                 return
             found.append(features)
         self._features = found
+        digests = sorted({each.digest for each in found})
+        self._key = digest_of(["train", batch_size, digests], 16)
 
     def _gather(self, features: list[Features], picked: np.ndarray, which: np.ndarray) -> Tensor:
         """Return the rows of picked images, each of the view that `which` says."""
@@ -141,18 +141,17 @@ class FeatureBatches:
         if features.batch_size == len(batches[0]):
             return True
         for picked in (batches[0], batches[-1]):
-            key = ["eval", int(picked[0]), len(picked), features.digest]
+            key = digest_of(["eval", int(picked[0]), len(picked), features.digest], 16)
             found = _take(features, picked)
             if not self._is_same(key, found, partial(self._compute_plain, picked)):
                 return False
         return True
 
-    def _is_same(self, key: Any, found: Tensor, compute: Callable[[], Tensor]) -> bool:
+    def _is_same(self, key: str, found: Tensor, compute: Callable[[], Tensor]) -> bool:
         """Return whether what is stored is what the network makes of it, bit for bit."""
-        name = digest_of(key, 16)
-        if self._is_exact and name not in self._checked:
-            self._is_exact = self.remember(name, lambda: _are_same(found, compute))
-            self._checked.add(name)
+        if self._is_exact and key not in self._checked:
+            self._is_exact = self.remember(key, lambda: _are_same(found, compute))
+            self._checked.add(key)
             if not self._is_exact:
                 log.warning(
                     "stored features are not used: this network's frozen units give other bits "
