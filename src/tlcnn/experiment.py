@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def train(
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
     promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
     fed = build_inputs(plan, model, splits, memory, stop)
-    fitted = _fit(plan, folder, stop, model, fed)
+    fitted = _fit(plan, folder, stop, model, fed, promise)
     check_frozen(model, promise)
     summary = _write_results(plan, folder, stop, model, fed, fitted)
     folder.write_done(plan.run_id)
@@ -216,7 +217,14 @@ def check_input_size(model: nn.Module, image_size: int) -> None:
         model.train(was_training)
 
 
-def _fit(plan: Plan, folder: RunDir, stop: StopRequest, model: nn.Module, fed: Fed) -> Position:
+def _fit(
+    plan: Plan,
+    folder: RunDir,
+    stop: StopRequest,
+    model: nn.Module,
+    fed: Fed,
+    fixed: Collection[str],
+) -> Position:
     def on_epoch(history: list[dict[str, Any]]) -> None:
         folder.write_metrics(history)
         if history:
@@ -228,6 +236,7 @@ def _fit(plan: Plan, folder: RunDir, stop: StopRequest, model: nn.Module, fed: F
         fed.splits["val"],
         Recipe(**plan.identity["train"]),
         trained=fed.trained,
+        fixed=fixed,
         run_dir=folder.path,
         run_id=plan.run_id,
         n_classes=len(plan.images.index.classes),

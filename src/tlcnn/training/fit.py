@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,7 @@ class Fit:
     Args:
         model: on the device of the batches, with frozen units already frozen.
         trained: the part of it that takes what `train` and `val` yield; None: all of it.
+        fixed: names of tensors that never move; they are in no checkpoint.
         run_dir: checkpoints are written here, and taken up from here.
         run_id: a checkpoint of another run is refused.
         n_classes: K, the width of the head.
@@ -103,6 +104,7 @@ class Fit:
         recipe: Recipe,
         *,
         trained: nn.Module | None = None,
+        fixed: Collection[str] = (),
         run_dir: Path,
         run_id: str,
         n_classes: int,
@@ -115,7 +117,7 @@ class Fit:
         on_epoch: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self.model, self.train, self.val, self.recipe = model, train, val, recipe
-        self.trained = model if trained is None else trained
+        self.trained, self.fixed = model if trained is None else trained, frozenset(fixed)
         self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
         self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
         self.progress, self.stop, self.on_epoch = progress, stop, on_epoch
@@ -133,6 +135,7 @@ class Fit:
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
         self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)
+        self._is_on_cpu = train.device.type == "cpu"
         self.at = Position()
 
     def _compute_loss_weights(self, n_classes: int) -> Tensor:
@@ -164,7 +167,7 @@ class Fit:
             self._validate()
             self._save()
             self.on_epoch(self.at.history)
-        self.model.load_state_dict(self.at.best_weights)
+        self._load(self.at.best_weights)
         return self.at
 
     def _is_out_of_patience(self) -> bool:
@@ -202,7 +205,9 @@ class Fit:
         step = (at.epoch - 1) * self.n_steps + at.step
         set_lr(self.optimizer, self._compute_lr(step))
         # Dropout's draws are a function of (seed, step): there is no generator state to save.
-        torch.manual_seed(int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1)))
+        seed = int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1))
+        # torch.manual_seed leaves notes for devices that are not there, with a whole traceback.
+        (torch.default_generator if self._is_on_cpu else torch).manual_seed(seed)
         inputs, labels = make_train_batch(
             self.train,
             picked,
@@ -275,14 +280,22 @@ class Fit:
         )
         if at.best_epoch == 0 or _score(at.history[-1]) > _score(at.best):
             at.best_epoch = at.epoch
-            state = self.model.state_dict()
-            at.best_weights = {name: value.detach().clone() for name, value in state.items()}
+            at.best_weights = {name: value.clone() for name, value in self._moving().items()}
+
+    def _moving(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers that training moves."""
+        state = self.model.state_dict()
+        return {name: value for name, value in state.items() if name not in self.fixed}
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        missing = self.model.load_state_dict(state, strict=False).missing_keys
+        assert self.fixed.issuperset(missing), "all that moves is saved"
 
     def _save(self) -> None:
         state = {
             "run_id": self.run_id,
             "position": vars(self.at),
-            "model": self.model.state_dict(),
+            "model": self._moving(),
             "updates": self.optimizer.state_dict(),
             "average": self.average.average if self.average else {},
         }
@@ -297,7 +310,7 @@ class Fit:
                 f"the checkpoint in {self.run_dir} is of run {state['run_id']}, not of "
                 f"{self.run_id}. Move that folder away to train this run."
             )
-        self.model.load_state_dict(state["model"])
+        self._load(state["model"])
         self.optimizer.load_state_dict(state["updates"])
         self.at = Position(**state["position"])
         log.info("resuming in epoch %d after %d steps", self.at.epoch, self.at.step)
