@@ -19,7 +19,12 @@ from tlcnn.sweep.blocks import expand
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 from tlcnn.sweep.resolve import Job, Sweep, resolve
-from tlcnn.sweep.sharing import describe_sharing, order_by_source, write_sharing
+from tlcnn.sweep.sharing import (
+    describe_reused,
+    describe_sharing,
+    order_by_source,
+    write_sharing,
+)
 from tlcnn.sweep.study import name_study, write_failures, write_study
 from tlcnn.training.interrupt import catch_signals
 
@@ -249,6 +254,8 @@ def _close(
     }
     text = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word != "not run")
     print(f"\nstudy {name}: {text}")
+    for line in describe_reused([job for job in done if job.run_id not in done_before]):
+        print(line)
     for broken in sweep.broken:
         print(f"  failed  {' '.join(broken.overrides)}\n          {broken.error}")
     for job in failed:

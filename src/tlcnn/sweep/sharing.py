@@ -1,5 +1,7 @@
 """Runs of a sweep whose frozen units have outputs in common: together, and told of each other."""
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 
 from tlcnn.sweep.resolve import Job
@@ -37,3 +39,17 @@ def describe_sharing(jobs: Sequence[Job]) -> list[str]:
         return []
     sources = f"{len(set(shared))} source{'s' * (len(set(shared)) > 1)}"
     return [f"  {len(shared)} runs share what the frozen units of {sources} compute"]
+
+
+def describe_reused(jobs: Sequence[Job]) -> list[str]:
+    """Return in words what the frozen units of finished runs computed, and what was read."""
+    total: Counter[str] = Counter()
+    for job in jobs:
+        try:
+            total.update(json.loads((job.run_dir / "summary.json").read_text()).get("reuse", {}))
+        except (OSError, ValueError):
+            continue
+    computed, reused = total["images_computed"], total["images_reused"]
+    if not reused:
+        return []
+    return [f"  frozen units computed {computed:,} images; {reused:,} times one was reused"]
