@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from tlcnn.data.policy import Policy, find_policy
+from tlcnn.errors import StorageError
 from tlcnn.plan import Plan
 from tlcnn.storage import digest_of, remember
 
@@ -209,6 +210,8 @@ def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
 
     try:
         found = remember(plan.cache_dir, "boundaries", key, compute)
+    except StorageError:  # a full disk is no reason not to train
+        found = compute()
     except RuntimeError:
         return None
     return [each and Boundary(tuple(each[0]), each[1]) for each in found]

@@ -3,7 +3,7 @@
     cache_dir/features/LINE-KEY.bin    (n, D) rows as they lay in memory
                        LINE-KEY.json   shape, strides, type, size and digest; written last
                        .LINE-KEY.tmp   of a computation that goes on, or was killed
-                       .LINE.lock      held while the arrays of a line are computed
+                       .LIN.lock       held while the arrays of a line are computed
 
 A line is one view of the images of one split behind one source; its arrays are the boundaries.
 What a file holds follows from its name, so it is never stale and may be deleted at any time, also
@@ -177,7 +177,7 @@ class FeatureStore:
     def _lock(self, line: str) -> Path | None:
         if self._cannot_write:
             return None
-        lock = self.folder / f".{line}.lock"
+        lock = self._name_lock(line)
         try:
             make_dir(self.folder)
             lock.touch()
@@ -185,6 +185,9 @@ class FeatureStore:
             self.note_failure(error)
             return None
         return lock
+
+    def _name_lock(self, line: str) -> Path:
+        return self.folder / f".{line[:3]}.lock"  # shared by a few, so that there are not many
 
     def note_failure(self, error: Exception) -> None:
         """Say once that nothing more is stored on disk; training goes on without."""
@@ -195,12 +198,12 @@ class FeatureStore:
     def _sweep_temporaries(self, line: str) -> None:
         """Delete what killed processes left: of our line, and of those nobody holds."""
         for temporary in self.folder.glob(".*.tmp"):
-            other = temporary.name[1:].split("-")[0]
+            lock = self._name_lock(temporary.name[1:])
             with suppress(OSError, Timeout):
-                if other == line:
+                if lock == self._name_lock(line):
                     temporary.unlink(missing_ok=True)
                 else:
-                    with FileLock(self.folder / f".{other}.lock", timeout=0):
+                    with FileLock(lock, timeout=0):
                         temporary.unlink(missing_ok=True)
 
     def reserve(self, n_bytes: int) -> bool:
