@@ -81,6 +81,8 @@ def check_reuse(plan_of, *words, stored=True, sittings=2):
         assert plan.run_id == plain.run_id
         counts.append(run(plan)["reuse"])
         check_same(plain.run_dir, plan.run_dir)
+        said = (plan.run_dir / "log.txt").read_text()
+        assert " not used" not in said and "computed anew" not in said
     if stored and sittings == 2:
         assert counts[1]["images_computed"] == counts[1]["arrays_filled"] == 0
         assert counts[1]["images_reused"] > 0
@@ -113,7 +115,7 @@ FAMILIES = {
     "efficientnet_b0": 32,
     "convnext_atto": 32,
     "regnetx_002": 32,
-    "vgg11_bn": 32,
+    "repvgg_a0": 32,
     "resnetv2_18": 32,
     "test_nfnet": 32,
     "mobilenetv3_small_050": 64,
