@@ -21,6 +21,7 @@ PLANNED = ("task", "self")  # sources that are a run which is known before it is
 PLACES = (  # where and how a run is trained: as of the command, not of an earlier one
     *("device", "threads", "workers", "cache_dir", "eval_batch_size"),
     *("checkpoint_every_s", "on_locked", "progress"),
+    *("reuse", "reuse_disk_gib", "reuse_memory_gib", "reuse_for"),
 )
 SEEN_ALIKE = ("image_size", "fit", "normalize")  # in a source's dataset as in the run's own
 

@@ -133,6 +133,10 @@ class Config:
     ancestor: int = ranged(0, 0)
     fail_fast: bool = False
     progress: bool = True
+    reuse: str = choice("auto", "none")
+    reuse_disk_gib: float = ranged(20.0, 0.0)
+    reuse_memory_gib: float = ranged(2.0, 0.0)
+    reuse_for: list[int] = field(default_factory=list)
     study: str | None = None
     output_dir: str = "outputs"
     cache_dir: str | None = None

@@ -9,6 +9,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.plan import Plan
+from tlcnn.reuse import describe_reuse
 
 
 def describe_plan(plan: Plan) -> str:
@@ -30,6 +31,7 @@ def describe_plan(plan: Plan) -> str:
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}",
+        f"reuse    {describe_reuse(plan)}",
         f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{_describe_fold(plan)})",
         f"folder   {plan.run_dir}",
     ]

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from tlcnn.dataset import find_root
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.inputs import Fed, build_inputs, describe_counts
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import load_state
@@ -77,9 +79,10 @@ def train(
     bn = plan.config.freeze.bn
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
     promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
-    fitted = _fit(plan, folder, stop, model, splits)
+    fed = build_inputs(plan, model, splits, memory, stop)
+    fitted = _fit(plan, folder, stop, model, fed, promise)
     check_frozen(model, promise)
-    summary = _write_results(plan, folder, stop, model, splits, fitted)
+    summary = _write_results(plan, folder, stop, model, fed, fitted)
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
     log.info("%s\ndone: %s", _describe_result(summary), folder.path)
@@ -215,7 +218,12 @@ def check_input_size(model: nn.Module, image_size: int) -> None:
 
 
 def _fit(
-    plan: Plan, folder: RunDir, stop: StopRequest, model: nn.Module, splits: dict[str, Batches]
+    plan: Plan,
+    folder: RunDir,
+    stop: StopRequest,
+    model: nn.Module,
+    fed: Fed,
+    fixed: Collection[str],
 ) -> Position:
     def on_epoch(history: list[dict[str, Any]]) -> None:
         folder.write_metrics(history)
@@ -224,9 +232,11 @@ def _fit(
 
     return Fit(
         model,
-        splits["train"],
-        splits["val"],
+        fed.splits["train"],
+        fed.splits["val"],
         Recipe(**plan.identity["train"]),
+        trained=fed.trained,
+        fixed=fixed,
         run_dir=folder.path,
         run_id=plan.run_id,
         n_classes=len(plan.images.index.classes),
@@ -245,17 +255,17 @@ def _write_results(
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
-    splits: dict[str, Batches],
+    fed: Fed,
     fitted: Position,
 ) -> dict[str, Any]:
     """Read the test images once, and write predictions, weights and summary."""
-    index = plan.images.index
+    index, splits = plan.images.index, fed.splits
     classes, table = index.classes, index.table
     metrics: dict[str, float] = {}
     logits = {}
     for split in ("val", "test"):
         logits[split] = compute_logits(
-            model,
+            fed.trained,
             splits[split],
             batch_size=plan.config.eval_batch_size,
             precision=plan.precision,
@@ -275,6 +285,9 @@ def _write_results(
     write_weights(folder.path, model, describe_weights(plan))
     n_used = sum(len(batch) for batch in splits.values())
     summary = _make_summary(plan, fitted, metrics, n_used)
+    if fed.counts is not None:
+        log.info("%s", describe_counts(fed.counts))
+        summary["reuse"] = asdict(fed.counts)
     folder.write_json("summary.json", summary)
     return summary
 

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from tlcnn.data.policy import Policy
 
+VIEW_VERSION = 1  # counts up whenever a view of a number has other pixels
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
 _N_DRAWS = 12

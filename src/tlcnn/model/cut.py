@@ -5,8 +5,8 @@ suffix(boundary) = model(images)   the network, whose finished modules pass thei
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -77,13 +77,62 @@ def cut(model: nn.Module, unit_map: UnitMap, n_units: int) -> tuple[nn.Module, n
     )
 
 
+def pass_boundaries(
+    model: nn.Module, unit_map: UnitMap, first: int, wanted: Sequence[int]
+) -> Callable[[Tensor], dict[int, Tensor]]:
+    """Return a function from what crosses one boundary to what crosses later ones.
+
+    Args:
+        first: a boundary, 0 for the images; the network can be cut there.
+        wanted: boundaries behind it, at which a single tensor crosses.
+    """
+    network = make_suffix(model, find_finished(unit_map, first)) if first else model
+    entrances = {n: find_entrances(unit_map, n) for n in wanted}
+    watched = tuple(dict.fromkeys(path for paths in entrances.values() for path in paths))
+
+    def run(entering: Tensor) -> dict[int, Tensor]:
+        crossed: dict[int, Tensor] = {}
+
+        def keep(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            for n in [n for n in wanted if path in entrances[n] and n not in crossed]:
+                crossed[n] = args[0].clone()  # the next unit may write into it
+            if len(crossed) == len(wanted):
+                raise _Arrived(args[0])
+
+        with _hooks(network, watched, keep), suppress(_Arrived):
+            network(entering)
+        return crossed
+
+    return run
+
+
+def measure_boundaries(
+    unit_map: UnitMap, *, image_size: int, precision: str
+) -> list[tuple[tuple[int, ...], str] | None]:
+    """Return shape and type of what crosses each boundary for one image; None without a cut.
+
+    Raises:
+        RuntimeError: images of this size do not get through the network.
+    """
+    model = build_model(unit_map.model, n_classes=5, seed=0).eval()
+    images = torch.zeros(2, 3, image_size, image_size)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        crossed = _capture(model, unit_map, images)
+    return [
+        (tuple(found.shape[1:]), str(found.dtype).removeprefix("torch."))
+        if isinstance(found := crossed.get(n), Tensor) and unit.cut is None
+        else None
+        for n, unit in enumerate(unit_map.units, start=1)
+    ]
+
+
 def check_cut(model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor) -> None:
     """Check that suffix(prefix(images)) is model(images), bit for bit, in evaluation.
 
     Raises:
         ConfigError: it is not.
     """
-    with torch.no_grad(), _evaluating(model, suffix):
+    with torch.no_grad(), evaluating(model, suffix):
         expected, boundary = model(images), prefix(images)
         found = suffix(boundary)
     if not are_same_bits(expected, found):
@@ -189,7 +238,7 @@ def _hooks(model: nn.Module, paths: tuple[str, ...], react: Any) -> Iterator[Non
 
 
 @contextmanager
-def _evaluating(*models: nn.Module) -> Iterator[None]:
+def evaluating(*models: nn.Module) -> Iterator[None]:
     """Put networks in evaluation, and every module back in its mode afterwards."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     try:

@@ -19,6 +19,12 @@ from tlcnn.sweep.blocks import expand
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 from tlcnn.sweep.resolve import Job, Sweep, resolve
+from tlcnn.sweep.sharing import (
+    describe_reused,
+    describe_sharing,
+    order_by_source,
+    write_sharing,
+)
 from tlcnn.sweep.study import name_study, write_failures, write_study
 from tlcnn.training.interrupt import catch_signals
 
@@ -126,7 +132,7 @@ def _launch_waves(sweep: Sweep, launch: Launch, fail_fast: bool) -> dict[str, Ou
         return {job.run_id: NOT_STARTED for wave in waves for job in wave}
     with _quiet_console(), show_progress([job for wave in waves for job in wave]):
         for wave in waves:
-            ready = [job for job in wave if _is_ready(job, outcomes)]
+            ready = order_by_source([job for job in wave if _is_ready(job, outcomes)])
             over = _is_over(outcomes, fail_fast)
             found = [NOT_STARTED] * len(ready) if over else launch(_write_jobs(ready))
             outcomes |= {job.run_id: result for job, result in zip(ready, found, strict=True)}
@@ -135,7 +141,10 @@ def _launch_waves(sweep: Sweep, launch: Launch, fail_fast: bool) -> dict[str, Ou
 
 def _write_jobs(jobs: Sequence[Job]) -> list[list[str]]:
     # What `auto` means is decided here, not on whatever machine a launcher finds.
-    return [[*job.overrides, f"train.precision={job.precision}", QUIET] for job in jobs]
+    return [
+        [*job.overrides, f"train.precision={job.precision}", QUIET, *write_sharing(job, jobs)]
+        for job in jobs
+    ]
 
 
 def _is_ready(job: Job, outcomes: dict[str, Outcome]) -> bool:
@@ -194,6 +203,7 @@ def _describe_sweep(name: str, sweep: Sweep, n_cells: int, output_dir: Path) -> 
     seconds = estimate_seconds(todo, output_dir) if todo else 0.0
     time = f", {describe_duration(seconds)}" if todo else ""
     time += " of training one at a time" if seconds else ""
+    lines += describe_sharing(todo)
     lines.append(f"  {len(sweep.jobs)} runs: {done} done already, {len(todo)} to train{time}")
     return "\n".join(lines)
 
@@ -244,6 +254,8 @@ def _close(
     }
     text = ", ".join(f"{n} {word}" for word, n in counts.items() if n or word != "not run")
     print(f"\nstudy {name}: {text}")
+    for line in describe_reused([job for job in done if job.run_id not in done_before]):
+        print(line)
     for broken in sweep.broken:
         print(f"  failed  {' '.join(broken.overrides)}\n          {broken.error}")
     for job in failed:

@@ -13,6 +13,7 @@ from tlcnn.errors import ConfigError, ImpossibleCell, TlcnnError
 from tlcnn.job import make_job_plan
 from tlcnn.memory import Memory
 from tlcnn.plan import Plan
+from tlcnn.reuse import make_source_key
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Job:
         kind: what runs that take about as long have in common.
         precision: what `train.precision=auto` means where the sweep was planned.
         parent_dir: folder of that run.
+        source_key: what runs share whose frozen units have outputs in common; None: nobody.
+        n_frozen: units that are frozen.
     """
 
     overrides: tuple[str, ...]
@@ -39,6 +42,8 @@ class Job:
     kind: dict[str, Any]
     precision: str = "auto"
     parent_dir: Path | None = None
+    source_key: str | None = None
+    n_frozen: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -149,6 +154,8 @@ def _make_job(plan: Plan, overrides: tuple[str, ...], role: str) -> Job:
         kind=make_kind(plan.config, plan.cell.j),
         precision=plan.precision,
         parent_dir=plan.parent.run_dir if plan.parent else None,
+        source_key=make_source_key(plan),
+        n_frozen=plan.cell.j,
     )
 
 

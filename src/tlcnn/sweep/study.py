@@ -40,7 +40,7 @@ def name_study(given: str | None, arguments: Sequence[str], sweep: Sweep) -> str
 _PLACES = {  # where and how, never what
     *("output_dir", "cache_dir", "dataset.root", "init.task_dataset.root", "device", "threads"),
     *("workers", "eval_batch_size", "checkpoint_every_s", "on_locked", "progress"),
-    *("fail_fast", "dry_run"),
+    *("fail_fast", "dry_run", "reuse", "reuse_disk_gib", "reuse_memory_gib", "reuse_for"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,30 @@ from tlcnn.data.augment import (
 from tlcnn.data.policy import NORMALIZE, find_policy
 
 _ORDER_STREAM = 0x0D
+
+
+class Inputs(Protocol):
+    """A split as what is trained is fed with it: images, or what crosses a boundary."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def keys(self) -> np.ndarray: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def take_views(
+        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Tensor: ...
+
+    def iter_eval(self, batch_size: int) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,19 @@ class Batches:
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True)
 
+    def take_views(
+        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Tensor:
+        """Return the views of some images in an epoch, (B, 3, H, W) float32 normalised."""
+        keys = self.keys[picked]
+        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
+        return make_views(self, picked, views, augment)
+
+    def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
+        """Yield every image once, in the split's order, without augmentation."""
+        for picked in list_eval_batches(len(self), batch_size):
+            yield make_plain_views(self, picked)
+
 
 def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     """Return the order of an epoch, (n,), a pure function of (seed, epoch, image keys)."""
@@ -65,31 +103,52 @@ def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
 
 
 def make_train_batch(
-    split: Batches, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    split: Inputs, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the views of some images in an epoch.
+    """Return some images of an epoch as the trained part of a network wants them.
 
     Returns:
-        images (B, 3, H, W) float32 normalised, labels (B,) or (B, K) int64.
+        inputs (B, 3, H, W) or what crosses a boundary, labels (B,) or (B, K) int64.
+    """
+    inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
+    return inputs, split.labels[torch.from_numpy(picked).to(split.device, non_blocking=True)]
+
+
+def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
+    """Return one view of each picked image, (B, 3, H, W) float32 normalised.
+
+    Args:
+        views: (B,) uint64, the numbers of the views.
     """
     mean, std = NORMALIZE[split.normalize]
-    keys = split.keys[picked]
-    views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
     policy = find_policy(augment)
-    images = apply_augment(
+    params = draw_params(views, split.keys[picked], policy)
+    return apply_augment(
         split.take(picked),
-        torch.from_numpy(draw_params(views, keys, policy)).to(split.device, non_blocking=True),
+        torch.from_numpy(params).to(split.device, non_blocking=True),
         policy,
         image_size=split.image_size,
         mean=mean,
         std=std,
     )
-    return images, split.labels[torch.from_numpy(picked).to(split.device, non_blocking=True)]
 
 
-def iter_eval_batches(split: Batches, batch_size: int) -> Iterator[Tensor]:
-    """Yield every image once, in the split's order, without augmentation."""
+def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
+    """Return picked images without augmentation, (B, 3, H, W) float32 normalised."""
     mean, std = NORMALIZE[split.normalize]
-    for start in range(0, len(split), batch_size):
-        picked = np.arange(start, min(start + batch_size, len(split)))
-        yield make_eval_batch(split.take(picked), image_size=split.image_size, mean=mean, std=std)
+    return make_eval_batch(split.take(picked), image_size=split.image_size, mean=mean, std=std)
+
+
+def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:
+    """Return the positions of an evaluation's batches, in order.
+
+    None has one image only: networks compute a lone image in another way, to other last bits.
+
+    Example:
+        >>> [len(batch) for batch in list_eval_batches(9, 4)]
+        [4, 5]
+    """
+    starts = [
+        start for start in range(0, n_images, batch_size) if n_images - start != 1 or not start
+    ]
+    return [np.arange(a, b) for a, b in zip(starts, [*starts[1:], n_images], strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tlcnn.training.batches import Batches, iter_eval_batches
+from tlcnn.training.batches import Inputs
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -17,19 +17,23 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 @torch.no_grad()
 def compute_logits(
     model: nn.Module,
-    split: Batches,
+    split: Inputs,
     *,
     batch_size: int,
     precision: str,
     check_stop: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return the logits of every image in the split's order, (n, K) float32, in eval mode."""
+    """Return the logits of every image in the split's order, (n, K) float32, in eval mode.
+
+    Args:
+        model: the network, or the part of it that takes what `split` yields.
+    """
     was_training = model.training
     model.eval()
     parts = []
-    for images in iter_eval_batches(split, batch_size):
+    for inputs in split.iter_eval(batch_size):
         check_stop()
         with autocast(split.device, precision):
-            parts.append(model(images).float())
+            parts.append(model(inputs).float())
     model.train(was_training)
     return torch.cat(parts).cpu().numpy()

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tlcnn.data.augment import mix
 from tlcnn.errors import Diverged, Stopped, StorageError
-from tlcnn.training.batches import Batches, make_order, make_train_batch
+from tlcnn.training.batches import Inputs, make_order, make_train_batch
 from tlcnn.training.checkpoint import load_checkpoint, save_checkpoint
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
@@ -83,6 +83,8 @@ class Fit:
 
     Args:
         model: on the device of the batches, with frozen units already frozen.
+        trained: the part of it that takes what `train` and `val` yield; None: all of it.
+        fixed: names of tensors that never move; they are in no checkpoint.
         run_dir: checkpoints are written here, and taken up from here.
         run_id: a checkpoint of another run is refused.
         n_classes: K, the width of the head.
@@ -97,10 +99,12 @@ class Fit:
     def __init__(
         self,
         model: nn.Module,
-        train: Batches,
-        val: Batches,
+        train: Inputs,
+        val: Inputs,
         recipe: Recipe,
         *,
+        trained: nn.Module | None = None,
+        fixed: Collection[str] = (),
         run_dir: Path,
         run_id: str,
         n_classes: int,
@@ -113,6 +117,7 @@ class Fit:
         on_epoch: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self.model, self.train, self.val, self.recipe = model, train, val, recipe
+        self.trained, self.fixed = model if trained is None else trained, frozenset(fixed)
         self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
         self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
         self.progress, self.stop, self.on_epoch = progress, stop, on_epoch
@@ -126,10 +131,11 @@ class Fit:
             momentum=recipe.momentum,
         )
         self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.forward = torch.compile(model) if recipe.compile else model
+        self.forward = torch.compile(self.trained) if recipe.compile else self.trained
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
         self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)
+        self._is_on_cpu = train.device.type == "cpu"
         self.at = Position()
 
     def _compute_loss_weights(self, n_classes: int) -> Tensor:
@@ -155,12 +161,13 @@ class Fit:
         self._resume()
         self.on_epoch(self.at.history)
         self.model.train()
+        self.trained.train()
         while self.at.epoch <= self.recipe.epochs and not self._is_out_of_patience():
             self._train_epoch()
             self._validate()
             self._save()
             self.on_epoch(self.at.history)
-        self.model.load_state_dict(self.at.best_weights)
+        self._load(self.at.best_weights)
         return self.at
 
     def _is_out_of_patience(self) -> bool:
@@ -198,8 +205,10 @@ class Fit:
         step = (at.epoch - 1) * self.n_steps + at.step
         set_lr(self.optimizer, self._compute_lr(step))
         # Dropout's draws are a function of (seed, step): there is no generator state to save.
-        torch.manual_seed(int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1)))
-        images, labels = make_train_batch(
+        seed = int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1))
+        # torch.manual_seed leaves notes for devices that are not there, with a whole traceback.
+        (torch.default_generator if self._is_on_cpu else torch).manual_seed(seed)
+        inputs, labels = make_train_batch(
             self.train,
             picked,
             seed=self.seed,
@@ -208,7 +217,7 @@ class Fit:
             n_views=recipe.views,
         )
         with autocast(self.train.device, recipe.precision):
-            logits = self.forward(images)
+            logits = self.forward(inputs)
         loss = self.task.compute_loss(
             logits.float(), labels, self.loss_weights, recipe.label_smoothing
         )
@@ -248,7 +257,7 @@ class Fit:
 
     def _compute_val_logits(self) -> np.ndarray:
         return compute_logits(
-            self.model,
+            self.trained,
             self.val,
             batch_size=self.eval_batch_size,
             precision=self.recipe.precision,
@@ -271,14 +280,22 @@ class Fit:
         )
         if at.best_epoch == 0 or _score(at.history[-1]) > _score(at.best):
             at.best_epoch = at.epoch
-            state = self.model.state_dict()
-            at.best_weights = {name: value.detach().clone() for name, value in state.items()}
+            at.best_weights = {name: value.clone() for name, value in self._moving().items()}
+
+    def _moving(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers that training moves."""
+        state = self.model.state_dict()
+        return {name: value for name, value in state.items() if name not in self.fixed}
+
+    def _load(self, state: Mapping[str, Tensor]) -> None:
+        missing = self.model.load_state_dict(state, strict=False).missing_keys
+        assert self.fixed.issuperset(missing), "all that moves is saved"
 
     def _save(self) -> None:
         state = {
             "run_id": self.run_id,
             "position": vars(self.at),
-            "model": self.model.state_dict(),
+            "model": self._moving(),
             "updates": self.optimizer.state_dict(),
             "average": self.average.average if self.average else {},
         }
@@ -293,7 +310,7 @@ class Fit:
                 f"the checkpoint in {self.run_dir} is of run {state['run_id']}, not of "
                 f"{self.run_id}. Move that folder away to train this run."
             )
-        self.model.load_state_dict(state["model"])
+        self._load(state["model"])
         self.optimizer.load_state_dict(state["updates"])
         self.at = Position(**state["position"])
         log.info("resuming in epoch %d after %d steps", self.at.epoch, self.at.step)
