@@ -114,14 +114,16 @@ def list_tree(pid: int) -> list[int]:
 
 def read_cpu_s(pid: int) -> float:
     """Return the processor seconds of a process and all that came of it."""
-    ticks = 0
-    for member in list_tree(pid):
-        try:
-            fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        ticks += sum(map(int, fields[11:15]))  # user and system, its own and of ended children
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(map(read_own_cpu_s, list_tree(pid)))
+
+
+def read_own_cpu_s(pid: int) -> float:
+    """Return the processor seconds of a process and of its children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def read_pss_mib(pid: int) -> float:
