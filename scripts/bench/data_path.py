@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -21,7 +20,9 @@ from tlcnn.plan import make_plan
 from tlcnn.training.batches import Batches, make_order, make_train_batch
 from tlcnn.training.interrupt import StopRequest
 
-N_BATCHES = 6  # a measurement
+N_EPOCHS = 8  # a measurement of tlcnn; of the loader one
+
+Epoch = Callable[[], Iterator[Tensor]]
 
 
 def measure_data(case: Case, sizes: tuple[int, ...], rounds: int) -> Section:
@@ -38,17 +39,14 @@ def measure_data(case: Case, sizes: tuple[int, ...], rounds: int) -> Section:
     for size in sizes:
         this = replace(case, image_size=size, cache=case.work / "cache-data")
         split = open_split(this)
-        takes = {name: iter_views(split, this, name) for name in AUGMENTS}
+        takes = {f"tlcnn, {name}": make_views(split, this, name) for name in AUGMENTS}
         for augment in ("standard", "none"):
-            takes[f"DataLoader, {augment}"] = iter_loader(replace(this, augment=augment))
+            takes[f"DataLoader, {augment}"] = make_loads(replace(this, augment=augment))
         for round_ in range(rounds + 1):
-            for name, batches in takes.items():
-                what = name if name.startswith("Data") else f"tlcnn, {name}"
-                rates = time_batches(batches)
+            for side, make_epoch in takes.items():
+                rates = time_epochs(make_epoch, 1 if side.startswith("Data") else N_EPOCHS)
                 if round_:  # the first is warm-up
-                    section.row(f"{size} px", what).add(**rates)
-        for batches in takes.values():
-            batches.close()
+                    section.row(f"{size} px", side).add(**rates)
     return section
 
 
@@ -58,31 +56,40 @@ def open_split(case: Case) -> Batches:
     return load_batches(plan, StopRequest(), Memory())["train"]
 
 
-def iter_views(split: Batches, case: Case, augment: str) -> Iterator[Tensor]:
-    """Yield training batches without end, as the loop gets them."""
+def make_views(split: Batches, case: Case, augment: str) -> Epoch:
+    """Return what makes the batches of a whole epoch, as the training loop gets them."""
     size = min(case.batch_size, len(split))
-    for epoch in cycle(range(1, 1000)):
-        order = make_order(split.keys, seed=0, epoch=epoch)
+
+    def make_epoch() -> Iterator[Tensor]:
+        order = make_order(split.keys, seed=0, epoch=1)
         for start in range(0, len(order) - size + 1, size):
             picked = order[start : start + size]
-            yield make_train_batch(
-                split, picked, seed=0, epoch=epoch, augment=augment, n_views=None
-            )[0]
+            yield make_train_batch(split, picked, seed=0, epoch=1, augment=augment, n_views=None)[
+                0
+            ]
+
+    return make_epoch
 
 
-def iter_loader(case: Case) -> Iterator[Tensor]:
-    """Yield the plain loop's training batches without end."""
+def make_loads(case: Case) -> Epoch:
+    """Return what takes a whole epoch from the plain loop's loader, whose workers persist."""
     words = make_plain_words(replace(case, freeze="none"))
     loader = plain_loop.build_loader(plain_loop.make_parser().parse_args(words), "train")
-    while True:
+
+    def make_epoch() -> Iterator[Tensor]:
         for images, _ in loader:
             yield images.to(case.device, memory_format=torch.channels_last, non_blocking=True)
 
+    return make_epoch
 
-def time_batches(batches: Iterator[Tensor]) -> dict[str, float]:
-    """Return images a second of a few batches, and microseconds of the processor an image."""
+
+def time_epochs(make_epoch: Epoch, n_epochs: int) -> dict[str, float]:
+    """Return images a second of whole epochs, and microseconds of the processor an image.
+
+    Whole, so that no worker goes on with the next batches while another side is timed.
+    """
     wall_s, cpu_s = time.perf_counter(), _read_all_cpu_s()
-    n_images = sum(len(batch) for batch in islice(batches, N_BATCHES))
+    n_images = sum(len(batch) for _ in range(n_epochs) for batch in make_epoch())
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     wall_s, cpu_s = time.perf_counter() - wall_s, _read_all_cpu_s() - cpu_s

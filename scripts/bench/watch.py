@@ -70,7 +70,8 @@ def watch(
         if kill_at is not None and kill_at(text):
             process.kill()
             killed = True
-    _, code, usage = os.wait4(process.pid, 0)
+    process.stdout.close()
+    _, code, usage = os.wait4(process.pid, 0)  # which also tells what the program cost
     process.returncode = os.waitstatus_to_exitcode(code)
     wall_s = time.perf_counter() - started
     peak.stop()
