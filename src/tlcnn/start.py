@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,7 +75,7 @@ def build_cell(plan: Plan, memory: Memory) -> tuple[nn.Module, InitReport]:
 def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
     """Return the network as its seed draws it; cells of one seed are copies of one draw."""
     cfg = plan.config.model
-    words = {
+    words: dict[str, Any] = {
         "n_classes": len(plan.images.index.classes),
         "seed": plan.config.seed,
         "drop_rate": cfg.drop_rate,

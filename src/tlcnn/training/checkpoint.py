@@ -44,7 +44,7 @@ def _save_hashed(state: dict[str, Any], file: BinaryIO) -> bytes:
     """Save to a file and return the sha256 of what went there."""
     hashing = _HashingFile(file)
     try:
-        torch.save(state, hashing)
+        torch.save(state, hashing)  # type: ignore[arg-type]
     except RuntimeError:
         if hashing.error is not None:  # torch does not say that the disk is full
             raise hashing.error from None
