@@ -1,110 +1,176 @@
 #!/usr/bin/env python
-"""Measure one training against its limit: the same steps on one resident batch, and the data path.
+"""Measure tlcnn against timm's train.py, a plain PyTorch loop, and the limit of the processor.
 
-    python scripts/bench.py [--model resnet18] [--image-size 64] [--rounds 5]
+    python scripts/bench.py [--timm-train PATH] [--images FOLDER] [-o bench.json]
+    python scripts/bench.py --device cuda --timm-train PATH
 
-Prints images/s, medians over rounds that alternate between the three.
+All sides have the same images, start, batches, precision, epochs and evaluation, take turns, and
+are stated with the accuracy they reach. See docs/performance.md.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-import torch
+from bench.bars import find_bars
+from bench.images import write_folder
+from bench.records import Section, describe_machine, render_markdown, write_json
+from bench.sides import Case, Side, make_timm, run_plain, run_tlcnn
+from bench.starts import measure_resume, measure_starts
+from bench.trainings import measure_frozen, measure_grid, measure_single
+from bench.weights import make_weights
 
-from tlcnn.compose import compose_config
-from tlcnn.config import find_cache_dir
-from tlcnn.experiment import apply_flags, build_start, load_batches
-from tlcnn.plan import Plan, make_plan
-from tlcnn.training import fit as fitting
-from tlcnn.training.batches import make_order, make_train_batch
-from tlcnn.training.interrupt import StopRequest
-
-N_STEPS = 8
-
-
-def make_fit(plan: Plan, folder: str) -> fitting.Fit:
-    """Return a training that is ready to step."""
-    splits = load_batches(plan, StopRequest())
-    return fitting.Fit(
-        build_start(plan).model.to(plan.device.name),
-        splits["train"],
-        splits["val"],
-        fitting.Recipe(**plan.identity["train"]),
-        run_dir=Path(folder),
-        run_id=plan.run_id,
-        n_classes=len(plan.images.index.classes),
-        seed=0,
-        eval_batch_size=256,
-        checkpoint_every_s=1e9,
-        stop=StopRequest(),
-        on_epoch=lambda history: None,
-    )
+VIEWS = 4  # of an image, where tlcnn keeps features of frozen layers
+PARTS = ("limit", "data", "single", "frozen", "grid", "start", "resume")
 
 
-def main() -> None:
-    """Measure and print."""
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: images of train, val and test, epochs, batches, repetitions."""
+
+    images: tuple[int, int, int]
+    grid_images: tuple[int, int, int]
+    epochs: int
+    frozen_epochs: int
+    grid_epochs: int
+    batch_size: int
+    grid_batch_size: int
+    rounds: int
+
+
+SCALES = {
+    "tiny": Scale((32, 16, 16), (32, 16, 16), 2, 2, 2, 16, 16, 1),
+    "small": Scale((256, 64, 32), (64, 32, 32), 3, 4, 2, 32, 32, 3),
+    "large": Scale((4096, 512, 512), (1024, 256, 256), 4, 6, 4, 64, 64, 3),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--timm-train", type=Path, help="timm's train.py; without it: not run")
+    parser.add_argument("--images", type=Path, help="a folder of HAM10000; default: drawn")
+    parser.add_argument("--weights", type=Path, help="where all start; default: drawn textures")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    words = ["dataset=synthetic", f"model.name={options.model}"]
-    plan = make_plan(compose_config([*words, f"dataset.image_size={options.image_size}"]))
-    apply_flags(plan)
-    with TemporaryDirectory(dir=find_cache_dir(None)) as folder:
-        fit = make_fit(plan, folder)
-        rates = measure(fit, options.rounds)
-    print(f"{options.model}, {options.image_size} px, {plan.device.name}, {plan.precision}")
-    for name, values in rates.items():
-        middle = statistics.median(values)
-        print(f"{name:<28}{middle:>10,.0f} images/s  ({min(values):,.0f}-{max(values):,.0f})")
+    parser.add_argument("--scale", choices=list(SCALES), help="default: small; cuda: large")
+    parser.add_argument("--seeds", type=int, default=2, help="of the grid")
+    parser.add_argument("--rounds", type=int, help="repetitions; default: by scale")
+    parser.add_argument("--threads", type=int, help="of a process; default: all cores")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--work", type=Path, help="default: a temporary folder")
+    parser.add_argument("-o", "--output", type=Path, default=Path("bench.json"))
+    return parser
 
 
-def measure(fit: fitting.Fit, rounds: int) -> dict[str, list[float]]:
-    """Return images/s of every round of the step, of the step alone, and of the data path."""
-    size = fit.recipe.batch_size
-    order = make_order(fit.train.keys, seed=0, epoch=1)
-    picks = [order[i * size : (i + 1) * size] for i in range(min(N_STEPS, fit.n_steps))]
-    resident = batch(fit, picks[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables and write them beside the JSON."""
+    options = make_parser().parse_args(arguments)
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    machine = describe_machine(options.device, find_threads())
+    sections: dict[str, Section] = {}
+    with TemporaryDirectory(dir=options.work) as folder:
+        for name, part in make_parts(options, Path(folder).resolve()).items():
+            print(f"measuring: {name}", flush=True)
+            sections[name] = part()
+            write(options.output, machine, sections)
+    print(options.output.with_suffix(".md").read_text(encoding="utf-8"), end="")
 
-    def step_alone(picked: object) -> None:
-        real = fitting.make_train_batch
-        fitting.make_train_batch = lambda *args, **options: resident
-        fit._step(picks[0])
-        fitting.make_train_batch = real
 
-    work: dict[str, Callable] = {
-        "training step": fit._step,
-        "the same on a resident batch": step_alone,
-        "data path alone": lambda picked: batch(fit, picked),
+def write(output: Path, machine: dict[str, Any], sections: dict[str, Section]) -> None:
+    """Write what has been measured so far, as JSON and as Markdown."""
+    bars = find_bars(sections)
+    write_json(output, machine, sections, bars)
+    text = render_markdown(machine, sections, bars)
+    output.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def find_threads() -> int:
+    """Return how many threads each process computes with."""
+    from tlcnn.device import count_cores
+
+    return count_cores()
+
+
+def make_parts(options: argparse.Namespace, work: Path) -> dict[str, Callable[[], Section]]:
+    """Prepare what all sides share, and return the parts that are wanted."""
+    scale = SCALES[options.scale or ("large" if options.device == "cuda" else "small")]
+    rounds = options.rounds or scale.rounds
+    case, grid = prepare(options, scale, work)
+    short = replace(grid, grid=False, seeds=(0,), views=None)
+    frozen = replace(case, epochs=scale.frozen_epochs, views=VIEWS)
+    sides: dict[str, Side] = {"tlcnn": run_tlcnn, "plain loop": run_plain}
+    script = options.timm_train.resolve() if options.timm_train else None
+    if script:
+        sides["timm"] = make_timm(script)
+    n_images, n_grid = scale.images[0], scale.grid_images[0]
+    parts: dict[str, Callable[[], Section]] = {
+        "limit": lambda: _measure_limit(case, rounds),
+        "data": lambda: _measure_data(case, rounds),
+        "single": lambda: measure_single(case, sides, {"bf16": rounds, "fp32": 1}, n_images),
+        "frozen": lambda: measure_frozen(frozen, sides, max(1, rounds - 1), n_images),
+        "grid": lambda: measure_grid(grid, sides, 1, n_grid),
+        "start": lambda: measure_starts(short, script, rounds + 2),
+        "resume": lambda: measure_resume(short, script, rounds),
     }
-    rates: dict[str, list[float]] = {name: [] for name in work}
-    for round_ in range(rounds + 1):
-        for name, do in work.items():
-            rate = time_images(do, picks)
-            if round_:  # the first is warm-up
-                rates[name].append(rate)
-    return rates
+    return {name: parts[name] for name in PARTS if name in options.only}
 
 
-def batch(fit: fitting.Fit, picked: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a training batch, without training on it."""
-    options = {"augment": fit.recipe.augment, "n_views": fit.recipe.views}
-    return make_train_batch(fit.train, picked, seed=0, epoch=1, **options)
+def prepare(options: argparse.Namespace, scale: Scale, work: Path) -> tuple[Case, Case]:
+    """Write the images and the weights, and return a single training and the grid."""
+    folders = {}
+    for name, counts in (("single", scale.images), ("grid", scale.grid_images)):
+        by_split = dict(zip(("train", "val", "test"), counts, strict=True))
+        folders[name] = write_folder(
+            work / name, by_split, source=options.images, cache_dir=work / "prepared"
+        )
+    weights = make_weights(
+        work / "start.safetensors",
+        model=options.model,
+        n_classes=sum(path.is_dir() for path in (folders["single"] / "train").iterdir()),
+        given=options.weights,
+        cache=work / "prepared",
+        device=options.device,
+    )
+    case = Case(
+        data=folders["single"],
+        weights=weights,
+        work=work,
+        cache=work / "cache",
+        model=options.model,
+        image_size=options.image_size,
+        batch_size=scale.batch_size,
+        epochs=scale.epochs,
+        device=options.device,
+    )
+    grid = replace(
+        case,
+        data=folders["grid"],
+        epochs=scale.grid_epochs,
+        batch_size=scale.grid_batch_size,
+        seeds=tuple(range(options.seeds)),
+        views=VIEWS,
+        grid=True,
+    )
+    return case, grid
 
 
-def time_images(do: Callable, picks: list) -> float:
-    """Return images/s of doing something to every batch."""
-    started = time.perf_counter()
-    for picked in picks:
-        do(picked)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return sum(len(picked) for picked in picks) / (time.perf_counter() - started)
+def _measure_limit(case: Case, rounds: int) -> Section:
+    from bench.limit import measure_limit  # torch: not for --help
+
+    return measure_limit(case, ("bf16", "fp32"), 2 * rounds)
+
+
+def _measure_data(case: Case, rounds: int) -> Section:
+    from bench.data_path import measure_data
+
+    return measure_data(case, (case.image_size, 2 * case.image_size), rounds)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """A view is a pure function of (view number, image); the geometry and colours are as declared."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tlcnn.data import augment
 from tlcnn.data.augment import (
     PARAMS,
     apply_augment,
@@ -72,6 +75,43 @@ def test_a_view_is_the_same_with_more_threads(images, name):
     assert torch.equal(views[0], views[1]) and torch.equal(views[0], views[2])
 
 
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_a_view_is_the_same_whatever_part_it_is_made_in(images, name, monkeypatch):
+    whole = see(images, keys_of(33), AUGMENTS[name])
+    for pixels in (1, 5 * 32**2, 10**9):
+        monkeypatch.setattr(augment, "PART_PIXELS", pixels)
+        assert torch.equal(see(images, keys_of(33), AUGMENTS[name]), whole)
+
+
+@pytest.mark.parametrize("name", ["standard", "strong", "upright"])
+def test_a_fast_view_has_the_bits_of_the_plain_one(images, name):
+    """One contiguous plane a channel, all images at once, and a copy to channels last."""
+    policy, keys = AUGMENTS[name], keys_of(33)
+    params = torch.from_numpy(draw_params(np.zeros(33, np.uint64), keys, policy))
+    ramp = (torch.arange(32) - 15.5) * (2 / 36)
+    axes = []
+    for axis in "xy":
+        down, across, shift = (
+            params[:, PARAMS.index(column)] for column in (f"{axis}y", f"{axis}x", f"shift_{axis}")
+        )
+        row = down[:, None] * ramp + ((shift * 2 - 1) * (4 / 36))[:, None]
+        axes.append(row[:, :, None] + (across[:, None] * ramp)[:, None])
+    planes = images.permute(0, 3, 1, 2).contiguous().float()
+    grid = torch.stack(axes, dim=-1)
+    views = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
+    augment._recolour(views, params, *IMAGENET.values())
+    assert torch.equal(see(images, keys, policy), views)
+
+
+def test_views_are_the_same_on_every_machine():
+    """Goldens of what is exact arithmetic: changed pixels would silently change every run."""
+    array = np.arange(4 * 36 * 36 * 3, dtype=np.int64) * 2654435761 % 251
+    image = torch.from_numpy(array.astype(np.uint8).reshape(4, 36, 36, 3))
+    for name, golden in GOLDEN_VIEWS.items():
+        views = see(image, keys_of(4), AUGMENTS[name]).contiguous()
+        assert hashlib.sha256(views.numpy().tobytes()).hexdigest()[:16] == golden
+
+
 @pytest.mark.parametrize("name", CHANGING)
 def test_views_and_images_differ(images, name):
     same = images[:1].expand(33, -1, -1, -1)
@@ -95,6 +135,7 @@ def test_values_are_the_same_on_every_machine():
     assert params[0] == pytest.approx(GOLDEN_PARAMS, abs=1e-6)
 
 
+GOLDEN_VIEWS = {"none": "27d1f9240327f4f1", "light": "cad65b84b9a194cf"}
 GOLDEN_KEY = 13864202471657129860
 GOLDEN_MIX = 105800997263431414
 GOLDEN_PARAMS = [

@@ -82,6 +82,17 @@ def test_every_image_is_in_its_place(tmp_path):
         found.array[0] = 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells")
+def test_images_are_read_without_their_neighbours(tmp_path):
+    """Else an array larger than the memory pushes out what it has just read."""
+    for found in (build(tmp_path), build(tmp_path)):  # built, and opened
+        (name,) = (tmp_path / "images").glob("*.npy")
+        blocks = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        after = [i + 1 for i, block in enumerate(blocks) if str(name) in block]
+        assert len(found.array) and after
+        assert all("rr" in blocks[i].splitlines()[0].split() for i in after)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
 def test_workers_do_not_change_the_file(tmp_path, workers):
     build(tmp_path / "one", workers=1)

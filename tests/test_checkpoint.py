@@ -130,3 +130,26 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         save_checkpoint(tmp_path, state(2))
     monkeypatch.undo()
     assert load_checkpoint(tmp_path)["number"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limits there")
+def test_a_disk_that_fills_while_it_is_written_keeps_the_last_checkpoint(tmp_path):
+    code = """
+import resource, signal, sys, torch
+from pathlib import Path
+from tlcnn.errors import StorageError
+from tlcnn.training.checkpoint import save_checkpoint
+folder = Path(sys.argv[1])
+save_checkpoint(folder, {"number": 1})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint(folder, {"number": 2, "weight": torch.zeros(100_000)})
+except StorageError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert "checkpoint.last.pt: File too large" in told.stdout, told.stderr
+    assert load_checkpoint(tmp_path)["number"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.last.pt"]

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,21 @@ from torch import nn
 
 from tlcnn.ancestry import collect_seen
 from tlcnn.data.augment import make_image_keys, make_image_tensor
-from tlcnn.data.cache import load_image_cache
+from tlcnn.data.cache import ImageCache, load_image_cache
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.dataset import find_root
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores
-from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.errors import DataError, list_names
 from tlcnn.inputs import Fed, build_inputs, describe_counts
 from tlcnn.memory import Memory
-from tlcnn.model.build import build_model
-from tlcnn.model.checkpoint_file import load_state
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
-from tlcnn.model.initialize import InitReport, apply_source, check_transfer, draw_stats
-from tlcnn.model.match import match_names
 from tlcnn.plan import Plan, make_ancestor
 from tlcnn.records.environment import describe_environment
 from tlcnn.records.folder import RunDir
 from tlcnn.records.write import write_predictions, write_seen, write_splits, write_weights
+from tlcnn.start import Start
 from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit, Position, Recipe
@@ -38,32 +35,6 @@ from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Start:
-    """A network before its first step, and what of it came from the source."""
-
-    model: nn.Module
-    report: InitReport
-
-
-def build_start(plan: Plan) -> Start:
-    """Build the network of a plan, on the CPU, and check that it can be trained.
-
-    Raises:
-        WeightsError: the source's weights are broken, unsafe or do not fit.
-        ConfigError: images of this size do not get through the network.
-    """
-    model, report = build_cell(plan)
-    check_input_size(model, plan.config.dataset.image_size)
-    return Start(model, report)
-
-
-def has_weights(plan: Plan) -> bool:
-    """Return whether the source's weights are here; those of a planned run may not be yet."""
-    weights = plan.cell.weights
-    return weights is None or (weights.path is not None and weights.path.is_file())
 
 
 def train(
@@ -121,18 +92,7 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     """Return the images of every split, decoded, and on the device where they fit."""
     cfg, index, splits = plan.config, plan.images.index, plan.images.splits
     check_splits(index.table["group"].to_numpy(), splits)
-    cache = load_image_cache(
-        index.images,
-        digests=plan.images.digests,
-        image_size=cfg.dataset.image_size,
-        fit=cfg.dataset.fit,
-        cache_dir=plan.cache_dir,
-        workers=cfg.workers or count_cores(),
-        progress=cfg.progress,
-        on_bad=cfg.dataset.on_bad,
-        should_stop=lambda: bool(stop),
-        ids=index.table["image_id"].tolist(),
-    )
+    cache = _recall_cache(plan, stop, memory)
     if cache.bad:
         ids = index.table["image_id"].iloc[list(cache.bad)].tolist()
         log.warning("skipped %d images that cannot be decoded: %s", len(ids), list_names(ids))
@@ -162,6 +122,29 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     return batches
 
 
+def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
+    """Return the decoded images; the file is checked once a process, not once a run."""
+    cfg = plan.config
+
+    def load() -> ImageCache:
+        return load_image_cache(
+            plan.images.index.images,
+            digests=plan.images.digests,
+            image_size=cfg.dataset.image_size,
+            fit=cfg.dataset.fit,
+            cache_dir=plan.cache_dir,
+            workers=cfg.workers or count_cores(),
+            progress=cfg.progress,
+            on_bad=cfg.dataset.on_bad,
+            should_stop=lambda: bool(stop),
+            ids=plan.images.index.table["image_id"].tolist(),
+        )
+
+    dataset = (find_root(cfg.dataset), plan.images.manifest, str(plan.cache_dir))
+    settings = (cfg.dataset.image_size, cfg.dataset.fit, cfg.dataset.on_bad)
+    return memory.recall("decoded", (*dataset, *settings), load, n_kept=1)
+
+
 def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
     """Return the images on a GPU where they take at most half of its free memory."""
     if device.type != "cuda" or array.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
@@ -176,45 +159,6 @@ def _check_sizes(batches: dict[str, Batches]) -> None:
                 f"the {split} split has {len(batch)} images; at least 2 are needed. Change "
                 "dataset.val_fraction, dataset.test_fraction or dataset.folds."
             )
-
-
-def build_cell(plan: Plan) -> tuple[nn.Module, InitReport]:
-    """Return the network at its start, on the CPU, and what of it came from the source.
-
-    The whole network is drawn from the seed first, so a fresh unit is the same in every cell.
-    """
-    model = build_model(
-        plan.config.model.name,
-        n_classes=len(plan.images.index.classes),
-        seed=plan.config.seed,
-        drop_rate=plan.config.model.drop_rate,
-        drop_path_rate=plan.config.model.drop_path_rate,
-    )
-    weights = plan.cell.weights
-    if weights is not None and weights.path is not None:
-        state = match_names(load_state(weights.path), model, plan.unit_map)
-        if plan.cell.source == "stats":
-            state = draw_stats(state, model, plan.config.seed)
-        report = apply_source(model, plan.unit_map, state, plan.cell.k)
-        check_transfer(model, plan.unit_map, state, plan.cell.k)
-        log.info("from %s: %s", weights.origin, report.describe())
-        return model, report
-    return model, InitReport((), tuple(model.state_dict()), ())
-
-
-def check_input_size(model: nn.Module, image_size: int) -> None:
-    """Raise ConfigError when images of this size do not get through the network."""
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, image_size, image_size))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"this network cannot take images of {image_size} px ({str(error).splitlines()[0]}). "
-            "Raise dataset.image_size or choose another model."
-        ) from error
-    finally:
-        model.train(was_training)
 
 
 def _fit(

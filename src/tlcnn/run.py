@@ -34,18 +34,20 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     folder = RunDir(plan.run_dir)
     if folder.is_done:
         return _answer_done(folder)
+    memory = memory or Memory()
     if plan.parent is not None:
         run(plan.parent, memory)
-    from tlcnn.experiment import build_start, train  # torch: a finished run need not pay for it
+    from tlcnn.experiment import train  # torch: a finished run need not pay for it
+    from tlcnn.start import build_start
 
-    start = build_start(plan)  # what cannot be trained leaves no folder behind
+    start = build_start(plan, memory)  # what cannot be trained leaves no folder behind
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
         if folder.is_done:  # finished by whom we waited for
             return _answer_done(folder)
         folder.clear_failed()
         with _log_file(folder.path / "log.txt"), _failures(folder):
-            summary = train(plan, start, folder, stop, memory or Memory())
+            summary = train(plan, start, folder, stop, memory)
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
 

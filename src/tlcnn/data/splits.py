@@ -253,10 +253,10 @@ def compute_split_counts(
     """
     given, parts = np.asarray(labels), np.asarray(splits, dtype=object)
     row, label = np.nonzero(given) if given.ndim == 2 else (np.arange(len(given)), given)
-    found = pd.DataFrame({"label": label, "split": parts[row]})
-    counts = found.groupby(["label", "split"]).size().unstack(fill_value=0)
-    table = counts.reindex(index=range(len(classes)), columns=list(SPLITS), fill_value=0)
-    return table.set_axis(list(classes), axis=0).rename_axis(None, axis=1)
+    counts = {
+        split: np.bincount(label[parts[row] == split], minlength=len(classes)) for split in SPLITS
+    }
+    return pd.DataFrame(counts, index=list(classes))
 
 
 def list_split_warnings(

@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def describe_environment(*, device: str, hardware: str, threads: int) -> dict[st
     }
 
 
+@cache  # what this process has loaded does not change
 def _find_version(package: str) -> str | None:
     try:
         return version(package)
@@ -48,6 +50,7 @@ def _find_version(package: str) -> str | None:
         return None
 
 
+@cache
 def _find_commit() -> str | None:
     """Return the commit of tlcnn's own checkout, with `+` when it is modified."""
     git = ["git", "-C", str(Path(__file__).parent)]

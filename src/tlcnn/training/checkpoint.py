@@ -4,12 +4,12 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from tlcnn.errors import StorageError
-from tlcnn.storage import sync_folder, write_atomic
+from tlcnn.storage import sync_folder, writing
 
 LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
 _TRAILER = b"tlcnn-sha256:"
@@ -24,12 +24,51 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full; the last good checkpoint is as it was.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    body = buffer.getvalue()
-    trailer = _TRAILER + hashlib.sha256(body).digest()
-    _keep_last(run_dir)
-    write_atomic(run_dir / LAST, body + trailer)
+    temporary = run_dir / f".{LAST}.tmp"  # one process holds the run, and sweeps what it left
+    with writing(run_dir / LAST):
+        try:
+            with open(temporary, "wb") as file:
+                digest = _save_hashed(state, file)
+                file.write(_TRAILER + digest)
+                file.flush()
+                os.fsync(file.fileno())
+            _keep_last(run_dir)
+            os.replace(temporary, run_dir / LAST)
+            sync_folder(run_dir)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _save_hashed(state: dict[str, Any], file: BinaryIO) -> bytes:
+    """Save to a file and return the sha256 of what went there."""
+    hashing = _HashingFile(file)
+    try:
+        torch.save(state, hashing)  # type: ignore[arg-type]
+    except RuntimeError:
+        if hashing.error is not None:  # torch does not say that the disk is full
+            raise hashing.error from None
+        raise
+    return hashing.sha256.digest()
+
+
+class _HashingFile:
+    """Hashes what goes to a file on its way: a checkpoint is never whole in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            self.sha256.update(data)
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _keep_last(run_dir: Path) -> None:

@@ -1,0 +1,115 @@
+"""A training against its limit: the same steps on one batch that is already on the device."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.records import Section
+from bench.sides import Case, make_tlcnn_words
+from tlcnn.compose import compose_config
+from tlcnn.plan import Plan, make_plan
+from tlcnn.run import run
+from tlcnn.start import build_start
+from tlcnn.training.evaluate import autocast
+from tlcnn.training.fit import Fit
+from tlcnn.training.optim import build_optimizer, clip_gradients
+
+
+def measure_limit(case: Case, precisions: tuple[str, ...], epochs: int) -> Section:
+    """Alternate epochs of a real training with as many bare steps; the first pair is left out."""
+    section = Section(
+        f"One run against pure compute ({case.model}, {case.image_size} px, "
+        f"batch {case.batch_size}, one process, alternating by epoch)",
+        [
+            "pure compute: forward, loss, backward, clipping and update of the same network on "
+            "one random batch that never changes",
+            "checkpoint and validation are of the same run, a call each",
+        ],
+    )
+    for precision in precisions:
+        work = case.work / f"limit-{precision}"
+        this = replace(case, precision=precision, epochs=epochs, cache=case.work / "cache-limit")
+        plan = make_plan(compose_config(make_tlcnn_words(this, work)))
+        step = make_bare_step(plan)
+        with watching_fit(section, precision, step):
+            run(plan)
+    return section
+
+
+def make_bare_step(plan: Plan) -> Callable[[], None]:
+    """Return one training step without a data path."""
+    recipe = plan.identity["train"]
+    device, size = plan.device.name, plan.config.dataset.image_size
+    model = build_start(plan).model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(
+        model, name="adamw", lr=1e-6, weight_decay=recipe["weight_decay"], momentum=0.0
+    )
+    images = torch.randn(recipe["batch_size"], 3, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(len(images), dtype=torch.long, device=device)
+    model.train()
+
+    def step() -> None:
+        with autocast(images.device, recipe["precision"]):
+            logits = model(images)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        clip_gradients(model.parameters(), recipe["clip_norm"])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+@contextmanager
+def watching_fit(section: Section, what: str, step: Callable[[], None]) -> Iterator[None]:
+    """Time every epoch, validation and checkpoint, and bare steps after each epoch."""
+    real = {name: getattr(Fit, name) for name in ("_train_epoch", "_validate", "_save")}
+
+    def train_epoch(fit: Fit) -> None:
+        n_images = fit.n_steps * min(fit.recipe.batch_size, len(fit.train))
+        took = _time(lambda: real["_train_epoch"](fit))
+        bare = _time(lambda: [step() for _ in range(fit.n_steps)])
+        if fit.at.epoch > 1:
+            section.row(what, "tlcnn").add(**_rates(took, n_images))
+            section.row(what, "pure compute").add(**_rates(bare, n_images))
+            ratio = {name: bare[i] / took[i] for i, name in enumerate(("share", "cpu_share"))}
+            section.row(what, "tlcnn").add(**ratio)
+
+    def timed(name: str, call: str) -> Callable[[Fit], None]:
+        def method(fit: Fit) -> None:
+            wall_s, cpu_s = _time(lambda: real[call](fit))
+            section.row(what, name).add(ms=1000 * wall_s, cpu_ms=1000 * cpu_s)
+
+        return method
+
+    patched: dict[str, Any] = {
+        "_train_epoch": train_epoch,
+        "_validate": timed("validation", "_validate"),
+        "_save": timed("checkpoint", "_save"),
+    }
+    try:
+        for name, method in patched.items():
+            setattr(Fit, name, method)
+        yield
+    finally:
+        for name, method in real.items():
+            setattr(Fit, name, method)
+
+
+def _time(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return seconds by the clock and of the processor, the device's work included."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall_s, time.process_time() - cpu_s
+
+
+def _rates(took: tuple[float, float], n_images: int) -> dict[str, float]:
+    return {"images_per_s": n_images / took[0], "images_per_cpu_s": n_images / took[1]}

@@ -1,0 +1,173 @@
+"""What was measured: rows of repeated values, as JSON and as Markdown."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "pandas")
+
+
+@dataclass
+class Row:
+    """One thing that one side did, measured a few times.
+
+    Attributes:
+        what: the same on every side.
+        values: a list of measurements for each quantity, named with its unit.
+    """
+
+    what: str
+    side: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **values: float) -> None:
+        """Note one measurement of each quantity."""
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value)
+
+    def middle(self, name: str) -> float:
+        """Return the median of a quantity."""
+        return median(self.values[name])
+
+
+@dataclass
+class Section:
+    """One part of the benchmark: a title, what each side did, and rows."""
+
+    title: str
+    notes: list[str]
+    rows: list[Row] = field(default_factory=list)
+
+    def row(self, what: str, side: str) -> Row:
+        """Return the row of a side, and make it first if it is new."""
+        for row in self.rows:
+            if (row.what, row.side) == (what, side):
+                return row
+        self.rows.append(Row(what, side))
+        return self.rows[-1]
+
+    def has(self, what: str, side: str) -> bool:
+        """Return whether a row is there."""
+        return any((row.what, row.side) == (what, side) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A ratio that is wanted, and what was measured; None where a side was not run."""
+
+    name: str
+    wanted: float
+    measured: float | None
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether it is reached."""
+        return None if self.measured is None else self.measured >= self.wanted
+
+
+def describe_machine(device: str, threads: int) -> dict[str, Any]:
+    """Return what the numbers depend on besides the code."""
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+    gpu = None
+    if device == "cuda":
+        import torch
+
+        gpu = torch.cuda.get_device_name()
+    return {
+        "processor": names[0].split(":")[1].strip() if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "gpu": gpu,
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "command": " ".join(["python", *sys.argv]),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def write_json(
+    path: Path, machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
+) -> None:
+    """Write everything that was measured."""
+    content = {
+        "machine": machine,
+        "sections": {name: asdict(section) for name, section in sections.items()},
+        "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in bars],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def render_markdown(
+    machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
+) -> str:
+    """Return the tables for people: medians, with the least and the most in brackets."""
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    head = [
+        f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores, "
+        f"{machine['threads']} threads a process, load {machine['load']:.1f} at the start; "
+        f"Python {machine['python']}, {versions}; {machine['date']}; `{machine['command']}`.",
+    ]
+    parts = [*head, *(_render_section(section) for section in sections.values())]
+    return "\n\n".join([*parts, _render_bars(bars)]) + "\n"
+
+
+def _render_section(section: Section) -> str:
+    names = list(dict.fromkeys(name for row in section.rows for name in row.values))
+    lines = [f"### {section.title}", "", *(f"- {note}" for note in section.notes), ""]
+    lines += _render_table(
+        ["", "side", *(_spell(name) for name in names)],
+        [
+            [row.what, row.side, *(_spread(row.values.get(name, [])) for name in names)]
+            for row in section.rows
+        ],
+    )
+    return "\n".join(lines)
+
+
+def _render_bars(bars: Sequence[Bar]) -> str:
+    words = {True: "yes", False: "no", None: "not run"}
+    lines = [
+        [
+            bar.name,
+            f"{bar.wanted:g}",
+            "" if bar.measured is None else f"{bar.measured:.3g}",
+            words[bar.is_met],
+        ]
+        for bar in bars
+    ]
+    return "\n".join(["### Bars", "", *_render_table(["bar", "wanted", "measured", "met"], lines)])
+
+
+def _render_table(head: list[str], lines: list[list[str]]) -> list[str]:
+    rows = [head, ["---"] * len(head), *lines]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _spell(name: str) -> str:
+    return name.replace("_per_", "/").replace("_", " ")
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    text = _number(median(values))
+    return (
+        text
+        if len(values) == 1 or _number(low) == _number(high)
+        else (f"{text} ({_number(low)}–{_number(high)})")
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,149 @@
+"""The benchmark's parts on a few tiny images: all sides learn the same, all numbers are there."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from bench.bars import find_bars  # noqa: E402
+from bench.images import SHAPE, write_folder  # noqa: E402
+from bench.records import Bar, Section, render_markdown, write_json  # noqa: E402
+from bench.sides import Case, make_timm_words, make_tlcnn_words, run_plain, run_tlcnn  # noqa: E402
+from bench.watch import watch  # noqa: E402
+
+MACHINE = {
+    "processor": "some processor",
+    "cores": 2,
+    "threads": 1,
+    "gpu": None,
+    "load": 0.5,
+    "python": "3.11",
+    "versions": {"torch": "2"},
+    "command": "python scripts/bench.py",
+    "date": "today",
+}
+
+
+COUNTS = {"train": 32, "val": 16, "test": 16}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    work = tmp_path_factory.mktemp("bench")
+    return Case(
+        data=write_folder(work / "images", COUNTS, source=None, cache_dir=work / "prepared"),
+        weights=work / "start.safetensors",
+        work=work,
+        cache=work / "cache",
+        model="resnet10t",
+        image_size=32,
+        batch_size=16,
+        epochs=2,
+        precision="fp32",
+        workers=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def started(case):
+    """The same with weights to start from."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = timm.create_model(case.model, num_classes=len(list((case.data / "train").iterdir())))
+    save_file(model.state_dict(), case.weights)
+    return case
+
+
+def test_images_are_jpegs_of_the_published_size_in_three_splits(case):
+    from PIL import Image
+
+    found = {split: len(list((case.data / split).rglob("*.jpg"))) for split in COUNTS}
+    assert found == COUNTS
+    with Image.open(next(case.data.rglob("*.jpg"))) as image:
+        assert image.size == SHAPE
+    ids = [path.stem for path in case.data.rglob("*.jpg")]
+    assert len(ids) == len(set(ids)) == sum(COUNTS.values())
+
+
+@pytest.mark.slow
+def test_both_sides_train_and_tell_everything(started):
+    for side in (run_tlcnn, run_plain):
+        result = side(started, f"both-{side.__name__}")
+        assert 0 < result.first_s < result.wall_s and len(result.epoch_s) == started.epochs - 1
+        assert result.cpu_s > 0 and all(0 < seconds < result.wall_s for seconds in result.epoch_s)
+        assert 0 <= result.accuracy <= 1 and result.peak_mib > 50
+
+
+@pytest.mark.slow
+def test_the_plain_loop_learns(started):
+    """What it is trained on is what it is judged on, far above the commonest class."""
+    longer = replace(started, epochs=12, augment="none", batch_size=8)
+    images = started.work / "learned"
+    for split in ("train", "val", "test"):
+        images.mkdir(exist_ok=True)
+        (images / split).symlink_to(started.data / "train")
+    longer = replace(longer, data=images)
+    assert run_plain(longer, "plain").accuracy > 0.8
+
+
+def test_all_sides_are_told_the_same(case):
+    ours = make_tlcnn_words(replace(case, precision="bf16", freeze="layer3"), case.work / "o")
+    theirs = make_timm_words(replace(case, precision="bf16"), "name", 0)
+    assert "freeze.through=layer3" in ours and "train.batch_size=16" in ours
+    assert theirs[theirs.index("-b") + 1] == "16" and "--amp" in theirs
+    assert "--amp" not in make_timm_words(case, "name", 0)
+    assert f"init.weights='{case.weights}'" in ours and str(case.weights) in theirs
+
+
+def test_a_program_that_fails_says_its_last_words():
+    with pytest.raises(SystemExit, match="what went wrong"):
+        watch([sys.executable, "-c", "raise SystemExit('what went wrong')"])
+
+
+def test_a_program_is_watched_line_by_line():
+    code = "print('one'); [i * i for i in range(3_000_000)]; print('two'); input()"
+    watched = watch([sys.executable, "-c", code], kill_at=lambda line: line.startswith("two"))
+    assert [line.text for line in watched.lines] == ["one", "two"]
+    assert watched.lines[0].at_s < watched.lines[1].at_s < watched.wall_s
+    assert 0.02 < watched.cpu_s < 10
+
+
+def test_tables_have_every_row_and_bars_say_what_was_not_run(tmp_path):
+    section = Section("One run", ["a note"])
+    for side, seconds in (("tlcnn", (1.0, 3.0, 2.0)), ("timm", (4.0, 4.0, 4.0))):
+        for value in seconds:
+            section.row("bf16", side).add(epoch_s=value, epoch_cpu_s=2 * value)
+    bars = find_bars({"single": section})
+    told = {bar.name: (bar.measured, bar.is_met) for bar in bars}
+    assert told["one run, timm / tlcnn, clock"] == (2.0, True)
+    assert told["grid, timm / tlcnn, clock"] == (None, None)
+    text = render_markdown(MACHINE, {"single": section}, bars)
+    assert "| bf16 | tlcnn | 2 (1–3) | 4 (2–6) |" in text and "| bf16 | timm | 4 | 8 |" in text
+    write_json(tmp_path / "b.json", MACHINE, {"single": section}, bars)
+    content = json.loads((tmp_path / "b.json").read_text())
+    assert content.keys() == {"machine", "sections", "bars"}
+    assert content["sections"]["single"]["rows"][0]["values"]["epoch_s"] == [1.0, 3.0, 2.0]
+    assert Bar("x", 2, 1.0).is_met is False
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_writes_json_and_markdown(tmp_path):
+    output = tmp_path / "bench.json"
+    words = "--scale tiny --model resnet10t --image-size 32 --threads 1 --rounds 1"
+    only = "--only limit data start"
+    command = [sys.executable, str(ROOT / "scripts" / "bench.py"), *words.split(), *only.split()]
+    subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
+    content = json.loads(output.read_text())
+    assert set(content["sections"]) == {"limit", "data", "start"}
+    sides = {row["side"] for row in content["sections"]["limit"]["rows"]}
+    assert {"tlcnn", "pure compute", "checkpoint", "validation"} <= sides
+    assert "### Bars" in output.with_suffix(".md").read_text()

@@ -1,0 +1,60 @@
+"""Runs of one process share what they start from, and start as they would alone."""
+
+import pytest
+import torch
+from runs import tiny_config
+
+from tlcnn.data import cache
+from tlcnn.memory import Memory
+from tlcnn.plan import make_plan
+from tlcnn.run import run
+from tlcnn.start import build_cell, build_start
+
+
+@pytest.fixture
+def plan_of(tmp_path, cache_dir):
+    def make(*words):
+        return make_plan(tiny_config(tmp_path, cache_dir, *words))
+
+    return make
+
+
+def state_of(plan, memory):
+    return build_cell(plan, memory)[0].state_dict()
+
+
+def is_equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_cells_of_one_memory_start_as_they_would_alone(plan_of, tmp_path):
+    memory = Memory()
+    run(plan_of(), memory)
+    (weights,) = tmp_path.glob("runs/*/weights.safetensors")
+    source = ["init=checkpoint", f"init.weights='{weights}'"]
+    cells = [[], ["seed=1"], [*source, "init.through=2"], [*source, "seed=1"], ["seed=1"], []]
+    for words in cells:
+        assert is_equal(state_of(plan_of(*words), memory), state_of(plan_of(*words), Memory()))
+
+
+def test_training_a_network_leaves_the_next_ones_draw_alone(plan_of):
+    memory, plan = Memory(), plan_of()
+    model = build_start(plan, memory).model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+    assert is_equal(state_of(plan, memory), before)
+
+
+def test_decoded_images_are_checked_once_a_process(plan_of, monkeypatch):
+    run(plan_of("seed=5"))  # they are decoded now
+    checked = []
+    real = cache.compute_file_digest
+    monkeypatch.setattr(
+        cache, "compute_file_digest", lambda *words: checked.append(words) or real(*words)
+    )
+    memory = Memory()
+    for seed in (6, 7):
+        run(plan_of(f"seed={seed}"), memory)
+    assert len(checked) == 1
