@@ -25,7 +25,7 @@ from tlcnn.report.render import escape_markdown, make_visible
 
 MAX_RUNS = 500  # rows; more is no page to read
 # What a line of text would begin: a list, a rule, a heading's underline.
-_AT_START = re.compile(r"^([-+=]|\d+[.)])")
+_AT_START = re.compile(r"^(\d*)([-+=.)])(?=\s|[-=]|$)")
 
 
 def escape_line(text: object) -> str:
@@ -36,8 +36,10 @@ def escape_line(text: object) -> str:
         a\\|b &lt;img src=x&gt; \\*c\\*
         >>> print(escape_line("- http://example.org"))
         \\- http:&#8203;//example.org
+        >>> print(escape_line("1. no list"), escape_line("0.889"), escape_line("+1.5"))
+        1\\. no list 0.889 +1.5
     """
-    return _AT_START.sub(r"\\\1", escape_markdown(make_visible(text).strip()))
+    return _AT_START.sub(r"\1\\\2", escape_markdown(make_visible(text).strip()))
 
 
 def render_report(
