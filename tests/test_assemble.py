@@ -3,7 +3,8 @@
 import pytest
 from records_made import write_cell, write_record
 
-from tlcnn.errors import ConfigError
+from tlcnn.analysis.statistics.pilot import load_pilot
+from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 
@@ -149,3 +150,11 @@ def test_the_questions_comparisons_come_before_the_exploration(tmp_path):
     for finding in content.findings:
         for number in finding.comparisons:
             assert content.comparisons["dataset"][number] == finding.dataset
+
+
+def test_damaged_predictions_are_named_and_left_out_of_a_pilot(tmp_path):
+    for seed in (0, 1):
+        run = write_record(tmp_path, seed=seed, test=0.5)
+        (run / "predictions.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(DataError, match="no two cells"):
+        load_pilot(tmp_path)

@@ -126,8 +126,14 @@ def _read_frame(folder: Path, split: str) -> pd.DataFrame:
             f"{folder} has no predictions.parquet: the run is not finished, or the file was "
             "deleted. Run it again, or leave it out"
         )
-    frame = read_predictions(folder)
-    frame = frame[frame["split"] == split]
+    try:
+        frame = read_predictions(folder)
+        frame = frame[frame["split"] == split]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{folder.name}: predictions.parquet is cut or damaged "
+            f"({str(error).splitlines()[0]}). Train the run again, or leave it out"
+        ) from error
     if frame.empty:
         raise DataError(f"{folder} has no predictions of split {split}")
     return frame.sort_values("image_id", kind="stable", ignore_index=True)

@@ -1,5 +1,6 @@
 """What finished runs tell about the runs that are still to be planned."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,6 +15,8 @@ from tlcnn.errors import DataError, list_names
 from tlcnn.records.read import read_runs
 
 N_PAIRS = 200  # of cells; more would tell nothing new
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
         rows = rows.drop_duplicates("seed")
         if len(rows) > 1:
             cell = _load(rows)
-            if not cell.multi_label:
+            if cell is not None and not cell.multi_label:
                 cells.setdefault(cell.sample.name, []).append((str(rows["dataset"].iloc[0]), cell))
     most = max(cells.values(), key=len, default=[])
     pairs = _find_pairs([cell for _, cell in most])
@@ -56,10 +59,15 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     return Pilot(make_design(pairs, alpha=alpha), len(most), len(pairs), most[0][0])
 
 
-def _load(rows: pd.DataFrame) -> Cell:
+def _load(rows: pd.DataFrame) -> Cell | None:
+    """Return a cell's predictions; None, with a line that says why, where they are damaged."""
     seeds = [int(seed) for seed in rows["seed"]]
     name = list_names([str(Path(folder).name) for folder in rows["folder"]], limit=1)
-    return load_cell(name, seeds, list(rows["folder"]))
+    try:
+        return load_cell(name, seeds, list(rows["folder"]))
+    except DataError as error:
+        log.warning("left out: %s", error)
+        return None
 
 
 def _find_pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
