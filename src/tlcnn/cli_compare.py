@@ -98,8 +98,10 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ConfigError("--grid is --rows k --columns j: give one or the other")
     if bool(options.rows) != bool(options.columns):
         raise ConfigError("--rows and --columns go together, e.g. --rows k --columns j")
-    if not options.margin > 0:
-        raise ConfigError(f"--margin {options.margin}: above 0, e.g. 0.01 for one point")
+    if not 0 < options.margin < 1:
+        raise ConfigError(
+            f"--margin {options.margin:g}: above 0 and below 1, e.g. 0.01 for one point"
+        )
 
 
 def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
