@@ -110,7 +110,8 @@ def test_a_program_that_fails_says_its_last_words():
 
 
 def test_a_program_is_watched_line_by_line():
-    code = "print('one'); [i * i for i in range(3_000_000)]; print('two'); input()"
+    work = "print('one'); [i * i for i in range(3_000_000)]; print('two')"
+    code = f"import time; {work}; time.sleep(99)"  # not input(): there may be no terminal
     watched = watch([sys.executable, "-c", code], kill_at=lambda line: line.startswith("two"))
     assert [line.text for line in watched.lines] == ["one", "two"]
     assert watched.lines[0].at_s < watched.lines[1].at_s < watched.wall_s
