@@ -128,7 +128,8 @@ def _load_design(options: argparse.Namespace) -> "tuple[Design, str]":
 
     pilot = load_pilot(options.pilot, alpha=options.alpha)
     design = pilot.design
-    numbers = [np.mean(x) for x in (design.score, design.agreement, design.seed_agreement)]  # type: ignore[arg-type]
+    told = (design.score, design.agreement, design.seed_agreement)
+    numbers = [float(np.mean(np.asarray(one, dtype=float))) for one in told]
     return design, (
         f"from {pilot.n_cells} cells ({pilot.n_pairs} pairs) on {pilot.dataset}, "
         f"{sum(design.groups_per_class)} test groups: seed sd {design.seed_sd:.4f}, "
@@ -163,24 +164,13 @@ def count_test_groups(overrides: Sequence[str]) -> tuple[list[int], str]:
 
     from tlcnn.analysis.statistics.resample import make_sample
     from tlcnn.compose import compose_config
-    from tlcnn.data.splits import choose_splits
-    from tlcnn.dataset import load_dataset
+    from tlcnn.dataset import load_dataset, split_index
 
     cfg = compose_config(overrides).dataset
     index = load_dataset(cfg)
     if index.task == "multi-label":
         raise ConfigError(f"{cfg.name} has several labels an image: only one can be planned for")
-    splits = choose_splits(
-        index.table,
-        n_classes=len(index.strata),
-        mode=cfg.split,
-        val_fraction=cfg.val_fraction,
-        test_fraction=cfg.test_fraction,
-        folds=cfg.folds,
-        fold=cfg.fold,
-        seed=cfg.split_seed,
-    )
-    test = index.table[splits == "test"]
+    test = index.table[split_index(index, cfg) == "test"]
     columns = (test[name].to_numpy() for name in ("group", "label", "image_id"))
     counts = np.bincount(make_sample(*columns).strata, minlength=len(index.classes)).tolist()
     parts = ", ".join(f"{name} {n}" for name, n in zip(index.classes, counts, strict=True))

@@ -68,6 +68,20 @@ def recall_images(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Images:
     return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
 
 
+def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
+    """Return the split of every image, (N,), as the configuration of its dataset asks."""
+    return choose_splits(
+        index.table,
+        n_classes=len(index.strata),
+        mode=cfg.split,
+        val_fraction=cfg.val_fraction,
+        test_fraction=cfg.test_fraction,
+        folds=cfg.folds,
+        fold=cfg.fold,
+        seed=cfg.split_seed,
+    )
+
+
 def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Images:
     """Digest the images (once), and split them by group.
 
@@ -78,16 +92,7 @@ def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool =
         DataError: an image that cannot be read, or a group in two splits.
     """
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
-    splits = choose_splits(
-        index.table,
-        n_classes=len(index.strata),
-        mode=cfg.split,
-        val_fraction=cfg.val_fraction,
-        test_fraction=cfg.test_fraction,
-        folds=cfg.folds,
-        fold=cfg.fold,
-        seed=cfg.split_seed,
-    )
+    splits = split_index(index, cfg)
     if check:
         check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)
