@@ -232,8 +232,8 @@ def test_sittings_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypat
     run(whole)
     real, sittings = fitting.Fit._step, itertools.count()
 
-    def step_then_stop(self, picked):
-        loss = real(self, picked)
+    def step_then_stop(self, *step):
+        loss = real(self, *step)
         self.stop.signal_name = "SIGTERM"
         return loss
 

@@ -62,6 +62,11 @@ class FeatureBatches:
         """Where batches are made."""
         return self.split.device
 
+    @property
+    def stored(self) -> list[Features] | None:
+        """The arrays, one a view, that training batches are read from; None: they are computed."""
+        return self._features if self._is_exact else None
+
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
     ) -> Tensor:
