@@ -14,7 +14,7 @@ from tlcnn.errors import Stopped
 from tlcnn.plan import make_plan
 from tlcnn.run import run
 from tlcnn.training import fit as fitting
-from tlcnn.training.probe import find_probe
+from tlcnn.training.probe import ProbeInputs, find_probe
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +138,13 @@ def test_the_memory_of_rows_is_given_back(plan_of, monkeypatch):
     monkeypatch.setattr(inputs, "FeatureStore", noted)
     run(plan_of("train.views=2"))
     assert len(stores) == 1 and stores[0]._n_reserved == 0
+
+
+def test_rows_that_differ_from_those_of_a_batch_are_not_used(plan_of, monkeypatch):
+    """As where pooling many images at once gives other last bits than pooling a batch."""
+    plain, plan = plan_of("train.views=2", "reuse=none"), plan_of("train.views=2")
+    real = ProbeInputs._read
+    monkeypatch.setattr(ProbeInputs, "_read", lambda self, view: real(self, view) * (1 + 2**-20))
+    run(plain)
+    run(plan)
+    check_same(plain.run_dir, plan.run_dir)

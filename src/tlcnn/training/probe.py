@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tlcnn.data.augment import view_numbers
 from tlcnn.model.cut import Prefix, evaluating
 from tlcnn.model.freeze import are_same_bits
+from tlcnn.training.batches import list_eval_batches
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.feature_store import Features
 from tlcnn.training.features import FeatureBatches
@@ -88,6 +89,7 @@ class ProbeInputs:
         self.source, self.head = source, head
         self.rows, self.labels, self.keys = source.rows, source.labels, source.keys
         self._rows: Tensor | None = None  # (V n, D), view after view
+        self._is_exact = True
         self._evaluated: list[Tensor] = []
         self._epoch = (-1, -1)
         self._places = torch.empty(0)  # (n,), among the rows, of an epoch's views
@@ -106,21 +108,28 @@ class ProbeInputs:
         """Return the rows of the views of some images in an epoch, (B, D)."""
         if self._rows is None:
             words = {"seed": seed, "epoch": epoch, "augment": augment, "n_views": n_views}
-            inputs = self.source.take_views(picked, **words)  # type: ignore[arg-type]
-            if self.source.stored is None:
-                return self.head(inputs)
-            self._rows = torch.cat([self._read(view) for view in self.source.stored])
-        if self._epoch != (seed, epoch):
-            self._epoch = (seed, epoch)
-            self._places = self._find_places(seed, epoch, len(self._rows) // len(self))
+            rows = self.head(self.source.take_views(picked, **words))  # type: ignore[arg-type]
+            if self._is_exact and self.source.stored is not None:
+                self._rows = torch.cat([self._read(view) for view in self.source.stored])
+                self._is_exact = are_same_bits(self._gather(picked, seed, epoch), rows)
+            if not self._is_exact:
+                self._rows = None
+            return rows
         self.source.prefix.counts.images_reused += len(picked)
-        places = self._places[torch.from_numpy(picked)]
-        return self._rows.index_select(0, places.to(self.device, non_blocking=True))
+        return self._gather(picked, seed, epoch)
 
     def _read(self, view: Features) -> Tensor:
         """Return the rows of all images of a view, (n, D)."""
-        positions = torch.arange(len(self))
-        return torch.cat([self.head(view.take(part)) for part in positions.split(_N_AT_ONCE)])
+        batches = list_eval_batches(len(self), _N_AT_ONCE)
+        return torch.cat([self.head(view.take(torch.from_numpy(batch))) for batch in batches])
+
+    def _gather(self, picked: np.ndarray, seed: int, epoch: int) -> Tensor:
+        assert self._rows is not None
+        if self._epoch != (seed, epoch):
+            self._epoch = (seed, epoch)
+            self._places = self._find_places(seed, epoch, len(self._rows) // len(self))
+        places = self._places[torch.from_numpy(picked)]
+        return self._rows.index_select(0, places.to(self.device, non_blocking=True))
 
     def _find_places(self, seed: int, epoch: int, n_views: int) -> Tensor:
         which = view_numbers(self.keys, seed=seed, epoch=epoch, n_views=n_views)
