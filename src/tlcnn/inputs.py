@@ -14,7 +14,7 @@ from tlcnn.errors import ConfigError, StorageError
 from tlcnn.memory import Memory
 from tlcnn.model.cut import check_cut, cut
 from tlcnn.plan import Plan
-from tlcnn.reuse import GIB, Reuse, decide_reuse
+from tlcnn.reuse import GIB, Reuse, decide_reuse, find_tolerance
 from tlcnn.storage import remember
 from tlcnn.training.batches import Batches, Inputs, make_plain_views
 from tlcnn.training.evaluate import autocast
@@ -22,6 +22,7 @@ from tlcnn.training.feature_store import FeatureStore
 from tlcnn.training.features import FeatureBatches
 from tlcnn.training.frozen_prefix import Counts, FrozenPrefix
 from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.placing import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +63,13 @@ def build_inputs(
         picked = torch.arange(min(_N_PROBED, len(splits["val"]))).numpy()
         images = make_plain_views(splits["val"], picked)
         with autocast(images.device, plan.precision):
-            check_cut(model, prefix, suffix, images)
+            check_cut(model, prefix, suffix, images, tolerance=find_tolerance(plan))
     except ConfigError as error:
         log.warning("the frozen units' outputs are not reused: %s", error)
         return plain
     frozen = _build_prefix(plan, model, reuse, memory, stop)
-    return Fed(suffix, _wrap(plan, reuse, splits, frozen), frozen.counts)
+    frozen.counts.tolerance = find_tolerance(plan)
+    return Fed(suffix, _wrap(plan, reuse, splits, frozen, memory), frozen.counts)
 
 
 def _build_prefix(
@@ -100,28 +102,43 @@ def _make_key(plan: Plan) -> list[Any]:
     size = stored_size(data.image_size)
     return [
         [plan.identity["model"]["name"], version("timm"), version("torch")],
-        [plan.device.name, plan.device.hardware, torch.backends.cpu.get_cpu_capability()],
-        [torch.get_num_threads(), torch.get_float32_matmul_precision()],
-        [plan.config.train.channels_last, torch.backends.mkldnn.is_available()],
+        [plan.device.name, plan.device.hardware, torch.get_float32_matmul_precision()],
+        [plan.config.train.channels_last, *_list_libraries(plan.device.name)],
         [make_cache_key(plan.images.digests, size, data.fit), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
 
 
+def _list_libraries(device: str) -> list[Any]:
+    """Return what computes there: on a GPU the threads of the host change nothing."""
+    if device == "cuda":
+        cudnn = torch.backends.cudnn
+        return [torch.version.cuda, cudnn.version(), cudnn.allow_tf32]
+    kind = torch.backends.cpu.get_cpu_capability()
+    return [kind, torch.get_num_threads(), torch.backends.mkldnn.is_available()]
+
+
 def _wrap(
-    plan: Plan, reuse: Reuse, splits: dict[str, Batches], frozen: FrozenPrefix
+    plan: Plan, reuse: Reuse, splits: dict[str, Batches], frozen: FrozenPrefix, memory: Memory
 ) -> Mapping[str, Inputs]:
-    def recall(key: str, compare: Callable[[], bool]) -> bool:
+    def recall(key: str, compare: Callable[[], float]) -> float:
+        if plan.device.name != "cpu":  # only there is a difference found once found for good
+            return compare()
         try:
-            return bool(remember(plan.cache_dir, "same-bits", [key, _make_key(plan)], compare))
+            return float(remember(plan.cache_dir, "difference", [key, _make_key(plan)], compare))
         except StorageError:
-            return bool(compare())
+            return compare()
+
+    device = splits["train"].device
+    shelf = memory.recall("shelf", str(device), lambda: Shelf(device), n_kept=1)
 
     return {
         name: FeatureBatches(
             split,
             frozen,
             n_views=reuse.n_views if name == "train" else reuse.n_eval,
+            tolerance=frozen.counts.tolerance,
+            shelf=shelf,
             remember=recall,
         )
         for name, split in splits.items()
@@ -130,7 +147,13 @@ def _wrap(
 
 def describe_counts(counts: Counts) -> str:
     """Return in words what a run computed and what it read."""
-    return (
+    text = (
         f"frozen units: {counts.images_computed:,} images computed, {counts.images_reused:,} "
         f"reused; {counts.arrays_filled} arrays stored, {counts.arrays_found} found"
     )
+    if counts.tolerance:
+        text += (
+            f"; where compared, they differed by up to {counts.largest_difference:.2g} of the "
+            f"largest value (train.features=close allows {counts.tolerance:.2g})"
+        )
+    return text
