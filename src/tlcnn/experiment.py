@@ -71,6 +71,8 @@ def apply_flags(plan: Plan) -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # It would overwrite all memory before it is used; nothing here reads what it has not set.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return threads
 
 

@@ -44,30 +44,33 @@ class Placed:
         layout, n = self.views[0].layout, len(self.views[0].rows)
         which = None if len(self.views) == 1 else which
         if self.rows is None:
-            return shape_rows(send(self._gather(picked, which), self.device), layout)
-        index = picked if which is None else picked + n * which.astype(np.int64)
-        return shape_rows(
-            self.rows.index_select(0, send(torch.from_numpy(index), self.device)), layout
-        )
+            rows = self._gather(picked, which).to(self.device, non_blocking=True)
+        else:
+            index = torch.from_numpy(picked if which is None else picked + n * which.astype(int))
+            index = index.pin_memory() if self._is_pinned else index
+            rows = self.rows.index_select(0, index.to(self.device, non_blocking=True))
+        return shape_rows(rows, layout)
+
+    @property
+    def _is_pinned(self) -> bool:
+        """Whether the host's memory has to be pinned to be sent without waiting.
+
+        torch keeps a pinned block until its copy is over, and then uses it again.
+        """
+        return self.device.type == "cuda"
 
     def _gather(self, picked: np.ndarray, which: np.ndarray | None) -> Tensor:
         """Return rows (B, D) on the host."""
-        if which is None:
-            return self.views[0].rows.index_select(0, torch.from_numpy(picked))
         layout = self.views[0].layout
-        rows = torch.empty(len(picked), layout.size, dtype=layout.torch_dtype)
+        rows = torch.empty(
+            len(picked), layout.size, dtype=layout.torch_dtype, pin_memory=self._is_pinned
+        )
+        if which is None:
+            return torch.index_select(self.views[0].rows, 0, torch.from_numpy(picked), out=rows)
         for number, each in enumerate(self.views):
             places = np.flatnonzero(which == number)
             rows[torch.from_numpy(places)] = each.rows[torch.from_numpy(picked[places])]
         return rows
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on the device, without waiting for what the device is doing."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    # torch keeps the pinned block until the copy is over, and uses it again afterwards.
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def has_own_memory(device: torch.device) -> bool:
