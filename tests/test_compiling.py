@@ -103,3 +103,18 @@ def test_the_plan_says_what_compiling_costs(tmp_path, cache_dir):
     plans = [make_plan(tiny_config(tmp_path, cache_dir, *words)) for words in (COMPILED, [])]
     assert "compiled before the first step" in describe_plan(plans[0])
     assert "compiled" not in describe_plan(plans[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*deterministic:UserWarning")
+def test_a_gpu_compiles_cells_of_one_shape_once(train):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counts = []
+    for words in (["seed=0"], ["seed=1"], ["freeze=stage2"], ["freeze=stage2", "seed=1"]):
+        before = counters["stats"]["unique_graphs"]
+        train("device=cuda", *words)
+        counts.append(counters["stats"]["unique_graphs"] - before)
+    assert counts == [1, 0, 1, 0]

@@ -120,6 +120,23 @@ def test_large_differences_are_refused_with_a_line_that_says_so(plan_of, monkeyp
     assert said in heard.text and "train.features=close allows 0.00012" in heard.text
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_another_image_is_never_close(plan_of, monkeypatch, heard, precision):
+    real = placing.Placed.take
+
+    def take_neighbours(self, picked, which=None):
+        return real(self, (picked + 1) % len(self.views[0].rows), which)
+
+    monkeypatch.setattr(placing.Placed, "take", take_neighbours)
+    words = [*CLOSE, f"train.precision={precision}"]
+    plan, plain = plan_of("close", *words), plan_of("none", *words, "reuse=none")
+    counts = run(plan)["reuse"]
+    run(plain)
+    check_same(plan.run_dir, plain.run_dir)
+    assert counts["largest_difference"] > 0.2
+    assert heard.text.count("stored features are not used") == 3  # train, val and test
+
+
 def test_exact_refuses_what_close_takes(plan_of, monkeypatch, heard):
     disturb(monkeypatch, 1e-7)
     words = [*CLOSE, "train.features=exact", "eval_batch_size=16"]
@@ -249,3 +266,22 @@ def test_the_runs_of_a_process_bring_an_array_to_the_device_once(plan_of, device
     for seed in (0, 1, 2):
         run(plan_of("out", *CLOSE, *source, f"seed={seed}"), memory)
     assert device_memory["uploads"] == 3
+
+
+# ---------------------------------------------------------------------------------- on a real one
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*deterministic:UserWarning")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_reuses_within_the_tolerance(plan_of, precision):
+    words = [*CLOSE, "device=cuda", f"train.precision={precision}", *VIEWS["a pool"]]
+    plain = run(plan_of("none", *words, "reuse=none"))["metrics"]
+    for sitting in ("first", "second"):
+        summary = run(plan_of(sitting, *words))
+        counts = summary["reuse"]
+        assert counts["largest_difference"] <= counts["tolerance"]
+        assert counts["arrays_filled"] == (4 if sitting == "first" else 0)
+        assert summary["metrics"]["test/nll"] == pytest.approx(plain["test/nll"], rel=0.05)
+    n_compared = counts["images_computed"]
+    assert 0 < n_compared < 140  # a training batch, and the ends of the evaluations
