@@ -47,7 +47,7 @@ def one_core():
 def folder(cache_dir):
     """Where features are stored: nothing yet. Facts and images are those of all tests."""
     shutil.rmtree(cache_dir / "features", ignore_errors=True)
-    for path in (cache_dir / "facts").glob("same-bits-*"):
+    for path in (cache_dir / "facts").glob("difference-*"):
         path.unlink()
     return cache_dir / "features"
 

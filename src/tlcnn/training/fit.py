@@ -17,6 +17,7 @@ from tlcnn.data.augment import mix
 from tlcnn.errors import Diverged, Stopped, StorageError
 from tlcnn.training.batches import Inputs, make_order, make_train_batch
 from tlcnn.training.checkpoint import SaveTimer, load_checkpoint, save_checkpoint
+from tlcnn.training.compiling import compile_trained
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.optim import (
@@ -88,7 +89,7 @@ class Fit:
             momentum=recipe.momentum,
         )
         self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.forward = torch.compile(self.trained) if recipe.compile else self.trained
+        self.forward = compile_trained(self.trained) if recipe.compile else self.trained
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
         self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)

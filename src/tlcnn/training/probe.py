@@ -17,8 +17,8 @@ from tlcnn.model.cut import Prefix, evaluating
 from tlcnn.model.freeze import are_same_bits
 from tlcnn.training.batches import list_eval_batches
 from tlcnn.training.evaluate import autocast
-from tlcnn.training.feature_store import Features
 from tlcnn.training.features import FeatureBatches
+from tlcnn.training.placing import Placed
 
 _N_AT_ONCE = 1024  # images
 
@@ -110,7 +110,7 @@ class ProbeInputs:
             words = {"seed": seed, "epoch": epoch, "augment": augment, "n_views": n_views}
             rows = self.head(self.source.take_views(picked, **words))  # type: ignore[arg-type]
             if self._is_exact and self.source.stored is not None:
-                self._rows = torch.cat([self._read(view) for view in self.source.stored])
+                self._rows = self._read(self.source.stored)
                 self._is_exact = are_same_bits(self._gather(picked, seed, epoch), rows)
             if not self._is_exact:
                 self._rows = None
@@ -118,10 +118,14 @@ class ProbeInputs:
         self.source.prefix.counts.images_reused += len(picked)
         return self._gather(picked, seed, epoch)
 
-    def _read(self, view: Features) -> Tensor:
-        """Return the rows of all images of a view, (n, D)."""
+    def _read(self, stored: Placed) -> Tensor:
+        """Return the rows of all images, view after view, (V n, D)."""
         batches = list_eval_batches(len(self), _N_AT_ONCE)
-        return torch.cat([self.head(view.take(torch.from_numpy(batch))) for batch in batches])
+        rows = []
+        for number in range(len(stored.views)):
+            for picked in batches:
+                rows.append(self.head(stored.take(picked, np.full(len(picked), number))))
+        return torch.cat(rows)
 
     def _gather(self, picked: np.ndarray, seed: int, epoch: int) -> Tensor:
         assert self._rows is not None
