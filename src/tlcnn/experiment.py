@@ -30,8 +30,9 @@ from tlcnn.records.write import write_predictions, write_seen, write_splits, wri
 from tlcnn.start import Start
 from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
-from tlcnn.training.fit import Fit, Position, Recipe
+from tlcnn.training.fit import Fit
 from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.recipe import Position, Recipe
 from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)

@@ -7,14 +7,14 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlcnn.data.cache import make_cache_key, stored_size
 from tlcnn.errors import ConfigError, StorageError
 from tlcnn.memory import Memory
 from tlcnn.model.cut import check_cut, cut
 from tlcnn.plan import Plan
-from tlcnn.reuse import GIB, Reuse, decide_reuse, find_tolerance
+from tlcnn.reuse import GIB, Reuse, count_pool, decide_reuse, find_tolerance
 from tlcnn.storage import remember
 from tlcnn.training.batches import Batches, Inputs, make_plain_views
 from tlcnn.training.evaluate import autocast
@@ -23,6 +23,7 @@ from tlcnn.training.features import FeatureBatches
 from tlcnn.training.frozen_prefix import Counts, FrozenPrefix
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.placing import Shelf
+from tlcnn.training.probe import find_probe, make_probe_inputs
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,31 @@ def build_inputs(
         images = make_plain_views(splits["val"], picked)
         with autocast(images.device, plan.precision):
             check_cut(model, prefix, suffix, images, tolerance=find_tolerance(plan))
+            with torch.no_grad():
+                boundary = prefix(images)
     except ConfigError as error:
         log.warning("the frozen units' outputs are not reused: %s", error)
         return plain
     frozen = _build_prefix(plan, model, reuse, memory, stop)
     frozen.counts.tolerance = find_tolerance(plan)
-    return Fed(suffix, _wrap(plan, reuse, splits, frozen, memory), frozen.counts)
+    behind = _wrap(plan, reuse, splits, frozen, memory)
+    probe = _find_probe(plan, suffix, behind, boundary)
+    return Fed(*(probe or (suffix, behind)), frozen.counts)
+
+
+def _find_probe(
+    plan: Plan, suffix: nn.Module, behind: Mapping[str, FeatureBatches], boundary: Tensor
+) -> tuple[nn.Module, Mapping[str, Inputs]] | None:
+    """Return the last layer and what enters it, where it is all that is trained; else None."""
+    n_views = count_pool(plan)
+    found = find_probe(suffix, boundary, plan.precision) if n_views else None
+    if found is None:
+        return None
+    head, layer = found
+    rows = head(boundary)
+    row_bytes = rows.shape[1] * rows.element_size()
+    inputs = make_probe_inputs(behind, head, row_bytes=row_bytes, n_views=n_views)
+    return None if inputs is None else (layer, inputs)
 
 
 def _build_prefix(
@@ -120,7 +140,7 @@ def _list_libraries(device: str) -> list[Any]:
 
 def _wrap(
     plan: Plan, reuse: Reuse, splits: dict[str, Batches], frozen: FrozenPrefix, memory: Memory
-) -> Mapping[str, Inputs]:
+) -> Mapping[str, FeatureBatches]:
     def recall(key: str, compare: Callable[[], float]) -> float:
         if plan.device.name != "cpu":  # only there is a difference found once found for good
             return compare()

@@ -161,6 +161,11 @@ def _is_fresh(plan: Plan) -> bool:
     return not _is_plain(plan) and plan.config.train.views is None
 
 
+def count_pool(plan: Plan) -> int:
+    """Return how many views a training image has, all told; 0: new ones every epoch."""
+    return 1 if _is_plain(plan) else plan.config.train.views or 0
+
+
 def _is_plain(plan: Plan) -> bool:
     return find_policy(plan.config.train.augment) == Policy()
 
