@@ -258,6 +258,38 @@ def test_no_bit_depends_on_where_features_lie(plan_of, device_memory, views, fre
     assert ("do not fit on cpu: sent by batch" in heard.text) == (wanted < 3)
 
 
+@pytest.mark.parametrize("views", VIEWS)
+def test_a_probe_reads_what_lies_on_the_device(plan_of, device_memory, views):
+    words = [*CLOSE, "freeze.through=all", *VIEWS[views]]
+    placed, plain = plan_of("placed", *words), plan_of("none", *words, "reuse=none")
+    counts = run(placed)["reuse"]
+    run(plain)
+    check_same(placed.run_dir, plain.run_dir)
+    assert counts["largest_difference"] == 0 and device_memory["uploads"] == 3
+
+
+def test_a_probe_whose_rows_are_off_by_little_is_a_probe(plan_of, monkeypatch, heard):
+    """Its rows are made in large batches, which a GPU may compute in another way."""
+    from tlcnn.training.probe import ProbeInputs
+
+    real, is_off = ProbeInputs._read, [1.0]
+    monkeypatch.setattr(ProbeInputs, "_read", lambda self, views: real(self, views) * is_off[0])
+    reached = []
+    gather = ProbeInputs._gather
+
+    def watch(self, picked, seed, epoch):
+        reached.append(self._is_good)
+        return gather(self, picked, seed, epoch)
+
+    monkeypatch.setattr(ProbeInputs, "_gather", watch)
+    for size, n_good in ((1e-6, 6), (1e-1, 1)):  # steps, the comparison among them
+        is_off[0] = 1 + size
+        reached.clear()
+        counts = run(plan_of(f"off{size}", *CLOSE, "freeze.through=all"))["reuse"]
+        assert counts["largest_difference"] == pytest.approx(size, rel=0.2)
+        assert sum(reached) == n_good, reached
+
+
 def test_the_runs_of_a_process_bring_an_array_to_the_device_once(plan_of, device_memory, tmp_path):
     from tlcnn.memory import Memory
 

@@ -89,13 +89,14 @@ def _check_cut_once(
 ) -> None:
     """Check that the cut network is the whole one; the cells of a source need it once."""
     source = plan.cell.weights.digest if plan.cell.weights else plan.config.seed
-    key = (plan.unit_map.digest(), source, plan.cell.k, plan.cell.j, images.shape, plan.precision)
+    where = (source, plan.cell.k, plan.cell.j, images.shape, plan.precision)
+    tolerance = find_tolerance(plan)
 
     def check() -> bool:
-        check_cut(model, prefix, suffix, images, tolerance=find_tolerance(plan))
+        check_cut(model, prefix, suffix, images, tolerance=tolerance)
         return True
 
-    memory.recall("exact cuts", key, check)
+    memory.recall("exact cuts", (plan.unit_map.digest(), *where, tolerance), check)
 
 
 def _find_probe(

@@ -13,8 +13,8 @@ def compile_trained(trained: nn.Module) -> Any:
 
     torch keeps what it compiles by the code of the network's class: the next run of the process
     with this architecture, frozen depth, precision and batch is not compiled again. Each shape
-    is compiled for itself, because one function for several shapes, which torch makes of the
-    second by default, has other last bits: a run's would depend on the runs before it.
+    is compiled for itself, because one function for all shapes, which torch would make after a
+    few of them, has other last bits: a run's would depend on the runs before it.
     """
     settings: Any = torch._dynamo.config
     settings.recompile_limit = max(settings.recompile_limit, N_VERSIONS)

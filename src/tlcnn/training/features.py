@@ -167,9 +167,7 @@ class FeatureBatches:
             difference = self.remember(key, lambda: _compare(found, compute))
             self._checked.add(key)
             self._is_good = difference <= self.tolerance
-            counts = self.prefix.counts
-            if math.isfinite(difference):
-                counts.largest_difference = max(counts.largest_difference, difference)
+            self.prefix.counts.note_difference(difference)
             if not self._is_good:
                 log.warning("stored features are not used: %s", self._describe(difference))
         return self._is_good
@@ -189,9 +187,9 @@ class FeatureBatches:
 
 def _compare(found: Tensor, compute: Callable[[], Tensor]) -> float:
     """Return how far what is stored is from what the network computes; inf: not comparable."""
-    before = _read_generators(found.device)
+    before = read_generators(found.device)
     expected = compute()
-    now = _read_generators(found.device)
+    now = read_generators(found.device)
     if not all(map(torch.equal, before, now)):
         return math.inf  # the trained part would see other draws
     if found.stride() != expected.stride():
@@ -199,7 +197,8 @@ def _compare(found: Tensor, compute: Callable[[], Tensor]) -> float:
     return measure_difference(expected, found)
 
 
-def _read_generators(device: torch.device) -> list[Tensor]:
+def read_generators(device: torch.device) -> list[Tensor]:
+    """Return the states of the generators that a network on a device may draw from."""
     states = [torch.get_rng_state()]
     if device.type in ("cuda", "mps"):
         states.append(getattr(torch, device.type).get_rng_state())

@@ -8,6 +8,7 @@ the view and how this machine computes; that is its name.
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,6 +73,11 @@ class Counts:
     arrays_found: int = 0  # that another run, or an earlier sitting, had filled
     largest_difference: float = 0.0
     tolerance: float = 0.0
+
+    def note_difference(self, difference: float) -> None:
+        """Remember the largest; one of tensors that cannot be compared is no number."""
+        if math.isfinite(difference):
+            self.largest_difference = max(self.largest_difference, difference)
 
 
 @dataclass(frozen=True)

@@ -44,26 +44,20 @@ class Placed:
         layout, n = self.views[0].layout, len(self.views[0].rows)
         which = None if len(self.views) == 1 else which
         if self.rows is None:
-            rows = self._gather(picked, which).to(self.device, non_blocking=True)
+            rows = send(self._gather(picked, which), self.device)
         else:
             index = torch.from_numpy(picked if which is None else picked + n * which.astype(int))
-            index = index.pin_memory() if self._is_pinned else index
-            rows = self.rows.index_select(0, index.to(self.device, non_blocking=True))
+            rows = self.rows.index_select(0, send(index, self.device))
         return shape_rows(rows, layout)
-
-    @property
-    def _is_pinned(self) -> bool:
-        """Whether the host's memory has to be pinned to be sent without waiting.
-
-        torch keeps a pinned block until its copy is over, and then uses it again.
-        """
-        return self.device.type == "cuda"
 
     def _gather(self, picked: np.ndarray, which: np.ndarray | None) -> Tensor:
         """Return rows (B, D) on the host."""
         layout = self.views[0].layout
         rows = torch.empty(
-            len(picked), layout.size, dtype=layout.torch_dtype, pin_memory=self._is_pinned
+            len(picked),
+            layout.size,
+            dtype=layout.torch_dtype,
+            pin_memory=_wants_pinned(self.device),
         )
         if which is None:
             return torch.index_select(self.views[0].rows, 0, torch.from_numpy(picked), out=rows)
@@ -71,6 +65,20 @@ class Placed:
             places = np.flatnonzero(which == number)
             rows[torch.from_numpy(places)] = each.rows[torch.from_numpy(picked[places])]
         return rows
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device, without waiting for what the device is doing.
+
+    torch keeps a pinned block until its copy is over, and then uses it again.
+    """
+    if _wants_pinned(device) and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=_wants_pinned(device))
+
+
+def _wants_pinned(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def has_own_memory(device: torch.device) -> bool:

@@ -29,7 +29,7 @@ class Recipe:
     momentum: float = 0.0  # sgd only
     effective_beta: float = 0.0  # class_weights=effective only
     views: int | None = None  # size of the pool of views; None: new views every epoch
-    features: str = "exact"  # exact | close: of what is stored of frozen units
+    features: str = "exact"  # exact | close: what is stored of frozen units
 
 
 @dataclass
