@@ -13,7 +13,7 @@ are stated with the accuracy they reach. See docs/performance.md.
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from bench.cells import measure_cells
 from bench.grid import measure_grid
 from bench.images import link_folder, write_folder
 from bench.records import Section, describe_machine, render_markdown, write_json
-from bench.scales import ASKED, PARTS, SCALES, Scale, Size
+from bench.scales import ASKED, PARTS, SCALES, SECONDS, SIZES, Scale, Size
 from bench.sides import Case, Side, make_timm, run_plain, run_tlcnn
 from bench.starts import measure_resume, measure_starts
 from bench.trainings import measure_frozen, measure_single
@@ -61,20 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = make_parser().parse_args(arguments)
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    machine = describe_machine(options.device, find_threads())
+    machine = describe_machine(options.device, find_threads(), options.timm_train)
     sections: dict[str, Section] = {}
     started = time.monotonic()
     with TemporaryDirectory(dir=options.work) as folder:
         parts = make_parts(options, Path(folder).resolve())
         for number, (name, part) in enumerate(parts.items(), start=1):
-            so_far = time.monotonic() - started
-            print(f"[{so_far:4.0f} s] {number}/{len(parts)} {name}", flush=True)
+            before, cpu_s = time.monotonic(), _read_cpu_s()
+            about = SECONDS.get(name, 0)
+            expected = f", about {about} s at scale small on 2 quiet cores" if about else ""
+            so_far = f"[{before - started:4.0f} s] {number}/{len(parts)} {name}"
+            print(f"{so_far}{expected}", flush=True)
             sections[name] = part()
-            took = time.monotonic() - started - so_far
-            sections[name].notes.append(f"measuring this took {took:.0f} s")
+            took, cpu_s = time.monotonic() - before, _read_cpu_s() - cpu_s
+            words = f"measuring this took {took:.0f} s, {cpu_s:.0f} s of processors"
+            sections[name].notes.append(words)
             write(options.output, machine, sections)
     print(f"[{time.monotonic() - started:4.0f} s] done\n")
     print(options.output.with_suffix(".md").read_text(encoding="utf-8"), end="")
+
+
+def _read_cpu_s() -> float:
+    """Return the processor seconds of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def write(output: Path, machine: dict[str, Any], sections: dict[str, Section]) -> None:
@@ -95,24 +104,31 @@ def find_threads() -> int:
 def make_parts(options: argparse.Namespace, work: Path) -> dict[str, Callable[[], Section]]:
     """Prepare what all sides share, and return the parts that are wanted, in order."""
     parts: dict[str, Callable[[], Section]] = {"million": lambda: _measure_million(options, work)}
-    if set(options.only) - set(parts):
+    wanted = [name for name in (*PARTS, *ASKED) if name in options.only]
+    if set(wanted) - set(parts):
         scale = SCALES[options.scale or ("large" if options.device == "cuda" else "small")]
-        parts |= _make_trainings(options, scale, Prepared(options, scale, work))
-    return {name: parts[name] for name in (*PARTS, *ASKED) if name in options.only}
+        used = {SIZES.get(name, "grid") for name in wanted}
+        parts |= _make_trainings(options, scale, Prepared(options, scale, used, work))
+    return {name: parts[name] for name in wanted}
 
 
 class Prepared:
     """The images and the weights that all sides share, made when the benchmark begins.
+
+    Args:
+        used: names of the sizes in `scale` that something is measured at.
 
     Attributes:
         largest: the folder of images of which the others are parts.
         weights: where every training starts.
     """
 
-    def __init__(self, options: argparse.Namespace, scale: Scale, work: Path) -> None:
-        sizes = (scale.single, scale.wide, scale.frozen, scale.grid)
+    def __init__(
+        self, options: argparse.Namespace, scale: Scale, used: Collection[str], work: Path
+    ) -> None:
+        self.options, self.scale, self.work = options, scale, work
+        sizes = [getattr(scale, name) for name in used]
         counts = [max(size.images[i] for size in sizes) for i in range(3)]
-        self.options, self.work = options, work
         self.largest = write_folder(
             work / "images", _by_split(counts), source=options.images, cache_dir=work / "prepared"
         )
@@ -125,16 +141,19 @@ class Prepared:
             device=options.device,
         )
 
-    def make_case(self, name: str, size: Size, **changes: Any) -> Case:
-        """Return a training on as many of the images as a comparison has."""
+    def make_case(self, name: str, **changes: Any) -> Case:
+        """Return a training on as many of the images as the size of this name has."""
+        size: Size = getattr(self.scale, name)
         data = self.work / f"images-{name}"
         case = Case(
-            data=link_folder(data, self.largest, _by_split(size.images)),
+            data=data
+            if data.is_dir()
+            else link_folder(data, self.largest, _by_split(size.images)),
             weights=self.weights,
             work=self.work,
             cache=self.work / f"cache-{name}",
             model=self.options.model,
-            image_size=self.options.image_size,
+            image_size=WIDE if name == "wide" else self.options.image_size,
             batch_size=size.batch_size,
             epochs=size.epochs,
             device=self.options.device,
@@ -149,39 +168,32 @@ def _by_split(counts: Sequence[int]) -> dict[str, int]:
 def _make_trainings(
     options: argparse.Namespace, scale: Scale, prepared: Prepared
 ) -> dict[str, Callable[[], Section]]:
-    seeds = tuple(range(options.seeds))
-    single = prepared.make_case("single", scale.single)
-    wide = prepared.make_case("wide", scale.wide, image_size=WIDE)
-    frozen = prepared.make_case("frozen", scale.frozen, views=VIEWS)
-    grid = prepared.make_case("grid", scale.grid, seeds=seeds, views=VIEWS, grid=True)
-    short = replace(single, data=grid.data, batch_size=grid.batch_size)
+    make, seeds = prepared.make_case, tuple(range(options.seeds))
     sides: dict[str, Side] = {"tlcnn": run_tlcnn, "plain loop": run_plain}
     script = options.timm_train.resolve() if options.timm_train else None
     if script:
         sides["timm"] = make_timm(script)
+    rounds = {name: options.rounds or getattr(scale, name).rounds for name in SIZES.values()}
+    starts = options.rounds or scale.starts
+    both, one = {"bf16": rounds["single"], "fp32": 1}, {"bf16": rounds["wide"]}
 
-    def rounds(size: Size) -> int:
-        return options.rounds or size.rounds
+    def make_grid() -> Case:
+        return make("grid", seeds=seeds, views=VIEWS, grid=True)
 
-    def n_train(size: Size) -> int:
-        return size.images[0]
-
-    both = {"bf16": rounds(scale.single), "fp32": 1}
-    one = {"bf16": rounds(scale.wide)}
     return {
-        "limit": lambda: _measure_limit(single, ("bf16", "fp32"), 2 + 2 * rounds(scale.single)),
-        "data": lambda: _measure_data(single, options.rounds or scale.data_rounds),
-        "single": lambda: measure_single(single, sides, both, n_train(scale.single)),
-        "limit224": lambda: _measure_limit(wide, ("bf16",), 2 + rounds(scale.wide)),
-        "single224": lambda: measure_single(wide, sides, one, n_train(scale.wide)),
+        "limit": lambda: _measure_limit(make("single"), tuple(both), 2 + 2 * rounds["single"]),
+        "data": lambda: _measure_data(make("single"), options.rounds or scale.data_rounds),
+        "single": lambda: measure_single(make("single"), sides, both, scale.single.images[0]),
+        "limit224": lambda: _measure_limit(make("wide"), tuple(one), 2 + rounds["wide"]),
+        "single224": lambda: measure_single(make("wide"), sides, one, scale.wide.images[0]),
         "frozen": lambda: measure_frozen(
-            frozen, sides, rounds(scale.frozen), n_train(scale.frozen)
+            make("frozen", views=VIEWS), sides, rounds["frozen"], scale.frozen.images[0]
         ),
-        "grid": lambda: measure_grid(grid, sides, n_train(scale.grid), scale.plain_seeds),
-        "cells": lambda: measure_cells(grid),
-        "start": lambda: measure_starts(short, script, options.rounds or scale.starts),
-        "resume": lambda: measure_resume(short, script, options.rounds or scale.starts),
-        "growth": lambda: _measure_growth(grid, scale.growth),
+        "grid": lambda: measure_grid(make_grid(), sides, scale.grid.images[0], scale.plain_seeds),
+        "cells": lambda: measure_cells(make_grid()),
+        "start": lambda: measure_starts(make("grid"), script, starts),
+        "resume": lambda: measure_resume(make("grid"), script, starts),
+        "growth": lambda: _measure_growth(make_grid(), scale.growth),
     }
 
 

@@ -1,5 +1,6 @@
 """What was measured: rows of repeated values, as JSON and as Markdown."""
 
+import hashlib
 import json
 import os
 import platform
@@ -80,8 +81,12 @@ class Bar:
         return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
 
 
-def describe_machine(device: str, threads: int) -> dict[str, Any]:
-    """Return what the numbers depend on besides the code."""
+def describe_machine(device: str, threads: int, timm_train: Path | None = None) -> dict[str, Any]:
+    """Return what the numbers depend on besides the code.
+
+    Args:
+        timm_train: timm's script, which is told by its digest.
+    """
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
     gpu = None
@@ -89,6 +94,10 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         import torch
 
         gpu = torch.cuda.get_device_name()
+    versions = {name: version(name) for name in PACKAGES}
+    if timm_train is not None:
+        digest = hashlib.sha256(timm_train.read_bytes()).hexdigest()
+        versions["timm's train.py"] = f"sha256 {digest[:12]}"
     return {
         "processor": names[0].split(":")[1].strip() if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -96,7 +105,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         "gpu": gpu,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions,
         "command": " ".join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }

@@ -7,6 +7,11 @@ PARTS = (
     *("grid", "cells", "start", "resume"),
 )
 ASKED = ("growth", "million")  # measured when they are named only
+SIZES = {  # part -> attribute of Scale; the others: grid
+    **dict.fromkeys(("limit", "data", "single"), "single"),
+    **dict.fromkeys(("limit224", "single224"), "wide"),
+    "frozen": "frozen",
+}
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,5 @@ SCALES = {
         growth=(1_000, 10_000, 100_000, 1_000_000),
     ),
 }
+
+SECONDS: dict[str, int] = {}  # of each part at scale small, on two quiet cores, timm included
