@@ -175,24 +175,25 @@ def _make_trainings(
         sides["timm"] = make_timm(script)
     rounds = {name: options.rounds or getattr(scale, name).rounds for name in SIZES.values()}
     starts = options.rounds or scale.starts
-    both, one = {"bf16": rounds["single"], "fp32": 1}, {"bf16": rounds["wide"]}
+    wide = {"bf16": rounds["wide"]}
+    single = {"bf16": rounds["single"], **({"fp32": 1} if scale.is_long else {})}
 
     def make_grid() -> Case:
         return make("grid", seeds=seeds, views=VIEWS, grid=True)
 
     return {
-        "limit": lambda: _measure_limit(make("single"), tuple(both), 2 + 2 * rounds["single"]),
+        "limit": lambda: _measure_limit(make("single"), ("bf16", "fp32"), 2 + rounds["single"]),
         "data": lambda: _measure_data(make("single"), options.rounds or scale.data_rounds),
-        "single": lambda: measure_single(make("single"), sides, both, scale.single.images[0]),
-        "limit224": lambda: _measure_limit(make("wide"), tuple(one), 2 + rounds["wide"]),
-        "single224": lambda: measure_single(make("wide"), sides, one, scale.wide.images[0]),
+        "single": lambda: measure_single(make("single"), sides, single, scale.single.images[0]),
+        "limit224": lambda: _measure_limit(make("wide"), ("bf16",), 2 + rounds["wide"]),
+        "single224": lambda: measure_single(make("wide"), sides, wide, scale.wide.images[0]),
         "frozen": lambda: measure_frozen(
             make("frozen", views=VIEWS), sides, rounds["frozen"], scale.frozen.images[0]
         ),
         "grid": lambda: measure_grid(make_grid(), sides, scale.grid.images[0], scale.plain_seeds),
         "cells": lambda: measure_cells(make_grid()),
         "start": lambda: measure_starts(make("grid"), script, starts),
-        "resume": lambda: measure_resume(make("grid"), script, starts),
+        "resume": lambda: measure_resume(make("grid"), script, max(1, starts - 1)),
         "growth": lambda: _measure_growth(make_grid(), scale.growth),
     }
 

@@ -91,7 +91,7 @@ def main() -> None:
     n_steps = min(options.steps or n, n // options.batch_size)
     ends = {round(n_steps * part / options.parts) for part in range(1, options.parts + 1)}
     words = {"seed": 0, "epoch": 1, "augment": options.augment, "n_views": None}
-    started, done = time.perf_counter(), 0
+    started, cpu_s, done = time.perf_counter(), time.process_time(), 0
     for number in range(n_steps):
         picked = order[number * options.batch_size : (number + 1) * options.batch_size]
         step(make_train_batch(split, picked, **words)[0])
@@ -99,9 +99,11 @@ def main() -> None:
         if number % LOOK_EVERY == 0:
             keep()
         if number + 1 in ends:
-            took = time.perf_counter() - started
-            tell(pages, "part", images=(number + 1) * options.batch_size, rate=done / took)
-            started, done = time.perf_counter(), 0
+            rate = done / (time.perf_counter() - started)
+            cpu_rate = done / (time.process_time() - cpu_s)
+            images = (number + 1) * options.batch_size
+            tell(pages, "part", images=images, rate=rate, cpu_rate=cpu_rate)
+            started, cpu_s, done = time.perf_counter(), time.process_time(), 0
 
 
 def build_step(options: argparse.Namespace) -> Callable[..., None]:

@@ -73,6 +73,7 @@ def _measure_images(section: Section, case: Case, counts: Sequence[int]) -> None
             told = _run_rows(array, n, words)
             section.row(f"{n:,} images", name).add(
                 images_per_s=told["rate"],
+                images_per_cpu_s=told["cpu_rate"],
                 own_MiB=told["own_mib"],
                 mapped_MiB=told["mapped_mib"],
                 array_MiB=n * SIDE * SIDE * 3 / 2**20,

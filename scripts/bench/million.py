@@ -59,7 +59,8 @@ def add_part(section: Section, told: dict[str, Any]) -> None:
     """Note one line of `epoch_rows.py`."""
     what = told["what"] if told["what"] != "part" else f"to image {told['images']:,.0f}"
     memory = {f"{name}_MiB": told[f"{name}_mib"] for name in ("own", "mapped", "cached")}
-    rate = {"images_per_s": told["rate"]} if "rate" in told else {}
+    rates = {"images_per_s": "rate", "images_per_cpu_s": "cpu_rate"}
+    rate = {name: told[key] for name, key in rates.items() if key in told}
     section.row(what, "tlcnn").add(**rate, **memory)
 
 
