@@ -190,33 +190,37 @@ def _measure_resolutions(section: Section, case: Case) -> None:
     one = replace(case, grid=False, freeze="none", seeds=case.seeds[:1])
     for size, batch_size in RESOLUTIONS.items():
         this = replace(one, image_size=size, batch_size=batch_size)
-        views = time_epochs(make_views(make_split(size, 512), this, "standard"), 1)
+        views = time_epochs(make_views(make_split(size, 512, case.device), this, "standard"), 1)
         plan = make_plan(compose_config(make_tlcnn_words(this, case.work / "resolution")))
         step = make_bare_step(plan)
         step()
         started, cpu_s = time.perf_counter(), time.process_time()
         for _ in range(N_STEPS // 2):
             step()
+        if case.device == "cuda":
+            torch.cuda.synchronize()
+        took, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
         n = batch_size * (N_STEPS // 2)
         section.row(f"{size} px", f"batch {batch_size}").add(
             data_path_ms_per_image=1000 / views["images_per_s"],
-            step_ms_per_image=1000 * (time.perf_counter() - started) / n,
+            step_ms_per_image=1000 * took / n,
             data_path_cpu_ms=views["cpu_us_per_image"] / 1000,
-            step_cpu_ms=1000 * (time.process_time() - cpu_s) / n,
+            step_cpu_ms=1000 * cpu_s / n,
         )
 
 
-def make_split(image_size: int, n: int) -> Any:
-    """Return random images as tlcnn's decoded cache holds them."""
-    from tlcnn.data.augment import make_image_keys
+def make_split(image_size: int, n: int, device: str) -> Any:
+    """Return random images as tlcnn's decoded cache holds them, on a GPU where there is one."""
+    from tlcnn.data.augment import make_image_keys, make_image_tensor
     from tlcnn.data.cache import stored_size
     from tlcnn.training.batches import Batches
 
     side = stored_size(image_size)
+    made = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
     return Batches(
-        pixels=np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8),
+        pixels=made if device == "cpu" else make_image_tensor(made).to(device),
         rows=np.arange(n),
-        labels=torch.zeros(n, dtype=torch.long),
+        labels=torch.zeros(n, dtype=torch.long, device=device),
         keys=make_image_keys([str(number) for number in range(n)]),
         image_size=image_size,
         normalize="imagenet",

@@ -83,6 +83,14 @@ SCALES = {
 }
 
 SECONDS = {  # of each part at scale small, on two quiet cores, timm included; reckoned
-    **{"limit": 45, "data": 25, "single": 85, "limit224": 20, "single224": 45, "frozen": 110},
-    **{"grid": 310, "cells": 55, "start": 45, "resume": 45},
+    "limit": 45,
+    "data": 25,
+    "single": 85,
+    "limit224": 20,
+    "single224": 45,
+    "frozen": 110,
+    "grid": 310,
+    "cells": 55,
+    "start": 45,
+    "resume": 45,
 }
