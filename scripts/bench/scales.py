@@ -34,7 +34,7 @@ class Scale:
         starts: how often every program is started.
         plain_seeds: seeds of the grid that the plain loop trains; its others are as dear.
         growth: numbers of images in the part `growth`.
-        is_long: whether one run is also compared in fp32.
+        is_long: whether one run is also measured in fp32.
     """
 
     single: Size
@@ -83,13 +83,13 @@ SCALES = {
 }
 
 SECONDS = {  # of each part at scale small, on two quiet cores, timm included; reckoned
-    "limit": 45,
+    "limit": 25,
     "data": 25,
     "single": 85,
     "limit224": 20,
     "single224": 45,
     "frozen": 110,
-    "grid": 310,
+    "grid": 340,
     "cells": 55,
     "start": 45,
     "resume": 45,

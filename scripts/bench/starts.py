@@ -81,29 +81,33 @@ def _measure_gaps(case: Case, section: Section) -> None:
     words = make_tlcnn_words(replace(case, epochs=2, seeds=(0, 1, 2, 3)), output)
     with watching_cells() as gaps:
         run_command(["-m", *words, "freeze.through=none,layer3", "progress=false"])
-    for gap in gaps:
-        section.row("second cell", "tlcnn").add(s=gap)
+    for gap_s, cpu_s in gaps:
+        section.row("second cell", "tlcnn").add(s=gap_s, cpu_s=cpu_s)
     again = _python(*TRAIN, "-m", *words, "freeze.through=none,layer3")
     section.row("skip", "tlcnn").add(s=again.wall_s / (len(gaps) + 1))
 
 
 @contextmanager
-def watching_cells() -> Iterator[list[float]]:
-    """Yield a list that fills with the seconds between one run's DONE and the next one's loop."""
+def watching_cells() -> Iterator[list[tuple[float, float]]]:
+    """Yield a list that fills with what lies between one run's DONE and the next one's loop.
+
+    Seconds by the clock, and of the processor.
+    """
     from tlcnn.records.folder import RunDir
     from tlcnn.training.fit import Fit
 
-    gaps: list[float] = []
-    ends: list[float] = []
+    gaps: list[tuple[float, float]] = []
+    ends: list[tuple[float, float]] = []
     done, epoch = RunDir.write_done, Fit._train_epoch
 
     def write_done(folder: RunDir, run_id: str) -> None:
         done(folder, run_id)
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
 
     def train_epoch(fit: Fit) -> None:
         if ends:
-            gaps.append(time.perf_counter() - ends.pop())
+            wall_s, cpu_s = ends.pop()
+            gaps.append((time.perf_counter() - wall_s, time.process_time() - cpu_s))
         epoch(fit)
 
     RunDir.write_done, Fit._train_epoch = write_done, train_epoch  # type: ignore[method-assign]
