@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from bench.bars import find_bars  # noqa: E402
-from bench.images import SHAPE, write_folder  # noqa: E402
+from bench.images import SHAPE, link_folder, pick, write_folder  # noqa: E402
 from bench.records import Bar, Section, render_markdown, write_json  # noqa: E402
+from bench.scales import PARTS  # noqa: E402
 from bench.sides import Case, make_timm_words, make_tlcnn_words, run_plain, run_tlcnn  # noqa: E402
 from bench.watch import watch  # noqa: E402
 
@@ -74,6 +75,29 @@ def test_images_are_jpegs_of_the_published_size_in_three_splits(case):
     assert len(ids) == len(set(ids)) == sum(COUNTS.values())
 
 
+def test_every_class_is_in_every_split(case):
+    """Readers of folders number the classes that they find in a split."""
+    found = [{path.name for path in (case.data / split).iterdir()} for split in COUNTS]
+    assert found[0] == found[1] == found[2] and len(found[0]) > 2
+
+
+def test_a_part_of_a_folder_is_the_same_files(case, tmp_path):
+    part = link_folder(tmp_path / "part", case.data, {"train": 10, "val": 8, "test": 8})
+    files = {path.relative_to(part) for path in part.rglob("*.jpg")}
+    assert len(files) == 26 and all((part / f).samefile(case.data / f) for f in files)
+    classes = {path.name for path in (case.data / "train").iterdir()}
+    assert {path.name for path in (part / "val").iterdir()} == classes
+
+
+def test_what_is_picked_has_every_class_first():
+    labels = ["a"] * 50 + ["b", "c"]
+    picked = pick(labels, 5).tolist()
+    assert len(set(picked)) == 5 and {labels[i] for i in picked} == {"a", "b", "c"}
+    assert pick(labels, 5).tolist() == picked and sorted(pick(labels, 52)) == list(range(52))
+    with pytest.raises(SystemExit, match="53 images"):
+        pick(labels, 53)
+
+
 @pytest.mark.slow
 def test_both_sides_train_and_tell_everything(started):
     for side in (run_tlcnn, run_plain):
@@ -125,7 +149,7 @@ def test_tables_have_every_row_and_bars_say_what_was_not_run(tmp_path):
             section.row("bf16", side).add(epoch_s=value, epoch_cpu_s=2 * value)
     bars = find_bars({"single": section})
     told = {bar.name: (bar.measured, bar.is_met) for bar in bars}
-    assert told["one run, timm / tlcnn, clock"] == (2.0, True)
+    assert told["one run, 64 px, timm / tlcnn, an epoch, clock"] == (2.0, True)
     assert told["grid, timm / tlcnn, clock"] == (None, None)
     text = render_markdown(MACHINE, {"single": section}, bars)
     assert "| bf16 | tlcnn | 2 (1–3) | 4 (2–6) |" in text and "| bf16 | timm | 4 | 8 |" in text
@@ -133,18 +157,29 @@ def test_tables_have_every_row_and_bars_say_what_was_not_run(tmp_path):
     content = json.loads((tmp_path / "b.json").read_text())
     assert content.keys() == {"machine", "sections", "bars"}
     assert content["sections"]["single"]["rows"][0]["values"]["epoch_s"] == [1.0, 3.0, 2.0]
-    assert Bar("x", 2, 1.0).is_met is False
+    assert Bar("x", 2, 1.0).is_met is False and Bar("x", 2, 1.0, at_most=True).is_met is True
+    assert Bar("x", 2, 3.0, at_most=True).is_met is False
+    assert (
+        "Not measured: " in text and "grid, timm / tlcnn, clock" in text.split("Not measured")[1]
+    )
 
 
 @pytest.mark.slow
 def test_the_whole_benchmark_writes_json_and_markdown(tmp_path):
     output = tmp_path / "bench.json"
-    words = "--scale tiny --model resnet10t --image-size 32 --threads 1 --rounds 1"
-    only = "--only limit data start"
-    command = [sys.executable, str(ROOT / "scripts" / "bench.py"), *words.split(), *only.split()]
+    words = "--scale tiny --model resnet10t --image-size 32 --threads 1 --seeds 1"
+    command = [sys.executable, str(ROOT / "scripts" / "bench.py"), *words.split()]
     subprocess.run([*command, "-o", str(output)], check=True, capture_output=True)
     content = json.loads(output.read_text())
-    assert set(content["sections"]) == {"limit", "data", "start"}
-    sides = {row["side"] for row in content["sections"]["limit"]["rows"]}
+    sections = content["sections"]
+    assert set(sections) == set(PARTS)
+    sides = {row["side"] for row in sections["limit"]["rows"]}
     assert {"tlcnn", "pure compute", "checkpoint", "validation"} <= sides
+    assert {row["side"] for row in sections["grid"]["rows"]} == {"tlcnn", "plain loop"}
+    counted = {row["what"]: row["values"] for row in sections["cells"]["rows"]}
+    assert counted["all"]["cells"] == [21] and counted["images of all cells"]["decoded"] == [64]
+    assert counted["j=0"]["cells"] == [6] and counted["j=0"]["images_computed"] == [0]
+    assert {"training steps", "validation", "weights", "decoding"} <= set(counted)
+    measured = {bar["name"] for bar in content["bars"] if bar["measured"] is not None}
+    assert len(measured) > 10 and all("timm" not in name for name in measured)
     assert "### Bars" in output.with_suffix(".md").read_text()

@@ -4,37 +4,56 @@ from collections.abc import Mapping
 
 from bench.records import Bar, Section
 
+OURS, AGAIN, PLAIN, TIMM = "tlcnn", "tlcnn again", "plain loop", "timm"
+START_S, GAP_S = 2.0, 0.05
+
 
 def find_bars(sections: Mapping[str, Section]) -> list[Bar]:
     """Return every bar; sides that were not run leave it without a number."""
-    single, frozen, grid = (sections.get(name) for name in ("single", "frozen", "grid"))
-    epoch, whole = "epoch_s", "whole_s"
-    ours, again, plain = "tlcnn", "tlcnn again", "plain loop"
-    bars = [Bar("one run, share of pure compute, bf16", 0.95, _limit(sections.get("limit")))]
-    for name, key in (("clock", epoch), ("processor", "epoch_cpu_s")):
-        bars += [
-            Bar(f"one run, timm / tlcnn, {name}", 1.5, _ratio(single, "bf16", "timm", ours, key)),
-            Bar(f"probe, plain / tlcnn again, an epoch, {name}", 100,
-                _ratio(frozen, "freeze=all", plain, again, key)),
-            Bar(f"layer3, plain / tlcnn again, an epoch, {name}", 3,
-                _ratio(frozen, "freeze=layer3", plain, again, key)),
-        ]  # fmt: skip
-    for name, key in (("clock", whole), ("processor", "whole_cpu_s")):
-        bars += [
-            Bar(f"grid, timm / tlcnn, {name}", 4, _ratio(grid, "grid", "timm", ours, key)),
-            Bar(f"grid, plain / tlcnn, {name}", 1, _ratio(grid, "grid", plain, ours, key)),
-        ]
-    return [*bars, *_find_data_bars(sections.get("data"))]
+    bars = []
+    for name, size, wanted in (("", "64 px", 1.5), ("224", "224 px", 1.0)):
+        bars += _find_single_bars(sections, name, size, wanted)
+    return [
+        *bars,
+        *_find_frozen_bars(sections.get("frozen")),
+        *_find_grid_bars(sections.get("grid")),
+        *_find_data_bars(sections.get("data")),
+        *_find_start_bars(sections),
+    ]
 
 
-def _ratio(section: Section | None, what: str, above: str, below: str, key: str) -> float | None:
-    if section is None or not (section.has(what, above) and section.has(what, below)):
-        return None
-    return section.row(what, above).middle(key) / section.row(what, below).middle(key)
+def _find_single_bars(
+    sections: Mapping[str, Section], name: str, size: str, wanted: float
+) -> list[Bar]:
+    limit, single = sections.get(f"limit{name}"), sections.get(f"single{name}")
+    share = None if limit is None else limit.row("bf16", OURS).middle("share")
+    bars = [Bar(f"one run, {size}, share of pure compute, bf16", 0.95, share)]
+    for words, key in (
+        ("an epoch, clock", "epoch_s"),
+        ("an epoch, processor", "epoch_cpu_s"),
+        ("whole with decoding, clock", "whole_s"),
+    ):
+        ratio = _ratio(single, "bf16", TIMM, OURS, key)
+        bars.append(Bar(f"one run, {size}, timm / tlcnn, {words}", wanted, ratio))
+    return bars
 
 
-def _limit(section: Section | None) -> float | None:
-    return None if section is None else section.row("bf16", "tlcnn").middle("share")
+def _find_frozen_bars(section: Section | None) -> list[Bar]:
+    bars = []
+    for name, key in (("clock", "epoch_s"), ("processor", "epoch_cpu_s")):
+        for what, word, wanted in (("all", "probe", 100), ("layer3", "layer3", 3)):
+            ratio = _ratio(section, f"freeze={what}", PLAIN, AGAIN, key)
+            bars.append(Bar(f"{word}, plain / tlcnn again, an epoch, {name}", wanted, ratio))
+    return bars
+
+
+def _find_grid_bars(section: Section | None) -> list[Bar]:
+    bars = []
+    for name, key in (("clock", "whole_s"), ("processor", "whole_cpu_s")):
+        for peer, wanted in ((TIMM, 4), (PLAIN, 1)):
+            ratio = _ratio(section, "grid", peer, OURS, key)
+            bars.append(Bar(f"grid, {peer.split()[0]} / tlcnn, {name}", wanted, ratio))
+    return bars
 
 
 def _find_data_bars(section: Section | None) -> list[Bar]:
@@ -51,3 +70,24 @@ def _find_data_bars(section: Section | None) -> list[Bar]:
                 Bar(f"data path, {what}, {augment}, processor", 50, cpu),
             ]
     return bars
+
+
+def _find_start_bars(sections: Mapping[str, Section]) -> list[Bar]:
+    done = _middle(sections.get("start"), "already done", "whole", "s")
+    gap = _middle(sections.get("resume"), "second cell", OURS, "s")
+    return [
+        Bar("already done, s", START_S, done, at_most=True),
+        Bar("from a cell of a sweep to the next, s", GAP_S, gap, at_most=True),
+    ]
+
+
+def _middle(section: Section | None, what: str, side: str, key: str) -> float | None:
+    if section is None or not section.has(what, side):
+        return None
+    row = section.row(what, side)
+    return row.middle(key) if row.values.get(key) else None
+
+
+def _ratio(section: Section | None, what: str, above: str, below: str, key: str) -> float | None:
+    top, bottom = (_middle(section, what, side, key) for side in (above, below))
+    return top / bottom if top is not None and bottom else None

@@ -1,5 +1,8 @@
 """The images that all sides train on: JPEGs of 600 x 450 pixels in folders, as HAM10000's are."""
 
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +18,67 @@ DRAWN_SIZE = 160  # pixels; drawing takes longer than enlarging
 
 
 def write_folder(
-    root: Path, counts: dict[str, int], *, source: Path | None, cache_dir: Path
+    root: Path, counts: Mapping[str, int], *, source: Path | None, cache_dir: Path
 ) -> Path:
     """Write `root/SPLIT/CLASS/ID.jpg` and return `root`; no lesion is in two splits.
+
+    Every class is in every split, because readers of folders number the classes that they find;
+    a class too rare for that is left out.
 
     Args:
         counts: images of each split.
         source: a folder of HAM10000, whose images are enlarged or copied; None: drawn lesions.
     """
     plan = make_plan(compose_config([*_choose(source, counts), f"cache_dir='{cache_dir}'"]))
-    index = plan.images.index
-    random = np.random.default_rng(0)
-    for split in SPLITS:
-        rows = np.flatnonzero(plan.images.splits == split)
-        if len(rows) < counts[split]:
-            raise SystemExit(f"{counts[split]} {split} images are wanted, there are {len(rows)}")
-        for row in random.permutation(rows)[: counts[split]]:
+    index, labels = plan.images.index, plan.images.index.table["label"].to_numpy()
+    found = {split: np.flatnonzero(plan.images.splits == split) for split in SPLITS}
+    everywhere = set.intersection(*(set(labels[rows].tolist()) for rows in found.values()))
+    jobs = []
+    for split, rows in found.items():
+        rows = rows[np.isin(labels[rows], list(everywhere))]
+        for row in rows[pick(labels[rows].tolist(), counts[split])]:
             entry = index.table.iloc[int(row)]
             folder = root / split / index.classes[int(entry["label"])]
             folder.mkdir(parents=True, exist_ok=True)
-            _write_image(folder / f"{entry['image_id']}.jpg", index.images.load(int(row)))
+            jobs.append((folder / f"{entry['image_id']}.jpg", int(row)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda job: _write_image(job[0], index.images.load(job[1])), jobs))
     return root
 
 
-def _choose(source: Path | None, counts: dict[str, int]) -> list[str]:
+def link_folder(root: Path, source: Path, counts: Mapping[str, int]) -> Path:
+    """Make `root` a part of a folder that `write_folder` wrote, without copies; return `root`."""
+    for split, n_images in counts.items():
+        files = sorted((source / split).glob("*/*.jpg"))
+        for place in pick([file.parent.name for file in files], n_images):
+            target = root / files[place].relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(files[place], target)
+    return root
+
+
+def pick(labels: Sequence[int] | Sequence[str], n: int) -> np.ndarray:
+    """Return n positions, drawn; the first ones are of different classes, as far as n goes.
+
+    Raises:
+        SystemExit: there are fewer.
+    """
+    if len(labels) < n:
+        raise SystemExit(f"{n} images of a split are wanted, there are {len(labels)}")
+    order = np.random.default_rng(0).permutation(len(labels))
+    _, first = np.unique(np.asarray(labels)[order], return_index=True)
+    others = np.setdiff1d(np.arange(len(order)), first)
+    return order[np.concatenate([first, others])][:n]
+
+
+def _choose(source: Path | None, counts: Mapping[str, int]) -> list[str]:
     if source is not None:
         return [f"dataset.root='{source.absolute()}'", "dataset.options.missing=drop"]
     total = sum(counts.values())
     fractions = {f"dataset.{s}_fraction": counts[s] / total for s in ("val", "test")}
     return [
         "dataset=synthetic",
-        f"dataset.options.n_images={total * 5 // 4}",  # groups do not divide exactly
+        f"dataset.options.n_images={total * 3 // 2}",  # groups do not divide exactly
         f"dataset.options.size={DRAWN_SIZE}",
         *(f"{key}={value:.4f}" for key, value in fractions.items()),
     ]

@@ -1,5 +1,6 @@
 """What was measured: rows of repeated values, as JSON and as Markdown."""
 
+import hashlib
 import json
 import os
 import platform
@@ -61,20 +62,31 @@ class Section:
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio that is wanted, and what was measured; None where a side was not run."""
+    """A ratio that is wanted, and what was measured; None where a side was not run.
+
+    Attributes:
+        at_most: whether the number may be at most what is wanted, instead of at least.
+    """
 
     name: str
     wanted: float
     measured: float | None
+    at_most: bool = False
 
     @property
     def is_met(self) -> bool | None:
         """Whether it is reached."""
-        return None if self.measured is None else self.measured >= self.wanted
+        if self.measured is None:
+            return None
+        return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
 
 
-def describe_machine(device: str, threads: int) -> dict[str, Any]:
-    """Return what the numbers depend on besides the code."""
+def describe_machine(device: str, threads: int, timm_train: Path | None = None) -> dict[str, Any]:
+    """Return what the numbers depend on besides the code.
+
+    Args:
+        timm_train: timm's script, which is told by its digest.
+    """
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
     gpu = None
@@ -82,6 +94,10 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         import torch
 
         gpu = torch.cuda.get_device_name()
+    versions = {name: version(name) for name in PACKAGES}
+    if timm_train is not None:
+        digest = hashlib.sha256(timm_train.read_bytes()).hexdigest()
+        versions["timm's train.py"] = f"sha256 {digest[:12]}"
     return {
         "processor": names[0].split(":")[1].strip() if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -89,7 +105,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         "gpu": gpu,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions,
         "command": " ".join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
@@ -118,34 +134,52 @@ def render_markdown(
         f"Python {machine['python']}, {versions}; {machine['date']}; `{machine['command']}`.",
     ]
     parts = [*head, *(_render_section(section) for section in sections.values())]
-    return "\n\n".join([*parts, _render_bars(bars)]) + "\n"
+    return "\n\n".join(filter(None, [*parts, _render_bars(bars)])) + "\n"
 
 
 def _render_section(section: Section) -> str:
-    names = list(dict.fromkeys(name for row in section.rows for name in row.values))
-    lines = [f"### {section.title}", "", *(f"- {note}" for note in section.notes), ""]
-    lines += _render_table(
-        ["", "side", *(_spell(name) for name in names)],
-        [
+    parts = ["\n".join([f"### {section.title}", "", *(f"- {note}" for note in section.notes)])]
+    for rows in group_rows(section.rows):
+        names = list(dict.fromkeys(name for row in rows for name in row.values))
+        lines = [
             [row.what, row.side, *(_spread(row.values.get(name, [])) for name in names)]
-            for row in section.rows
-        ],
-    )
-    return "\n".join(lines)
+            for row in rows
+        ]
+        parts.append("\n".join(_render_table(["", "side", *map(_spell, names)], lines)))
+    return "\n\n".join(parts)
+
+
+def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return rows whose columns are among each other's: a table each."""
+    groups: list[list[Row]] = []
+    for row in rows:
+        names = set(row.values)
+        for group in groups:
+            known = {name for other in group for name in other.values}
+            if names <= known or known <= names:
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
 
 
 def _render_bars(bars: Sequence[Bar]) -> str:
-    words = {True: "yes", False: "no", None: "not run"}
     lines = [
         [
             bar.name,
-            f"{bar.wanted:g}",
-            "" if bar.measured is None else f"{bar.measured:.3g}",
-            words[bar.is_met],
+            f"{'≤' if bar.at_most else '≥'} {bar.wanted:g}",
+            f"{bar.measured:.3g}",
+            "yes" if bar.is_met else "no",
         ]
         for bar in bars
+        if bar.measured is not None
     ]
-    return "\n".join(["### Bars", "", *_render_table(["bar", "wanted", "measured", "met"], lines)])
+    if not lines:
+        return ""
+    parts = ["### Bars", "\n".join(_render_table(["bar", "wanted", "measured", "met"], lines))]
+    lacking = [bar.name for bar in bars if bar.measured is None]
+    return "\n\n".join([*parts, *([f"Not measured: {'; '.join(lacking)}."] if lacking else [])])
 
 
 def _render_table(head: list[str], lines: list[list[str]]) -> list[str]:

@@ -3,9 +3,10 @@
 import csv
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.watch import Line, Watched, measure_disk_mib, watch
@@ -109,19 +110,15 @@ def make_tlcnn_words(case: Case, output: Path) -> list[str]:
     if case.grid:
         layers = ",".join(LAYERS)
         return ["-m", *words, f"init.through={layers}", f"freeze.through={layers}"]
-    return [*words, f"freeze.through={case.freeze}"]
+    sweeps = ["-m"] if "," in case.freeze else []
+    return [*sweeps, *words, f"freeze.through={case.freeze}"]
 
 
 def make_timm(script: Path) -> Side:
     """Return the side that trains with timm's train.py; it cannot freeze, so it trains all."""
 
     def run_timm(case: Case, name: str) -> Result:
-        results = [
-            _run_timm_once(script, case, f"{name}-{seed}-{cell}", seed)
-            for seed in case.seeds
-            for cell in range(21 if case.grid else 1)
-        ]
-        return add_results(results) if case.grid else results[0]
+        return _run_timm_once(script, case, name, case.seeds[0])
 
     return run_timm
 
@@ -136,14 +133,12 @@ def _run_timm_once(script: Path, case: Case, name: str, seed: int) -> Result:
             epoch = found[1]
         elif line.text.startswith("Test:"):
             ends[epoch] = line
-    with open(case.work / name / "summary.csv", newline="") as file:
+    output = case.work / name
+    with open(output / "summary.csv", newline="") as file:
         scores = [float(row["eval_top1"]) / 100 for row in csv.DictReader(file)]
-    return make_result(
-        watched,
-        list(ends.values()),
-        accuracy=max(scores),
-        disk_mib=measure_disk_mib(case.work / name),
-    )
+    disk_mib = measure_disk_mib(output)
+    shutil.rmtree(output)  # several checkpoints
+    return make_result(watched, list(ends.values()), accuracy=max(scores), disk_mib=disk_mib)
 
 
 def make_timm_words(case: Case, name: str, seed: int) -> list[str]:
@@ -156,8 +151,9 @@ def make_timm_words(case: Case, name: str, seed: int) -> list[str]:
         f"--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 "
         f"-b {case.batch_size} -vb 256 --workers {case.workers} --channels-last "
         f"--epochs {case.epochs} --opt adamw --lr 5e-4 --weight-decay 0.05 --clip-grad 1.0 "
-        f"--sched cosine --warmup-epochs 1 --warmup-lr 1e-5 --smoothing 0 --seed {seed} "
-        f"--device {case.device} --output {case.work} --experiment {name} --checkpoint-hist 1"
+        f"--sched cosine --sched-on-updates --warmup-epochs 1 --warmup-lr 1e-6 --smoothing 0 "
+        f"--seed {seed} --device {case.device} --output {case.work} --experiment {name} "
+        f"--checkpoint-hist 1"
     )
     aug = "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1"
     amp = ["--amp", "--amp-dtype", "bfloat16"] if case.precision == "bf16" else []
@@ -212,16 +208,4 @@ def make_result(watched: Watched, ends: list[Line], *, accuracy: float, disk_mib
         accuracy=accuracy,
         peak_mib=watched.peak_mib,
         disk_mib=disk_mib,
-    )
-
-
-def add_results(results: list[Result]) -> Result:
-    """Return programs that ran one after the other as one."""
-    return replace(
-        results[0],
-        wall_s=sum(result.wall_s for result in results),
-        cpu_s=sum(result.cpu_s for result in results),
-        accuracy=sum(result.accuracy for result in results) / len(results),
-        peak_mib=max(result.peak_mib for result in results),
-        disk_mib=sum(result.disk_mib for result in results),
     )

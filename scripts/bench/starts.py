@@ -1,5 +1,6 @@
 """What is paid before the first step: imports, plans, runs that are already done, resuming."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -46,58 +47,67 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
     section = Section(
         "Fresh, resumed and skipped runs",
         [
-            "tlcnn and the plain loop: to the end of the first epoch, or of the one resumed; "
-            "timm: to its first line of training",
+            "fresh: tlcnn and the plain loop to the end of the first epoch, decoding included, "
+            "timm to its first line of training; resumed: after SIGTERM, to the end of the epoch "
+            "that it went on in",
+            "stopping: from SIGTERM to the end of the process, which saves first",
             "second cell: from one run's end to the next one's first step, in one process",
             "skip: the whole command again, all done, a run",
         ],
     )
     for round_ in range(rounds):
-        words = make_tlcnn_words(replace(case, epochs=4), case.work / f"resume-{round_}")
-        killed = _python(*TRAIN, *words, kill_at="epoch 2/")
-        _add(section, "fresh", "tlcnn", killed, "epoch 1/")
-        _add(section, "resumed", "tlcnn", _python(*TRAIN, *words), "epoch 3/")
+        words = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{round_}")
+        stopped = _python(*TRAIN, *words, kill_at="epoch 2/", number=signal.SIGTERM)
+        _add(section, "fresh", "tlcnn", stopped, "epoch 1/")
+        last = next(line for line in stopped.lines if line.text.startswith("epoch 2/"))
+        section.row("stopping", "tlcnn").add(s=stopped.wall_s - last.at_s)
+        again = _python(*TRAIN, *words, kill_at="epoch ")
+        _add(section, "resumed", "tlcnn", again, "epoch ")
         plain = _python(str(PLAIN_LOOP), *make_plain_words(case), kill_at="{")
         _add(section, "fresh", "plain loop", plain, "{")
         if timm_train:
             flags = make_timm_words(case, f"fresh-{round_}", 0)
             timm = _python(str(timm_train), *flags, kill_at="Train:")
             _add(section, "fresh", "timm", timm, "Train:")
-    measure_cells(case, section)
+    _measure_gaps(case, section)
     return section
 
 
-def measure_cells(case: Case, section: Section) -> None:
+def _measure_gaps(case: Case, section: Section) -> None:
     """Time what lies between the cells of a sweep in this process, and skipping them all."""
     from tlcnn.train import run_command
 
-    output = case.work / "cells"
+    output = case.work / "gaps"
     words = make_tlcnn_words(replace(case, epochs=2, seeds=(0, 1, 2, 3)), output)
     with watching_cells() as gaps:
         run_command(["-m", *words, "freeze.through=none,layer3", "progress=false"])
-    for gap in gaps:
-        section.row("second cell", "tlcnn").add(s=gap)
+    for gap_s, cpu_s in gaps:
+        section.row("second cell", "tlcnn").add(s=gap_s, cpu_s=cpu_s)
     again = _python(*TRAIN, "-m", *words, "freeze.through=none,layer3")
     section.row("skip", "tlcnn").add(s=again.wall_s / (len(gaps) + 1))
 
 
 @contextmanager
-def watching_cells() -> Iterator[list[float]]:
-    """Yield a list that fills with the seconds between one run's DONE and the next one's loop."""
+def watching_cells() -> Iterator[list[tuple[float, float]]]:
+    """Yield a list that fills with what lies between one run's DONE and the next one's loop.
+
+    Seconds by the clock, and of the processor.
+    """
     from tlcnn.records.folder import RunDir
     from tlcnn.training.fit import Fit
 
-    gaps: list[float] = []
-    ends: list[float] = []
+    gaps: list[tuple[float, float]] = []
+    ends: list[tuple[float, float]] = []
     done, epoch = RunDir.write_done, Fit._train_epoch
 
     def write_done(folder: RunDir, run_id: str) -> None:
         done(folder, run_id)
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
 
     def train_epoch(fit: Fit) -> None:
         if ends:
-            gaps.append(time.perf_counter() - ends.pop())
+            wall_s, cpu_s = ends.pop()
+            gaps.append((time.perf_counter() - wall_s, time.process_time() - cpu_s))
         epoch(fit)
 
     RunDir.write_done, Fit._train_epoch = write_done, train_epoch  # type: ignore[method-assign]
@@ -107,9 +117,11 @@ def watching_cells() -> Iterator[list[float]]:
         RunDir.write_done, Fit._train_epoch = done, epoch  # type: ignore[method-assign]
 
 
-def _python(*words: str, kill_at: str | None = None) -> Watched:
+def _python(
+    *words: str, kill_at: str | None = None, number: signal.Signals = signal.SIGKILL
+) -> Watched:
     stop = (lambda line: line.startswith(kill_at)) if kill_at else None
-    return watch([sys.executable, *words], kill_at=stop)
+    return watch([sys.executable, *words], kill_at=stop, signal_number=number)
 
 
 def _add(section: Section, what: str, side: str, watched: Watched, text: str) -> None:

@@ -1,6 +1,7 @@
 """Run a program; note when it said what, the processor time and the most memory of its tree."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -43,12 +44,14 @@ def watch(
     *,
     env: Mapping[str, str] | None = None,
     kill_at: Callable[[str], bool] | None = None,
+    signal_number: signal.Signals = signal.SIGKILL,
 ) -> Watched:
     """Run a program to its end.
 
     Args:
         env: added to this process's own.
-        kill_at: the first line that this is true of ends the program, as a crash would.
+        kill_at: the first line that this is true of ends the program.
+        signal_number: how: SIGKILL as a crash would, SIGTERM as a scheduler asks first.
 
     Raises:
         SystemExit: it failed; its last words.
@@ -67,8 +70,8 @@ def watch(
     for text in process.stdout:
         at_s = time.perf_counter() - started
         lines.append(Line(at_s, read_cpu_s(process.pid), text.rstrip()))
-        if kill_at is not None and kill_at(text):
-            process.kill()
+        if kill_at is not None and not killed and kill_at(text):
+            process.send_signal(signal_number)
             killed = True
     process.stdout.close()
     _, code, usage = os.wait4(process.pid, 0)  # which also tells what the program cost
