@@ -84,23 +84,63 @@ def test_a_view_is_the_same_whatever_part_it_is_made_in(images, name, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["standard", "strong", "upright"])
-def test_a_fast_view_has_the_bits_of_the_plain_one(images, name):
-    """One contiguous plane a channel, all images at once, and a copy to channels last."""
+def test_a_view_is_the_same_in_a_batch_of_any_size(name):
+    """Of the matrix products, too, which a library may compute in another way for other shapes."""
+    policy, keys = AUGMENTS[name], keys_of(130)
+    images = torch.randint(0, 256, (130, 18, 18, 3), dtype=torch.uint8, generator=seeded())
+    whole = see(images, keys, policy, image_size=16)
+    for n in range(1, 131):
+        start = (37 * n) % (131 - n)
+        some = slice(start, start + n)
+        assert torch.equal(see(images[some], keys[some], policy, image_size=16), whole[some]), n
+
+
+def test_views_are_the_same_in_inference_mode(images):
+    """And what was lent to one mode serves the other."""
+    policy, keys = AUGMENTS["standard"], keys_of(33)
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (2, 1):
+            torch.set_num_threads(n_threads)
+            with torch.inference_mode():
+                inference = see(images, keys, policy)
+            assert inference.is_inference()
+            plain = see(images, keys, policy)
+            assert torch.equal(plain, inference) and not plain.is_inference()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["standard", "strong", "upright"])
+def test_a_view_is_what_the_plain_operations_make(images, name):
+    """In float64, with grid_sample's own reflection, and colours one after another."""
     policy, keys = AUGMENTS[name], keys_of(33)
-    params = torch.from_numpy(draw_params(np.zeros(33, np.uint64), keys, policy))
-    ramp = (torch.arange(32) - 15.5) * (2 / 36)
-    axes = []
-    for axis in "xy":
-        down, across, shift = (
-            params[:, PARAMS.index(column)] for column in (f"{axis}y", f"{axis}x", f"shift_{axis}")
-        )
-        row = down[:, None] * ramp + ((shift * 2 - 1) * (4 / 36))[:, None]
-        axes.append(row[:, :, None] + (across[:, None] * ramp)[:, None])
-    planes = images.permute(0, 3, 1, 2).contiguous().float()
-    grid = torch.stack(axes, dim=-1)
-    views = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
-    augment._recolour(views, params, *IMAGENET.values())
-    assert torch.equal(see(images, keys, policy), views)
+    params = torch.from_numpy(draw_params(np.zeros(33, np.uint64), keys, policy)).double()
+    column = {column: params[:, i, None, None] for i, column in enumerate(PARAMS)}
+    y, x = torch.meshgrid(*[torch.arange(32.0).double() - 15.5] * 2, indexing="ij")
+    grid = torch.stack(
+        [
+            (column[f"{axis}y"] * y + column[f"{axis}x"] * x) / 18
+            + (column[f"shift_{axis}"] * 2 - 1) / 9
+            for axis in "xy"
+        ],
+        dim=-1,
+    )
+    assert grid.abs().max() > 1
+    pixels = images.permute(0, 3, 1, 2).double() / 255
+    views = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    assert torch.allclose(see(images, keys, policy).double(), colour(views, params), atol=1e-4)
+
+
+def colour(x, params):
+    """Return (N, 3, H, W) of 0 to 1 as the policy's parameters would have it, normalised."""
+    light, contrast, saturation = params[:, 7:10], params[:, 10:11], params[:, 11:12]
+    mean, std = (torch.tensor(IMAGENET[k]).double().view(3, 1, 1) for k in ("mean", "std"))
+    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    s = saturation[:, :, None, None]
+    x = s * x + (1 - s) * luma
+    x = contrast[:, :, None, None] * (x - mean) + mean
+    return (x * light[:, :, None, None] - mean) / std
 
 
 def test_views_are_the_same_on_every_machine():
@@ -286,16 +326,18 @@ def test_colours_follow_the_written_formula(images):
     policy = Policy(brightness=0.3, contrast=0.3, saturation=0.3, tint=0.1)
     keys = keys_of(33)
     params = torch.from_numpy(draw_params(np.zeros(33, np.uint64), keys, policy)).double()
-    light, contrast, saturation = params[:, 7:10], params[:, 10:11], params[:, 11:12]
-    mean, std = (torch.tensor(IMAGENET[k]).double().view(3, 1, 1) for k in ("mean", "std"))
     x = images[:, 2:34, 2:34].permute(0, 3, 1, 2).double() / 255
-    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    s = saturation[:, :, None, None]
-    x = s * x + (1 - s) * luma
-    x = contrast[:, :, None, None] * (x - mean) + mean
-    x = x * light[:, :, None, None]
     views = see(images, keys, policy)
-    assert torch.allclose(views.double(), (x - mean) / std, atol=1e-4)
+    assert torch.allclose(views.double(), colour(x, params), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_no_view_reaches_beyond_one_mirror_image(name):
+    """What is mirrored is mirrored once: farther out there would be stripes."""
+    keys = keys_of(2000)
+    params = draw_params(np.zeros(2000, np.uint64), keys, AUGMENTS[name])
+    matrix = np.abs(params[:, :4].reshape(-1, 2, 2)).sum(axis=2).max()
+    assert matrix * 64 / 64 < 3  # the stored image spans -1 to 1, and is no smaller than the view
 
 
 @pytest.mark.parametrize(("size", "stored"), [(32, 32), (31, 36), (28, 33), (1, 4)])

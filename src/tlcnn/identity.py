@@ -7,7 +7,7 @@ from typing import Any
 from tlcnn.ancestry import Ancestor
 from tlcnn.config import Config, TrainCfg
 from tlcnn.data.cache import FILTER, stored_size
-from tlcnn.data.policy import NORMALIZE, find_policy
+from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.dataset import Images
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import WeightsFile
@@ -59,7 +59,7 @@ def make_identity(
         "init": init,
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
         "train": make_recipe(cfg.train, precision, is_close=reads_close(cfg, unit_map, cell.j)),
-        "views": asdict(find_policy(cfg.train.augment)),
+        "views": describe_views(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }
 

@@ -1,8 +1,11 @@
 """What a view may look like, and how pixels are scaled: the values behind two names. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tlcnn.config import check_word
+
+VIEW_VERSION = 2  # counts up whenever a view of a number has other pixels
 
 Range = tuple[float, float]
 
@@ -87,3 +90,12 @@ def find_policy(name: str) -> Policy:
     """Return a named policy. Raises ConfigError."""
     check_word("train.augment", name, tuple(AUGMENTS))
     return AUGMENTS[name]
+
+
+def describe_views(policy: Policy) -> dict[str, Any]:
+    """Return what decides the pixels of views beside their number and the image.
+
+    Crops and flips alone are exact, and have had no version.
+    """
+    version = {"version": VIEW_VERSION} if policy.resamples or policy.recolours else {}
+    return {**asdict(policy), **version}

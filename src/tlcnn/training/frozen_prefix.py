@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlcnn.data.augment import VIEW_VERSION
-from tlcnn.data.policy import Policy, find_policy
+from tlcnn.data.policy import VIEW_VERSION, Policy, find_policy
 from tlcnn.model.cut import evaluating, pass_boundaries
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.storage import digest_of
