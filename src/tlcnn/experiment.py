@@ -102,6 +102,7 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
         plan.images.manifest,
         cfg.dataset.image_size,
         cfg.dataset.fit,
+        cfg.dataset.decode,
         str(device),
     )
     pixels = memory.recall("pixels", key, lambda: _place(cache.array, device), n_kept=1)
@@ -132,6 +133,7 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
             digests=plan.images.digests,
             image_size=cfg.dataset.image_size,
             fit=cfg.dataset.fit,
+            decode=cfg.dataset.decode,
             cache_dir=plan.cache_dir,
             workers=cfg.workers or count_cores(),
             progress=cfg.progress,
@@ -141,7 +143,8 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
         )
 
     dataset = (find_root(cfg.dataset), plan.images.manifest, str(plan.cache_dir))
-    settings = (cfg.dataset.image_size, cfg.dataset.fit, cfg.dataset.on_bad)
+    data = cfg.dataset
+    settings = (data.image_size, data.fit, data.decode, data.on_bad)
     return memory.recall("decoded", (*dataset, *settings), load, n_kept=1)
 
 

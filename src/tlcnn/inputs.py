@@ -103,7 +103,7 @@ def _make_key(plan: Plan) -> list[Any]:
         [plan.device.name, plan.device.hardware, torch.backends.cpu.get_cpu_capability()],
         [torch.get_num_threads(), torch.get_float32_matmul_precision()],
         [plan.config.train.channels_last, torch.backends.mkldnn.is_available()],
-        [make_cache_key(plan.images.digests, size, data.fit), data.image_size],
+        [make_cache_key(plan.images.digests, size, data.fit, data.decode), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
 
