@@ -302,8 +302,8 @@ def test_an_unfinished_run_is_finished_first(plan_of, monkeypatch):
     with monkeypatch.context() as patched:
         real = fitting.Fit._step
 
-        def step_then_stop(self, picked):
-            loss = real(self, picked)
+        def step_then_stop(self, *step):
+            loss = real(self, *step)
             self.stop.signal_name = "SIGTERM"
             return loss
 

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from tlcnn.errors import StorageError
-from tlcnn.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from tlcnn.training import checkpoint
+from tlcnn.training.checkpoint import (
+    LAST,
+    PREVIOUS,
+    SaveTimer,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def state(number: int) -> dict:
@@ -153,3 +160,50 @@ except StorageError as error:
     assert "checkpoint.last.pt: File too large" in told.stdout, told.stderr
     assert load_checkpoint(tmp_path)["number"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.last.pt"]
+
+
+# ------------------------------------------------------------------------------------- when
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when told to."""
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+
+    def wait(seconds):
+        now[0] += seconds
+
+    return wait
+
+
+def test_checkpoints_at_epochs_take_at_most_a_twentieth_of_the_time(clock):
+    timer = SaveTimer(300.0, n_bytes=0)
+    timer.start()
+    n_saved = spent = 0
+    for _ in range(1000):  # epochs of a second; a checkpoint takes half of one
+        clock(1.0)
+        if timer.is_worth_it():
+            with timer.saving():
+                clock(0.5)
+            n_saved, spent = n_saved + 1, spent + 0.5
+    assert 0.04 < spent / 1000 <= 0.05 + 0.5 / 1000
+
+
+def test_a_checkpoint_is_due_whatever_it_costs_when_a_kill_would_cost_more(clock):
+    timer = SaveTimer(30.0, n_bytes=2**40)
+    timer.start()
+    clock(29.0)
+    assert not timer.is_overdue() and not timer.is_worth_it()
+    clock(2.0)
+    assert timer.is_overdue() and timer.is_worth_it()
+    with timer.saving():
+        clock(50.0)
+    assert not timer.is_overdue() and not timer.is_worth_it()
+
+
+def test_without_an_interval_every_step_is_saved(clock):
+    timer = SaveTimer(0.0, n_bytes=2**40)
+    timer.start()
+    clock(1e-6)
+    assert timer.is_overdue() and timer.is_worth_it()

@@ -47,7 +47,7 @@ def one_core():
 def folder(cache_dir):
     """Where features are stored: nothing yet. Facts and images are those of all tests."""
     shutil.rmtree(cache_dir / "features", ignore_errors=True)
-    for path in (cache_dir / "facts").glob("same-bits-*"):
+    for path in (cache_dir / "facts").glob("difference-*"):
         path.unlink()
     return cache_dir / "features"
 
@@ -133,9 +133,11 @@ def test_no_bit_depends_on_reuse_at_any_boundary(plan_of, cache_dir, name, views
     assert numbers
     words = [f"model.name={name}", "train.epochs=3", f"train.precision={precision}"]
     words += [f"dataset.image_size={FAMILIES[name]}", "train.batch_size=32"]
-    words += VIEWS["one view"] if views == "one view" else ["train.views=3"]
-    for number in numbers:
-        check_reuse(plan_of, *words, f"freeze.through={number}", sittings=1)
+    words += VIEWS["one view"] if views == "one view" else ["train.views=4"]
+    for number in numbers:  # two runs of three epochs see four views
+        frozen = [f"freeze.through={number}", f"reuse_for=[{number},{number}]"]
+        check_reuse(plan_of, *words, *frozen, sittings=1)
+    check_reuse(plan_of, *words, "freeze=all", "model.drop_rate=0", sittings=1)  # a probe
 
 
 # ------------------------------------------------------------------------ what is computed once
@@ -232,8 +234,8 @@ def test_sittings_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypat
     run(whole)
     real, sittings = fitting.Fit._step, itertools.count()
 
-    def step_then_stop(self, picked):
-        loss = real(self, picked)
+    def step_then_stop(self, *step):
+        loss = real(self, *step)
         self.stop.signal_name = "SIGTERM"
         return loss
 

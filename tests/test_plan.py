@@ -89,7 +89,7 @@ WHAT = {
 CONDITIONAL = {
     *("dataset.kind", "dataset.fold", "dataset.split", "dataset.on_bad", "init.source"),
     *("init.through", "init.weights", "freeze.through", "freeze.bn", "freeze.allow_random"),
-    *("train.momentum", "train.effective_beta"),
+    *("train.momentum", "train.effective_beta", "train.features"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
     "init.allow_unchecked",
 }
@@ -120,6 +120,17 @@ def test_keys_that_have_no_effect_are_not_in_the_id(plan_of):
     )
     no_views = plan_of("train.augment=none").run_id
     assert plan_of("train.augment=none", "train.views=4").run_id == no_views
+
+
+def test_close_features_are_in_the_id_where_they_can_change_anything(plan_of):
+    assert plan_of("train.features=close").run_id == plan_of().run_id  # nothing frozen
+    frozen = ["freeze=stage2", "freeze.allow_random=true"]
+    exact = plan_of(*frozen)
+    assert plan_of(*frozen, "train.features=close").run_id != exact.run_id
+    assert "features" not in exact.identity["train"]
+    for word in ("freeze.bn=adapt", "model.name=hrnet_w18_small"):  # nothing can be stored
+        both = [plan_of(*frozen, word, f"train.features={each}") for each in ("exact", "close")]
+        assert both[0].run_id == both[1].run_id, word
 
 
 def test_no_units_of_any_source_are_random(plan_of, weights):

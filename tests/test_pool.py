@@ -15,8 +15,9 @@ from runs import tiny_command
 
 from hydra_plugins.tlcnn_launchers import slots, worker_process
 from hydra_plugins.tlcnn_launchers.pool import PoolLauncher
-from hydra_plugins.tlcnn_launchers.slots import find_gpus, list_cores, make_slots
+from hydra_plugins.tlcnn_launchers.slots import GPU_SHARE, find_gpus, list_cores, make_slots
 from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
+from tlcnn import device as devices
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError
 from tlcnn.job import Outcome
@@ -256,6 +257,17 @@ def test_gpus_are_packed_as_told():
     assert all(slot.cores is None for slot in make_slots(None, ["0"], 1))
     assert len(make_slots(None, None, 1)) == 2
     assert len(make_slots(5, ["0"], 1)) == 5
+
+
+def test_processes_are_told_how_many_share_their_gpu():
+    def shares(*arguments):
+        return [slot.env.get(GPU_SHARE) for slot in make_slots(*arguments)]
+
+    assert shares(None, ["0", "3"], 2) == ["2"] * 4
+    assert shares(None, ["0"], 1) == ["1"]
+    assert shares(3, ["0", "1"], 1) == ["2"] * 3  # as many as on the fullest
+    assert shares(None, [], 1) == shares(2, None, 1) == [None] * 2
+    assert devices.GPU_SHARE == GPU_SHARE
 
 
 @pytest.mark.parametrize(

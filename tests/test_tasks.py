@@ -189,8 +189,8 @@ def test_a_multi_label_run_resumes_to_the_same_bits(tmp_path, cache_dir, monkeyp
     assert stopped.run_id == whole.run_id
     real, stops = fitting.Fit._step, 0
 
-    def step_then_stop(self, picked):
-        loss = real(self, picked)
+    def step_then_stop(self, *step):
+        loss = real(self, *step)
         self.stop.signal_name = "SIGTERM"
         return loss
 

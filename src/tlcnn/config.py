@@ -110,6 +110,7 @@ class TrainCfg:
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
     channels_last: bool = True
+    features: str = choice("exact", "close")
     compile: bool = False
     ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)

@@ -11,6 +11,11 @@ from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.plan import Plan
 from tlcnn.reuse import describe_reuse
 
+_COMPILED = (
+    ", compiled before the first step, which takes a minute or so; a process does it once for "
+    "each frozen depth, batch size and precision. Evaluations are not compiled"
+)
+
 
 def describe_plan(plan: Plan) -> str:
     """Return the plan as text: units and what happens to each, splits, steps, id and folder."""
@@ -30,7 +35,8 @@ def describe_plan(plan: Plan) -> str:
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
-        f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}",
+        f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
+        f"{_COMPILED if cfg.train.compile else ''}",
         f"reuse    {describe_reuse(plan)}",
         f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{_describe_fold(plan)})",
         f"folder   {plan.run_dir}",

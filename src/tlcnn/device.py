@@ -3,12 +3,15 @@
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tlcnn.errors import ConfigError
 from tlcnn.storage import remember
+
+GPU_SHARE = "TLCNN_GPU_SHARE"  # set by the pool: the processes that share a GPU
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,13 @@ def find_device(wanted: str, cache_dir: Path) -> Device:
     Raises:
         ConfigError: the machine has no such device.
     """
-    key = [version("torch"), platform.node(), platform.machine(), _cpu_model(), _gpu_signature()]
+    key = [
+        find_version("torch"),
+        platform.node(),
+        platform.machine(),
+        _cpu_model(),
+        _gpu_signature(),
+    ]
     has_driver = Path("/proc/driver/nvidia/version").is_file()
     found: dict[str, Any] = remember(cache_dir, "device", key, _probe)
     if has_driver and "cuda" not in found["devices"]:
@@ -45,6 +54,43 @@ def find_device(wanted: str, cache_dir: Path) -> Device:
             f"device={wanted} is not available here. Allowed: auto, {', '.join(found['devices'])}"
         )
     return Device(name=name, **found["devices"][name])
+
+
+def find_room(device: Any, n_held: int = 0) -> int:
+    """Return how many bytes of a device's memory this process may keep data in.
+
+    That is half of what is free without what it keeps there, divided by the processes that share
+    the device: they may start at the same time, and then all of them see the same memory free.
+
+    Args:
+        device: a torch.device.
+        n_held: bytes that it keeps there now.
+    """
+    return (free_memory(device) + n_held) // 2 // count_sharers()
+
+
+def free_memory(device: Any) -> int:
+    """Return the bytes of a device that are free or held for later by torch; 0 on the CPU."""
+    import torch
+
+    if device.type == "cuda":
+        spare = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + spare
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    return 0
+
+
+@cache  # reading it takes longer than one would think, and what is installed does not change
+def find_version(package: str) -> str:
+    """Return the version of an installed package."""
+    return version(package)
+
+
+def count_sharers() -> int:
+    """Return how many processes share this one's GPU, as the launcher says."""
+    said = os.environ.get(GPU_SHARE, "")
+    return int(said) if said.isdigit() and int(said) else 1
 
 
 def count_cores() -> int:

@@ -18,7 +18,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.dataset import find_root
 from tlcnn.describe import describe_plan, plan_record
-from tlcnn.device import count_cores
+from tlcnn.device import count_cores, find_room
 from tlcnn.errors import DataError, list_names
 from tlcnn.inputs import Fed, build_inputs, describe_counts
 from tlcnn.memory import Memory
@@ -30,8 +30,9 @@ from tlcnn.records.write import write_predictions, write_seen, write_splits, wri
 from tlcnn.start import Start
 from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
-from tlcnn.training.fit import Fit, Position, Recipe
+from tlcnn.training.fit import Fit
 from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.recipe import Position, Recipe
 from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ def apply_flags(plan: Plan) -> int:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # It would overwrite all memory before it is used; nothing here reads what it has not set.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return threads
 
 
@@ -149,8 +152,8 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
 
 
 def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
-    """Return the images on a GPU where they take at most half of its free memory."""
-    if device.type != "cuda" or array.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+    """Return the images on a GPU where they take at most half of this process's share of it."""
+    if device.type != "cuda" or array.nbytes > find_room(device):
         return array
     return make_image_tensor(array).to(device)
 

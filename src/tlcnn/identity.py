@@ -59,7 +59,7 @@ def make_identity(
         },
         "init": init,
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
-        "train": make_recipe(cfg.train, precision),
+        "train": make_recipe(cfg.train, precision, is_close=reads_close(cfg, unit_map, cell.j)),
         "views": describe_views(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }
@@ -70,12 +70,34 @@ def _make_task(task: str) -> dict[str, str]:
     return {"task": task} if task == "multi-label" else {}
 
 
-def make_recipe(train: TrainCfg, precision: str) -> dict[str, Any]:
+def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
+    """Return why the frozen units' outputs cannot be stored, on whatever device, or None."""
+    if n_frozen == 0:
+        return "nothing is frozen"
+    if cfg.freeze.bn != "frozen":
+        return f"freeze.bn={cfg.freeze.bn} lets the frozen units change"
+    reason = unit_map.units[n_frozen - 1].cut
+    name = unit_map.names[n_frozen - 1]
+    return None if reason is None else f"no single tensor leaves {name}: {reason}"
+
+
+def reads_close(cfg: Config, unit_map: UnitMap, n_frozen: int) -> bool:
+    """Return whether a run may read stored outputs that are close to its network's own."""
+    return cfg.train.features == "close" and find_obstacle(cfg, unit_map, n_frozen) is None
+
+
+def make_recipe(train: TrainCfg, precision: str, *, is_close: bool = False) -> dict[str, Any]:
+    """Return the part of the recipe that changes numbers.
+
+    Args:
+        is_close: whether `train.features=close` does, in this run.
+    """
     recipe = {**asdict(train), "precision": precision}
     unused = {
         "momentum": train.optimizer != "sgd",
         "effective_beta": train.class_weights != "effective",
         "views": train.augment == "none",
+        "features": not is_close,
     }
     return {key: value for key, value in recipe.items() if not unused.get(key)}
 

@@ -19,6 +19,8 @@ from tlcnn.plan import Plan
 
 log = logging.getLogger(__name__)
 
+_DRAWS_BYTES = 2**28  # of the networks that seeds have drawn, which a process keeps
+
 
 @dataclass(frozen=True)
 class Start:
@@ -73,7 +75,7 @@ def build_cell(plan: Plan, memory: Memory) -> tuple[nn.Module, InitReport]:
 
 
 def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
-    """Return the network as its seed draws it; cells of one seed are copies of one draw."""
+    """Return the network as its seed draws it; cells of a seed are copies of one draw."""
     cfg = plan.config.model
     words: dict[str, Any] = {
         "n_classes": len(plan.images.index.classes),
@@ -82,7 +84,9 @@ def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
         "drop_path_rate": cfg.drop_path_rate,
     }
     key = (cfg.name, *words.values())
-    drawn = memory.recall("drawn", key, lambda: build_model(cfg.name, **words), n_kept=1)
+    n_bytes = 4 * sum(unit.n_params for unit in plan.unit_map.units)
+    n_kept = max(1, _DRAWS_BYTES // max(1, n_bytes))
+    drawn = memory.recall("drawn", key, lambda: build_model(cfg.name, **words), n_kept=n_kept)
     return copy.deepcopy(drawn)
 
 

@@ -50,8 +50,12 @@ def _digest_by_blocks(file: Any) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder.
+
+    Args:
+        durable: False leaves out both fsyncs, of which each can take many milliseconds: a power
+            cut in the next seconds may then leave an empty file.
 
     Raises:
         StorageError: the disk is full or the folder is not writable; `path` is as it was.
@@ -63,12 +67,28 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
-            sync_folder(path.parent)
+            if durable:
+                sync_folder(path.parent)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def sync_files(folder: Path) -> None:
+    """Make the files of a folder survive a power cut.
+
+    Raises:
+        StorageError: the disk does not take them.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.is_symlink():
+            with writing(path), open(path, "rb+") as file:
+                os.fsync(file.fileno())
+    with writing(folder):
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

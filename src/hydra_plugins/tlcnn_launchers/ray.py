@@ -6,6 +6,7 @@ The process that trains ends with its Ray worker. Should it be late in doing so,
 keeps the retry waiting: nobody ever writes beside it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+from hydra_plugins.tlcnn_launchers.slots import GPU_SHARE
 
 _POLL_S = 0.5
 _SAVE_S = 120.0  # that runs are given to save when they are told to stop
@@ -128,6 +131,8 @@ class RayLauncher(Launcher):
         remote: Any = ray.remote(**options | self.needs)(train_in_task)
         flags, cwd = list_flags(sys.argv[1:]), os.getcwd()
         env = {key: value for key, value in os.environ.items() if key.startswith("TLCNN_")}
+        if 0 < self.needs["num_gpus"] < 1:
+            env[GPU_SHARE] = str(math.ceil(1 / self.needs["num_gpus"]))
         return [remote.remote(job, flags, cwd, env) for job in jobs]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CPU_WORKERS = 2
+GPU_SHARE = "TLCNN_GPU_SHARE"  # as in tlcnn.device: the processes that share a GPU
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def make_slots(workers: int | None, gpus: Sequence[str] | None, per_gpu: int) ->
         env = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(len(group))}
         if gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)] if gpus else ""
+        if gpus:
+            env[GPU_SHARE] = str(-(-n_slots // len(gpus)))  # of its memory, too
         slots.append(Slot(env, None if gpus else tuple(group)))
     return slots
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tlcnn.errors import ConfigError
 from tlcnn.model.build import build_model, find_input_size
+from tlcnn.model.difference import measure_difference
 from tlcnn.model.freeze import are_same_bits, hold_in_eval
 from tlcnn.model.groups import is_inside
 from tlcnn.model.norms import is_norm
@@ -126,8 +127,13 @@ def measure_boundaries(
     ]
 
 
-def check_cut(model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor) -> None:
-    """Check that suffix(prefix(images)) is model(images), bit for bit, in evaluation.
+def check_cut(
+    model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor, tolerance: float = 0.0
+) -> None:
+    """Check that suffix(prefix(images)) is model(images), in evaluation.
+
+    Args:
+        tolerance: as `measure_difference` measures; 0: only the same bits will do.
 
     Raises:
         ConfigError: it is not.
@@ -135,7 +141,7 @@ def check_cut(model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Te
     with torch.no_grad(), evaluating(model, suffix):
         expected, boundary = model(images), prefix(images)
         found = suffix(boundary)
-    if not are_same_bits(expected, found):
+    if measure_difference(expected, found) > tolerance:
         differs = f"by up to {(expected - found).abs().max():.3g}"
         raise ConfigError(
             f"the cut network gives other outputs than the whole one, {differs}: {_ELSEWHERE}"

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlcnn.errors import WeightsError, list_names
 from tlcnn.model.checkpoint_file import State
@@ -123,12 +123,17 @@ def _check_fits(
             f"({kinds[0]}: {state[kinds[0]].dtype} instead of {own[kinds[0]].dtype}): "
             f"{list_names(kinds)}. Quantised weights cannot be used."
         )
-    broken = [n for n in needed if not bool(torch.isfinite(state[n]).all())]
+    broken = [n for n in needed if not _is_finite(state[n])]
     if broken:
         raise WeightsError(
             f"{len(broken)} tensors of this source are not finite: {list_names(broken)}. The "
             f"training that made it diverged; use an earlier checkpoint."
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # What is not finite makes the sum so, which is quick; a sum may also merely overflow.
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _explain_skipped(

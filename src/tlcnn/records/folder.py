@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from tlcnn.errors import RunLocked
-from tlcnn.storage import hold_lock, make_dir, write_atomic
+from tlcnn.storage import hold_lock, make_dir, sync_files, write_atomic
 
 DONE, FAILED, HOLDER, LOCK = "DONE", "FAILED", "holder.json", "lock"
 
@@ -82,7 +82,11 @@ class RunDir:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all. NaN becomes null: JSON has none."""
         text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomic(self.path / name, text + "\n")
+        self._write(name, text + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        # Every sitting writes these anew, so only those of a finished run must be durable.
+        write_atomic(self.path / name, text, durable=False)
 
     def add_sitting(self, sitting: dict[str, Any]) -> list[str]:
         """Append where the run runs now to environment.json.
@@ -91,7 +95,10 @@ class RunDir:
             What differs from the sitting before and can change the last bits of a result.
         """
         path = self.path / "environment.json"
-        sittings = json.loads(path.read_text())["sittings"] if path.is_file() else []
+        try:
+            sittings = json.loads(path.read_text())["sittings"]
+        except (OSError, ValueError):  # none yet, or emptied by a power cut
+            sittings = []
         before = sittings[-1] if sittings else sitting
         self.write_json(path.name, {"sittings": [*sittings, sitting]})
         pairs = {key: (before[key], sitting[key]) for key in ("device", "hardware", "threads")}
@@ -100,15 +107,16 @@ class RunDir:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
-        write_atomic(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl, one self-contained line an epoch."""
         lines = [json.dumps(_without_nan(record), allow_nan=False) for record in history]
-        write_atomic(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+        self._write("metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
     def write_done(self, run_id: str) -> None:
-        """Say that the run is finished and whole."""
+        """Say that the run is finished and whole: all its files are on the disk by then."""
+        sync_files(self.path)
         write_atomic(self.path / DONE, f"{run_id}\n")
 
     def delete_leftovers(self) -> None:

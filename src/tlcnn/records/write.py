@@ -1,4 +1,7 @@
-"""The two large records of a run: per-image predictions and the weights."""
+"""The large records of a run: predictions, splits and weights.
+
+They are made durable when the run is finished, by `RunDir.write_done`.
+"""
 
 import io
 import json
@@ -46,7 +49,7 @@ def write_predictions(
         parts.append(pd.concat([part, *frames], axis=1))
     buffer = io.BytesIO()
     pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
-    write_atomic(run_dir / "predictions.parquet", buffer.getvalue())
+    write_atomic(run_dir / "predictions.parquet", buffer.getvalue(), durable=False)
 
 
 def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Sequence[str]) -> None:
@@ -58,7 +61,7 @@ def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Seque
     table.insert(0, "dataset", index.name)
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_atomic(run_dir / "splits.parquet", buffer.getvalue())
+    write_atomic(run_dir / "splits.parquet", buffer.getvalue(), durable=False)
 
 
 def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
@@ -71,7 +74,7 @@ def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
     """
     buffer = io.BytesIO()
     seen.to_parquet(buffer, index=False)
-    write_atomic(run_dir / "seen.parquet", buffer.getvalue())
+    write_atomic(run_dir / "seen.parquet", buffer.getvalue(), durable=False)
 
 
 def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> None:
@@ -80,4 +83,4 @@ def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> No
 
     state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     metadata = {"tlcnn": json.dumps(record, sort_keys=True)}
-    write_atomic(run_dir / "weights.safetensors", save(state, metadata))
+    write_atomic(run_dir / "weights.safetensors", save(state, metadata), durable=False)

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +16,41 @@ from tlcnn.storage import sync_folder, writing
 
 LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
 _TRAILER = b"tlcnn-sha256:"
+_SHARE = 0.05  # of the time, at most, that checkpoints at the ends of epochs take
+_BYTES_PER_S = 2**28  # until one has been timed
+
+
+class SaveTimer:
+    """When a checkpoint is due: after so many seconds, or sooner where it costs next to nothing.
+
+    Args:
+        every_s: the most seconds between two; 0: one at every step.
+        n_bytes: about how large one is.
+    """
+
+    def __init__(self, every_s: float, *, n_bytes: int) -> None:
+        self.every_s, self._cost_s = every_s, n_bytes / _BYTES_PER_S
+        self._saved = time.monotonic()
+
+    def start(self) -> None:
+        """Count from now."""
+        self._saved = time.monotonic()
+
+    def is_overdue(self) -> bool:
+        """Return whether to save now, wherever the training stands."""
+        return time.monotonic() - self._saved > self.every_s
+
+    def is_worth_it(self) -> bool:
+        """Return whether to save at the end of an epoch."""
+        return time.monotonic() - self._saved > min(self.every_s, self._cost_s / _SHARE)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Time a checkpoint, and count from its end."""
+        started = time.monotonic()
+        yield
+        self._saved = time.monotonic()
+        self._cost_s = self._saved - started
 
 
 def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:

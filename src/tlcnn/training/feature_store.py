@@ -72,10 +72,6 @@ class Features:
         """Bytes of all rows."""
         return self.rows.numel() * self.rows.element_size()
 
-    def take(self, picked: Tensor) -> Tensor:
-        """Return the boundary tensor of picked images, (B, ...), as the network had made it."""
-        return shape_rows(self.rows.index_select(0, picked), self.layout)
-
 
 def shape_rows(rows: Tensor, layout: Layout) -> Tensor:
     """Return contiguous rows (B, D) as the boundary tensor (B, ...) that they are."""

@@ -1,10 +1,12 @@
 """A split behind the frozen units: `FeatureBatches`, the twin of `Batches`.
 
 What is read is compared with what the network makes of a batch of the run's own shape before it
-is used; where a bit differs, or nothing is stored, the network computes it every time.
+is used. Where a bit differs (`train.features=close`: more than a tolerance allows), or nothing is
+stored, the network computes it every time.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,11 +17,12 @@ from torch import Tensor
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.model.cut import evaluating
-from tlcnn.model.freeze import are_same_bits
+from tlcnn.model.difference import measure_difference
 from tlcnn.storage import digest_of
 from tlcnn.training.batches import Batches, list_eval_batches, make_plain_views, make_views
-from tlcnn.training.feature_store import Features, shape_rows
+from tlcnn.training.feature_store import Features
 from tlcnn.training.frozen_prefix import FrozenPrefix, View
+from tlcnn.training.placing import Placed, Shelf
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +30,19 @@ log = logging.getLogger(__name__)
 class FeatureBatches:
     """A split behind the frozen units: the twin of `Batches` that yields boundary tensors.
 
-    What is not stored it lets the network compute, so what it yields never depends on the store.
+    What is not stored it lets the network compute. So what it yields does not depend on the
+    store: to the last bit, or within a tolerance where one is given.
 
     Args:
         split: the images.
         prefix: the frozen units.
         n_views: how many views of a training are worth storing: all of a pool, or those of the
             first epochs. Others are read where they are.
-        remember: returns whether a comparison that is named by a key went well; asks its second
-            argument where it does not know.
+        tolerance: the largest difference from what the network computes that is let in, relative
+            to the largest magnitude in it; 0: only the same bits.
+        shelf: arrays on the split's device; None: a new one.
+        remember: returns the difference that a comparison named by a key has found; asks its
+            second argument where it does not know.
     """
 
     def __init__(
@@ -44,14 +51,18 @@ class FeatureBatches:
         prefix: FrozenPrefix,
         *,
         n_views: int,
-        remember: Callable[[str, Callable[[], bool]], bool] = lambda key, compare: compare(),
+        tolerance: float = 0.0,
+        shelf: Shelf | None = None,
+        remember: Callable[[str, Callable[[], float]], float] = lambda key, compare: compare(),
     ) -> None:
         self.split, self.prefix, self.n_views, self.remember = split, prefix, n_views, remember
+        self.tolerance, self.shelf = tolerance, shelf or Shelf(split.device)
         self.rows, self.labels, self.keys = split.rows, split.labels, split.keys
         self._views: list[View] = []
-        self._features: list[Features] | None = None  # of these views, where all are there
+        self._shown: Placed | None = None  # these views, where all are there
         self._key = ""  # of the comparison that they need
-        self._is_exact = True
+        self._plain: Placed | None = None  # what evaluations read
+        self._is_good = True
         self._checked: set[str] = set()
 
     def __len__(self) -> int:
@@ -61,6 +72,11 @@ class FeatureBatches:
     def device(self) -> torch.device:
         """Where batches are made."""
         return self.split.device
+
+    @property
+    def stored(self) -> Placed | None:
+        """The views that training batches are read from; None: they are computed."""
+        return self._shown if self._is_good else None
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
@@ -78,10 +94,11 @@ class FeatureBatches:
         else:
             views = [View(augment, number) for number in range(n_views)]
         self._open(views, len(picked), fills=self.n_views >= (epoch if is_fresh else 1))
-        if self._features is None:
+        if self._shown is None:
             return compute()
-        found = self._gather(self._features, picked, numbers)
-        return found if self._is_same(self._key, found, compute) else compute()
+        self.prefix.counts.images_reused += len(picked)
+        found = self._shown.take(picked, numbers)
+        return found if self._may_use(self._key, found, compute) else compute()
 
     def _compute_views(self, picked: np.ndarray, numbers: np.ndarray, augment: str) -> Tensor:
         return self.prefix.compute(make_views(self.split, picked, numbers, augment))
@@ -90,7 +107,7 @@ class FeatureBatches:
         """Have the arrays of the views of an epoch at hand, if they are stored."""
         if views == self._views:
             return
-        self._views, self._features = views, None  # those of the epoch before may go
+        self._views, self._shown = views, None  # those of the epoch before may go
         starts = range(0, len(self), batch_size)
         last = len(self) - batch_size  # every batch is of the training's own size
         batches = [np.arange(min(s, last), min(s, last) + batch_size) for s in starts]
@@ -100,73 +117,90 @@ class FeatureBatches:
             if features is None:
                 return
             found.append(features)
-        self._features = found
+        self._shown = self.shelf.place(found)
         digests = sorted({each.digest for each in found})
         self._key = digest_of(["train", batch_size, digests], 16)
-
-    def _gather(self, features: list[Features], picked: np.ndarray, which: np.ndarray) -> Tensor:
-        """Return the rows of picked images, each of the view that `which` says."""
-        self.prefix.counts.images_reused += len(picked)
-        if len(features) == 1:
-            return _take(features[0], picked)
-        layout = features[0].layout
-        rows = torch.empty(len(picked), layout.size, dtype=layout.torch_dtype)
-        for number, each in enumerate(features):
-            places = np.flatnonzero(which == number)
-            rows[torch.from_numpy(places)] = each.rows[torch.from_numpy(picked[places])]
-        return shape_rows(rows, layout)
 
     def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
         """Yield what crosses the boundary of every image, in order, without augmentation."""
         batches = list_eval_batches(len(self), batch_size)
         features = self.prefix.load(self.split, View(), batches, fills=self.n_views > 0)
-        if features is not None and not self._is_same_at_ends(features, batches):
-            features = None
+        placed = None if features is None else self._place_plain(features)
+        if placed is not None and not self._may_use_ends(placed, batches):
+            placed = None
         for picked in batches:
-            if features is None:
+            if placed is None:
                 yield self._compute_plain(picked)
             else:
                 self.prefix.counts.images_reused += len(picked)
-                yield _take(features, picked)
+                yield placed.take(picked)
+
+    def _place_plain(self, features: Features) -> Placed:
+        if self._plain is None or self._plain.views[0] is not features:
+            self._plain = None  # may go before the next comes
+            self._plain = self.shelf.place([features])
+        return self._plain
 
     def _compute_plain(self, picked: np.ndarray) -> Tensor:
         with evaluating(self.prefix.model):
             return self.prefix.compute(make_plain_views(self.split, picked))
 
-    def _is_same_at_ends(self, features: Features, batches: list[np.ndarray]) -> bool:
+    def _may_use_ends(self, placed: Placed, batches: list[np.ndarray]) -> bool:
         """Compare the first batch and the last, which is the only one of another size.
 
-        What was computed in these very batches is the same without looking.
+        What was computed in these very batches is the same without looking, and looked at only
+        where a tolerance says that a device may be of another opinion.
         """
-        if features.batch_size == len(batches[0]):
+        features = placed.views[0]
+        if features.batch_size == len(batches[0]) and not self.tolerance:
             return True
         for picked in (batches[0], batches[-1]):
             key = digest_of(["eval", int(picked[0]), len(picked), features.digest], 16)
-            found = _take(features, picked)
-            if not self._is_same(key, found, partial(self._compute_plain, picked)):
+            found = placed.take(picked)
+            if not self._may_use(key, found, partial(self._compute_plain, picked)):
                 return False
         return True
 
-    def _is_same(self, key: str, found: Tensor, compute: Callable[[], Tensor]) -> bool:
-        """Return whether what is stored is what the network makes of it, bit for bit."""
-        if self._is_exact and key not in self._checked:
-            self._is_exact = self.remember(key, lambda: _are_same(found, compute))
+    def _may_use(self, key: str, found: Tensor, compute: Callable[[], Tensor]) -> bool:
+        """Return whether what is stored is what the network makes of it, or close enough."""
+        if self._is_good and key not in self._checked:
+            difference = self.remember(key, lambda: _compare(found, compute))
             self._checked.add(key)
-            if not self._is_exact:
-                log.warning(
-                    "stored features are not used: this network's frozen units give other bits "
-                    "in batches of another size or order"
-                )
-        return self._is_exact
+            self._is_good = difference <= self.tolerance
+            counts = self.prefix.counts
+            if math.isfinite(difference):
+                counts.largest_difference = max(counts.largest_difference, difference)
+            if not self._is_good:
+                log.warning("stored features are not used: %s", self._describe(difference))
+        return self._is_good
+
+    def _describe(self, difference: float) -> str:
+        if self.tolerance == 0:
+            return (
+                "this network's frozen units give other bits in batches of another size or order"
+            )
+        far = f"differ by {difference:.2g}, relative to the largest value"
+        far = far if math.isfinite(difference) else "lie or are drawn differently"
+        return (
+            f"they {far}, when the network computes them in a batch of this run; "
+            f"train.features=close allows {self.tolerance:.2g}"
+        )
 
 
-def _take(features: Features, picked: np.ndarray) -> Tensor:
-    return features.take(torch.from_numpy(picked))
-
-
-def _are_same(found: Tensor, compute: Callable[[], Tensor]) -> bool:
-    before = torch.get_rng_state()
+def _compare(found: Tensor, compute: Callable[[], Tensor]) -> float:
+    """Return how far what is stored is from what the network computes; inf: not comparable."""
+    before = _read_generators(found.device)
     expected = compute()
-    if not torch.equal(before, torch.get_rng_state()):
-        return False  # the trained part would see other draws
-    return found.stride() == expected.stride() and are_same_bits(found, expected)
+    now = _read_generators(found.device)
+    if not all(map(torch.equal, before, now)):
+        return math.inf  # the trained part would see other draws
+    if found.stride() != expected.stride():
+        return math.inf
+    return measure_difference(expected, found)
+
+
+def _read_generators(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type in ("cuda", "mps"):
+        states.append(getattr(torch, device.type).get_rng_state())
+    return states

@@ -51,6 +51,7 @@ class Filling:
             return
         try:
             rows, layout = read_rows(batch)
+            rows = rows.cpu()
             if self._layout is None:
                 self._layout = layout
                 self._begin()

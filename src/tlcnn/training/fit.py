@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from tqdm import tqdm
 from tlcnn.data.augment import mix
 from tlcnn.errors import Diverged, Stopped, StorageError
 from tlcnn.training.batches import Inputs, make_order, make_train_batch
-from tlcnn.training.checkpoint import load_checkpoint, save_checkpoint
+from tlcnn.training.checkpoint import SaveTimer, load_checkpoint, save_checkpoint
+from tlcnn.training.compiling import compile_trained
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.optim import (
@@ -27,55 +27,13 @@ from tlcnn.training.optim import (
     compute_lr,
     set_lr,
 )
+from tlcnn.training.recipe import Position, Recipe
 from tlcnn.training.tasks import find_task
 
 log = logging.getLogger(__name__)
 
 _STEP_STREAM = 0x57
 _READ_EVERY_S = 0.5  # reading a loss waits for the device, so not every step does
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: all that changes numbers."""
-
-    epochs: int
-    batch_size: int  # images an update; what is left of an epoch is dropped, another each time
-    optimizer: str  # adamw | sgd
-    lr: float  # peak
-    weight_decay: float  # not on norms and biases
-    warmup_epochs: float  # linear, by step; then a cosine, by step
-    final_lr_fraction: float  # of lr, at the end
-    class_weights: str  # none | balanced | effective
-    label_smoothing: float
-    clip_norm: float | None  # None: no clipping
-    augment: str  # none | light | standard | strong
-    precision: str  # bf16 | fp32
-    channels_last: bool
-    compile: bool
-    ema_decay: float | None  # None: no average of weights
-    patience: int | None  # epochs without a better score; None: never stop early
-    momentum: float = 0.0  # sgd only
-    effective_beta: float = 0.0  # class_weights=effective only
-    views: int | None = None  # size of the pool of views; None: new views every epoch
-
-
-@dataclass
-class Position:
-    """Where a run is: everything that moves and is neither weights nor optimiser state."""
-
-    epoch: int = 1  # being trained, from 1
-    step: int = 0  # updates done in it
-    loss_sum: float = 0.0  # of those steps
-    epoch_s: float = 0.0  # seconds spent on them, over all sittings
-    history: list[dict[str, Any]] = field(default_factory=list)  # one record a finished epoch
-    best_epoch: int = 0
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The record of the best epoch so far."""
-        return self.history[self.best_epoch - 1]
 
 
 class Fit:
@@ -91,7 +49,7 @@ class Fit:
         task: kind of task, of `tlcnn.data.index.TASKS`.
         seed: of order, views and dropout; never of the split.
         eval_batch_size: images a forward pass of an evaluation.
-        checkpoint_every_s: seconds between checkpoints inside an epoch.
+        checkpoint_every_s: the most seconds that a kill costs; 0: a checkpoint at every step.
         stop: polled at every step and every evaluation batch.
         on_epoch: called with the history at the start and after every epoch.
     """
@@ -119,7 +77,7 @@ class Fit:
         self.model, self.train, self.val, self.recipe = model, train, val, recipe
         self.trained, self.fixed = model if trained is None else trained, frozenset(fixed)
         self.run_dir, self.run_id, self.seed = run_dir, run_id, seed
-        self.eval_batch_size, self.checkpoint_every_s = eval_batch_size, checkpoint_every_s
+        self.eval_batch_size = eval_batch_size
         self.progress, self.stop, self.on_epoch = progress, stop, on_epoch
         if recipe.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,11 +89,14 @@ class Fit:
             momentum=recipe.momentum,
         )
         self.average = WeightAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.forward = torch.compile(self.trained) if recipe.compile else self.trained
+        self.forward = compile_trained(self.trained) if recipe.compile else self.trained
         self.n_steps = max(1, len(train) // recipe.batch_size)  # an epoch
         self.task = find_task(task)
         self.loss_weights = self._compute_loss_weights(n_classes)
         self._is_on_cpu = train.device.type == "cpu"
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        n_bytes = sum(p.numel() * p.element_size() for p in self._parameters)
+        self._timer = SaveTimer(checkpoint_every_s, n_bytes=4 * n_bytes)  # two moments, best epoch
         self.at = Position()
 
     def _compute_loss_weights(self, n_classes: int) -> Tensor:
@@ -159,13 +120,15 @@ class Fit:
             StorageError: a checkpoint cannot be written, is damaged, or is of another run.
         """
         self._resume()
+        self._timer.start()
         self.on_epoch(self.at.history)
         self.model.train()
         self.trained.train()
         while self.at.epoch <= self.recipe.epochs and not self._is_out_of_patience():
             self._train_epoch()
             self._validate()
-            self._save()
+            if self._timer.is_worth_it():
+                self._save()
             self.on_epoch(self.at.history)
         self._load(self.at.best_weights)
         return self.at
@@ -177,7 +140,8 @@ class Fit:
     def _train_epoch(self) -> None:
         at, batch_size = self.at, min(self.recipe.batch_size, len(self.train))
         order = make_order(self.train.keys, seed=self.seed, epoch=at.epoch)
-        started = saved = read = time.monotonic()
+        seeds = self._draw_seeds()
+        started = read = time.monotonic()
         before_s = at.epoch_s
         exact = torch.float32 if self.train.device.type == "mps" else torch.float64
         total = torch.full((), at.loss_sum, dtype=exact, device=self.train.device)
@@ -185,12 +149,12 @@ class Fit:
             while at.step < self.n_steps:
                 now = time.monotonic()
                 at.epoch_s = before_s + now - started
-                if self.stop or now - saved > self.checkpoint_every_s:
+                if self.stop or self._timer.is_overdue():
                     at.loss_sum = _read_finite(total, at)
                     self._save()
                     self.stop.check()
-                    saved = time.monotonic()
-                total += self._step(order[at.step * batch_size : (at.step + 1) * batch_size])
+                picked = order[at.step * batch_size : (at.step + 1) * batch_size]
+                total += self._step(picked, seeds[at.step])
                 at.step += 1
                 bar.update(batch_size)
                 if now - read > _READ_EVERY_S:
@@ -199,13 +163,21 @@ class Fit:
         at.loss_sum = _read_finite(total, at)
         at.epoch_s = before_s + time.monotonic() - started
 
-    def _step(self, picked: np.ndarray) -> Tensor:
+    def _draw_seeds(self) -> list[int]:
+        """Return a seed for each step of an epoch.
+
+        Dropout's draws are a function of (seed, step): there is no generator state to save.
+        """
+        first = (self.at.epoch - 1) * self.n_steps
+        steps = np.arange(first, first + self.n_steps, dtype=np.uint64)
+        seeds: list[int] = (mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)).tolist()
+        return seeds
+
+    def _step(self, picked: np.ndarray, seed: int) -> Tensor:
         """Make one update and return its loss, without waiting for the device."""
         recipe, at = self.recipe, self.at
         step = (at.epoch - 1) * self.n_steps + at.step
         set_lr(self.optimizer, self._compute_lr(step))
-        # Dropout's draws are a function of (seed, step): there is no generator state to save.
-        seed = int(mix(np.uint64(step), self.seed, 0, _STEP_STREAM) >> np.uint64(1))
         # torch.manual_seed leaves notes for devices that are not there, with a whole traceback.
         (torch.default_generator if self._is_on_cpu else torch).manual_seed(seed)
         inputs, labels = make_train_batch(
@@ -223,7 +195,7 @@ class Fit:
         )
         loss.backward()
         if recipe.clip_norm is not None:
-            clip_gradients(self.model.parameters(), recipe.clip_norm)
+            clip_gradients(self._parameters, recipe.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -299,7 +271,8 @@ class Fit:
             "updates": self.optimizer.state_dict(),
             "average": self.average.average if self.average else {},
         }
-        save_checkpoint(self.run_dir, state)
+        with self._timer.saving():
+            save_checkpoint(self.run_dir, state)
 
     def _resume(self) -> None:
         state = load_checkpoint(self.run_dir)

@@ -24,6 +24,7 @@ from tlcnn.training.batches import Batches, make_plain_views, make_views
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.feature_store import Features, FeatureStore
 from tlcnn.training.filling import Filling
+from tlcnn.training.placing import Placed
 
 FEATURES_VERSION = 1  # counts up whenever equal names would hold other bits
 
@@ -56,12 +57,20 @@ class View:
 
 @dataclass
 class Counts:
-    """What a run computed and what it read."""
+    """What a run computed and what it read.
+
+    Attributes:
+        largest_difference: between the two, where they were compared, relative to the largest
+            magnitude in a tensor; 0.0: the same bits.
+        tolerance: that the run has for it.
+    """
 
     images_computed: int = 0  # passed through frozen units
     images_reused: int = 0  # whose boundary tensor was read instead
     arrays_filled: int = 0
     arrays_found: int = 0  # that another run, or an earlier sitting, had filled
+    largest_difference: float = 0.0
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class FrozenPrefix:
         precision: fp32 or bf16.
         key: what else decides the bits: versions, hardware, threads, how pixels are scaled.
         also: more boundaries that other runs will need; they are computed in the same pass.
+        digests: as `digest_units` returns them; None: computed.
         store: where arrays are.
         check_stop: raises when a signal has come.
     """
@@ -95,13 +105,14 @@ class FrozenPrefix:
         precision: str,
         key: Any,
         also: Sequence[int] = (),
+        digests: dict[int, str] | None = None,
         store: FeatureStore,
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.unit_map, self.n_frozen = model, unit_map, n_frozen
         self.precision, self.key, self.store, self.check_stop = precision, key, store, check_stop
         self.wanted = sorted({n_frozen, *also})
-        self.digests = digest_units(model, unit_map, self.wanted[-1])
+        self.digests = digests or digest_units(model, unit_map, self.wanted[-1])
         # Units that this run trains will not stay what they are for the others.
         self.source = model if self.wanted[-1] == n_frozen else copy.deepcopy(model).eval()
         self.counts = Counts()
@@ -146,7 +157,8 @@ class FrozenPrefix:
         self, split: Batches, view: View, spot: Spot, batches: Sequence[np.ndarray]
     ) -> Features | None:
         missing = [n for n in self.wanted if self.store.find(spot.names[n]) is None]
-        first, below = self._find_below(spot, missing[0])
+        first, stored = self._find_below(spot, missing[0])
+        below = stored and Placed([stored], split.device)
         size = 0 if below else len(batches[0])
         fillings = {n: Filling(self.store, spot.names[n], len(split), size) for n in missing}
         run = pass_boundaries(self.source, self.unit_map, first, missing)
@@ -154,9 +166,7 @@ class FrozenPrefix:
         try:
             for picked in batches:
                 self.check_stop()
-                inputs = (
-                    below.take(torch.from_numpy(picked)) if below else view.make(split, picked)
-                )
+                inputs = below.take(picked) if below else view.make(split, picked)
                 with (
                     torch.no_grad(),
                     evaluating(self.source),

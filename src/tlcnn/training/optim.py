@@ -116,5 +116,5 @@ def _values(tensors: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradient of the trained tensors to at most `max_norm`; return its norm before."""
-    return nn.utils.clip_grad_norm_([p for p in parameters if p.requires_grad], max_norm)
+    """Scale the gradient of some tensors to at most `max_norm`; return its norm before."""
+    return nn.utils.clip_grad_norm_(parameters, max_norm)
