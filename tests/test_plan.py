@@ -56,6 +56,7 @@ WHAT = {
     "dataset.options": "dataset.options.n_images=150",
     "dataset.image_size": "dataset.image_size=24",
     "dataset.fit": "dataset.fit=squash",
+    "dataset.decode": "dataset.decode=scaled",
     "dataset.normalize": "dataset.normalize=half",
     "dataset.val_fraction": "dataset.val_fraction=0.25",
     "dataset.test_fraction": "dataset.test_fraction=0.3",

@@ -41,6 +41,7 @@ class DatasetCfg:
     options: dict[str, Any] = field(default_factory=dict)
     image_size: int = ranged(128, 16, 1024)
     fit: str = choice("crop", "squash", "pad")
+    decode: str = choice("full", "scaled")
     normalize: str = choice("imagenet", "half")
     val_fraction: float = ranged(0.15, 0.01, 0.5)
     test_fraction: float = ranged(0.2, 0.01, 0.5)

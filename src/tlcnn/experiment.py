@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tlcnn.records.environment import describe_environment
 from tlcnn.records.folder import RunDir
 from tlcnn.records.write import write_predictions, write_seen, write_splits, write_weights
 from tlcnn.start import Start
+from tlcnn.training.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.training.batches import Batches
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit
@@ -105,9 +107,11 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
         plan.images.manifest,
         cfg.dataset.image_size,
         cfg.dataset.fit,
+        cfg.dataset.decode,
         str(device),
     )
     pixels = memory.recall("pixels", key, lambda: _place(cache.array, device), n_kept=1)
+    ahead = _build_ahead(pixels, device)
     keys = make_image_keys(index.table["image_id"].tolist())
     usable = ~np.isin(np.arange(len(index)), cache.bad)
     batches = {}
@@ -120,6 +124,7 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
             keys=keys[rows],
             image_size=cfg.dataset.image_size,
             normalize=cfg.dataset.normalize,
+            ahead=ahead,
         )
     _check_sizes(batches)
     return batches
@@ -135,6 +140,7 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
             digests=plan.images.digests,
             image_size=cfg.dataset.image_size,
             fit=cfg.dataset.fit,
+            decode=cfg.dataset.decode,
             cache_dir=plan.cache_dir,
             workers=cfg.workers or count_cores(),
             progress=cfg.progress,
@@ -144,7 +150,8 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
         )
 
     dataset = (find_root(cfg.dataset), plan.images.manifest, str(plan.cache_dir))
-    settings = (cfg.dataset.image_size, cfg.dataset.fit, cfg.dataset.on_bad)
+    data = cfg.dataset
+    settings = (data.image_size, data.fit, data.decode, data.on_bad)
     return memory.recall("decoded", (*dataset, *settings), load, n_kept=1)
 
 
@@ -153,6 +160,15 @@ def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor
     if device.type != "cuda" or array.nbytes > find_room(device):
         return array
     return make_image_tensor(array).to(device)
+
+
+def _build_ahead(pixels: np.ndarray | torch.Tensor, device: torch.device) -> Ahead | None:
+    """Return what gathers images while others are computed, where a gather has to wait."""
+    if isinstance(pixels, torch.Tensor) or (
+        device.type != "cuda" and not is_beyond_memory(pixels.nbytes)
+    ):
+        return None
+    return Ahead(partial(gather, pixels, is_pinned=device.type == "cuda"))
 
 
 def _check_sizes(batches: dict[str, Batches]) -> None:

@@ -48,6 +48,7 @@ def make_identity(
             "stored_size": stored_size(cfg.dataset.image_size),
             "fit": cfg.dataset.fit,
             "filter": FILTER,
+            **({} if cfg.dataset.decode == "full" else {"decode": cfg.dataset.decode}),
             "normalize": NORMALIZE[cfg.dataset.normalize],
         },
         "model": {

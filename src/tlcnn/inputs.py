@@ -170,7 +170,7 @@ def _make_key(plan: Plan) -> list[Any]:
         [plan.identity["model"]["name"], find_version("timm"), find_version("torch")],
         [plan.device.name, plan.device.hardware, torch.get_float32_matmul_precision()],
         [plan.config.train.channels_last, *_list_libraries(plan.device.name)],
-        [make_cache_key(plan.images.digests, size, data.fit), data.image_size],
+        [make_cache_key(plan.images.digests, size, data.fit, data.decode), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
 

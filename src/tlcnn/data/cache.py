@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tlcnn.data.decode import FILTER, FITS, decode_images
+from tlcnn.data.decode import DECODES, FILTER, FITS, choose_decoding, decode_images
 from tlcnn.data.index import Images
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
 from tlcnn.storage import digest_of, hold_lock, make_dir, sync_folder, write_atomic
@@ -76,6 +76,7 @@ def load_image_cache(
     digests: Sequence[str],
     image_size: int,
     fit: str,
+    decode: str = "full",
     cache_dir: Path,
     workers: int,
     progress: bool = True,
@@ -92,6 +93,7 @@ def load_image_cache(
         image_size: the side that the network sees; S is `stored_size(image_size)`.
         fit: "crop" (shorter side to S, then centre), "squash" (ignore the aspect ratio) or "pad"
             (longer side to S, black around).
+        decode: "full", or "scaled": JPEGs at no less than twice S; other pixels, faster.
         workers: decoding threads; 0 and 1 decode in the calling thread.
         on_bad: "refuse" raises when images cannot be decoded, "skip" lists them in `bad`.
         should_stop: asked between chunks and while waiting.
@@ -102,10 +104,10 @@ def load_image_cache(
         StorageError: the cache folder cannot be written or its disk is too small.
         Stopped: `should_stop` said so; nothing is left behind.
     """
-    _check_arguments(images, digests, image_size, fit, on_bad)
+    _check_arguments(images, digests, image_size, fit, decode, on_bad)
     size = stored_size(image_size)
     shape = (len(images), size, size, 3)
-    path = Path(cache_dir) / "images" / f"{make_cache_key(digests, size, fit)}.npy"
+    path = Path(cache_dir) / "images" / f"{make_cache_key(digests, size, fit, decode)}.npy"
     stop = should_stop or (lambda: False)
     cache = _open_cache(path, shape, workers)
     if cache is None:
@@ -113,7 +115,8 @@ def load_image_cache(
             cache = _open_cache(path, shape, workers)  # built by another while this one waited
             if cache is None:
                 _sweep_temporaries(path)
-                bad = _build(path, images, shape, fit, workers, progress, on_bad, stop)
+                source = choose_decoding(images, size, fit, decode)
+                bad = _build(path, source, shape, fit, workers, progress, on_bad, stop)
                 _refuse_bad(bad, on_bad, ids, len(images))
                 cache = _map_array(path), bad
     array, bad = cache
@@ -121,16 +124,21 @@ def load_image_cache(
     return ImageCache(array, tuple(sorted(bad)))
 
 
-def make_cache_key(digests: Sequence[str], size: int, fit: str) -> str:
-    """Return the name of the cache of these images at this stored size and fit."""
+def make_cache_key(digests: Sequence[str], size: int, fit: str, decode: str = "full") -> str:
+    """Return the name of the cache of these images at this stored size, fit and decoding."""
     content = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return digest_of([CACHE_VERSION, content, size, fit, FILTER], 32)
+    other = [] if decode == "full" else [decode]
+    return digest_of([CACHE_VERSION, content, size, fit, FILTER, *other], 32)
 
 
 def _check_arguments(
-    images: Images, digests: Sequence[str], image_size: int, fit: str, on_bad: str
+    images: Images, digests: Sequence[str], image_size: int, fit: str, decode: str, on_bad: str
 ) -> None:
-    for name, given, allowed in (("fit", fit, FITS), ("on_bad", on_bad, ON_BAD)):
+    for name, given, allowed in (
+        ("fit", fit, FITS),
+        ("decode", decode, DECODES),
+        ("on_bad", on_bad, ON_BAD),
+    ):
         if given not in allowed:
             hint = did_you_mean(given, allowed)
             raise ConfigError(f"{name}={given} is not one of {', '.join(allowed)}.{hint}")

@@ -15,11 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from tlcnn.data.decode_process import DecodeProcesses
+from tlcnn.data.images import FileImages
 from tlcnn.data.index import Images
 from tlcnn.errors import DataError, Stopped
 
 FITS = ("crop", "squash", "pad")
 FILTER = "bilinear"  # Pillow's, which is antialiased when it shrinks
+DECODES = ("full", "scaled")
 CHUNK = 32  # images a task
 PROCESSES_PAY_S = 5.0  # of work; a process takes about half a second of a core to start
 
@@ -46,6 +48,13 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:
+    """Return the images as they are to be decoded: whole, or JPEGs at no more than is needed."""
+    if decode == "scaled" and isinstance(images, FileImages):
+        return FileImages(images.refs, (size, fit))
+    return images
 
 
 def decode_images(

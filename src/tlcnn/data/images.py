@@ -32,7 +32,9 @@ UPRIGHT = {
 }
 
 
-def decode_image(content: bytes, name: str) -> np.ndarray:
+def decode_image(
+    content: bytes, name: str, reduce_for: tuple[int, str] | None = None
+) -> np.ndarray:
     """Decode a whole image.
 
     Grey, palette, CMYK and 16-bit images become 8-bit RGB (16 bits lose the lower 8),
@@ -42,6 +44,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     Args:
         content: the file's bytes.
         name: what an error calls it.
+        reduce_for: side and fit that the image will be resized to; a large JPEG may then come out
+            at a half, a quarter or an eighth, see `reduce_jpeg`.
 
     Returns:
         (H, W, 3) uint8 RGB, writable.
@@ -52,6 +56,8 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             _check_size(image, name)
+            if reduce_for is not None:
+                reduce_jpeg(image, *reduce_for)
             image.load()
             return np.array(_make_upright(_make_rgb(image), image))  # (H, W, 3)
     except DataError:
@@ -62,6 +68,18 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
         raise DataError(f"{name} {_explain(content, error)}") from error
+
+
+def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
+    """Let a JPEG be decoded at 1/2, 1/4 or 1/8, at no less than twice what it will be resized to.
+
+    libjpeg then leaves out the higher frequencies of each block of 8 x 8, which the resizing would
+    take away. Other formats are decoded as they are.
+    """
+    side = (max if fit == "pad" else min)(image.size)  # the one that becomes `size`
+    factor = next((n for n in (8, 4, 2) if side >= 2 * n * size), 1)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -100,17 +118,22 @@ def _make_upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
 
 
 class FileImages:
-    """Images in files and zip archives, in the order of `refs`; implements `Images`."""
+    """Images in files and zip archives, in the order of `refs`; implements `Images`.
 
-    def __init__(self, refs: Sequence[FileRef]) -> None:
-        self.refs = tuple(refs)
+    Args:
+        reduce_for: side and fit that they will be resized to, if JPEGs may be decoded smaller.
+    """
+
+    def __init__(self, refs: Sequence[FileRef], reduce_for: tuple[int, str] | None = None) -> None:
+        self.refs, self.reduce_for = tuple(refs), reduce_for
         self._archives: dict[tuple[int, Path], zipfile.ZipFile] = {}
 
     def __len__(self) -> int:
         return len(self.refs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"refs": self.refs, "_archives": {}}  # open files stay in their process
+        # Open files stay in their process.
+        return {"refs": self.refs, "reduce_for": self.reduce_for, "_archives": {}}
 
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
@@ -129,7 +152,7 @@ class FileImages:
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""
-        return decode_image(self.read(position), str(self.refs[position]))
+        return decode_image(self.read(position), str(self.refs[position]), self.reduce_for)
 
     def read(self, position: int) -> bytes:
         """Return one file's bytes. Raises DataError naming the file."""

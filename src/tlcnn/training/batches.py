@@ -1,6 +1,7 @@
 """Batches of one split: gathered from the image cache, augmented as tensors on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from tlcnn.data.augment import (
     view_numbers,
 )
 from tlcnn.data.policy import NORMALIZE, find_policy
+from tlcnn.training.ahead import Ahead, gather
 
 _ORDER_STREAM = 0x0D
 
@@ -56,6 +58,7 @@ class Batches:
         keys: (n,) uint64, one number an image that depends on its id alone.
         image_size: side of the network's input, pixels.
         normalize: `imagenet` or `half`: the mean and deviation that pixels are scaled by.
+        ahead: what gathers the batches that are expected, where that is worth a thread.
     """
 
     pixels: Tensor | np.ndarray
@@ -64,6 +67,7 @@ class Batches:
     keys: np.ndarray
     image_size: int
     normalize: str
+    ahead: Ahead | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,10 +81,11 @@ class Batches:
         """Return the stored images at positions `picked` of the split, (B, S, S, 3) uint8."""
         rows = self.rows[picked]
         if isinstance(self.pixels, Tensor):
-            return self.pixels[torch.from_numpy(rows).to(self.device, non_blocking=True)]
-        batch = torch.from_numpy(self.pixels[rows])
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
+            return self.pixels.index_select(0, send(rows, self.device))
+        if self.ahead is not None:
+            batch = self.ahead.take(rows)
+        else:
+            batch = gather(self.pixels, rows, is_pinned=self.device.type == "cuda")
         return batch.to(self.device, non_blocking=True)
 
     def take_views(
@@ -93,8 +98,30 @@ class Batches:
 
     def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
         """Yield every image once, in the split's order, without augmentation."""
-        for picked in list_eval_batches(len(self), batch_size):
-            yield make_plain_views(self, picked)
+        batches = list_eval_batches(len(self), batch_size)
+        with expect(self, batches):
+            for picked in batches:
+                yield make_plain_views(self, picked)
+
+
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device, without waiting for the device."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
+    """Return a context in which these positions of a split will be taken, in this order.
+
+    What they are gathered from may use it to be quicker; the batches are the same without it.
+    """
+    images = getattr(split, "split", split)  # features may have to be computed from their images
+    ahead: Ahead | None = getattr(images, "ahead", None)
+    if ahead is None:
+        return nullcontext()
+    return ahead.expect(images.rows[picked] for picked in batches)
 
 
 def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
@@ -111,7 +138,7 @@ def make_train_batch(
         inputs (B, 3, H, W) or what crosses a boundary, labels (B,) or (B, K) int64.
     """
     inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
-    return inputs, split.labels[torch.from_numpy(picked).to(split.device, non_blocking=True)]
+    return inputs, split.labels.index_select(0, send(picked, split.device))
 
 
 def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
@@ -125,7 +152,7 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
     params = draw_params(views, split.keys[picked], policy)
     return apply_augment(
         split.take(picked),
-        torch.from_numpy(params).to(split.device, non_blocking=True),
+        send(params, split.device),
         policy,
         image_size=split.image_size,
         mean=mean,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from tlcnn.data.augment import mix
 from tlcnn.errors import Diverged, Stopped, StorageError
-from tlcnn.training.batches import Inputs, make_order, make_train_batch
+from tlcnn.training.batches import Inputs, expect, make_order, make_train_batch
 from tlcnn.training.checkpoint import SaveTimer, load_checkpoint, save_checkpoint
 from tlcnn.training.compiling import compile_trained
 from tlcnn.training.evaluate import autocast, compute_logits
@@ -145,7 +145,11 @@ class Fit:
         before_s = at.epoch_s
         exact = torch.float32 if self.train.device.type == "mps" else torch.float64
         total = torch.full((), at.loss_sum, dtype=exact, device=self.train.device)
-        with self._open_bar(batch_size) as bar:
+        coming = (
+            order[i : i + batch_size]
+            for i in range(at.step * batch_size, self.n_steps * batch_size, batch_size)
+        )
+        with self._open_bar(batch_size) as bar, expect(self.train, coming):
             while at.step < self.n_steps:
                 now = time.monotonic()
                 at.epoch_s = before_s + now - started
