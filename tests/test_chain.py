@@ -28,7 +28,12 @@ from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
 from tlcnn.plan import make_plan
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import write_seen, write_splits, write_weights
+from tlcnn.records.write import (
+    make_splits_file,
+    write_seen,
+    write_splits,
+    write_weights,
+)
 from tlcnn.run import run
 from tlcnn.start import build_cell
 from tlcnn.training import fit as fitting
@@ -51,7 +56,8 @@ def begin(plan):
     folder.path.mkdir(parents=True)
     folder.write_json("plan.json", plan_record(plan))
     folder.write_config(asdict(plan.config))
-    write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
+    images = plan.images
+    write_splits(folder.path, make_splits_file(images.index, images.splits, images.digests))
     if plan.ancestry:
         write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
     return plan

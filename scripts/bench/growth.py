@@ -118,7 +118,7 @@ def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
     from tlcnn.data.index import Index
     from tlcnn.data.splits import check_splits, make_splits, manifest_digest
     from tlcnn.data.tabular import make_index_table
-    from tlcnn.records.write import write_predictions, write_splits
+    from tlcnn.records.write import make_splits_file, write_predictions, write_splits
     from tlcnn.training.batches import list_eval_batches, make_order
     from tlcnn.training.tasks import find_task
 
@@ -148,7 +148,7 @@ def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
         "start: name of the image cache": lambda: make_cache_key(digests, SIDE, "crop"),
         "start: keys of ids": lambda: make_image_keys(ids),
         "start: splits.parquet": lambda: write(
-            lambda folder: write_splits(folder, index, splits, digests)
+            lambda folder: write_splits(folder, make_splits_file(index, splits, digests))
         ),
         "epoch: order": lambda: make_order(keys, seed=0, epoch=1),
         "epoch: batches of an evaluation": lambda: list_eval_batches(n, 256),

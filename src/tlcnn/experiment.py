@@ -27,7 +27,13 @@ from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
 from tlcnn.plan import Plan, make_ancestor
 from tlcnn.records.environment import describe_environment
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import write_predictions, write_seen, write_splits, write_weights
+from tlcnn.records.write import (
+    make_splits_file,
+    write_predictions,
+    write_seen,
+    write_splits,
+    write_weights,
+)
 from tlcnn.start import Start
 from tlcnn.training.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.training.batches import Batches
@@ -45,7 +51,7 @@ def train(
 ) -> dict[str, Any]:
     """Train what the plan says, in a folder that this process holds, and return the summary."""
     threads = apply_flags(plan)
-    _write_start(plan, folder, threads)
+    _write_start(plan, folder, threads, memory)
     log.info("%s", describe_plan(plan))
     folder.write_json("init.json", asdict(start.report))
     splits = load_batches(plan, stop, memory)
@@ -79,7 +85,7 @@ def apply_flags(plan: Plan) -> int:
     return threads
 
 
-def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
+def _write_start(plan: Plan, folder: RunDir, threads: int, memory: Memory) -> None:
     folder.write_json("plan.json", plan_record(plan))
     folder.write_config(asdict(plan.config))
     sitting = describe_environment(
@@ -88,7 +94,14 @@ def _write_start(plan: Plan, folder: RunDir, threads: int) -> None:
     changes = folder.add_sitting(sitting)
     if changes:
         log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
-    write_splits(folder.path, plan.images.index, plan.images.splits, plan.images.digests)
+    images = plan.images
+    content = memory.recall(
+        "splits file",
+        (find_root(plan.config.dataset), images.manifest),
+        lambda: make_splits_file(images.index, images.splits, images.digests),
+        n_kept=1,
+    )
+    write_splits(folder.path, content)
     if plan.ancestry:
         write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
 
@@ -112,7 +125,12 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     )
     pixels = memory.recall("pixels", key, lambda: _place(cache.array, device), n_kept=1)
     ahead = _build_ahead(pixels, device)
-    keys = make_image_keys(index.table["image_id"].tolist())
+    keys = memory.recall(
+        "image keys",
+        key[:2],
+        lambda: make_image_keys(index.table["image_id"].tolist()),
+        n_kept=1,
+    )
     usable = ~np.isin(np.arange(len(index)), cache.bad)
     batches = {}
     for split in SPLITS:

@@ -229,13 +229,15 @@ def use_official(
 
 def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray) -> None:
     """Raise DataError when a group is in two splits, or a split has another name."""
-    strange = sorted(set(map(str, splits)) - set(SPLITS))
+    part, parts = pd.factorize(np.asarray(splits, dtype=object), use_na_sentinel=False)
+    strange = sorted(set(map(str, parts)) - set(SPLITS))
     if strange:
         raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
-    where: dict[str, set[str]] = {}
-    for group, split in zip(groups, splits, strict=True):
-        where.setdefault(str(group), set()).add(str(split))
-    leaking = [f"{g} ({', '.join(sorted(s))})" for g, s in sorted(where.items()) if len(s) > 1]
+    code, names = pd.factorize(np.asarray(groups, dtype=object), use_na_sentinel=False)
+    pairs = np.unique(code * len(SPLITS) + part)  # (group, split) that occur
+    torn = np.isin(code, np.flatnonzero(np.bincount(pairs // len(SPLITS)) > 1))
+    where = pd.Series(parts[part[torn]]).groupby(names[code[torn]]).unique()
+    leaking = [f"{group} ({', '.join(sorted(found))})" for group, found in where.items()]
     if leaking:
         raise DataError(
             f"{len(leaking):,} groups are in more than one split: {list_names(leaking)}. Test "

@@ -107,7 +107,10 @@ class RunDir:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
-        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+        dumper: Any = getattr(
+            yaml, "CSafeDumper", yaml.SafeDumper
+        )  # the same text, ten times as fast
+        self._write("config.yaml", yaml.dump(config, Dumper=dumper, sort_keys=False))
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl, one self-contained line an epoch."""

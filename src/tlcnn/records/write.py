@@ -52,8 +52,8 @@ def write_predictions(
     write_atomic(run_dir / "predictions.parquet", buffer.getvalue(), durable=False)
 
 
-def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Sequence[str]) -> None:
-    """Write splits.parquet: dataset, image_id, label, group, split and digest of every image.
+def make_splits_file(index: Index, splits: np.ndarray, digests: Sequence[str]) -> bytes:
+    """Return splits.parquet: dataset, image_id, label, group, split and digest of every image.
 
     With it a later run can tell whether it would be tested on what this one trained on.
     """
@@ -61,7 +61,12 @@ def write_splits(run_dir: Path, index: Index, splits: np.ndarray, digests: Seque
     table.insert(0, "dataset", index.name)
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_atomic(run_dir / "splits.parquet", buffer.getvalue(), durable=False)
+    return buffer.getvalue()
+
+
+def write_splits(run_dir: Path, content: bytes) -> None:
+    """Write splits.parquet, as `make_splits_file` makes it."""
+    write_atomic(run_dir / "splits.parquet", content, durable=False)
 
 
 def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
