@@ -11,7 +11,7 @@ not in its tail.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -159,7 +159,13 @@ def apply_augment(
     if policy == Policy():
         return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
     if not (policy.resamples or policy.recolours):
-        return _normalize_last(_crop(images, params, image_size), mean, std)
+        return _normalize(
+            lambda part: _crop(images[part], params[part], image_size),
+            (len(images), image_size, image_size, 3),
+            mean,
+            std,
+            images.device,
+        )
     views = torch.empty(len(images), image_size, image_size, 3, device=images.device)
     rows = _make_rows(params, image_size, images.shape[1])
     matrices, offsets = _make_colours(params, mean, std)
@@ -171,11 +177,7 @@ def apply_augment(
             planes = _crop(images[part], params[part], image_size).permute(0, 3, 1, 2).float()
         _recolour(planes, matrices[part], offsets[part], out=views[part])
 
-    if images.device.type == "cpu":
-        most = max(1, PART_PIXELS // image_size**2)
-        run_parts(make_part, split_evenly(len(images), most, torch.get_num_threads()))
-    else:
-        make_part(slice(None))
+    _run(make_part, len(images), image_size, images.device)
     return views.permute(0, 3, 1, 2)
 
 
@@ -189,17 +191,41 @@ def make_eval_batch(
     """
     start = (images.shape[1] - image_size) // 2
     end = start + image_size
-    return _normalize_last(images[:, start:end, start:end].contiguous(), mean, std)
+    crops = images[:, start:end, start:end]
+    return _normalize(lambda part: crops[part], crops.shape, mean, std, images.device)
 
 
-def _normalize_last(crops: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Return contiguous (N, H, W, 3) uint8 as (N, 3, H, W) float32, (x / 255 - mean) / std."""
-    n, height, width, _ = crops.shape
-    scale, offset = _normalization(mean, std, crops.device)
+def _normalize(
+    make_crops: Callable[[slice], Tensor],
+    shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> Tensor:
+    """Return (N, H, W, 3) uint8 crops as (N, 3, H, W) float32, (x / 255 - mean) / std."""
+    n, height, width, _ = shape
+    scale, offset = _normalization(mean, std, device)
     # A row of 3 W numbers: broadcasting over 3 channels would leave loops of three.
-    pixels = crops.reshape(n, height, width * 3).float()
-    pixels.mul_(scale.repeat(width)).add_(offset.repeat(width))
-    return pixels.view(n, height, width, 3).permute(0, 3, 1, 2)
+    scale, offset = scale.repeat(width), offset.repeat(width)
+    views = torch.empty(n, height, width, 3, device=device)
+
+    def make_part(part: slice) -> None:
+        rows = views[part].copy_(make_crops(part)).view(-1, width * 3)
+        rows.mul_(scale).add_(offset)
+
+    _run(make_part, n, height, device)
+    return views.permute(0, 3, 1, 2)
+
+
+def _run(
+    make_part: Callable[[slice], None], n_images: int, size: int, device: torch.device
+) -> None:
+    """Make a batch in parts that stay in a processor's cache; a GPU takes all at once."""
+    if device.type == "cpu":
+        most = max(1, PART_PIXELS // size**2)
+        run_parts(make_part, split_evenly(n_images, most, torch.get_num_threads()))
+    else:
+        make_part(slice(None))
 
 
 def _normalization(
