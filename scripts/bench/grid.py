@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.records import Section
 from bench.sides import Case, Result, Side
+from tlcnn.device import count_cores
 
 N_CELLS = 21  # 0 <= j <= k <= 5, of each seed
 COUNTS = ("images_computed", "images_reused", "arrays_filled", "arrays_found")
@@ -59,7 +60,7 @@ def _take_turns(
     timm's train.py cannot freeze, so all its cells are the same work: one is run for each seed.
     """
     plain = case.seeds[:plain_seeds]
-    ours = replace(case, cache=case.work / "cache-grid")
+    ours = replace(case, cache=case.work / "cache-grid", pool=find_pool(case))
     turns: dict[str, list[tuple[int, Callable[[], Result]]]] = {
         "timm": [
             (1, lambda seed=seed: sides["timm"](_take_one(case, seed), f"grid-timm-{seed}"))
@@ -76,6 +77,11 @@ def _take_turns(
     }
     order = ["timm", "tlcnn", "timm", "plain loop", *["timm"] * len(case.seeds)]
     return [(name, *turns[name].pop(0)) for name in order if turns[name]]
+
+
+def find_pool(case: Case) -> int:
+    """Return how many runs of the grid tlcnn trains at a time: one a core, or four on a GPU."""
+    return count_cores() if case.device == "cpu" else 4
 
 
 def _take_one(case: Case, seed: int) -> Case:
@@ -110,8 +116,9 @@ def _mean(values: tuple[float, ...]) -> float:
 
 def _explain(case: Case, measured: Mapping[str, int], n_cells: int) -> list[str]:
     notes = [
-        f"tlcnn: one sweep in one process from an empty cache, train.views={case.views}, a finite "
-        "pool of views an image; the others see new views every epoch",
+        f"tlcnn: one sweep from an empty cache, {find_pool(case)} runs at a time "
+        f"(hydra/launcher=pool), train.views={case.views}, a finite pool of views an image; the "
+        "others see new views every epoch",
         "plain loop: one process, one pair of loaders, frozen layers in eval mode without a graph",
         "accuracy: the mean over what was trained, of each cell's best epoch on validation",
     ]

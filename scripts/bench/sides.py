@@ -26,6 +26,7 @@ class Case:
         cache: of tlcnn.
         views: tlcnn's pool of views an image; the others see new views every epoch.
         workers: decoding processes of the peers.
+        pool: processes of tlcnn's pool launcher that train the grid; 1: this one does.
     """
 
     data: Path
@@ -44,6 +45,7 @@ class Case:
     seeds: tuple[int, ...] = (0,)
     grid: bool = False
     workers: int = 2
+    pool: int = 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def make_tlcnn_words(case: Case, output: Path) -> list[str]:
         words.append(f"train.views={case.views}")
     if case.grid:
         layers = ",".join(LAYERS)
-        return ["-m", *words, f"init.through={layers}", f"freeze.through={layers}"]
+        words += [f"init.through={layers}", f"freeze.through={layers}"]
+        if case.pool > 1:
+            words += ["hydra/launcher=pool", f"hydra.launcher.workers={case.pool}"]
+        return ["-m", *words]
     sweeps = ["-m"] if "," in case.freeze else []
     return [*sweeps, *words, f"freeze.through={case.freeze}"]
 
