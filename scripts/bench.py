@@ -182,7 +182,9 @@ def _make_trainings(
         return make("grid", seeds=seeds, views=VIEWS, grid=True)
 
     return {
-        "limit": lambda: _measure_limit(make("single"), tuple(single), 2 + 2 * max(2, rounds["single"])),
+        "limit": lambda: _measure_limit(
+            make("single"), tuple(single), 2 + 2 * max(2, rounds["single"])
+        ),
         "data": lambda: _measure_data(make("single"), options.rounds or scale.data_rounds),
         "single": lambda: measure_single(make("single"), sides, single, scale.single.images[0]),
         "limit224": lambda: _measure_limit(make("wide"), ("bf16",), 2 + rounds["wide"]),

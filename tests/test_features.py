@@ -10,11 +10,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from runs import tiny_command, tiny_config
 from test_run import check_same, one_thread
 
+from tlcnn.data.augment import make_image_keys
 from tlcnn.describe import describe_plan
 from tlcnn.errors import Stopped
 from tlcnn.memory import Memory
@@ -27,6 +29,7 @@ from tlcnn.run import run
 from tlcnn.training import features as features_module
 from tlcnn.training import fit as fitting
 from tlcnn.training import frozen_prefix
+from tlcnn.training.batches import Batches
 from tlcnn.training.feature_store import FeatureStore
 
 VIEWS = {
@@ -514,3 +517,14 @@ def test_a_prefix_is_named_by_weights_and_buffers_of_its_own_units(cache_dir):
     statistics = model.get_buffer("bn1.running_mean")
     statistics.add_(1)
     assert not set(before.values()) & set(frozen_prefix.digest_units(model, units, 3).values())
+
+
+def test_stored_views_are_of_the_images_of_these_ids():
+    """A view depends on an image's id: the same files under other names look another way."""
+    keys = make_image_keys(["a", "b"])
+    pixels, rows = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), np.arange(2)
+    split = Batches(pixels, rows, torch.zeros(2), keys, image_size=8, normalize="half")
+    renamed = replace(split, keys=make_image_keys(["a", "c"]))
+    view = frozen_prefix.View("standard", 1)
+    assert view.key(split) != view.key(renamed)
+    assert frozen_prefix.View().key(split) == frozen_prefix.View().key(renamed)

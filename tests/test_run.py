@@ -14,6 +14,7 @@ import torch
 from runs import tiny_command, tiny_config
 from safetensors.torch import load_file
 
+from tlcnn import experiment
 from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
 from tlcnn.plan import make_plan
 from tlcnn.records.folder import RunDir
@@ -385,3 +386,22 @@ def test_patience_ends_a_run_early_and_the_best_epoch_is_kept(tmp_path, cache_di
     )
     summary = run(plan)
     assert summary["epochs"] < 30 and summary["epochs"] - summary["best_epoch"] == 2
+
+
+def test_a_signal_while_test_images_are_read_loses_no_step(tmp_path, cache_dir, monkeypatch):
+    whole, stopped = (make_plan(tiny_config(tmp_path / n, cache_dir)) for n in ("whole", "cut"))
+    run(whole)
+    monkeypatch.setattr(fitting.SaveTimer, "is_worth_it", lambda timer: False)
+    real = experiment.compute_logits
+
+    def signal_first(*args, **words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "compute_logits", signal_first)
+        with pytest.raises(Stopped):
+            run(stopped)
+    monkeypatch.setattr(fitting.Fit, "_step", None)  # there is nothing left to train
+    run(stopped)
+    check_same(whole.run_dir, stopped.run_dir)

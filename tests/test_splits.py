@@ -254,6 +254,8 @@ def test_check_splits_names_the_groups():
         check_splits(list("aabcc"), ["val", "train", "val", "train", "test"])
     with pytest.raises(DataError, match="unknown splits holdout"):
         check_splits(["a"], ["holdout"])
+    with pytest.raises(DataError, match="1 groups"):  # a group without a name is one group
+        check_splits(["a", None, None], ["train", "train", "test"])
 
 
 def make_official(val: bool):

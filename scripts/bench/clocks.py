@@ -33,7 +33,7 @@ PLACES = {  # function -> what its own seconds are called
     "tlcnn.training.fit:Fit._step": "training steps",
     "tlcnn.training.fit:make_train_batch": "training batches",
     "tlcnn.training.fit:Fit._validate": "validation",
-    "tlcnn.training.fit:Fit._save": "checkpoints",
+    "tlcnn.training.fit:Fit.save": "checkpoints",
     "tlcnn.experiment:_write_results": "test images and scores",
     "tlcnn.experiment:write_predictions": "predictions",
     "tlcnn.experiment:write_weights": "weights",

@@ -70,13 +70,13 @@ def make_bare_step(plan: Plan) -> Callable[[], None]:
 @contextmanager
 def watching_fit(section: Section, what: str, step: Callable[[], None]) -> Iterator[None]:
     """Time every epoch, validation and checkpoint, and bare steps after each epoch."""
-    real = {name: getattr(Fit, name) for name in ("_train_epoch", "_validate", "_save")}
+    real = {name: getattr(Fit, name) for name in ("_train_epoch", "_validate", "save")}
 
     def train_epoch(fit: Fit) -> None:
         n_images = fit.n_steps * min(fit.recipe.batch_size, len(fit.train))
         took = _time(lambda: real["_train_epoch"](fit))
         bare = _time(lambda: [step() for _ in range(fit.n_steps)])
-        note("checkpoint", _time(lambda: real["_save"](fit)))
+        note("checkpoint", _time(lambda: real["save"](fit)))
         if fit.at.epoch > 1:
             section.row(what, "tlcnn").add(**_rates(took, n_images))
             section.row(what, "pure compute").add(**_rates(bare, n_images))

@@ -20,7 +20,7 @@ from tlcnn.data.splits import check_splits
 from tlcnn.dataset import find_root
 from tlcnn.describe import describe_plan, plan_record
 from tlcnn.device import count_cores, find_room
-from tlcnn.errors import DataError, list_names
+from tlcnn.errors import DataError, Stopped, list_names
 from tlcnn.inputs import Fed, build_inputs, describe_counts
 from tlcnn.memory import Memory
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
@@ -60,9 +60,14 @@ def train(
     apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
     promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
     fed = build_inputs(plan, model, splits, memory, stop)
-    fitted = _fit(plan, folder, stop, model, fed, promise)
+    fit = _build_fit(plan, folder, stop, model, fed, promise)
+    fitted = fit.run()
     check_frozen(model, promise)
-    summary = _write_results(plan, folder, stop, model, fed, fitted)
+    try:
+        summary = _write_results(plan, folder, stop, model, fed, fitted)
+    except Stopped:
+        fit.save()  # so that only the evaluation is repeated
+        raise
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
     log.info("%s\ndone: %s", _describe_result(summary), folder.path)
@@ -97,7 +102,7 @@ def _write_start(plan: Plan, folder: RunDir, threads: int, memory: Memory) -> No
     images = plan.images
     content = memory.recall(
         "splits file",
-        (find_root(plan.config.dataset), images.manifest),
+        (find_root(plan.config.dataset), images.index.name, images.manifest),
         lambda: make_splits_file(images.index, images.splits, images.digests),
         n_kept=1,
     )
@@ -198,14 +203,14 @@ def _check_sizes(batches: dict[str, Batches]) -> None:
             )
 
 
-def _fit(
+def _build_fit(
     plan: Plan,
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
     fed: Fed,
     fixed: Collection[str],
-) -> Position:
+) -> Fit:
     def on_epoch(history: list[dict[str, Any]]) -> None:
         folder.write_metrics(history)
         if history:
@@ -228,7 +233,7 @@ def _fit(
         progress=plan.config.progress,
         stop=stop,
         on_epoch=on_epoch,
-    ).run()
+    )
 
 
 def _write_results(

@@ -89,14 +89,16 @@ def _check_cut_once(
 ) -> None:
     """Check that the cut network is the whole one; the cells of a source need it once."""
     source = plan.cell.weights.digest if plan.cell.weights else plan.config.seed
-    where = (source, plan.cell.k, plan.cell.j, images.shape, plan.precision)
+    cell, train = plan.cell, plan.config.train
+    what = (plan.unit_map.model, plan.unit_map.digest(), cell.source, source, cell.k, cell.j)
+    how = (str(images.device), images.shape, plan.precision, train.channels_last)
     tolerance = find_tolerance(plan)
 
     def check() -> bool:
         check_cut(model, prefix, suffix, images, tolerance=tolerance)
         return True
 
-    memory.recall("exact cuts", (plan.unit_map.digest(), *where, tolerance), check)
+    memory.recall("exact cuts", (*what, *how, torch.get_num_threads(), tolerance), check)
 
 
 def _find_probe(

@@ -85,7 +85,7 @@ def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
     }
     key = (cfg.name, *words.values())
     n_bytes = 4 * sum(unit.n_params for unit in plan.unit_map.units)
-    n_kept = max(1, _DRAWS_BYTES // max(1, n_bytes))
+    n_kept = min(64, max(1, _DRAWS_BYTES // max(1, n_bytes)))
     drawn = memory.recall("drawn", key, lambda: build_model(cfg.name, **words), n_kept=n_kept)
     return copy.deepcopy(drawn)
 

@@ -4,9 +4,8 @@
     seed, epoch --------+   (numpy, counter-based hash)     (torch, on the batch's device)
 
 Nothing is drawn from a generator, so order, batch size, workers and device count cannot change a
-view. Every pixel operation is elementwise or within one image, and sums are kept as separate
-multiplications and additions, because a fused one may be used in the body of a vector loop and
-not in its tail.
+view. Every operation stays within one image, and those that are used give an image the same bits
+in every batch and part of one: `tests/test_augment.py` holds it for batches of 1 to 130.
 """
 
 import hashlib
@@ -213,16 +212,24 @@ def _normalize(
         rows = views[part].copy_(make_crops(part)).view(-1, width * 3)
         rows.mul_(scale).add_(offset)
 
-    _run(make_part, n, height, device)
+    _run(make_part, n, height, device, PART_PIXELS * 3)
     return views.permute(0, 3, 1, 2)
 
 
 def _run(
-    make_part: Callable[[slice], None], n_images: int, size: int, device: torch.device
+    make_part: Callable[[slice], None],
+    n_images: int,
+    size: int,
+    device: torch.device,
+    n_pixels: int = PART_PIXELS,
 ) -> None:
-    """Make a batch in parts that stay in a processor's cache; a GPU takes all at once."""
+    """Make a batch in parts that stay in a processor's cache; a GPU takes all at once.
+
+    Args:
+        n_pixels: of a part; where there is little to do with one, calls cost more than its way.
+    """
     if device.type == "cpu":
-        most = max(1, PART_PIXELS // size**2)
+        most = max(1, n_pixels // size**2)
         run_parts(make_part, split_evenly(n_images, most, torch.get_num_threads()))
     else:
         make_part(slice(None))

@@ -79,7 +79,7 @@ def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
     side = (max if fit == "pad" else min)(image.size)  # the one that becomes `size`
     factor = next((n for n in (8, 4, 2) if side >= 2 * n * size), 1)
     if factor > 1:
-        image.draft(None, (image.width // factor, image.height // factor))
+        image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
 
 
 def _check_size(image: Image.Image, name: str) -> None:

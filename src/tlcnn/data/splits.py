@@ -229,11 +229,11 @@ def use_official(
 
 def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray) -> None:
     """Raise DataError when a group is in two splits, or a split has another name."""
-    part, parts = pd.factorize(np.asarray(splits, dtype=object), use_na_sentinel=False)
-    strange = sorted(set(map(str, parts)) - set(SPLITS))
+    part, parts = pd.factorize(pd.Series(splits).map(str).to_numpy(dtype=object))
+    strange = sorted(set(parts) - set(SPLITS))
     if strange:
         raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
-    code, names = pd.factorize(np.asarray(groups, dtype=object), use_na_sentinel=False)
+    code, names = pd.factorize(pd.Series(groups).map(str).to_numpy(dtype=object))
     pairs = np.unique(code * len(SPLITS) + part)  # (group, split) that occur
     torn = np.isin(code, np.flatnonzero(np.bincount(pairs // len(SPLITS)) > 1))
     where = pd.Series(parts[part[torn]]).groupby(names[code[torn]]).unique()

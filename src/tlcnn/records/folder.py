@@ -107,9 +107,7 @@ class RunDir:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
-        dumper: Any = getattr(
-            yaml, "CSafeDumper", yaml.SafeDumper
-        )  # the same text, ten times as fast
+        dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # is ten times as fast
         self._write("config.yaml", yaml.dump(config, Dumper=dumper, sort_keys=False))
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:

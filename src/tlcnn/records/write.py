@@ -1,6 +1,7 @@
 """The large records of a run: predictions, splits and weights.
 
-They are made durable when the run is finished, by `RunDir.write_done`.
+They are made durable when the run is finished, by `RunDir.write_done`; seen.parquet at once,
+because the folders it was read from may go before.
 """
 
 import io
@@ -79,7 +80,7 @@ def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
     """
     buffer = io.BytesIO()
     seen.to_parquet(buffer, index=False)
-    write_atomic(run_dir / "seen.parquet", buffer.getvalue(), durable=False)
+    write_atomic(run_dir / "seen.parquet", buffer.getvalue())
 
 
 def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> None:

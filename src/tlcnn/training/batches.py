@@ -18,6 +18,7 @@ from tlcnn.data.augment import (
 )
 from tlcnn.data.policy import NORMALIZE, find_policy
 from tlcnn.training.ahead import Ahead, gather
+from tlcnn.training.sending import send
 
 _ORDER_STREAM = 0x0D
 
@@ -81,12 +82,12 @@ class Batches:
         """Return the stored images at positions `picked` of the split, (B, S, S, 3) uint8."""
         rows = self.rows[picked]
         if isinstance(self.pixels, Tensor):
-            return self.pixels.index_select(0, send(rows, self.device))
+            return self.pixels.index_select(0, send(torch.from_numpy(rows), self.device))
         if self.ahead is not None:
             batch = self.ahead.take(rows)
         else:
             batch = gather(self.pixels, rows, is_pinned=self.device.type == "cuda")
-        return batch.to(self.device, non_blocking=True)
+        return send(batch, self.device)
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
@@ -102,14 +103,6 @@ class Batches:
         with expect(self, batches):
             for picked in batches:
                 yield make_plain_views(self, picked)
-
-
-def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device, without waiting for the device."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
@@ -138,7 +131,7 @@ def make_train_batch(
         inputs (B, 3, H, W) or what crosses a boundary, labels (B,) or (B, K) int64.
     """
     inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
-    return inputs, split.labels.index_select(0, send(picked, split.device))
+    return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))
 
 
 def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
@@ -152,7 +145,7 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
     params = draw_params(views, split.keys[picked], policy)
     return apply_augment(
         split.take(picked),
-        send(params, split.device),
+        send(torch.from_numpy(params), split.device),
         policy,
         image_size=split.image_size,
         mean=mean,

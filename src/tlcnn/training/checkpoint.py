@@ -38,11 +38,11 @@ class SaveTimer:
 
     def is_overdue(self) -> bool:
         """Return whether to save now, wherever the training stands."""
-        return time.monotonic() - self._saved > self.every_s
+        return time.monotonic() - self._saved >= self.every_s
 
     def is_worth_it(self) -> bool:
         """Return whether to save at the end of an epoch."""
-        return time.monotonic() - self._saved > min(self.every_s, self._cost_s / _SHARE)
+        return time.monotonic() - self._saved >= min(self.every_s, self._cost_s / _SHARE)
 
     @contextmanager
     def saving(self) -> Iterator[None]:

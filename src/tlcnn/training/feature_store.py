@@ -29,6 +29,7 @@ from tlcnn.storage import digest_of_file, hold_lock, make_dir, sync_folder, writ
 log = logging.getLogger(__name__)
 
 GIB = 2**30
+_N_MAPS = 4096  # files that are mapped at a time
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,14 @@ class FeatureStore:
                 return held[name]
         found = self._read(name) if self.disk_bytes else None
         if found is not None:
-            self._maps[name] = found
+            self._remember_map(name, found)
             self._touch(name)
         return found
+
+    def _remember_map(self, name: str, features: Features) -> None:
+        self._maps[name] = features
+        if len(self._maps) > _N_MAPS:  # an operating system allows some 65,000
+            self._maps.popitem(last=False)
 
     def _read(self, name: str) -> Features | None:
         path = self._path(name)
@@ -220,8 +226,9 @@ class FeatureStore:
 
     def keep(self, name: str, features: Features) -> None:
         """Keep an array in memory for the runs of this process, if it fits."""
-        if features.n_bytes <= self.memory_bytes:
-            self._forget_residents(self.memory_bytes - features.n_bytes)
+        room = self.memory_bytes - self._n_reserved - features.n_bytes
+        if room >= 0:
+            self._forget_residents(room)
             self._residents[name] = features
 
     def make_room(self, n_bytes: int) -> bool:
@@ -272,7 +279,7 @@ class FeatureStore:
             raise
         rows = _map_file(path, len(features.rows), features.layout)
         mapped = Features(rows, features.layout, features.digest, features.batch_size)
-        self._maps[name] = mapped
+        self._remember_map(name, mapped)
         return mapped
 
     def temporary(self, name: str) -> Path:

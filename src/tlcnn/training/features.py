@@ -94,11 +94,13 @@ class FeatureBatches:
         else:
             views = [View(augment, number) for number in range(n_views)]
         self._open(views, len(picked), fills=self.n_views >= (epoch if is_fresh else 1))
-        if self._shown is None:
+        if self.stored is None:
+            return compute()
+        found = self.stored.take(picked, numbers)
+        if not self._may_use(self._key, found, compute):
             return compute()
         self.prefix.counts.images_reused += len(picked)
-        found = self._shown.take(picked, numbers)
-        return found if self._may_use(self._key, found, compute) else compute()
+        return found
 
     def _compute_views(self, picked: np.ndarray, numbers: np.ndarray, augment: str) -> Tensor:
         return self.prefix.compute(make_views(self.split, picked, numbers, augment))
@@ -191,6 +193,7 @@ def _compare(found: Tensor, compute: Callable[[], Tensor]) -> float:
     expected = compute()
     now = read_generators(found.device)
     if not all(map(torch.equal, before, now)):
+        _set_generators(found.device, before)  # as where this comparison is remembered
         return math.inf  # the trained part would see other draws
     if found.stride() != expected.stride():
         return math.inf
@@ -203,3 +206,9 @@ def read_generators(device: torch.device) -> list[Tensor]:
     if device.type in ("cuda", "mps"):
         states.append(getattr(torch, device.type).get_rng_state())
     return states
+
+
+def _set_generators(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        getattr(torch, device.type).set_rng_state(state)

@@ -49,7 +49,7 @@ class Fit:
         task: kind of task, of `tlcnn.data.index.TASKS`.
         seed: of order, views and dropout; never of the split.
         eval_batch_size: images a forward pass of an evaluation.
-        checkpoint_every_s: the most seconds that a kill costs; 0: a checkpoint at every step.
+        checkpoint_every_s: the most seconds between checkpoints while training; 0: every step.
         stop: polled at every step and every evaluation batch.
         on_epoch: called with the history at the start and after every epoch.
     """
@@ -128,7 +128,7 @@ class Fit:
             self._train_epoch()
             self._validate()
             if self._timer.is_worth_it():
-                self._save()
+                self.save()
             self.on_epoch(self.at.history)
         self._load(self.at.best_weights)
         return self.at
@@ -155,7 +155,7 @@ class Fit:
                 at.epoch_s = before_s + now - started
                 if self.stop or self._timer.is_overdue():
                     at.loss_sum = _read_finite(total, at)
-                    self._save()
+                    self.save()
                     self.stop.check()
                 picked = order[at.step * batch_size : (at.step + 1) * batch_size]
                 total += self._step(picked, seeds[at.step])
@@ -227,7 +227,7 @@ class Fit:
                 stopped = False
                 self._record(self.task.compute_selection(logits, self.val.labels.cpu().numpy()))
         if stopped:
-            self._save()  # with the trained weights back in place
+            self.save()  # with the trained weights back in place
             self.stop.check()
         at.epoch, at.step, at.loss_sum, at.epoch_s = at.epoch + 1, 0, 0.0, 0.0
 
@@ -267,7 +267,8 @@ class Fit:
         missing = self.model.load_state_dict(state, strict=False).missing_keys
         assert self.fixed.issuperset(missing), "all that moves is saved"
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of where the training stands."""
         state = {
             "run_id": self.run_id,
             "position": vars(self.at),

@@ -10,14 +10,14 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlcnn.data.policy import VIEW_VERSION, Policy, find_policy
+from tlcnn.data.policy import Policy, describe_views, find_policy
 from tlcnn.model.cut import evaluating, pass_boundaries
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.storage import digest_of
@@ -49,11 +49,13 @@ class View:
         views = np.full(len(picked), self.number, dtype=np.uint64)
         return make_views(split, picked, views, self.augment)
 
-    def key(self) -> Any:
-        """Return what decides the pixels, beside the images."""
+    def key(self, split: Batches) -> Any:
+        """Return what decides the pixels, beside the images: their ids, which views depend on."""
         policy = find_policy(self.augment)
-        plain = policy == Policy()
-        return "plain" if plain else [VIEW_VERSION, asdict(policy), str(self.number)]
+        if policy == Policy():
+            return "plain"
+        ids = hashlib.sha256(np.ascontiguousarray(split.keys).tobytes()).hexdigest()
+        return [describe_views(policy), str(self.number), ids]
 
 
 @dataclass
@@ -133,7 +135,7 @@ class FrozenPrefix:
     def find_spot(self, split: Batches, view: View) -> Spot:
         """Return the names of the arrays of a view of a split."""
         rows = hashlib.sha256(np.ascontiguousarray(split.rows, dtype=np.int64).tobytes())
-        key = [FEATURES_VERSION, self.key, self.precision, rows.hexdigest(), view.key()]
+        key = [FEATURES_VERSION, self.key, self.precision, rows.hexdigest(), view.key(split)]
         line = digest_of([*key, self.unit_map.digest(), self.digests[1]], 16)
         names = {n: f"{line}-{n:02d}{digest_of(d, 14)}" for n, d in self.digests.items()}
         return Spot(line, names)

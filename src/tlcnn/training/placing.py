@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tlcnn.device import find_room
 from tlcnn.training.feature_store import Features, shape_rows
+from tlcnn.training.sending import send, wants_pinned
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Placed:
             len(picked),
             layout.size,
             dtype=layout.torch_dtype,
-            pin_memory=_wants_pinned(self.device),
+            pin_memory=wants_pinned(self.device),
         )
         if which is None:
             return torch.index_select(self.views[0].rows, 0, torch.from_numpy(picked), out=rows)
@@ -65,20 +66,6 @@ class Placed:
             places = np.flatnonzero(which == number)
             rows[torch.from_numpy(places)] = each.rows[torch.from_numpy(picked[places])]
         return rows
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor of the host on a device, without waiting for what the device is doing.
-
-    torch keeps a pinned block until its copy is over, and then uses it again.
-    """
-    if _wants_pinned(device) and not tensor.is_pinned():
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=_wants_pinned(device))
-
-
-def _wants_pinned(device: torch.device) -> bool:
-    return device.type == "cuda"
 
 
 def has_own_memory(device: torch.device) -> bool:

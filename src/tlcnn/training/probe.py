@@ -19,7 +19,8 @@ from tlcnn.model.freeze import are_same_bits
 from tlcnn.training.batches import list_eval_batches
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.features import FeatureBatches, read_generators
-from tlcnn.training.placing import Placed, send
+from tlcnn.training.placing import Placed
+from tlcnn.training.sending import send
 
 _N_AT_ONCE = 1024  # images
 
@@ -148,9 +149,13 @@ class ProbeInputs:
         """Yield the rows of every image, in order, without augmentation."""
         if self._evaluated:
             self.source.prefix.counts.images_reused += len(self)
-        else:
-            self._evaluated = [self.head(inputs) for inputs in self.source.iter_eval(batch_size)]
-        yield from self._evaluated
+            yield from self._evaluated
+            return
+        found = []
+        for inputs in self.source.iter_eval(batch_size):
+            found.append(self.head(inputs))
+            yield found[-1]
+        self._evaluated = found
 
 
 def make_probe_inputs(

@@ -1,0 +1,19 @@
+"""Tensors of the host on their way to a device."""
+
+import torch
+from torch import Tensor
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device, without waiting for what the device is doing.
+
+    torch keeps a pinned block until its copy is over, and then uses it again.
+    """
+    if wants_pinned(device) and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=wants_pinned(device))
+
+
+def wants_pinned(device: torch.device) -> bool:
+    """Return whether memory has to be pinned to be sent to a device without waiting."""
+    return device.type == "cuda"
