@@ -107,6 +107,7 @@ class Filling:
         """Write the array, or close the file that has it, and give it its name."""
         if self._rows is not None:
             if not self.store.make_room(self._n_bytes):
+                self.discard()  # its memory counts as kept from here on
                 self.store.keep(self.name, made)
                 return made
             self._file = self._open()
