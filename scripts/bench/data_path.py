@@ -20,7 +20,7 @@ from tlcnn.plan import make_plan
 from tlcnn.training.batches import Batches, make_order, make_train_batch
 from tlcnn.training.interrupt import StopRequest
 
-N_EPOCHS = 32  # a measurement of tlcnn; of the loader one
+N_EPOCHS = 16  # a measurement of tlcnn; of the loader one
 
 Epoch = Callable[[], Iterator[Tensor]]
 

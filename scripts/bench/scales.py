@@ -62,8 +62,8 @@ SCALES = {
     "small": Scale(
         single=Size((512, 128, 64), 64, 4),
         wide=Size((64, 32, 32), 16, 3),
-        frozen=Size((1536, 128, 64), 64, 3),
-        grid=Size((192, 64, 64), 32, 3),
+        frozen=Size((1536, 128, 64), 64, 4),  # as many epochs as views, or none is kept
+        grid=Size((160, 64, 64), 32, 3),
         data_rounds=2,
         starts=2,
         plain_seeds=1,
@@ -82,15 +82,15 @@ SCALES = {
     ),
 }
 
-SECONDS = {  # of each part at scale small, on two quiet cores, timm included; reckoned
-    "limit": 25,
-    "data": 25,
-    "single": 85,
+SECONDS = {  # of each part at scale small, on two quiet cores, timm included
+    "limit": 30,
+    "data": 35,
+    "single": 65,
     "limit224": 20,
-    "single224": 45,
-    "frozen": 110,
-    "grid": 340,
-    "cells": 55,
-    "start": 45,
-    "resume": 45,
+    "single224": 55,
+    "frozen": 145,
+    "grid": 310,
+    "cells": 60,
+    "start": 50,
+    "resume": 70,
 }

@@ -75,7 +75,7 @@ def run_tlcnn(case: Case, name: str) -> Result:
     """Train with `python -m tlcnn.train`; outputs go to a folder of this name."""
     output = case.work / name
     watched = watch([sys.executable, "-m", "tlcnn.train", *make_tlcnn_words(case, output)])
-    scores = [_read_accuracy(path) for path in sorted((output / "runs").glob("*/summary.json"))]
+    scores = [_read_accuracy(path) for path in sorted((output / "runs").glob("*/metrics.jsonl"))]
     return make_result(
         watched,
         [line for line in watched.lines if re.match(r"epoch \d+/", line.text)],
@@ -84,8 +84,9 @@ def run_tlcnn(case: Case, name: str) -> Result:
     )
 
 
-def _read_accuracy(summary: Path) -> float:
-    return json.loads(summary.read_text())["metrics"]["val/accuracy"]
+def _read_accuracy(metrics: Path) -> float:
+    """Return the accuracy of the epoch with the highest, as of the other sides."""
+    return max(json.loads(line)["val/accuracy"] for line in metrics.read_text().splitlines())
 
 
 def make_tlcnn_words(case: Case, output: Path) -> list[str]:
