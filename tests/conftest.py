@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -21,3 +22,13 @@ def shared() -> Path:
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that all tests share: facts and decoded images are made once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def heard(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """What tlcnn logs, from INFO on."""
+    monkeypatch.setattr(logging.getLogger("tlcnn"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    return caplog

@@ -1,6 +1,10 @@
 """Tiny runs for tests: a test_resnet on a few drawn images, seconds at most."""
 
+import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tlcnn.compose import compose_config
 from tlcnn.config import Config
@@ -30,3 +34,25 @@ def tiny_config(output_dir: Path, cache_dir: Path, *overrides: str) -> Config:
 def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str]:
     """The arguments of `python -m tlcnn.train` for such a run."""
     return [*TINY, f"output_dir={output_dir}", f"cache_dir={cache_dir}", *overrides]
+
+
+def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a signal come after every step, so that a sitting is one step or one evaluation."""
+    from tlcnn.training.fit import Fit
+
+    real: Any = Fit._step
+
+    def step_then_stop(self: Fit, *step: Any) -> Any:
+        loss = real(self, *step)
+        self.stop.signal_name = "SIGTERM"
+        return loss
+
+    monkeypatch.setattr(Fit, "_step", step_then_stop)
+
+
+def forget_features(cache_dir: Path) -> Path:
+    """Empty the store of features and what was compared, and return its folder."""
+    shutil.rmtree(cache_dir / "features", ignore_errors=True)
+    for path in (cache_dir / "facts").glob("difference-*"):
+        path.unlink()
+    return cache_dir / "features"

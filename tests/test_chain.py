@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from runs import tiny_config
+from runs import stop_at_every_step, tiny_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -36,7 +36,6 @@ from tlcnn.records.write import (
 )
 from tlcnn.run import run
 from tlcnn.start import build_cell
-from tlcnn.training import fit as fitting
 
 TASK = [
     *("init=task", "init.task=synthetic_source", "init.parent=random"),
@@ -306,14 +305,7 @@ def test_no_units_of_any_source_are_the_random_run(plan_of, source):
 def test_an_unfinished_run_is_finished_first(plan_of, monkeypatch):
     source = plan_of("train.views=3")  # a recipe of its own
     with monkeypatch.context() as patched:
-        real = fitting.Fit._step
-
-        def step_then_stop(self, *step):
-            loss = real(self, *step)
-            self.stop.signal_name = "SIGTERM"
-            return loss
-
-        patched.setattr(fitting.Fit, "_step", step_then_stop)
+        stop_at_every_step(patched)
         with pytest.raises(Stopped):
             run(source)
     child = plan_of("init=run", f"init.run={source.run_id[:6]}", "seed=1")

@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runs import tiny_command, tiny_config
+from runs import forget_features, stop_at_every_step, tiny_command, tiny_config
 from test_run import check_same, one_thread
 
 from tlcnn.data.augment import make_image_keys
@@ -27,7 +25,6 @@ from tlcnn.plan import make_plan
 from tlcnn.reuse import decide_reuse, make_source_key
 from tlcnn.run import run
 from tlcnn.training import features as features_module
-from tlcnn.training import fit as fitting
 from tlcnn.training import frozen_prefix
 from tlcnn.training.batches import Batches
 from tlcnn.training.feature_store import FeatureStore
@@ -49,17 +46,7 @@ def one_core():
 @pytest.fixture(autouse=True)
 def folder(cache_dir):
     """Where features are stored: nothing yet. Facts and images are those of all tests."""
-    shutil.rmtree(cache_dir / "features", ignore_errors=True)
-    for path in (cache_dir / "facts").glob("difference-*"):
-        path.unlink()
-    return cache_dir / "features"
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("tlcnn"), "propagate", True)
-    caplog.set_level(logging.INFO)
-    return caplog
+    return forget_features(cache_dir)
 
 
 @pytest.fixture
@@ -235,14 +222,8 @@ def test_sittings_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypat
     words = ["freeze.through=stage2", *VIEWS[views], "eval_batch_size=16"]
     whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
     run(whole)
-    real, sittings = fitting.Fit._step, itertools.count()
-
-    def step_then_stop(self, *step):
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
-
-    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    sittings = itertools.count()
+    stop_at_every_step(monkeypatch)
     while True:
         reuse = ("auto", "none")[next(sittings) % 2]
         try:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from runs import tiny_config
+from runs import stop_at_every_step, tiny_config
 from test_run import check_same
 from torch import nn
 
@@ -109,14 +109,8 @@ def test_a_probe_goes_on_in_the_middle_of_an_epoch(plan_of, monkeypatch):
     words = ["train.views=2", "eval_batch_size=16"]
     whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
     run(whole)
-    real, n_sittings = fitting.Fit._step, 0
-
-    def step_then_stop(self, *step):
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
-
-    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    n_sittings = 0
+    stop_at_every_step(monkeypatch)
     while True:
         n_sittings += 1
         try:

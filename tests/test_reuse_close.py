@@ -1,12 +1,11 @@
 """train.features=close: what is stored may differ from the network's own, but not by much."""
 
 import json
-import logging
 import shutil
 
 import pytest
 import torch
-from runs import tiny_config
+from runs import forget_features, tiny_config
 from test_features import reuse_line, save_source
 from test_run import check_same
 
@@ -28,17 +27,7 @@ def one_core():
 
 @pytest.fixture(autouse=True)
 def folder(cache_dir):
-    shutil.rmtree(cache_dir / "features", ignore_errors=True)
-    for path in (cache_dir / "facts").glob("difference-*"):
-        path.unlink()
-    return cache_dir / "features"
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("tlcnn"), "propagate", True)
-    caplog.set_level(logging.INFO)
-    return caplog
+    return forget_features(cache_dir)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import tiny_command, tiny_config
+from runs import stop_at_every_step, tiny_command, tiny_config
 from safetensors.torch import load_file
 
 from tlcnn import experiment
@@ -141,15 +141,8 @@ def test_a_stop_at_any_step_and_any_batch_goes_on_to_the_same_bits(
         for name in ("whole", "stopped")
     ]
     run(plans[0])
-    real = fitting.Fit._step
     stops = 0
-
-    def step_then_stop(self, *step):
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
-
-    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    stop_at_every_step(monkeypatch)
     while True:
         try:
             run(plans[1])

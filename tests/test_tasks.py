@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from medmnist_files import write_file
+from runs import stop_at_every_step
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional as F
@@ -18,7 +19,6 @@ from tlcnn.model.build import build_model
 from tlcnn.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run import run
-from tlcnn.training import fit as fitting
 from tlcnn.training.metrics import compute_softmax, make_predictions
 from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
 from tlcnn.training.tasks import (
@@ -187,14 +187,8 @@ def test_a_multi_label_run_resumes_to_the_same_bits(tmp_path, cache_dir, monkeyp
     run(whole)
     stopped = plan_of(tmp_path, cache_dir, "chestmnist", *words, f"output_dir={tmp_path / 'b'}")
     assert stopped.run_id == whole.run_id
-    real, stops = fitting.Fit._step, 0
-
-    def step_then_stop(self, *step):
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
-
-    monkeypatch.setattr(fitting.Fit, "_step", step_then_stop)
+    stops = 0
+    stop_at_every_step(monkeypatch)
     while True:
         try:
             run(stopped)
