@@ -3,6 +3,6 @@
 
 import sys
 
-from tlcnn.cli import main
+from tlcnn.cli.main import main
 
 main(["compare", *sys.argv[1:]])

@@ -10,7 +10,7 @@ The same command again resumes, or finds everything done.
 
 import sys
 
-from tlcnn.cli import main as tlcnn
+from tlcnn.cli.main import main as tlcnn
 from tlcnn.train import run_command
 
 OUTPUT = "outputs/demo"

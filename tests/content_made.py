@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_cell, name_source
 from tlcnn.records.read import read_runs
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
+from tlcnn.study.cells import name_cell, name_source
 from tlcnn.training.metrics import compute_metrics, compute_selection_metrics, compute_softmax
 
 METRIC = "test/balanced_accuracy"

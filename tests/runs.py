@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tlcnn.compose import compose_config
-from tlcnn.config import Config
+from tlcnn.config.compose import compose_config
+from tlcnn.config.schema import Config
 
 TINY = [
     "dataset=synthetic",

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.statistics.arm import Arm, Sample
-from tlcnn.analysis.statistics.cell import make_scored_arm
-from tlcnn.analysis.statistics.counted import Scored, make_mean
+from tlcnn.statistics.arm import Arm, Sample
+from tlcnn.statistics.counted import Scored, make_mean
+from tlcnn.study.predictions import make_scored_arm
 from tlcnn.training.metrics import compute_softmax
 
 CLASSES = ("akiec", "mel", "nv", "df")

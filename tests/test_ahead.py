@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from tlcnn.data.ahead import N_AHEAD, Ahead, find_memory, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys
-from tlcnn.training.ahead import N_AHEAD, Ahead, find_memory, gather, is_beyond_memory
-from tlcnn.training.batches import Batches, expect, make_order, make_train_batch
+from tlcnn.data.batches import Batches, expect, make_order, make_train_batch
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 18, 18, 3), dtype=np.uint8)
 ORDER = [np.arange(i, i + 4) for i in range(0, 40, 4)]

@@ -3,10 +3,10 @@
 import pytest
 from records_made import write_cell, write_record
 
-from tlcnn.analysis.statistics.pilot import load_pilot
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.study.pilot import load_pilot
 
 
 def test_nothing_finished_is_four_questions_not_measured(tmp_path):

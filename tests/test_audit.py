@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tlcnn.cli_audit import add_audit, describe_audit, load_audit
+from tlcnn.cli.audit import add_audit, describe_audit, load_audit
 from tlcnn.data import audit as audit_file
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlcnn.compose import Composer
+from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError
 from tlcnn.sweep.blocks import expand, write_word
 

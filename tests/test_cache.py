@@ -23,7 +23,7 @@ from tlcnn.data.cache import (
     make_cache_key,
     stored_size,
 )
-from tlcnn.data.decode import FITS, resize_image
+from tlcnn.data.resize import FITS, resize_image
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError
 
 

@@ -3,8 +3,8 @@
 import pytest
 from records_made import write_cell, write_record
 
-from tlcnn.analysis.cells import make_cells, name_cell, name_source
 from tlcnn.records.read import read_runs
+from tlcnn.study.cells import make_cells, name_cell, name_source
 
 UNITS = ("stem", "stage1", "stage2")
 

@@ -15,18 +15,16 @@ from runs import stop_at_every_step, tiny_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tlcnn.ancestry import collect_seen
-from tlcnn.chain import load_run_config
-from tlcnn.compose import compose_config
+from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
-from tlcnn.describe import describe_plan, plan_record
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
-from tlcnn.experiment import describe_weights
-from tlcnn.job import make_job_plan
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
-from tlcnn.plan import make_plan
+from tlcnn.plan.ancestry import collect_seen
+from tlcnn.plan.chain import load_run_config
+from tlcnn.plan.describe import describe_plan, plan_record
+from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.write import (
     make_splits_file,
@@ -34,8 +32,10 @@ from tlcnn.records.write import (
     write_splits,
     write_weights,
 )
-from tlcnn.run import run
-from tlcnn.start import build_cell
+from tlcnn.run.experiment import describe_weights
+from tlcnn.run.job import make_job_plan
+from tlcnn.run.network import build_cell
+from tlcnn.run.run import run
 
 TASK = [
     *("init=task", "init.task=synthetic_source", "init.parent=random"),
@@ -103,7 +103,7 @@ def test_the_source_of_another_cell_is_found_and_not_trained_again(family, monke
     other = make_plan(compose_like(plan, "init.through=stem", "freeze=none"))
     assert other.run_id != plan.run_id and other.parent.run_id == plan.parent.run_id
     trained = []
-    monkeypatch.setattr("tlcnn.experiment.train", lambda plan, *_: trained.append(plan) or {})
+    monkeypatch.setattr("tlcnn.run.experiment.train", lambda plan, *_: trained.append(plan) or {})
     run(other)
     assert trained == [other]
 
@@ -183,7 +183,7 @@ def test_the_source_is_the_run_that_its_dataset_alone_would_be(plan_of, tmp_path
 
 def test_the_sources_cache_is_the_runs(plan_of, cache_dir, monkeypatch):
     seen = []
-    monkeypatch.setattr("tlcnn.plan.recall_index", lambda cfg, memory: seen.append(cfg))
+    monkeypatch.setattr("tlcnn.plan.plan.recall_index", lambda cfg, memory: seen.append(cfg))
     with pytest.raises((DataError, AttributeError)):
         plan_of("init=task", "init.task=dermamnist", "init.parent=random")
     assert [cfg.options["cache_dir"] for cfg in seen if cfg.kind == "medmnist"] == [str(cache_dir)]

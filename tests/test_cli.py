@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from tlcnn.cli import main
+from tlcnn.cli.main import main
 
 
 def test_units_are_printed(cache_dir, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import pytest
 from test_read import PLAN, make_run
 from test_tables import METRIC, make_cell
 
-from tlcnn.cli import main
+from tlcnn.cli.main import main
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import yaml
 from file_server import serve_files
 from test_ham10000 import IDS, lay_dataverse, lay_isic_zips, lay_zips, load, write_zip
 
-from tlcnn.cli import main, make_parser
-from tlcnn.config import find_conf_dir
+from tlcnn.cli.main import main, make_parser
+from tlcnn.config.schema import find_conf_dir
 from tlcnn.data.sources import DRAWN, find_route, find_source, list_sources, make_addresses
 
 ISIC = "/2018/ISIC2018_Task3_Training_"
-GET = [sys.executable, "-m", "tlcnn.cli", "data", "get"]
+GET = [sys.executable, "-m", "tlcnn.cli.main", "data", "get"]
 LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
 INPUT = "ISIC2018_Task3_Training_Input.zip"
 EMPTY_ZIP = b"PK\5\6" + bytes(18)
@@ -360,7 +360,7 @@ def test_a_full_disk_keeps_what_has_come(large):
     large.go.set()
 
     code = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (300_000, 300_000)); "
-    code += "from tlcnn.cli import main; main(['data', 'get', 'ham10000'])"
+    code += "from tlcnn.cli.main import main; main(['data', 'get', 'ham10000'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 74 and f"{INPUT}.part: File too large" in done.stderr, done.stderr
     assert not (ROOT / INPUT).exists()

@@ -6,7 +6,7 @@ import re
 import pytest
 from test_page import make_once
 
-from tlcnn.cli_report import add_report, write_report
+from tlcnn.cli.report import add_report, write_report
 from tlcnn.errors import ConfigError, DataError
 
 

@@ -19,8 +19,8 @@ from clusters.slurm_up import ask, find_missing, slurm_cluster
 from runs import tiny_command, tiny_config
 from test_run import check_same
 
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import run
 
 pytestmark = pytest.mark.cluster
 NEVER = "train.epochs=10000"
@@ -154,7 +154,7 @@ def test_a_lost_node_costs_a_retry(ray_nodes, start, tmp_path, cache_dir, remain
 
     def find_training():
         below = list_descendants(ray_nodes.second)
-        return [pid for pid in below if "-m tlcnn.worker" in read_command(pid)]
+        return [pid for pid in below if "-m tlcnn.run.worker" in read_command(pid)]
 
     def find_run(pid):
         held = tmp_path.glob("out/runs/*/holder.json")
@@ -194,7 +194,7 @@ def find_ready_workers():
     found = set()
     for path in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):  # it has just ended
-            ours = "-m tlcnn.worker" in read_command(int(path.parent.name))
+            ours = "-m tlcnn.run.worker" in read_command(int(path.parent.name))
             if ours and "libtorch_cpu" in path.read_text():
                 found.add(int(path.parent.name))
     return found

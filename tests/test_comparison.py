@@ -7,19 +7,20 @@ import pytest
 from scipy import stats
 from statistics_data import CLASSES, draw_scored, make_linear_arm, make_score_arm
 
-from tlcnn.analysis.statistics.arm import Sample
-from tlcnn.analysis.statistics.cell import make_scored_arm
-from tlcnn.analysis.statistics.comparison import (
+from tlcnn.errors import ConfigError
+from tlcnn.statistics.arm import Sample
+from tlcnn.statistics.comparison import (
     adjust_holm,
     compare_arms,
     compute_flip_p,
     compute_group_differences,
     compute_holm,
 )
-from tlcnn.analysis.statistics.counted import Scored
-from tlcnn.analysis.statistics.settle import Parts, compute_difference_power, compute_seeds_needed
-from tlcnn.analysis.statistics.weighted import make_score
-from tlcnn.errors import ConfigError
+from tlcnn.statistics.counted import Scored
+from tlcnn.statistics.settle import compute_difference_power, compute_seeds_needed
+from tlcnn.statistics.variance import Parts
+from tlcnn.statistics.weighted import make_score
+from tlcnn.study.predictions import make_scored_arm
 
 STRATA = np.zeros(30, int)
 

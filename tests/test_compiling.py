@@ -9,10 +9,10 @@ import torch
 from runs import tiny_config
 from test_run import check_same
 
-from tlcnn.describe import describe_plan
 from tlcnn.memory import Memory
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import run
 
 COMPILED = ["train.compile=true", "freeze.allow_random=true", "train.augment=none"]
 

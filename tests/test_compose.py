@@ -8,15 +8,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from tlcnn.compose import (
+from tlcnn.config.compose import (
     Composer,
     compose_config,
     make_hydra_options,
     register_schema,
     write_override,
 )
-from tlcnn.config import find_conf_dir
-from tlcnn.overrides import list_flags
+from tlcnn.config.overrides import list_flags
+from tlcnn.config.schema import find_conf_dir
 
 VALUES = {
     "dataset.image_size": [24, 32, 48],

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from tlcnn.compose import compose_config
-from tlcnn.config import Config, TrainCfg, check_config, find_conf_dir, list_keys
+from tlcnn.config.compose import compose_config
+from tlcnn.config.overrides import GROUPS, check_overrides
+from tlcnn.config.schema import Config, TrainCfg, check_config, find_conf_dir, list_keys
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
-from tlcnn.overrides import GROUPS, check_overrides
 
 CONF = find_conf_dir()
 OPTIONS = sorted(

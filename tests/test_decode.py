@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from tlcnn.data.cache import load_image_cache, make_cache_key
-from tlcnn.data.decode import choose_decoding, resize_image
 from tlcnn.data.decode_process import DecodeProcesses
 from tlcnn.data.files import FileRef
 from tlcnn.data.images import ORIENTATION_TAG, FileImages, decode_image
+from tlcnn.data.resize import choose_decoding, resize_image
 from tlcnn.errors import ConfigError
 
 RNG = np.random.default_rng(0)

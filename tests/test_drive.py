@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from runs import tiny_command
 
-from tlcnn.compose import Composer
+from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
-from tlcnn.job import Outcome, make_job_plan
 from tlcnn.memory import Memory
 from tlcnn.records.read import is_held, read_runs
+from tlcnn.run.job import Outcome, make_job_plan
 from tlcnn.sweep.drive import Request, drive, launch_here
 from tlcnn.sweep.progress import describe_duration, estimate_seconds
 from tlcnn.sweep.queue import NOT_STARTED
-from tlcnn.sweep.study import read_study
+from tlcnn.sweep.study_record import read_study
 
 SELF = ["init=random,self", "init.through=stem,all", "seed=0,1"]  # 2 + 1 + 4 runs
 
@@ -253,7 +253,7 @@ def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
 )
 def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words, name):
     from tlcnn.sweep.resolve import Sweep
-    from tlcnn.sweep.study import name_study
+    from tlcnn.sweep.study_record import name_study
 
     found = name_study(None, words, Sweep((), (), 0, ()))
     assert found == name if name else found.startswith("demo-")
@@ -409,7 +409,7 @@ def count_sittings(folder):
 
 def compare(folder):
     """The table of `tlcnn compare --csv`, without what was timed."""
-    command = [sys.executable, "-m", "tlcnn.cli", "compare", str(folder), "--csv"]
+    command = [sys.executable, "-m", "tlcnn.cli.main", "compare", str(folder), "--csv"]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stderr == "", told.stderr  # nothing but finished runs
     table = pd.read_csv(io.StringIO(told.stdout), dtype=str)

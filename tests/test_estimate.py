@@ -7,16 +7,16 @@ import pytest
 from scipy import stats
 from statistics_data import make_linear_arm, make_score_arm
 
-from tlcnn.analysis.statistics.estimate import (
+from tlcnn.statistics.estimate import (
     Parts,
     choose_seeds,
-    combine_df,
     compute_parts,
     compute_quantile,
     estimate_contrast,
     estimate_test_only,
 )
-from tlcnn.analysis.statistics.ratio import compute_fieller, estimate_ratio
+from tlcnn.statistics.ratio import compute_fieller, estimate_ratio
+from tlcnn.statistics.variance import combine_df
 
 A = np.array([0.71, 0.73, 0.72, 0.75, 0.70])
 B = np.array([0.70, 0.735, 0.71, 0.74, 0.69])

@@ -11,7 +11,7 @@ from runs import tiny_config
 from torch import nn
 
 from tlcnn.errors import DataError, TlcnnError, WeightsError
-from tlcnn.plan import make_plan
+from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.report.explain import (
     INSTALL,
@@ -22,7 +22,7 @@ from tlcnn.report.explain import (
     load_examples,
 )
 from tlcnn.report.figures.examples import plot_examples
-from tlcnn.run import run
+from tlcnn.run.run import run
 
 
 @pytest.fixture(scope="module")

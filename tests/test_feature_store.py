@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from tlcnn.errors import Stopped
-from tlcnn.training.feature_store import FeatureStore, read_rows, shape_rows
-from tlcnn.training.filling import Filling
-from tlcnn.training.placing import Placed
+from tlcnn.frozen.feature_store import FeatureStore, read_rows, shape_rows
+from tlcnn.frozen.filling import Filling
+from tlcnn.frozen.placing import Placed
 
 MIB = 2**20
 LINE = "0123456789abcdef"
@@ -180,7 +180,7 @@ def test_a_disk_that_fills_up_costs_a_warning(tmp_path, monkeypatch, heard, memo
     store = make_store(tmp_path, memory_mib=memory_mib)
     before = torch.randn(22, 9)
     fill(store, f"{LINE}-01", before)
-    monkeypatch.setattr("tlcnn.training.filling.open", FullDisk(1000), raising=False)
+    monkeypatch.setattr("tlcnn.frozen.filling.open", FullDisk(1000), raising=False)
     tensor = torch.randn(22, 900)
     found = fill(store, f"{LINE}-02", tensor)
     assert (found is None) if memory_mib == 0 else same(found, tensor)
@@ -215,8 +215,8 @@ FILLER = """
 import sys, time
 from pathlib import Path
 import torch
-from tlcnn.training.feature_store import FeatureStore
-from tlcnn.training.filling import Filling
+from tlcnn.frozen.feature_store import FeatureStore
+from tlcnn.frozen.filling import Filling
 
 store = FeatureStore(Path(sys.argv[1]), disk_bytes=2**24, memory_bytes=0)
 line = sys.argv[2]

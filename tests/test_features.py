@@ -15,19 +15,19 @@ from runs import forget_features, stop_at_every_step, tiny_command, tiny_config
 from test_run import check_same, one_thread
 
 from tlcnn.data.augment import make_image_keys
-from tlcnn.describe import describe_plan
+from tlcnn.data.batches import Batches
 from tlcnn.errors import Stopped
+from tlcnn.frozen import features as features_module
+from tlcnn.frozen import frozen_prefix
+from tlcnn.frozen.feature_store import FeatureStore
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.cut import pass_boundaries
 from tlcnn.model.load_units import load_unit_map
-from tlcnn.plan import make_plan
-from tlcnn.reuse import decide_reuse, make_source_key
-from tlcnn.run import run
-from tlcnn.training import features as features_module
-from tlcnn.training import frozen_prefix
-from tlcnn.training.batches import Batches
-from tlcnn.training.feature_store import FeatureStore
+from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.plan import make_plan
+from tlcnn.plan.reuse import decide_reuse, make_source_key
+from tlcnn.run.run import run
 
 VIEWS = {
     "one view": ["train.augment=none"],
@@ -263,7 +263,7 @@ def test_a_stop_while_features_are_computed_leaves_nothing_half_done(plan_of, fo
 
 SLOW_FILL = """
 import sys, time
-from tlcnn.training import filling
+from tlcnn.frozen import filling
 
 real = filling.Filling._write
 def slowly(self, rows):
@@ -359,7 +359,7 @@ def test_a_full_disk_changes_no_bit(plan_of, folder, monkeypatch, heard):
 
     for memory in ("2", "0"):
         words = ["freeze.through=stage2", "train.augment=none", f"reuse_memory_gib={memory}"]
-        monkeypatch.setattr("tlcnn.training.filling.open", FullDisk(10_000), raising=False)
+        monkeypatch.setattr("tlcnn.frozen.filling.open", FullDisk(10_000), raising=False)
         plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
         run(plan)
         run(plain)

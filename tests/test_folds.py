@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlcnn.analysis.statistics.folds import compute_fold_p, estimate_folds
 from tlcnn.errors import ConfigError
+from tlcnn.statistics.folds import compute_fold_p, estimate_folds
 
 DIFFERENCES = np.array([0.02, 0.035, 0.01, 0.025, 0.03])
 

@@ -9,12 +9,12 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from test_read import PLAN, make_predictions, make_run
 
-from tlcnn.analysis.statistics.cell import load_cell
-from tlcnn.cli import main
+from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.foreign import Options, load_foreign
 from tlcnn.records.foreign_table import parse_medmnist_name
 from tlcnn.records.read import read_predictions, read_runs
+from tlcnn.study.predictions import load_cell
 from tlcnn.sweep.status import read_status
 from tlcnn.training.metrics import compute_softmax
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from records_made import write_record
 
-from tlcnn.analysis.layers import compute_layer_scores, list_treatments
-from tlcnn.analysis.statistics.arm import Arm
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.statistics.arm import Arm
+from tlcnn.study.layers import compute_layer_scores, list_treatments
 
 # Yosinski et al. 2014 (arXiv:1411.1792), top-1 in per cent, means over runs, recomputed from the
 # logs in the authors' repository (yosinski/convnet_transfer); n = 1..7.
@@ -112,7 +112,7 @@ def test_treatments_are_told_from_source_k_and_j(tmp_path):
         write_record(tmp_path, init=init, k=k, j=j, seed=0, test=0.5)
     for j in (0, 3):
         write_record(tmp_path, init="self", k=3, j=j, seed=0, test=0.5)
-    from tlcnn.analysis.cells import make_cells
+    from tlcnn.study.cells import make_cells
 
     found = list_treatments(make_cells(read_runs(tmp_path)), "x")
     assert set(found) == {

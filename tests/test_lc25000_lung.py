@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlcnn.data.dataset import load_dataset
 from tlcnn.data.datasets import load_index
 from tlcnn.data.datasets.lc25000_lung import CLASSES
-from tlcnn.dataset import load_dataset
 from tlcnn.errors import DataError
 
 NAMES = {"lung_aca": "lungaca", "lung_n": "lungn", "lung_scc": "lungscc"}
@@ -71,8 +71,8 @@ def test_without_a_table_the_pixels_give_them_and_that_is_noted(root, caplog):
 def test_what_the_pixels_said_is_remembered_where_the_command_line_says(
     root, monkeypatch, tmp_path_factory
 ):
-    from tlcnn.compose import compose_config
-    from tlcnn.plan import make_plan
+    from tlcnn.config.compose import compose_config
+    from tlcnn.plan.plan import make_plan
 
     default, chosen, other = (tmp_path_factory.mktemp(name) for name in "dco")
     monkeypatch.setenv("TLCNN_CACHE", str(default))
@@ -133,7 +133,7 @@ def test_folders_that_do_not_fit_are_refused(root, tmp_path_factory):
 
 @pytest.mark.realdata
 def test_real_tiles(shared):
-    from tlcnn.compose import compose_config
+    from tlcnn.config.compose import compose_config
 
     root = shared / "data/lc25000_lung"
     index = load_dataset(compose_config(["dataset=lc25000_lung", f"dataset.root={root}"]).dataset)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from medmnist_files import COUNTS, draw_arrays, write_file
 
-from tlcnn.compose import compose_config
-from tlcnn.config import check_config, find_conf_dir
+from tlcnn.config.compose import compose_config
+from tlcnn.config.schema import check_config, find_conf_dir
 from tlcnn.data import npz
 from tlcnn.data.datasets import check_options, load_index, medmnist
 from tlcnn.data.index import SPLITS, TASKS
 from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
-from tlcnn.describe import describe_plan
 from tlcnn.errors import ConfigError, DataError, StorageError
-from tlcnn.plan import make_plan
+from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.plan import make_plan
 
 FLAGS = sorted(load_medmnist_info())
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tlcnn import device as devices
-from tlcnn.training import placing
-from tlcnn.training.feature_store import Features, read_rows
-from tlcnn.training.placing import Placed, Shelf
+from tlcnn.frozen import placing
+from tlcnn.frozen.feature_store import Features, read_rows
+from tlcnn.frozen.placing import Placed, Shelf
 
 CPU = torch.device("cpu")
 KIB = 1024
@@ -129,7 +129,7 @@ def test_processes_that_start_together_never_take_more_than_half(monkeypatch):
 
 
 def test_images_and_features_go_by_the_same_share(monkeypatch):
-    from tlcnn import experiment
+    from tlcnn.run.run import experiment
 
     gpu = torch.device("cuda")
     monkeypatch.setattr(devices, "free_memory", lambda device: 16 * KIB)
@@ -150,7 +150,7 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
     """Of what torch does on a GPU this changes flags alone."""
     from types import SimpleNamespace
 
-    from tlcnn.experiment import apply_flags
+    from tlcnn.run.experiment import apply_flags
 
     said = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *a, **k: said.append((a, k)))

@@ -9,12 +9,12 @@ from PIL import Image
 from runs import tiny_command, tiny_config
 from safetensors.torch import save_file
 
-from tlcnn.compose import compose_config
-from tlcnn.config import list_keys
-from tlcnn.describe import describe_plan
+from tlcnn.config.compose import compose_config
+from tlcnn.config.schema import list_keys
 from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
-from tlcnn.plan import make_plan
+from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_wrong_units_are_refused_before_data_is_touched(tmp_path, cache_dir):
 
 def make_source(folder, cache_dir, *overrides):
     """The folder of a finished run of one epoch."""
-    from tlcnn.run import run
+    from tlcnn.run.run import run
 
     plan = make_plan(tiny_config(folder, cache_dir, "train.epochs=1", *overrides))
     run(plan)
@@ -247,7 +247,7 @@ def test_a_finished_plan_is_made_again_without_torch(tmp_path, cache_dir):
     make_plan(tiny_config(tmp_path, cache_dir))
     code = (
         "import sys; sys.path.insert(0, 'tests'); from runs import tiny_config; "
-        "from pathlib import Path; from tlcnn.plan import make_plan; "
+        "from pathlib import Path; from tlcnn.plan.plan import make_plan; "
         f"make_plan(tiny_config(Path({str(tmp_path)!r}), Path({str(cache_dir)!r}))); "
         "assert 'torch' not in sys.modules and 'timm' not in sys.modules"
     )

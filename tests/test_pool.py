@@ -20,13 +20,13 @@ from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 from tlcnn import device as devices
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError
-from tlcnn.job import Outcome
+from tlcnn.run.job import Outcome
 
 # A worker whose runs do what their first override says, without torch.
 FAKE = """
 import os, sys, time
-from tlcnn import worker
-from tlcnn.job import Outcome
+from tlcnn.run.run import worker
+from tlcnn.run.job import Outcome
 from tlcnn.training.interrupt import catch_signals
 
 def run_job(overrides, memory):

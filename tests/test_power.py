@@ -4,20 +4,20 @@ import argparse
 
 import numpy as np
 import pytest
+from simulate_statistics import predict_power, simulate
+from simulated_world import World
 from statistics_data import draw_scored, write_run
 
-from tlcnn.analysis.statistics.pilot import load_pilot
-from tlcnn.analysis.statistics.power import (
+from tlcnn.cli.power import add_power
+from tlcnn.errors import ConfigError, DataError
+from tlcnn.statistics.power import (
     Design,
     compute_power,
     find_effect,
     find_seeds,
     plan_parts,
 )
-from tlcnn.analysis.statistics.simulate import predict_power, simulate
-from tlcnn.analysis.statistics.world import World
-from tlcnn.cli_power import add_power
-from tlcnn.errors import ConfigError, DataError
+from tlcnn.study.pilot import load_pilot
 
 HAM10000 = (49, 77, 165, 17, 167, 1006, 22)
 DESIGN = Design(HAM10000, 0.01, 0.65, 0.8, 0.82)

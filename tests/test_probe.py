@@ -9,12 +9,11 @@ from runs import stop_at_every_step, tiny_config
 from test_run import check_same
 from torch import nn
 
-from tlcnn import inputs
 from tlcnn.errors import Stopped
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.frozen.probe import ProbeInputs, find_probe
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import inputs, run
 from tlcnn.training import fit as fitting
-from tlcnn.training.probe import ProbeInputs, find_probe
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tlcnn.job import Outcome
+from tlcnn.run.job import Outcome
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 
 HELD = Outcome(73, "RunLocked: s0 is held by process 1 on here")

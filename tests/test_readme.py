@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tlcnn.cli import make_parser
-from tlcnn.compose import compose_config
-from tlcnn.config import check_config
+from tlcnn.cli.main import make_parser
+from tlcnn.config.compose import compose_config
+from tlcnn.config.schema import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ("sweeps", "launchers", "tables", "report", "statistics")

@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
 
-from tlcnn.analysis.statistics import resample
-from tlcnn.analysis.statistics.cell import load_arm, load_cell, make_arm, parse_metric
-from tlcnn.analysis.statistics.counted import Score
-from tlcnn.analysis.statistics.estimate import estimate_contrast
-from tlcnn.analysis.statistics.resample import (
+from tlcnn.errors import DataError
+from tlcnn.statistics import resample
+from tlcnn.statistics.counted import Score
+from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.resample import (
     center_influence,
     draw_weights,
     iterate_weights,
     make_sample,
 )
-from tlcnn.errors import DataError
+from tlcnn.study.predictions import load_arm, load_cell, make_arm, parse_metric
 from tlcnn.training.metrics import compute_all, compute_group_means
 
 STRATA = np.repeat([0, 1, 2], [3, 12, 1])
@@ -59,7 +59,7 @@ def test_redraws_are_the_same_every_time_and_in_blocks(monkeypatch):
     whole = draw_weights(STRATA, 50, 7)
     assert (whole == draw_weights(STRATA, 50, 7)).all()
     assert (whole != draw_weights(STRATA, 50, 8)).any()
-    monkeypatch.setattr("tlcnn.analysis.statistics.resample.BLOCK", 16 * 20)
+    monkeypatch.setattr("tlcnn.statistics.resample.BLOCK", 16 * 20)
     blocks = list(iterate_weights(STRATA, 50, 7))
     assert [len(block) for block in blocks] == [20, 20, 10]
     assert (blocks[0] != blocks[1]).any()

@@ -6,7 +6,7 @@ import sys
 import pytest
 from runs import tiny_command
 
-from tlcnn.compose import Composer
+from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError
 from tlcnn.sweep.blocks import expand
 from tlcnn.sweep.resolve import resolve

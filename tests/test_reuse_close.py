@@ -10,11 +10,11 @@ from test_features import reuse_line, save_source
 from test_run import check_same
 
 from tlcnn.device import Device
+from tlcnn.frozen import frozen_prefix, placing
 from tlcnn.model.difference import measure_difference
-from tlcnn.plan import make_plan
-from tlcnn.reuse import TOLERANCES, find_reason, find_tolerance, make_source_key
-from tlcnn.run import run
-from tlcnn.training import frozen_prefix, placing
+from tlcnn.plan.plan import make_plan
+from tlcnn.plan.reuse import TOLERANCES, find_reason, find_tolerance, make_source_key
+from tlcnn.run.run import run
 
 CLOSE = ["train.features=close", "freeze.allow_random=true", "freeze.through=stage2"]
 FP32 = TOLERANCES["fp32"]
@@ -259,7 +259,7 @@ def test_a_probe_reads_what_lies_on_the_device(plan_of, device_memory, views):
 
 def test_a_probe_whose_rows_are_off_by_little_is_a_probe(plan_of, monkeypatch, heard):
     """Its rows are made in large batches, which a GPU may compute in another way."""
-    from tlcnn.training.probe import ProbeInputs
+    from tlcnn.frozen.probe import ProbeInputs
 
     real, is_off = ProbeInputs._read, [1.0]
     monkeypatch.setattr(ProbeInputs, "_read", lambda self, views: real(self, views) * is_off[0])

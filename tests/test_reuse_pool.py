@@ -12,8 +12,8 @@ from runs import tiny_command, tiny_config
 from test_features import save_source
 from test_run import check_same, one_thread
 
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 from tlcnn.training.checkpoint import LAST, load_checkpoint, save_checkpoint
 
@@ -157,6 +157,6 @@ def stop_after_epoch(monkeypatch, plan):
 
 def read_full_state(plan):
     """Every tensor of the network at its start, which the frozen ones still are."""
-    from tlcnn.start import build_start
+    from tlcnn.run.network import build_start
 
     return build_start(plan).model.state_dict()

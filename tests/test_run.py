@@ -14,12 +14,11 @@ import torch
 from runs import stop_at_every_step, tiny_command, tiny_config
 from safetensors.torch import load_file
 
-from tlcnn import experiment
 from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
-from tlcnn.plan import make_plan
+from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
-from tlcnn.run import run
+from tlcnn.run.run import experiment, run
 from tlcnn.training import fit as fitting
 
 RECIPE = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3"]
@@ -161,8 +160,8 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 import torch
 from runs import tiny_config
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import run
 
 torch.set_num_threads(1)
 target, cache = Path(sys.argv[1]), Path(sys.argv[2])
@@ -228,8 +227,8 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 import torch
 from runs import tiny_config
-from tlcnn.plan import make_plan
-from tlcnn.run import run
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.run import run
 from tlcnn.training import fit
 
 torch.set_num_threads(1)

@@ -7,15 +7,15 @@ import pytest
 from scipy import stats
 from statistics_data import make_score_arm
 
-from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.analysis.statistics.estimate import Parts
-from tlcnn.analysis.statistics.settle import (
+from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.statistics.settle import (
     compute_difference_power,
     compute_seeds_needed,
     compute_seeds_needed_one_sided,
     find_least,
     replace_seeds,
 )
+from tlcnn.statistics.variance import Parts
 
 MARGIN = 0.01
 

@@ -10,7 +10,7 @@ from runs import tiny_command
 from safetensors.torch import save_file
 from test_run import check_same
 
-from tlcnn.compose import Composer
+from tlcnn.config.compose import Composer
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.sweep.drive import Request, drive, launch_here

@@ -6,18 +6,18 @@ Bounds are such that formulas known to be wrong miss them; those are tried, too.
 import numpy as np
 import pytest
 from scipy import stats
-from statistics_data import make_linear_arm
-
-from tlcnn.analysis.statistics.comparison import compare_arms, compute_swap_p
-from tlcnn.analysis.statistics.estimate import compute_parts, make_estimate
-from tlcnn.analysis.statistics.simulate import main, simulate, simulate_family
-from tlcnn.analysis.statistics.world import (
+from simulate_statistics import main, simulate, simulate_family
+from simulated_world import (
     World,
     compute_truth,
     draw_runs,
     draw_sample,
     make_simulated_arm,
 )
+from statistics_data import make_linear_arm
+
+from tlcnn.statistics.comparison import compare_arms, compute_swap_p
+from tlcnn.statistics.estimate import compute_parts, make_estimate
 
 N_SEEDS, N_GROUPS = 4, 40
 SMALL = World(lesions=(12, 25, 40), bias=(0.0, 0.0, 0.3))

@@ -6,9 +6,9 @@ from runs import tiny_config
 
 from tlcnn.data import cache
 from tlcnn.memory import Memory
-from tlcnn.plan import make_plan
-from tlcnn.run import run
-from tlcnn.start import build_cell, build_start
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.network import build_cell, build_start
+from tlcnn.run.run import run
 
 
 @pytest.fixture

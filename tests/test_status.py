@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from runs import tiny_command
 
-from tlcnn.cli import main
+from tlcnn.cli.main import main
 from tlcnn.errors import DataError
 from tlcnn.memory import Memory
 from tlcnn.records.read import read_runs
@@ -118,7 +118,7 @@ def test_a_folder_is_all_its_studies_and_the_other_runs(outputs, capsys):
 
 def test_status_needs_no_torch(outputs):
     code = (
-        "import sys; from tlcnn.cli import main; main(['status', sys.argv[1]]); "
+        "import sys; from tlcnn.cli.main import main; main(['status', sys.argv[1]]); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(outputs)], check=True, capture_output=True)

@@ -11,9 +11,6 @@ import pandas as pd
 import pytest
 from test_read import PLAN, make_predictions, make_run
 
-from tlcnn.analysis.statistics.cell import load_arm
-from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.analysis.statistics.estimate import compute_quantile, estimate_contrast
 from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
 from tlcnn.report.baseline import find_pairs
@@ -22,6 +19,9 @@ from tlcnn.report.render import render_csv, render_markdown, render_text
 from tlcnn.report.render_html import render_html
 from tlcnn.report.render_latex import render_latex
 from tlcnn.report.tables import Table, make_run_table, sort_table
+from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.statistics.estimate import compute_quantile, estimate_contrast
+from tlcnn.study.predictions import load_arm
 
 METRIC = "test/balanced_accuracy"
 LABELS = np.arange(60) % 2

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional as F
 
-from tlcnn.compose import compose_config
+from tlcnn.config.compose import compose_config
 from tlcnn.data.index import TASKS as NAMES
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.model.build import build_model
-from tlcnn.plan import make_plan
+from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
-from tlcnn.run import run
+from tlcnn.run.run import run
 from tlcnn.training.metrics import compute_softmax, make_predictions
 from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
 from tlcnn.training.tasks import (

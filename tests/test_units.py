@@ -11,12 +11,12 @@ import torch
 from families import FAMILIES, MORE_FAMILIES, Family, load_map, load_map_with_cuts
 from torch import nn
 
-from tlcnn.describe import describe_units
 from tlcnn.errors import ConfigError
 from tlcnn.model.build import build_model, parse_architecture
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import GRANULARITIES, UnitMap
 from tlcnn.model.units import compute_partition
+from tlcnn.plan.describe import describe_units
 
 # --- the expected maps: the modules with tensors of every unit, and its stride -----------------
 

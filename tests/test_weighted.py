@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from statistics_data import CLASSES, draw_scored
 
-from tlcnn.analysis.statistics.counted import Scored
-from tlcnn.analysis.statistics.resample import center_influence, draw_weights
-from tlcnn.analysis.statistics.weighted import (
+from tlcnn.statistics.counted import Scored
+from tlcnn.statistics.resample import center_influence, draw_weights
+from tlcnn.statistics.weighted import (
     CLASS_KINDS,
     KINDS,
     is_lower_better,

@@ -12,12 +12,12 @@ from bench import plain_loop
 from bench.records import Section
 from bench.sides import Case, make_plain_words, make_tlcnn_words
 from bench.watch import list_tree, read_own_cpu_s
-from tlcnn.compose import compose_config
+from tlcnn.config.compose import compose_config
+from tlcnn.data.batches import Batches, make_order, make_train_batch
 from tlcnn.data.policy import AUGMENTS
-from tlcnn.experiment import load_batches
 from tlcnn.memory import Memory
-from tlcnn.plan import make_plan
-from tlcnn.training.batches import Batches, make_order, make_train_batch
+from tlcnn.plan.plan import make_plan
+from tlcnn.run.experiment import load_batches
 from tlcnn.training.interrupt import StopRequest
 
 N_EPOCHS = 16  # a measurement of tlcnn; of the loader one

@@ -69,8 +69,8 @@ def main() -> None:
     import torch
 
     from tlcnn.data.augment import make_image_keys
+    from tlcnn.data.batches import Batches, make_order, make_train_batch
     from tlcnn.device import count_cores
-    from tlcnn.training.batches import Batches, make_order, make_train_batch
 
     torch.set_num_threads(count_cores())
     n, side = options.n_images, options.image_size + options.image_size // 8

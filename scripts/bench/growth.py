@@ -20,8 +20,8 @@ from bench.million import PROGRAM, SIDE
 from bench.records import Section
 from bench.sides import Case, make_tlcnn_words, run_tlcnn
 from bench.watch import watch
-from tlcnn.compose import compose_config
-from tlcnn.plan import make_plan
+from tlcnn.config.compose import compose_config
+from tlcnn.plan.plan import make_plan
 
 RESOLUTIONS = {32: 64, 64: 64, 128: 32, 224: 16}  # pixels -> batch size
 N_STEPS = 12  # of training
@@ -114,12 +114,12 @@ def compute_exponent(seconds: dict[int, float]) -> float:
 def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
     """Return what is done once for n images, an epoch or a run, by what it is."""
     from tlcnn.data.augment import make_image_keys
+    from tlcnn.data.batches import list_eval_batches, make_order
     from tlcnn.data.cache import make_cache_key
     from tlcnn.data.index import Index
     from tlcnn.data.splits import check_splits, make_splits, manifest_digest
     from tlcnn.data.tabular import make_index_table
     from tlcnn.records.write import make_splits_file, write_predictions, write_splits
-    from tlcnn.training.batches import list_eval_batches, make_order
     from tlcnn.training.tasks import find_task
 
     random = np.random.default_rng(0)
@@ -212,8 +212,8 @@ def _measure_resolutions(section: Section, case: Case) -> None:
 def make_split(image_size: int, n: int, device: str) -> Any:
     """Return random images as tlcnn's decoded cache holds them, on a GPU where there is one."""
     from tlcnn.data.augment import make_image_keys, make_image_tensor
+    from tlcnn.data.batches import Batches
     from tlcnn.data.cache import stored_size
-    from tlcnn.training.batches import Batches
 
     side = stored_size(image_size)
     made = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tlcnn.compose import compose_config
+from tlcnn.config.compose import compose_config
 from tlcnn.data.index import SPLITS
-from tlcnn.plan import make_plan
+from tlcnn.plan.plan import make_plan
 
 SHAPE = (600, 450)  # width, height: what HAM10000 is published at
 QUALITY = 90

@@ -11,10 +11,10 @@ from torch import nn
 
 from bench.records import Section
 from bench.sides import Case, make_tlcnn_words
-from tlcnn.compose import compose_config
-from tlcnn.plan import Plan, make_plan
-from tlcnn.run import run
-from tlcnn.start import build_start
+from tlcnn.config.compose import compose_config
+from tlcnn.plan.plan import Plan, make_plan
+from tlcnn.run.network import build_start
+from tlcnn.run.run import run
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.fit import Fit
 from tlcnn.training.optim import build_optimizer, clip_gradients

@@ -12,7 +12,7 @@ from bench.records import Section
 from bench.sides import PLAIN_LOOP, Case, make_plain_words, make_timm_words, make_tlcnn_words
 from bench.watch import Watched, watch
 
-TRAIN, TLCNN = ("-m", "tlcnn.train"), ("-m", "tlcnn.cli")
+TRAIN, TLCNN = ("-m", "tlcnn.train"), ("-m", "tlcnn.cli.main")
 
 
 def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:

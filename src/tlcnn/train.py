@@ -16,12 +16,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlcnn.compose import Composer, make_hydra_options, register_schema
-from tlcnn.config import describe_type, find_conf_dir, list_keys
+from tlcnn.config.compose import Composer, make_hydra_options, register_schema
+from tlcnn.config.overrides import check_overrides, list_flags, spell
+from tlcnn.config.schema import describe_type, find_conf_dir, list_keys
 from tlcnn.errors import ConfigError, TlcnnError
-from tlcnn.job import Outcome, run_config, watch
 from tlcnn.memory import Memory
-from tlcnn.overrides import check_overrides, list_flags, spell
+from tlcnn.run.job import Outcome, run_config, watch
 
 log = logging.getLogger("tlcnn")
 

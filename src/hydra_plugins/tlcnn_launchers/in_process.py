@@ -40,8 +40,8 @@ class InProcessLauncher(Launcher):
         """Run the jobs and return an `Outcome` each, in order."""
         import sys
 
-        from tlcnn.compose import Composer
-        from tlcnn.overrides import list_flags
+        from tlcnn.config.compose import Composer
+        from tlcnn.config.overrides import list_flags
         from tlcnn.sweep.drive import launch_here
 
         self.memory.recall("composer", "", lambda: Composer(list_flags(sys.argv[1:])))

@@ -81,7 +81,7 @@ class PoolLauncher(Launcher):
         """Return the seats, which keep their processes from one wave of a sweep to the next."""
         import sys
 
-        from tlcnn.overrides import list_flags
+        from tlcnn.config.overrides import list_flags
 
         if not self.seats:
             flags = list_flags(sys.argv[1:])
@@ -195,7 +195,7 @@ class Wave:
             return job
 
     def _train(self, seat: Seat, overrides: Sequence[str]) -> Any:
-        from tlcnn.job import UNEXPECTED, Outcome
+        from tlcnn.run.job import UNEXPECTED, Outcome
 
         try:
             worker = seat.prepare()

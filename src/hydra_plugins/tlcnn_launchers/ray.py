@@ -125,7 +125,7 @@ class RayLauncher(Launcher):
 
         import ray
 
-        from tlcnn.overrides import list_flags
+        from tlcnn.config.overrides import list_flags
 
         options: Any = {"max_retries": self.max_retries, "scheduling_strategy": "SPREAD"}
         remote: Any = ray.remote(**options | self.needs)(train_in_task)
@@ -206,7 +206,7 @@ def read_outcome(task: Any) -> Any:
     import ray
 
     from tlcnn.errors import Stopped
-    from tlcnn.job import UNEXPECTED, Outcome
+    from tlcnn.run.job import UNEXPECTED, Outcome
 
     try:
         return Outcome(**ray.get(task))

@@ -84,7 +84,7 @@ class SlurmLauncher(Launcher):
         """Run the jobs and return an `Outcome` each, in order."""
         import sys
 
-        from tlcnn.overrides import list_flags
+        from tlcnn.config.overrides import list_flags
         from tlcnn.training.interrupt import catch_signals
 
         flags = list_flags(sys.argv[1:])
@@ -148,7 +148,7 @@ def train_in_task(
 
     share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     os.environ.setdefault("OMP_NUM_THREADS", share or "1")
-    from tlcnn.worker import Worker, speak_up
+    from tlcnn.run.worker import Worker, speak_up
 
     speak_up()
     outcome = Worker(flags).run(overrides)
@@ -276,7 +276,7 @@ class Array:
         from tqdm import tqdm
 
         from tlcnn.errors import Stopped
-        from tlcnn.job import Outcome
+        from tlcnn.run.job import Outcome
 
         if cancel:
             run_command(["scancel", *self.ids])
@@ -292,7 +292,7 @@ def read_result(task: Any) -> Any:
     """Return the outcome that a task has left, in a file of submitit."""
     from submitit.core.utils import pickle_load
 
-    from tlcnn.job import UNEXPECTED, Outcome
+    from tlcnn.run.job import UNEXPECTED, Outcome
 
     kind, value = pickle_load(task.paths.result_pickle)
     if kind == "success":
@@ -303,7 +303,7 @@ def read_result(task: Any) -> Any:
 
 def explain_end(task: Any) -> Any:
     """Return the outcome of a task that ended without leaving one."""
-    from tlcnn.job import UNEXPECTED, Outcome
+    from tlcnn.run.job import UNEXPECTED, Outcome
 
     states: Mapping[str, str] = read_states(["scontrol", "--oneliner", "show", "job", task.job_id])
     state = next(iter(states.values()), "unknown")

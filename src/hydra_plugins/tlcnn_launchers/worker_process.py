@@ -1,4 +1,4 @@
-"""A `python -m tlcnn.worker` as seen by the launcher that started it."""
+"""A `python -m tlcnn.run.worker` as seen by the launcher that started it."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-STOPPED, UNEXPECTED = 75, 70  # as in tlcnn.errors and tlcnn.job, which would be slow to import
+STOPPED, UNEXPECTED = 75, 70  # as in tlcnn.errors and tlcnn.run.job, which would be slow to import
 _LEAVE_S = 20.0  # to end without a run: the libraries' own farewells
 
 
-PROGRAM = ("-m", "tlcnn.worker")
+PROGRAM = ("-m", "tlcnn.run.worker")
 
 
 class WorkerProcess:
@@ -72,7 +72,7 @@ class WorkerProcess:
 
     def run(self, overrides: Sequence[str]) -> Any:
         """Have it train a run and return the run's `Outcome`, also when it dies of it."""
-        from tlcnn.job import Outcome
+        from tlcnn.run.job import Outcome
 
         answer = self._ask(json.dumps(list(overrides)))
         if answer is None:
@@ -93,7 +93,7 @@ class WorkerProcess:
 
     def _explain_end(self) -> Any:
         """Return the outcome of a run whose process ended without an answer."""
-        from tlcnn.job import Outcome
+        from tlcnn.run.job import Outcome
 
         self.is_sound = False
         code = self._process.wait()

@@ -53,7 +53,7 @@ class TlcnnSweeper(Sweeper):
         import sys
         from pathlib import Path
 
-        from tlcnn.overrides import list_flags
+        from tlcnn.config.overrides import list_flags
         from tlcnn.sweep.drive import Request, drive
 
         drive(
@@ -71,7 +71,7 @@ class TlcnnSweeper(Sweeper):
         )
 
     def _launch(self, jobs: list[list[str]]) -> Sequence[Any]:
-        from tlcnn.job import Outcome
+        from tlcnn.run.job import Outcome
 
         results = self.launcher.launch(jobs, initial_job_idx=0)
         found = [getattr(result, "_return_value", None) for result in results]
@@ -86,7 +86,7 @@ def _plain(node: Any) -> Any:
 
 def _read(value: Any) -> Any:
     """Return the outcome of a run of one of Hydra's own launchers."""
-    from tlcnn.job import UNEXPECTED, Outcome
+    from tlcnn.run.job import UNEXPECTED, Outcome
 
     if isinstance(value, BaseException):
         return Outcome(UNEXPECTED, f"{type(value).__name__}: {value}")

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tlcnn.data.decode import DECODES, FILTER, FITS, choose_decoding, decode_images
+from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
+from tlcnn.data.resize import DECODES, FILTER, FITS, choose_decoding
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
 from tlcnn.storage import digest_of, hold_lock, make_dir, sync_folder, write_atomic
 

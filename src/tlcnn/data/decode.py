@@ -10,51 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from tlcnn.data.decode_process import DecodeProcesses
-from tlcnn.data.images import FileImages
 from tlcnn.data.index import Images
-from tlcnn.errors import DataError, Stopped
+from tlcnn.data.resize import Chunk, decode_range
+from tlcnn.errors import Stopped
 
-FITS = ("crop", "squash", "pad")
-FILTER = "bilinear"  # Pillow's, which is antialiased when it shrinks
-DECODES = ("full", "scaled")
 CHUNK = 32  # images a task
 PROCESSES_PAY_S = 5.0  # of work; a process takes about half a second of a core to start
-
-Chunk = tuple[np.ndarray, dict[int, str]]  # (n, S, S, 3) uint8; position -> why it is bad
-
-# What a reader raises on a broken file; Pillow uses all of them.
-UNREADABLE = (DataError, OSError, ValueError, SyntaxError)
-
-
-def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """Return an (H, W, 3) uint8 image as (size, size, 3), antialiased."""
-    height, width = image.shape[:2]
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    if fit == "pad":
-        scale = size / max(height, width)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        canvas = Image.new("RGB", (size, size))
-        resized = picture.resize(inner, Image.Resampling.BILINEAR)
-        canvas.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
-        return np.asarray(canvas)
-    box = (0.0, 0.0, float(width), float(height))
-    if fit == "crop":  # the centre square alone is resampled: the same pixels, less work
-        side = min(height, width)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:
-    """Return the images as they are to be decoded: whole, or JPEGs at no more than is needed."""
-    if decode == "scaled" and isinstance(images, FileImages):
-        return FileImages(images.refs, (size, fit))
-    return images
 
 
 def decode_images(
@@ -118,22 +82,3 @@ def _map_in_order(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def decode_range(images: Images, positions: range, size: int, fit: str) -> Chunk:
-    """Return the images at these positions, (n, S, S, 3); bad ones are black and named."""
-    pixels = np.zeros((len(positions), size, size, 3), dtype=np.uint8)
-    bad = {}
-    for row, position in enumerate(positions):
-        try:
-            pixels[row] = resize_image(_load_checked(images, position), size, fit)
-        except UNREADABLE as error:
-            bad[position] = str(error) or type(error).__name__
-    return pixels, bad
-
-
-def _load_checked(images: Images, position: int) -> np.ndarray:
-    image = images.load(position)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise DataError(f"(H, W, 3) uint8 expected, got {image.shape} {image.dtype}")
-    return image

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tlcnn.data.index import Images
+from tlcnn.data.resize import decode_range
 
 # A signal to the whole process group is the parent's to answer.
 PROGRAM = """
@@ -69,8 +70,6 @@ class DecodeProcesses:
 
     def decode(self, positions: range) -> tuple[np.ndarray, dict[int, str]]:
         """Return the chunk of a range from an idle process, or from here if that one died."""
-        from tlcnn.data.decode import decode_range
-
         process = self._idle.get()
         if process is not None:
             try:
@@ -134,8 +133,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def serve() -> None:
     """Answer ranges of positions from standard input until it ends. Runs in the child."""
-    from tlcnn.data.decode import decode_range
-
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a reader prints must not stand between the answers
     questions = sys.stdin.buffer

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tlcnn.config import check_word
+from tlcnn.config.schema import check_word
 
 VIEW_VERSION = 2  # counts up whenever a view of a number has other pixels
 

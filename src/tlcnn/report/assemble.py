@@ -6,19 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.analysis import questions
-from tlcnn.analysis.block import Block, find_best, is_at_chance, list_grid
-from tlcnn.analysis.cells import list_unplaced, make_cells, name_source
-from tlcnn.analysis.layers import compute_layer_scores, list_treatments, make_curves
-from tlcnn.analysis.questions import Answer, LayerTable
-from tlcnn.analysis.scores import estimate_cell, load_arms
-from tlcnn.analysis.statistics.arm import Arm, Comparison
-from tlcnn.analysis.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.analysis.statistics.weighted import is_lower_better
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
+from tlcnn.statistics.arm import Arm, Comparison
+from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.study import questions
+from tlcnn.study.block import Block, find_best, is_at_chance, list_grid
+from tlcnn.study.cells import list_unplaced, make_cells, name_source
+from tlcnn.study.layers import compute_layer_scores, list_treatments, make_curves
+from tlcnn.study.questions import Answer, LayerTable
+from tlcnn.study.scores import estimate_cell, load_arms
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.statistics.arm import Comparison
-from tlcnn.analysis.statistics.comparison import (
+from tlcnn.errors import ConfigError
+from tlcnn.records.settings import CELL
+from tlcnn.report.scored import Scored, count_fold
+from tlcnn.report.tables import Table
+from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.comparison import (
     adjust_holm,
     compare_arms,
     compute_equivalence_p,
     compute_t_p,
 )
-from tlcnn.analysis.statistics.folds import estimate_folds
-from tlcnn.errors import ConfigError
-from tlcnn.records.settings import CELL
-from tlcnn.report.scored import Scored, count_fold
-from tlcnn.report.tables import Table
-from tlcnn.report.where import check_values, match_condition, parse_condition
+from tlcnn.statistics.folds import estimate_folds
+from tlcnn.study.where import check_values, match_condition, parse_condition
 
 _BLOCK = ("dataset", "model")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tlcnn.config import Config
+    from tlcnn.config.schema import Config
 
 SIDE = 224  # pixels of a picture
 LEAST = 4  # side of the map that heat is read from, where the network has one
@@ -103,8 +103,8 @@ def load_examples(folder: Path, *, n_each: int = 6, first: str | None = None) ->
         DataError: the dataset is not where the run found it, or is another one.
         WeightsError: the run has no weights, or others than it was tested with.
     """
-    from tlcnn.chain import load_run_config
-    from tlcnn.config import Config
+    from tlcnn.config.schema import Config
+    from tlcnn.plan.chain import load_run_config
 
     if not (folder / "config.yaml").is_file():
         raise DataError(f"{folder.name} has no config.yaml, which says where its images are")
@@ -125,7 +125,7 @@ def load_examples(folder: Path, *, n_each: int = 6, first: str | None = None) ->
 
 def _load_images(cfg: "Config", chosen: pd.DataFrame) -> list[np.ndarray]:
     """Return the original images, each (H, W, 3) uint8."""
-    from tlcnn.dataset import load_dataset
+    from tlcnn.data.dataset import load_dataset
 
     index = load_dataset(cfg.dataset)
     position = pd.Series(np.arange(len(index)), index=index.table["image_id"].astype(str))
@@ -146,7 +146,7 @@ def _load_images(cfg: "Config", chosen: pd.DataFrame) -> list[np.ndarray]:
 def _see(image: np.ndarray, side: int, fit: str) -> np.ndarray:
     """Return the part of an image that a network sees, (side, side, 3) uint8."""
     from tlcnn.data.cache import stored_size
-    from tlcnn.data.decode import resize_image
+    from tlcnn.data.resize import resize_image
 
     size = stored_size(side)
     start = (size - side) // 2
@@ -162,7 +162,7 @@ def _compute_heats(
     """Return (n, SIDE, SIDE) heat of the predicted classes and where it was read."""
     import torch
 
-    from tlcnn.config import find_cache_dir
+    from tlcnn.config.schema import find_cache_dir
     from tlcnn.model.load_units import load_unit_map
 
     classes = _list_classes(folder)
@@ -212,8 +212,8 @@ def _make_inputs(originals: list[np.ndarray], cfg: "Config") -> "torch.Tensor":
 
     from tlcnn.data.augment import make_eval_batch
     from tlcnn.data.cache import stored_size
-    from tlcnn.data.decode import resize_image
     from tlcnn.data.policy import NORMALIZE
+    from tlcnn.data.resize import resize_image
 
     size, fit = stored_size(cfg.dataset.image_size), cfg.dataset.fit
     stored = torch.from_numpy(np.stack([resize_image(image, size, fit) for image in originals]))

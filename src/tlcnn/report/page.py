@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn import __version__
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.page_cells import Table, list_ticks
 from tlcnn.report.page_data import PageData, compute_tint, embed_json
@@ -40,6 +39,7 @@ from tlcnn.report.page_words import (
     name_unit,
     write_lead,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     import jinja2

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.analysis.words import is_share, name_metric
 from tlcnn.report.content import Content
 from tlcnn.report.page_words import (
     NONE,
@@ -23,6 +22,7 @@ from tlcnn.report.page_words import (
 )
 from tlcnn.report.reproduce import find_commands
 from tlcnn.report.run_details import read_details, round_number
+from tlcnn.study.words import is_share, name_metric
 
 MAX_DETAILED = 1000  # a run takes about 4 kB; more would not open within seconds
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tlcnn.analysis.cells import name_dataset
-from tlcnn.analysis.words import is_share, name_metric
 from tlcnn.report.content import Content
+from tlcnn.study.cells import name_dataset
+from tlcnn.study.words import is_share, name_metric
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"

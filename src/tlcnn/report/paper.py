@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.analysis.words import name_metric
 from tlcnn.report import tables
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.latex import escape_line, render_float, render_macros
@@ -34,6 +33,7 @@ from tlcnn.report.page_words import (
 )
 from tlcnn.report.render import render_csv
 from tlcnn.storage import make_dir, write_atomic
+from tlcnn.study.words import name_metric
 
 FIGURE_FORMATS = ("pdf", "png", "svg")
 

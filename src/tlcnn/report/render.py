@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.align import align_columns
 from tlcnn.report.tables import Table
+from tlcnn.text import align_columns
 
 BEST = "*: the best of its dataset by this metric; choose a cell by a val/ metric"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

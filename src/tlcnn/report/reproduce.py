@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tlcnn.errors import DataError
-from tlcnn.sweep.study import find_studies, read_study
+from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
 # Where and how a run was trained: nobody else's business.

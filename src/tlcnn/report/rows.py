@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.analysis.cells import merge_folds
 from tlcnn.records.settings import (
     CELL,
     check_columns,
@@ -14,6 +13,7 @@ from tlcnn.records.settings import (
     spread_settings,
 )
 from tlcnn.report.tables import list_imported, sort_rows
+from tlcnn.study.cells import merge_folds
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import read_plan
-from tlcnn.analysis.scores import cut_to_range
-from tlcnn.analysis.statistics.arm import Arm, Estimate
-from tlcnn.analysis.statistics.cell import load_cell, make_arm
-from tlcnn.analysis.statistics.estimate import estimate_contrast, make_unknown
-from tlcnn.analysis.statistics.folds import estimate_folds
-from tlcnn.analysis.statistics.weighted import is_lower_better
 from tlcnn.errors import DataError
 from tlcnn.report.rows import Row
+from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.estimate import estimate_contrast, make_unknown
+from tlcnn.statistics.folds import estimate_folds
+from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.study.cells import read_plan
+from tlcnn.study.predictions import load_cell, make_arm
+from tlcnn.study.scores import cut_to_range
 
 
 @dataclass(frozen=True)

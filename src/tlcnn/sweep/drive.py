@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlcnn.align import align_columns
-from tlcnn.compose import Composer
+from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
-from tlcnn.job import UNEXPECTED, Outcome, run_job
 from tlcnn.memory import Memory
+from tlcnn.run.job import UNEXPECTED, Outcome, run_job
 from tlcnn.sweep.blocks import expand
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
@@ -25,7 +24,8 @@ from tlcnn.sweep.sharing import (
     order_by_source,
     write_sharing,
 )
-from tlcnn.sweep.study import name_study, write_failures, write_study
+from tlcnn.sweep.study_record import name_study, write_failures, write_study
+from tlcnn.text import align_columns
 from tlcnn.training.interrupt import catch_signals
 
 log = logging.getLogger("tlcnn")

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from tlcnn.errors import RunLocked, Stopped
-from tlcnn.job import Outcome
+from tlcnn.run.job import Outcome
 
 NOT_STARTED = Outcome(Stopped.exit_code, "not started")
 

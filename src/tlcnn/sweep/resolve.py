@@ -7,13 +7,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tlcnn.compose import Composer
-from tlcnn.config import Config
+from tlcnn.config.compose import Composer
+from tlcnn.config.schema import Config
 from tlcnn.errors import ConfigError, ImpossibleCell, TlcnnError
-from tlcnn.job import make_job_plan
 from tlcnn.memory import Memory
-from tlcnn.plan import Plan
-from tlcnn.reuse import make_source_key
+from tlcnn.plan.plan import Plan
+from tlcnn.plan.reuse import make_source_key
+from tlcnn.run.job import make_job_plan
 
 
 @dataclass(frozen=True)

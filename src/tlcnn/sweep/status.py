@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tlcnn.align import align_columns
 from tlcnn.errors import DataError, RunLocked
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import find_run_dirs, is_held, read_history, read_state
 from tlcnn.storage import writing
 from tlcnn.sweep.blocks import write_item
 from tlcnn.sweep.progress import describe_duration
-from tlcnn.sweep.study import find_studies, find_study, read_study
+from tlcnn.sweep.study_record import find_studies, find_study, read_study
+from tlcnn.text import align_columns
 
 STATES = ("done", "running", "stopped", "failed", "missing")
 

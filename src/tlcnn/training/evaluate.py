@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tlcnn.training.batches import Inputs
+from tlcnn.data.batches import Inputs
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

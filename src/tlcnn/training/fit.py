@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tlcnn.data.augment import mix
+from tlcnn.data.batches import Inputs, expect, make_order, make_train_batch
 from tlcnn.errors import Diverged, Stopped, StorageError
-from tlcnn.training.batches import Inputs, expect, make_order, make_train_batch
 from tlcnn.training.checkpoint import SaveTimer, load_checkpoint, save_checkpoint
 from tlcnn.training.compiling import compile_trained
 from tlcnn.training.evaluate import autocast, compute_logits

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.config import find_cache_dir
+from tlcnn.config.schema import find_cache_dir
 from tlcnn.data.files import FileRef, check_folder, is_same_content, list_files, list_members
 from tlcnn.data.grouping import load_copy_groups
 from tlcnn.data.images import FileImages

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.config import find_cache_dir
+from tlcnn.config.schema import find_cache_dir
 from tlcnn.data.files import check_folder
 from tlcnn.data.index import SPLITS, Index, make_strata
 from tlcnn.data.medmnist_info import SIZES, load_medmnist_info

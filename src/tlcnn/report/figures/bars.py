@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_dataset, name_source
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs, sort_cells
 from tlcnn.report.figures.style import (
@@ -29,6 +28,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
+from tlcnn.study.cells import name_dataset, name_source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import list_datasets
 from tlcnn.report.figures.predictions import Predicted, describe_test, load_highlights
@@ -21,6 +20,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

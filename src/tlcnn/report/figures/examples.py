@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.errors import DataError, TlcnnError
 from tlcnn.report.content import Content
 from tlcnn.report.explain import Examples, load_examples
@@ -22,6 +21,7 @@ from tlcnn.report.figures.style import (
     make_name,
     styled,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_dataset, name_source
 from tlcnn.report.content import Content, LayerScores
 from tlcnn.report.figures.style import (
     BLUE,
@@ -29,6 +28,7 @@ from tlcnn.report.figures.style import (
     name_ticks,
     styled,
 )
+from tlcnn.study.cells import name_dataset, name_source
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import (
     choose_cells,
@@ -31,6 +30,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

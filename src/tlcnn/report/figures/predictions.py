@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import read_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_runs
+from tlcnn.study.cells import read_plan
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import list_datasets
 from tlcnn.report.figures.learning import choose_look
@@ -23,6 +22,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

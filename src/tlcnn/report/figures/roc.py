@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlcnn.analysis.cells import name_dataset
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import list_datasets
 from tlcnn.report.figures.learning import choose_look
@@ -24,6 +23,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
+from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""The command `tlcnn`, one file a command."""

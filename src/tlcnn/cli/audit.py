@@ -1,0 +1,230 @@
+"""`tlcnn data audit`: does a split leak, and which images are there twice?"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tlcnn.errors import DataError, list_names
+from tlcnn.storage import write_atomic
+
+if TYPE_CHECKING:
+    from tlcnn.config.schema import DatasetCfg
+    from tlcnn.data.audit import Audit, Pair
+    from tlcnn.data.dataset import Images
+    from tlcnn.data.overlap import Overlap
+
+N_SHOWN = 5  # pairs; all of them go to --pairs FILE
+
+
+def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `audit` to the parser of `tlcnn data`."""
+    parser = actions.add_parser(
+        "audit",
+        help="images that are there twice, and splits that leak",
+        description="Reports groups, equal files and near-duplicates within and across splits. "
+        "Exits with 2 when a split leaks.",
+    )
+    parser.add_argument("name", metavar="NAME", help="as in dataset=NAME")
+    parser.add_argument("overrides", nargs="*", help="e.g. dataset.split=grouped")
+    parser.add_argument("--root", metavar="DIR", help="the folder with the images")
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME[=DIR]",
+        help="also compare the test images with the training images of these datasets, as a run "
+        "that starts from weights trained on them needs it",
+    )
+    parser.add_argument("--pairs", metavar="FILE", type=Path, help="all pairs, as CSV")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="the whole report")
+    parser.set_defaults(command=_audit)
+    _take_words_anywhere(parser)
+
+
+def _take_words_anywhere(parser: argparse.ArgumentParser) -> None:
+    """Let overrides stand after options too, where argparse takes no more words."""
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, rest = parse(args, namespace)
+        found.overrides += [word for word in rest if not word.startswith("-")]
+        return found, [word for word in rest if word.startswith("-")]
+
+    parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
+
+
+def _audit(options: argparse.Namespace) -> None:
+    # A dataset's name has no dot, an override's key has: --against takes all words that follow.
+    is_key = ["." in word.split("=")[0] for word in options.against]
+    against = [word for word, key in zip(options.against, is_key, strict=True) if not key]
+    overrides = [word for word, key in zip(options.against, is_key, strict=True) if key]
+    audit = load_audit(options.name, options.overrides + overrides, options.root, against)
+    print(describe_audit(audit))
+    if options.pairs:
+        write_atomic(options.pairs, audit.make_pair_table().to_csv(index=False))
+        print(f"wrote {options.pairs}")
+    if options.json:
+        write_atomic(options.json, json.dumps(audit.record(), indent=1))
+        print(f"wrote {options.json}")
+    if audit.is_leaking:
+        raise DataError(_advise(audit))
+
+
+def load_audit(name: str, overrides: list[str], root: str | None, against: list[str]) -> "Audit":
+    """Audit a configured dataset.
+
+    Args:
+        name: of a file in `conf/dataset`.
+        overrides: as on the command line of a training.
+        root: its folder, or None for the configured one.
+        against: other datasets, NAME or NAME=FOLDER.
+
+    Raises:
+        ConfigError, DataError, StorageError: as a training of this dataset would.
+    """
+    from dataclasses import replace
+
+    from tlcnn.config.schema import find_cache_dir
+    from tlcnn.data.audit import compute_audit
+
+    start = time.perf_counter()
+    cache_dir = find_cache_dir(None)
+    mine = _load_images(_compose(name, overrides, root), cache_dir)
+    compare: dict[str, Callable[[], Overlap]] = {}
+    for other in against:
+        other_name, _, other_root = other.partition("=")
+        compare[other_name] = partial(
+            _compare, mine, _compose(other_name, [], other_root or None), cache_dir
+        )
+    found = compute_audit(mine.index, mine.splits, mine.digests, cache_dir, against=compare)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
+    from tlcnn.config.compose import compose_config
+    from tlcnn.config.schema import check_config
+
+    config = compose_config([f"dataset={name}", *overrides])
+    check_config(config)
+    if root is not None:
+        config.dataset.root = root
+    return config.dataset
+
+
+def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Images":
+    """Return images and splits; splits that share groups are no error here but a finding."""
+    from tlcnn.data.dataset import load_dataset, load_images
+
+    return load_images(cfg, load_dataset(cfg), cache_dir, check=False)
+
+
+def _compare(mine: "Images", other: "DatasetCfg", cache_dir: Path) -> "Overlap":
+    from tlcnn.data.overlap import find_overlap
+    from tlcnn.plan.ancestry import make_part
+
+    theirs = _load_images(other, cache_dir)
+    return find_overlap(make_part(mine, "test"), make_part(theirs, "train"), cache_dir)
+
+
+# ---- in words -----------------------------------------------------------------------------------
+
+
+def describe_audit(audit: "Audit") -> str:
+    """Return the report for the terminal."""
+    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images", *_describe_splits(audit)]
+    shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
+    lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
+    for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
+        lines += _describe_pairs(title, [pair for pair in audit.pairs if pair.kind == kind])
+    lines.append(
+        f"compared by pixels: {audit.n_looked:,} pairs, those whose fingerprints differ in at "
+        f"most {audit.max_bits} of 64 bits; copies that are turned, mirrored or cut are not seen"
+    )
+    if audit.n_unprinted:
+        lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
+    lines += [f"note: {note}" for note in audit.notes]
+    for name, overlap in audit.against.items():
+        lines += _describe_overlap(name, overlap)
+    lines.append(f"{'LEAKS' if audit.is_leaking else 'no leak found'} ({audit.seconds:.1f} s)")
+    return "\n".join(lines)
+
+
+def _describe_splits(audit: "Audit") -> list[str]:
+    lines = []
+    for split, n_images in audit.n_images.items():
+        classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
+        lines.append(
+            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
+        )
+    return lines
+
+
+def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:
+    across = [pair for pair in pairs if pair.is_across]
+    leaks = [pair for pair in across if not pair.is_one_group]
+    within = [pair for pair in pairs if not pair.is_across]
+    apart = [pair for pair in within if not pair.is_one_group]
+    lines = [
+        f"{title}: {len(pairs):,} pairs",
+        f"  within a split: {len(within):,}; in different groups, so that another split_seed may "
+        f"part them: {len(apart):,}{_list(_name(pair) for pair in apart)}",
+        f"  across splits: {len(across):,}; in different groups: {len(leaks):,}"
+        f"{_list(_name(pair) for pair in leaks)}",
+    ]
+    other = [pair for pair in pairs if pair.is_contradictory]
+    if other:
+        lines.append(f"  with different labels: {len(other):,}{_list(_name(p) for p in other)}")
+    return lines
+
+
+def _name(pair: "Pair") -> str:
+    facts = ((pair.first, pair.second), pair.splits, pair.groups, pair.labels)
+    told = zip(*facts, strict=True)
+    return " = ".join(
+        f"{image} [{split}, {group}, {label}]" for image, split, group, label in told
+    )
+
+
+def _list(names: Iterable[str]) -> str:
+    shown = list(names)
+    lines = [f"\n    {name}" for name in shown[:N_SHOWN]]
+    rest = len(shown) - N_SHOWN
+    return "".join(lines) + (f"\n    and {rest:,} more" if rest > 0 else "")
+
+
+def _describe_overlap(name: str, overlap: "Overlap") -> list[str]:
+    near = [f"{mine} = {theirs}" for mine, theirs in overlap.near]
+    lines = [f"test images that are training images of {name}:"]
+    for title, found in (
+        ("by group", overlap.groups),
+        ("by id", overlap.ids),
+        ("by bytes", overlap.copies),
+        ("by picture", near),
+    ):
+        lines.append(f"  {title}: {len(found):,}{_list(found)}")
+    if overlap.n_unconfirmed:
+        lines.append(f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}")
+    return lines
+
+
+def _advise(audit: "Audit") -> str:
+    found, advice = [], []
+    if audit.shared_groups:
+        found.append(f"{len(audit.shared_groups):,} groups are in more than one split")
+        advice.append("let tlcnn split by group with dataset.split=grouped")
+    if audit.leaks:
+        ids = [f"{pair.first} = {pair.second}" for pair in audit.leaks]
+        found.append(
+            f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
+        )
+        advice.append("give both images of a pair one group, or take one away (--pairs FILE)")
+    others = [name for name, overlap in audit.against.items() if overlap]
+    if others:
+        found.append(f"test images are training images of {list_names(others)}")
+        advice.append("do not start from weights trained on these, or take the images away")
+    return f"{audit.name} leaks: {'; '.join(found)}. To repair it: {'; '.join(advice)}."

@@ -1,0 +1,180 @@
+"""`tlcnn compare`: runs as tables, in the terminal, CSV, Markdown, LaTeX and HTML."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlcnn.errors import ConfigError, did_you_mean, list_names
+from tlcnn.storage import writing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tlcnn.report.rows import Row
+    from tlcnn.report.tables import Table
+
+FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
+
+
+def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "compare", help="one row a run, or means with intervals over seeds, from run folders"
+    )
+    parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
+    _add_rows(parser)
+    _add_numbers(parser)
+    for name, words in FORMATS.items():
+        parser.add_argument(
+            f"--{name}",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help=f"as {words}, to a file or the terminal",
+        )
+    parser.set_defaults(command=_compare)
+
+
+def _add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses rows and columns."""
+    add = parser.add_argument
+    add("--seeds", action="store_true", help="one row a cell: mean and interval")
+    add(
+        "--where",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="COL=VALUE",
+        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
+    )
+    add("--group", nargs="+", default=[], metavar="COL", help="what makes a row")
+    add("--rows", nargs="+", default=[], metavar="COL", help="pivot: down")
+    add("--columns", nargs="+", default=[], metavar="COL", help="pivot: across")
+    add("--grid", action="store_true", help="pivot: k down, j across")
+    add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    """Add what is measured, and against what."""
+    add = parser.add_argument
+    add("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
+    add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
+    add(
+        "--baseline",
+        nargs="+",
+        default=[],
+        metavar="COL=VALUE",
+        help="the cell that others of its dataset and model are compared with",
+    )
+    add("--margin", type=float, default=0.01, help="what does not matter; default: 0.01")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from tlcnn.records.left_out import describe_left_out
+    from tlcnn.records.read import read_runs
+    from tlcnn.study.where import apply_where
+
+    _check_options(options)
+    runs = read_runs(*options.folders)
+    if runs.empty:
+        print(f"no runs in {list_names(options.folders)} yet")
+        return
+    is_odd = runs["state"].isin(("no run", "duplicate", "unreadable"))
+    chosen = apply_where(runs[~runs["state"].isin(("no run", "duplicate"))], options.where)
+    _show(_make_table(chosen, options), options)
+    for line in describe_left_out(runs[is_odd | runs.index.isin(chosen.index)]):
+        print(line, file=sys.stderr)
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    intervals = ("full", "seeds", "none")
+    if options.interval is not None and options.interval not in intervals:
+        hint = did_you_mean(options.interval, intervals)
+        raise ConfigError(f"--interval {options.interval}: one of {', '.join(intervals)}.{hint}")
+    if options.grid and (options.rows or options.columns):
+        raise ConfigError("--grid is --rows k --columns j: give one or the other")
+    if bool(options.rows) != bool(options.columns):
+        raise ConfigError("--rows and --columns go together, e.g. --rows k --columns j")
+    if not 0 < options.margin < 1:
+        raise ConfigError(
+            f"--margin {options.margin:g}: above 0 and below 1, e.g. 0.01 for one point"
+        )
+
+
+def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
+    from tlcnn.report.cell_table import make_cell_table
+    from tlcnn.report.pivot import GRID, pivot_table
+    from tlcnn.report.tables import DEFAULT_METRICS, make_run_table, sort_table
+
+    is_pivot = options.grid or options.rows
+    by_cell = options.seeds or options.group or options.interval or options.baseline or is_pivot
+    default = ["test/balanced_accuracy"] if options.baseline or is_pivot else DEFAULT_METRICS
+    metrics = options.metrics or list(default)
+    if options.metrics:
+        _check_metrics(metrics, [c for c in runs.columns if "/" in c])
+    if not by_cell:
+        table = make_run_table(runs, metrics)
+    else:
+        table = make_cell_table(
+            runs,
+            metrics,
+            group=options.group,
+            interval=options.interval or "full",
+            baseline=options.baseline,
+            margin=options.margin,
+            watch=_watch,
+        )
+    if is_pivot:
+        rows, columns = GRID if options.grid else (options.rows, options.columns)
+        return pivot_table(table, rows, columns, across_random=options.grid)
+    return sort_table(table, options.sort) if options.sort else table
+
+
+def _watch(rows: "Sequence[Row]") -> "Iterable[Row]":
+    """Show on a terminal how many cells are scored, once it takes long."""
+    from tqdm import tqdm
+
+    return tqdm(rows, unit="cell", leave=False, delay=2, disable=None)
+
+
+def _check_metrics(metrics: list[str], known: list[str]) -> None:
+    from tlcnn.records.settings import find_near
+
+    for metric in metrics:
+        if known and metric not in known:
+            raise ConfigError(
+                f"no run has the metric {metric}.{did_you_mean(metric, known)}\n"
+                f"Measured, among others: {', '.join(find_near(metric, known))}"
+            )
+
+
+def _show(table: "Table", options: argparse.Namespace) -> None:
+    from tlcnn.report.render import render_csv, render_markdown, render_text
+    from tlcnn.report.render_html import render_html
+    from tlcnn.report.render_latex import render_latex
+
+    renderers: dict[str, Callable[[Table], str]] = {
+        "csv": render_csv,
+        "markdown": render_markdown,
+        "latex": render_latex,
+        "html": render_html,
+    }
+    written = [_write(getattr(options, name), render, table) for name, render in renderers.items()]
+    if any(written):
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(render_text(table, width))
+
+
+def _write(path: str | None, render: "Callable[[Table], str]", table: "Table") -> bool:
+    """Write a table to a file, or print it and return True."""
+    if path == "-":
+        print(render(table), end="")
+    elif path:
+        with writing(Path(path)):
+            Path(path).write_text(render(table), encoding="utf-8")
+        print(f"wrote {path}")
+    return path == "-"

@@ -1,0 +1,92 @@
+"""`tlcnn compare | report | import | status | ...`: all but training; torch where it must."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlcnn import __version__
+from tlcnn.cli.compare import add_compare
+from tlcnn.cli.data import add_data
+from tlcnn.cli.import_runs import add_import
+from tlcnn.cli.power import add_power
+from tlcnn.cli.report import add_report
+from tlcnn.cli.status import add_status
+from tlcnn.config.schema import check_word, find_cache_dir
+from tlcnn.errors import ConfigError, TlcnnError
+from tlcnn.model.unit_map import GRANULARITIES
+from tlcnn.storage import writing
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except TlcnnError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.exit(0)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="tlcnn", description="Compare runs and look at models. To train: tlcnn-train --help"
+    )
+    parser.add_argument("--version", action="version", version=f"tlcnn {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_compare(commands)
+    add_report(commands)
+    add_power(commands)
+    add_import(commands)
+    _add_units(commands)
+    _add_show(commands)
+    add_status(commands)
+    add_data(commands)
+    return parser
+
+
+def _add_units(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("units", help="the units of a model: what k and j count")
+    parser.add_argument("model", help="any timm CNN, e.g. resnet50")
+    parser.add_argument("--granularity", default="stage", help=", ".join(GRANULARITIES))
+    parser.set_defaults(command=_units)
+
+
+def _units(options: argparse.Namespace) -> None:
+    from tlcnn.model.load_units import load_unit_map
+    from tlcnn.plan.describe import describe_units
+
+    check_word("--granularity", options.granularity, GRANULARITIES)
+    unit_map = load_unit_map(
+        options.model, granularity=options.granularity, cache_dir=find_cache_dir(None)
+    )
+    print(describe_units(unit_map))
+
+
+def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("show", help="a contact sheet of a dataset, one row a class")
+    parser.add_argument("overrides", nargs="+", help="e.g. dataset=synthetic")
+    parser.add_argument("-o", "--output", default="sheet.png", help="default: sheet.png")
+    parser.add_argument("--columns", type=int, default=8, help="images a class; default: 8")
+    parser.set_defaults(command=_show)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from tlcnn.config.compose import compose_config
+    from tlcnn.data.dataset import load_dataset
+    from tlcnn.report.sheet import plot_sheet
+
+    index = load_dataset(compose_config(options.overrides).dataset)
+    if options.columns < 1:
+        raise ConfigError(f"--columns {options.columns} is not allowed: at least 1")
+    with writing(Path(options.output)):
+        plot_sheet(index, n_columns=options.columns).save(options.output)
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()

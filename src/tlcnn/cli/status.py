@@ -1,0 +1,104 @@
+"""`tlcnn status`: what became of the runs of a study or folder; retry and prune."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlcnn.errors import ConfigError, SweepFailed
+
+if TYPE_CHECKING:
+    from tlcnn.sweep.status import Status
+
+
+def add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("status", help="runs done, running, failed and missing")
+    parser.add_argument(
+        "target", nargs="?", default="outputs", metavar="STUDY|FOLDER", help="default: outputs"
+    )
+    parser.add_argument(
+        "--output-dir", default="outputs", help="where a study is looked for; default: outputs"
+    )
+    parser.add_argument("--all", action="store_true", help="list finished runs, too")
+    parser.add_argument("--retry-failed", action="store_true", help="train the failed runs again")
+    parser.add_argument(
+        "--prune", action="store_true", help="delete failed and abandoned runs; asks first"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --prune: do not ask")
+    parser.set_defaults(command=_status)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from tlcnn.sweep.status import describe_status, read_status
+
+    statuses = read_status(options.target, Path(options.output_dir))
+    print(describe_status(statuses, every=options.all))
+    if options.prune:
+        _prune(statuses, ask=not options.yes)
+    if options.retry_failed:
+        _retry(statuses)
+
+
+def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
+    from tlcnn.sweep.status import delete_runs, list_prunable, measure_mib
+
+    entries = list_prunable(statuses)
+    if not entries:
+        print("\nnothing to prune: no run is failed or abandoned")
+        return
+    total = sum(measure_mib(entry.folder) for entry in entries)
+    print(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
+    print("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
+    if ask and not _confirm():
+        print("nothing was deleted")
+        return
+    delete_runs(entries)
+    print("deleted; the command that began them trains them from the start")
+
+
+def _confirm() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
+    return input("Delete them, with their checkpoints? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _retry(statuses: "Sequence[Status]") -> None:
+    from tlcnn.sweep.status import list_failed
+
+    words = [list_failed([status]) for status in statuses]
+    if not any(words):
+        print("\nnothing to retry: no run has failed")
+        return
+    errors = [_retry_study(status, failed) for status, failed in zip(statuses, words, strict=True)]
+    failures = [error for error in errors if error is not None]
+    if failures:
+        raise failures[-1]
+
+
+def _retry_study(status: "Status", failed: list[tuple[str, ...]]) -> SweepFailed | None:
+    """Train the failed runs of a study here, and return the error where some failed again."""
+    from functools import partial
+
+    from tlcnn.config.compose import Composer
+    from tlcnn.memory import Memory
+    from tlcnn.sweep.drive import launch_here, run_sweep
+    from tlcnn.sweep.resolve import resolve
+
+    if not failed:
+        return None
+    composer, memory = Composer(status.flags), Memory()
+    memory.recall("composer", "", lambda: composer)
+    launch = partial(launch_here, memory=memory)
+    try:
+        run_sweep(
+            f"{status.title.removeprefix('study ')}, again",
+            resolve(failed, composer),
+            launch,
+            fail_fast=False,
+            study=status.record,
+        )
+    except SweepFailed as error:
+        return error
+    return None

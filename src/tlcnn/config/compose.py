@@ -1,0 +1,147 @@
+"""Command-line words to a typed configuration, through Hydra."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from tlcnn.config.schema import Config, find_conf_dir
+
+
+def register_schema() -> None:
+    """Tell Hydra the types behind every YAML."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def make_hydra_options() -> dict[str, Any]:
+    """Return what Hydra 1.3 wants to be told and 1.4 no longer does."""
+    return {"version_base": "1.3"} if version("hydra-core") < "1.4" else {}
+
+
+def compose_config(overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration that a command line means, without running it.
+
+    Raises:
+        ConfigError: an unknown key, option or type.
+
+    Example:
+        >>> compose_config(["model=resnet50", "train.epochs=3"]).model.name
+        'resnet50'
+    """
+    from tlcnn.config.overrides import check_overrides, spell
+
+    check_overrides(overrides, find_conf_dir())
+    return Composer().compose(spell(overrides))
+
+
+def write_override(key: str, value: Any) -> str:
+    r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
+
+    Example:
+        >>> write_override("cache_dir", "/it's/[mine], now")
+        "cache_dir='/it\\'s/[mine], now'"
+    """
+    return f"{key}={_quote(value) if isinstance(value, str) else _write_plain(value)}"
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _write_plain(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+class Composer:
+    """Composes many command lines of one program; Hydra reads the files once per set of options.
+
+    Hydra applies `KEY=VALUE` after every file, so cells of a grid that choose the same options
+    share what was composed from files, and differ only in values laid over a copy of it.
+
+    Args:
+        flags: of the command line, such as `--config-dir=DIR`, as `list_flags` returns them.
+    """
+
+    def __init__(self, flags: Sequence[str] = ()) -> None:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        register_schema()
+        self._parser = OverridesParser.create()
+        self._parsed: dict[str, Any] = {}
+        self._composed: dict[tuple[str, ...], Any] = {}
+        self._paths = [flag.split("=", 1)[1] for flag in flags]
+
+    def compose(self, overrides: Sequence[str]) -> Config:
+        """Return the configuration of one run. Raises Hydra's and OmegaConf's errors."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        parsed = [self.parse(text) for text in overrides]
+        choices = tuple(o.input_line for o in parsed if not _is_value(o))
+        if choices not in self._composed:
+            self._composed[choices] = self._compose_files(choices)
+        node = copy.deepcopy(self._composed[choices])
+        try:
+            for override in filter(_is_value, parsed):
+                OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:
+            node = self._compose_files(overrides)  # which says it in Hydra's words
+        config: Any = OmegaConf.to_object(node)
+        return config
+
+    def parse(self, text: str) -> Any:
+        """Return Hydra's reading of one `KEY=VALUE`."""
+        if text not in self._parsed:
+            (self._parsed[text],) = self._parser.parse_overrides([text])
+        return self._parsed[text]
+
+    def list_options(self, group: str) -> list[str]:
+        """Return the options of a group: ours, and those of the user's own folders."""
+        folders = [find_conf_dir(), *map(Path, self._paths)]
+        return sorted(
+            {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+        )
+
+    def _compose_files(self, choices: Sequence[str]) -> Any:
+        from hydra import compose, initialize_config_dir
+
+        places = ",".join(_quote(f"file://{path}") for path in self._paths)
+        own = [f"hydra.searchpath=[{places}]"]
+        options = {"config_dir": str(find_conf_dir()), **make_hydra_options()}
+        with _aside(), initialize_config_dir(**options):
+            return compose("config", [*choices, *(own if self._paths else [])])
+
+
+@contextmanager
+def _aside() -> Iterator[None]:
+    """Put the program's own Hydra aside: there can be one at a time."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    ours = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = ours
+
+
+def _is_value(override: Any) -> bool:
+    """Whether an override only sets a key that the schema has."""
+    key = override.key_or_group
+    if key.startswith("hydra") or override.is_delete() or override.is_add():
+        return False
+    return "." in key or key in TOP_LEVEL
+
+
+TOP_LEVEL = frozenset(Config.__dataclass_fields__) - {
+    "dataset",
+    "model",
+    "init",
+    "freeze",
+    "train",
+}

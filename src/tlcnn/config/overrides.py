@@ -1,0 +1,207 @@
+"""The command line, looked at before Hydra sees it: wrong keys, groups and words in one screen."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tlcnn.config.schema import describe_type, list_keys
+from tlcnn.errors import ConfigError, did_you_mean
+
+GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
+FREE = ("hydra.", "hydra/")  # Hydra's own
+_OPTIONS = "dataset.options."
+_TASK_DATASET = "init.task_dataset."
+_SYNONYMS = {  # what people type, and what it is called here
+    "learning_rate": "train.lr",
+    "bs": "train.batch_size",
+    "n_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "optim": "train.optimizer",
+    "pretrained": "init",
+    "img_size": "dataset.image_size",
+    "resolution": "dataset.image_size",
+    "num_workers": "workers",
+    "data": "dataset",
+    "data_dir": "dataset.root",
+}
+_SWEEP = ("-m", "--multirun")
+_OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
+_OWN_CONFIGS = ("-cd", "--config-dir", *_OTHER_CONFIGS)
+_TAKE_A_VALUE = (*_OWN_CONFIGS, "-p", "--package", "-c", "--cfg", "-i", "--info")
+_COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
+_KEY_OF_GROUP = {
+    "freeze": "freeze.through",
+    "model": "model.name",
+    "init": "init.through",
+    "dataset": "dataset.name",
+}
+
+
+def spell(arguments: Sequence[str]) -> list[str]:
+    """Return a command line as Hydra wants it written: -m in front, new keys with `++`.
+
+    Example:
+        >>> spell(["seed=0,1", "-m", "init.task_dataset.root=/data/ham"])
+        ['-m', 'seed=0,1', '++init.task_dataset.root=/data/ham']
+    """
+    sweeps = [word for word in arguments if word in _SWEEP]
+    others = [word for word in arguments if word not in _SWEEP]  # argparse loses its way else
+    return sweeps + [f"++{w}" if w.startswith(_TASK_DATASET) else w for w in others]
+
+
+def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
+    """Refuse `KEY=VALUE` arguments that no run can have.
+
+    Options of a group are left to Hydra when the user brings folders of their own.
+
+    Raises:
+        ConfigError: an unknown key or option; says what is allowed and what is closest.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if any(argument in _COMPLETION for argument in arguments):
+        return
+    folders = [conf_dir, *(Path(flag.split("=", 1)[1]) for flag in list_flags(arguments))]
+    has_own = any(
+        a.startswith(_OTHER_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
+    )
+    parser = OverridesParser.create()
+    is_sweep = _is_sweep(arguments, folders)
+    options = _find_options(arguments, conf_dir)
+    for argument in _find_overrides(arguments):
+        try:
+            override = parser.parse_override(argument)
+        except HydraException as error:
+            raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
+        if override.is_sweep_override() and not is_sweep:
+            raise ConfigError(f"{argument} is several values: add -m to run all of them.")
+        _check_override(override, folders, has_own, options)
+
+
+def list_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that bring the user's own YAML, as one word each, with absolute paths.
+
+    Example:
+        >>> list_flags(["-m", "-cd", "/mine", "seed=0,1"])
+        ['--config-dir=/mine']
+    """
+    flags = []
+    for position, word in enumerate(arguments):
+        name, has_value, value = word.partition("=")
+        if name in ("-cd", "--config-dir"):
+            value = value if has_value else "".join(arguments[position + 1 : position + 2])
+            flags.append(f"--config-dir={Path(value).absolute()}")
+    return flags
+
+
+def _is_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> bool:
+    """Whether several values make sense: with -m, and with an experiment that is a sweep."""
+    if any(argument in _SWEEP for argument in arguments):
+        return True
+    names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")]
+    paths = [folder / "experiment" / f"{name}.yaml" for name in names for folder in folders]
+    loaded = [yaml.safe_load(path.read_text()) for path in paths if path.is_file()]
+    return any((node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in loaded)
+
+
+def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
+    takes_value = False  # the argument before, e.g. `-cn NAME`
+    for argument in arguments:
+        word, _, value = argument.lstrip("-").partition("=")
+        key = word.replace("-", "_")
+        if argument.startswith("--") and key in (*GROUPS, *list_keys()):
+            raise ConfigError(f"{argument}: write {key}={value or 'VALUE'}, without dashes.")
+        if argument.startswith("-"):
+            takes_value = argument in _TAKE_A_VALUE
+            continue
+        if not takes_value:
+            if "=" not in argument and not argument.startswith("~"):
+                raise ConfigError(
+                    f"{argument!r} sets nothing: write KEY=VALUE, e.g. freeze=layer3"
+                )
+            yield argument
+        takes_value = False
+
+
+def _find_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
+    """Return the options that the chosen dataset's reader takes; None where it is not known."""
+    chosen = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("dataset=")]
+    if any(a.lstrip("+").startswith(("dataset.kind=", "experiment=")) for a in arguments):
+        return None
+    path = conf_dir / "dataset" / f"{chosen[-1] if chosen else 'ham10000'}.yaml"
+    if not path.is_file():
+        return None
+    return list(yaml.safe_load(path.read_text())["options"])
+
+
+def _check_override(
+    override: Any, folders: Sequence[Path], has_own: bool, options: list[str] | None
+) -> None:
+    key = override.key_or_group
+    if key.startswith(FREE):
+        return
+    if key.startswith(_OPTIONS):
+        name = key.removeprefix(_OPTIONS).split(".")[0]
+        if options is not None and name not in options:
+            raise ConfigError(
+                f"this dataset has no option '{name}'.{did_you_mean(name, options)}\n"
+                f"Its options: {', '.join(options)}"
+            )
+        return
+    if key in GROUPS:
+        if not has_own and not override.is_delete():
+            for value in _values(override):
+                _check_option(key, value, folders)
+        return
+    keys = list_keys()
+    if key in keys or key.startswith(_TASK_DATASET):  # its keys are checked with the plan
+        return
+    if any(known.startswith(f"{key}.") for known in keys):
+        raise ConfigError(f"{key} is a group of keys: set one of them.\n{_list_keys(key)}")
+    raise ConfigError(_unknown_key(key, keys))
+
+
+def _values(override: Any) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_iterator())
+    value = override.value()
+    return value if isinstance(value, list) else [value]
+
+
+def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
+    allowed = sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
+    if value is None or str(value) in allowed:
+        return
+    key = _KEY_OF_GROUP.get(group)
+    spelling = ""
+    if key and not did_you_mean(str(value), allowed):
+        spelling = f" For any other value write {key}={value}."
+    raise ConfigError(
+        f"{group}={value} is not an option.{did_you_mean(str(value), allowed)}{spelling}\n"
+        f"Options of {group}: {', '.join(allowed) or 'none yet'}"
+    )
+
+
+def _unknown_key(key: str, keys: list[str]) -> str:
+    candidates = [*keys, *GROUPS]
+    by_leaf = [known for known in keys if known.split(".")[-1] == key.split(".")[-1]]
+    synonym = _SYNONYMS.get(key.split(".")[-1])
+    known = [synonym] if synonym else by_leaf
+    hint = f" Did you mean '{known[0]}'?" if known else did_you_mean(key, candidates)
+    node = key.split(".")[0]
+    listing = _list_keys(node if node in GROUPS else None)
+    return f"there is no key '{key}'.{hint}\n{listing}"
+
+
+def _list_keys(node: str | None) -> str:
+    keys = list_keys()
+    if node is None:
+        top = [key for key in keys if "." not in key]
+        groups = ", ".join(GROUPS)
+        return f"Keys: {', '.join(top)}\nGroups, each with keys of its own: {groups}"
+    inside = [f"  {key}: {describe_type(key)}" for key in keys if key.startswith(f"{node}.")]
+    return f"Keys of {node}:\n" + "\n".join(inside)

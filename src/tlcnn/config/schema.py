@@ -1,0 +1,309 @@
+"""The schema behind every YAML: types, defaults, allowed values. `conf/` only holds values."""
+
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from tlcnn.errors import ConfigError, did_you_mean
+
+
+def choice(default: str, *others: str) -> Any:
+    """Return a dataclass field that takes one of a few words."""
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def ranged(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+) -> Any:
+    """Return a dataclass field that takes a number between two bounds.
+
+    Args:
+        low, high: allowed themselves.
+        above: not allowed itself.
+    """
+    return field(default=default, metadata={"low": low, "high": high, "above": above})
+
+
+@dataclass
+class DatasetCfg:
+    """Which images, at which size, split how. `options` go to the reader named by `kind`."""
+
+    kind: str = "ham10000"
+    name: str = "ham10000"
+    root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    image_size: int = ranged(128, 16, 1024)
+    fit: str = choice("crop", "squash", "pad")
+    decode: str = choice("full", "scaled")
+    normalize: str = choice("imagenet", "half")
+    val_fraction: float = ranged(0.15, 0.01, 0.5)
+    test_fraction: float = ranged(0.2, 0.01, 0.5)
+    folds: int | None = ranged(None, 2, 100)
+    fold: int = ranged(0, 0)
+    split_seed: int = ranged(0, 0)
+    split: str = choice("auto", "official", "grouped")
+    on_bad: str = choice("refuse", "skip")
+
+
+@dataclass
+class ModelCfg:
+    """Which timm CNN, and how finely it is divided into units."""
+
+    name: str = "resnet18"
+    granularity: str = choice("stage", "native", "block", "layer")
+    drop_rate: float = ranged(0.0, 0.0, 0.9)
+    drop_path_rate: float = ranged(0.0, 0.0, 0.9)
+
+
+@dataclass
+class InitCfg:
+    """Where weights come from, and through which unit.
+
+    `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
+    `allow_unchecked` lets in weights of runs whose training images nobody knows any more.
+    """
+
+    source: str = choice("random", "imagenet", "checkpoint", "run", "task", "self", "stats")
+    through: Any = "all"
+    weights: str | None = None
+    run: str | None = None
+    task: str | None = None
+    task_dataset: dict[str, Any] = field(default_factory=dict)
+    parent: str = choice("imagenet", "random")
+    self_seed: int | None = ranged(None, 0, 2**31 - 1)
+    allow_unchecked: bool = False
+
+
+@dataclass
+class FreezeCfg:
+    """Which units stay a fixed function, and what their norm layers may do."""
+
+    through: Any = "none"
+    bn: str = choice("frozen", "affine", "adapt", "batch")
+    allow_random: bool = False
+
+
+@dataclass
+class TrainCfg:
+    """The recipe. Everything here changes numbers and so belongs to a run's identity."""
+
+    epochs: int = ranged(15, 1, 10_000)
+    batch_size: int = ranged(64, 2, 65_536)
+    optimizer: str = choice("adamw", "sgd")
+    lr: float = ranged(5e-4, above=0.0)
+    weight_decay: float = ranged(0.05, 0.0)
+    momentum: float = ranged(0.9, 0.0, 1.0)
+    warmup_epochs: float = ranged(1.0, 0.0)
+    final_lr_fraction: float = ranged(0.0, 0.0, 1.0)
+    class_weights: str = choice("balanced", "none", "effective")
+    effective_beta: float = ranged(0.999, 0.0, 0.999999)
+    label_smoothing: float = ranged(0.0, 0.0, 0.9)
+    clip_norm: float | None = ranged(1.0, above=0.0)
+    augment: str = choice("standard", "none", "upright", "light", "strong")
+    views: int | None = ranged(None, 1)
+    precision: str = choice("auto", "bf16", "fp32")
+    channels_last: bool = True
+    features: str = choice("exact", "close")
+    compile: bool = False
+    ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
+    patience: int | None = ranged(None, 1)
+
+
+@dataclass
+class Config:
+    """A whole run. Fields below `seed` say where and how, never what, and are in no run's id."""
+
+    dataset: DatasetCfg = field(default_factory=DatasetCfg)
+    model: ModelCfg = field(default_factory=ModelCfg)
+    init: InitCfg = field(default_factory=InitCfg)
+    freeze: FreezeCfg = field(default_factory=FreezeCfg)
+    train: TrainCfg = field(default_factory=TrainCfg)
+    seed: int = ranged(0, 0, 2**31 - 1)
+    device: str = choice("auto", "cpu", "cuda", "mps")
+    threads: int | None = ranged(None, 1)
+    workers: int | None = ranged(None, 1)
+    eval_batch_size: int = ranged(256, 2)
+    checkpoint_every_s: float = ranged(300.0, 0.0)
+    on_locked: str = choice("wait", "fail")
+    ancestor: int = ranged(0, 0)
+    fail_fast: bool = False
+    progress: bool = True
+    reuse: str = choice("auto", "none")
+    reuse_disk_gib: float = ranged(20.0, 0.0)
+    reuse_memory_gib: float = ranged(2.0, 0.0)
+    reuse_for: list[int] = field(default_factory=list)
+    study: str | None = None
+    output_dir: str = "outputs"
+    cache_dir: str | None = None
+    dry_run: bool = False
+
+
+def find_conf_dir() -> Path:
+    """Return the folder of YAML files: in an installed wheel, or beside `src` in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    places = (package / "conf", package.parents[1] / "conf")
+    return next((place for place in places if (place / "config.yaml").is_file()), places[0])
+
+
+def find_cache_dir(cache_dir: str | None) -> Path:
+    """Return the cache folder: as given, else `$TLCNN_CACHE`, else the user's cache folder."""
+    import os
+
+    import platformdirs
+
+    chosen = cache_dir or os.environ.get("TLCNN_CACHE") or platformdirs.user_cache_dir("tlcnn")
+    return Path(chosen).expanduser().absolute()
+
+
+def list_keys(node: type = Config, prefix: str = "") -> list[str]:
+    """Return every settable key, dotted: `dataset.image_size`, `train.lr`, `seed`.
+
+    Example:
+        >>> [key for key in list_keys() if key.startswith("freeze")]
+        ['freeze.through', 'freeze.bn', 'freeze.allow_random']
+    """
+    keys = []
+    for item in fields(node):
+        inner = item.default_factory if item.default_factory is not MISSING else None
+        if is_dataclass(inner):
+            keys += list_keys(inner, f"{prefix}{item.name}.")
+        else:
+            keys.append(prefix + item.name)
+    return keys
+
+
+def check_config(cfg: Any, prefix: str = "") -> None:
+    """Refuse words and numbers outside what the schema allows.
+
+    Args:
+        cfg: a `Config` or one of its nodes.
+        prefix: the dotted path of the node, with a trailing dot.
+
+    Raises:
+        ConfigError: names the key, the value and what is allowed.
+    """
+    for item in fields(cfg):
+        value, key = getattr(cfg, item.name), prefix + item.name
+        if is_dataclass(value):
+            check_config(value, f"{key}.")
+        elif "choices" in item.metadata:
+            check_word(key, value, item.metadata["choices"])
+        elif "low" in item.metadata and value is not None:
+            _check_range(key, value, item.metadata)
+    if isinstance(cfg, Config):
+        _check_together(cfg)
+
+
+def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ConfigError unless `value` is one of the allowed words.
+
+    Example:
+        >>> check_word("freeze.bn", "frozn", ("frozen", "affine"))
+        Traceback (most recent call last):
+            ...
+        tlcnn.errors.ConfigError: freeze.bn=frozn is not allowed. Did you mean 'frozen'?
+        Allowed: frozen, affine
+    """
+    if value not in allowed:
+        raise ConfigError(
+            f"{key}={value} is not allowed.{did_you_mean(value, allowed)}\n"
+            f"Allowed: {', '.join(allowed)}"
+        )
+
+
+def _check_range(key: str, value: float, bounds: Mapping[str, Any]) -> None:
+    low, high, above = (bounds[name] for name in ("low", "high", "above"))
+    inside = (
+        (low is None or value >= low)
+        and (high is None or value <= high)
+        and (above is None or value > above)
+    )
+    if not inside or value != value:
+        raise ConfigError(
+            f"{key}={value} is not allowed: it must be {_describe_bounds(bounds).strip()}."
+        )
+
+
+def _check_together(cfg: Config) -> None:
+    """Refuse values that are allowed alone and make no sense together."""
+    data, train = cfg.dataset, cfg.train
+    if data.folds is None and data.fold:
+        raise ConfigError(f"dataset.fold={data.fold} needs dataset.folds, the number of folds.")
+    if data.folds is not None and data.fold >= data.folds:
+        raise ConfigError(
+            f"dataset.fold={data.fold}: {data.folds} folds are 0 to {data.folds - 1}."
+        )
+    test_fraction = data.test_fraction if data.folds is None else 1 / data.folds
+    if data.val_fraction + test_fraction >= 1:
+        raise ConfigError(
+            f"dataset.val_fraction={data.val_fraction} and a test set of {test_fraction:.3g} "
+            "leave nothing to train on."
+        )
+    if train.warmup_epochs >= train.epochs:
+        raise ConfigError(
+            f"train.warmup_epochs={train.warmup_epochs:g} is not shorter than "
+            f"train.epochs={train.epochs}."
+        )
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", data.name):
+        raise ConfigError(
+            f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
+        )
+    _check_init(cfg.init)
+
+
+_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
+
+
+def _check_init(init: InitCfg) -> None:
+    """Refuse a source without what it needs, and weights that nobody would read."""
+    needed = _NEEDS.get(init.source)
+    if needed and getattr(init, needed) is None:
+        what = {"weights": "FILE", "run": "ID or its folder", "task": "the name of a dataset"}
+        raise ConfigError(
+            f"init={init.source} does not say which: add init.{needed}={what[needed]}"
+        )
+    if init.weights is not None and init.source not in _READS_WEIGHTS:
+        raise ConfigError(
+            f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
+            "or init=imagenet; init.through=none is the random run of either."
+        )
+
+
+def describe_type(key: str) -> str:
+    """Return in words what a key takes: `one of adamw, sgd`, `an integer from 1 to 10000`."""
+    node: Any = Config
+    *parents, last = key.split(".")
+    for name in parents:
+        node = get_type_hints(node)[name]
+    item = next(item for item in fields(node) if item.name == last)
+    if "choices" in item.metadata:
+        return "one of " + ", ".join(item.metadata["choices"])
+    return _describe_number(get_type_hints(node)[last], item.metadata)
+
+
+def _describe_number(hint: Any, bounds: Any) -> str:
+    optional = get_origin(hint) in (Union, types.UnionType)
+    plain = next((t for t in get_args(hint) if t is not type(None)), hint) if optional else hint
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    text = words.get(plain, "a value") + _describe_bounds(bounds)
+    return text + (" or null" if optional else "")
+
+
+def _describe_bounds(bounds: Mapping[str, Any]) -> str:
+    low, high, above = (bounds.get(name) for name in ("low", "high", "above"))
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    parts = [
+        f"at least {low:g}" if low is not None else "",
+        f"above {above:g}" if above is not None else "",
+        f"at most {high:g}" if high is not None else "",
+    ]
+    return " " + " and ".join(part for part in parts if part) if any(parts) else ""

@@ -1,0 +1,174 @@
+"""Batches of one split: gathered from the image cache, augmented as tensors on the device."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tlcnn.data.ahead import Ahead, gather
+from tlcnn.data.augment import (
+    apply_augment,
+    draw_params,
+    make_eval_batch,
+    mix,
+    view_numbers,
+)
+from tlcnn.data.policy import NORMALIZE, find_policy
+from tlcnn.data.sending import send
+
+_ORDER_STREAM = 0x0D
+
+
+class Inputs(Protocol):
+    """A split as what is trained is fed with it: images, or what crosses a boundary."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def keys(self) -> np.ndarray: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def take_views(
+        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Tensor: ...
+
+    def iter_eval(self, batch_size: int) -> Iterator[Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The n images of a split.
+
+    Attributes:
+        pixels: (N, S, S, 3) uint8, all images of the dataset: a tensor on the device where they
+            fit, else the memory map they are cached in.
+        rows: (n,) which of the N images belong to the split.
+        labels: (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task.
+        keys: (n,) uint64, one number an image that depends on its id alone.
+        image_size: side of the network's input, pixels.
+        normalize: `imagenet` or `half`: the mean and deviation that pixels are scaled by.
+        ahead: what gathers the batches that are expected, where that is worth a thread.
+    """
+
+    pixels: Tensor | np.ndarray
+    rows: np.ndarray
+    labels: Tensor
+    keys: np.ndarray
+    image_size: int
+    normalize: str
+    ahead: Ahead | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self.labels.device
+
+    def take(self, picked: np.ndarray) -> Tensor:
+        """Return the stored images at positions `picked` of the split, (B, S, S, 3) uint8."""
+        rows = self.rows[picked]
+        if isinstance(self.pixels, Tensor):
+            return self.pixels.index_select(0, send(torch.from_numpy(rows), self.device))
+        if self.ahead is not None:
+            batch = self.ahead.take(rows)
+        else:
+            batch = gather(self.pixels, rows, is_pinned=self.device.type == "cuda")
+        return send(batch, self.device)
+
+    def take_views(
+        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Tensor:
+        """Return the views of some images in an epoch, (B, 3, H, W) float32 normalised."""
+        keys = self.keys[picked]
+        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
+        return make_views(self, picked, views, augment)
+
+    def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
+        """Yield every image once, in the split's order, without augmentation."""
+        batches = list_eval_batches(len(self), batch_size)
+        with expect(self, batches):
+            for picked in batches:
+                yield make_plain_views(self, picked)
+
+
+def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
+    """Return a context in which these positions of a split will be taken, in this order.
+
+    What they are gathered from may use it to be quicker; the batches are the same without it.
+    """
+    images = getattr(split, "split", split)  # features may have to be computed from their images
+    ahead: Ahead | None = getattr(images, "ahead", None)
+    if ahead is None:
+        return nullcontext()
+    return ahead.expect(images.rows[picked] for picked in batches)
+
+
+def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of an epoch, (n,), a pure function of (seed, epoch, image keys)."""
+    return np.argsort(mix(keys, seed, epoch, _ORDER_STREAM), kind="stable")
+
+
+def make_train_batch(
+    split: Inputs, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return some images of an epoch as the trained part of a network wants them.
+
+    Returns:
+        inputs (B, 3, H, W) or what crosses a boundary, labels (B,) or (B, K) int64.
+    """
+    inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
+    return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))
+
+
+def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
+    """Return one view of each picked image, (B, 3, H, W) float32 normalised.
+
+    Args:
+        views: (B,) uint64, the numbers of the views.
+    """
+    mean, std = NORMALIZE[split.normalize]
+    policy = find_policy(augment)
+    params = draw_params(views, split.keys[picked], policy)
+    return apply_augment(
+        split.take(picked),
+        send(torch.from_numpy(params), split.device),
+        policy,
+        image_size=split.image_size,
+        mean=mean,
+        std=std,
+    )
+
+
+def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
+    """Return picked images without augmentation, (B, 3, H, W) float32 normalised."""
+    mean, std = NORMALIZE[split.normalize]
+    return make_eval_batch(split.take(picked), image_size=split.image_size, mean=mean, std=std)
+
+
+def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:
+    """Return the positions of an evaluation's batches, in order.
+
+    None has one image only: networks compute a lone image in another way, to other last bits.
+
+    Example:
+        >>> [len(batch) for batch in list_eval_batches(9, 4)]
+        [4, 5]
+    """
+    starts = [
+        start for start in range(0, n_images, batch_size) if n_images - start != 1 or not start
+    ]
+    return [np.arange(a, b) for a, b in zip(starts, [*starts[1:], n_images], strict=True)]

@@ -1,0 +1,99 @@
+"""The images of a configured dataset: its index, which split each row is in, and its manifest."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tlcnn.config.schema import DatasetCfg
+from tlcnn.data.datasets import load_index
+from tlcnn.data.index import SPLITS, Index
+from tlcnn.data.splits import (
+    check_splits,
+    choose_splits,
+    compute_split_counts,
+    manifest_digest,
+)
+from tlcnn.errors import DataError, list_names
+from tlcnn.memory import Memory
+from tlcnn.storage import remember
+
+
+@dataclass(frozen=True)
+class Images:
+    """The dataset of a run: its index, which split each row is in, and its manifest's hash."""
+
+    index: Index
+    splits: np.ndarray
+    digests: list[str]
+    manifest: str
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of images per split and class."""
+        table = compute_split_counts(self.index.memberships, self.splits, self.index.strata)
+        return {split: {str(name): int(n) for name, n in table[split].items()} for split in SPLITS}
+
+
+def find_root(cfg: DatasetCfg) -> Path:
+    """Return the dataset's folder: as given, else `data/<name>` under the working folder."""
+    return Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
+
+
+def load_dataset(cfg: DatasetCfg) -> Index:
+    """Read the index of the configured dataset; no image is opened."""
+    index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
+    found = [index.strata[label] for label in sorted(index.table["label"].unique())]
+    if len(found) < 2:
+        raise DataError(
+            f"{find_root(cfg)} holds images of one class only ({list_names(found)}); at least 2 "
+            "are needed. Is dataset.root one folder too deep?"
+        )
+    return index
+
+
+def recall_index(cfg: DatasetCfg, memory: Memory) -> Index:
+    """Return the index of a configured dataset, read once per process."""
+    asked = {"kind": cfg.kind, "name": cfg.name, "options": cfg.options}
+    key = json.dumps([asked, str(find_root(cfg))], sort_keys=True, default=str)
+    return memory.recall("index", key, lambda: load_dataset(cfg))
+
+
+def recall_images(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Images:
+    """Return the images and split of a configured dataset, read once per process."""
+    asked = {**asdict(cfg), "root": str(find_root(cfg))}
+    key = json.dumps(asked, sort_keys=True, default=str)
+    load = partial(load_images, cfg, cache_dir=cache_dir)
+    return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
+
+
+def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
+    """Return the split of every image, (N,), as the configuration of its dataset asks."""
+    return choose_splits(
+        index.table,
+        n_classes=len(index.strata),
+        mode=cfg.split,
+        val_fraction=cfg.val_fraction,
+        test_fraction=cfg.test_fraction,
+        folds=cfg.folds,
+        fold=cfg.fold,
+        seed=cfg.split_seed,
+    )
+
+
+def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Images:
+    """Digest the images (once), and split them by group.
+
+    Args:
+        check: refuse a split that shares groups; without it, that is for the caller to find.
+
+    Raises:
+        DataError: an image that cannot be read, or a group in two splits.
+    """
+    digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
+    splits = split_index(index, cfg)
+    if check:
+        check_splits(index.table["group"].to_numpy(), splits)
+    manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)
+    return Images(index, splits, digests, manifest)

@@ -1,0 +1,1 @@
+"""Outputs of frozen units, computed once and read by every run that needs them."""

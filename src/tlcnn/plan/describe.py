@@ -1,0 +1,170 @@
+"""A plan or a unit map in words for the terminal, and a plan as a record for its folder."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tlcnn.config.schema import Config
+from tlcnn.data.index import SPLITS
+from tlcnn.data.splits import list_split_warnings
+from tlcnn.model.unit_map import Unit, UnitMap
+from tlcnn.plan.plan import Plan
+from tlcnn.plan.reuse import describe_reuse
+from tlcnn.text import align_columns
+
+_COMPILED = (
+    ", compiled before the first step, which takes a minute or so; a process does it once for "
+    "each frozen depth, batch size and precision. Evaluations are not compiled"
+)
+
+
+def describe_plan(plan: Plan) -> str:
+    """Return the plan as text: units and what happens to each, splits, steps, id and folder."""
+    cfg, images = plan.config, plan.images
+    recipe = plan.identity["train"]
+    n_steps = plan.steps_per_epoch * recipe["epochs"]
+    lines = [
+        f"run {plan.run_id}  {plan.run_name}",
+        "",
+        *_describe_units(plan),
+        "",
+        *_describe_splits(plan),
+        "",
+        *_describe_ancestry(plan),
+        f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
+        f"({cfg.dataset.fit}), augment {recipe['augment']}; manifest {images.manifest[:12]}",
+        f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
+        f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
+        f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
+        f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
+        f"{_COMPILED if cfg.train.compile else ''}",
+        f"reuse    {describe_reuse(plan)}",
+        f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{_describe_fold(plan)})",
+        f"folder   {plan.run_dir}",
+    ]
+    if cfg.init.source == "random" and str(cfg.init.through) != "all":
+        lines.append("note     init=random transfers nothing, so init.through has no effect")
+    return "\n".join(lines)
+
+
+def _describe_ancestry(plan: Plan) -> list[str]:
+    """Return one line a run that the weights come from, nearest first."""
+    words = ["from", *["before"] * len(plan.ancestry)]
+    pairs = zip(words, plan.ancestry, strict=False)
+    return [f"{word:9}{ancestor.describe()}" for word, ancestor in pairs]
+
+
+def _describe_fold(plan: Plan) -> str:
+    data = plan.config.dataset
+    return "" if data.folds is None else f", fold {data.fold} of {data.folds}"
+
+
+def list_treatments(plan: Plan) -> list[dict[str, Any]]:
+    """Return, per unit, where its weights come from and whether it is frozen."""
+    cell = plan.cell
+    source = cell.weights.tag if cell.weights else "fresh"
+    return [
+        {
+            "unit": unit.name,
+            "modules": unit.outline(),
+            "n_params": unit.n_params,
+            "stride": unit.stride,
+            "weights": source if number <= cell.k else "fresh",
+            "frozen": number <= cell.j,
+        }
+        for number, unit in enumerate(plan.unit_map.units, start=1)
+    ]
+
+
+def _describe_units(plan: Plan) -> list[str]:
+    bn = plan.config.freeze.bn
+    frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
+    rows = [("", "unit", "modules", "parameters", "weights", "")]
+    for number, row in enumerate(list_treatments(plan), start=1):
+        state = frozen if row["frozen"] else "trained"
+        parameters = f"{row['n_params']:,}"
+        rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
+    rows.append(("", "head", "", "", "fresh", "trained"))
+    return align_columns(rows, right=(0, 3))
+
+
+def _describe_splits(plan: Plan) -> list[str]:
+    counts, splits = plan.images.counts(), plan.images.splits
+    groups = plan.images.index.table["group"]
+    rows = [("", *plan.images.index.strata, "images", "groups")]
+    for split in SPLITS:
+        of_class = counts[split]
+        n_groups = groups[splits == split].nunique()
+        numbers = [*of_class.values(), int((splits == split).sum()), n_groups]
+        rows.append((split, *(f"{number:,}" for number in numbers)))
+    truth, classes = plan.images.index.truth, plan.images.index.classes
+    warnings = [*plan.images.index.notes, *list_split_warnings(truth, splits, classes)]
+    return [
+        *align_columns(rows, right=range(1, len(rows[0]))),
+        *(f"warning: {w}" for w in warnings),
+    ]
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON: the identity, and what a reader wants to know beside it."""
+    cell, images = plan.cell, plan.images
+    return {
+        "run_id": plan.run_id,
+        "run_name": plan.run_name,
+        "cell_id": plan.cell_id,
+        "identity": plan.identity,
+        "dataset": plan.config.dataset.name,
+        "model": plan.config.model.name,
+        "init": plan.label,
+        "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
+        "ancestry": [ancestor.record() for ancestor in plan.ancestry],
+        "k": cell.k,
+        "j": cell.j,
+        "bn": plan.identity["freeze"]["bn"],
+        "seed": plan.config.seed,
+        "units": list_treatments(plan),
+        "classes": list(images.index.classes),
+        "task": images.index.task,
+        "positive": images.index.positive,
+        "split_sizes": images.counts(),
+        "steps_per_epoch": plan.steps_per_epoch,
+        "epochs": plan.identity["train"]["epochs"],
+        "settings": _list_settings(plan.config) | {"train.precision": plan.precision},
+    }
+
+
+def _list_settings(config: Config) -> dict[str, Any]:
+    """Return what a table may have to tell runs apart by: dotted keys and plain values."""
+    settings = {}
+    for group in ("dataset", "model", "init", "freeze", "train"):
+        for key, value in asdict(getattr(config, group)).items():
+            settings[f"{group}.{key}"] = value
+    options = settings.pop("dataset.options")
+    options.pop("cache_dir", None)  # only a place
+    return settings | {f"dataset.options.{key}": value for key, value in options.items()}
+
+
+def describe_units(unit_map: UnitMap) -> str:
+    """Return the units as a plain table, one line each, and a line for the head."""
+    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
+    rows += [
+        (
+            str(number),
+            unit.name,
+            unit.outline(),
+            str(unit.stride),
+            f"{unit.n_params:,}",
+            str(len(unit.tensors)),
+            _describe_cut(unit),
+        )
+        for number, unit in enumerate(unit_map.units, start=1)
+    ]
+    head = dict.fromkeys(name.rsplit(".", 1)[0] for name in unit_map.head)
+    rows.append(("", "head", " ".join(head), "", "", "", ""))
+    title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
+    return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])
+
+
+def _describe_cut(unit: Unit, limit: int = 60) -> str:
+    if unit.cut is None:
+        return "exact"
+    return unit.cut if len(unit.cut) <= limit else f"{unit.cut[: limit - 1]}…"

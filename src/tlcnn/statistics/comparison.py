@@ -1,0 +1,236 @@
+"""One cell against another: difference, p values, equivalence, families, seeds still needed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tlcnn.errors import ConfigError
+from tlcnn.statistics.arm import Arm, Comparison, Estimate
+from tlcnn.statistics.estimate import (
+    ONE_SEED,
+    choose_seeds,
+    compute_parts,
+    join_notes,
+    make_estimate,
+    pick_seeds,
+)
+from tlcnn.statistics.settle import compute_seeds_needed
+
+N_PERMUTATIONS = 10_000
+BLOCK = 4_000_000  # signs in one block: 32 MB
+ROUNDING = 1e-12  # scores that differ by less are equal
+
+
+def compare_arms(
+    a: Arm,
+    b: Arm,
+    *,
+    margin: float = 0.01,
+    family: str = "",
+    n_permutations: int = N_PERMUTATIONS,
+) -> Comparison:
+    """Compare two cells, paired by (seed, test group) where they can be.
+
+    A difference counts when it holds both for new test groups with these networks (`p_swap`) and
+    for networks trained again with new seeds (`p_seed`): `p` is the larger one.
+
+    Args:
+        margin: differences smaller than this do not matter, in units of the metric.
+        family: comparisons that `adjust_holm` adjusts together.
+        n_permutations: sign flips; all 2^n of them where that is fewer.
+
+    Raises:
+        ConfigError: the margin is not positive, or the arms are of different metrics.
+    """
+    if not margin > 0:
+        raise ConfigError(f"margin={margin} is not allowed: above 0, e.g. 0.01 for one point")
+    if a.lower_is_better != b.lower_is_better:
+        raise ConfigError(f"{a.name} and {b.name} are scored by different metrics")
+    parts = compute_parts([(1.0, a), (-1.0, b)])
+    delta = make_estimate(parts)
+    p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
+    p_seed = compute_t_p(delta)
+    p = _take_larger(p_swap, p_seed)
+    if ONE_SEED in delta.note and p == p:
+        note = "p is of these networks alone, not of training again"
+        delta = replace(delta, note=join_notes(delta.note, note))
+    found = Comparison(
+        a=a.name,
+        b=b.name,
+        delta=delta,
+        p=p,
+        p_swap=p_swap,
+        p_seed=p_seed,
+        p_equivalent=compute_equivalence_p(delta, margin),
+        margin=margin,
+        p_holm=p,
+        seeds_needed=float("nan"),
+        family=family,
+        lower_is_better=a.lower_is_better,
+        parts=None if a.folded or b.folded else parts,  # more seeds make no more folds
+    )
+    return _count_seeds(found, 1)
+
+
+def _take_larger(*values: float) -> float:
+    known = [value for value in values if value == value]
+    return max(known) if known else float("nan")
+
+
+# ---- t tests ------------------------------------------------------------------------------------
+
+
+def compute_t_p(delta: Estimate) -> float:
+    """Return the two-sided p of no difference, from Student's t; NaN without an interval."""
+    if np.isnan(delta.se):
+        return float("nan")
+    if delta.se < ROUNDING:
+        return float(abs(delta.value) < ROUNDING)
+    return 2 * compute_tail(abs(delta.value) / delta.se, delta.df)
+
+
+def compute_equivalence_p(delta: Estimate, margin: float) -> float:
+    """Return the p of a true difference of at least `margin` either way (TOST, Schuirmann 1987).
+
+    The larger one-sided p of the two bounds; NaN without an interval.
+    """
+    room = margin - abs(delta.value)
+    if np.isnan(delta.se):
+        return float("nan")
+    if delta.se == 0:
+        return float(room <= 0)
+    return compute_tail(room / delta.se, delta.df)
+
+
+def compute_tail(t: float, df: float) -> float:
+    """Return the upper tail of Student's t.
+
+    Example:
+        >>> round(compute_tail(2.776, 4), 4)
+        0.025
+    """
+    from scipy.special import ndtr, stdtr
+
+    return float(ndtr(-t) if np.isinf(df) else stdtr(df, -t))
+
+
+# ---- sign flips ---------------------------------------------------------------------------------
+
+
+def compute_swap_p(a: Arm, b: Arm, *, n_permutations: int = N_PERMUTATIONS) -> float:
+    """Return the two-sided p of swapping the arms' predictions of each test group at random.
+
+    NaN for arms of different samples, or without replicates.
+    """
+    differences = compute_group_differences(a, b)
+    if differences is None or not np.isfinite(differences).all():
+        return float("nan")
+    return compute_flip_p(differences, n_permutations=n_permutations)
+
+
+def compute_group_differences(a: Arm, b: Arm) -> np.ndarray | None:
+    """Return what each test group adds to a - b, (G,), of the mean over (paired) seeds.
+
+    Where the metric is a sum over groups (accuracy, balanced accuracy, recall, NLL, Brier),
+    swapping the two arms' predictions of a group flips the sign of its entry, exactly. Of others
+    the entries are the linear part, the difference of the influences; the difference itself, which
+    influences leave out, is laid on the strata in proportion to their variances.
+    """
+    sample = a.sample
+    if sample is None or b.sample is None or sample.name != b.sample.name:
+        return None
+    seeds, _ = choose_seeds([a.seeds, b.seeds])
+    if seeds is not None:
+        a, b = pick_seeds(a, seeds), pick_seeds(b, seeds)
+    if a.contributions is not None and b.contributions is not None:
+        return a.contributions.mean(axis=0) - b.contributions.mean(axis=0)
+    if a.influence is None or b.influence is None:
+        return None
+    influence = a.influence.mean(axis=0) - b.influence.mean(axis=0)
+    return influence + _spread(a.mean - b.mean, influence, sample.strata)
+
+
+def _spread(delta: float, influence: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Return delta as a sum over groups, (G,), equal within a stratum."""
+    sums = np.bincount(strata, weights=influence**2)
+    if not sums.sum() > 0:
+        return np.full(len(strata), delta / len(strata))
+    shares = sums / sums.sum() / np.maximum(np.bincount(strata), 1)
+    return delta * shares[strata]
+
+
+def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATIONS) -> float:
+    """Return the two-sided p of a sum under random signs of its entries.
+
+    All sign patterns are counted where there are no more than `n_permutations`; otherwise as many
+    are drawn (the same every time), and the observed one counts as one of them, so that p is
+    never 0 and never too small (Phipson & Smyth 2010).
+
+    Args:
+        differences: (G,); zeros change nothing.
+
+    Example:
+        >>> compute_flip_p(np.array([1.0, 1.0, 1.0, 0.0]))
+        0.25
+    """
+    kept = differences[differences != 0]
+    if len(kept) == 0:
+        return 1.0
+    limit = abs(kept.sum()) - 1e-9 * np.abs(kept).sum()  # sums of equals may differ in a bit
+    if len(kept) < 63 and 2 ** len(kept) <= n_permutations:
+        patterns = np.arange(2 ** len(kept))[:, None] >> np.arange(len(kept))
+        return float((np.abs((1 - 2 * (patterns & 1)) @ kept) >= limit).mean())
+    rng = np.random.default_rng(0)
+    n_extreme, step = 0, max(1, BLOCK // len(kept))
+    for start in range(0, n_permutations, step):
+        n = min(step, n_permutations - start)
+        signs = rng.integers(0, 2, size=(n, len(kept)), dtype=np.int8) * 2.0 - 1.0
+        n_extreme += int((np.abs(signs @ kept) >= limit).sum())
+    return (1 + n_extreme) / (1 + n_permutations)
+
+
+# ---- families -----------------------------------------------------------------------------------
+
+
+def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with `p_holm` adjusted within each family (Holm 1979).
+
+    Those without a p are not counted. `seeds_needed` becomes what p_holm takes.
+    """
+    adjusted = list(comparisons)
+    for family in dict.fromkeys(one.family for one in comparisons):
+        places = [i for i, one in enumerate(comparisons) if one.family == family]
+        values = compute_holm([comparisons[i].p for i in places])
+        n_compared = sum(value == value for value in values)
+        for i, value in zip(places, values, strict=True):
+            adjusted[i] = _count_seeds(replace(comparisons[i], p_holm=value), n_compared)
+    return adjusted
+
+
+def _count_seeds(found: Comparison, n_compared: int) -> Comparison:
+    """Return a comparison with the seeds that would settle it in a family of so many."""
+    if found.parts is None:
+        return found
+    # power says 80 of 100 times: where p was unlucky the seeds there are can be enough by it
+    least = found.parts.n_seeds + 1 if found.verdict == "inconclusive" else 2
+    needed = compute_seeds_needed(
+        found.parts, margin=found.margin, n_compared=n_compared, least=least
+    )
+    return replace(found, seeds_needed=needed)
+
+
+def compute_holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for their number, step down (Holm 1979); NaN stays NaN.
+
+    Example:
+        >>> [round(p, 3) for p in compute_holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    known = [i for i, p in enumerate(p_values) if p == p]
+    adjusted = list(map(float, p_values))
+    largest = 0.0
+    for rank, i in enumerate(sorted(known, key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(known) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted

@@ -1,0 +1,280 @@
+"""Intervals of means over seeds, of differences between cells, and of ratios of those.
+
+The score of seed s on a test sample is  mu + A_s + L + (AL)_s:  the seed's own effect, the
+sample's, which all seeds share, and what the sample does to this seed alone. The variance of a
+mean over S seeds is then
+
+    (var A + var AL) / S  +  var L
+
+The first sum is what scores of different seeds vary by, s^2. The last is the covariance of two
+seeds' scores under redraws of the test groups, T. So  se^2 = s^2 / S + T.  The bootstrap variance
+of the mean over seeds would count AL twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.variance import ROUNDING, Parts, combine_df
+
+Term = tuple[float, Arm]
+Terms = Sequence[Term]
+
+ONE_SEED = "one seed: no interval is possible"
+NO_SAMPLING = "the sampling of test images is not in it"
+PARTLY_KNOWN = "not all of the cells have predictions: compared by their scores alone"
+APART = "scored on different test images: not paired"
+PERHAPS_APART = "not known to be scored on the same test images: not paired"
+
+
+def estimate_contrast(terms: Terms, level: float = 0.95) -> Estimate:
+    """Return the interval of sum c_a M(a) over new seeds and new test groups.
+
+    Arms with the same seeds are paired by seed; see `choose_seeds` for those with others.
+
+    Args:
+        terms: (coefficient, arm) pairs; one (1, arm) is the mean of a cell.
+        level: of Student's t interval, df by Satterthwaite (1946).
+    """
+    parts = compute_parts(terms)
+    return make_estimate(parts, level)
+
+
+def make_estimate(parts: Parts, level: float = 0.95) -> Estimate:
+    """Return value ± t se."""
+    nothing = make_unknown(parts.value, parts.n_seeds, parts.note)
+    if not np.isfinite(parts.value):
+        return replace(
+            nothing, note=join_notes(parts.note, "the metric is not defined for all runs")
+        )
+    if not np.isfinite(parts.variance):
+        return nothing
+    se, df = float(np.sqrt(parts.variance)), parts.df
+    half = compute_quantile(df, (1 + level) / 2) * se
+    note = parts.note if se > 0 else join_notes(parts.note, "all runs gave the same number")
+    low, high = parts.value - half, parts.value + half
+    return Estimate(parts.value, se, df, low, high, parts.n_seeds, note)
+
+
+def make_unknown(value: float, n_seeds: int, note: str) -> Estimate:
+    """Return a number without an interval."""
+    nan = float("nan")
+    return Estimate(value, nan, nan, nan, nan, n_seeds, note)
+
+
+def compute_quantile(df: float, p: float) -> float:
+    """Return the p quantile of Student's t.
+
+    Example:
+        >>> round(compute_quantile(4, 0.975), 3)
+        2.776
+    """
+    from scipy.special import ndtri, stdtrit
+
+    return float(ndtri(p) if np.isinf(df) else stdtrit(df, p))
+
+
+def estimate_test_only(terms: Terms, level: float = 0.95) -> Estimate:
+    """Return the interval over new test groups alone: of these very networks, for one seed too."""
+    arms = [arm for _, arm in terms]
+    n_seeds = min(len(arm.seeds) for arm in arms)
+    value = float(sum(c * arm.mean for c, arm in terms))
+    note = "for these networks alone: training again is not in it"
+    if any(arm.replicates is None for arm in arms):
+        return make_unknown(value, n_seeds, NO_SAMPLING)
+    found = [_compute_means(block) for block in _split_samples(terms)]
+    test = sum(variance for variance, _ in found)
+    parts = Parts(value, ((0.0, n_seeds),), test, combine_df(found), note)
+    return make_estimate(parts, level)
+
+
+def compute_parts(terms: Terms) -> Parts:
+    """Return a contrast and what its variance is made of.
+
+    Arms of different test images are independent of each other. Within one sample T is the sum
+    over pairs of arms of c_a c_b times the mean covariance of their replicates over pairs of
+    different seeds, clamped at 0.
+    """
+    blocks = [_compute_block(block) for block in _split_samples(_merge(terms))]
+    note = join_notes(*(block.note for block in blocks))
+    if len(blocks) > 1:
+        note = join_notes(note, _describe_apart([arm for _, arm in terms]))
+    return Parts(
+        value=sum(block.value for block in blocks),
+        seeds=tuple(one for block in blocks for one in block.seeds),
+        test=sum(block.test for block in blocks),
+        test_df=combine_df([(block.test, block.test_df) for block in blocks]),
+        note=note,
+    )
+
+
+def _merge(terms: Terms) -> list[Term]:
+    """Add up the coefficients of an arm that comes twice."""
+    merged: dict[int, Term] = {}
+    for coefficient, arm in terms:
+        merged[id(arm)] = (merged.get(id(arm), (0.0, arm))[0] + coefficient, arm)
+    return list(merged.values())
+
+
+def _split_samples(terms: Terms) -> list[list[Term]]:
+    """Return the terms by test images.
+
+    Arms with predictions tell their images by themselves. Others go with those whose record names
+    the same images; those that neither have predictions nor name any are taken for one set.
+    """
+    named = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
+    blocks: dict[tuple[str, str, bool], list[Term]] = {}
+    for term in terms:
+        arm = term[1]
+        sample = named.get(arm.images, "") if arm.sample is None else arm.sample.name
+        key = (sample, "" if sample else arm.images, arm.folded)
+        blocks.setdefault(key, []).append(term)
+    return list(blocks.values())
+
+
+def _describe_apart(arms: Sequence[Arm]) -> str:
+    is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
+    return APART if is_known or len({arm.folded for arm in arms}) > 1 else PERHAPS_APART
+
+
+def _compute_block(terms: list[Term]) -> Parts:
+    """Return the parts of a contrast of arms that were scored on the same images."""
+    seeds, note = choose_seeds([arm.seeds for _, arm in terms])
+    note = join_notes(*(arm.note for _, arm in terms), note)
+    if seeds is not None:
+        terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
+        pairs = np.sum([c * arm.scores for c, arm in terms], axis=0)
+        variances = [(_variance(pairs), len(seeds))]
+    else:
+        variances = [(c**2 * _variance(arm.scores), len(arm.scores)) for c, arm in terms]
+    value = float(sum(c * arm.mean for c, arm in terms))
+    if min(n for _, n in variances) == 1:
+        return Parts(
+            value, tuple(variances), float("nan"), float("nan"), join_notes(note, ONE_SEED)
+        )
+    bare = [arm for _, arm in terms if arm.replicates is None]
+    if bare:
+        partly = PARTLY_KNOWN if len(bare) < len(terms) else ""
+        note = join_notes(note, partly, *(NO_SAMPLING for arm in bare if not arm.note))
+        return Parts(value, tuple(variances), 0.0, float("inf"), note)
+    test, test_df = _compute_shared(terms)
+    return Parts(value, tuple(variances), max(test, 0.0), test_df, note)
+
+
+def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, str]:
+    """Return the seeds by which arms are paired, or None for unpaired, and a note.
+
+    Equal seeds are paired. Of others the common ones are, if they are at least 2 and two thirds
+    of every arm's; else all runs are used, and the arms' variances added (Welch 1947).
+
+    Example:
+        >>> choose_seeds([np.arange(6), np.arange(1, 6)])
+        (array([1, 2, 3, 4, 5]), '5 common seeds of 6 and 5: paired by those')
+        >>> choose_seeds([np.arange(8), np.arange(4)])
+        (None, '8 and 4 seeds: not paired by seed')
+    """
+    common = seeds[0]
+    for other in seeds[1:]:
+        common = np.intersect1d(common, other)
+    largest = max(len(one) for one in seeds)
+    if all(len(one) == len(common) for one in seeds):
+        return common, ""
+    counts = " and ".join(dict.fromkeys(str(len(one)) for one in seeds))
+    if len(common) >= 2 and 3 * len(common) >= 2 * largest:
+        return common, f"{len(common)} common seeds of {counts}: paired by those"
+    return None, f"{counts} seeds: not paired by seed"
+
+
+def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
+    """Return the arm with some of its runs, in the order of the seeds."""
+    order = np.argsort(arm.seeds)
+    rows = order[np.searchsorted(arm.seeds[order], seeds)]
+    return replace(
+        arm,
+        seeds=arm.seeds[rows],
+        scores=arm.scores[rows],
+        replicates=None if arm.replicates is None else arm.replicates[rows],
+        influence=None if arm.influence is None else arm.influence[rows],
+        contributions=None if arm.contributions is None else arm.contributions[rows],
+    )
+
+
+def _variance(values: np.ndarray) -> float:
+    return float(np.var(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _compute_shared(terms: list[Term]) -> tuple[float, float]:
+    """Return T, from the replicates, and its degrees of freedom, from the influence."""
+    weights = _pair_weights(terms)
+    replicates = np.concatenate([_known(arm.replicates) for _, arm in terms])
+    replicates = replicates[:, np.isfinite(replicates).all(axis=0)]
+    if replicates.shape[1] < 2:
+        return float("nan"), float("nan")
+    products = weights * np.cov(replicates)
+    shared = float(products.sum())
+    if abs(shared) <= ROUNDING * float(np.abs(products).sum()):
+        return 0.0, float("inf")
+    return shared, _compute_shared_df(terms, weights)
+
+
+def _compute_shared_df(terms: list[Term], weights: np.ndarray) -> float:
+    """Return the degrees of freedom of T, a difference of mean squares in each stratum of groups.
+
+    As in a two-way layout of seeds and n groups, T is the variance of the contrast of means, on
+    n - 1 degrees of freedom, less the part of it that is the seeds' own, on (n - 1) (S - 1).
+    """
+    influence = np.concatenate([_known(arm.influence) for _, arm in terms])
+    means = np.concatenate([np.full(len(a.seeds), c / len(a.seeds)) for c, a in terms])
+    n_seeds = min(len(arm.seeds) for _, arm in terms)
+    total, squares = 0.0, 0.0
+    for mine in _split_strata(influence, terms[0][1]):
+        covariance = mine @ mine.T * (mine.shape[1] / (mine.shape[1] - 1))
+        shared, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
+        total += shared
+        own = of_mean - shared
+        squares += (of_mean**2 + own**2 / (n_seeds - 1)) / (mine.shape[1] - 1)
+    return total**2 / squares if squares > 0 else float("inf")
+
+
+def _compute_means(terms: list[Term]) -> tuple[float, float]:
+    """Return the variance of a contrast of means under redraws, and its degrees of freedom."""
+    replicates = np.sum([c * _known(arm.replicates).mean(axis=0) for c, arm in terms], axis=0)
+    influence = np.sum([c * _known(arm.influence).mean(axis=0) for c, arm in terms], axis=0)
+    strata = [
+        (float((mine**2).sum()) / (mine.shape[1] - 1), mine.shape[1] - 1.0)
+        for mine in _split_strata(influence[None], terms[0][1])
+    ]
+    return float(np.nanvar(replicates, ddof=1)), combine_df(strata)
+
+
+def _pair_weights(terms: list[Term]) -> np.ndarray:
+    """Return what each pair of runs counts in T, (R, R): c_a c_b / number of such pairs."""
+    seeds = np.concatenate([arm.seeds for _, arm in terms])
+    owner = np.repeat(np.arange(len(terms)), [len(arm.seeds) for _, arm in terms])
+    differ = (seeds[:, None] != seeds[None]).astype(float)
+    weights = np.zeros_like(differ)
+    for i, (c_i, _) in enumerate(terms):
+        for j, (c_j, _) in enumerate(terms):
+            block = np.ix_(owner == i, owner == j)
+            weights[block] = c_i * c_j * differ[block] / differ[block].sum()
+    return weights
+
+
+def _split_strata(influence: np.ndarray, arm: Arm) -> list[np.ndarray]:
+    """Return the columns of each stratum of at least two groups."""
+    assert arm.sample is not None
+    parts = [
+        influence[:, arm.sample.strata == stratum] for stratum in np.unique(arm.sample.strata)
+    ]
+    return [part for part in parts if part.shape[1] > 1]
+
+
+def _known(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None
+    return array
+
+
+def join_notes(*notes: str) -> str:
+    return "; ".join(dict.fromkeys(note for note in notes if note))

@@ -1,0 +1,1 @@
+"""Runs as cells, arms, comparisons and answers. Nothing here imports torch."""
