@@ -55,7 +55,7 @@ def begin(plan):
     folder.path.mkdir(parents=True)
     folder.write_json("plan.json", plan_record(plan))
     folder.write_config(asdict(plan.config))
-    images = plan.images
+    images = plan.dataset
     write_splits(folder.path, make_splits_file(images.index, images.splits, images.digests))
     if plan.ancestry:
         write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
@@ -121,8 +121,8 @@ def test_transferred_units_are_the_sources_bit_for_bit(family):
     body = plan.unit_map.tensors_of(1, len(plan.unit_map))
     assert all(torch.equal(start[name], source[name]) for name in body)
     end = load_file(plan.run_dir / "weights.safetensors")
-    frozen = plan.unit_map.tensors_of(1, plan.cell.j)
-    moved = plan.unit_map.tensors_of(plan.cell.j + 1, len(plan.unit_map))
+    frozen = plan.unit_map.tensors_of(1, plan.treatment.j)
+    moved = plan.unit_map.tensors_of(plan.treatment.j + 1, len(plan.unit_map))
     assert frozen and all(torch.equal(end[name], source[name]) for name in frozen)
     assert not all(torch.equal(end[name], source[name]) for name in moved)
     trained = json.loads((plan.run_dir / "init.json").read_text())
@@ -134,7 +134,7 @@ def test_the_records_carry_the_ancestry(family):
     (ancestor,) = json.loads((plan.run_dir / "plan.json").read_text())["ancestry"]
     assert ancestor["run_id"] == plan.parent.run_id
     assert (ancestor["dataset"], ancestor["source"]) == ("synthetic_source", "random")
-    assert ancestor["manifest"] == plan.parent.images.manifest
+    assert ancestor["manifest"] == plan.parent.dataset.manifest
     assert str(plan.output_dir) not in json.dumps(ancestor)  # the folder may be moved
     with safe_open(plan.run_dir / "weights.safetensors", "pt") as file:
         record = json.loads(file.metadata()["tlcnn"])
@@ -162,7 +162,7 @@ def test_the_source_has_the_recipe_and_sees_images_as_the_run_does(plan_of, tmp_
     words = [*TASK, "seed=3", "train.lr=0.01", "freeze=layer2", *looks]
     parent = plan_of(*words).parent
     assert parent.identity["train"] == plan_of(*words).identity["train"]
-    assert (parent.config.seed, parent.cell.k, parent.cell.j) == (3, 0, 0)
+    assert (parent.config.seed, parent.treatment.k, parent.treatment.j) == (3, 0, 0)
     data = parent.config.dataset
     assert (data.image_size, data.fit, data.normalize) == (24, "squash", "half")
     assert data.options["n_images"] == 96 and data.name == "synthetic_source"
@@ -230,7 +230,9 @@ def test_a_pretrained_source_reads_the_weights_that_are_given(plan_of, tmp_path)
     path = tmp_path / "pretrained.safetensors"
     save_file(build_model("test_resnet", n_classes=5, seed=7).state_dict(), path)
     plan = plan_of(*TASK, "init.parent=imagenet", f"init.weights={path}")
-    assert plan.parent.cell.source == "imagenet" and plan.parent.cell.weights.path == path
+    assert (
+        plan.parent.treatment.source == "imagenet" and plan.parent.treatment.weights.path == path
+    )
     assert plan.label == "imagenet-synthetic_source"
     assert plan.run_id != plan_of(*TASK).run_id
 
@@ -242,7 +244,7 @@ def test_self_is_the_next_seed_of_this_dataset_from_random_weights(plan_of):
     plan = plan_of(*SELF, "seed=5", "freeze=layer1")
     assert plan.label == "self" and "-self-k5-j2-s5" in plan.run_name
     assert plan.parent.run_id == plan_of("seed=6").run_id
-    assert plan.parent.cell.k == plan.parent.cell.j == 0
+    assert plan.parent.treatment.k == plan.parent.treatment.j == 0
     assert plan_of(*SELF, "seed=5", "init.self_seed=0").parent.run_id == plan_of().run_id
 
 
@@ -339,7 +341,7 @@ def test_one_run_under_two_names_is_no_ambiguity(plan_of):
     finish(named[0])
     begin(named[1])
     plan = plan_of("init=run", f"init.run={named[0].run_id}", "dataset.name=renamed", "seed=1")
-    assert plan.cell.weights.path.parent == named[0].run_dir  # the finished one
+    assert plan.treatment.weights.path.parent == named[0].run_dir  # the finished one
     for one in named:
         assert plan_of("init=run", f"init.run={one.run_dir.name}", "seed=1")
 
@@ -459,13 +461,16 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
 
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):
     plan = stats()
-    state, source = build_cell(plan, Memory())[0].state_dict(), load_file(plan.cell.weights.path)
+    state, source = (
+        build_cell(plan, Memory())[0].state_dict(),
+        load_file(plan.treatment.weights.path),
+    )
     fresh = build_cell(plan_of(), Memory())[0].state_dict()
     name = "conv1.weight" if "conv1.weight" in state else next(n for n in state if "conv" in n)
     assert not torch.equal(state[name], source[name]) and not torch.equal(state[name], fresh[name])
     for name in (n for n in state if "running" in n or "num_batches" in n):
         assert torch.equal(state[name], fresh[name]), name
-    checkpoint = plan_of("init=checkpoint", f"init.weights={plan.cell.weights.path}")
+    checkpoint = plan_of("init=checkpoint", f"init.weights={plan.treatment.weights.path}")
     assert checkpoint.run_id != plan.run_id
 
 
@@ -746,7 +751,7 @@ def test_a_copy_of_a_runs_weights_is_still_that_runs(folders, tmp_path, way):
     plan = folders.plan("middle", f"init={way}", f"init.weights={copy}")
     told = folders.plan("middle", *starting(middle))
     assert [a.record() for a in plan.ancestry] == [a.record() for a in told.ancestry]
-    assert plan.cell.source == ("stats" if way == "stats" else "checkpoint")
+    assert plan.treatment.source == ("stats" if way == "stats" else "checkpoint")
     assert plan.label == ("stats" if way == "stats" else told.label)
     assert len(plan.identity["init"]["digest"]) == 64  # its content, not what it says
 

@@ -440,7 +440,9 @@ def test_the_plan_says_what_is_kept(plan_of):
 def test_a_budget_that_holds_some_epochs_keeps_these(plan_of):
     words = ["freeze.through=stage3", "reuse_for=[3,3]", "train.epochs=40"]
     plan = plan_of(*words)
-    sizes = {split: int((plan.images.splits == split).sum()) for split in ("train", "val", "test")}
+    sizes = {
+        split: int((plan.dataset.splits == split).sum()) for split in ("train", "val", "test")
+    }
     eval_gib, view_gib = (
         n * 192 * 2 * 2 * 4 / 2**30 for n in (sizes["val"] + sizes["test"], sizes["train"])
     )

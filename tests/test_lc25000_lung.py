@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcnn.data.dataset import load_dataset
+from tlcnn.data.dataset import load_dataset_index
 from tlcnn.data.datasets import load_index
 from tlcnn.data.datasets.lc25000_lung import CLASSES
 from tlcnn.errors import DataError
@@ -136,7 +136,9 @@ def test_real_tiles(shared):
     from tlcnn.config.compose import compose_config
 
     root = shared / "data/lc25000_lung"
-    index = load_dataset(compose_config(["dataset=lc25000_lung", f"dataset.root={root}"]).dataset)
+    index = load_dataset_index(
+        compose_config(["dataset=lc25000_lung", f"dataset.root={root}"]).dataset
+    )
     assert len(index) == 2959
     assert index.table["label"].value_counts().tolist() == [995, 992, 972]
     assert index.table["group"].nunique() == 740

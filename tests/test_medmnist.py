@@ -165,7 +165,7 @@ def plan_of(tmp_path, cache_dir, flag, *overrides):
 def test_a_plan_counts_images_of_each_finding(tmp_path, cache_dir):
     arrays = write_file(tmp_path, "chestmnist")
     plan = plan_of(tmp_path, cache_dir, "chestmnist")
-    counts = plan.images.counts()
+    counts = plan.dataset.counts()
     for split in SPLITS:
         targets = arrays[f"{split}_labels"]
         assert list(counts[split].values())[:14] == targets.sum(axis=0).tolist()
@@ -173,7 +173,7 @@ def test_a_plan_counts_images_of_each_finding(tmp_path, cache_dir):
     lines = [line for line in describe_plan(plan).splitlines() if line.startswith("train  ")]
     assert lines[0].split()[-2:] == ["96", "96"]  # images, not findings
     grouped = plan_of(tmp_path, cache_dir, "chestmnist", "dataset.split=grouped")
-    assert grouped.images.manifest != plan.images.manifest
+    assert grouped.dataset.manifest != plan.dataset.manifest
 
 
 def test_only_findings_and_no_label_change_the_id(tmp_path, cache_dir):
@@ -186,7 +186,7 @@ def test_only_findings_and_no_label_change_the_id(tmp_path, cache_dir):
     arrays["train_labels"][row, held[counts[held].argmax()]] = 0  # the rarest one stays
     np.savez(tmp_path / "chestmnist.npz", **arrays)
     other = plan_of(tmp_path, cache_dir, "chestmnist")
-    assert other.images.index.table["label"].equals(plan.images.index.table["label"])
+    assert other.dataset.index.table["label"].equals(plan.dataset.index.table["label"])
     assert other.run_id != plan.run_id
 
 

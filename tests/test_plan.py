@@ -154,7 +154,7 @@ def test_a_source_counts_by_its_content(plan_of, weights, tmp_path):
 def test_one_cell_has_many_spellings(plan_of, weights, name):
     cell = ["init=checkpoint", f"init.weights={weights}", f"freeze.through={name}"]
     plan = plan_of(*cell)
-    assert (plan.cell.k, plan.cell.j) == (5, 3)
+    assert (plan.treatment.k, plan.treatment.j) == (5, 3)
 
 
 def test_frozen_fresh_units_need_to_be_asked_for(plan_of):
@@ -239,7 +239,7 @@ def test_the_plan_in_words_says_what_happens_to_each_unit(plan_of, weights):
     assert lines["stage2"].split()[-2:] == ["source.safetensors", "trained"]
     assert lines["stage3"].split()[-2:] == ["fresh", "trained"]
     assert plan.run_id in text and str(plan.run_dir) in text
-    counts = plan.images.counts()
+    counts = plan.dataset.counts()
     assert sum(sum(of_class.values()) for of_class in counts.values()) == 140
 
 

@@ -367,7 +367,7 @@ def test_a_broken_promise_is_never_a_result(tmp_path, cache_dir, monkeypatch):
 
 def test_another_seed_changes_draws_but_not_the_split(tmp_path, cache_dir):
     plans = [make_plan(tiny_config(tmp_path, cache_dir, f"seed={seed}")) for seed in (0, 1)]
-    assert plans[0].images.manifest == plans[1].images.manifest
+    assert plans[0].dataset.manifest == plans[1].dataset.manifest
     results = [run(plan)["metrics"]["test/nll"] for plan in plans]
     assert results[0] != results[1]
 

@@ -163,9 +163,9 @@ def test_a_multi_label_run_learns(many):
 
 def test_its_predictions_hold_the_findings(many):
     frame = read_predictions(many.run_dir).query("split == 'test'")
-    logits = frame[[f"logit/{name}" for name in many.images.index.classes]].to_numpy()
-    targets = frame[[f"target/{name}" for name in many.images.index.classes]].to_numpy()
-    expected = many.images.index.targets[many.images.splits == "test"]
+    logits = frame[[f"logit/{name}" for name in many.dataset.index.classes]].to_numpy()
+    targets = frame[[f"target/{name}" for name in many.dataset.index.classes]].to_numpy()
+    expected = many.dataset.index.targets[many.dataset.splits == "test"]
     assert np.array_equal(targets, expected)
     right = ((logits >= 0) == targets).mean()
     assert read_run(many.run_dir)["test/accuracy"] == pytest.approx(right, abs=1e-12)
@@ -211,7 +211,7 @@ def test_frozen_units_of_a_multi_label_run_do_not_move(tmp_path, cache_dir):
     plan = plan_of(tmp_path, cache_dir, "chestmnist", *words)
     run(plan)
     after = load_file(plan.run_dir / "weights.safetensors")
-    frozen = [name for unit in plan.unit_map.units[: plan.cell.j] for name in unit.tensors]
+    frozen = [name for unit in plan.unit_map.units[: plan.treatment.j] for name in unit.tensors]
     assert frozen and all(torch.equal(after[name], source[name]) for name in frozen)
     moved = [name for name in after if name not in frozen and name in source]
     assert any(not torch.equal(after[n], source[n]) for n in moved if "fc" not in n)
@@ -231,7 +231,7 @@ def test_runs_of_other_tasks_tell_their_scores(flag, keys, tmp_path, cache_dir):
     scores = run(plan)["metrics"]
     assert keys < set(scores)
     assert not {name for name in scores if name.endswith(("/normal", "/normal, benign"))} & {
-        f"test/sensitivity_at_90_specificity/{name}" for name in plan.images.index.classes
+        f"test/sensitivity_at_90_specificity/{name}" for name in plan.dataset.index.classes
     }
 
 

@@ -30,8 +30,8 @@ def write_folder(
         source: a folder of HAM10000, whose images are enlarged or copied; None: drawn lesions.
     """
     plan = make_plan(compose_config([*_choose(source, counts), f"cache_dir='{cache_dir}'"]))
-    index, labels = plan.images.index, plan.images.index.table["label"].to_numpy()
-    found = {split: np.flatnonzero(plan.images.splits == split) for split in SPLITS}
+    index, labels = plan.dataset.index, plan.dataset.index.table["label"].to_numpy()
+    found = {split: np.flatnonzero(plan.dataset.splits == split) for split in SPLITS}
     everywhere = set.intersection(*(set(labels[rows].tolist()) for rows in found.values()))
     jobs = []
     for split, rows in found.items():

@@ -14,7 +14,7 @@ from tlcnn.storage import write_atomic
 if TYPE_CHECKING:
     from tlcnn.config.schema import DatasetCfg
     from tlcnn.data.audit import Audit, Pair
-    from tlcnn.data.dataset import Images
+    from tlcnn.data.dataset import Dataset
     from tlcnn.data.overlap import Overlap
 
 N_SHOWN = 5  # pairs; all of them go to --pairs FILE
@@ -116,14 +116,14 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
     return config.dataset
 
 
-def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Images":
+def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     """Return images and splits; splits that share groups are no error here but a finding."""
-    from tlcnn.data.dataset import load_dataset, load_images
+    from tlcnn.data.dataset import load_dataset, load_dataset_index
 
-    return load_images(cfg, load_dataset(cfg), cache_dir, check=False)
+    return load_dataset(cfg, load_dataset_index(cfg), cache_dir, check=False)
 
 
-def _compare(mine: "Images", other: "DatasetCfg", cache_dir: Path) -> "Overlap":
+def _compare(mine: "Dataset", other: "DatasetCfg", cache_dir: Path) -> "Overlap":
     from tlcnn.data.overlap import find_overlap
     from tlcnn.plan.ancestry import make_part
 

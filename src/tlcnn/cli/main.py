@@ -77,10 +77,10 @@ def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def _show(options: argparse.Namespace) -> None:
     from tlcnn.config.compose import compose_config
-    from tlcnn.data.dataset import load_dataset
+    from tlcnn.data.dataset import load_dataset_index
     from tlcnn.report.sheet import plot_sheet
 
-    index = load_dataset(compose_config(options.overrides).dataset)
+    index = load_dataset_index(compose_config(options.overrides).dataset)
     if options.columns < 1:
         raise ConfigError(f"--columns {options.columns} is not allowed: at least 1")
     with writing(Path(options.output)):

@@ -163,11 +163,11 @@ def count_test_groups(overrides: Sequence[str]) -> tuple[list[int], str]:
     import numpy as np
 
     from tlcnn.config.compose import compose_config
-    from tlcnn.data.dataset import load_dataset, split_index
+    from tlcnn.data.dataset import load_dataset_index, split_index
     from tlcnn.statistics.resample import make_sample
 
     cfg = compose_config(overrides).dataset
-    index = load_dataset(cfg)
+    index = load_dataset_index(cfg)
     if index.task == "multi-label":
         raise ConfigError(f"{cfg.name} has several labels an image: only one can be planned for")
     test = index.table[split_index(index, cfg) == "test"]

@@ -22,7 +22,7 @@ from tlcnn.storage import remember
 
 
 @dataclass(frozen=True)
-class Images:
+class Dataset:
     """The dataset of a run: its index, which split each row is in, and its manifest's hash."""
 
     index: Index
@@ -41,7 +41,7 @@ def find_root(cfg: DatasetCfg) -> Path:
     return Path(cfg.root or f"data/{cfg.name}").expanduser().absolute()
 
 
-def load_dataset(cfg: DatasetCfg) -> Index:
+def load_dataset_index(cfg: DatasetCfg) -> Index:
     """Read the index of the configured dataset; no image is opened."""
     index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
     found = [index.strata[label] for label in sorted(index.table["label"].unique())]
@@ -57,14 +57,14 @@ def recall_index(cfg: DatasetCfg, memory: Memory) -> Index:
     """Return the index of a configured dataset, read once per process."""
     asked = {"kind": cfg.kind, "name": cfg.name, "options": cfg.options}
     key = json.dumps([asked, str(find_root(cfg))], sort_keys=True, default=str)
-    return memory.recall("index", key, lambda: load_dataset(cfg))
+    return memory.recall("index", key, lambda: load_dataset_index(cfg))
 
 
-def recall_images(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Images:
+def recall_dataset(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Dataset:
     """Return the images and split of a configured dataset, read once per process."""
     asked = {**asdict(cfg), "root": str(find_root(cfg))}
     key = json.dumps(asked, sort_keys=True, default=str)
-    load = partial(load_images, cfg, cache_dir=cache_dir)
+    load = partial(load_dataset, cfg, cache_dir=cache_dir)
     return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
 
 
@@ -82,7 +82,7 @@ def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
     )
 
 
-def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Images:
+def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Dataset:
     """Digest the images (once), and split them by group.
 
     Args:
@@ -96,4 +96,4 @@ def load_images(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool =
     if check:
         check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)
-    return Images(index, splits, digests, manifest)
+    return Dataset(index, splits, digests, manifest)

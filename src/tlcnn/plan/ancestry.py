@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.data.dataset import Images
+from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import FINGERPRINT_VERSION
 from tlcnn.data.overlap import Overlap, Part, find_overlap
 from tlcnn.errors import DataError, WeightsError, did_you_mean, list_names
@@ -54,7 +54,7 @@ class Ancestor:
     seed: int
     manifest: str
     folder: Path
-    images: Images | None = None
+    images: Dataset | None = None
     later: tuple[Path, ...] = ()
 
     def describe(self) -> str:
@@ -199,7 +199,7 @@ def _place_ancestors(
     return tuple(placed)
 
 
-def make_part(images: Images, split: str) -> Part:
+def make_part(images: Dataset, split: str) -> Part:
     """Return the images of one split."""
     rows = np.flatnonzero(images.splits == split)
     table = images.index.table.iloc[rows][["image_id", "group"]].reset_index(drop=True)
@@ -208,9 +208,9 @@ def make_part(images: Images, split: str) -> Part:
 
 
 def check_leaks(
-    images: Images,
+    images: Dataset,
     ancestors: Sequence[Ancestor],
-    open_images: Callable[[Ancestor], Images | None],
+    open_images: Callable[[Ancestor], Dataset | None],
     cache_dir: Path,
     *,
     allow_unchecked: bool = False,
@@ -247,7 +247,7 @@ def check_leaks(
 
 
 def _find_seen(
-    ancestor: Ancestor, open_images: Callable[[Ancestor], Images | None]
+    ancestor: Ancestor, open_images: Callable[[Ancestor], Dataset | None]
 ) -> Part | None:
     """Return the training images of a run: from its dataset, or at least their record."""
     images = open_images(ancestor)
@@ -292,7 +292,7 @@ def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _find(images: Images, seen: Part, cache_dir: Path) -> dict[str, Any]:
+def _find(images: Dataset, seen: Part, cache_dir: Path) -> dict[str, Any]:
     """Return the fields of the overlap, as they are remembered."""
     own = make_part(images, "train").table["digest"]  # seen anyway, so no leak of the chain
     return vars(find_overlap(make_part(images, "test"), seen.without(set(own)), cache_dir))

@@ -19,7 +19,7 @@ _COMPILED = (
 
 def describe_plan(plan: Plan) -> str:
     """Return the plan as text: units and what happens to each, splits, steps, id and folder."""
-    cfg, images = plan.config, plan.images
+    cfg, images = plan.config, plan.dataset
     recipe = plan.identity["train"]
     n_steps = plan.steps_per_epoch * recipe["epochs"]
     lines = [
@@ -60,7 +60,7 @@ def _describe_fold(plan: Plan) -> str:
 
 def list_treatments(plan: Plan) -> list[dict[str, Any]]:
     """Return, per unit, where its weights come from and whether it is frozen."""
-    cell = plan.cell
+    cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
     return [
         {
@@ -88,16 +88,16 @@ def _describe_units(plan: Plan) -> list[str]:
 
 
 def _describe_splits(plan: Plan) -> list[str]:
-    counts, splits = plan.images.counts(), plan.images.splits
-    groups = plan.images.index.table["group"]
-    rows = [("", *plan.images.index.strata, "images", "groups")]
+    counts, splits = plan.dataset.counts(), plan.dataset.splits
+    groups = plan.dataset.index.table["group"]
+    rows = [("", *plan.dataset.index.strata, "images", "groups")]
     for split in SPLITS:
         of_class = counts[split]
         n_groups = groups[splits == split].nunique()
         numbers = [*of_class.values(), int((splits == split).sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
-    truth, classes = plan.images.index.truth, plan.images.index.classes
-    warnings = [*plan.images.index.notes, *list_split_warnings(truth, splits, classes)]
+    truth, classes = plan.dataset.index.truth, plan.dataset.index.classes
+    warnings = [*plan.dataset.index.notes, *list_split_warnings(truth, splits, classes)]
     return [
         *align_columns(rows, right=range(1, len(rows[0]))),
         *(f"warning: {w}" for w in warnings),
@@ -106,7 +106,7 @@ def _describe_splits(plan: Plan) -> list[str]:
 
 def plan_record(plan: Plan) -> dict[str, Any]:
     """Return the plan as JSON: the identity, and what a reader wants to know beside it."""
-    cell, images = plan.cell, plan.images
+    cell, images = plan.treatment, plan.dataset
     return {
         "run_id": plan.run_id,
         "run_name": plan.run_name,

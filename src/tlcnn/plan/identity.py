@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcnn.config.schema import Config, TrainCfg
 from tlcnn.data.cache import FILTER, stored_size
-from tlcnn.data.dataset import Images
+from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import WeightsFile
@@ -17,7 +17,7 @@ PLAN_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Cell:
+class Treatment:
     """Units 1..k come from the source, units 1..j stay a fixed function (0 <= j, k <= L).
 
     Attributes:
@@ -33,7 +33,7 @@ class Cell:
 
 
 def make_identity(
-    cfg: Config, unit_map: UnitMap, cell: Cell, images: Images, precision: str
+    cfg: Config, unit_map: UnitMap, cell: Treatment, images: Dataset, precision: str
 ) -> dict[str, Any]:
     """Return what makes two runs the same run: resolved values, never overrides or paths."""
     init = {"source": cell.source, "k": cell.k}
@@ -102,7 +102,7 @@ def make_recipe(train: TrainCfg, precision: str, *, is_close: bool = False) -> d
     return {key: value for key, value in recipe.items() if not unused.get(key)}
 
 
-def make_name(cfg: Config, cell: Cell, label: str) -> str:
+def make_name(cfg: Config, cell: Treatment, label: str) -> str:
     model = cfg.model.name.split(".")[0]
     return f"{cfg.dataset.name}-{model}-{label}-k{cell.k}-j{cell.j}-s{cfg.seed}"
 

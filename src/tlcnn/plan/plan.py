@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.config.schema import Config, check_config, find_cache_dir
-from tlcnn.data.dataset import Images, recall_images, recall_index
+from tlcnn.data.dataset import Dataset, recall_dataset, recall_index
 from tlcnn.data.policy import find_policy
 from tlcnn.device import Device, find_device
 from tlcnn.errors import CannotCreate, ConfigError, ImpossibleCell, TlcnnError, WeightsError
@@ -32,7 +32,7 @@ from tlcnn.plan.ancestry import (
     read_ancestors,
 )
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
-from tlcnn.plan.identity import Cell, make_cell_id, make_identity, make_name
+from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
 from tlcnn.storage import digest_of, make_dir
 
 
@@ -49,8 +49,8 @@ class Plan:
 
     config: Config
     unit_map: UnitMap
-    cell: Cell
-    images: Images
+    treatment: Treatment
+    dataset: Dataset
     device: Device
     precision: str
     steps_per_epoch: int
@@ -103,7 +103,7 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
     k, j = count_units(cfg, unit_map)
     recall_index(cfg.dataset, memory)  # so that missing images are told before a download
     origin = _find_origin(cfg, k, cache_dir, memory, _below)
-    images = recall_images(cfg.dataset, cache_dir, memory)
+    images = recall_dataset(cfg.dataset, cache_dir, memory)
     check_leaks(
         images,
         origin.ancestry,
@@ -111,7 +111,7 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
         cache_dir,
         allow_unchecked=cfg.init.allow_unchecked,
     )
-    cell = Cell(k, j, origin.source, origin.weights)
+    cell = Treatment(k, j, origin.source, origin.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
     label = _make_label(origin, images)
@@ -119,8 +119,8 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
     return Plan(
         config=cfg,
         unit_map=unit_map,
-        cell=cell,
-        images=images,
+        treatment=cell,
+        dataset=images,
         device=device,
         precision=precision,
         steps_per_epoch=max(1, n_train // cfg.train.batch_size),
@@ -300,28 +300,28 @@ def make_ancestor(plan: Plan) -> Ancestor:
         cell_id=plan.cell_id,
         dataset=plan.config.dataset.name,
         source=plan.label,
-        k=plan.cell.k,
-        j=plan.cell.j,
+        k=plan.treatment.k,
+        j=plan.treatment.j,
         seed=plan.config.seed,
-        manifest=plan.images.manifest,
+        manifest=plan.dataset.manifest,
         folder=plan.run_dir,
-        images=plan.images,
+        images=plan.dataset,
     )
 
 
-def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Images | None:
+def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
     """Return the images of an ancestor, if they are still where its configuration says."""
     if ancestor.images is not None:
         return ancestor.images
     try:
         cfg = load_run_config(ancestor.folder, Config())
-        images = recall_images(cfg.dataset, cache_dir, memory)
+        images = recall_dataset(cfg.dataset, cache_dir, memory)
     except TlcnnError:
         return None
     return images if images.manifest == ancestor.manifest else None
 
 
-def _make_label(origin: Origin, images: Images) -> str:
+def _make_label(origin: Origin, images: Dataset) -> str:
     if origin.source == "stats" or not origin.ancestry:
         return origin.source
     nearest = origin.ancestry[0]

@@ -64,9 +64,9 @@ class Reuse:
 
 def find_reason(plan: Plan) -> str | None:
     """Return why a run does not reuse its frozen units' outputs, or None."""
-    if plan.cell.j and plan.config.reuse == "none":
+    if plan.treatment.j and plan.config.reuse == "none":
         return "reuse=none"
-    obstacle = find_obstacle(plan.config, plan.unit_map, plan.cell.j)
+    obstacle = find_obstacle(plan.config, plan.unit_map, plan.treatment.j)
     if obstacle is not None or is_close(plan):
         return obstacle
     allowed = "(train.features=close allows that)"
@@ -101,7 +101,7 @@ def make_source_key(plan: Plan) -> str | None:
     """
     if find_reason(plan) is not None:
         return None
-    identity, cfg, cell = plan.identity, plan.config, plan.cell
+    identity, cfg, cell = plan.identity, plan.config, plan.treatment
     train = identity["train"]
     by_seed = _is_fresh(plan) or cell.j > cell.k or cell.source == "stats"
     return digest_of(
@@ -127,7 +127,7 @@ def decide_reuse(plan: Plan) -> Reuse:
     if why_not is not None:
         return Reuse(why_not, words=f"none: {why_not}")
     assert boundaries is not None
-    own = boundaries[plan.cell.j - 1]
+    own = boundaries[plan.treatment.j - 1]
     if own is None:
         return Reuse("no single tensor crosses", words="none: no single tensor crosses")
     return _fit_budgets(plan, own, boundaries)
@@ -136,7 +136,9 @@ def decide_reuse(plan: Plan) -> Reuse:
 def _fit_budgets(plan: Plan, own: Boundary, boundaries: list[Boundary | None]) -> Reuse:
     """Store validation and test images first, then training views, then others' boundaries."""
     cfg = plan.config
-    sizes = {split: int((plan.images.splits == split).sum()) for split in ("train", "val", "test")}
+    sizes = {
+        split: int((plan.dataset.splits == split).sum()) for split in ("train", "val", "test")
+    }
     room = int(max(cfg.reuse_disk_gib, cfg.reuse_memory_gib) * GIB)
     n_eval_bytes = (sizes["val"] + sizes["test"]) * own.n_bytes
     n_eval = int(n_eval_bytes <= room)
@@ -189,9 +191,9 @@ def _choose_others(
 ) -> tuple[int, ...]:
     """Return the other boundaries that runs of the sweep need and that fit, deepest first."""
     also = []
-    asked = set(plan.config.reuse_for) - {plan.cell.j}
+    asked = set(plan.config.reuse_for) - {plan.treatment.j}
     for n in sorted(asked, reverse=True):
-        boundary = boundaries[n - 1] if 0 < n <= plan.cell.k else None
+        boundary = boundaries[n - 1] if 0 < n <= plan.treatment.k else None
         if boundary is not None and n_images * boundary.n_bytes <= room:
             also.append(n)
             room -= n_images * boundary.n_bytes
@@ -201,7 +203,7 @@ def _choose_others(
 def _describe(
     plan: Plan, own: Boundary, n_eval: int, n_views: int, why_none: str, n_images: int
 ) -> str:
-    name = plan.unit_map.names[plan.cell.j - 1]
+    name = plan.unit_map.names[plan.treatment.j - 1]
     parts = ["val, test once"] if n_eval else ["val and test exceed the budget"]
     if n_views:
         of = {True: "training views once", False: "training views"}[_is_plain(plan)]

@@ -125,9 +125,9 @@ def load_examples(folder: Path, *, n_each: int = 6, first: str | None = None) ->
 
 def _load_images(cfg: "Config", chosen: pd.DataFrame) -> list[np.ndarray]:
     """Return the original images, each (H, W, 3) uint8."""
-    from tlcnn.data.dataset import load_dataset
+    from tlcnn.data.dataset import load_dataset_index
 
-    index = load_dataset(cfg.dataset)
+    index = load_dataset_index(cfg.dataset)
     position = pd.Series(np.arange(len(index)), index=index.table["image_id"].astype(str))
     missing = [str(name) for name in chosen["image_id"] if str(name) not in position.index]
     if missing:

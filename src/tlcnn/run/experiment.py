@@ -57,8 +57,8 @@ def train(
     splits = load_batches(plan, stop, memory)
     model = start.model.to(splits["train"].device)
     bn = plan.config.freeze.bn
-    apply_freeze(model, plan.unit_map, plan.cell.j, bn=bn)
-    promise = snapshot_frozen(model, plan.unit_map, plan.cell.j, bn=bn)
+    apply_freeze(model, plan.unit_map, plan.treatment.j, bn=bn)
+    promise = snapshot_frozen(model, plan.unit_map, plan.treatment.j, bn=bn)
     fed = build_inputs(plan, model, splits, memory, stop)
     fit = _build_fit(plan, folder, stop, model, fed, promise)
     fitted = fit.run()
@@ -99,7 +99,7 @@ def _write_start(plan: Plan, folder: RunDir, threads: int, memory: Memory) -> No
     changes = folder.add_sitting(sitting)
     if changes:
         log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
-    images = plan.images
+    images = plan.dataset
     content = memory.recall(
         "splits file",
         (find_root(plan.config.dataset), images.index.name, images.manifest),
@@ -113,7 +113,7 @@ def _write_start(plan: Plan, folder: RunDir, threads: int, memory: Memory) -> No
 
 def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Batches]:
     """Return the images of every split, decoded, and on the device where they fit."""
-    cfg, index, splits = plan.config, plan.images.index, plan.images.splits
+    cfg, index, splits = plan.config, plan.dataset.index, plan.dataset.splits
     check_splits(index.table["group"].to_numpy(), splits)
     cache = _recall_cache(plan, stop, memory)
     if cache.bad:
@@ -122,7 +122,7 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     device = torch.device(plan.device.name)
     key = (
         find_root(cfg.dataset),
-        plan.images.manifest,
+        plan.dataset.manifest,
         cfg.dataset.image_size,
         cfg.dataset.fit,
         cfg.dataset.decode,
@@ -159,8 +159,8 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
 
     def load() -> ImageCache:
         return load_image_cache(
-            plan.images.index.images,
-            digests=plan.images.digests,
+            plan.dataset.index.images,
+            digests=plan.dataset.digests,
             image_size=cfg.dataset.image_size,
             fit=cfg.dataset.fit,
             decode=cfg.dataset.decode,
@@ -169,10 +169,10 @@ def _recall_cache(plan: Plan, stop: StopRequest, memory: Memory) -> ImageCache:
             progress=cfg.progress,
             on_bad=cfg.dataset.on_bad,
             should_stop=lambda: bool(stop),
-            ids=plan.images.index.table["image_id"].tolist(),
+            ids=plan.dataset.index.table["image_id"].tolist(),
         )
 
-    dataset = (find_root(cfg.dataset), plan.images.manifest, str(plan.cache_dir))
+    dataset = (find_root(cfg.dataset), plan.dataset.manifest, str(plan.cache_dir))
     data = cfg.dataset
     settings = (data.image_size, data.fit, data.decode, data.on_bad)
     return memory.recall("decoded", (*dataset, *settings), load, n_kept=1)
@@ -225,8 +225,8 @@ def _build_fit(
         fixed=fixed,
         run_dir=folder.path,
         run_id=plan.run_id,
-        n_classes=len(plan.images.index.classes),
-        task=plan.images.index.task,
+        n_classes=len(plan.dataset.index.classes),
+        task=plan.dataset.index.task,
         seed=plan.config.seed,
         eval_batch_size=plan.config.eval_batch_size,
         checkpoint_every_s=plan.config.checkpoint_every_s,
@@ -245,7 +245,7 @@ def _write_results(
     fitted: Position,
 ) -> dict[str, Any]:
     """Read the test images once, and write predictions, weights and summary."""
-    index, splits = plan.images.index, fed.splits
+    index, splits = plan.dataset.index, fed.splits
     classes, table = index.classes, index.table
     metrics: dict[str, float] = {}
     logits = {}
@@ -292,7 +292,7 @@ def _make_summary(
     n_images = sum(record["images_per_s"] * record["train_s"] for record in fitted.history)
     return {
         "run_id": plan.run_id,
-        "n_skipped_images": len(plan.images.index) - n_used,
+        "n_skipped_images": len(plan.dataset.index) - n_used,
         "best_epoch": fitted.best_epoch,
         "epochs": len(fitted.history),
         "steps": fitted.history[-1]["step"],

@@ -61,7 +61,7 @@ def build_inputs(
     if plan.config.train.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        prefix, suffix = cut(model, plan.unit_map, plan.cell.j)
+        prefix, suffix = cut(model, plan.unit_map, plan.treatment.j)
         images = _take_few(splits["val"])
         with autocast(images.device, plan.precision):
             _check_cut_once(plan, model, prefix, suffix, images, memory)
@@ -88,8 +88,8 @@ def _check_cut_once(
     memory: Memory,
 ) -> None:
     """Check that the cut network is the whole one; the cells of a source need it once."""
-    source = plan.cell.weights.digest if plan.cell.weights else plan.config.seed
-    cell, train = plan.cell, plan.config.train
+    source = plan.treatment.weights.digest if plan.treatment.weights else plan.config.seed
+    cell, train = plan.treatment, plan.config.train
     what = (plan.unit_map.model, plan.unit_map.digest(), cell.source, source, cell.k, cell.j)
     how = (str(images.device), images.shape, plan.precision, train.channels_last)
     tolerance = find_tolerance(plan)
@@ -110,7 +110,7 @@ def _find_probe(
 ) -> tuple[nn.Module, Mapping[str, Inputs]] | None:
     """Return the last layer and what enters it, where it is all that is trained; else None."""
     n_views = count_pool(plan)
-    if plan.cell.j < len(plan.unit_map) or n_views == 0:
+    if plan.treatment.j < len(plan.unit_map) or n_views == 0:
         return None
     with torch.no_grad(), autocast(images.device, plan.precision):
         boundary = prefix(images)
@@ -139,11 +139,11 @@ def _build_prefix(
     return FrozenPrefix(
         model,
         plan.unit_map,
-        plan.cell.j,
+        plan.treatment.j,
         precision=plan.precision,
         key=_make_key(plan),
         also=reuse.also,
-        digests=_recall_digests(plan, model, max(plan.cell.j, *reuse.also, 0), memory),
+        digests=_recall_digests(plan, model, max(plan.treatment.j, *reuse.also, 0), memory),
         store=store,
         check_stop=stop.check,
     )
@@ -151,7 +151,7 @@ def _build_prefix(
 
 def _recall_digests(plan: Plan, model: nn.Module, n_units: int, memory: Memory) -> dict[int, str]:
     """Return the digests of units 1..n; those of a source's weights are computed once."""
-    weights, cell = plan.cell.weights, plan.cell
+    weights, cell = plan.treatment.weights, plan.treatment
 
     def compute() -> dict[int, str]:
         return digest_units(model, plan.unit_map, n_units)
@@ -172,7 +172,7 @@ def _make_key(plan: Plan) -> list[Any]:
         [plan.identity["model"]["name"], find_version("timm"), find_version("torch")],
         [plan.device.name, plan.device.hardware, torch.get_float32_matmul_precision()],
         [plan.config.train.channels_last, *_list_libraries(plan.device.name)],
-        [make_cache_key(plan.images.digests, size, data.fit, data.decode), data.image_size],
+        [make_cache_key(plan.dataset.digests, size, data.fit, data.decode), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
 

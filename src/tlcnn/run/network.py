@@ -52,7 +52,7 @@ def build_start(plan: Plan, memory: Memory | None = None) -> Start:
 
 def has_weights(plan: Plan) -> bool:
     """Return whether the source's weights are here; those of a planned run may not be yet."""
-    weights = plan.cell.weights
+    weights = plan.treatment.weights
     return weights is None or (weights.path is not None and weights.path.is_file())
 
 
@@ -62,13 +62,13 @@ def build_cell(plan: Plan, memory: Memory) -> tuple[nn.Module, InitReport]:
     The whole network is drawn from the seed first, so a fresh unit is the same in every cell.
     """
     model = _build_drawn(plan, memory)
-    weights = plan.cell.weights
+    weights = plan.treatment.weights
     if weights is not None and weights.path is not None:
         state = match_names(_recall_state(weights, memory), model, plan.unit_map)
-        if plan.cell.source == "stats":
+        if plan.treatment.source == "stats":
             state = draw_stats(state, model, plan.config.seed)
-        report = apply_source(model, plan.unit_map, state, plan.cell.k)
-        check_transfer(model, plan.unit_map, state, plan.cell.k)
+        report = apply_source(model, plan.unit_map, state, plan.treatment.k)
+        check_transfer(model, plan.unit_map, state, plan.treatment.k)
         log.info("from %s: %s", weights.origin, report.describe())
         return model, report
     return model, InitReport((), tuple(model.state_dict()), ())
@@ -78,7 +78,7 @@ def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
     """Return the network as its seed draws it; cells of a seed are copies of one draw."""
     cfg = plan.config.model
     words: dict[str, Any] = {
-        "n_classes": len(plan.images.index.classes),
+        "n_classes": len(plan.dataset.index.classes),
         "seed": plan.config.seed,
         "drop_rate": cfg.drop_rate,
         "drop_path_rate": cfg.drop_path_rate,

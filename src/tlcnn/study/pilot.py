@@ -12,7 +12,7 @@ import pandas as pd
 from tlcnn.errors import DataError, list_names
 from tlcnn.records.read import read_runs
 from tlcnn.statistics.power import Design
-from tlcnn.study.predictions import Cell, load_cell
+from tlcnn.study.predictions import CellPredictions, load_cell
 
 N_PAIRS = 200  # of cells; more would tell nothing new
 
@@ -40,7 +40,7 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     """
     runs = read_runs(folder)
     done = runs[(runs["state"] == "done") & (runs["has_predictions"] == True)]  # noqa: E712
-    cells: dict[str, list[tuple[str, Cell]]] = {}
+    cells: dict[str, list[tuple[str, CellPredictions]]] = {}
     keys = ["dataset", "model", "init", "k", "j", "bn", "cell_id"]
     for _, rows in done.groupby(keys, dropna=False, sort=True) if len(done) else ():
         rows = rows.drop_duplicates("seed")
@@ -59,7 +59,7 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     return Pilot(make_design(pairs, alpha=alpha), len(most), len(pairs), most[0][0])
 
 
-def _load(rows: pd.DataFrame) -> Cell | None:
+def _load(rows: pd.DataFrame) -> CellPredictions | None:
     """Return a cell's predictions; None, with a line that says why, where they are damaged."""
     seeds = [int(seed) for seed in rows["seed"]]
     name = list_names([str(Path(folder).name) for folder in rows["folder"]], limit=1)
@@ -70,7 +70,7 @@ def _load(rows: pd.DataFrame) -> Cell | None:
         return None
 
 
-def _find_pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+def _find_pairs(cells: Sequence[CellPredictions]) -> list[tuple[CellPredictions, CellPredictions]]:
     pairs = [
         (a, b)
         for a, b in combinations(cells, 2)
@@ -79,7 +79,9 @@ def _find_pairs(cells: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
     return pairs[:N_PAIRS]
 
 
-def make_design(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05) -> Design:
+def make_design(
+    pairs: Sequence[tuple[CellPredictions, CellPredictions]], *, alpha: float = 0.05
+) -> Design:
     """Return the design of a pair of cells like these, by class where it can be.
 
     The deviation over seeds is the root mean square over pairs, of the paired difference in
@@ -99,7 +101,9 @@ def make_design(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05) -> D
     )
 
 
-def _measure(a: Cell, b: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _measure(
+    a: CellPredictions, b: CellPredictions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the variance of the paired difference, recalls and both agreements, (K,) each."""
     n_classes = len(a.classes)
     right_a, right_b = (cell.logits.argmax(axis=2) == cell.labels for cell in (a, b))

@@ -1,6 +1,6 @@
 """A cell's runs, read and scored, under redraws of the test groups as well.
 
-predictions.parquet of each run  ->  Cell  ->  Arm (scores, replicates, influence)
+predictions.parquet of each run  ->  CellPredictions  ->  Arm (scores, replicates, influence)
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellPredictions:
     """The predictions of a cell's S runs on the N images of one split.
 
     Attributes:
@@ -77,7 +77,7 @@ def load_arm(
 
 def load_cell(
     name: str, seeds: Sequence[int], folders: Sequence[str | Path], split: str = "test"
-) -> Cell:
+) -> CellPredictions:
     """Read the predictions of a cell's runs on one split.
 
     Raises:
@@ -96,7 +96,7 @@ def load_cell(
     first = frames[0]
     logits = [column for column in first.columns if column.startswith("logit/")]
     labels, groups = first["label"].to_numpy(), first["group"].to_numpy().astype(str)
-    return Cell(
+    return CellPredictions(
         name=name,
         seeds=np.asarray(seeds, dtype=np.int64),
         folders=paths,
@@ -155,7 +155,7 @@ def _check_same_images(
     )
 
 
-def make_arm(cell: Cell, metric: str, *, n_draws: int = N_DRAWS) -> Arm:
+def make_arm(cell: CellPredictions, metric: str, *, n_draws: int = N_DRAWS) -> Arm:
     """Score a cell's runs, under redraws of the test groups as well.
 
     A metric that is not one of groups' weights (multi-label tasks) is read from the runs'
@@ -252,7 +252,7 @@ def parse_metric(metric: str) -> tuple[str, bool]:
     return rest.removeprefix("group/"), by_group
 
 
-def _make_scored(cell: Cell, *, by_group: bool) -> Iterator[Scored]:
+def _make_scored(cell: CellPredictions, *, by_group: bool) -> Iterator[Scored]:
     from tlcnn.training.metrics import compute_group_means, compute_softmax
 
     names = cell.sample.groups

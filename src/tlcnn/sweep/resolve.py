@@ -151,11 +151,11 @@ def _make_job(plan: Plan, overrides: tuple[str, ...], role: str) -> Job:
         role=role,
         parent_id=plan.parent.run_id if plan.parent else None,
         wave=_count_waves(plan),
-        kind=make_kind(plan.config, plan.cell.j),
+        kind=make_kind(plan.config, plan.treatment.j),
         precision=plan.precision,
         parent_dir=plan.parent.run_dir if plan.parent else None,
         source_key=make_source_key(plan),
-        n_frozen=plan.cell.j,
+        n_frozen=plan.treatment.j,
     )
 
 
