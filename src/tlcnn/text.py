@@ -1,5 +1,7 @@
-"""Plain tables for the terminal."""
+"""Text for people: aligned columns, and data made safe to show."""
 
+import re
+import unicodedata
 from collections.abc import Collection, Sequence
 
 
@@ -19,3 +21,18 @@ def align_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) ->
         ]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def make_visible(text: object) -> str:
+    """Return a text of one line without control characters, which are written as escapes.
+
+    Example:
+        >>> make_visible("a\\nb\\x1b[31m")
+        'a b\\\\x1b[31m'
+    """
+    line = re.sub(r"[\r\n\t\v\f\u2028\u2029\x85]+", " ", str(text))
+    return "".join(c if not unicodedata.category(c).startswith("C") else _escape(c) for c in line)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tlcnn.report.page_cells import Table
-from tlcnn.report.render import make_visible
 from tlcnn.report.render_latex import escape_latex
+from tlcnn.text import make_visible
 
 _MEANT = {
     "−": r"$-$",

@@ -21,7 +21,8 @@ from tlcnn.report.page_words import (
     name_column,
     write_lead,
 )
-from tlcnn.report.render import escape_markdown, make_visible
+from tlcnn.report.render import escape_markdown
+from tlcnn.text import make_visible
 
 MAX_RUNS = 500  # rows; more is no page to read
 # What a line of text would begin: a list, a rule, a heading's underline.

@@ -1,32 +1,16 @@
 """Tables as texts: for the terminal, Markdown and CSV; what comes from data stays inert."""
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from tlcnn.report.tables import Table
-from tlcnn.text import align_columns
+from tlcnn.text import align_columns, make_visible
 
 BEST = "*: the best of its dataset by this metric; choose a cell by a val/ metric"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def make_visible(text: object) -> str:
-    """Return a text of one line without control characters, which are written as escapes.
-
-    Example:
-        >>> make_visible("a\\nb\\x1b[31m")
-        'a b\\\\x1b[31m'
-    """
-    line = re.sub(r"[\r\n\t\v\f\u2028\u2029\x85]+", " ", str(text))
-    return "".join(c if not unicodedata.category(c).startswith("C") else _escape(c) for c in line)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 # ---- numbers as texts ---------------------------------------------------------------------------

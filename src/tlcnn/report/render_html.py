@@ -2,8 +2,9 @@
 
 from html import escape
 
-from tlcnn.report.render import find_numeric, format_table, make_visible
+from tlcnn.report.render import find_numeric, format_table
 from tlcnn.report.tables import Table
+from tlcnn.text import make_visible
 
 NUMBER = ' class="number"'
 
