@@ -129,7 +129,7 @@ def test_processes_that_start_together_never_take_more_than_half(monkeypatch):
 
 
 def test_images_and_features_go_by_the_same_share(monkeypatch):
-    from tlcnn.run.run import experiment
+    from tlcnn.run import experiment
 
     gpu = torch.device("cuda")
     monkeypatch.setattr(devices, "free_memory", lambda device: 16 * KIB)

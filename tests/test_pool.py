@@ -25,7 +25,7 @@ from tlcnn.run.job import Outcome
 # A worker whose runs do what their first override says, without torch.
 FAKE = """
 import os, sys, time
-from tlcnn.run.run import worker
+from tlcnn.run import worker
 from tlcnn.run.job import Outcome
 from tlcnn.training.interrupt import catch_signals
 

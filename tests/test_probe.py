@@ -12,7 +12,8 @@ from torch import nn
 from tlcnn.errors import Stopped
 from tlcnn.frozen.probe import ProbeInputs, find_probe
 from tlcnn.plan.plan import make_plan
-from tlcnn.run.run import inputs, run
+from tlcnn.run import inputs
+from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 
 

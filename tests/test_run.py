@@ -18,7 +18,8 @@ from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stoppe
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
-from tlcnn.run.run import experiment, run
+from tlcnn.run import experiment
+from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 
 RECIPE = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3"]
