@@ -26,7 +26,7 @@ class ConfigError(TlcnnError):
 
 
 class ImpossibleCell(ConfigError):
-    """A cell that freezes more units than it transfers: a run is refused, a sweep leaves it out."""
+    """A cell that freezes more units than it transfers. A sweep leaves it out."""
 
 
 class DataError(TlcnnError):
