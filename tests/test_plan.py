@@ -88,15 +88,18 @@ WHAT = {
 # Keys that count only in company, tested on their own below.
 CONDITIONAL = {
     *("dataset.kind", "dataset.fold", "dataset.split", "dataset.on_bad", "init.source"),
-    *("init.through", "init.weights", "freeze.through", "freeze.bn", "freeze.allow_random"),
+    *("init.through", "init.weights", "freeze.through", "freeze.bn"),
     *("train.momentum", "train.effective_beta", "train.features"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
-    "init.allow_unchecked",
 }
 
 
-def test_every_key_is_in_one_of_these_tables():
-    assert set(WHERE) | set(WHAT) | CONDITIONAL == set(list_keys())
+PERMISSIONS = {"freeze.allow_random", "init.allow_unchecked"}
+
+
+def test_every_key_is_in_the_table_of_its_part():
+    assert set(WHERE) | PERMISSIONS == {*list_keys("place"), *list_keys("protocol")}
+    assert set(WHAT) | CONDITIONAL == set(list_keys("identity"))
 
 
 @pytest.mark.parametrize("key", [key for key, value in WHERE.items() if value])
@@ -161,7 +164,7 @@ def test_frozen_fresh_units_need_to_be_asked_for(plan_of):
     with pytest.raises(ConfigError, match="would stay random filters") as error:
         plan_of("freeze=layer2")
     assert "freeze.allow_random=true" in str(error.value)
-    assert plan_of("freeze=layer2", "freeze.allow_random=true").cell.j == 3
+    assert plan_of("freeze=layer2", "freeze.allow_random=true").treatment.j == 3
 
 
 def test_a_unit_of_another_family_is_refused_with_the_names_there_are(plan_of):
@@ -204,7 +207,7 @@ def test_a_run_is_a_source_by_its_id_wherever_it_lies(tmp_path, cache_dir):
 def test_a_source_that_trained_on_the_test_images_is_refused(tmp_path, cache_dir):
     source = make_source(tmp_path, cache_dir)
     cell = ["init=checkpoint", f"init.weights={source.run_dir}"]
-    assert make_plan(tiny_config(tmp_path, cache_dir, *cell)).cell.k == 5  # the same split
+    assert make_plan(tiny_config(tmp_path, cache_dir, *cell)).treatment.k == 5  # the same split
     with pytest.raises(DataError, match="test images .* are in the training data of synthetic-"):
         make_plan(tiny_config(tmp_path, cache_dir, *cell, "dataset.split_seed=1"))
     renamed = [*cell, "dataset.split_seed=1", "dataset.name=renamed"]

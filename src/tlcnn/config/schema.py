@@ -2,17 +2,39 @@
 
 import re
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tlcnn.errors import ConfigError, did_you_mean
 
+Part = Literal["identity", "place", "protocol"]
+# What a key of the configuration is part of. Every field of the schema says it once.
+#   identity  what is computed: it is hashed into the run's id, as given or resolved
+#   place     where and how it is computed: devices, threads, paths, memory, progress
+#   protocol  what the program may do and what it calls things: permissions, names, dry runs
 
-def choice(default: str, *others: str) -> Any:
-    """Return a dataclass field that takes one of a few words."""
-    return field(default=default, metadata={"choices": (default, *others)})
+
+def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any) -> Any:
+    """Return a field of the schema.
+
+    Args:
+        default: its default; a type is called for a new value.
+        part: what the key is part of. A key is part of the identity unless it says otherwise: a
+            key that was forgotten here makes another run instead of passing for the same one.
+        metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
+            resolved value, such as `k` for `init.through`.
+    """
+    metadata["part"] = part
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def choice(default: str, *others: str, part: Part = "identity", **metadata: Any) -> Any:
+    """Return a field of the schema that takes one of a few words."""
+    return setting(default, part=part, choices=(default, *others), **metadata)
 
 
 def ranged(
@@ -21,24 +43,27 @@ def ranged(
     high: float | None = None,
     *,
     above: float | None = None,
+    part: Part = "identity",
 ) -> Any:
-    """Return a dataclass field that takes a number between two bounds.
+    """Return a field of the schema that takes a number between two bounds.
 
     Args:
-        low, high: allowed themselves.
-        above: not allowed itself.
+        default: its default.
+        low, high: the smallest and the largest value that are allowed.
+        above: a bound that is itself not allowed.
+        part: what the key is part of.
     """
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
+    return setting(default, part=part, low=low, high=high, above=above)
 
 
 @dataclass
 class DatasetCfg:
     """Which images, at which size, split how. `options` go to the reader named by `kind`."""
 
-    kind: str = "ham10000"
-    name: str = "ham10000"
-    root: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    kind: str = setting("ham10000")
+    name: str = setting("ham10000", part="protocol", column="dataset")
+    root: str | None = setting(None, part="place")
+    options: dict[str, Any] = setting(dict)
     image_size: int = ranged(128, 16, 1024)
     fit: str = choice("crop", "squash", "pad")
     decode: str = choice("full", "scaled")
@@ -56,7 +81,7 @@ class DatasetCfg:
 class ModelCfg:
     """Which timm CNN, and how finely it is divided into units."""
 
-    name: str = "resnet18"
+    name: str = setting("resnet18", column="model")
     granularity: str = choice("stage", "native", "block", "layer")
     drop_rate: float = ranged(0.0, 0.0, 0.9)
     drop_path_rate: float = ranged(0.0, 0.0, 0.9)
@@ -70,29 +95,31 @@ class InitCfg:
     `allow_unchecked` lets in weights of runs whose training images nobody knows any more.
     """
 
-    source: str = choice("random", "imagenet", "checkpoint", "run", "task", "self", "stats")
-    through: Any = "all"
-    weights: str | None = None
-    run: str | None = None
-    task: str | None = None
-    task_dataset: dict[str, Any] = field(default_factory=dict)
+    source: str = choice(
+        "random", "imagenet", "checkpoint", "run", "task", "self", "stats", column="init"
+    )
+    through: Any = setting("all", column="k")
+    weights: str | None = setting(None)
+    run: str | None = setting(None)
+    task: str | None = setting(None)
+    task_dataset: dict[str, Any] = setting(dict)
     parent: str = choice("imagenet", "random")
     self_seed: int | None = ranged(None, 0, 2**31 - 1)
-    allow_unchecked: bool = False
+    allow_unchecked: bool = setting(False, part="protocol")
 
 
 @dataclass
 class FreezeCfg:
     """Which units stay a fixed function, and what their norm layers may do."""
 
-    through: Any = "none"
-    bn: str = choice("frozen", "affine", "adapt", "batch")
-    allow_random: bool = False
+    through: Any = setting("none", column="j")
+    bn: str = choice("frozen", "affine", "adapt", "batch", column="bn")
+    allow_random: bool = setting(False, part="protocol")
 
 
 @dataclass
 class TrainCfg:
-    """The recipe. Everything here changes numbers and so belongs to a run's identity."""
+    """The recipe."""
 
     epochs: int = ranged(15, 1, 10_000)
     batch_size: int = ranged(64, 2, 65_536)
@@ -109,40 +136,40 @@ class TrainCfg:
     augment: str = choice("standard", "none", "upright", "light", "strong")
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
-    channels_last: bool = True
+    channels_last: bool = setting(True)
     features: str = choice("exact", "close")
-    compile: bool = False
+    compile: bool = setting(False)
     ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)
 
 
 @dataclass
 class Config:
-    """A whole run. Fields below `seed` say where and how, never what, and are in no run's id."""
+    """The configuration of a run."""
 
-    dataset: DatasetCfg = field(default_factory=DatasetCfg)
-    model: ModelCfg = field(default_factory=ModelCfg)
-    init: InitCfg = field(default_factory=InitCfg)
-    freeze: FreezeCfg = field(default_factory=FreezeCfg)
-    train: TrainCfg = field(default_factory=TrainCfg)
+    dataset: DatasetCfg = setting(DatasetCfg)
+    model: ModelCfg = setting(ModelCfg)
+    init: InitCfg = setting(InitCfg)
+    freeze: FreezeCfg = setting(FreezeCfg)
+    train: TrainCfg = setting(TrainCfg)
     seed: int = ranged(0, 0, 2**31 - 1)
-    device: str = choice("auto", "cpu", "cuda", "mps")
-    threads: int | None = ranged(None, 1)
-    workers: int | None = ranged(None, 1)
-    eval_batch_size: int = ranged(256, 2)
-    checkpoint_every_s: float = ranged(300.0, 0.0)
-    on_locked: str = choice("wait", "fail")
-    ancestor: int = ranged(0, 0)
-    fail_fast: bool = False
-    progress: bool = True
-    reuse: str = choice("auto", "none")
-    reuse_disk_gib: float = ranged(20.0, 0.0)
-    reuse_memory_gib: float = ranged(2.0, 0.0)
-    reuse_for: list[int] = field(default_factory=list)
-    study: str | None = None
-    output_dir: str = "outputs"
-    cache_dir: str | None = None
-    dry_run: bool = False
+    device: str = choice("auto", "cpu", "cuda", "mps", part="place")
+    threads: int | None = ranged(None, 1, part="place")
+    workers: int | None = ranged(None, 1, part="place")
+    eval_batch_size: int = ranged(256, 2, part="place")
+    checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
+    on_locked: str = choice("wait", "fail", part="place")
+    ancestor: int = ranged(0, 0, part="protocol")
+    fail_fast: bool = setting(False, part="protocol")
+    progress: bool = setting(True, part="place")
+    reuse: str = choice("auto", "none", part="place")
+    reuse_disk_gib: float = ranged(20.0, 0.0, part="place")
+    reuse_memory_gib: float = ranged(2.0, 0.0, part="place")
+    reuse_for: list[int] = setting(list, part="protocol")
+    study: str | None = setting(None, part="protocol")
+    output_dir: str = setting("outputs", part="place")
+    cache_dir: str | None = setting(None, part="place")
+    dry_run: bool = setting(False, part="protocol")
 
 
 def find_conf_dir() -> Path:
@@ -162,21 +189,43 @@ def find_cache_dir(cache_dir: str | None) -> Path:
     return Path(chosen).expanduser().absolute()
 
 
-def list_keys(node: type = Config, prefix: str = "") -> list[str]:
-    """Return every settable key, dotted: `dataset.image_size`, `train.lr`, `seed`.
+def list_keys(part: Part | None = None) -> list[str]:
+    """Return the keys that can be set, dotted, all or those of one part.
 
     Example:
+        >>> list_keys("place")[:3]
+        ['dataset.root', 'device', 'threads']
         >>> [key for key in list_keys() if key.startswith("freeze")]
         ['freeze.through', 'freeze.bn', 'freeze.allow_random']
     """
-    keys = []
+    parts = {key: item.metadata.get("part", "identity") for key, item in iterate_fields(Config)}
+    return [key for key in parts if part in (None, parts[key])]
+
+
+def list_cell_columns() -> dict[str, str]:
+    """Return the column of a table of runs that a key is resolved to, for the keys that have one.
+
+    Example:
+        >>> list_cell_columns()["init.through"]
+        'k'
+    """
+    items = dict(iterate_fields(Config))
+    return {k: i.metadata["column"] for k, i in items.items() if "column" in i.metadata}
+
+
+def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the dotted key and the field of every setting.
+
+    Args:
+        node: `Config`, one of its nodes, or a value of these types.
+        prefix: the dotted path of the node, with a trailing dot.
+    """
     for item in fields(node):
-        inner = item.default_factory if item.default_factory is not MISSING else None
+        inner = getattr(node, item.name, item.default_factory)  # a class has no such attribute
         if is_dataclass(inner):
-            keys += list_keys(inner, f"{prefix}{item.name}.")
+            yield from iterate_fields(inner, f"{prefix}{item.name}.")
         else:
-            keys.append(prefix + item.name)
-    return keys
+            yield prefix + item.name, item
 
 
 def check_config(cfg: Any, prefix: str = "") -> None:

@@ -13,16 +13,11 @@ from typing import Any
 import yaml
 
 from tlcnn.config.compose import Composer, write_override
-from tlcnn.config.schema import Config, DatasetCfg, FreezeCfg, InitCfg
+from tlcnn.config.schema import Config, DatasetCfg, FreezeCfg, InitCfg, list_keys
 from tlcnn.errors import ConfigError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
 
 PLANNED = ("task", "self")  # sources that are a run which is known before it is trained
-PLACES = (  # where and how a run is trained: as of the command, not of an earlier one
-    *("device", "threads", "workers", "cache_dir", "eval_batch_size"),
-    *("checkpoint_every_s", "on_locked", "progress"),
-    *("reuse", "reuse_disk_gib", "reuse_memory_gib", "reuse_for"),
-)
 SEEN_ALIKE = ("image_size", "fit", "normalize")  # in a source's dataset as in the run's own
 
 
@@ -117,7 +112,7 @@ def load_run_config(run_dir: Path, cfg: Config) -> Config:
             f"{run_dir} is not finished, and its config.yaml cannot be read ({error}). Train it "
             "to its end with the command it was started with"
         ) from error
-    places = {name: getattr(cfg, name) for name in PLACES}
+    places = {key: getattr(cfg, key) for key in list_keys("place") if "." not in key}
     places["output_dir"] = str(run_dir.parent.parent)
     allow = loaded.init.allow_unchecked or cfg.init.allow_unchecked
     init = replace(loaded.init, allow_unchecked=allow)

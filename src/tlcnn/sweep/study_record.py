@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlcnn.config.schema import list_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.storage import digest_of, make_dir, write_atomic
 from tlcnn.sweep.resolve import Sweep
@@ -31,17 +32,12 @@ def name_study(given: str | None, arguments: Sequence[str], sweep: Sweep) -> str
         return given
     values = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     experiment = values.pop("experiment", None)
-    if experiment and not [key for key in values if key not in _PLACES]:
+    ignored = {*list_keys("place"), "fail_fast", "dry_run"}
+    keys = {key.replace("init.task_dataset.", "dataset.") for key in values}
+    if experiment and keys <= ignored:
         return experiment
     digest = digest_of(sorted(job.run_id for job in sweep.jobs if job.role == "cell"), 8)
     return f"{experiment or 'sweep'}-{digest}"
-
-
-_PLACES = {  # where and how, never what
-    *("output_dir", "cache_dir", "dataset.root", "init.task_dataset.root", "device", "threads"),
-    *("workers", "eval_batch_size", "checkpoint_every_s", "on_locked", "progress"),
-    *("fail_fast", "dry_run", "reuse", "reuse_disk_gib", "reuse_memory_gib", "reuse_for"),
-}
 
 
 def write_study(output_dir: Path, name: str, sweep: Sweep, *, words: Mapping[str, Any]) -> Path:
