@@ -40,13 +40,11 @@ WHERE = {
     "output_dir": "elsewhere",
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",
-    "ancestor": None,  # which run of a chain: tests/test_chain.py
     "fail_fast": "true",
     "progress": "false",
     "reuse": "none",
     "reuse_disk_gib": "0",
     "reuse_memory_gib": "0",
-    "reuse_for": "[1,2]",
     "study": "mine",
     "dataset.name": "renamed",
     "dataset.root": "elsewhere",  # drawn images have none

@@ -16,6 +16,10 @@ Part = Literal["identity", "place", "protocol"]
 #   protocol  what the program may do and what it calls things: permissions, names, dry runs
 
 
+EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
+TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfers
+
+
 def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any) -> Any:
     """Return a field of the schema.
 
@@ -159,13 +163,11 @@ class Config:
     eval_batch_size: int = ranged(256, 2, part="place")
     checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
     on_locked: str = choice("wait", "fail", part="place")
-    ancestor: int = ranged(0, 0, part="protocol")
     fail_fast: bool = setting(False, part="protocol")
     progress: bool = setting(True, part="place")
     reuse: str = choice("auto", "none", part="place")
     reuse_disk_gib: float = ranged(20.0, 0.0, part="place")
     reuse_memory_gib: float = ranged(2.0, 0.0, part="place")
-    reuse_for: list[int] = setting(list, part="protocol")
     study: str | None = setting(None, part="protocol")
     output_dir: str = setting("outputs", part="place")
     cache_dir: str | None = setting(None, part="place")

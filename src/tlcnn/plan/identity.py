@@ -98,7 +98,8 @@ def _list_later_values(cfg: Config) -> Iterator[tuple[str, Any]]:
         if key in FIRST_KEYS or item.metadata.get("part", "identity") != "identity":
             continue
         value = attrgetter(key)(cfg)
-        default = item.default if item.default is not MISSING else item.default_factory()
+        make = item.default_factory
+        default = item.default if make is MISSING else make()
         if value != default:
             yield key, value
 
