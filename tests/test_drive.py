@@ -91,8 +91,8 @@ def test_parents_are_trained_in_a_wave_before_their_children(ask, capsys):
     assert len(children) == 4 and all(name.startswith("self-") for name in children)
     said = capsys.readouterr().out
     assert "study sweep-" in said and "8 cells" in said
-    assert "2 cells mean the same run as another cell; it is run once" in said
-    assert "1 more runs are the sources of these" in said
+    assert "same run as another cell, trained once: 2" in said
+    assert "added, as others start from them: 1" in said
     assert "7 runs: 0 done, 7 to train, time unknown" in said
     assert said.rstrip().endswith(": 7 done, 0 skipped, 0 failed")
 
@@ -189,7 +189,7 @@ def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path
     launch = FakeLauncher()
     drive(ask("init=random,self", "freeze.through=none,stem"), launch)
     said = capsys.readouterr().out
-    assert "1 cells freeze more than they transfer: left out" in said
+    assert "left out, as they freeze more than they transfer: 1\n" in said
     assert "    init=random freeze.through=stem\n" in said
     (left_out,) = read_only_study(tmp_path)["left_out"]
     assert left_out["overrides"][-2:] == ["init=random", "freeze.through=stem"]
@@ -342,7 +342,7 @@ def test_a_launcher_that_trained_something_else_is_told(ask, capsys):
     with pytest.raises(SweepFailed) as error:
         drive(ask("seed=0"), lambda jobs: [Outcome()])
     assert error.value.exit_code == 70
-    assert "there is no finished run: it trained another" in capsys.readouterr().out
+    assert "another run was trained than was planned here" in capsys.readouterr().out
 
 
 def test_not_started_is_no_failure():

@@ -4,6 +4,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -177,8 +178,8 @@ class Config:
 def find_conf_dir() -> Path:
     """Return the folder of YAML files: in an installed wheel, or beside `src` in a checkout."""
     package = Path(__file__).resolve().parents[1]
-    places = (package / "conf", package.parents[1] / "conf")
-    return next((place for place in places if (place / "config.yaml").is_file()), places[0])
+    folders = (package / "conf", package.parents[1] / "conf")
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), folders[0])
 
 
 def find_cache_dir(cache_dir: str | None) -> Path:
@@ -230,26 +231,27 @@ def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any
             yield prefix + item.name, item
 
 
-def check_config(cfg: Any, prefix: str = "") -> None:
+def check_config(cfg: Config) -> None:
     """Refuse words and numbers outside what the schema allows.
-
-    Args:
-        cfg: a `Config` or one of its nodes.
-        prefix: the dotted path of the node, with a trailing dot.
 
     Raises:
         ConfigError: names the key, the value and what is allowed.
     """
-    for item in fields(cfg):
-        value, key = getattr(cfg, item.name), prefix + item.name
-        if is_dataclass(value):
-            check_config(value, f"{key}.")
-        elif "choices" in item.metadata:
-            check_word(key, value, item.metadata["choices"])
-        elif "low" in item.metadata and value is not None:
-            _check_range(key, value, item.metadata)
-    if isinstance(cfg, Config):
-        _check_together(cfg)
+    for key, item in iterate_fields(cfg):
+        value, rules = attrgetter(key)(cfg), item.metadata
+        if "choices" in rules:
+            check_word(key, value, rules["choices"])
+        elif "low" in rules and value is not None:
+            low, high, above = (rules[name] for name in ("low", "high", "above"))
+            is_allowed = (
+                (low is None or value >= low)
+                and (high is None or value <= high)
+                and (above is None or value > above)
+            )
+            if not is_allowed or value != value:  # NaN
+                bounds = _describe_bounds(rules).strip()
+                raise ConfigError(f"{key}={value} is not allowed: it must be {bounds}.")
+    _check_combinations(cfg)
 
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -269,20 +271,7 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def _check_range(key: str, value: float, bounds: Mapping[str, Any]) -> None:
-    low, high, above = (bounds[name] for name in ("low", "high", "above"))
-    inside = (
-        (low is None or value >= low)
-        and (high is None or value <= high)
-        and (above is None or value > above)
-    )
-    if not inside or value != value:
-        raise ConfigError(
-            f"{key}={value} is not allowed: it must be {_describe_bounds(bounds).strip()}."
-        )
-
-
-def _check_together(cfg: Config) -> None:
+def _check_combinations(cfg: Config) -> None:
     """Refuse values that are allowed alone and make no sense together."""
     data, train = cfg.dataset, cfg.train
     if data.folds is None and data.fold:
@@ -306,21 +295,13 @@ def _check_together(cfg: Config) -> None:
         raise ConfigError(
             f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
         )
-    _check_init(cfg.init)
-
-
-_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
-_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
-
-
-def _check_init(init: InitCfg) -> None:
-    """Refuse a source without what it needs, and weights that nobody would read."""
-    needed = _NEEDS.get(init.source)
-    if needed and getattr(init, needed) is None:
-        what = {"weights": "FILE", "run": "ID or its folder", "task": "the name of a dataset"}
-        raise ConfigError(
-            f"init={init.source} does not say which: add init.{needed}={what[needed]}"
-        )
+    init = cfg.init
+    if init.source in _NEEDED:
+        needed, example = _NEEDED[init.source]
+        if getattr(init, needed) is None:
+            raise ConfigError(
+                f"init={init.source} does not say which: add init.{needed}={example}"
+            )
     if init.weights is not None and init.source not in _READS_WEIGHTS:
         raise ConfigError(
             f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
@@ -328,24 +309,28 @@ def _check_init(init: InitCfg) -> None:
         )
 
 
+_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+_NEEDED = {  # source -> the key that it needs, and its value for a message
+    "checkpoint": ("weights", "FILE"),
+    "run": ("run", "ID or its folder"),
+    "task": ("task", "the name of a dataset"),
+}
+
+
 def describe_type(key: str) -> str:
-    """Return in words what a key takes: `one of adamw, sgd`, `an integer from 1 to 10000`."""
+    """Return what a key takes as text: `one of adamw, sgd`, `an integer from 1 to 10000`."""
     node: Any = Config
-    *parents, last = key.split(".")
-    for name in parents:
-        node = get_type_hints(node)[name]
-    item = next(item for item in fields(node) if item.name == last)
-    if "choices" in item.metadata:
-        return "one of " + ", ".join(item.metadata["choices"])
-    return _describe_number(get_type_hints(node)[last], item.metadata)
-
-
-def _describe_number(hint: Any, bounds: Any) -> str:
-    optional = get_origin(hint) in (Union, types.UnionType)
-    plain = next((t for t in get_args(hint) if t is not type(None)), hint) if optional else hint
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-    text = words.get(plain, "a value") + _describe_bounds(bounds)
-    return text + (" or null" if optional else "")
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = get_type_hints(node)[parent]
+    rules, hint = dict(iterate_fields(Config))[key].metadata, get_type_hints(node)[name]
+    if "choices" in rules:
+        return "one of " + ", ".join(rules["choices"])
+    is_optional = get_origin(hint) in (Union, types.UnionType)
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if is_optional else [hint]
+    texts = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    text = texts.get(kinds[0], "a value") + _describe_bounds(rules)
+    return text + (" or null" if is_optional else "")
 
 
 def _describe_bounds(bounds: Mapping[str, Any]) -> str:

@@ -186,22 +186,27 @@ def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
     """Return what a sweep consists of and how long it may take, before it starts."""
     to_train = [run for run in sweep.runs if not run.is_done]
     n_parents = sum(run.role == "parent" for run in sweep.runs)
-    lines = [f"study {name}: {sweep.n_cells} cells"]
+    lines = [f"study {name}: {_count(sweep.n_cells, 'cell')}"]
     if sweep.n_same:
-        lines.append(f"  {sweep.n_same} cells mean the same run as another cell; it is run once")
+        lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
     if sweep.left_out:
-        lines.append(f"  {len(sweep.left_out)} cells freeze more than they transfer: left out")
+        lines.append(f"  left out, as they freeze more than they transfer: {len(sweep.left_out)}")
         lines += _list_left_out(sweep)
     if n_parents:
-        lines.append(f"  {n_parents} more runs are the sources of these")
+        lines.append(f"  added, as others start from them: {n_parents}")
     lines += [f"  cannot be run: {' '.join(b.overrides)}: {b.error}" for b in sweep.broken]
     lines += describe_sharing(to_train)
     seconds = estimate_seconds(to_train, output_dir) if to_train else 0.0
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
-    lines.append(f"  {len(sweep.runs)} runs: {n_done} done, {len(to_train)} to train{time}")
+    runs = _count(len(sweep.runs), "run")
+    lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
     return "\n".join(lines)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _list_left_out(sweep: Sweep) -> list[str]:
