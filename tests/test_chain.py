@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlcnn.config.compose import compose_config
+from tlcnn.config.overrides import spell
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
 from tlcnn.memory import Memory
@@ -385,7 +386,7 @@ def test_runs_that_start_from_each_other_are_refused(plan_of, tmp_path, cache_di
 
 
 def test_a_job_of_an_ancestor_is_the_source(plan_of, tmp_path, cache_dir):
-    words = tuple(tiny_command(tmp_path, cache_dir, *TASK))
+    words = tuple(spell(tiny_command(tmp_path, cache_dir, *TASK)))
     plan = plan_of(*TASK)
     assert plan_job(Job(words), Memory()).run_id == plan.run_id
     assert plan_job(Job(words, ancestor=1), Memory()).run_id == plan.parent.run_id
@@ -455,7 +456,7 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
     assert all(torch.equal(again[name], states[0][name]) for name in again)
     other = build_cell(stats("init.through=2", "seed=1"), Memory())[0].state_dict()
     assert not any(torch.equal(other[name], states[0][name]) for name in weights)
-    assert cells[0].label == "stats" and cells[0].cell.source == "stats"
+    assert cells[0].label == "stats" and cells[0].treatment.source == "stats"
 
 
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):

@@ -94,7 +94,7 @@ def read_study(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["version"] != STUDY_VERSION:
             raise ValueError(f"version {record['version']}")
-        for text in (record["name"], *record.get("flags", [])):
+        for text in (record.setdefault("name", path.stem), *record.get("flags", [])):
             _check_text(text)
         for run in record["runs"]:
             for text in (run["run_id"], run["run_name"], *run["overrides"]):
