@@ -8,7 +8,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.errors import CannotCreate, ConfigError, did_you_mean
+from tlcnn.storage import make_dir
 
 Part = Literal["identity", "place", "protocol"]
 # What a key of the configuration is part of. Every field of the schema says it once.
@@ -190,6 +191,15 @@ def find_cache_dir(cache_dir: str | None) -> Path:
 
     chosen = cache_dir or os.environ.get("TLCNN_CACHE") or platformdirs.user_cache_dir("tlcnn")
     return Path(chosen).expanduser().absolute()
+
+
+def make_cache_dir(cache_dir: str | None) -> Path:
+    """Return the cache folder, made if missing. Raises CannotCreate."""
+    try:
+        return make_dir(find_cache_dir(cache_dir))
+    except CannotCreate as error:
+        hint = "Set TLCNN_CACHE or cache_dir to a folder that can be written."
+        raise CannotCreate(f"{error}. {hint}") from error
 
 
 def list_keys(part: Part | None = None) -> list[str]:

@@ -11,11 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.schema import EACH, TRANSFERRED, Config, check_config, find_cache_dir
+from tlcnn.config.schema import (
+    EACH,
+    TRANSFERRED,
+    Config,
+    check_config,
+    find_cache_dir,
+    make_cache_dir,
+)
 from tlcnn.data.dataset import Dataset, recall_dataset, recall_index
 from tlcnn.data.policy import find_policy
 from tlcnn.device import Device, find_device
-from tlcnn.errors import CannotCreate, ConfigError, ImpossibleCell, TlcnnError, WeightsError
+from tlcnn.errors import ConfigError, ImpossibleCell, TlcnnError, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import UnitMap
@@ -34,7 +41,7 @@ from tlcnn.plan.ancestry import (
 )
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
-from tlcnn.storage import digest_of, make_dir
+from tlcnn.storage import digest_of
 
 
 @dataclass(frozen=True)
@@ -111,24 +118,16 @@ def make_plan(
     memory = memory or Memory()
     check_config(cfg)
     find_policy(cfg.train.augment)
-    try:
-        cache_dir = make_dir(find_cache_dir(cfg.cache_dir))
-    except CannotCreate as error:
-        hint = "Set TLCNN_CACHE or cache_dir to a folder that can be written."
-        raise CannotCreate(f"{error}. {hint}") from error
+    cache_dir = make_cache_dir(cfg.cache_dir)
     device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
     unit_map = recall_unit_map(cfg, memory)
     k, j = count_units(cfg, unit_map)
     recall_index(cfg.dataset, memory)  # missing images are reported before weights are downloaded
     source = _find_source(cfg, k, cache_dir, memory, descendants) if k else WeightsSource("random")
     images = recall_dataset(cfg.dataset, cache_dir, memory)
-    check_leaks(
-        images,
-        source.ancestry,
-        lambda ancestor: _open_images(ancestor, cache_dir, memory),
-        cache_dir,
-        allow_unchecked=cfg.init.allow_unchecked,
-    )
+    allow_unchecked = cfg.init.allow_unchecked
+    open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
+    check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow_unchecked)
     cell = Treatment(k, j, source.kind, source.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
