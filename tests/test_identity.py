@@ -1,13 +1,15 @@
 """A key that is added to the schema renames no run while it has its default."""
 
-from dataclasses import fields, make_dataclass, replace
+from dataclasses import asdict, fields, make_dataclass, replace
 
 import pytest
 from runs import tiny_config
 
 from tlcnn.config.schema import Config, list_keys
+from tlcnn.plan.chain import load_run_config
 from tlcnn.plan.identity import FIRST_KEYS
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.folder import RunDir
 
 NODES = ["", "dataset", "model", "init", "freeze", "train"]
 SELF = ["init=self", "init.through=2", "freeze.through=1"]
@@ -46,3 +48,31 @@ def test_a_later_key_with_another_value_is_another_run(tmp_path, cache_dir, node
 
 def test_the_first_keys_are_keys_of_the_schema():
     assert set(list_keys("identity")) >= FIRST_KEYS
+
+
+def test_an_unfinished_run_is_trained_in_the_place_of_the_command(tmp_path, cache_dir):
+    """The folder of runs is where the run lies; every other place is the command's."""
+    run_dir = tmp_path / "there" / "runs" / "x-0123456789ab"
+    run_dir.mkdir(parents=True)
+    begun = tiny_config(tmp_path / "there", cache_dir, "seed=3", "fail_fast=true")
+    RunDir(run_dir).write_config(asdict(begun))
+    places = {
+        "device": "cuda",
+        "threads": 7,
+        "workers": 5,
+        "eval_batch_size": 9,
+        "cache_dir": "c",
+        "checkpoint_every_s": 1.0,
+        "on_locked": "fail",
+        "progress": False,
+        "reuse": "none",
+        "reuse_disk_gib": 0.5,
+        "reuse_memory_gib": 0.25,
+    }
+    top = [key for key in list_keys("place") if "." not in key]
+    assert {*places, "output_dir"} == set(top)
+    command = replace(tiny_config(tmp_path, cache_dir, "seed=8", "train.lr=0.5"), **places)
+    loaded = load_run_config(run_dir, command)
+    assert {key: getattr(loaded, key) for key in places} == places
+    assert loaded.output_dir == str(tmp_path / "there")
+    assert (loaded.seed, loaded.train) == (3, begun.train)

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 wrong configuration, 2 data or weights refused, 3 diverged, 73 held by
 another process or a folder that cannot be made, 74 disk, 75 stopped by a signal (run the same
-command again), 70 anything that nobody expected.
+command again), 70 an unexpected error.
 """
 
 import logging

@@ -176,7 +176,7 @@ class Wave:
             number, job = entry
             try:
                 worker = seat.prepare()
-                if self.is_stopping:  # it was started after the others were told
+                if self.is_stopping:  # the others were stopped before it was started
                     worker.tell_to_stop()
                 outcome = worker.run(job)
             except OSError as error:

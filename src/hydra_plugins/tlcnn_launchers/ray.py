@@ -119,7 +119,7 @@ class RayLauncher(JobLauncher):
 
 
 def check_answers(address: str | None) -> None:
-    """Raise OSError when nobody listens at HOST:PORT; Ray itself takes minutes to say so."""
+    """Raise OSError when no program listens at HOST:PORT; Ray itself takes minutes for that."""
     match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
     if match:
         socket.create_connection((match[1], int(match[2])), timeout=10).close()

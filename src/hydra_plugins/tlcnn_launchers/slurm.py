@@ -1,7 +1,7 @@
 """hydra/launcher=slurm: every run is a task of a job array; preempted runs are queued again.
 
     submitit writes and submits the array -> `train_in_task` on a node -> its result's pickle
-                 squeue says which tasks are still there -> an `Outcome` for every run
+                 squeue lists the tasks that wait or run -> an `Outcome` for every run
 
 The files of a submission lie in `output_dir/.slurm`. Only submitit's own pickles are read there.
 """
@@ -152,7 +152,7 @@ def queue_again(max_requeues: int) -> bool:
     """Ask Slurm to queue this task again, and return whether it is queued or being ended.
 
     A task that is preempted or near its time limit is in state RUNNING. In any other state Slurm
-    has decided already: the task is being queued again, or somebody cancelled it.
+    has decided already: the task is being queued again, or it was cancelled.
     """
     # SLURM_JOB_ID of an array's last task means the whole array to scontrol
     job_id = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)

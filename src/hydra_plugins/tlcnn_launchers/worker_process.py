@@ -100,7 +100,7 @@ class WorkerProcess:
         )
 
     def _kill_group(self) -> None:
-        """Kill what a dead process leaves behind, so that nobody writes for it."""
+        """Kill the processes that a dead one has started, so that none of them writes files."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

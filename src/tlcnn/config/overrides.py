@@ -66,7 +66,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     Options of a group are left to Hydra when the user brings folders of their own.
 
     Raises:
-        ConfigError: an unknown key or option; says what is allowed and what is closest.
+        ConfigError: an unknown key or option; the message lists what is allowed.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

@@ -27,8 +27,8 @@ def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any)
 
     Args:
         default: its default; a type is called for a new value.
-        part: what the key is part of. A key is part of the identity unless it says otherwise: a
-            key that was forgotten here makes another run instead of passing for the same one.
+        part: what the key is part of. Without it, a key is part of the identity, so that a key
+            whose part was forgotten can never make two different runs share one id.
         metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
             resolved value, such as `k` for `init.through`.
     """
@@ -98,7 +98,7 @@ class InitCfg:
     """Where weights come from, and through which unit.
 
     `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
-    `allow_unchecked` lets in weights of runs whose training images nobody knows any more.
+    `allow_unchecked` accepts weights of runs whose training images are unknown.
     """
 
     source: str = choice(

@@ -2,7 +2,7 @@
 
 init=task   this model and recipe on another dataset, from random or pretrained weights
 init=self   this very dataset and recipe from random weights, by default of the next seed
-init=run    whatever the folder of an unfinished run says
+init=run    the configuration in the folder of an unfinished run
 """
 
 from collections.abc import Mapping, Sequence

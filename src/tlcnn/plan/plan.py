@@ -316,7 +316,7 @@ def make_ancestor(plan: Plan) -> Ancestor:
 
 
 def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
-    """Return the images of an ancestor, if they are still where its configuration says."""
+    """Return the images of an ancestor, or None where they are no longer there or have changed."""
     if ancestor.images is not None:
         return ancestor.images
     try:

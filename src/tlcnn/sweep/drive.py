@@ -36,7 +36,7 @@ _MAX_LISTED = 12
 
 @dataclass(frozen=True)
 class Request:
-    """What a sweep was asked for.
+    """A sweep as the command line and the study's file describe it.
 
     Attributes:
         arguments: the `KEY=VALUE` words of the command line.
@@ -59,7 +59,7 @@ def drive(request: Request, launch: Launch) -> None:
     """Train the runs that a sweep lacks, and print how it ended.
 
     Args:
-        request: what was asked for.
+        request: the sweep.
         launch: a function that trains jobs and returns how each ended.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Cells of a sweep to runs in waves: planned, told apart by identity, parents first."""
+"""The cells of a sweep as runs in waves: planned, each run once, parents first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class SweepRun:
 
     @property
     def is_done(self) -> bool:
-        """Whether its folder says so."""
+        """Whether it is finished, which its folder records."""
         return is_done(self.plan)
 
     @property

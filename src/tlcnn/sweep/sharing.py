@@ -1,4 +1,4 @@
-"""Runs of a sweep whose frozen units compute the same: their order, and what each is told."""
+"""Runs of a sweep whose frozen units compute the same, so that they share stored outputs."""
 
 import json
 from collections import Counter

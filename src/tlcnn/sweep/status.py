@@ -30,7 +30,7 @@ class Entry:
     """One run and its state.
 
     Attributes:
-        state: done, running, stopped (begun, and nobody trains it), failed, or missing.
+        state: done, running, stopped (begun, and no process trains it), failed, or missing.
         detail: who trains it and how far it is, or its error's first line.
         job: what trains it, where a study recorded that.
     """
@@ -187,7 +187,7 @@ def list_failed(statuses: Sequence[Status]) -> list[Job]:
 
 
 def list_prunable(statuses: Sequence[Status]) -> list[Entry]:
-    """Return the runs whose folders hold no result: failed, or stopped and held by nobody.
+    """Return the runs whose folders hold no result: failed or stopped.
 
     A folder that lies elsewhere, behind a link, is not among them.
     """
@@ -208,7 +208,7 @@ def measure_mib(folder: Path) -> float:
 
 
 def delete_runs(entries: Sequence[Entry]) -> None:
-    """Delete run folders, except of runs that somebody has begun to train meanwhile.
+    """Delete run folders, except of runs that a process has begun to train meanwhile.
 
     Raises:
         StorageError: a file cannot be deleted.
