@@ -386,7 +386,7 @@ def test_runs_that_start_from_each_other_are_refused(plan_of, tmp_path, cache_di
 
 
 def test_a_job_of_an_ancestor_is_the_source(plan_of, tmp_path, cache_dir):
-    words = tuple(spell(tiny_command(tmp_path, cache_dir, *TASK)))
+    words = tuple(spell(tiny_command(tmp_path, cache_dir, "train.epochs=1", *TASK)))
     plan = plan_of(*TASK)
     assert plan_job(Job(words), Memory()).run_id == plan.run_id
     assert plan_job(Job(words, ancestor=1), Memory()).run_id == plan.parent.run_id

@@ -396,7 +396,10 @@ else:
     for grid in grids[:-1]:
         before = read_records("killed")
         pid = fork("killed", grid)
-        time.sleep(draw.uniform(0.1, 0.25) * whole_s)
+        n_done = len(before) + draw.randint(0, 1)
+        while len(read_records("killed")) < n_done:  # however busy the machine is
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0.0, 0.06) * whole_s)
         os.kill(pid, signal.SIGKILL)
         kills += wait(pid) == -9
         now = read_records("killed")
