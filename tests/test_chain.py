@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from runs import stop_at_every_step, tiny_config
+from runs import stop_at_every_step, tiny_command, tiny_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlcnn.config.compose import compose_config
+from tlcnn.config.overrides import spell
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
 from tlcnn.memory import Memory
@@ -33,7 +34,7 @@ from tlcnn.records.write import (
     write_weights,
 )
 from tlcnn.run.experiment import describe_weights
-from tlcnn.run.job import make_job_plan
+from tlcnn.run.job import Job, plan_job
 from tlcnn.run.network import build_cell
 from tlcnn.run.run import run
 
@@ -384,13 +385,12 @@ def test_runs_that_start_from_each_other_are_refused(plan_of, tmp_path, cache_di
         plan_of("init=run", f"init.run={ids[0]}")
 
 
-def test_ancestor_plans_the_source_instead(tmp_path, cache_dir):
-    def job(*words):
-        return make_job_plan(tiny_config(tmp_path, cache_dir, *TASK, *words), Memory())
-
-    assert job("ancestor=1").run_id == job().parent.run_id
-    with pytest.raises(ConfigError, match="ancestor=2: this run starts from 1 runs"):
-        job("ancestor=2")
+def test_a_job_of_an_ancestor_is_the_source(plan_of, tmp_path, cache_dir):
+    words = tuple(spell(tiny_command(tmp_path, cache_dir, "train.epochs=1", *TASK)))
+    plan = plan_of(*TASK)
+    assert plan_job(Job(words), Memory()).run_id == plan.run_id
+    assert plan_job(Job(words, ancestor=1), Memory()).run_id == plan.parent.run_id
+    assert plan_job(Job(words, ancestor=2), Memory()) is None  # finished since it was planned
 
 
 def test_three_datasets_make_two_ancestors(plan_of):

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,40 +66,32 @@ def _confirm() -> bool:
 
 
 def _retry(statuses: "Sequence[Status]") -> None:
-    from tlcnn.sweep.status import list_failed
-
-    words = [list_failed([status]) for status in statuses]
-    if not any(words):
-        print("\nnothing to retry: no run has failed")
-        return
-    errors = [_retry_study(status, failed) for status, failed in zip(statuses, words, strict=True)]
-    failures = [error for error in errors if error is not None]
-    if failures:
-        raise failures[-1]
-
-
-def _retry_study(status: "Status", failed: list[tuple[str, ...]]) -> SweepFailed | None:
-    """Train the failed runs of a study here, and return the error where some failed again."""
-    from functools import partial
-
+    """Train the failed runs of each study in this process."""
     from tlcnn.config.compose import Composer
     from tlcnn.memory import Memory
     from tlcnn.sweep.drive import launch_here, run_sweep
     from tlcnn.sweep.resolve import resolve
+    from tlcnn.sweep.status import list_failed
 
-    if not failed:
-        return None
-    composer, memory = Composer(status.flags), Memory()
-    memory.recall("composer", "", lambda: composer)
-    launch = partial(launch_here, memory=memory)
-    try:
-        run_sweep(
-            f"{status.title.removeprefix('study ')}, again",
-            resolve(failed, composer),
-            launch,
-            fail_fast=False,
-            study=status.record,
-        )
-    except SweepFailed as error:
-        return error
-    return None
+    pairs = [(status, list_failed([status])) for status in statuses]
+    if not any(jobs for _, jobs in pairs):
+        print("\nnothing to retry: no run has failed")
+        return
+    errors = []
+    for status, jobs in pairs:
+        if not jobs:
+            continue
+        memory = Memory()
+        composer = memory.recall("composer", "", partial(Composer, status.flags))
+        try:
+            run_sweep(
+                f"{status.title.removeprefix('study ')}, again",
+                resolve(jobs, composer),
+                partial(launch_here, memory=memory),
+                fail_fast=False,
+                record=status.record,
+            )
+        except SweepFailed as error:
+            errors.append(error)
+    if errors:
+        raise errors[-1]

@@ -174,7 +174,7 @@ def _is_plain(plan: Plan) -> bool:
 
 def _count_views(plan: Plan) -> tuple[int, str]:
     """Return how many views of the training images are worth storing, and why none is."""
-    epochs, n_runs = plan.config.train.epochs, max(1, len(plan.config.reuse_for))
+    epochs, n_runs = plan.config.train.epochs, max(1, len(plan.shared_depths))
     if _is_plain(plan):
         return 1, ""
     views = plan.config.train.views
@@ -191,7 +191,7 @@ def _choose_others(
 ) -> tuple[int, ...]:
     """Return the other boundaries that runs of the sweep need and that fit, deepest first."""
     also = []
-    asked = set(plan.config.reuse_for) - {plan.treatment.j}
+    asked = set(plan.shared_depths) - {plan.treatment.j}
     for n in sorted(asked, reverse=True):
         boundary = boundaries[n - 1] if 0 < n <= plan.treatment.k else None
         if boundary is not None and n_images * boundary.n_bytes <= room:
@@ -217,7 +217,7 @@ def _describe(
         text += f"; {n_images * own.n_bytes / 1e9:.2f} GB"
     if is_close(plan):
         text += f"; close: up to {find_tolerance(plan):.2g} of the largest value off"
-    others = len(plan.config.reuse_for) - 1
+    others = len(plan.shared_depths) - 1
     return text + (f"; shared with {others} more runs" if others > 0 else "")
 
 

@@ -37,14 +37,10 @@ def _read_studies(output_dir: Path) -> Mapping[str, tuple[str, ...]]:
     for path in find_studies(output_dir):
         try:
             runs = read_study(path)["runs"]
-            found |= {run["run_id"]: tuple(run["overrides"]) for run in runs}
+            found |= {r["run_id"]: tuple(r["overrides"]) for r in runs if not r["ancestor"]}
         except (DataError, KeyError, TypeError):
             continue
-    return {run_id: words for run_id, words in found.items() if _stands_alone(words)}
-
-
-def _stands_alone(words: Iterable[str]) -> bool:
-    return not any(word.startswith("ancestor=") for word in words)
+    return found
 
 
 def _write(words: Iterable[str]) -> str:
