@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from test_page import NASTY, make_nasty, make_once
 
-from tlcnn.report.figures.style import Drawn
+from tlcnn.report.figures.style import ReportFigure
 from tlcnn.report.markdown import MAX_RUNS, render_report
 from tlcnn.report.page_data import make_page_data
 from tlcnn.report.writers.markdown import escape_markdown
@@ -25,7 +25,7 @@ def content(tmp_path_factory):
 def text(content):
     figure = Figure()
     shown = {"title": "A title", "caption": "What is seen.", "alt": "The same, shorter."}
-    figures = [Drawn("a", figure=figure, wide=True, section="training", **shown)]
+    figures = [ReportFigure("a", figure=figure, wide=True, section="training", **shown)]
     return render_report(content, make_page_data(content), figures)
 
 

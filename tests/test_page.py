@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from tlcnn.report.content_tables import make_comparison_table, make_run_table
-from tlcnn.report.figures.style import Drawn
+from tlcnn.report.figures.style import ReportFigure
 from tlcnn.report.forest import list_ticks, make_scale
 from tlcnn.report.page import Picture, render_page
 from tlcnn.report.page_data import compute_tints, embed_json, make_page_data
@@ -169,7 +169,7 @@ def make_nasty(content, tmp_path):
 
 def test_names_from_data_are_inert(tmp_path, page, content):
     nasty = make_nasty(content, tmp_path)
-    figure = Drawn(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], True, NASTY[0])
+    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], True, NASTY[0])
     picture = Picture(figure, "data:image/png,")
     made = render_page(nasty, make_page_data(nasty), [picture], list(NASTY))
     reader = Reader(made)

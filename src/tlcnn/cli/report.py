@@ -9,7 +9,7 @@ from tlcnn.text import make_visible
 
 if TYPE_CHECKING:
     from tlcnn.report.content import Content
-    from tlcnn.report.figures.style import Drawn
+    from tlcnn.report.figures.style import ReportFigure
 
 _SVG_LIMIT = 400_000  # bytes; a figure with more marks is embedded as pixels
 
@@ -75,7 +75,7 @@ def write_report(content: "Content", folder: Path, *, options: argparse.Namespac
     from tlcnn.storage import make_dir, write_atomic
 
     make_dir(folder)
-    figures: list[Drawn] = []
+    figures: list[ReportFigure] = []
     problems: list[str] = []
     if not options.no_figures:
         figures, problems = draw_figures(content, skip=() if options.examples else ("examples",))

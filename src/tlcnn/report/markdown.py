@@ -20,12 +20,12 @@ from tlcnn.report.writers.markdown import escape_markdown, write_markdown
 from tlcnn.text import make_visible
 
 if TYPE_CHECKING:
-    from tlcnn.report.figures.style import Drawn
+    from tlcnn.report.figures.style import ReportFigure
 
 MAX_RUNS = 500  # rows; nobody reads more on one page
 
 
-def render_report(content: Content, data: PageData, figures: "Sequence[Drawn]" = ()) -> str:
+def render_report(content: Content, data: PageData, figures: "Sequence[ReportFigure]" = ()) -> str:
     """Return report.md.
 
     Args:
@@ -103,7 +103,7 @@ def _list_layers(content: Content) -> Iterable[str]:
         yield write_markdown(make_layer_table(layers, str(number)))
 
 
-def _list_figures(figures: "Sequence[Drawn]") -> Iterable[str]:
+def _list_figures(figures: "Sequence[ReportFigure]") -> Iterable[str]:
     if figures:
         yield "## Figures"
     for figure in figures:

@@ -49,7 +49,7 @@ from tlcnn.text import make_visible
 if TYPE_CHECKING:
     import jinja2
 
-    from tlcnn.report.figures.style import Drawn
+    from tlcnn.report.figures.style import ReportFigure
 
 FIRST_ROWS = 200  # of a table, written as HTML; the others are made when they are first shown
 _SCRIPTS = ("base.js", "tables.js", "panel.js")
@@ -59,11 +59,11 @@ _SCRIPTS = ("base.js", "tables.js", "panel.js")
 class Picture:
     """A figure with its image as a data URI."""
 
-    figure: "Drawn"
+    figure: "ReportFigure"
     source: str
 
 
-def make_picture(figure: "Drawn", path: Path) -> Picture:
+def make_picture(figure: "ReportFigure", path: Path) -> Picture:
     """Return a figure with the file that it was saved as, an SVG or a PNG."""
     kind = {"svg": "image/svg+xml", "png": "image/png"}[path.suffix[1:]]
     data = base64.b64encode(path.read_bytes()).decode()

@@ -31,11 +31,11 @@ from tlcnn.storage import make_dir, write_atomic
 from tlcnn.study.words import name_metric
 
 if TYPE_CHECKING:
-    from tlcnn.report.figures.style import Drawn
+    from tlcnn.report.figures.style import ReportFigure
 
 
 def write_paper(
-    content: Content, names: Sequence[str], figures: "Sequence[Drawn]", folder: Path
+    content: Content, names: Sequence[str], figures: "Sequence[ReportFigure]", folder: Path
 ) -> list[Path]:
     """Write the folder and return its files; other files in it stay as they are.
 
@@ -148,7 +148,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 """
 
 
-def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Drawn]") -> str:
+def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[ReportFigure]") -> str:
     findings = [
         (
             escape_latex(finding.question),
@@ -178,7 +178,7 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Drawn
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _write_figure(figure: "Drawn") -> str:
+def _write_figure(figure: "ReportFigure") -> str:
     width = "\\linewidth" if figure.wide else "0.55\\linewidth"
     caption = f"\\textbf{{{escape_latex(figure.title)}.}} {escape_latex(figure.caption)}"
     return (
