@@ -35,6 +35,7 @@ NASTY = (
     "javascript:alert(1)",
     "\u2028'",
     "<!--",
+    "\x1b[31mred\x07\u202e",
 )
 
 

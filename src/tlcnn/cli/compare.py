@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
-from tlcnn.text import make_visible
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,13 +81,13 @@ def _compare(options: argparse.Namespace) -> None:
     _check_options(options)
     runs = read_runs(*options.folders)
     if runs.empty:
-        print(f"no runs in {list_names(options.folders)} yet")
+        print_text(f"no runs in {list_names(options.folders)} yet")
         return
     is_odd = runs["state"].isin(("no run", "duplicate", "unreadable"))
     chosen = apply_where(runs[~runs["state"].isin(("no run", "duplicate"))], options.where)
     _show(_make_table(chosen, options), options)
     for line in describe_left_out(runs[is_odd | runs.index.isin(chosen.index)]):
-        print(make_visible(line), file=sys.stderr)
+        print_text(line, file=sys.stderr)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -171,15 +171,15 @@ def _show(table: "Table", options: argparse.Namespace) -> None:
     if any(is_written):
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(write_text(texts, width))
+    print_text(write_text(texts, width))
 
 
 def _write(path: str | None, write: "Callable[[], str]") -> bool:
     """Write a table to a file, or print it and return True."""
     if path == "-":
-        print(write(), end="")
+        sys.stdout.write(write())
     elif path:
         with writing(Path(path)):
             Path(path).write_text(write(), encoding="utf-8")
-        print(f"wrote {path}")
+        print_text(f"wrote {path}")
     return path == "-"

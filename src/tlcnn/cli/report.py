@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, DataError, list_names
-from tlcnn.text import make_visible
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.report.content import Content
@@ -55,7 +55,7 @@ def _report(options: argparse.Namespace) -> None:
     datasets = join_words(names) if len(names) < 4 else f"{len(names)} datasets"
     title = options.title or f"Transfer learning on {datasets}"
     content = make_content(runs, metric=options.metric, margin=options.margin, title=title)
-    print(write_report(content, Path(options.output), options=options))
+    print_text(write_report(content, Path(options.output), options=options))
 
 
 def write_report(content: "Content", folder: Path, *, options: argparse.Namespace) -> str:
@@ -92,7 +92,7 @@ def write_report(content: "Content", folder: Path, *, options: argparse.Namespac
     n_files += len(write_paper(content, data.names, figures, folder / "paper"))
     n_bytes = len(page.encode())
     size = f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.0f} kB"
-    lines = [make_visible(f"figure left out: {problem}") for problem in problems]
+    lines = [f"figure left out: {problem}" for problem in problems]
     lines.append(
         f"wrote {folder / 'index.html'} ({size}), {folder / 'report.md'}, "
         f"{folder / 'paper'}/ ({n_files} files)"

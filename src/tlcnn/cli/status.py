@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, SweepFailed
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
@@ -34,7 +35,7 @@ def _status(options: argparse.Namespace) -> None:
     from tlcnn.sweep.status import describe_status, read_status
 
     statuses = read_status(options.target, Path(options.output_dir))
-    print(describe_status(statuses, every=options.all))
+    print_text(describe_status(statuses, every=options.all))
     if options.prune:
         _prune(statuses, ask=not options.yes)
     if options.retry_failed:
@@ -46,16 +47,16 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
 
     entries = list_prunable(statuses)
     if not entries:
-        print("\nnothing to prune: no run is failed or abandoned")
+        print_text("\nnothing to prune: no run is failed or abandoned")
         return
     total = sum(measure_mib(entry.folder) for entry in entries)
-    print(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
-    print("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
+    print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
+    print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
     if ask and not _confirm():
-        print("nothing was deleted")
+        print_text("nothing was deleted")
         return
     delete_runs(entries)
-    print("deleted; the command that began them trains them from the start")
+    print_text("deleted; the command that began them trains them from the start")
 
 
 def _confirm() -> bool:
@@ -69,7 +70,7 @@ def _retry(statuses: "Sequence[Status]") -> None:
 
     words = [list_failed([status]) for status in statuses]
     if not any(words):
-        print("\nnothing to retry: no run has failed")
+        print_text("\nnothing to retry: no run has failed")
         return
     errors = [_retry_study(status, failed) for status, failed in zip(statuses, words, strict=True)]
     failures = [error for error in errors if error is not None]

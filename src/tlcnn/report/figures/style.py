@@ -263,17 +263,17 @@ def name_ticks(axis: "Axis", names: Sequence[str], inches: float, limit: int = 2
     lines = [make_literal(line) for name in names for line in name.split("\n")]
     # A line such as `n = 12` is not broken, others may be between words.
     parts = [part for line in lines for part in ([line] if "=" in line else line.split())]
-    turned = max(len(part) for part in parts) > letters
-    if turned:
+    is_turned = max(len(part) for part in parts) > letters
+    if is_turned:
         flat = [re.sub(r"^(\d+)\n", r"\1 ", name).replace("\n", ", ") for name in names]
         texts = [make_literal(name, limit + 10) for name in flat]
     else:
         texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
     axis.set_ticklabels(texts)
     for label in axis.get_ticklabels():
-        label.set(rotation=40 if turned else 0, ha="right" if turned else "center")
-        label.set_rotation_mode("anchor" if turned else "default")
-    return 1 if turned else max(text.count("\n") + 1 for text in texts)
+        label.set(rotation=40 if is_turned else 0, ha="right" if is_turned else "center")
+        label.set_rotation_mode("anchor" if is_turned else "default")
+    return 1 if is_turned else max(text.count("\n") + 1 for text in texts)
 
 
 def add_legend(

@@ -36,7 +36,7 @@ def write_table(
     rows = [
         f"<tr>{_write_title(row[0], target)}"
         + "".join(
-            _write_entry(entry, column, table.scale)
+            _write_entry(entry, column, table.scale, is_interactive)
             for entry, column in zip(row[1:], table.columns[1:], strict=True)
         )
         + "</tr>"
@@ -77,8 +77,9 @@ def _write_title(entry: Entry, target: str) -> str:
     return f'<th scope="row">{text}{below}</th>'
 
 
-def _write_entry(entry: Entry, column: Column, scale: Scale | None) -> str:
-    value = f' data-v="{entry.value}"' if isinstance(entry.value, float) else ""
+def _write_entry(entry: Entry, column: Column, scale: Scale | None, is_interactive: bool) -> str:
+    is_number = is_interactive and isinstance(entry.value, float)
+    value = f' data-v="{entry.value}"' if is_number else ""
     start = f'<td class="{_list_classes(column, entry.text)}"{value}>'
     hint = f' title="{escape(entry.why)}"' if entry.why else ""
     if column.kind == "verdict" and entry.value is not None:
