@@ -1,6 +1,7 @@
 """The tables of a report, for the page, the paper and report.md alike."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from tlcnn.report.numbers import (
     format_p,
     format_seconds,
     format_value,
+    is_number,
     name_column,
     name_unit,
 )
@@ -35,6 +37,27 @@ def _list_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
+def _find_below(frame: pd.DataFrame) -> str:
+    """Return the column that is shown below a row's name: the dataset, where there are several."""
+    has_several = "dataset" in frame and frame["dataset"].nunique(dropna=False) > 1
+    return "dataset" if has_several else ""
+
+
+def _show_below(row: Mapping[str, Any], below: str) -> str:
+    return format_value(row.get(below)) if below else ""
+
+
+def _show_place(row: Mapping[str, Any]) -> dict[Column, Entry]:
+    return {
+        Column("k", "count", "units transferred"): show_value(row.get("k")),
+        Column("j", "count", "units frozen"): show_value(row.get("j")),
+    }
+
+
+def _show_settings(row: Mapping[str, Any], names: Sequence[str]) -> dict[Column, Entry]:
+    return {Column(name, aside=True): show_value(row.get(name)) for name in names}
+
+
 # ---- comparisons --------------------------------------------------------------------------------
 
 
@@ -47,28 +70,21 @@ def make_comparison_scale(content: Content) -> Scale:
 
 def make_comparison_table(content: Content) -> TextTable:
     """Return the comparisons: difference, interval, bar, p after Holm, verdict."""
-    frame, metric = content.comparisons, content.metric
-    has_several = "dataset" in frame and frame["dataset"].nunique(dropna=False) > 1
+    frame = content.comparisons
+    below = _find_below(frame)
 
     def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        gap = (row.get("delta"), row.get("low"), row.get("high"))
-        below = format_value(row.get("dataset")) if has_several else ""
+        p_value = show_number(row.get("p_holm"), format_p)
+        size = row.get("family_size")
+        family = f"family: {format_value(row.get('family'))}"
+        family += f", {format_value(size)} comparisons" if is_number(size) else ""
         n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
-            Column("comparison"): _show_pair(row, below),
-            Column("Δ (95 % interval)", "number", name_unit(metric)): show_interval(
-                *gap, metric, signed=True
-            ),
-            Column("difference", "bar", _BAR): _show_gap_bar(row),
-            Column("Holm p", "number", "corrected in its family"): show_number(
-                row.get("p_holm"), format_p
-            ),
-            Column("verdict", "verdict"): show_verdict(row.get("verdict")),
+            **_describe_comparison(row, content.metric, below),
+            Column("Holm p", "number", "corrected in its family"): replace(p_value, why=family),
             Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
             Column("seeds needed", "number", _NEEDED): n_needed,
-            Column("dataset", aside=True): show_value(row.get("dataset")),
-            Column("model", aside=True): show_value(row.get("model")),
-            Column("family", aside=True): show_value(row.get("family")),
+            **_show_settings(row, ("dataset", "model", "family")),
             Column("note"): show_value(row.get("note")),
         }
 
@@ -85,32 +101,28 @@ def make_comparison_table(content: Content) -> TextTable:
 
 def make_finding_table(finding: Finding, content: Content) -> TextTable:
     """Return the comparisons that an answer rests on."""
-    metric, frame = content.metric, content.comparisons
-    rows = frame.loc[[i for i in finding.comparisons if i in frame.index]]
-
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        gap = (row.get("delta"), row.get("low"), row.get("high"))
-        return {
-            Column("comparison"): _show_pair(row),
-            Column("Δ (95 % interval)", "number", name_unit(metric)): show_interval(
-                *gap, metric, signed=True
-            ),
-            Column("difference", "bar", _BAR): _show_gap_bar(row),
-            Column("verdict", "verdict"): show_verdict(row.get("verdict")),
-        }
-
-    title = "Comparisons that this answer rests on"
-    scale = make_comparison_scale(content)
-    return fill_table(_list_records(rows), describe, title=title, scale=scale)
+    frame = content.comparisons
+    return fill_table(
+        _list_records(frame.loc[[i for i in finding.comparisons if i in frame.index]]),
+        lambda row: _describe_comparison(row, content.metric),
+        title="Comparisons that this answer rests on",
+        scale=make_comparison_scale(content),
+    )
 
 
-def _show_pair(row: Mapping[str, Any], below: str = "") -> Entry:
+def _describe_comparison(
+    row: Mapping[str, Any], metric: str, below: str = ""
+) -> dict[Column, Entry]:
+    """Return the pair, its difference as a number and as a bar, and the verdict."""
     pair = f"{format_value(row.get('a_label'))} vs {format_value(row.get('b_label'))}"
-    return Entry(pair, pair, below=below)
-
-
-def _show_gap_bar(row: Mapping[str, Any]) -> Entry:
-    return show_bar(row.get("low"), row.get("delta"), row.get("high"))
+    delta, low, high = row.get("delta"), row.get("low"), row.get("high")
+    gap = show_interval(delta, low, high, metric, signed=True)
+    return {
+        Column("comparison"): show_value(pair, _show_below(row, below)),
+        Column("Δ (95 % interval)", "number", name_unit(metric)): gap,
+        Column("difference", "bar", _BAR): show_bar(low, delta, high),
+        Column("verdict", "verdict"): show_verdict(row.get("verdict")),
+    }
 
 
 # ---- cells and runs -----------------------------------------------------------------------------
@@ -126,14 +138,12 @@ def make_cell_table(content: Content) -> TextTable:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
     settings = [c for c in map(str, frame.columns) if c not in _NO_SETTINGS and "/" not in c]
-    has_several = frame["dataset"].nunique(dropna=False) > 1
+    below = _find_below(frame)
 
     def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        below = format_value(row.get("dataset")) if has_several else ""
         entries = {
-            Column("cell"): show_value(row.get("label"), below),
-            Column("k", "count", "units transferred"): show_value(row.get("k")),
-            Column("j", "count", "units frozen"): show_value(row.get("j")),
+            Column("cell"): show_value(row.get("label"), _show_below(row, below)),
+            **_show_place(row),
             Column("seeds", "count"): show_number(row.get("n_seeds")),
         }
         for metric in dict.fromkeys((content.metric, *content.metrics)):
@@ -146,9 +156,7 @@ def make_cell_table(content: Content) -> TextTable:
                     deviation, metric, "one seed has no deviation"
                 )
         entries[Column("note")] = show_value(row.get("note"))
-        for name in ("dataset", "model", "init", "bn", *settings):
-            entries[Column(name, aside=True)] = show_value(row.get(name))
-        return entries
+        return entries | _show_settings(row, ("dataset", "model", "init", "bn", *settings))
 
     return fill_table(
         _list_records(frame),
@@ -169,16 +177,14 @@ def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
     metrics = dict.fromkeys((content.metric, "val/balanced_accuracy", *content.metrics))
     runs = zip(_list_records(content.runs), names, strict=True)
     records = [{**row, "name": name, "position": i} for i, (row, name) in enumerate(runs)]
-    has_several = content.runs["dataset"].nunique(dropna=False) > 1
+    below = _find_below(content.runs)
 
     def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
         # dataset and model have columns of their own
         name = row["name"].removeprefix(f"{row.get('dataset')}-{row.get('model')}-")
-        below = format_value(row.get("dataset")) if has_several else ""
         return {
-            Column("run"): show_value(name, below),
-            Column("k", "count", "units transferred"): show_value(row.get("k")),
-            Column("j", "count", "units frozen"): show_value(row.get("j")),
+            Column("run"): show_value(name, _show_below(row, below)),
+            **_show_place(row),
             Column("seed", "count"): show_number(row.get("seed")),
             Column("state", "verdict"): show_verdict(row.get("state")),
             **{
@@ -194,10 +200,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
             Column("images/s", "number", aside=True): show_number(
                 row.get("images_per_s"), format_seconds
             ),
-            **{
-                Column(setting, aside=True): show_value(row.get(setting))
-                for setting in ("dataset", "model", "init", "bn")
-            },
+            **_show_settings(row, ("dataset", "model", "init", "bn")),
             Column("id", "code", aside=True): show_value(row.get("run_id")),
             Column("problem"): show_value(row.get("problem")),
         }
