@@ -94,7 +94,9 @@ def render_page(
     layouts = [lay_out_grid(grid) for grid in content.grids]
     figure_sections = list(dict.fromkeys(picture.figure.section for picture in pictures))
     embedded = _embed(content, data, layouts, [*tables.values(), *layer_tables], first_rows)
-    script = _load_script()
+    script = f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
+    unit = name_unit(content.metric)
+    margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _load_template().render(
         **tables,
@@ -125,18 +127,13 @@ def render_page(
         ],
         notes=data.notes,
         left_out=(*content.left_out, *problems),
-        unit=name_unit(content.metric),
-        margin=_describe_margin(content),
+        unit=unit,
+        margin=f"{margin} {unit}".strip(),
         n_first=first_rows,
         pictures=pictures,
         figure_sections=figure_sections,
         sections=_list_sections(content, figure_sections),
     )
-
-
-def _describe_margin(content: Content) -> str:
-    margin = make_comparison_scale(content)[2]
-    return f"{format_gap(margin, content.metric).lstrip('+')} {name_unit(content.metric)}".strip()
 
 
 def _list_sections(content: Content, figure_sections: Sequence[str]) -> list[tuple[str, str]]:
@@ -187,10 +184,6 @@ def _load(name: str) -> str:
     return (files("tlcnn.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _load_script() -> str:
-    return f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
-
-
 def _mark_safe(text: str) -> Any:
     """Tell jinja2 that a text is HTML of our own and needs no escaping."""
     import markupsafe
@@ -210,7 +203,7 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
             "number": i,
             "cell": str(row["cell"]),
             "text": format_score(row["value"], grid.metric),
-            "range": _shorten_range(row, grid.metric),
+            "range": format_range(row["low"], row["high"], grid.metric),
             "tint": tint or 0,
             "is_best": (k, j) == layout.best,
             "spoken": _describe_point(grid, layout, k, j),
@@ -229,11 +222,6 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
         "high": format_score(max(values, default=None), grid.metric),
         "has_best": layout.best is not None,
     }
-
-
-def _shorten_range(row: Any, metric: str) -> str:
-    interval = format_range(row["low"], row["high"], metric)
-    return "" if interval == NONE else interval.replace(" to ", "–")
 
 
 def _describe_point(grid: Grid, layout: GridLayout, k: int, j: int) -> str:

@@ -80,7 +80,11 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         "Means over seeds on the test images, with 95 % intervals. A cell transfers the first "
         "k units of the source and freezes the first j.",
     )
-    yield "runs", _narrow(make_run_table(content, names)), "Every training, finished or not."
+    runs = make_run_table(content, names)
+    # Leave out what a run's name says already, and what a printed page has no room for.
+    columns = enumerate(runs.columns)
+    shown = [i for i, c in columns if not c.aside and c.name not in ("k", "j", "seed")]
+    yield "runs", runs.select(shown), "Every run, finished or not."
     for number, grid in enumerate(content.grids, start=1):
         caption = (
             f"Test {name_metric(grid.metric)} of {describe_transfer(grid)}: k units transferred, "
@@ -93,15 +97,6 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
             f"(2014){unit}, with 95 % intervals."
         )
         yield f"layers-{number}", make_layer_table(layers, str(number)), caption
-
-
-_IN_NAME = {"dataset", "model", "init", "k", "j", "bn", "seed"}
-
-
-def _narrow(table: TextTable) -> TextTable:
-    """Leave out what a run's name says already, and what a printed page has no room for."""
-    columns = enumerate(table.columns)
-    return table.select([i for i, c in columns if not c.aside and c.name not in _IN_NAME])
 
 
 def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -123,6 +123,6 @@ def _show_scored(table: Table, record: Any, name: str, *, is_best: bool) -> Entr
 
 
 def _show_plain(name: str, value: Any) -> Entry:
-    if name.startswith("p ") and is_number(value):
-        return show_number(value, format_p)
-    return show_number(value, format_seconds) if name == "train_s" else show_value(value)
+    forms = {"p": format_p, "train_s": format_seconds}  # by the first word of a column's name
+    form = forms.get(name.split(" ")[0])
+    return show_number(value, form) if form and is_number(value) else show_value(value)

@@ -116,18 +116,13 @@ def _write_bar(bar: tuple[float, float, float], scale: Scale) -> str:
 
 
 def _write_axis(scale: Scale, metric: str) -> str:
-    names = [(tick, _shorten(format_gap(tick, metric))) for tick in list_ticks(scale)]
-    texts = [
-        f'<text x="{place(tick, scale)}" y="12" text-anchor="middle">{name}</text>'
-        for tick, name in names
-    ]
+    texts = []
+    for tick in list_ticks(scale):
+        name = format_gap(tick, metric)
+        name = name.rstrip("0").rstrip(".") if "." in name and tick else "0"
+        x = place(tick, scale)
+        texts.append(f'<text x="{x}" y="12" text-anchor="middle">{name}</text>')
     return (
         f'<svg class="forest axis" viewBox="0 0 {BAR_WIDTH} 15" aria-hidden="true">'
         f"{''.join(texts)}</svg>"
     )
-
-
-def _shorten(number: str) -> str:
-    """Return the name of a tick without zeros at its end."""
-    is_zero = "." not in number or not float(number[1:] or 0)
-    return "0" if is_zero else number.rstrip("0").rstrip(".")

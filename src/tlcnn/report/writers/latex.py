@@ -61,15 +61,14 @@ def escape_latex(text: object) -> str:
         >>> print(escape_latex("−1.0 肺"))
         $-$1.0 \texttt{U+80BA}
     """
-    line = make_visible(text).replace("--", "-\0-").replace("--", "-\0-")  # no dash of hyphens
-    return "".join(map(_escape_letter, line)).replace("\0", "{}")
-
-
-def _escape_letter(letter: str) -> str:
-    if letter in _SIGNS:
-        return _SIGNS[letter]
-    has_glyph = letter.isascii() or "\u00c0" <= letter <= "\u017f"  # accents of T1 fonts
-    return letter if has_glyph else rf"\texttt{{U+{ord(letter):04X}}}"
+    line = make_visible(text)
+    signs = {
+        letter: _SIGNS.get(letter, rf"\texttt{{U+{ord(letter):04X}}}")
+        for letter in set(line)
+        if letter in _SIGNS or not (letter.isascii() or "\u00c0" <= letter <= "\u017f")
+    }
+    escaped = line.replace("--", "-\0-").replace("--", "-\0-").translate(str.maketrans(signs))
+    return escaped.replace("\0", "{}")  # two hyphens would make a dash
 
 
 def write_latex(table: TextTable) -> str:
@@ -115,7 +114,9 @@ def write_float(table: TextTable, *, caption: str, label: str) -> str:
     Columns that are empty in every row are left out. It needs the packages booktabs, graphicx and
     longtable.
     """
-    table = _drop_empty(table.drop_bars())
+    table = table.drop_bars()
+    columns = enumerate(zip(*table.rows, strict=True))
+    table = table.select([i for i, c in columns if any(e.text not in ("", NONE) for e in c)])
     texts = [caption, *(f"({n}) {note}." for n, note in enumerate(table.footnotes, start=1))]
     texts.append(table.describe_everywhere())
     caption = " ".join(escape_latex(text) for text in texts if text).replace("..", ".")
@@ -134,12 +135,6 @@ def write_float(table: TextTable, *, caption: str, label: str) -> str:
         f"\\toprule\n{head}\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n{body}\n"
         "\\end{longtable}}\n"
     )
-
-
-def _drop_empty(table: TextTable) -> TextTable:
-    n_columns = len(table.columns)
-    filled = [any(row[i].text not in ("", NONE) for row in table.rows) for i in range(n_columns)]
-    return table.select([i for i in range(n_columns) if filled[i]])
 
 
 def write_list(lines: Iterable[str]) -> str:
