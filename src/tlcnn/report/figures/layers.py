@@ -132,7 +132,8 @@ def plot_layers(layers: LayerScores, *, width: float = FULL) -> "Figure":
 
 def _plot_arms(ax: "Axes", layers: LayerScores) -> None:
     curves = layers.curves
-    handles, names = [], []
+    handles: list[Any] = []
+    names: list[str] = []
     base = curves[curves["arm"] == "base"]
     if len(base):
         row = base.iloc[0]

@@ -63,11 +63,11 @@ def escape_latex(text: object) -> str:
     """
     line = make_visible(text)
     signs = {
-        letter: _SIGNS.get(letter, rf"\texttt{{U+{ord(letter):04X}}}")
+        ord(letter): _SIGNS.get(letter, rf"\texttt{{U+{ord(letter):04X}}}")
         for letter in set(line)
         if letter in _SIGNS or not (letter.isascii() or "\u00c0" <= letter <= "\u017f")
     }
-    escaped = line.replace("--", "-\0-").replace("--", "-\0-").translate(str.maketrans(signs))
+    escaped = line.replace("--", "-\0-").replace("--", "-\0-").translate(signs)
     return escaped.replace("\0", "{}")  # two hyphens would make a dash
 
 
