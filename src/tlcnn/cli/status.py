@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, SweepFailed
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
@@ -35,7 +36,7 @@ def _status(options: argparse.Namespace) -> None:
     from tlcnn.sweep.status import describe_status, read_status
 
     statuses = read_status(options.target, Path(options.output_dir))
-    print(describe_status(statuses, every=options.all))
+    print_text(describe_status(statuses, every=options.all))
     if options.prune:
         _prune(statuses, ask=not options.yes)
     if options.retry_failed:
@@ -47,16 +48,16 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
 
     entries = list_prunable(statuses)
     if not entries:
-        print("\nnothing to prune: no run is failed or abandoned")
+        print_text("\nnothing to prune: no run is failed or abandoned")
         return
     total = sum(measure_mib(entry.folder) for entry in entries)
-    print(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
-    print("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
+    print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
+    print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
     if ask and not _confirm():
-        print("nothing was deleted")
+        print_text("nothing was deleted")
         return
     delete_runs(entries)
-    print("deleted; the command that began them trains them from the start")
+    print_text("deleted; the command that began them trains them from the start")
 
 
 def _confirm() -> bool:
@@ -75,7 +76,7 @@ def _retry(statuses: "Sequence[Status]") -> None:
 
     pairs = [(status, list_failed([status])) for status in statuses]
     if not any(jobs for _, jobs in pairs):
-        print("\nnothing to retry: no run has failed")
+        print_text("\nnothing to retry: no run has failed")
         return
     errors = []
     for status, jobs in pairs:

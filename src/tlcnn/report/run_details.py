@@ -1,4 +1,4 @@
-"""What a page shows of one run beyond its table row, small enough to embed. Imports no torch.
+"""The details of one run that a page shows in a dialog, small enough to embed.
 
 Every record may be missing or damaged: then its part is left out and `missing` says why.
 """
@@ -22,8 +22,8 @@ def read_details(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON without NaN: `epochs`, `curves` (per name), `classes`, `confusion` (K x K, rows are
-        true classes), `log`, `warnings`, `units`, `typed` and `where`, and `missing`: why any
-        of them is not there.
+        true classes), `log`, `warnings`, `units`, `typed` and `where`, and `missing`: the reason
+        for each part that is left out.
     """
     missing: dict[str, str] = {}
     parts: dict[str, Any] = {}
@@ -45,24 +45,19 @@ def read_details(folder: Path) -> dict[str, Any]:
 
 
 class _Missing(Exception):
-    """Why a part is not there."""
+    """The reason why a part is left out."""
 
 
 def _read_curve(folder: Path) -> dict[str, Any]:
     history = read_history(folder)
     if not history:
         raise _Missing("no epoch was finished")
-    kept = [history[i] for i in _spread(len(history), MAX_POINTS)]
-    curves = {name: [round_number(record.get(name)) for record in kept] for name in CURVES}
-    measured = {name: values for name, values in curves.items() if set(values) != {None}}
-    return {"epochs": [int(record["epoch"]) for record in kept], "curves": measured}
-
-
-def _spread(n_items: int, n_kept: int) -> list[int]:
-    """Return positions spread evenly over a list, with the first and the last."""
-    if n_items <= n_kept:
-        return list(range(n_items))
-    return sorted({round(i * (n_items - 1) / (n_kept - 1)) for i in range(n_kept)})
+    n_points = min(len(history), MAX_POINTS)
+    positions = {round(p) for p in np.linspace(0, len(history) - 1, n_points)}  # first to last
+    points = [history[position] for position in sorted(positions)]
+    curves = {name: [round_number(record.get(name)) for record in points] for name in CURVES}
+    curves = {name: values for name, values in curves.items() if set(values) != {None}}
+    return {"epochs": [int(record["epoch"]) for record in points], "curves": curves}
 
 
 def round_number(value: Any, digits: int = 4) -> float | int | None:
@@ -109,9 +104,9 @@ def _read_log(folder: Path) -> dict[str, Any]:
         raise _Missing("there is no log.txt")
     lines = path.read_text(errors="replace").splitlines()
     warnings = [line for line in lines if " WARNING " in line or line.startswith("warning:")]
-    failed = folder / "FAILED"
-    if failed.is_file():
-        lines = failed.read_text(errors="replace").splitlines()
+    traceback = folder / "FAILED"
+    if traceback.is_file():
+        lines = traceback.read_text(errors="replace").splitlines()
         warnings += lines[-1:]
     return {
         "log": [_shorten(line) for line in lines[-LOG_LINES:]],
@@ -129,13 +124,16 @@ def _read_units(folder: Path) -> dict[str, Any]:
     plan = json.loads((folder / "plan.json").read_text())
     if "units" not in plan:
         raise _Missing("the plan does not list its units")
-    return {"units": [_tell_unit(u, at, plan) for at, u in enumerate(plan["units"])]}
-
-
-def _tell_unit(unit: Mapping[str, Any], at: int, plan: Mapping[str, Any]) -> list[Any]:
-    """Return name, whether it is transferred and frozen; imported runs have but k and j."""
-    is_transferred = unit["weights"] != "fresh" if "weights" in unit else at < plan["k"]
-    return [unit["unit"], is_transferred, bool(unit.get("frozen", at < plan["j"]))]
+    # An imported run has k and j alone.
+    units = [
+        [
+            unit["unit"],
+            unit["weights"] != "fresh" if "weights" in unit else number <= plan["k"],
+            bool(unit.get("frozen", number <= plan["j"])),
+        ]
+        for number, unit in enumerate(plan["units"], start=1)
+    ]
+    return {"units": units}  # name, is it transferred, is it frozen
 
 
 def _read_where(folder: Path) -> dict[str, Any]:
@@ -148,16 +146,12 @@ def _read_where(folder: Path) -> dict[str, Any]:
 
 
 def _describe_sitting(sitting: Mapping[str, Any]) -> str:
-    packages = sitting.get("packages", {})
-    words = [
-        f"{sitting.get('device')} ({sitting.get('hardware')}, {_tell_threads(sitting)})",
+    packages, n_threads = sitting.get("packages", {}), sitting.get("threads")
+    threads = "1 thread" if n_threads == 1 else f"{n_threads} threads"
+    parts = [
+        f"{sitting.get('device')} ({sitting.get('hardware')}, {threads})",
         *(f"{name} {packages[name]}" for name in ("torch", "timm", "tlcnn") if name in packages),
         f"Python {sitting.get('python')}",
         f"commit {str(sitting['commit'])[:12]}" if sitting.get("commit") else "",
     ]
-    return ", ".join(word for word in words if word)
-
-
-def _tell_threads(sitting: Mapping[str, Any]) -> str:
-    number = sitting.get("threads")
-    return "1 thread" if number == 1 else f"{number} threads"
+    return ", ".join(part for part in parts if part)
