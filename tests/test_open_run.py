@@ -88,8 +88,8 @@ def test_weights_that_have_changed_are_refused(copy, cache_dir):
 
 def test_weights_of_another_network_are_refused(copy, cache_dir):
     config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("test_resnet", "test_vgg"))
-    with pytest.raises(WeightsError, match="do not fit test_vgg"):
+    config.write_text(config.read_text().replace("test_resnet", "test_efficientnet"))
+    with pytest.raises(WeightsError, match="do not fit test_efficientnet"):
         open_run(copy, cache_dir=cache_dir).model()
 
 
