@@ -20,12 +20,12 @@ MAX_TEXT_BYTES = 2**26  # ten thousand epochs are 20 MB of metrics.jsonl
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in a run folder.
+    """Return the text of a log in a run folder; bytes that are no UTF-8 are replaced.
 
     Raises:
-        DataError: the file is missing, a link, a pipe, larger than 64 MiB or not in UTF-8.
+        DataError: the file is missing, a link, a pipe, or larger than 64 MiB.
     """
-    return _decode(path, _read_bytes(path, MAX_TEXT_BYTES))
+    return _read_bytes(path, MAX_TEXT_BYTES).decode("utf-8", errors="replace")
 
 
 def read_json(path: Path) -> Any:
@@ -48,7 +48,7 @@ def read_json_lines(path: Path) -> tuple[list[Any], bool]:
     Raises:
         DataError: see `read_json`.
     """
-    lines = read_text(path).splitlines(keepends=True)
+    lines = _decode(path, _read_bytes(path, MAX_TEXT_BYTES)).splitlines(keepends=True)
     values = []
     for line in lines:
         try:
@@ -62,7 +62,7 @@ def read_json_lines(path: Path) -> tuple[list[Any], bool]:
 
 def read_yaml(path: Path) -> Any:
     """Return the value in a YAML file of a run folder. Raises DataError like `read_json`."""
-    text = read_text(path)
+    text = _decode(path, _read_bytes(path, MAX_TEXT_BYTES))
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
     try:
         return yaml.load(text, Loader=loader)  # noqa: S506  # both loaders are safe
@@ -80,16 +80,11 @@ def read_result(path: Path, *, max_bytes: int | None = None) -> bytes:
     if path.name in RESULTS:
         expected = read_digests(path.parent).get(path.name)
         if expected is not None and hashlib.sha256(content).hexdigest() != expected:
-            raise DataError(describe_changed(path))
+            raise DataError(
+                f"{path} is not what the run wrote: its sha256 is not the one in {DONE}. Restore "
+                "it from a copy, or delete the run's folder and train the run again."
+            )
     return content
-
-
-def describe_changed(path: Path) -> str:
-    """Return the message for a file that is not what its run wrote."""
-    return (
-        f"{path} is not what the run wrote: its sha256 is not the one in {DONE}. Restore it from "
-        "a copy, or delete the run's folder and train the run again."
-    )
 
 
 def compute_digests(folder: Path) -> dict[str, str]:
@@ -101,14 +96,13 @@ def compute_digests(folder: Path) -> dict[str, str]:
 def read_digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of each result as DONE records it; empty where DONE records none."""
     try:
-        record = _parse_json(folder / DONE, _decode(folder / DONE, _read_bytes(folder / DONE)))
-        digests = record["sha256"]
+        digests = _parse_json(folder / DONE, read_text(folder / DONE))["sha256"]
         return {str(name): str(digest) for name, digest in digests.items()}
     except (DataError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _read_bytes(path: Path, max_bytes: int | None = MAX_TEXT_BYTES) -> bytes:
+def _read_bytes(path: Path, max_bytes: int | None) -> bytes:
     try:
         return read_regular_file(path, max_bytes=max_bytes)
     except FileNotFoundError as error:

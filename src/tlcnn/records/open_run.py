@@ -216,7 +216,8 @@ def open_run(
     Args:
         folder: the run folder.
         root: the dataset's folder, where it is not the one that the run used.
-        cache_dir: the cache folder; by default `$TLCNN_CACHE` or the user's.
+        cache_dir: the cache folder; by default the run's where it is a cache on this machine,
+            else `$TLCNN_CACHE` or the user's.
 
     Raises:
         DataError: there is no such run, it was imported, or its records are damaged.
@@ -236,6 +237,8 @@ def open_run(
     if record.imported:
         raise DataError(f"{folder} holds imported predictions: there is no network to open")
     config = read_config(folder)
+    if cache_dir is None and config.cache_dir and (Path(config.cache_dir) / "facts").is_dir():
+        cache_dir = config.cache_dir  # the folder of somebody else's run may name any place
     place = find_cache_dir(None if cache_dir is None else str(cache_dir))
     data = config.dataset
     if "cache_dir" in data.options:  # a place of the machine that trained
