@@ -71,8 +71,13 @@ def _list_fields(kind: type) -> list[tuple[str, Any, bool]]:
     ]
 
 
+@cache  # a table of 5,000 runs asks a million times
+def _take_apart(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint) or hint, get_args(hint)
+
+
 def _parse_value(hint: Any, value: Any, name: str, where: str) -> Any:
-    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    origin, arguments = _take_apart(hint)
     if origin in (Union, types.UnionType):
         if value is None:
             return None
@@ -84,6 +89,8 @@ def _parse_value(hint: Any, value: Any, name: str, where: str) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_parse_value(arguments[0], item, name, where) for item in value)
     if origin is Mapping and isinstance(value, dict):
+        if arguments[1] is Any:
+            return value
         return {key: _parse_value(arguments[1], item, key, where) for key, item in value.items()}
     if not _is_of(origin, value):
         shown = repr(value)

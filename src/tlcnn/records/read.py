@@ -4,7 +4,7 @@ import io
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     except DataError as error:
         return row | {"state": "unreadable", "problem": str(error)}
     scores = {key: float("nan") if v is None else v for key, v in summary.metrics.items()}
-    measured = {k: v for k, v in asdict(summary).items() if k != "metrics" and v is not None}
+    measured = {k: v for k, v in vars(summary).items() if k != "metrics" and v is not None}
     return {**scores, **measured, **row}
 
 
