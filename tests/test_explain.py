@@ -12,7 +12,6 @@ from torch import nn
 
 from tlcnn.errors import DataError, TlcnnError, WeightsError
 from tlcnn.plan.plan import make_plan
-from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions
 from tlcnn.report.explain import (
     INSTALL,
@@ -159,9 +158,6 @@ def test_weights_of_another_network_are_noticed(copied):
     state = load_file(path)
     head = next(name for name in state if name.endswith("bias") and state[name].shape == (7,))
     save_file({**state, head: torch.arange(7.0)}, path)
-    with pytest.raises(WeightsError, match="has changed"):
-        load_examples(copied, n_each=2)
-    RunDir(copied).write_done("x")  # as if another version of timm built the network
     with pytest.raises(WeightsError, match="are not those that it was tested with"):
         load_examples(copied, n_each=2)
 
@@ -170,7 +166,7 @@ def test_a_dataset_that_is_gone_or_another_is_told(copied):
     config = yaml.safe_load((copied / "config.yaml").read_text())
     config["dataset"]["options"]["n_images"] = 30
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(DataError, match="have changed since the run"):
+    with pytest.raises(DataError, match="no longer has"):
         load_examples(copied, n_each=6)
     config["dataset"] |= {"kind": "folder", "root": "/nowhere", "options": {}}
     (copied / "config.yaml").write_text(yaml.safe_dump(config))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.errors import WeightsError
-from tlcnn.records.open_run import OpenRun, open_run
+from tlcnn.errors import DataError, WeightsError, list_names
+from tlcnn.records.read import read_predictions
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from tlcnn.config.schema import Config
 
 SIDE = 224  # pixels of a picture
 LEAST = 4  # side of the map that heat is read from, where the network has one
@@ -101,22 +103,44 @@ def load_examples(folder: Path, *, n_each: int = 6, first: str | None = None) ->
         DataError: the dataset is not where the run found it, or is another one.
         WeightsError: the run has no weights, or others than it was tested with.
     """
-    run = open_run(folder)
-    chosen = choose_examples(run.predictions(), n_each, first)
-    dataset, cfg = run.dataset(), run.config.dataset
-    ids = dataset.index.table["image_id"].astype(str)
-    row_of = dict(zip(ids, range(len(ids)), strict=True))
-    originals = [dataset.index.images.load(row_of[str(name)]) for name in chosen["image_id"]]
-    pictures = np.stack([_see(image, SIDE, cfg.fit) for image in originals])
+    from tlcnn.config.schema import Config
+    from tlcnn.plan.chain import load_run_config
+
+    if not (folder / "config.yaml").is_file():
+        raise DataError(f"{folder.name} has no config.yaml, which says where its images are")
+    chosen = choose_examples(read_predictions(folder), n_each, first)
+    cfg = load_run_config(folder, Config())
+    originals = _load_images(cfg, chosen)
+    size = cfg.dataset.image_size
+    pictures = np.stack([_see(image, SIDE, cfg.dataset.fit) for image in originals])
     if not (folder / "weights.safetensors").is_file():
-        note = "the run's weights have been deleted"
-        return Examples(chosen, pictures, None, "", cfg.image_size, note)
+        return Examples(chosen, pictures, None, "", size, "the run's weights have been deleted")
     try:
         import captum.attr  # noqa: F401
     except ImportError:
-        return Examples(chosen, pictures, None, "", cfg.image_size, INSTALL)
-    heats, place = _compute_heats(run, originals, chosen)
-    return Examples(chosen, pictures, heats, place, cfg.image_size)
+        return Examples(chosen, pictures, None, "", size, INSTALL)
+    heats, place = _compute_heats(folder, cfg, originals, chosen)
+    return Examples(chosen, pictures, heats, place, size)
+
+
+def _load_images(cfg: "Config", chosen: pd.DataFrame) -> list[np.ndarray]:
+    """Return the original images, each (H, W, 3) uint8."""
+    from tlcnn.data.dataset import load_dataset_index
+
+    index = load_dataset_index(cfg.dataset)
+    position = pd.Series(np.arange(len(index)), index=index.table["image_id"].astype(str))
+    missing = [str(name) for name in chosen["image_id"] if str(name) not in position.index]
+    if missing:
+        raise DataError(
+            f"{cfg.dataset.name} no longer has {list_names(missing)}, which the run was tested "
+            "on: put the dataset back that it was trained with, or report without examples"
+        )
+    rows = [int(position[str(name)]) for name in chosen["image_id"]]
+    labels = np.array(index.strata)[index.table["label"].to_numpy()[rows]]
+    changed = chosen["image_id"][labels != chosen["true"].to_numpy()]
+    if len(changed):
+        raise DataError(f"{cfg.dataset.name}: the labels of {list_names(list(changed))} changed")
+    return [index.images.load(row) for row in rows]
 
 
 def _see(image: np.ndarray, side: int, fit: str) -> np.ndarray:
@@ -133,22 +157,68 @@ def _see(image: np.ndarray, side: int, fit: str) -> np.ndarray:
 
 
 def _compute_heats(
-    run: OpenRun, originals: list[np.ndarray], chosen: pd.DataFrame
+    folder: Path, cfg: "Config", originals: list[np.ndarray], chosen: pd.DataFrame
 ) -> tuple[np.ndarray, str]:
     """Return (n, SIDE, SIDE) heat of the predicted classes and where it was read."""
     import torch
 
-    model = run.model()
-    for module in model.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]  # it would overwrite what is read
-    images = torch.stack([run.transform(image) for image in originals])
-    targets = torch.tensor([run.classes.index(name) for name in chosen["predicted"]])
-    _check_same(model, images, targets, chosen, run.folder)
-    layers = [(unit.name, path) for unit in run.unit_map().units for path in unit.natives]
+    from tlcnn.config.schema import find_cache_dir
+    from tlcnn.model.load_units import load_unit_map
+
+    classes = _list_classes(folder)
+    model = _load_model(folder, cfg, len(classes))
+    images = _make_inputs(originals, cfg)
+    targets = torch.tensor([classes.index(name) for name in chosen["predicted"]])
+    _check_same(model, images, targets, chosen, folder)
+    unit_map = load_unit_map(
+        cfg.model.name,
+        granularity=cfg.model.granularity,
+        cache_dir=find_cache_dir(cfg.cache_dir),
+    )
+    layers = [(unit.name, path) for unit in unit_map.units for path in unit.natives]
     unit, path, side = find_layer(model, images[:1], layers)
     heats = compute_gradcam(model, images, targets, path)
     return heats, f"the output of {unit} ({path}, {side} x {side})"
+
+
+def _list_classes(folder: Path) -> list[str]:
+    import pyarrow.parquet
+
+    names = pyarrow.parquet.read_schema(folder / "predictions.parquet").names
+    return [name.removeprefix("logit/") for name in names if name.startswith("logit/")]
+
+
+def _load_model(folder: Path, cfg: "Config", n_classes: int) -> "nn.Module":
+    from tlcnn.model.build import build_model
+    from tlcnn.model.checkpoint_file import load_state
+
+    model = build_model(cfg.model.name, n_classes=n_classes, seed=0)
+    try:
+        model.load_state_dict(load_state(folder / "weights.safetensors"))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the weights of {folder.name} do not fit {cfg.model.name} as this version of timm "
+            "builds it: report with the version that the run was trained with"
+        ) from error
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]  # it would overwrite what is read
+    return model.eval()
+
+
+def _make_inputs(originals: list[np.ndarray], cfg: "Config") -> "torch.Tensor":
+    """Return what the run was tested on, (n, 3, H, W) float32."""
+    import torch
+
+    from tlcnn.data.augment import make_eval_batch
+    from tlcnn.data.cache import stored_size
+    from tlcnn.data.policy import NORMALIZE
+    from tlcnn.data.resize import resize_image
+
+    size, fit = stored_size(cfg.dataset.image_size), cfg.dataset.fit
+    stored = torch.from_numpy(np.stack([resize_image(image, size, fit) for image in originals]))
+    mean, std = NORMALIZE[cfg.dataset.normalize]
+    return make_eval_batch(stored, image_size=cfg.dataset.image_size, mean=mean, std=std)
 
 
 def _check_same(
