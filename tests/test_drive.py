@@ -17,6 +17,7 @@ from runs import tiny_command
 from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import is_held, read_runs
 from tlcnn.run.job import Outcome, make_job_plan
 from tlcnn.sweep.drive import Request, drive, launch_here
@@ -269,6 +270,7 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     drive(ask("seed=0,1", "train.epochs=1"), real_launch)
     for path in tmp_path.glob("runs/*/summary.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}))
+        RunDir(path.parent).write_done("x")  # records the digests anew
     capsys.readouterr()
     drive(ask("seed=0,1,2,3", "train.epochs=1", dry_run=True), FakeLauncher())
     assert "2 to train, about 3 min of training one at a time" in capsys.readouterr().out
