@@ -16,6 +16,7 @@ from runs import tiny_command
 
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import is_held, read_runs
 from tlcnn.run.job import Job, Outcome, plan_job
 from tlcnn.sweep import resolve as resolve_module
@@ -270,6 +271,7 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     drive(ask("seed=0,1", "train.epochs=1"), real_launch)
     for path in tmp_path.glob("runs/*/summary.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}))
+        RunDir(path.parent).write_done("x")  # records the digests anew
     capsys.readouterr()
     drive(ask("seed=0,1,2,3", "train.epochs=1", dry_run=True), FakeLauncher())
     assert "2 to train, about 3 min of training, one run at a time" in capsys.readouterr().out

@@ -1,13 +1,13 @@
 """A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
 from dataclasses import asdict
-from typing import Any
 
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
 
 _COMPILED = (
@@ -49,31 +49,31 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def list_treatments(plan: Plan) -> list[dict[str, Any]]:
+def list_treatments(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
-    return [
-        {
-            "unit": unit.name,
-            "modules": unit.outline(),
-            "n_params": unit.n_params,
-            "stride": unit.stride,
-            "weights": source if number <= cell.k else "fresh",
-            "frozen": number <= cell.j,
-        }
+    return tuple(
+        UnitRecord(
+            unit=unit.name,
+            modules=unit.outline(),
+            n_params=unit.n_params,
+            stride=unit.stride,
+            weights=source if number <= cell.k else "fresh",
+            frozen=number <= cell.j,
+        )
         for number, unit in enumerate(plan.unit_map.units, start=1)
-    ]
+    )
 
 
 def _describe_units(plan: Plan) -> list[str]:
     bn = plan.config.freeze.bn
     frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
     rows = [("", "unit", "modules", "parameters", "weights", "")]
-    for number, row in enumerate(list_treatments(plan), start=1):
-        state = frozen if row["frozen"] else "trained"
-        parameters = f"{row['n_params']:,}"
-        rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
+    for number, unit in enumerate(list_treatments(plan), start=1):
+        state = frozen if unit.frozen else "trained"
+        parameters = f"{unit.n_params:,}"
+        rows.append((str(number), unit.unit, unit.modules, parameters, str(unit.weights), state))
     rows.append(("", "head", "", "", "fresh", "trained"))
     return align_columns(rows, right=(0, 3))
 
@@ -93,9 +93,9 @@ def _describe_splits(plan: Plan) -> list[str]:
     ]
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """Return the plan as a JSON value: the identity, and what readers show beside it."""
-    cell, images = plan.treatment, plan.dataset
+def plan_record(plan: Plan) -> PlanRecord:
+    """Return what plan.json says of a plan: the identity, and what readers show beside it."""
+    cell, weights, images = plan.treatment, plan.treatment.weights, plan.dataset
     settings = {
         f"{group}.{key}": value
         for group in ("dataset", "model", "init", "freeze", "train")
@@ -104,29 +104,29 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     options = settings.pop("dataset.options")
     options.pop("cache_dir", None)  # a place
     settings |= {f"dataset.options.{key}": value for key, value in options.items()}
-    return {
-        "run_id": plan.run_id,
-        "run_name": plan.run_name,
-        "cell_id": plan.cell_id,
-        "identity": plan.identity,
-        "dataset": plan.config.dataset.name,
-        "model": plan.config.model.name,
-        "init": plan.label,
-        "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
-        "ancestry": [ancestor.record() for ancestor in plan.ancestry],
-        "k": cell.k,
-        "j": cell.j,
-        "bn": plan.identity["freeze"]["bn"],
-        "seed": plan.config.seed,
-        "units": list_treatments(plan),
-        "classes": list(images.index.classes),
-        "task": images.index.task,
-        "positive": images.index.positive,
-        "split_sizes": images.counts(),
-        "steps_per_epoch": plan.steps_per_epoch,
-        "epochs": plan.identity["train"]["epochs"],
-        "settings": settings | {"train.precision": plan.precision},
-    }
+    return PlanRecord(
+        run_id=plan.run_id,
+        run_name=plan.run_name,
+        cell_id=plan.cell_id,
+        identity=plan.identity,
+        dataset=plan.config.dataset.name,
+        model=plan.config.model.name,
+        source=plan.source,
+        weights=WeightsRecord(weights.tag, weights.origin) if weights else None,
+        ancestry=tuple(ancestor.record for ancestor in plan.ancestry),
+        k=cell.k,
+        j=cell.j,
+        bn=plan.identity["freeze"]["bn"],
+        seed=plan.config.seed,
+        units=list_treatments(plan),
+        classes=tuple(images.index.classes),
+        task=images.index.task,
+        positive=images.index.positive,
+        split_sizes=images.counts(),
+        steps_per_epoch=plan.steps_per_epoch,
+        epochs=plan.identity["train"]["epochs"],
+        settings=settings | {"train.precision": plan.precision},
+    )
 
 
 def describe_units(unit_map: UnitMap) -> str:

@@ -1,15 +1,16 @@
 """Where the runs of a report come from: data, weights, versions, hardware, commits, time."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tlcnn import __version__
-from tlcnn.study.cells import read_plan
+from tlcnn.errors import DataError
+from tlcnn.records.environment import Sitting, read_sittings
+from tlcnn.records.plan_record import PlanRecord, read_plan
 
 Section = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -24,18 +25,18 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     done = runs[runs["state"] == "done"]
     plans = [read_plan(folders[0][0]) for folders in cells["folders"] if folders and folders[0]]
     sittings = [sitting for folder in done["folder"] for sitting in _read_sittings(folder)]
-    packages = sorted({name for sitting in sittings for name in sitting.get("packages", {})})
+    packages = sorted({name for sitting in sittings for name in sitting.packages})
     software = [
         ("this report", f"tlcnn {__version__}"),
-        ("commit", _count_values(sitting.get("commit") or "installed" for sitting in sittings)),
-        ("python", _count_values(sitting.get("python") for sitting in sittings)),
+        ("commit", _count_values(sitting.commit or "installed" for sitting in sittings)),
+        ("python", _count_values(sitting.python for sitting in sittings)),
         *(
-            (name, _count_values(sitting.get("packages", {}).get(name) for sitting in sittings))
+            (name, _count_values(sitting.packages.get(name) for sitting in sittings))
             for name in packages
         ),
     ]
     hardware = [
-        (name, _count_values(sitting.get(name) for sitting in sittings))
+        (name, _count_values(getattr(sitting, name) for sitting in sittings))
         for name in ("device", "hardware", "platform", "threads")
     ]
     effort = [("finished runs", f"{len(done):,}, in {len(sittings):,} sittings")]
@@ -50,34 +51,29 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     )
 
 
-def _read_sittings(folder: str) -> list[dict[str, Any]]:
+def _read_sittings(folder: str) -> tuple[Sitting, ...]:
     try:
-        sittings = json.loads((Path(folder) / "environment.json").read_text())["sittings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [sitting for sitting in sittings if isinstance(sitting, dict)]
+        return read_sittings(folder)
+    except DataError:
+        return ()
 
 
-def _describe_data(plans: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+def _describe_data(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
     for plan in plans:
-        identity = plan.get("identity", {}).get("dataset", {})
-        sizes = {split: sum(n.values()) for split, n in plan.get("split_sizes", {}).items()}
-        parts = [f"{name} {n:,}" for name, n in sizes.items()]
-        parts += [f"{identity['image_size']} px"] if "image_size" in identity else []
-        parts += [f"manifest {identity['manifest'][:12]}"] if "manifest" in identity else []
+        parts = [f"{split} {plan.count_images(split):,}" for split in plan.split_sizes]
+        parts += [f"{plan.image_size} px"] if plan.image_size else []
+        parts += [f"manifest {plan.manifest[:12]}"] if plan.manifest else []
         if parts:
-            yield str(plan.get("dataset")), ", ".join(parts)
+            yield plan.dataset, ", ".join(parts)
 
 
-def _describe_weights(plans: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+def _describe_weights(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
     for plan in plans:
-        weights, identity = plan.get("weights") or {}, plan.get("identity", {}).get("init", {})
-        digest = str(identity.get("digest") or "")
-        if not weights or digest.startswith("run:"):
+        if plan.weights is None or plan.weights_digest.startswith("run:"):
             continue  # the weights of a run, which has a row of its own
-        name = Path(str(weights.get("origin", ""))).name or str(weights.get("tag", ""))
-        parts = [name, *([f"digest {digest[:12]}"] if digest else [])]
-        yield f"{plan.get('init')} ({plan.get('model')})", ", ".join(parts)
+        parts = [Path(plan.weights.origin).name or plan.weights.tag]
+        parts += [f"digest {plan.weights_digest[:12]}"] if plan.weights_digest else []
+        yield f"{'-'.join(plan.source)} ({plan.model})", ", ".join(parts)
 
 
 def _count_values(values: Iterable[Any]) -> str:

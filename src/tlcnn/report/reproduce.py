@@ -1,11 +1,11 @@
 """The command that trains one run again."""
 
-import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from tlcnn.errors import DataError
+from tlcnn.records.environment import read_sittings
 from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
@@ -54,7 +54,6 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
 
 def _read_first_sitting(folder: Path) -> list[str] | None:
     try:
-        sittings = json.loads((folder / "environment.json").read_text())["sittings"]
-        return shlex.split(sittings[0]["command"])[1:]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return shlex.split(read_sittings(folder)[0].command)[1:]
+    except (DataError, ValueError, IndexError):
         return None

@@ -10,6 +10,9 @@ from statistics import median
 
 from tqdm import tqdm
 
+from tlcnn.errors import DataError
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import SweepRun
 
 _POLL_S = 1.0
@@ -25,12 +28,14 @@ def estimate_seconds(runs: Sequence[SweepRun], output_dir: Path) -> float | None
     durations: dict[str, list[float]] = {}
     for path in sorted((output_dir / "runs").glob("*/summary.json"))[-_MAX_READ:]:
         try:
-            plan = json.loads((path.parent / "plan.json").read_text())
-            key = {name: plan[name] for name in ("dataset", "model", "epochs", "j")}
-            key["image_size"] = plan["identity"]["dataset"]["image_size"]
-            seconds = float(json.loads(path.read_text())["train_s"])
-        except (OSError, ValueError, KeyError, TypeError):
+            plan = read_plan(path.parent)
+            seconds = read_summary(path.parent).train_s
+        except DataError:
             continue
+        if seconds is None:  # an imported run has no training time
+            continue
+        names = ("dataset", "model", "epochs", "j", "image_size")
+        key = {name: getattr(plan, name) for name in names}
         for each in (key, {**key, "j": None}):
             durations.setdefault(json.dumps(each, sort_keys=True), []).append(seconds)
     total = 0.0
@@ -99,9 +104,9 @@ def _has_failed(run: SweepRun, since: float) -> bool:
 
 def _describe_done(run: SweepRun) -> str:
     try:
-        summary = json.loads((run.run_dir / "summary.json").read_text())
-        score = summary["metrics"]["val/balanced_accuracy"]
-        scores = f"  val balanced accuracy {score:.4f}  {summary['train_s']:.1f} s"
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = read_summary(run.run_dir)
+        score = summary.metrics["val/balanced_accuracy"]
+        scores = f"  val balanced accuracy {score:.4f}  {summary.train_s:.1f} s"
+    except (DataError, KeyError, TypeError):
         scores = ""
     return f"done {run.run_dir.name}{scores}"

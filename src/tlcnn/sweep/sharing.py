@@ -1,9 +1,10 @@
 """Runs of a sweep whose frozen units compute the same, so that they share stored outputs."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
+from tlcnn.errors import DataError
+from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import SweepRun
 
 
@@ -46,8 +47,8 @@ def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
     total: Counter[str] = Counter()
     for run in runs:
         try:
-            total.update(json.loads((run.run_dir / "summary.json").read_text()).get("reuse", {}))
-        except (OSError, ValueError):
+            total.update(read_summary(run.run_dir).reuse or {})
+        except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
     if not reused:

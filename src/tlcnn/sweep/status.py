@@ -3,19 +3,20 @@
 State is read from the run folders and nowhere else.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tlcnn.config.compose import write_override
 from tlcnn.errors import DataError, RunLocked
-from tlcnn.records.folder import RunDir
-from tlcnn.records.read import find_run_dirs, is_held, read_history, read_state
+from tlcnn.records.files import read_json, read_text
+from tlcnn.records.folder import HOLDER, RunDir
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.read import find_run_dirs, is_held, read_state
+from tlcnn.records.summary import read_history
 from tlcnn.run.job import Job
 from tlcnn.storage import writing
 from tlcnn.sweep.progress import describe_duration
@@ -112,37 +113,37 @@ def _read_entry(folder: Path, job: Job | None = None) -> Entry:
     if state in ("running", "stopped"):
         detail = _describe_progress(folder)
     elif state == "failed":
-        lines = (folder / "FAILED").read_text(errors="replace").splitlines()
-        # A traceback ends with its error, whose message may have more lines.
-        errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
-        error = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
-        detail = f"{error}  ({folder / 'log.txt'})"
+        detail = _read_error(folder)
     return Entry(run_id, name, folder, state, detail, job)
+
+
+def _read_error(folder: Path) -> str:
+    """Return the first line of the error that a run's traceback ends with."""
+    try:
+        lines = read_text(folder / "FAILED").splitlines()
+    except DataError as error:
+        return str(error)
+    errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
+    reason = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
+    return f"{reason}  ({folder / 'log.txt'})"
 
 
 def _describe_progress(folder: Path) -> str:
     """Return host, process, epoch and time left; for a stopped run, only epoch and time."""
     parts = []
-    holder = _read_json(folder / "holder.json")
-    if holder and is_held(folder):
+    if is_held(folder):
+        holder = read_json(folder / HOLDER)
         parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
     try:
-        history = read_history(folder)
-        epoch, n_epochs = history[-1]["epoch"], _read_json(folder / "plan.json")["epochs"]
+        history, n_epochs = read_history(folder), read_plan(folder).epochs
+    except DataError:
+        history, n_epochs = [], None
+    if history and n_epochs:
+        epoch = history[-1]["epoch"]
         mean_s = sum(record["train_s"] for record in history) / len(history)
         parts.append(f"epoch {epoch} of {n_epochs}")
         parts.append(f"{describe_duration((n_epochs - epoch) * mean_s)} left")
-    except (ValueError, KeyError, IndexError, TypeError):
-        pass  # no epoch is finished, or the files are broken
     return ", ".join(parts) or "in its first epoch"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text()) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlcnn.records.read import read_history
+from tlcnn.records.summary import read_history
 from tlcnn.report.content import Content
 
 
