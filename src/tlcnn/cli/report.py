@@ -67,8 +67,7 @@ def _read(folders: Sequence[str]) -> "pd.DataFrame":
 
 
 def _name(runs: "pd.DataFrame") -> str:
-    from tlcnn.study.cells import name_dataset
-    from tlcnn.study.words import join_words
+    from tlcnn.report.words import join_words, name_dataset
 
     names = [name_dataset(str(name)) for name in runs["dataset"].dropna().unique()]
     return (

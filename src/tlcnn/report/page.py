@@ -39,7 +39,7 @@ from tlcnn.report.page_words import (
     name_unit,
     write_lead,
 )
-from tlcnn.study.cells import name_dataset
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     import jinja2

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tlcnn.report.content import Content
-from tlcnn.study.cells import name_dataset
-from tlcnn.study.words import is_share, name_metric
+from tlcnn.report.words import is_share, name_dataset, name_metric
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"

@@ -32,8 +32,8 @@ from tlcnn.report.page_words import (
     name_unit,
 )
 from tlcnn.report.render import render_csv
+from tlcnn.report.words import name_metric
 from tlcnn.storage import make_dir, write_atomic
-from tlcnn.study.words import name_metric
 
 FIGURE_FORMATS = ("pdf", "png", "svg")
 

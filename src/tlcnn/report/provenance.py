@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tlcnn import __version__
-from tlcnn.study.cells import read_plan
+from tlcnn.study.plan_facts import read_plan
 
 Section = tuple[str, tuple[tuple[str, str], ...]]
 

@@ -5,15 +5,17 @@ runs -> Table (numbers) -> pivot -> render
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
+from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.weighted import is_lower_better
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 # Columns that stand beside a scored one, `<column> low`, and are part of its cell.
-PARTS = ("low", "high", "sd", "n")
+PARTS = ("low", "high", "sd", "n", "family", "family_size")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Table:
 
     Attributes:
         frame: plain columns, and scored ones, beside which `<column> low`, `<column> high`,
-            `<column> sd` and `<column> n` may stand.
+            `<column> sd` and `<column> n` may stand; beside differences also `<column> family`
+            and `<column> family_size`, the comparisons that their p is adjusted with.
         scored: the scored columns.
         differences: those of them that are differences, shown with their sign.
         best: (row position, scored column) of the cells in bold.
@@ -42,6 +45,29 @@ class Table:
         return [column for column in self.frame.columns if column not in parts]
 
 
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row of a table of cells, with what it scored.
+
+    Attributes:
+        key: column -> value.
+        arms: per metric, one arm a cell.
+        estimates: per metric, of the mean over all runs of the row.
+        n: seeds of its cell; of several cells, runs.
+        n_folds: folds of its cell; 1 without folds.
+        train_s: mean seconds of training.
+        is_cell: whether it is one cell; others are not compared.
+    """
+
+    key: dict[str, Any]
+    arms: dict[str, tuple[Arm, ...]]
+    estimates: dict[str, Estimate]
+    n: int
+    n_folds: int
+    train_s: float
+    is_cell: bool
+
+
 def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
     """Return one row a run, whatever its state, sorted by cell and seed.
 
@@ -51,10 +77,10 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
     """
     runs, varying = spread_settings(runs)
     imported = list_imported(runs)
-    told = [*CELL, *varying, *imported, "seed"]
-    columns = [*told, *metrics, "epochs", "train_s", "state", "run_id"]
+    names = [*CELL, *varying, *imported, "seed"]
+    columns = [*names, *metrics, "epochs", "train_s", "state", "run_id"]
     table = runs.reindex(columns=columns)
-    return Table(sort_rows(table, told), scored=tuple(metrics))
+    return Table(sort_rows(table, names), scored=tuple(metrics))
 
 
 def list_imported(runs: pd.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """One cell against another: difference, p values, equivalence, families, seeds still needed."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +8,12 @@ import numpy as np
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
 from tlcnn.statistics.estimate import (
-    ONE_SEED,
     choose_seeds,
     compute_parts,
-    join_notes,
     make_estimate,
     pick_seeds,
 )
+from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.settle import compute_seeds_needed
 
 N_PERMUTATIONS = 10_000
@@ -27,7 +26,7 @@ def compare_arms(
     b: Arm,
     *,
     margin: float = 0.01,
-    family: str = "",
+    family: Hashable = "",
     n_permutations: int = N_PERMUTATIONS,
 ) -> Comparison:
     """Compare two cells, paired by (seed, test group) where they can be.
@@ -52,9 +51,9 @@ def compare_arms(
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
     p_seed = compute_t_p(delta)
     p = _take_larger(p_swap, p_seed)
-    if ONE_SEED in delta.note and p == p:
-        note = "p is of these networks alone, not of training again"
-        delta = replace(delta, note=join_notes(delta.note, note))
+    if Note(NoteKind.ONE_SEED) in delta.notes and p == p:
+        note = Note(NoteKind.P_OF_THESE_NETWORKS)
+        delta = replace(delta, notes=merge_notes(delta.notes, [note]))
     found = Comparison(
         a=a.name,
         b=b.name,
@@ -68,7 +67,7 @@ def compare_arms(
         seeds_needed=float("nan"),
         family=family,
         lower_is_better=a.lower_is_better,
-        parts=None if a.folded or b.folded else parts,  # more seeds make no more folds
+        parts=parts if (a.fold_ratio, b.fold_ratio) == (None, None) else None,
     )
     return _count_seeds(found, 1)
 
@@ -196,7 +195,7 @@ def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATI
 def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons with `p_holm` adjusted within each family (Holm 1979).
 
-    Those without a p are not counted. `seeds_needed` becomes what p_holm takes.
+    Comparisons without a p are not counted. `seeds_needed` becomes what p_holm takes.
     """
     adjusted = list(comparisons)
     for family in dict.fromkeys(one.family for one in comparisons):
@@ -204,7 +203,8 @@ def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
         values = compute_holm([comparisons[i].p for i in places])
         n_compared = sum(value == value for value in values)
         for i, value in zip(places, values, strict=True):
-            adjusted[i] = _count_seeds(replace(comparisons[i], p_holm=value), n_compared)
+            one = replace(comparisons[i], p_holm=value, family_size=n_compared)
+            adjusted[i] = _count_seeds(one, n_compared)
     return adjusted
 
 

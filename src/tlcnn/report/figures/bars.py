@@ -28,7 +28,7 @@ from tlcnn.report.figures.style import (
     styled,
     wrap,
 )
-from tlcnn.study.cells import name_dataset, name_source
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,12 +103,18 @@ def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Pa
     init = _choose_init(content, dataset, cells, depth)
     ladder = cells[(cells["init"] == init) & (cells["k"] == depth) & (cells["k"] > 0)]
     ladder = ladder.sort_values("j", kind="stable").iloc[: MOST + 1]
-    panels.append((f"How much to freeze ({name_source(init)})", ladder, "depth"))
+    panels.append((f"How much to freeze ({_name_source(cells, init)})", ladder, "depth"))
     return [
         _make_panel(content, title, rows, by)
         for title, rows, by in panels
         if len(rows) > 1 and rows[content.metric].notna().any()
     ]
+
+
+def _name_source(cells: pd.DataFrame, init: str) -> str:
+    """Return a source in words."""
+    rows = cells[cells["init"] == init]
+    return str(rows["source"].iloc[0]) if "source" in rows and len(rows) else init
 
 
 def _choose_init(content: Content, dataset: str, cells: pd.DataFrame, depth: int) -> str:
@@ -125,7 +131,7 @@ def _make_panel(content: Content, title: str, cells: pd.DataFrame, by: str) -> P
     rows, seeds = [], []
     same_name = cells.duplicated("init" if by == "start" else "j", keep=False)
     for position, (_, cell) in enumerate(cells.iterrows()):
-        start = name_source(cell["init"]) if cell["k"] else "random"
+        start = str(cell.get("source", cell["init"])) if cell["k"] else "random"
         name = start if by == "start" else _name_depth(cell)
         rows.append(
             {

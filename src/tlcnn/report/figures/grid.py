@@ -22,7 +22,7 @@ from tlcnn.report.figures.style import (
     shorten,
     styled,
 )
-from tlcnn.study.cells import name_dataset, name_source
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def _draw(grid: Grid) -> Drawn:
     best = grid.table[grid.table["cell"] == grid.best]
     score = describe_metric(grid.metric)
     recipe = f" ({grid.recipe})" if grid.recipe else ""
-    what = f"{grid.model} on {dataset}, units from {name_source(grid.init)}{recipe}"
+    what = f"{grid.model} on {dataset}, units from {grid.source_name or grid.init}{recipe}"
     winner = ""
     if len(best):
         row = best.iloc[0]

@@ -28,7 +28,7 @@ from tlcnn.report.figures.style import (
     name_ticks,
     styled,
 )
-from tlcnn.study.cells import name_dataset, name_source
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def draw_layers(content: Content) -> list[Drawn]:
 
 def _draw(layers: LayerScores) -> Drawn:
     score = describe_metric(layers.metric)
-    source, dataset = name_source(layers.source), name_dataset(layers.dataset)
+    source, dataset = layers.source_name or layers.source, name_dataset(layers.dataset)
     verdicts = _describe_verdicts(layers.scores)
     seeds = _describe_seeds(layers.curves)
     return Drawn(
@@ -86,7 +86,7 @@ def _draw(layers: LayerScores) -> Drawn:
             layers.curves,
             layers.scores,
             units=layers.units,
-            source=layers.source,
+            source=source,
             metric=layers.metric,
             margin=layers.margin,
             width=FULL,
@@ -167,7 +167,7 @@ def _plot_arms(ax: "Axes", curves: pd.DataFrame, source: str, metric: str) -> No
         rows = curves[curves["arm"] == arm].sort_values("n")
         shift = 0.11 * (i - (len(drawn) - 1) / 2)
         handles.append(_plot_points(ax, rows["n"] + shift, rows, "value", look))
-        names.append(name.format(source=make_literal(name_source(source), 18)))
+        names.append(name.format(source=make_literal(source, 18)))
     ax.set_ylabel(describe_metric(metric))
     add_legend(ax, handles, names, 2, down=-0.22)
 

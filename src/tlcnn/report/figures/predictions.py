@@ -9,7 +9,7 @@ import pandas as pd
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_runs
-from tlcnn.study.cells import read_plan
+from tlcnn.study.plan_facts import read_plan
 
 
 @dataclass(frozen=True)
