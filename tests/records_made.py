@@ -22,12 +22,18 @@ def write_record(
     units: tuple[str, ...] = UNITS,
     metric: str = "balanced_accuracy",
     ancestry: tuple[str, ...] = (),
+    first: str = "random",
     bn: str = "frozen",
     imported: bool = False,
     cell: str | None = None,
     **settings: object,
 ) -> Path:
-    """Write one run folder under `folder/runs`, with `settings` as its configuration."""
+    """Write one run folder under `folder/runs`, with `settings` as its configuration.
+
+    Args:
+        ancestry: datasets that the source was trained on, nearest first.
+        first: where the weights of the first ancestor came from.
+    """
     if cell is None:
         cell = f"{dataset}-{model}-{init}-k{k}-j{j}-{bn}{'-imported' * imported}"
         cell += "".join(f"-{value}" for value in settings.values())
@@ -48,7 +54,7 @@ def write_record(
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
         "classes": list("abcdefg"),
-        "ancestry": [{"dataset": name} for name in ancestry],
+        "ancestry": [{"dataset": name, "source": first} for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
     }
     (target / "plan.json").write_text(json.dumps(plan))

@@ -166,7 +166,7 @@ def _tabulate_cells(
     parts = [f"{metric}{part}" for metric in metrics for part in ("", " low", " high", " sd")]
     columns = [*(name for name in names if "/" not in name), *parts, "note"]
     if not rows:
-        columns = ["cell", "label", "dataset", "model", "init", "k", "j", *columns]
+        columns = ["cell", "label", "dataset", "model", "init", "k", "j", "folders", *columns]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -48,7 +48,7 @@ def load_arms(
         if cell.fold_ratio is not None:
             arm = _make_fold_arm(cell, metric, seeds, cell.fold_ratio)
         elif not redraws or (len(seeds) == 1 and not lone):
-            arm = _make_bare_arm(cell, metric, seeds, Note(NoteKind.SEEDS_ALONE))
+            arm = _make_bare_arm(cell, metric, seeds)
         else:
             split = metric.split("/")[0]
             if (split, seeds) not in loaded:
@@ -84,7 +84,7 @@ def _score_predictions(
         return _make_bare_arm(cell, metric, seeds, note)
 
 
-def _make_bare_arm(cell: Cell, metric: str, seeds: Sequence[int], note: Note) -> Arm:
+def _make_bare_arm(cell: Cell, metric: str, seeds: Sequence[int], *notes: Note) -> Arm:
     """Return the scores of the runs' summaries, without redraws."""
     return Arm(
         cell.key,
@@ -92,7 +92,7 @@ def _make_bare_arm(cell: Cell, metric: str, seeds: Sequence[int], note: Note) ->
         np.array([run.scores[metric] for run in cell.folds[0] if run.seed in seeds]),
         lower_is_better=is_lower_better(metric),
         images=cell.image_digest,
-        notes=(note,),
+        notes=notes,
     )
 
 
