@@ -24,7 +24,7 @@ from tlcnn.statistics.weighted import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_cell, load_arms
 from tlcnn.study.block import Block, make_blocks
-from tlcnn.study.cells import Cell, make_cells, make_runs
+from tlcnn.study.cells import Cell, Omission, clean_numbers, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
 from tlcnn.study.layers import GAPS, TREATMENTS
 
@@ -68,7 +68,9 @@ def make_content(
         ConfigError: no finished run has the metric, or less of it is better.
     """
     _check_metric(metric, runs)
-    finished, without_place = make_runs(runs)
+    runs, odd = clean_numbers(runs)
+    finished, omissions = make_runs(runs)
+    omissions += (Omission("odd effort", len(odd), tuple(odd)),) if odd else ()
     cells = {cell.key: cell for cell in make_cells(finished)}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
     arms = {key: load_arms(cell, metrics) for key, cell in cells.items()}
@@ -84,7 +86,7 @@ def make_content(
         runs=runs,
         left_out=(
             *describe_left_out(runs),
-            *map(write_omission, without_place),
+            *map(write_omission, omissions),
             *_list_left_out(cells, arms, metric),
         ),
         cells=table,

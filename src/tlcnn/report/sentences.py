@@ -96,11 +96,13 @@ def write_notes(notes: Iterable[Note]) -> str:
 
 def name_family(family: Family) -> str:
     """Return what a family of comparisons is called, with its bounds."""
-    bounds = [
-        str(value) if key in ("dataset", "model", "metric") else f"{key}={value}"
-        for key, value in family.scope
-    ]
-    name = _FAMILIES[family.kind]
+    name, bounds = _FAMILIES[family.kind], []
+    for key, value in family.scope:
+        if key == "baseline":
+            name = f"{name} {value}"
+        else:
+            is_named = key in ("dataset", "model", "metric")
+            bounds.append(str(value) if is_named else f"{key}={value}")
     return f"{name} ({', '.join(bounds)})" if bounds else name
 
 
@@ -109,6 +111,9 @@ def write_omission(omission: Omission) -> str:
     if omission.kind == "no place":
         folders = list_names(omission.names, 3)
         return f"no k, j or seed that can be used in the record: {folders}"
+    if omission.kind == "odd effort":
+        folders = list_names(omission.names, 3)
+        return f"a time or number of epochs in the record is no number: {folders}"
     if omission.kind == "repeated seed":
         runs = "run repeats" if omission.n == 1 else "runs repeat"
         return f"{omission.n} {runs} a seed and count in no mean (the first run id counts)"
@@ -355,7 +360,7 @@ _UNMEASURED: dict[Question, tuple[str, str, str]] = {
     "imagenet_vs_random": (
         "Does ImageNet beat random weights?",
         "No dataset has a fine-tuned source and random weights, both trained by one recipe.",
-        "init=imagenet,random seed=0,1,2",
+        "-m init=imagenet,random seed=0,1,2",
     ),
     "best_cell": (
         "Which layers to transfer and which to freeze?",
@@ -381,7 +386,7 @@ def _write_unmeasured(answer: Unmeasured) -> Finding:
     question, reason, study = _UNMEASURED[answer.question]
     details = [_write_missing(missing) for missing in answer.missing]
     if not details:
-        details = [f"Train it: python -m tlcnn.train -m {study}"]
+        details = [f"Train it: python -m tlcnn.train {study}"]
     return Finding(answer.question, question, "not measured", reason, tuple(details))
 
 
@@ -392,8 +397,9 @@ def _write_missing(missing: MissingCells) -> str:
     places = join_words([f"k = {k}, j = {j}" for k, j in points])
     k, j = points[0]
     options = [f"init={missing.init}"]
-    options += [f"init.through={k}"] if 0 < k < block.n_units else []
-    options += [f"freeze.through={j}"] if j else []
+    names = {n: name for n, name in enumerate(block.units, start=1)}
+    options += [f"init.through={names.get(k, k)}"] if 0 < k < block.n_units else []
+    options += [f"freeze.through={names.get(j, j)}"] if j else []
     further = ", and likewise the others" if len(points) > 1 else ""
     return (
         f"Missing on {name_block(block)}: runs from {missing.init} with {places}. Train them with "

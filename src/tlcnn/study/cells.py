@@ -62,13 +62,13 @@ class Omission:
         kind: `no place`: a record without usable k, j or seed. `repeated seed`: further runs of
             one seed; the run whose id sorts first is taken. `lacks a fold`: runs of seeds that
             were not trained on every fold of their cell. `folds`: folds that no run was trained
-            on.
+            on. `odd effort`: runs that count, with a time or a number of epochs that is none.
         n: runs; of `folds`, the folds that are there.
-        names: folders of `no place`, seeds of `lacks a fold`.
+        names: folders of `no place` and `odd effort`, seeds of `lacks a fold`.
         n_planned: folds that the configuration names.
     """
 
-    kind: Literal["no place", "repeated seed", "lacks a fold", "folds"]
+    kind: Literal["no place", "repeated seed", "lacks a fold", "folds", "odd effort"]
     n: int
     names: tuple[str, ...] = ()
     n_planned: int = 0
@@ -166,8 +166,8 @@ def make_runs(frame: pd.DataFrame) -> tuple[tuple[Run, ...], tuple[Omission, ...
     """
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
-    numbers = {name: _list_numbers(done[name]) for name in metrics}
-    times = _list_numbers(done["train_s"]) if "train_s" in done else [math.nan] * len(done)
+    numbers = {name: list_numbers(done[name]) for name in metrics}
+    times = list_numbers(done["train_s"]) if "train_s" in done else [math.nan] * len(done)
     columns = [column for column in done.columns if column not in numbers]
     runs: dict[str, Run] = {}
     without_place = []
@@ -202,7 +202,27 @@ def make_runs(frame: pd.DataFrame) -> tuple[tuple[Run, ...], tuple[Omission, ...
     return tuple(runs.values()), omissions
 
 
-def _list_numbers(values: pd.Series) -> list[float]:
+def clean_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return runs with NaN for measures of effort that are no numbers, and the folders of those.
+
+    A record may say anything: one odd value must not end a table of all runs.
+    """
+    odd: dict[str, None] = {}
+    columns = {}
+    for name in ("epochs", "best_epoch", "planned_epochs", "train_s", "images_per_s"):
+        if name in frame and not pd.api.types.is_numeric_dtype(frame[name]):
+            numbers = list_numbers(frame[name])
+            columns[name] = numbers
+            pairs = zip(frame["folder"], frame[name], numbers, strict=True)
+            odd |= {
+                str(folder): None
+                for folder, value, number in pairs
+                if math.isnan(number) and not (pd.api.types.is_scalar(value) and pd.isna(value))
+            }
+    return frame.assign(**columns), list(odd)
+
+
+def list_numbers(values: pd.Series) -> list[float]:
     """Return a column as numbers, NaN for everything else."""
     return [
         float(value) if isinstance(value, (int, float)) and abs(value) <= 1e300 else math.nan
