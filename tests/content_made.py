@@ -9,13 +9,15 @@ no melanoma, and starts from random, ImageNet and HAM10000 weights.
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
-from tlcnn.study.cells import name_cell, name_source
+from tlcnn.report.words import name_cell, name_source
+from tlcnn.study.cells import Source
 from tlcnn.training.metrics import compute_metrics, compute_selection_metrics, compute_softmax
 
 METRIC = "test/balanced_accuracy"
@@ -275,7 +277,10 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(keys, key, strict=True)) | {"cell": group["cell_id"].iloc[0]}
         row |= {"units": UNITS, "recipe": "", "seeds": [int(seed) for seed in group["seed"]]}
         row |= {"n_seeds": len(group), "run_ids": list(group["run_id"])}
-        row |= {"label": name_cell(row), "folders": list(group["folder"])}
+        source = make_source(row["init"])
+        cell = SimpleNamespace(**{**row, "source": source})
+        row |= {"label": name_cell(cell), "source": name_source(source)}
+        row |= {"folders": list(group["folder"])}
         for metric in (METRIC, *METRICS, "val/balanced_accuracy"):
             scores = group[metric].to_numpy()
             sd = float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
@@ -285,6 +290,11 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
         row["note"] = "" if len(group) > 1 else "one seed: the interval leaves out seeds"
         rows.append(row)
     return pd.DataFrame(rows).reset_index(drop=True)
+
+
+def make_source(init: str) -> Source:
+    """Return a source of these studies, whose names hold no dash."""
+    return Source(init, chain=tuple(init.split("-")))
 
 
 def find_cell(cells: pd.DataFrame, dataset: str, init: str, k: int, j: int) -> pd.Series:
@@ -302,7 +312,8 @@ def make_grid(cells: pd.DataFrame, dataset: str, init: str) -> Grid:
     columns = ["k", "j", "value", "low", "high", "n_seeds", "val", "cell", "label"]
     table = table[columns].sort_values(["k", "j"], ignore_index=True)
     best = str(table.loc[table["val"].idxmax(), "cell"])
-    return Grid(dataset, MODEL, init, METRIC, UNITS, table, best)
+    name = name_source(make_source(init))
+    return Grid(dataset, MODEL, init, METRIC, UNITS, table, best, source_name=name)
 
 
 def make_layers(cells: pd.DataFrame) -> LayerScores:
@@ -327,7 +338,9 @@ def make_layers(cells: pd.DataFrame) -> LayerScores:
     )
     means = {key: float(c[METRIC]) for key, c in found.items()}
     scores = pd.DataFrame([_make_score(means, n) for n in range(1, len(UNITS) + 1)])
-    return LayerScores("ham10000", MODEL, SOURCE, METRIC, UNITS, curves, scores, MARGIN, recipe="")
+    name = name_source(make_source(SOURCE))
+    place = ("ham10000", MODEL, SOURCE, METRIC, UNITS)
+    return LayerScores(*place, curves, scores, MARGIN, source_name=name)
 
 
 def _make_score(means: dict[tuple[str, int], float], n: int) -> dict:
@@ -431,7 +444,7 @@ def make_highlights(
     """Return the random, best, full and frozen cell of each dataset."""
     found = []
     for grid in grids:
-        told, n = name_source(grid.init), len(UNITS)
+        told, n = name_source(make_source(grid.init)), len(UNITS)
         named = [
             ("random", str(find_cell(cells, grid.dataset, "random", 0, 0)["cell"])),
             (f"{told}, best", grid.best),
