@@ -94,7 +94,7 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
 def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], list[str]]:
     """Return the rows that fulfil all conditions, and the columns that those name."""
     hits = pd.Series(True, index=frame.index)
-    named = []
+    columns = []
     for word in words:
         condition = parse_condition(word, "--baseline")
         if condition.column not in frame:
@@ -103,10 +103,10 @@ def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], li
             )
         check_values(frame, condition, "--baseline")
         hits &= match_condition(frame[condition.column], condition)
-        named.append(condition.column)
+        columns.append(condition.column)
     if not hits.any():
         raise ConfigError(f"--baseline {' '.join(words)}: no cell is all of that")
-    return [row for row, is_hit in enumerate(hits) if is_hit], named
+    return [row for row, is_hit in enumerate(hits) if is_hit], columns
 
 
 def _name_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:

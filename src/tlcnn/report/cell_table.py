@@ -19,7 +19,7 @@ from tlcnn.report.words import name_cell
 from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.cells import Cell, Omission, make_cells, make_runs
+from tlcnn.study.cells import FOLD, Cell, Omission, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
 INTERVALS = ("full", "seeds", "none")
@@ -87,39 +87,38 @@ def make_cell_table(
 def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str], list[str]]:
     """Return a row for each cell, the columns that tell them apart, and notes.
 
-    The columns are those of a cell and the settings in which cells of one name differ, with
+    The columns are those of a cell and the settings in which runs of one name differ, with
     nothing for a setting that differs inside a cell.
     """
     finished, without_place = make_runs(runs)
     cells = make_cells(finished)
-    settings = {cell.key: {name: value for name, value in cell.settings.items()} for cell in cells}
+    members = [(cell, run) for cell in cells for run in cell.runs]
+    settings = [
+        {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
+        for cell, run in members
+    ]
     varying = [
         name
-        for name in list_varying(
-            [run.name for cell in cells for run in cell.runs],
-            [
-                {
-                    k: v
-                    for k, v in run.settings.items()
-                    if k != "dataset.fold" or not cell.fold_numbers
-                }
-                for cell in cells
-                for run in cell.runs
-            ],
-        )
-        if len({name_value(settings[cell.key].get(name)) for cell in cells}) > 1
+        for name in list_varying([run.name for _, run in members], settings)
+        if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
     ]
     imported = ["imported"] if any(cell.source.is_imported for cell in cells) else []
-    rows = []
-    for cell in cells:
-        key = {name: getattr(cell, name) for name in CELL}
-        key |= {name: _flatten(settings[cell.key].get(name)) for name in varying}
-        key |= {"imported": cell.source.is_imported, "cell_id": cell.cell_id}
-        rows.append(TableRow(key, (cell,)))
+    rows = [
+        TableRow(
+            {
+                **{name: getattr(cell, name) for name in CELL},
+                **{name: _flatten(cell.settings.get(name)) for name in varying},
+                "imported": cell.source.is_imported,
+                "cell_id": cell.cell_id,
+            },
+            (cell,),
+        )
+        for cell in cells
+    ]
     columns = [*CELL, *varying, *imported]
     names = {tuple(name_value(row.key[name]) for name in columns) for row in rows}
-    columns += [] if len(names) == len(rows) else ["cell_id"]
-    return _sort(rows, [*CELL, *varying, *imported, "cell_id"]), columns, _describe(without_place)
+    shown = columns if len(names) == len(rows) else [*columns, "cell_id"]
+    return _sort(rows, [*columns, "cell_id"]), shown, _describe(without_place)
 
 
 def _flatten(value: Any) -> Any:
@@ -138,7 +137,7 @@ def _group_rows(
         if cells:
             rows.append(TableRow(key, cells))
     columns = list(dict.fromkeys(group))
-    averaged = _describe_averaged(runs, rows, columns)
+    averaged = _describe_averaged(rows, columns)
     return _sort(rows, columns), columns, [*averaged, *notes]
 
 
@@ -153,34 +152,21 @@ def _describe(omissions: Iterable[Omission]) -> list[str]:
     return [f"left out: {write_omission(omission)}" for omission in omissions]
 
 
-def _describe_averaged(
-    runs: pd.DataFrame, rows: Sequence[TableRow], group: Sequence[str]
-) -> list[str]:
+def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[str]:
     """Return a line on what differs between cells that share a row."""
-    values: dict[str, list[Any]] = {}
-    for row in rows:
-        keys = dict.fromkeys([*CELL, *(key for cell in row.cells for key in cell.settings)])
-        for name in keys:
-            column = [
-                getattr(c, name) if name in CELL else c.settings.get(name) for c in row.cells
-            ]
-            if name not in group and len({name_value(value) for value in column}) > 1:
-                values.setdefault(name, [])
-    varying = list_varying(
-        [row_at for row_at, row in enumerate(rows) for _ in row.cells],
-        [cell.settings for row in rows for cell in row.cells],
-    )
-    shown = [name for name in values if name in CELL or name in varying]
+    facts = [
+        [{**{name: getattr(cell, name) for name in CELL}, **cell.settings} for cell in row.cells]
+        for row in rows
+    ]
+    cells = [cell for row in facts for cell in row]
+    varying = list_varying([at for at, row in enumerate(facts) for _ in row], cells)
+    averaged = [name for name in varying if name not in group]
     texts = []
-    for name in shown:
-        column = [
-            getattr(cell, name) if name in CELL else _flatten(cell.settings.get(name))
-            for row in rows
-            for cell in row.cells
-        ]
-        texts.append(f"{name} ({list_values(pd.Series(column, dtype=object), 6)})")
-    if not texts and any(len(row.cells) > 1 for row in rows):
-        texts = [f"cells ({max(len(row.cells) for row in rows)} in a row)"]
+    for name in averaged:
+        values = pd.Series([_flatten(cell.get(name)) for cell in cells], dtype=object)
+        texts.append(f"{name} ({list_values(values, 6)})")
+    if not texts and any(len(row) > 1 for row in facts):
+        texts = [f"cells ({max(map(len, facts))} in a row)"]
     return [f"averaged over different {'; '.join(texts)}"] if texts else []
 
 

@@ -138,6 +138,6 @@ def find_best(frame: pd.DataFrame, metrics: Sequence[str]) -> frozenset[tuple[in
         for metric in metrics:
             values = pd.to_numeric(block[metric]).dropna()
             if len(values) > 1 and values.nunique() > 1:
-                wanted = values.min() if is_lower_better(metric) else values.max()
-                best |= {(int(row), metric) for row in values.index[values == wanted]}
+                top = values.min() if is_lower_better(metric) else values.max()
+                best |= {(int(row), metric) for row in values.index[values == top]}
     return frozenset(best)

@@ -117,11 +117,11 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
     The predictions of an arm name its images. An arm without predictions goes with those whose
     record names the same images. Arms with neither are taken for one set.
     """
-    named = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
+    samples = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
     blocks: dict[tuple[str, str, bool], list[Term]] = {}
     for term in terms:
         arm = term[1]
-        sample = named.get(arm.images, "") if arm.sample is None else arm.sample.name
+        sample = samples.get(arm.images, "") if arm.sample is None else arm.sample.name
         key = (sample, "" if sample else arm.images, arm.fold_ratio is not None)
         blocks.setdefault(key, []).append(term)
     return list(blocks.values())
@@ -232,12 +232,12 @@ def _compute_shared_df(terms: list[Term], weights: np.ndarray) -> float:
     means = np.concatenate([np.full(len(a.seeds), c / len(a.seeds)) for c, a in terms])
     n_seeds = min(len(arm.seeds) for _, arm in terms)
     total, squares = 0.0, 0.0
-    for mine in _split_strata(influence, terms[0][1]):
-        covariance = mine @ mine.T * (mine.shape[1] / (mine.shape[1] - 1))
+    for members in _split_strata(influence, terms[0][1]):
+        covariance = members @ members.T * (members.shape[1] / (members.shape[1] - 1))
         shared, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
         total += shared
-        own = of_mean - shared
-        squares += (of_mean**2 + own**2 / (n_seeds - 1)) / (mine.shape[1] - 1)
+        of_seeds = of_mean - shared
+        squares += (of_mean**2 + of_seeds**2 / (n_seeds - 1)) / (members.shape[1] - 1)
     return total**2 / squares if squares > 0 else float("inf")
 
 
@@ -246,8 +246,8 @@ def _compute_means(terms: list[Term]) -> tuple[float, float]:
     replicates = np.sum([c * _known(arm.replicates).mean(axis=0) for c, arm in terms], axis=0)
     influence = np.sum([c * _known(arm.influence).mean(axis=0) for c, arm in terms], axis=0)
     strata = [
-        (float((mine**2).sum()) / (mine.shape[1] - 1), mine.shape[1] - 1.0)
-        for mine in _split_strata(influence[None], terms[0][1])
+        (float((members**2).sum()) / (members.shape[1] - 1), members.shape[1] - 1.0)
+        for members in _split_strata(influence[None], terms[0][1])
     ]
     return float(np.nanvar(replicates, ddof=1)), combine_df(strata)
 

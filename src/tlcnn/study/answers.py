@@ -132,9 +132,9 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
             continue
         with_full = [c for c in contrasts if c.block is block and c.b == full]
         chosen = [c for c in with_full if c.family.kind is FamilyKind.BEST and c.a == best]
-        others = [c for c in with_full if c.family.kind is FamilyKind.DEPTH]
+        further = [c for c in with_full if c.family.kind is FamilyKind.DEPTH]
         yield BestAnswer(
-            block, source, best, full, chosen[0] if chosen else None, tuple(others), len(grid)
+            block, source, best, full, chosen[0] if chosen else None, tuple(further), len(grid)
         )
 
 
@@ -188,10 +188,10 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
             yield MissingCells(block, asked[0].init if asked else "imagenet", full)
     elif question == "best_cell":
         for init in [source.init for source in sources] or ["imagenet"]:
-            there = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
+            trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
             ladder = [(n_units, j) for j in range(n_units + 1)]
-            absent = [point for point in ladder if point not in there]
-            yield MissingCells(block, init, tuple(absent[: max(N_CHOICES - len(there), 1)]))
+            absent = [point for point in ladder if point not in trained]
+            yield MissingCells(block, init, tuple(absent[: max(N_CHOICES - len(trained), 1)]))
     elif question == "chain":
         if block.imagenet is None or not block.find_full(block.imagenet):
             yield MissingCells(block, "imagenet", full)
@@ -201,8 +201,8 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
     else:
         inits = [*([source.init for source in sources] or ["imagenet"]), OWN]
         for init in inits:
-            there = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
+            trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
             ladder = [(n, n) for n in range(1, n_units + 1)]
-            absent = [point for point in ladder if point not in there]
+            absent = [point for point in ladder if point not in trained]
             if absent:
                 yield MissingCells(block, init, tuple(absent))

@@ -285,8 +285,8 @@ def _merge_folds(parts: Sequence[list[Run]]) -> list[tuple[list[Run], bool]]:
         key: Any = at
         if settings.get(N_FOLDS) is not None:
             ignored = {*by_seed, FOLD, "dataset.root"}
-            same = {name: value for name, value in settings.items() if name not in ignored}
-            key = digest_of([part[0].name, part[0].is_imported, same], 12)
+            recipe = {name: value for name, value in settings.items() if name not in ignored}
+            key = digest_of([part[0].name, part[0].is_imported, recipe], 12)
         groups.setdefault(key, []).append(part)
     merged: list[tuple[list[Run], bool]] = []
     for members in groups.values():
