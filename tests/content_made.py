@@ -303,6 +303,11 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).reset_index(drop=True)
 
 
+def make_source(init: str) -> Source:
+    """Return a source of these studies, whose names hold no dash."""
+    return Source(init, chain=tuple(init.split("-")))
+
+
 def find_cell(cells: pd.DataFrame, dataset: str, init: str, k: int, j: int) -> pd.Series:
     """Return the row of a cell."""
     at = (cells["dataset"] == dataset) & (cells["init"] == init)
@@ -318,7 +323,8 @@ def make_grid(cells: pd.DataFrame, dataset: str, init: str) -> Grid:
     columns = ["k", "j", "value", "low", "high", "n_seeds", "val", "cell", "label"]
     table = table[columns].sort_values(["k", "j"], ignore_index=True)
     best = str(table.loc[table["val"].idxmax(), "cell"])
-    return Grid(dataset, MODEL, init, METRIC, UNITS, table, best)
+    name = name_source(make_source(init))
+    return Grid(dataset, MODEL, init, METRIC, UNITS, table, best, source_name=name)
 
 
 def make_layers(cells: pd.DataFrame) -> LayerScores:
@@ -343,7 +349,9 @@ def make_layers(cells: pd.DataFrame) -> LayerScores:
     )
     means = {key: float(c[METRIC]) for key, c in found.items()}
     scores = pd.DataFrame([_make_score(means, n) for n in range(1, len(UNITS) + 1)])
-    return LayerScores("ham10000", MODEL, SOURCE, METRIC, UNITS, curves, scores, MARGIN, recipe="")
+    name = name_source(make_source(SOURCE))
+    place = ("ham10000", MODEL, SOURCE, METRIC, UNITS)
+    return LayerScores(*place, curves, scores, MARGIN, source_name=name)
 
 
 def _make_score(means: dict[tuple[str, int], float], n: int) -> dict:

@@ -22,12 +22,18 @@ def write_record(
     units: tuple[str, ...] = UNITS,
     metric: str = "balanced_accuracy",
     ancestry: tuple[str, ...] = (),
+    first: str = "random",
     bn: str = "frozen",
     imported: bool = False,
     cell: str | None = None,
     **settings: object,
 ) -> Path:
-    """Write one run folder under `folder/runs`, with `settings` as its configuration."""
+    """Write one run folder under `folder/runs`, with `settings` as its configuration.
+
+    Args:
+        ancestry: datasets that the source was trained on, nearest first.
+        first: where the weights of the first ancestor came from.
+    """
     if cell is None:
         cell = f"{dataset}-{model}-{init}-k{k}-j{j}-{bn}{'-imported' * imported}"
         cell += "".join(f"-{value}" for value in settings.values())
@@ -40,7 +46,7 @@ def write_record(
         "cell_id": cell,
         "dataset": dataset,
         "model": model,
-        "source": init.split("-"),
+        "source": [first, *reversed(ancestry)] if ancestry else [init],
         "k": k,
         "j": j,
         "bn": bn,
@@ -48,7 +54,7 @@ def write_record(
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
         "classes": list("abcdefg"),
-        "ancestry": [make_ancestor(name) for name in ancestry],
+        "ancestry": [make_ancestor(name, first) for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
     }
     (target / "plan.json").write_text(json.dumps(plan))
@@ -59,10 +65,10 @@ def write_record(
     return target
 
 
-def make_ancestor(dataset: str) -> dict[str, object]:
-    """Return the record of a run that trained on a dataset from random weights."""
+def make_ancestor(dataset: str, first: str = "random") -> dict[str, object]:
+    """Return the record of a run that trained on a dataset from the weights of a source."""
     names = {"run_id": dataset, "run_name": dataset, "cell_id": dataset, "dataset": dataset}
-    return {**names, "source": ["random"], "k": 0, "j": 0, "seed": 0, "manifest": dataset}
+    return {**names, "source": [first], "k": 0, "j": 0, "seed": 0, "manifest": dataset}
 
 
 def write_cell(folder: Path, tests: tuple[float, ...], **named: object) -> None:

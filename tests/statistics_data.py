@@ -38,6 +38,11 @@ def make_linear_arm(name, values, strata, seeds=None, sample="5", n_draws=400):
     return make_scored_arm(name, seeds, scores, where, n_draws=n_draws)
 
 
+def list_kinds(number):
+    """The kinds of the notes on an estimate, parts or arm."""
+    return {note.kind for note in number.notes}
+
+
 def make_score_arm(name, scores, seeds=None, **more):
     """An arm of which only the scores are known."""
     scores = np.asarray(scores, dtype=float)

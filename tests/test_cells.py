@@ -1,24 +1,28 @@
 """Runs to cells: what differs in the seed alone is one, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 from records_made import write_cell, write_record
 
+from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_runs
-from tlcnn.study.cells import make_cells, name_cell, name_source
+from tlcnn.report.words import name_cell, name_source, write_settings
+from tlcnn.study.cells import Source, make_cells, make_runs
 
 UNITS = ("stem", "stage1", "stage2")
 
 
 def cells_of(folder):
-    return make_cells(read_runs(folder))
+    runs, _ = make_runs(read_runs(folder))
+    return make_cells(runs)
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_cell(tmp_path):
     write_cell(tmp_path, (0.1, 0.2, 0.3))
-    (cell,) = cells_of(tmp_path).to_dict("records")
-    assert cell["seeds"] == [0, 1, 2] and cell["n_seeds"] == 3
-    assert len(cell["folders"][0]) == 3
-    assert cell["units"] == ("stem", "stage1", "stage2", "stage3", "stage4")
+    (cell,) = cells_of(tmp_path)
+    assert cell.seeds == (0, 1, 2) and len(cell.runs) == 3 and len(cell.folds) == 1
+    assert cell.units == ("stem", "stage1", "stage2", "stage3", "stage4")
 
 
 @pytest.mark.parametrize(
@@ -27,21 +31,23 @@ def test_runs_that_differ_in_the_seed_alone_are_one_cell(tmp_path):
 def test_anything_else_makes_another_cell(tmp_path, other):
     write_cell(tmp_path, (0.1, 0.2))
     write_cell(tmp_path, (0.1, 0.2), **other)
-    assert cells_of(tmp_path)["n_seeds"].tolist() == [2, 2]
+    assert [len(cell.seeds) for cell in cells_of(tmp_path)] == [2, 2]
 
 
 def test_a_recipe_is_told_where_cells_of_one_name_differ_in_it(tmp_path):
     for lr in (0.1, 0.01):
         write_cell(tmp_path, (0.1,), **{"train.lr": lr, "train.epochs": 3})
-    assert sorted(cells_of(tmp_path)["recipe"]) == ["train.lr=0.01", "train.lr=0.1"]
+    recipes = [cell.recipe for cell in cells_of(tmp_path)]
+    assert recipes == [(("train.lr", 0.01),), (("train.lr", 0.1),)]
+    assert write_settings(recipes[0]) == "train.lr=0.01"
 
 
 def test_another_source_of_one_name_is_told_in_the_label_and_not_in_the_recipe(tmp_path):
     for weights in ("a.pt", "b.pt"):
         write_cell(tmp_path, (0.1,), init="checkpoint", **{"init.weights": weights})
     cells = cells_of(tmp_path)
-    assert set(cells["recipe"]) == {""}
-    assert sorted(cells["label"]) == [
+    assert {cell.recipe for cell in cells} == {()}
+    assert sorted(map(name_cell, cells)) == [
         "checkpoint, all trained (init.weights=a.pt)",
         "checkpoint, all trained (init.weights=b.pt)",
     ]
@@ -49,14 +55,45 @@ def test_another_source_of_one_name_is_told_in_the_label_and_not_in_the_recipe(t
 
 def test_unfinished_runs_are_in_no_cell(tmp_path):
     (write_record(tmp_path, seed=0, test=0.5) / "DONE").unlink()
-    assert not len(cells_of(tmp_path))
+    assert not cells_of(tmp_path)
 
 
 def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
     for name in "ab":
         write_cell(tmp_path / name, (0.1, 0.2))
-    first, second = (cells_of(tmp_path / name)["cell"][0] for name in "ab")
+    write_cell(tmp_path / "b", (0.1, 0.2), **{"train.lr": 0.1})  # other cells do not change it
+    first, second = (cells_of(tmp_path / name)[0].key for name in "ab")
     assert first == second
+
+
+def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_path):
+    """The parent of a chain is another run for each seed and fold."""
+    for fold in (0, 1):
+        for seed in (0, 1):
+            settings = {"dataset.folds": 2, "dataset.fold": fold, "init.run": f"p{seed}-{fold}"}
+            write_record(tmp_path, seed=seed, test=0.5, cell=f"fold{fold}", **settings)
+    (cell,) = cells_of(tmp_path)
+    assert cell.seeds == (0, 1) and cell.fold_numbers == (0, 1)
+
+
+@pytest.mark.parametrize("value", [10**30, 1.5, "one", None, float("inf"), -(10**400)])
+@pytest.mark.parametrize("name", ["seed", "k", "j"])
+def test_a_record_with_an_odd_place_is_one_omission(tmp_path, name, value):
+    write_cell(tmp_path, (0.1, 0.2))
+    frame = read_runs(tmp_path)
+    frame[name] = frame[name].astype(object)
+    frame.loc[0, name] = value
+    runs, (omission,) = make_runs(frame)
+    assert len(runs) == 1 and omission.kind == "no place" and omission.n == 1
+
+
+def test_odd_values_of_a_frame_are_no_scores_and_no_times(tmp_path):
+    write_cell(tmp_path, (0.1, 0.2))
+    frame = read_runs(tmp_path).astype(object)
+    frame.loc[0, ["train_s", "test/balanced_accuracy"]] = ["soon", [1]]
+    runs, omissions = make_runs(frame)
+    assert runs[0].train_s != runs[0].train_s and not omissions
+    assert ["test/balanced_accuracy" in run.scores for run in runs] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +107,23 @@ def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
         ("imagenet", 3, 1, "adapt", "ImageNet, frozen through stem (bn adapt)"),
     ],
 )
-def test_cells_are_named_as_a_person_would(init, k, j, bn, name):
-    assert name_cell({"init": init, "k": k, "j": j, "bn": bn, "units": UNITS}) == name
+def test_cells_are_named_as_a_person_would(tmp_path, init, k, j, bn, name):
+    write_record(tmp_path, seed=0, test=0.5, init=init, k=k, j=j, bn=bn, units=UNITS)
+    assert name_cell(cells_of(tmp_path)[0]) == name
 
 
 def test_a_chain_is_named_in_its_order():
-    assert name_source("imagenet-ham10000") == "ImageNet → HAM10000"
+    assert name_source(Source("x", chain=("imagenet", "ham10000"))) == "ImageNet → HAM10000"
+
+
+def test_a_name_with_a_dash_is_one_name(tmp_path):
+    """A dataset may be called isic-2019: what a chain is made of stands in `ancestry`."""
+    named = {"init": "imagenet-isic-2019", "ancestry": ("isic-2019",), "first": "imagenet"}
+    folder = write_record(tmp_path / "chain", seed=0, test=0.5, **named)
+    assert read_plan(folder).source == ("imagenet", "isic-2019")
+    (cell,) = cells_of(tmp_path / "chain")
+    assert cell.source.datasets == ("isic-2019",)
+    assert name_cell(cell).startswith("ImageNet → isic-2019, ")
+    write_record(tmp_path / "other", seed=0, test=0.5, init="isic-2019", imported=True)
+    assert name_source(cells_of(tmp_path / "other")[0].source) == "isic-2019"
+    assert replace(cell.source, chain=()) == cell.source  # names do not part sources

@@ -17,6 +17,7 @@ from tlcnn.statistics.comparison import (
     compute_holm,
 )
 from tlcnn.statistics.counted import Scored
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.settle import compute_difference_power, compute_seeds_needed
 from tlcnn.statistics.variance import Parts
 from tlcnn.statistics.weighted import make_score
@@ -129,7 +130,7 @@ def test_one_seed_is_judged_by_swaps_alone():
     a, b = make_pair(2.0, n_seeds=1)
     found = compare_arms(a, b)
     assert np.isnan(found.p_seed) and found.p == found.p_swap < 0.01
-    assert "not of training again" in found.delta.note and np.isnan(found.seeds_needed)
+    assert Note(NoteKind.P_OF_THESE_NETWORKS) in found.delta.notes and np.isnan(found.seeds_needed)
 
 
 def test_one_seed_without_predictions_is_unknown():

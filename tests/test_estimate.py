@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from statistics_data import make_linear_arm, make_score_arm
+from statistics_data import list_kinds, make_linear_arm, make_score_arm
 
 from tlcnn.statistics.estimate import (
     Parts,
@@ -15,6 +15,7 @@ from tlcnn.statistics.estimate import (
     estimate_contrast,
     estimate_test_only,
 )
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.ratio import compute_fieller, estimate_ratio
 from tlcnn.statistics.variance import combine_df
 
@@ -37,7 +38,7 @@ def test_one_cell_is_a_t_interval():
     low, high = stats.t.interval(0.95, 4, A.mean(), stats.sem(A))
     assert (found.low, found.high) == pytest.approx((low, high))
     assert (found.value, found.df, found.n_seeds) == (pytest.approx(A.mean()), pytest.approx(4), 5)
-    assert found.note == "the sampling of test images is not in it"
+    assert list_kinds(found) == {NoteKind.SEEDS_ALONE}
 
 
 def test_equal_seeds_are_a_paired_t_test_in_any_order():
@@ -57,7 +58,7 @@ def test_other_seeds_are_welch_and_satterthwaite():
     expected = stats.ttest_ind(A, c, equal_var=False)
     assert (found.df, found.n_seeds) == (pytest.approx(expected.df), 3)
     assert (found.low, found.high) == pytest.approx(expected.confidence_interval())
-    assert "5 and 3 seeds: not paired by seed" in found.note
+    assert Note(NoteKind.UNPAIRED_SEEDS, (5, 3)) in found.notes
 
 
 def test_mostly_common_seeds_are_paired_by_those():
@@ -65,7 +66,7 @@ def test_mostly_common_seeds_are_paired_by_those():
         [(1.0, make_score_arm("a", A)), (-1.0, make_score_arm("b", B[1:], seeds=[1, 2, 3, 4]))]
     )
     assert found.value == pytest.approx((A - B)[1:].mean()) and found.n_seeds == 4
-    assert "4 common seeds of 5 and 4" in found.note
+    assert Note(NoteKind.COMMON_SEEDS, (4, 5, 4)) in found.notes
     assert choose_seeds([np.arange(8), np.arange(4)])[0] is None
     assert choose_seeds([np.array([0, 1]), np.array([1, 2])])[0] is None
 
@@ -130,34 +131,34 @@ def test_different_samples_are_independent():
     parts = compute_parts([(1.0, a), (-1.0, b)])
     alone = [compute_parts([(1.0, arm)]) for arm in (a, b)]
     assert parts.variance == pytest.approx(sum(one.variance for one in alone))
-    assert "not paired" in parts.note
+    assert NoteKind.OTHER_IMAGES in list_kinds(parts)
 
 
 def test_an_arm_minus_itself_is_nothing():
     arm = make_linear_arm("a", draw_values(), np.zeros(60, int))
     found = estimate_contrast([(1.0, arm), (-1.0, arm)])
     assert (found.value, found.se, found.low, found.high) == (0, 0, 0, 0)
-    assert "same number" in found.note
+    assert NoteKind.ALL_EQUAL in list_kinds(found)
 
 
 def test_one_seed_has_no_interval_but_over_test_images():
     arm = make_linear_arm("a", draw_values(1), np.zeros(60, int), n_draws=20_000)
     found = estimate_contrast([(1.0, arm)])
     assert np.isnan([found.se, found.df, found.low, found.high]).all()
-    assert found.note == "one seed: no interval is possible"
+    assert list_kinds(found) == {NoteKind.ONE_SEED}
     alone = estimate_test_only([(1.0, arm)])
     assert alone.se**2 == pytest.approx(np.var(draw_values(1), ddof=1) / 60, rel=0.05)
-    assert "training again is not in it" in alone.note and alone.df == pytest.approx(59)
+    assert NoteKind.THESE_NETWORKS in list_kinds(alone) and alone.df == pytest.approx(59)
 
 
 def test_undefined_scores_have_no_interval():
     found = estimate_contrast([(1.0, make_score_arm("a", [0.5, np.nan, 0.4]))])
-    assert np.isnan(found.low) and "not defined for all runs" in found.note
+    assert np.isnan(found.low) and NoteKind.UNDEFINED in list_kinds(found)
 
 
 def test_a_lone_group_is_told():
     arm = make_linear_arm("a", draw_values(3, 20), np.repeat([0, 1], [19, 1]))
-    assert "1 classes have a single test group" in estimate_contrast([(1.0, arm)]).note
+    assert Note(NoteKind.LONE_GROUPS, (1,)) in estimate_contrast([(1.0, arm)]).notes
 
 
 # ---- which test images --------------------------------------------------------------------------
@@ -168,21 +169,22 @@ def contrast(a, b):
 
 
 def make_bare(scores, **more):
-    return make_score_arm("bare", scores, note="no predictions are kept", **more)
+    return make_score_arm("bare", scores, notes=(Note(NoteKind.NO_PREDICTIONS),), **more)
 
 
 def test_scores_alone_are_paired_only_on_images_of_one_name():
     paired = np.var(A - B, ddof=1) / 5
     for name in ("", "split 0"):
         found = contrast(make_bare(A, images=name), make_bare(B, images=name))
-        assert found.variance == pytest.approx(paired) and "paired" not in found.note
+        assert found.variance == pytest.approx(paired)
+        assert list_kinds(found) == {NoteKind.NO_PREDICTIONS}
     alone = (np.var(A, ddof=1) + np.var(B, ddof=1)) / 5
     other = contrast(make_bare(A, images="split 0"), make_bare(B, images="split 1"))
     assert other.variance == pytest.approx(alone)
-    assert "scored on different test images: not paired" in other.note
+    assert NoteKind.OTHER_IMAGES in list_kinds(other)
     unnamed = contrast(make_bare(A, images="split 0"), make_bare(B))
     assert unnamed.variance == pytest.approx(alone)
-    assert "not known to be scored on the same test images: not paired" in unnamed.note
+    assert NoteKind.MAYBE_OTHER_IMAGES in list_kinds(unnamed)
 
 
 def test_one_cell_without_predictions_is_paired_by_seed():
@@ -190,11 +192,14 @@ def test_one_cell_without_predictions_is_paired_by_seed():
     bare = make_bare(A, images="split 0")
     found = contrast(replace(whole, images="split 0"), bare)
     assert found.variance == pytest.approx(np.var(whole.scores - A, ddof=1) / 5)
-    assert "not all of the cells have predictions" in found.note
-    assert "images: not paired" not in found.note and found.test == 0
-    for images, note in (("split 1", "scored on different"), ("", "not known to be scored on")):
+    assert list_kinds(found) == {NoteKind.NO_PREDICTIONS, NoteKind.PARTLY_KNOWN}
+    assert found.test == 0
+    for images, note in (
+        ("split 1", NoteKind.OTHER_IMAGES),
+        ("", NoteKind.MAYBE_OTHER_IMAGES),
+    ):
         apart = contrast(replace(whole, images=images), bare)
-        assert len(apart.seeds) == 2 and note in apart.note
+        assert len(apart.seeds) == 2 and note in list_kinds(apart)
 
 
 def test_predictions_on_the_same_images_are_paired_whatever_the_record_says():
@@ -204,9 +209,10 @@ def test_predictions_on_the_same_images_are_paired_whatever_the_record_says():
 
 
 def test_folds_are_not_paired_with_seeds():
-    found = contrast(make_bare(A, folded=True), make_bare(B))
-    assert len(found.seeds) == 2 and "different test images" in found.note
-    assert len(contrast(make_bare(A, folded=True), make_bare(B, folded=True)).seeds) == 1
+    found = contrast(make_bare(A, fold_ratio=0.25), make_bare(B))
+    assert len(found.seeds) == 2 and NoteKind.OTHER_IMAGES in list_kinds(found)
+    folded = contrast(make_bare(A, fold_ratio=0.25), make_bare(B, fold_ratio=0.25))
+    assert len(folded.seeds) == 1
 
 
 # ---- degrees of freedom -------------------------------------------------------------------------
@@ -261,9 +267,10 @@ def test_fieller_holds_what_a_t_test_does_not_reject():
 def test_a_denominator_that_may_be_zero_is_not_identifiable():
     x, y = make_score_arm("x", [0.1, 0.2, 0.15]), make_score_arm("y", [-0.1, 0.1, 0.02])
     found = estimate_ratio([(1.0, x)], [(1.0, y)])
-    assert (found.low, found.high) == (-np.inf, np.inf) and "not identifiable" in found.note
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert NoteKind.UNBOUNDED_RATIO in list_kinds(found)
     nothing = make_score_arm("z", [0.0, 0.0, 0.0])
-    assert "denominator is 0" in estimate_ratio([(1.0, x)], [(1.0, nothing)]).note
+    assert NoteKind.ZERO_DENOMINATOR in list_kinds(estimate_ratio([(1.0, x)], [(1.0, nothing)]))
 
 
 def test_a_ratio_of_contrasts_with_a_common_arm():

@@ -7,6 +7,8 @@ from records_made import write_record
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.statistics.arm import Arm
+from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.study.cells import Source, make_cells, make_runs
 from tlcnn.study.layers import compute_layer_scores, list_treatments
 
 # Yosinski et al. 2014 (arXiv:1411.1792), top-1 in per cent, means over runs, recomputed from the
@@ -68,7 +70,7 @@ def scores_of(own, ours, drawn=None, spread=0.001):
     arms = {("BnB", 1): arm(own, spread), ("AnB", 1): arm(ours, spread, seed=1)}
     if drawn is not None:
         arms[("random-frozen", 1)] = arm(drawn, spread, seed=2)
-    return compute_layer_scores(arms, ["stem"]).iloc[0]
+    return compute_layer_scores(arms, ["stem"])[0]
 
 
 def test_a_gap_that_is_surely_small_is_general():
@@ -91,20 +93,20 @@ def test_noise_is_undetermined_and_says_how_many_seeds_would_settle_it():
 
 def test_gamma_is_the_share_of_what_own_filters_gain_over_drawn_ones():
     row = scores_of(0.60, 0.50, drawn=0.40)
-    assert row.gamma == pytest.approx(0.5)
-    assert row.gamma_low < 0.5 < row.gamma_high
+    assert row.gamma.value == pytest.approx(0.5)
+    assert row.gamma.low < 0.5 < row.gamma.high
 
 
 def test_gamma_is_not_told_where_drawn_filters_do_as_well():
     row = scores_of(0.60, 0.55, drawn=0.599)
-    assert np.isnan(row.gamma)
-    assert "not identifiable" in row.note
+    assert row.gamma is None
+    assert Note(NoteKind.NO_GAMMA) in row.notes
 
 
 def test_missing_treatments_leave_gaps_and_not_errors():
     scores = compute_layer_scores({("AnB", 2): arm(0.5)}, ["stem", "stage1"])
-    assert scores["verdict"].tolist() == ["not measured", "not measured"]
-    assert scores[["C", "S", "G", "gamma"]].isna().all().all()
+    assert [unit.verdict for unit in scores] == ["not measured", "not measured"]
+    assert all(set(unit.gaps.values()) == {None} and unit.gamma is None for unit in scores)
 
 
 def test_treatments_are_told_from_source_k_and_j(tmp_path):
@@ -112,9 +114,8 @@ def test_treatments_are_told_from_source_k_and_j(tmp_path):
         write_record(tmp_path, init=init, k=k, j=j, seed=0, test=0.5)
     for j in (0, 3):
         write_record(tmp_path, init="self", k=3, j=j, seed=0, test=0.5)
-    from tlcnn.study.cells import make_cells
-
-    found = list_treatments(make_cells(read_runs(tmp_path)), "x")
+    runs, _ = make_runs(read_runs(tmp_path))
+    found = list_treatments(make_cells(runs), Source("x"), Source("self"))
     assert set(found) == {
         *{("base", 0), ("random-frozen", 3), ("AnB", 3), ("AnB+", 3), ("BnB", 3), ("BnB+", 3)},
     }

@@ -73,7 +73,14 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     write_cell(tmp_path, scores(0.90), **there)
     write_cell(tmp_path, scores(0.70, -1), init="random", k=0, **there)
     write_cell(tmp_path, scores(0.80), init="random-ham10000", ancestry=("ham10000",), **there)
-    write_cell(tmp_path, scores(0.93), init="imagenet-ham10000", ancestry=("ham10000",), **there)
+    write_cell(
+        tmp_path,
+        scores(0.93),
+        init="imagenet-ham10000",
+        ancestry=("ham10000",),
+        first="imagenet",
+        **there,
+    )
     found = answers(tmp_path)["chain"]
     assert found.question == "Does HAM10000 help LC25000 lung more than ImageNet?"
     assert found.verdict == "alone: no, after ImageNet: yes"

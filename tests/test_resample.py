@@ -12,6 +12,7 @@ from tlcnn.errors import DataError
 from tlcnn.statistics import resample
 from tlcnn.statistics.counted import Score
 from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.resample import (
     center_influence,
     draw_weights,
@@ -138,7 +139,7 @@ def test_arms_of_one_sample_share_their_redraws(folders):
 def test_a_metric_without_weights_comes_from_the_summary(folders):
     arm = load_arm("cell", [0, 1, 2], folders, "test/specificity/nv")
     assert arm.scores.tolist() == [0.25, 0.26, 0.27] and arm.replicates is None
-    assert "test images is not in it" in estimate_contrast([(1.0, arm)]).note
+    assert Note(NoteKind.NO_REDRAWS) in estimate_contrast([(1.0, arm)]).notes
 
 
 def test_an_arm_without_redraws_keeps_its_test_images(folders):
@@ -146,9 +147,10 @@ def test_an_arm_without_redraws_keeps_its_test_images(folders):
     cell = load_cell("c", [0, 1, 2], folders)
     arm = make_arm(cell, "test/specificity/nv")
     other = make_arm(replace(cell, sample=replace(cell.sample, name="9")), "test/specificity/nv")
-    assert "different test images" in estimate_contrast([(1.0, arm), (-1.0, other)]).note
+    apart = estimate_contrast([(1.0, arm), (-1.0, other)])
+    assert Note(NoteKind.OTHER_IMAGES) in apart.notes
     same = estimate_contrast([(1.0, arm), (-1.0, replace(arm))])
-    assert same.se == 0 and "not paired" not in same.note
+    assert same.se == 0 and Note(NoteKind.OTHER_IMAGES) not in same.notes
 
 
 def test_arms_name_the_manifest_of_their_runs(folders):

@@ -83,7 +83,7 @@ def test_equivalence_is_not_adjusted():
 
 
 def test_more_seeds_make_no_more_folds():
-    assert np.isnan(adjust_holm([compare([0.05, -0.01, 0.03], folded=True)])[0].seeds_needed)
+    assert np.isnan(adjust_holm([compare([0.05, -0.01, 0.03], fold_ratio=0.25)])[0].seeds_needed)
 
 
 def test_rounding_is_no_difference():

@@ -109,7 +109,9 @@ def test_without_predictions_the_interval_is_over_seeds_and_says_so(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     seeds = make_cell_table(read_runs(tmp_path), [METRIC], interval="seeds").frame
     assert table.frame[f"{METRIC} low"][0] == seeds[f"{METRIC} low"][0]
-    assert table.notes == ("the sampling of test images is not in it",)
+    assert table.notes == (
+        "no predictions are kept, so the sampling of test images is not in the interval",
+    )
 
 
 def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
@@ -118,16 +120,16 @@ def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
     make_run(tmp_path, "without", plan=plan, metrics={"test/accuracy": 1.0})
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     assert table.frame[METRIC][0] == pytest.approx(0.6)
-    assert f"1 runs have no {METRIC}" in table.notes
+    assert f"1 seeds have no {METRIC} and are left out" in table.notes
 
 
-def test_runs_of_one_cell_with_one_seed_are_all_averaged_and_told(tmp_path):
+def test_of_runs_of_one_seed_the_first_id_counts_and_it_is_told(tmp_path):
     for name, score in [("a", 0.5), ("b", 0.7), ("c", 0.9)]:
         plan = {**PLAN, "cell_id": "x", "seed": int(name == "c")}
         make_run(tmp_path, name, plan=plan, metrics={METRIC: score})
     table = make_cell_table(read_runs(tmp_path), [METRIC])
-    assert table.frame[METRIC][0] == pytest.approx(0.7)
-    assert any("1 runs have the seed of another" in note for note in table.notes)
+    assert table.frame[METRIC][0] == pytest.approx(0.7)  # of a and c
+    assert any("1 run repeats a seed" in note for note in table.notes)
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
@@ -275,8 +277,10 @@ def test_cells_are_compared_with_the_baseline_of_their_dataset_and_model(tmp_pat
     frame = table.frame.set_index(["dataset", "init", "j"])
     for one, j in zip(wanted, (0, 1), strict=True):
         row = frame.loc[("d", "imagenet", j)]
-        found = [row[f"Δ {METRIC}"], row[f"Δ {METRIC} low"], row[f"p {METRIC}"]]
+        found = [row[f"Δ {METRIC}"], row[f"Δ {METRIC} low"], row[f"p Holm {METRIC}"]]
         assert found == pytest.approx([one.delta.value, one.delta.low, one.p_holm])
+        assert row[f"p {METRIC}"] == pytest.approx(one.p)
+        assert row[f"Δ {METRIC} family_size"] == 2
         assert row[f"verdict {METRIC}"] == one.verdict
     assert frame.loc[("other", "imagenet", 0), f"verdict {METRIC}"] == "worse"
     assert pd.isna(frame.loc[("d", "random", 0), f"Δ {METRIC}"])

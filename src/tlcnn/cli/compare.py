@@ -14,7 +14,7 @@ from tlcnn.text import print_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tlcnn.report.rows import Row
+    from tlcnn.report.cell_table import TableRow
     from tlcnn.report.tables import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
@@ -76,7 +76,7 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from tlcnn.records.left_out import describe_left_out
     from tlcnn.records.read import read_runs
-    from tlcnn.study.where import apply_where
+    from tlcnn.study.select import apply_where
 
     _check_options(options)
     runs = read_runs(*options.folders)
@@ -134,7 +134,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     return sort_table(table, options.sort) if options.sort else table
 
 
-def _watch(rows: "Sequence[Row]") -> "Iterable[Row]":
+def _watch(rows: "Sequence[TableRow]") -> "Iterable[TableRow]":
     """Show on a terminal how many cells are scored, once it takes long."""
     from tqdm import tqdm
 

@@ -108,7 +108,7 @@ def _make_design(options: argparse.Namespace) -> "tuple[Design, str]":
 
 
 def _load_design(options: argparse.Namespace) -> "tuple[Design, str]":
-    given = [
+    excess = [
         flag
         for flag, value in (
             ("--groups", options.groups),
@@ -120,16 +120,18 @@ def _load_design(options: argparse.Namespace) -> "tuple[Design, str]":
         )
         if value is not None
     ]
-    if given:
-        raise ConfigError(f"{', '.join(given)} beside --from, which estimates them: leave out one")
+    if excess:
+        raise ConfigError(
+            f"{', '.join(excess)} beside --from, which estimates them: leave out one"
+        )
     import numpy as np
 
     from tlcnn.study.pilot import load_pilot
 
     pilot = load_pilot(options.pilot, alpha=options.alpha)
     design = pilot.design
-    told = (design.score, design.agreement, design.seed_agreement)
-    numbers = [float(np.mean(np.asarray(one, dtype=float))) for one in told]
+    shares = (design.score, design.agreement, design.seed_agreement)
+    numbers = [float(np.mean(np.asarray(share, dtype=float))) for share in shares]
     return design, (
         f"from {pilot.n_cells} cells ({pilot.n_pairs} pairs) on {pilot.dataset}, "
         f"{sum(design.groups_per_class)} test groups: seed sd {design.seed_sd:.4f}, "

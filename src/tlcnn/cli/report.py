@@ -39,8 +39,7 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _report(options: argparse.Namespace) -> None:
     from tlcnn.records.read import read_runs
     from tlcnn.report.assemble import make_content
-    from tlcnn.study.cells import name_dataset
-    from tlcnn.study.words import join_words
+    from tlcnn.report.words import join_words, name_dataset
 
     if not 0 < options.margin < 1:
         raise ConfigError(f"--margin {options.margin:g} is not allowed: above 0 and below 1")

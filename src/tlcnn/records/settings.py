@@ -1,6 +1,6 @@
 """Settings of runs as columns: those that tell runs apart, and any that is asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,35 +11,41 @@ from tlcnn.errors import ConfigError, did_you_mean, list_names
 CELL = tuple(list_cell_columns().values())  # dataset, model, init, k, j, bn
 
 
-def spread_settings(
-    runs: pd.DataFrame, told: Collection[str] = ()
-) -> tuple[pd.DataFrame, list[str]]:
-    """Make columns of the settings in which runs of one cell's name differ, and list them.
-
-    A setting that a run does not have (imported runs have few) differs from nothing.
-
-    Args:
-        told: further settings that are not made columns.
-    """
+def spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Make columns of the settings in which runs of one cell's name differ, and list them."""
     if "settings" not in runs or runs.empty:
         return runs, []
     names = list(zip(*(runs[column].map(str) for column in CELL), strict=True))
-    first: dict[tuple[Any, str], Any] = {}
+    settings = [value if isinstance(value, dict) else {} for value in runs["settings"]]
+    varying = list_varying(names, settings)
+    return add_columns(runs, varying), varying
+
+
+def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which runs (or cells) of one name differ.
+
+    A setting that a run does not have (imported runs have few) differs from nothing. Places, and
+    settings that the columns of a cell show already, are not listed.
+
+    Args:
+        names: a hashable name of each.
+        settings: the settings of each.
+    """
+    first: dict[tuple[object, str], Any] = {}
     varying: dict[str, None] = {}
-    for name, settings in zip(names, runs["settings"], strict=True):
-        for key, value in settings.items() if isinstance(settings, dict) else ():
+    for name, values in zip(names, settings, strict=True):
+        for key, value in values.items():
             before = first.setdefault((name, key), value)
             if before != value or type(before) is not type(value):
                 varying[key] = None
-    hidden = {*list_cell_columns(), *list_keys("place"), *list_keys("protocol"), *told}
-    kept = [key for key in varying if key not in hidden]
-    return add_columns(runs, kept), kept
+    hidden = {*list_cell_columns(), *list_keys("place"), *list_keys("protocol")}
+    return [key for key in varying if key not in hidden]
 
 
 def add_columns(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Return runs with settings as columns; None where a run does not have one."""
-    made = {name: get_setting(runs, name) for name in names if name not in runs}
-    return pd.concat([runs, pd.DataFrame(made, index=runs.index)], axis=1) if made else runs
+    columns = {name: get_setting(runs, name) for name in names if name not in runs}
+    return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1) if columns else runs
 
 
 def get_setting(runs: pd.DataFrame, name: str) -> pd.Series:
@@ -62,27 +68,27 @@ def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.D
     Raises:
         ConfigError: no run has one; names the nearest.
     """
-    known = list_columns(runs)
+    columns = list_columns(runs)
     for name in names:
-        if name not in known:
+        if name not in columns:
             raise ConfigError(
                 f"{option} {name}: no run has such a column or setting."
-                f"{did_you_mean(name, known)}\nThere are, among others: "
-                f"{', '.join(find_near(name, known))}"
+                f"{did_you_mean(name, columns)}\nThere are, among others: "
+                f"{', '.join(find_near(name, columns))}"
             )
     return add_columns(runs, names)
 
 
-def find_near(name: str, known: Sequence[str], limit: int = 8) -> list[str]:
+def find_near(name: str, names: Sequence[str], limit: int = 8) -> list[str]:
     """Return the names most like one: those that end in it, then those spelled alike."""
     import difflib
 
-    ends = [one for one in known if one.rpartition(".")[2] == name or one.endswith("/" + name)]
-    near = difflib.get_close_matches(name, known, n=6, cutoff=0.4)
-    return list(dict.fromkeys([*ends, *near, *known]))[:limit]
+    ends = [n for n in names if n.rpartition(".")[2] == name or n.endswith("/" + name)]
+    near = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
+    return list(dict.fromkeys([*ends, *near, *names]))[:limit]
 
 
 def list_values(values: pd.Series, limit: int = 8) -> str:
     """Return the values of a column in words."""
-    found = sorted({str(value) for value in values if not pd.isna(value)})
-    return list_names(found, limit) or "nothing"
+    texts = sorted({str(value) for value in values if not pd.isna(value)})
+    return list_names(texts, limit) or "nothing"

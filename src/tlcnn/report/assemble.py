@@ -1,24 +1,32 @@
 """From runs to what a report says: cells, arms, comparisons, answers, grids, layer scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
-from tlcnn.report.content import Content, Finding, Grid, LayerScores
+from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
-from tlcnn.statistics.arm import Arm, Comparison
-from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.report.sentences import (
+    name_family,
+    write_finding,
+    write_notes,
+    write_omission,
+    write_omissions,
+)
+from tlcnn.report.words import name_cell, name_source, name_start, write_settings
+from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.weighted import is_lower_better
-from tlcnn.study import questions
-from tlcnn.study.block import Block, find_best, is_at_chance, list_grid
-from tlcnn.study.cells import list_unplaced, make_cells, name_source
-from tlcnn.study.layers import compute_layer_scores, list_treatments, make_curves
-from tlcnn.study.questions import Answer, LayerTable
-from tlcnn.study.scores import estimate_cell, load_arms
+from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
+from tlcnn.study.arms import estimate_cell, load_arms
+from tlcnn.study.block import Block, make_blocks
+from tlcnn.study.cells import Cell, Omission, clean_numbers, make_cells, make_runs
+from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
+from tlcnn.study.layers import GAPS, TREATMENTS
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -51,8 +59,8 @@ def make_content(
     """Return what a report on these runs says.
 
     Args:
-        runs: of `read_runs`, in any state; the finished ones are compared.
-        metric: what cells are judged by, higher is better.
+        runs: what `read_runs` returned, in any state; the finished ones are compared.
+        metric: the metric that cells are judged by, higher is better.
         metrics: further metrics of the table of cells.
         margin: of equivalence and of the layers' verdicts, in units of the metric.
 
@@ -60,271 +68,233 @@ def make_content(
         ConfigError: no finished run has the metric, or less of it is better.
     """
     _check_metric(metric, runs)
-    cells = make_cells(runs).set_index("cell", drop=False)
+    runs, odd = clean_numbers(runs)
+    finished, omissions = make_runs(runs)
+    omissions += (Omission("odd effort", len(odd), tuple(odd)),) if odd else ()
+    cells = {cell.key: cell for cell in make_cells(finished)}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
-    arms = load_arms(cells, metrics, runs)
-    blocks = _make_blocks(cells, runs, arms.get(metric, {}), metric)
-    _compare(blocks, margin)
-    layers = [scores for block in blocks for scores in _score_layers(block, margin)]
+    arms = {key: load_arms(cell, metrics) for key, cell in cells.items()}
+    blocks = make_blocks(cells, arms, metric)
+    contrasts = compare_blocks(blocks, margin)
+    answers = answer_questions(blocks, contrasts, margin)
+    table = _tabulate_cells(cells, arms, metrics, blocks)
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         metric=metric,
         metrics=tuple(metrics),
         runs=runs,
-        left_out=tuple(
-            [
-                *describe_left_out(runs),
-                *list_unplaced(runs),
-                *_tell_unscored(cells, blocks, metric),
-            ]
+        left_out=(
+            *describe_left_out(runs),
+            *map(write_omission, omissions),
+            *_list_left_out(cells, arms, metric),
         ),
-        cells=_tabulate_cells(cells, arms, blocks),
-        comparisons=_tabulate_comparisons(blocks),
-        findings=tuple(_make_findings(blocks, layers)),
+        cells=table,
+        comparisons=_tabulate_comparisons(contrasts),
+        findings=tuple(write_finding(answer, contrasts) for answer in answers),
         grids=tuple(_make_grids(blocks)),
-        layers=tuple(layers),
+        layers=tuple(_make_layers(a) for a in answers if isinstance(a, LayersAnswer)),
         highlights=tuple(_list_highlights(blocks)),
-        provenance=make_provenance(runs, cells),
+        provenance=make_provenance(runs, table),
         assumptions=ASSUMPTIONS,
     )
 
 
 def _check_metric(metric: str, runs: pd.DataFrame) -> None:
-    known = [name for name in runs.columns if name.startswith("test/")]
-    higher = [name for name in known if not is_lower_better(name)]
-    if known and metric not in higher:
-        why = "less of it is better" if metric in known else "no finished run has it"
+    measured = [name for name in runs.columns if name.startswith("test/")]
+    higher = [name for name in measured if not is_lower_better(name)]
+    if measured and metric not in higher:
+        why = "less of it is better" if metric in measured else "no finished run has it"
         raise ConfigError(
             f"a report cannot judge by {metric}: {why}.{did_you_mean(metric, higher)} There are: "
             f"{list_names(higher, 8)}"
         )
 
 
-def _make_blocks(
-    cells: pd.DataFrame, runs: pd.DataFrame, arms: Mapping[str, Arm], metric: str
-) -> list[Block]:
-    val = _mean_by_cell(cells, runs, metric.replace("test/", "val/", 1))
-    scored = cells[cells["cell"].isin(list(arms))]
-    blocks = []
-    for key, inside in scored.groupby(["dataset", "model", "recipe"], sort=True):
-        dataset, model, recipe = (str(part) for part in key)
-        kept = {cell: arms[cell] for cell in inside["cell"]}
-        blocks.append(Block(dataset, model, recipe, metric, inside, kept, val))
-    return blocks
+def _list_left_out(
+    cells: Mapping[str, Cell], arms: Mapping[str, Mapping[str, Arm]], metric: str
+) -> Iterator[str]:
+    """Yield a line for each cell that is in no comparison, or of which runs are left out."""
+    for key, cell in cells.items():
+        name, omissions = f"{cell.dataset}: {name_cell(cell)}", write_omissions(cell.omissions)
+        if metric not in arms[key]:
+            why = omissions or f"no run has {metric}"
+            yield f"cell in no comparison ({why}): {name}"
+        elif omissions:
+            yield f"{omissions}: {name}"
 
 
-def _mean_by_cell(cells: pd.DataFrame, runs: pd.DataFrame, metric: str) -> dict[str, float]:
-    if metric not in runs:
-        return dict.fromkeys(cells["cell"], float("nan"))
-    values = runs[runs["state"] == "done"].drop_duplicates("folder").set_index("folder")[metric]
-    return {
-        cell["cell"]: float(values.loc[[f for fold in cell["folders"] for f in fold]].mean())
-        for cell in cells.to_dict("records")
-    }
-
-
-def _tell_unscored(cells: pd.DataFrame, blocks: Iterable[Block], metric: str) -> list[str]:
-    """Say which cells are in no comparison, and of which seeds are left out."""
-    scored = {cell for block in blocks for cell in block.arms}
-    lines = []
-    for cell in cells.to_dict("records"):
-        name, missing = f"{cell['dataset']}: {cell['label']}", cell["missing"]
-        if cell["cell"] not in scored:
-            why = missing or f"not every run has {metric}"
-            lines.append(f"cell in no comparison ({why}): {name}")
-        elif missing:
-            lines.append(f"{missing} and are left out: {name}")
-    return lines
-
-
-# ---- comparisons and answers --------------------------------------------------------------------
-
-
-def _compare(blocks: Sequence[Block], margin: float) -> None:
-    """Fill every block's `compared`, adjusted within families that span the report."""
-    places, found = [], []
-    for block in blocks:
-        for family, a, b in questions.list_pairs(block):
-            # the exploratory family is each block's own; the declared ones span the report
-            named = family if family != questions.DEPTH else f"{family}: {block.place}"
-            places.append((block, (family, a, b)))
-            compared = compare_arms(block.arms[a], block.arms[b], margin=margin, family=named)
-            found.append(compared)
-    for (block, key), comparison in zip(places, adjust_holm(found), strict=True):
-        block.compared[key] = comparison
-
-
-def _make_findings(blocks: Sequence[Block], layers: Sequence[LayerScores]) -> list[Finding]:
-    answers: list[Answer | None] = [
-        questions.answer_transfer(block, source)
-        for block in blocks
-        for source in questions.list_asked(block)
-    ]
-    answers += [questions.answer_best(b, source) for b in blocks for source in b.sources]
-    answers += [answer for block in blocks for answer in questions.answer_chains(block)]
-    for scores in layers:
-        place = next(b.place for b in blocks if _is_of(scores, b))
-        table = LayerTable(scores.scores, scores.source, scores.metric, scores.margin)
-        answers.append(questions.answer_layers(table, place))
-    numbers = _number_pairs(blocks)
-    told = [_make_finding(answer, numbers) for answer in answers if answer is not None]
-    asked = {finding.key for finding in told}
-    missing = [Finding(**m) for m in questions.UNMEASURED if m["key"] not in asked]
-    order = [question["key"] for question in questions.UNMEASURED]
-    return sorted([*told, *missing], key=lambda finding: order.index(finding.key))
-
-
-def _make_finding(answer: Answer, numbers: Mapping[tuple[str, str, str], int]) -> Finding:
-    return Finding(
-        answer.key,
-        answer.question,
-        answer.verdict,
-        answer.answer,
-        answer.details,
-        answer.dataset,
-        tuple(numbers[pair] for pair in answer.pairs),
-    )
-
-
-def _number_pairs(blocks: Iterable[Block]) -> dict[tuple[str, str, str], int]:
-    return {key: number for number, (_, key) in enumerate(_list_compared(blocks))}
-
-
-def _list_compared(blocks: Iterable[Block]) -> list[tuple[Block, tuple[str, str, str]]]:
-    """Return every pair that was compared: those of the questions first."""
-    pairs = [(block, key) for block in blocks for key in block.compared]
-    return sorted(pairs, key=lambda pair: pair[1][0] == questions.DEPTH)
-
-
-def _tabulate_comparisons(blocks: Iterable[Block]) -> pd.DataFrame:
-    rows = [
-        {
-            "a": a,
-            "b": b,
-            "a_label": block.label(a),
-            "b_label": block.label(b),
-            "family": family,
-            "dataset": block.dataset,
-            "model": block.model,
-            **_spread(block.compared[family, a, b]),
-        }
-        for block, (family, a, b) in _list_compared(blocks)
-    ]
-    return pd.DataFrame(rows, columns=[*_COMPARED])
-
-
-_COMPARED = (
-    *("a", "b", "a_label", "b_label", "family", "dataset", "model", "delta", "low", "high"),
-    *("p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin", "verdict", "seeds_needed"),
-    *("n_seeds", "note"),
-)
-
-
-def _spread(found: Comparison) -> dict[str, Any]:
-    told = {name: getattr(found, name) for name in _COMPARED[10:] if hasattr(found, name)}
-    delta = found.delta
-    if found.verdict != "inconclusive":
-        told["seeds_needed"] = float("nan")  # it is settled
-    ends = {"delta": delta.value, "low": delta.low, "high": delta.high}
-    return {**told, **ends, "n_seeds": delta.n_seeds, "note": delta.note}
-
-
-# ---- tables and grids ---------------------------------------------------------------------------
+# ---- tables -------------------------------------------------------------------------------------
 
 
 def _tabulate_cells(
-    cells: pd.DataFrame, arms: Mapping[str, Mapping[str, Arm]], blocks: Sequence[Block]
+    cells: Mapping[str, Cell],
+    arms: Mapping[str, Mapping[str, Arm]],
+    metrics: Sequence[str],
+    blocks: Sequence[Block],
 ) -> pd.DataFrame:
-    table = cells.reset_index(drop=True)
-    notes: dict[str, str] = {}
-    for metric, scored in arms.items():
-        found = {cell: estimate_cell(arm, metric) for cell, arm in scored.items()}
-        notes = {cell: estimate.note for cell, estimate in found.items()} | notes
-        for suffix, part in (("", "value"), (" low", "low"), (" high", "high")):
-            values = {cell: getattr(estimate, part) for cell, estimate in found.items()}
-            table[f"{metric}{suffix}"] = table["cell"].map(values).astype(float)
-        spread = {cell: pd.Series(arm.scores).std(ddof=1) for cell, arm in scored.items()}
-        table[f"{metric} sd"] = table["cell"].map(spread).astype(float)
-    notes = {
-        cell: "; ".join(filter(None, [note, _find_chance(cell, blocks)]))
-        for cell, note in notes.items()
-    }
-    return table.assign(note=[notes.get(cell, "") for cell in table["cell"]])
+    at_chance = {key for block in blocks for key in block.cells if block.is_at_chance(key)}
+    rows = []
+    for key, cell in cells.items():
+        row: dict[str, Any] = {
+            "cell": key,
+            "label": name_cell(cell),
+            "start": name_start(cell.source),
+            **{name: getattr(cell, name) for name in ("dataset", "model", "init", "k", "j", "bn")},
+            "units": cell.units,
+            "recipe": write_settings(cell.recipe),
+            "seeds": list(cell.seeds),
+            "n_seeds": len(cell.seeds),
+            "run_ids": [run.run_id for run in cell.runs],
+            "folders": [[run.folder for run in fold] for fold in cell.folds],
+            "missing": write_omissions(cell.omissions),
+            "source": name_source(cell.source),
+            "imported": cell.source.is_imported,
+            "dataset_digest": cell.image_digest,
+            "n_epochs": cell.n_epochs,
+        }
+        notes = []
+        for metric in metrics:
+            arm = arms[key].get(metric)
+            if arm is None:
+                continue
+            estimate = estimate_cell(arm, metric)
+            row |= {metric: estimate.value, f"{metric} low": estimate.low}
+            row |= {f"{metric} high": estimate.high, f"{metric} sd": compute_deviation([arm])}
+            notes.append(write_notes(estimate.notes))
+        notes = [*notes[:1], *(["no better than guessing"] if key in at_chance else [])]
+        rows.append({**row, "note": "; ".join(filter(None, notes))})
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "note"))
+    parts = [f"{metric}{part}" for metric in metrics for part in ("", " low", " high", " sd")]
+    columns = [*(name for name in names if "/" not in name), *parts, "note"]
+    if not rows:
+        columns = ["cell", "label", "dataset", "model", "init", "k", "j", "folders", *columns]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _find_chance(cell: str, blocks: Sequence[Block]) -> str:
-    here = [block for block in blocks if cell in block.arms]
-    return "no better than guessing" if here and is_at_chance(here[0], cell) else ""
+def compute_deviation(arms: Sequence[Arm]) -> float:
+    """Return the standard deviation of the scores of all runs; NaN for one."""
+    scores = np.concatenate([arm.scores for arm in arms])
+    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
 
 
-def _make_grids(blocks: Iterable[Block]) -> Iterable[Grid]:
+_COMPARED = (
+    *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
+    *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin"),
+    *("verdict", "seeds_needed", "n_seeds", "note"),
+)
+
+
+def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
+    rows = []
+    for contrast in contrasts:
+        result, block = contrast.result, contrast.block
+        is_open = result.verdict == "inconclusive"
+        rows.append(
+            {
+                "a": contrast.a,
+                "b": contrast.b,
+                "a_label": name_cell(block.cells[contrast.a]),
+                "b_label": name_cell(block.cells[contrast.b]),
+                "family": name_family(contrast.family),
+                "family_size": result.family_size,
+                "dataset": block.dataset,
+                "model": block.model,
+                "delta": result.delta.value,
+                "low": result.delta.low,
+                "high": result.delta.high,
+                "p": result.p,
+                "p_holm": result.p_holm,
+                "p_swap": result.p_swap,
+                "p_seed": result.p_seed,
+                "p_equivalent": result.p_equivalent,
+                "margin": result.margin,
+                "verdict": result.verdict,
+                "seeds_needed": result.seeds_needed if is_open else float("nan"),
+                "n_seeds": result.delta.n_seeds,
+                "note": write_notes(result.delta.notes),
+            }
+        )
+    return pd.DataFrame(rows, columns=[*_COMPARED])
+
+
+def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
     for block in blocks:
         for source in block.sources:
-            inside = list_grid(block, source)
-            best = find_best(block, source)
-            if len(inside) < 3 or best is None:
+            cells, best = block.list_grid(source), block.find_best(source)
+            if len(cells) < N_CHOICES or best is None:
                 continue
-            rows = [_tell_point(block, cell) for cell in inside.to_dict("records")]
-            units = max(inside["units"], key=len)
+            rows = []
+            for cell in cells:
+                score = estimate_cell(block.arms[cell.key], block.metric)
+                row = {"k": cell.k, "j": cell.j, **_spread("value", score)}
+                row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
+                rows.append({**row, "cell": cell.key, "label": name_cell(cell)})
+            table = pd.DataFrame(rows).rename(columns={"value_low": "low", "value_high": "high"})
             yield Grid(
-                *(block.dataset, block.model, source, block.metric, units),
-                pd.DataFrame(rows).sort_values(["k", "j"], ignore_index=True),
+                block.dataset,
+                block.model,
+                name_start(source),
+                block.metric,
+                block.units,
+                table.sort_values(["k", "j"], ignore_index=True),
                 best,
-                block.recipe,
+                write_settings(block.recipe),
+                name_source(source),
             )
 
 
-def _tell_point(block: Block, cell: Mapping[Any, Any]) -> dict[str, Any]:
-    found = estimate_cell(block.arms[cell["cell"]], block.metric)
-    return {
-        "k": int(cell["k"]),
-        "j": int(cell["j"]),
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "n_seeds": found.n_seeds,
-        "val": block.val[cell["cell"]],
-        "cell": cell["cell"],
-        "label": cell["label"],
-    }
+def _spread(name: str, estimate: Estimate | None) -> dict[str, float]:
+    """Return an estimate and its bounds as columns; NaN for none."""
+    nan = float("nan")
+    value, low, high = (
+        (estimate.value, estimate.low, estimate.high) if estimate else (nan, nan, nan)
+    )
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _score_layers(block: Block, margin: float) -> Iterable[LayerScores]:
-    owns = block.list_starts("self")
-    for source, own in [(s, o) for s in block.sources for o in owns]:
-        treated = list_treatments(block.cells, source, own)
-        arms = {key: block.arms[cell] for key, cell in treated.items()}
-        if not {"AnB", "BnB"} <= {name for name, _ in arms}:
-            continue
-        units = max(block.cells["units"], key=len)
-        told = ", ".join(filter(None, [block.recipe, own.removeprefix("self").strip(" ()")]))
-        yield LayerScores(
-            *(block.dataset, block.model, source, block.metric, units),
-            make_curves(arms, block.metric),
-            compute_layer_scores(arms, units, margin=margin),
-            margin,
-            told,
-        )
+def _make_layers(answer: LayersAnswer) -> LayerScores:
+    block = answer.block
+    curves = []
+    for name, n in sorted(answer.arms, key=lambda place: (TREATMENTS.index(place[0]), place[1])):
+        score = estimate_cell(answer.arms[name, n], block.metric)
+        row = {"arm": name, "n": n, "value": score.value, "low": score.low, "high": score.high}
+        curves.append({**row, "n_seeds": score.n_seeds})
+    scores = []
+    for unit in answer.scores:
+        scored: dict[str, Any] = {"n": unit.n, "unit": unit.unit}
+        for name in GAPS:
+            scored |= _spread(name, unit.gaps[name])
+        scored |= _spread("gamma", unit.gamma)
+        scored |= {"verdict": unit.verdict, "seeds_needed": unit.seeds_needed}
+        scores.append({**scored, "note": write_notes(unit.notes)})
+    return LayerScores(
+        block.dataset,
+        block.model,
+        name_start(answer.source),
+        block.metric,
+        tuple(unit.unit for unit in answer.scores),
+        pd.DataFrame(curves),
+        pd.DataFrame(scores),
+        answer.margin,
+        write_settings((*block.recipe, *answer.own.settings)),
+        name_source(answer.source),
+    )
 
 
-def _is_of(scores: LayerScores, block: Block) -> bool:
-    mine = (scores.dataset, scores.model)
-    return mine == (block.dataset, block.model) and scores.recipe.startswith(block.recipe)
-
-
-def _list_highlights(blocks: Iterable[Block]) -> Iterable[tuple[str, str, str]]:
+def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
     """Name the cells that stand for a dataset: best, full fine-tuning, all frozen, random, ..."""
     seen = set()
     for block in blocks:
-        named = [("random", block.scratch)]
+        roles = [("random", block.scratch)]
         for source in block.sources:
-            told = name_source(source)
-            best = find_best(block, source)
-            named += [(f"{told}, best", best)] if source in questions.list_asked(block) else []
-            named += [(told, block.find_full(source))]
-            named += [(f"{told}, all frozen", block.find(source, block.n_units, block.n_units))]
-        for role, cell in named:
+            name = name_source(source)
+            if source in list_asked(block):
+                roles.append((f"{name}, best", block.find_best(source)))
+            roles.append((name, block.find_full(source)))
+            frozen = block.find(source, block.n_units, block.n_units)
+            roles.append((f"{name}, all frozen", frozen))
+        for role, cell in roles:
             if cell and cell not in seen:
                 seen.add(cell)
                 yield block.dataset, role, cell

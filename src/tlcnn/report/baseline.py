@@ -2,40 +2,36 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL
-from tlcnn.report.scored import Scored, count_fold
-from tlcnn.report.tables import Table
+from tlcnn.report.sentences import name_family, write_note
+from tlcnn.report.tables import ScoredRow, Table
 from tlcnn.statistics.arm import Comparison
-from tlcnn.statistics.comparison import (
-    adjust_holm,
-    compare_arms,
-    compute_equivalence_p,
-    compute_t_p,
-)
-from tlcnn.statistics.folds import estimate_folds
-from tlcnn.study.where import check_values, match_condition, parse_condition
+from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.study.select import check_values, match_condition, parse_condition
 
 _BLOCK = ("dataset", "model")
 
 
 def add_comparisons(
     table: Table,
-    scored: Sequence[Scored],
+    rows: Sequence[ScoredRow],
     metrics: Sequence[str],
     words: Sequence[str],
     margin: float,
 ) -> Table:
-    """Return a table with `Δ METRIC`, `p METRIC` (after Holm) and `verdict METRIC` columns.
+    """Return a table with columns for the difference of every row to its baseline.
 
-    A family of comparisons is those of one dataset, model and metric.
+    `Δ METRIC` stands with its interval, and with the name and size of its family, that is all
+    comparisons of one dataset, model and metric. `p METRIC` is as it is, `p Holm METRIC` adjusted
+    within the family.
 
     Args:
+        rows: those of the table.
         words: conditions such as `init=random` for the baseline.
 
     Raises:
@@ -44,12 +40,18 @@ def add_comparisons(
     pairs, notes = find_pairs(table.frame, words)
     frame = table.frame
     for metric in metrics:
-        found = _compare(scored, pairs, metric, margin)
-        frame = pd.concat([frame, _tabulate(found, metric, len(frame))], axis=1)
-        notes += _describe_gaps(found, metric)
+        comparisons = _compare(rows, pairs, metric, margin, " ".join(words))
+        records = {row: _make_record(result, metric) for row, result in comparisons.items()}
+        columns = [
+            f"Δ {metric}{part}" for part in ("", " low", " high", " family", " family_size")
+        ]
+        columns += [f"p {metric}", f"p Holm {metric}", f"verdict {metric}"]
+        added = pd.DataFrame([records.get(i, {}) for i in range(len(frame))], columns=columns)
+        frame = pd.concat([frame, added], axis=1)
+        notes += _describe_differences(comparisons, metric)
     notes.append(
-        f"Δ against {' '.join(words)}, 95 % intervals; p after Holm within a dataset, model and "
-        f"metric; equivalent within {margin:g}"
+        f"Δ against {' '.join(words)}, 95 % intervals; p Holm is adjusted within its family; "
+        f"equivalent within {margin:g}"
     )
     deltas = tuple(f"Δ {metric}" for metric in metrics)
     last = [c for c in frame.columns if c == "train_s"]
@@ -62,17 +64,10 @@ def add_comparisons(
     )
 
 
-def _tabulate(found: dict[int, Comparison], metric: str, n_rows: int) -> pd.DataFrame:
-    names = [f"Δ {metric}", f"Δ {metric} low", f"Δ {metric} high"]
-    names += [f"p {metric}", f"verdict {metric}"]
-    records = {row: _make_record(one, metric) for row, one in found.items()}
-    return pd.DataFrame([records.get(i, {}) for i in range(n_rows)], columns=names)
-
-
 def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int], list[str]]:
-    """Return row -> its baseline's row, and a line on rows that have none.
+    """Return row -> its baseline's row, and a line on rows that have no baseline.
 
-    Of several baselines in a dataset and model, that with a row's own further settings is taken.
+    Of several baselines in a dataset and model, the one with a row's further settings is taken.
     """
     hits, named = _find_hits(frame, words)
     block = [column for column in _BLOCK if column in frame]
@@ -83,22 +78,23 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
         bases.setdefault(blocks[row], []).append(row)
     pairs, without = {}, set()
     for row, place in enumerate(blocks):
-        mine = bases.get(place, [])
-        mine = mine if len(mine) < 2 else [i for i in mine if recipes[i] == recipes[row]]
-        if len(mine) > 1:
-            raise ConfigError(_describe_several(frame, mine, words))
-        if not mine:
+        candidates = bases.get(place, [])
+        if len(candidates) > 1:
+            candidates = [base for base in candidates if recipes[base] == recipes[row]]
+        if len(candidates) > 1:
+            raise ConfigError(_describe_several(frame, candidates, words))
+        if not candidates:
             without.add(" ".join(place))
-        elif mine[0] != row:
-            pairs[row] = mine[0]
+        elif candidates[0] != row:
+            pairs[row] = candidates[0]
     gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
     return pairs, gaps if without else []
 
 
 def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the rows that are all of the words, and the columns that the words name."""
+    """Return the rows that fulfil all conditions, and the columns that those name."""
     hits = pd.Series(True, index=frame.index)
-    named = []
+    columns = []
     for word in words:
         condition = parse_condition(word, "--baseline")
         if condition.column not in frame:
@@ -107,10 +103,10 @@ def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], li
             )
         check_values(frame, condition, "--baseline")
         hits &= match_condition(frame[condition.column], condition)
-        named.append(condition.column)
+        columns.append(condition.column)
     if not hits.any():
         raise ConfigError(f"--baseline {' '.join(words)}: no cell is all of that")
-    return [row for row, is_hit in enumerate(hits) if is_hit], named
+    return [row for row, is_hit in enumerate(hits) if is_hit], columns
 
 
 def _name_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -120,8 +116,8 @@ def _name_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, .
 
 
 def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]) -> str:
-    there = [c for c in frame.columns if c in CELL or ("." in c and "/" not in c)]
-    differ = [c for c in there if frame[c].iloc[rows].map(str).nunique() > 1]
+    columns = [c for c in frame.columns if c in CELL or ("." in c and "/" not in c)]
+    differ = [c for c in columns if frame[c].iloc[rows].map(str).nunique() > 1]
     values = [f"{c}={v}" for c in differ[:1] for v in frame[c].iloc[rows].map(str).unique()]
     return (
         f"--baseline {' '.join(words)}: {len(rows)} cells of one dataset and model are that; they "
@@ -131,74 +127,43 @@ def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]
 
 
 def _compare(
-    scored: Sequence[Scored], pairs: dict[int, int], metric: str, margin: float
+    rows: Sequence[ScoredRow], pairs: dict[int, int], metric: str, margin: float, baseline: str
 ) -> dict[int, Comparison]:
-    found = {}
+    """Return the comparison of each row with its baseline, where both are single cells."""
+    comparisons = {}
     for row, base in pairs.items():
-        key = scored[row].row.key
-        family = "/".join(str(key.get(column, "")) for column in (*_BLOCK, metric))
-        one = _compare_rows(scored[row], scored[base], metric, margin)
-        if one is not None:
-            found[row] = replace(one, family=family)
-    adjusted = adjust_holm(list(found.values()))
-    return dict(zip(found, adjusted, strict=True))
+        a, b = rows[row], rows[base]
+        if not (a.is_cell and b.is_cell and a.arms[metric] and b.arms[metric]):
+            continue
+        scope = [(name, a.key[name]) for name in _BLOCK if name in a.key]
+        family = Family(FamilyKind.BASELINE, (("baseline", baseline), *scope, ("metric", metric)))
+        (first,), (second,) = a.arms[metric], b.arms[metric]
+        comparisons[row] = compare_arms(first, second, margin=margin, family=family)
+    return dict(zip(comparisons, adjust_holm(list(comparisons.values())), strict=True))
 
 
-def _compare_rows(a: Scored, b: Scored, metric: str, margin: float) -> Comparison | None:
-    arms, others = a.arms[metric], b.arms[metric]
-    if not all(len(arm.scores) for arm in (*arms, *others)):
-        return None
-    if len(arms) == 1 and len(others) == 1:
-        return compare_arms(arms[0], others[0], margin=margin)
-    if a.row.is_folded and b.row.is_folded:
-        return _compare_folds(a, b, metric, margin)
-    return None
-
-
-def _compare_folds(a: Scored, b: Scored, metric: str, margin: float) -> Comparison | None:
-    """Compare fold by fold, with the corrected resampled t test."""
-    means = [
-        {
-            str(runs["fold"].iloc[0]): arm.mean
-            for runs, arm in zip(one.row.cells, one.arms[metric], strict=True)
-        }
-        for one in (a, b)
-    ]
-    common = [fold for fold in means[0] if fold in means[1]]
-    if not common:
-        return None
-    delta = estimate_folds(
-        np.array([means[0][fold] - means[1][fold] for fold in common]), **count_fold(a.row)
-    )
-    p = compute_t_p(delta)
-    return Comparison(
-        a=a.arms[metric][0].name,
-        b=b.arms[metric][0].name,
-        delta=delta,
-        p=p,
-        p_swap=float("nan"),
-        p_seed=p,
-        p_equivalent=compute_equivalence_p(delta, margin),
-        margin=margin,
-        p_holm=p,
-        seeds_needed=float("nan"),
-        lower_is_better=a.arms[metric][0].lower_is_better,
-    )
-
-
-def _make_record(one: Comparison, metric: str) -> dict[str, Any]:
+def _make_record(result: Comparison, metric: str) -> dict[str, object]:
+    assert isinstance(result.family, Family)
     return {
-        f"Δ {metric}": one.delta.value,
-        f"Δ {metric} low": one.delta.low,
-        f"Δ {metric} high": one.delta.high,
-        f"p {metric}": one.p_holm,
-        f"verdict {metric}": one.verdict,
+        f"Δ {metric}": result.delta.value,
+        f"Δ {metric} low": result.delta.low,
+        f"Δ {metric} high": result.delta.high,
+        f"Δ {metric} family": name_family(result.family),
+        f"Δ {metric} family_size": result.family_size,
+        f"p {metric}": result.p,
+        f"p Holm {metric}": result.p_holm,
+        f"verdict {metric}": result.verdict,
     }
 
 
-def _describe_gaps(found: dict[int, Comparison], metric: str) -> list[str]:
-    places: dict[str, int] = {}
-    for one in found.values():
-        for note in filter(None, one.delta.note.split("; ")):
-            places[note] = places.get(note, 0) + 1
-    return [f"Δ {metric}: {note} ({n} of {len(found)} rows)" for note, n in places.items()]
+def _describe_differences(comparisons: dict[int, Comparison], metric: str) -> list[str]:
+    """Return what the differences leave out, with the number of rows, and their families."""
+    counts: dict[str, int] = {}
+    families: dict[str, int] = {}
+    for result in comparisons.values():
+        assert isinstance(result.family, Family)
+        families[name_family(result.family)] = result.family_size
+        for note in result.delta.notes:
+            counts[write_note(note)] = counts.get(write_note(note), 0) + 1
+    lines = [f"Δ {metric}: {text} ({n} of {len(comparisons)} rows)" for text, n in counts.items()]
+    return lines + [f"family “{name}”: {size} comparisons" for name, size in families.items()]

@@ -1,20 +1,40 @@
 """One row a cell: means over its runs, with intervals, compared with a baseline.
 
-runs -> rows (runs by cell) -> scored (arms, estimates) -> Table
+runs -> cells -> ScoredRow (arms, estimates) -> Table
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from tlcnn.records.settings import CELL, list_values, list_varying
 from tlcnn.report.baseline import add_comparisons
-from tlcnn.report.rows import Row, Rows, make_rows
-from tlcnn.report.scored import Scored, score_row
-from tlcnn.report.tables import DEFAULT_METRICS, Table, find_best
+from tlcnn.report.sentences import write_note, write_omission, write_omissions
+from tlcnn.report.tables import DEFAULT_METRICS, ScoredRow, Table, find_best, sort_rows
+from tlcnn.report.words import name_cell
+from tlcnn.statistics.estimate import make_unknown
+from tlcnn.statistics.notes import NoteKind
+from tlcnn.study.arms import estimate_mean, load_arms
+from tlcnn.study.cells import FOLD, Cell, Omission, make_cells, make_runs
+from tlcnn.study.select import group_runs, name_value
 
 INTERVALS = ("full", "seeds", "none")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """The cells that a table shows as one row: one, or all that `--group` puts together.
+
+    Attributes:
+        key: column -> value.
+    """
+
+    key: dict[str, Any]
+    cells: tuple[Cell, ...]
 
 
 def make_cell_table(
@@ -25,14 +45,14 @@ def make_cell_table(
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
-    watch: Callable[[Sequence[Row]], Iterable[Row]] = iter,
+    watch: Callable[[Sequence[TableRow]], Iterable[TableRow]] = iter,
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
     Args:
         runs: what `read_runs` returned.
         metrics: `val/...` or `test/...`.
-        group: columns or settings that make a row instead; see `make_rows`.
+        group: columns or settings whose values make a row instead, whatever else differs.
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
@@ -43,54 +63,170 @@ def make_cell_table(
     Raises:
         ConfigError: columns, values or a baseline that are not there.
     """
-    rows = make_rows(runs, group)
-    options = {"read": interval == "full", "read_single": bool(baseline)}
-    scored = [score_row(row, metrics, **options) for row in watch(rows.rows)]
-    table = _make_table(rows, scored, metrics, interval)
+    finished = runs[runs["state"] == "done"] if len(runs) else runs
+    if group:
+        rows, columns, notes = _group_rows(finished, group)
+    else:
+        rows, columns, notes = _make_rows(finished)
+    options = {"redraws": interval == "full", "lone": bool(baseline)}
+    scored = [_score_row(row, metrics, **options) for row in watch(rows)]
+    columns = [*columns, "n", *(["folds"] if any(row.n_folds > 1 for row in scored) else [])]
+    parts = ("sd",) if interval == "none" else ("low", "high")
+    columns += [name for m in metrics for name in (m, *(f"{m} {part}" for part in parts))]
+    records = [_make_record(row, metrics) for row in scored]
+    frame = pd.DataFrame(records, columns=[*columns, "train_s"])
+    notes += _describe_rows(rows, scored, [] if interval == "none" else metrics)
+    best = find_best(frame, metrics)
+    table = Table(frame, scored=tuple(metrics), best=best, notes=tuple(notes))
     return add_comparisons(table, scored, metrics, baseline, margin) if baseline else table
 
 
-def _make_table(
-    rows: Rows, scored: Sequence[Scored], metrics: Sequence[str], interval: str
-) -> Table:
-    records = [_make_record(rows, one, metrics, interval) for one in scored]
-    parts = {"none": ("sd",)}.get(interval, ("low", "high"))
-    columns = [*rows.columns, "n", *(["folds"] if any(r.is_folded for r in rows.rows) else [])]
-    columns += [name for m in metrics for name in (m, *(f"{m} {part}" for part in parts))]
-    frame = pd.DataFrame(records, columns=[*columns, "train_s"])
-    notes = [*rows.notes, *(_collect_notes(scored, metrics) if interval != "none" else [])]
-    return Table(frame, scored=tuple(metrics), best=find_best(frame, metrics), notes=tuple(notes))
+# ---- which cells make a row ---------------------------------------------------------------------
 
 
-def _make_record(
-    rows: Rows, scored: Scored, metrics: Sequence[str], interval: str
-) -> dict[str, Any]:
-    runs = scored.row.runs
-    record = {column: scored.row.key[column] for column in rows.columns}
-    record |= {"n": int(runs["seed"].nunique()) or len(runs)}
-    record |= {"folds": len(scored.row.cells) if scored.row.is_folded else 1}
-    if len(scored.row.cells) > 1 and not scored.row.is_folded:
-        record["n"] = len(runs)
-    for metric in metrics:
-        one = scored.estimates[metric]
-        values = np.concatenate([arm.scores for arm in scored.arms[metric]])
-        value = float(values.mean()) if len(values) and interval == "none" else one.value
-        deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-        record |= {metric: value, f"{metric} low": one.low, f"{metric} high": one.high}
-        record |= {f"{metric} sd": deviation}
-    times = pd.to_numeric(runs["train_s"]) if "train_s" in runs else pd.Series(dtype=float)
-    return record | {"train_s": times.mean()}
+def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str], list[str]]:
+    """Return a row for each cell, the columns that tell them apart, and notes.
 
-
-def _collect_notes(scored: Sequence[Scored], metrics: Sequence[str]) -> list[str]:
-    """Return what the intervals leave out, with the number of rows where not all."""
-    places: dict[str, set[int]] = {}
-    for position, one in enumerate(scored):
-        for metric in metrics:
-            for note in filter(None, one.estimates[metric].note.split("; ")):
-                if not note.startswith("folds share"):  # said already
-                    places.setdefault(note, set()).add(position)
-    return [
-        note if len(found) == len(scored) else f"{note} ({len(found)} of {len(scored)} rows)"
-        for note, found in places.items()
+    The columns are those of a cell and the settings in which runs of one name differ, with
+    nothing for a setting that differs inside a cell.
+    """
+    finished, without_place = make_runs(runs)
+    cells = make_cells(finished)
+    members = [(cell, run) for cell in cells for run in cell.runs]
+    settings = [
+        {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
+        for cell, run in members
     ]
+    varying = [
+        name
+        for name in list_varying([run.name for _, run in members], settings)
+        if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
+    ]
+    imported = ["imported"] if any(cell.source.is_imported for cell in cells) else []
+    rows = [
+        TableRow(
+            {
+                **{name: getattr(cell, name) for name in CELL},
+                **{name: _flatten(cell.settings.get(name)) for name in varying},
+                "imported": cell.source.is_imported,
+                "cell_id": cell.cell_id,
+            },
+            (cell,),
+        )
+        for cell in cells
+    ]
+    columns = [*CELL, *varying, *imported]
+    names = {tuple(name_value(row.key[name]) for name in columns) for row in rows}
+    shown = columns if len(names) == len(rows) else [*columns, "cell_id"]
+    return _sort(rows, [*columns, "cell_id"]), shown, _describe(without_place)
+
+
+def _flatten(value: Any) -> Any:
+    return str(value) if isinstance(value, (list, dict)) else value
+
+
+def _group_rows(
+    runs: pd.DataFrame, group: Sequence[str]
+) -> tuple[list[TableRow], list[str], list[str]]:
+    """Return a row for each combination of values of some columns, those columns, and notes."""
+    rows, notes = [], []
+    for key, part in group_runs(runs, group):
+        finished, without_place = make_runs(part)
+        notes += _describe(without_place)
+        cells = make_cells(finished)
+        if cells:
+            rows.append(TableRow(key, cells))
+    columns = list(dict.fromkeys(group))
+    averaged = _describe_averaged(rows, columns)
+    return _sort(rows, columns), columns, [*averaged, *notes]
+
+
+def _sort(rows: list[TableRow], columns: Sequence[str]) -> list[TableRow]:
+    if not rows:
+        return []
+    frame = pd.DataFrame([row.key for row in rows]).assign(position=range(len(rows)))
+    return [rows[at] for at in sort_rows(frame, columns)["position"]]
+
+
+def _describe(omissions: Iterable[Omission]) -> list[str]:
+    return [f"left out: {write_omission(omission)}" for omission in omissions]
+
+
+def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[str]:
+    """Return a line on what differs between cells that share a row."""
+    facts = [
+        [{**{name: getattr(cell, name) for name in CELL}, **cell.settings} for cell in row.cells]
+        for row in rows
+    ]
+    cells = [cell for row in facts for cell in row]
+    varying = list_varying([at for at, row in enumerate(facts) for _ in row], cells)
+    averaged = [name for name in varying if name not in group]
+    texts = []
+    for name in averaged:
+        values = pd.Series([_flatten(cell.get(name)) for cell in cells], dtype=object)
+        texts.append(f"{name} ({list_values(values, 6)})")
+    if not texts and any(len(row) > 1 for row in facts):
+        texts = [f"cells ({max(map(len, facts))} in a row)"]
+    return [f"averaged over different {'; '.join(texts)}"] if texts else []
+
+
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def _score_row(row: TableRow, metrics: Sequence[str], *, redraws: bool, lone: bool) -> ScoredRow:
+    scored = [load_arms(cell, metrics, redraws=redraws, lone=lone) for cell in row.cells]
+    arms = {metric: tuple(arms[metric] for arms in scored if metric in arms) for metric in metrics}
+    estimates = {
+        metric: estimate_mean(found, metric) if found else make_unknown(math.nan, 0)
+        for metric, found in arms.items()
+    }
+    is_one = len(row.cells) == 1
+    n_folds = len(row.cells[0].fold_numbers) if is_one else 1
+    runs = [run for cell in row.cells for run in cell.runs]
+    n = len(row.cells[0].seeds) if is_one else len(runs)
+    times = [run.train_s for run in runs if run.train_s == run.train_s]
+    train_s = float(np.mean(times)) if times else math.nan
+    return ScoredRow(row.key, arms, estimates, n, max(n_folds, 1), train_s, is_one)
+
+
+def _make_record(row: ScoredRow, metrics: Sequence[str]) -> dict[str, Any]:
+    record = {**row.key, "n": row.n, "folds": row.n_folds, "train_s": row.train_s}
+    for metric in metrics:
+        estimate, arms = row.estimates[metric], row.arms[metric]
+        scores = np.concatenate([arm.scores for arm in arms]) if arms else np.array([])
+        deviation = float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
+        record |= {metric: estimate.value, f"{metric} sd": deviation}
+        record |= {f"{metric} low": estimate.low, f"{metric} high": estimate.high}
+    return record
+
+
+def _describe_rows(
+    rows: Sequence[TableRow], scored: Sequence[ScoredRow], metrics: Sequence[str]
+) -> list[str]:
+    """Return what is left out, and what the intervals leave out, with the number of rows."""
+    lines = []
+    for row in rows:
+        for cell in row.cells:
+            if cell.omissions:
+                place = f"{cell.dataset}, {name_cell(cell)}"
+                lines.append(f"{write_omissions(cell.omissions)}: {place}")
+    n_folded = sum(row.n_folds > 1 for row in scored)
+    if n_folded:
+        lines.insert(
+            0,
+            f"{n_folded} of {len(scored)} rows are means over folds; their intervals are "
+            "corrected for the training images that folds share (Nadeau and Bengio 2003)",
+        )
+    places: dict[str, set[int]] = {}
+    for position, scores in enumerate(scored):
+        for metric in metrics:
+            for note in scores.estimates[metric].notes:
+                if note.kind is not NoteKind.FOLDS or scores.n_folds == 1:
+                    places.setdefault(write_note(note), set()).add(position)
+    lines += [
+        text
+        if len(positions) == len(scored)
+        else f"{text} ({len(positions)} of {len(scored)} rows)"
+        for text, positions in places.items()
+    ]
+    return lines

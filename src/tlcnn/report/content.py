@@ -38,6 +38,7 @@ class Grid:
             `Content.cells`), label. One row a cell; k = 0 is random.
         best: `cell` of the best on validation.
         recipe: settings that tell it from other grids of the same names, as text; may be empty.
+        source_name: the source in words, e.g. `ImageNet → HAM10000`.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Grid:
     table: pd.DataFrame
     best: str
     recipe: str = ""
+    source_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class LayerScores:
             `<name>_high`; `verdict` (general | specific | undetermined | not measured),
             `seeds_needed`, `note`. C, S, G are in units of the metric (0.01 is one point).
         margin: delta, in units of the metric.
+        source_name: the source in words.
     """
 
     dataset: str
@@ -73,6 +76,7 @@ class LayerScores:
     scores: pd.DataFrame
     margin: float
     recipe: str = ""
+    source_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,12 @@ class Content:
         runs: what `read_runs` returned, all states; `folder` leads to the rest.
         left_out: a line for everything that is not in the tables, and why.
         cells: one row a cell (runs that differ in the seed alone): cell (key), label (readable),
-            dataset, model, init, k, j, bn, any settings that vary, n_seeds, run_ids (list), and
-            for each metric `<metric>`, `<metric> low`, `<metric> high`, `<metric> sd`; `note`.
-        comparisons: a, b (cell keys), a_label, b_label, family, dataset, delta, low, high, p,
-            p_holm, p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
+            dataset, model, init, k, j, bn, source (in words), recipe (as text), seeds, n_seeds,
+            run_ids and folders (lists), and for each metric `<metric>`, `<metric> low`,
+            `<metric> high`, `<metric> sd`; `note`.
+        comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
+            comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
+            p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,

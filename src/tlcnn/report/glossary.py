@@ -2,8 +2,7 @@
 
 from tlcnn.report.content import Content
 from tlcnn.report.numbers import count
-from tlcnn.study.cells import name_dataset
-from tlcnn.study.words import join_words, name_metric
+from tlcnn.report.words import join_words, name_dataset, name_metric
 
 GLOSSARY = (
     ("unit", "a block of layers that is transferred or frozen as a whole, counted from the input"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from tlcnn.report.content import Grid, LayerScores
 from tlcnn.report.numbers import is_number
-from tlcnn.study.cells import name_dataset, name_source
+from tlcnn.report.words import name_dataset
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,4 @@ def describe_transfer(part: Grid | LayerScores) -> str:
     source = part.init if isinstance(part, Grid) else part.source
     recipe = f" ({part.recipe})" if part.recipe else ""
     dataset = name_dataset(part.dataset)
-    return f"{part.model} on {dataset}, units from {name_source(source)}{recipe}"
+    return f"{part.model} on {dataset}, units from {part.source_name or source}{recipe}"

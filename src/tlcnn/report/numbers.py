@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from tlcnn.study.words import is_share, name_metric
+from tlcnn.report.words import is_share, name_metric
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"

@@ -42,8 +42,8 @@ from tlcnn.report.numbers import (
 from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.show import find_tone
 from tlcnn.report.text_table import TextTable
+from tlcnn.report.words import name_dataset
 from tlcnn.report.writers.html import write_table
-from tlcnn.study.cells import name_dataset
 from tlcnn.text import make_visible
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from tlcnn.report.numbers import (
 )
 from tlcnn.report.reproduce import find_commands
 from tlcnn.report.run_details import read_details, round_number
-from tlcnn.study.words import is_share, name_metric
+from tlcnn.report.words import is_share, name_metric
 from tlcnn.text import make_visible
 
 MAX_DETAILED = 1000  # a run takes about 4 kB; more would not open within seconds

@@ -25,10 +25,10 @@ from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
 from tlcnn.report.numbers import name_unit
 from tlcnn.report.text_table import TextTable
+from tlcnn.report.words import name_metric
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.latex import escape_latex, write_float, write_list, write_macros
 from tlcnn.storage import make_dir, write_atomic
-from tlcnn.study.words import name_metric
 
 if TYPE_CHECKING:
     from tlcnn.report.figures.style import ReportFigure

@@ -65,9 +65,9 @@ def _spread_random(table: Table, front: Sequence[str]) -> pd.DataFrame:
     if "init" not in front or "k" not in frame:
         return frame
     is_random = (frame["init"] == "random") & (frame["k"] == 0)
-    others = [c for c in front if c != "init"]
+    outer = [c for c in front if c != "init"]
     copies = []
-    for _, part in _group(frame, others):
+    for _, part in _group(frame, outer):
         sources = part.loc[part["init"] != "random", "init"].unique()
         base = part[is_random.loc[part.index]]
         if len(sources) and len(base):
@@ -81,9 +81,11 @@ def _group(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[dict[str, Any
         return [({}, frame)]
     texts = pd.Series(list(zip(*(frame[k].map(str) for k in keys), strict=True)), frame.index)
     parts = [part for _, part in frame.groupby(texts, sort=False)]
-    found = [({key: part[key].iloc[0] for key in keys}, part) for part in parts]
-    order = sort_rows(pd.DataFrame([k for k, _ in found]).assign(at=range(len(found))), keys)["at"]
-    return [found[i] for i in order]
+    groups = [({key: part[key].iloc[0] for key in keys}, part) for part in parts]
+    order = sort_rows(pd.DataFrame([k for k, _ in groups]).assign(at=range(len(groups))), keys)[
+        "at"
+    ]
+    return [groups[i] for i in order]
 
 
 def _name_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
@@ -134,10 +136,10 @@ def _make_table(
     spread = [name for c in columns for name in (c, *(f"{c} {part}" for part in kinds))]
     frame = pd.DataFrame(records, columns=[*first, *keys, *spread])
     best = {(i, column) for i, record in enumerate(records) for column in record["_best"]}
-    said = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
-    found = [record.get(f"{c} n") for record in records for c in columns]
-    counts = {int(n) for n in found if n is not None}
+    notes = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
+    sizes = [record.get(f"{c} n") for record in records for c in columns]
+    counts = {int(n) for n in sizes if n is not None}
     if len(counts) == 1:
         frame = frame.drop(columns=[f"{c} n" for c in columns])
-        said.append(f"{counts.pop()} runs in every cell")
-    return Table(frame, tuple(columns), (), frozenset(best), (*said, *table.notes))
+        notes.append(f"{counts.pop()} runs in every cell")
+    return Table(frame, tuple(columns), (), frozenset(best), (*notes, *table.notes))

@@ -5,15 +5,19 @@ runs -> Table (numbers) -> pivot -> render
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
+from tlcnn.report.sentences import write_omission
+from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.study.cells import Omission, clean_numbers, list_numbers
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 # Columns that stand beside a scored one, `<column> low`, and are part of its cell.
-PARTS = ("low", "high", "sd", "n")
+PARTS = ("low", "high", "sd", "n", "family", "family_size")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Table:
 
     Attributes:
         frame: plain columns, and scored ones, beside which `<column> low`, `<column> high`,
-            `<column> sd` and `<column> n` may stand.
+            `<column> sd` and `<column> n` may stand; beside differences also `<column> family`
+            and `<column> family_size`, the comparisons that their p is adjusted with.
         scored: the scored columns.
         differences: those of them that are differences, shown with their sign.
         best: (row position, scored column) of the cells in bold.
@@ -42,6 +47,29 @@ class Table:
         return [column for column in self.frame.columns if column not in parts]
 
 
+@dataclass(frozen=True)
+class ScoredRow:
+    """A row of a table of cells, with what it scored.
+
+    Attributes:
+        key: column -> value.
+        arms: per metric, one arm a cell.
+        estimates: per metric, of the mean over all runs of the row.
+        n: seeds of its cell; of several cells, runs.
+        n_folds: folds of its cell; 1 without folds.
+        train_s: mean seconds of training.
+        is_cell: whether it is one cell; others are not compared.
+    """
+
+    key: dict[str, Any]
+    arms: dict[str, tuple[Arm, ...]]
+    estimates: dict[str, Estimate]
+    n: int
+    n_folds: int
+    train_s: float
+    is_cell: bool
+
+
 def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
     """Return one row a run, whatever its state, sorted by cell and seed.
 
@@ -49,12 +77,14 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
         runs: what `read_runs` returned.
         metrics: metric columns; one that no run has is left empty.
     """
+    runs, odd = clean_numbers(runs)
     runs, varying = spread_settings(runs)
     imported = list_imported(runs)
-    told = [*CELL, *varying, *imported, "seed"]
-    columns = [*told, *metrics, "epochs", "train_s", "state", "run_id"]
+    names = [*CELL, *varying, *imported, "seed"]
+    columns = [*names, *metrics, "epochs", "train_s", "state", "run_id"]
     table = runs.reindex(columns=columns)
-    return Table(sort_rows(table, told), scored=tuple(metrics))
+    notes = [write_omission(Omission("odd effort", len(odd), tuple(odd)))] if odd else []
+    return Table(sort_rows(table, names), scored=tuple(metrics), notes=tuple(notes))
 
 
 def list_imported(runs: pd.DataFrame) -> list[str]:
@@ -76,7 +106,7 @@ def sort_rows(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _make_keys(values: pd.Series) -> dict[str, pd.Series]:
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = pd.Series(list_numbers(values), values.index, dtype=float)
     texts = values.map(str).where(numbers.isna() & values.notna(), "")
     return {"nothing": values.isna(), "number": numbers.fillna(float("inf")), "text": texts}
 
@@ -108,6 +138,6 @@ def find_best(frame: pd.DataFrame, metrics: Sequence[str]) -> frozenset[tuple[in
         for metric in metrics:
             values = pd.to_numeric(block[metric]).dropna()
             if len(values) > 1 and values.nunique() > 1:
-                wanted = values.min() if is_lower_better(metric) else values.max()
-                best |= {(int(row), metric) for row in values.index[values == wanted]}
+                top = values.min() if is_lower_better(metric) else values.max()
+                best |= {(int(row), metric) for row in values.index[values == top]}
     return frozenset(best)

@@ -1,10 +1,15 @@
 """One cell's runs as numbers: what every interval and every comparison is made of."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from tlcnn.statistics.notes import Notes
 from tlcnn.statistics.variance import Parts
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Arm:
         contributions: (S, G) what each test group adds to the score, rows sum to the score; None
             with `replicates`, and for metrics that are no sum over groups (AUROC, F1, ECE).
         lower_is_better: of losses and calibration errors.
-        note: why there are no replicates, and what is odd about the sample; mostly empty.
-        images: the name of the test images that a record tells (the manifest's digest), empty if
-            unknown; arms without a sample are paired where these are equal.
-        folded: `seeds` are the folds of a cross-validation, not seeds.
+        notes: why there are no replicates, and what is odd about the sample; mostly empty.
+        images: the digest of the manifest that names the test images, empty if unknown; arms
+            without a sample are paired where these are equal.
+        fold_ratio: test images over training images of a fold, where `seeds` are the folds of a
+            cross-validation and `scores` their means over seeds; None for an arm of seeds.
     """
 
     name: str
@@ -52,9 +58,9 @@ class Arm:
     sample: Sample | None = None
     contributions: np.ndarray | None = None
     lower_is_better: bool = False
-    note: str = ""
+    notes: Notes = ()
     images: str = ""
-    folded: bool = False
+    fold_ratio: float | None = None
 
     @property
     def mean(self) -> float:
@@ -72,7 +78,7 @@ class Estimate:
         df: degrees of freedom of Student's t (Satterthwaite); NaN with `se`.
         low, high: the interval; NaN with `se`.
         n_seeds: seeds (pairs of seeds, for a paired difference).
-        note: what the interval leaves out, or why there is none; mostly empty.
+        notes: what the interval leaves out, or why there is none; mostly empty.
     """
 
     value: float
@@ -81,7 +87,7 @@ class Estimate:
     low: float
     high: float
     n_seeds: int
-    note: str = ""
+    notes: Notes = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Comparison:
         p_equivalent: TOST with `margin`; below 0.05 the two are equivalent.
         margin: in units of the metric.
         p_holm: adjusted within its family; equal to `p` until a family is adjusted.
+        family: the key of the comparisons that are adjusted together.
+        family_size: the comparisons of the family that have a p.
         seeds_needed: pairs of seeds that would settle it with 80 % power, if the truth is what was
             seen, at Holm's first step (5 % over the size of the family); more than there are
             while it is inconclusive; inf where more seeds never would (more test groups might),
@@ -114,12 +122,13 @@ class Comparison:
     margin: float
     p_holm: float
     seeds_needed: float
-    family: str = ""
+    family: Hashable = ""
+    family_size: int = 1
     lower_is_better: bool = False
     parts: Parts | None = None
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """better | worse | equivalent | inconclusive, of `a` against `b`, at 5 % after Holm.
 
         One seed decides nothing: without `p_seed` it is inconclusive.

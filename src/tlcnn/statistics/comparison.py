@@ -1,6 +1,6 @@
 """One cell against another: difference, p values, equivalence, families, seeds still needed."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,13 +8,12 @@ import numpy as np
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
 from tlcnn.statistics.estimate import (
-    ONE_SEED,
     choose_seeds,
     compute_parts,
-    join_notes,
     make_estimate,
     pick_seeds,
 )
+from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.settle import compute_seeds_needed
 
 N_PERMUTATIONS = 10_000
@@ -27,7 +26,7 @@ def compare_arms(
     b: Arm,
     *,
     margin: float = 0.01,
-    family: str = "",
+    family: Hashable = "",
     n_permutations: int = N_PERMUTATIONS,
 ) -> Comparison:
     """Compare two cells, paired by (seed, test group) where they can be.
@@ -51,11 +50,11 @@ def compare_arms(
     delta = make_estimate(parts)
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
     p_seed = compute_t_p(delta)
-    p = _take_larger(p_swap, p_seed)
-    if ONE_SEED in delta.note and p == p:
-        note = "p is of these networks alone, not of training again"
-        delta = replace(delta, note=join_notes(delta.note, note))
-    found = Comparison(
+    p = max((value for value in (p_swap, p_seed) if value == value), default=float("nan"))
+    if Note(NoteKind.ONE_SEED) in delta.notes and p == p:
+        note = Note(NoteKind.P_OF_THESE_NETWORKS)
+        delta = replace(delta, notes=merge_notes(delta.notes, [note]))
+    comparison = Comparison(
         a=a.name,
         b=b.name,
         delta=delta,
@@ -68,14 +67,9 @@ def compare_arms(
         seeds_needed=float("nan"),
         family=family,
         lower_is_better=a.lower_is_better,
-        parts=None if a.folded or b.folded else parts,  # more seeds make no more folds
+        parts=parts if (a.fold_ratio, b.fold_ratio) == (None, None) else None,
     )
-    return _count_seeds(found, 1)
-
-
-def _take_larger(*values: float) -> float:
-    known = [value for value in values if value == value]
-    return max(known) if known else float("nan")
+    return _count_seeds(comparison, 1)
 
 
 # ---- t tests ------------------------------------------------------------------------------------
@@ -174,19 +168,19 @@ def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATI
         >>> compute_flip_p(np.array([1.0, 1.0, 1.0, 0.0]))
         0.25
     """
-    kept = differences[differences != 0]
-    if len(kept) == 0:
+    moved = differences[differences != 0]
+    if len(moved) == 0:
         return 1.0
-    limit = abs(kept.sum()) - 1e-9 * np.abs(kept).sum()  # sums of equals may differ in a bit
-    if len(kept) < 63 and 2 ** len(kept) <= n_permutations:
-        patterns = np.arange(2 ** len(kept))[:, None] >> np.arange(len(kept))
-        return float((np.abs((1 - 2 * (patterns & 1)) @ kept) >= limit).mean())
+    limit = abs(moved.sum()) - 1e-9 * np.abs(moved).sum()  # sums of equals may differ in a bit
+    if len(moved) < 63 and 2 ** len(moved) <= n_permutations:
+        patterns = np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))
+        return float((np.abs((1 - 2 * (patterns & 1)) @ moved) >= limit).mean())
     rng = np.random.default_rng(0)
-    n_extreme, step = 0, max(1, BLOCK // len(kept))
+    n_extreme, step = 0, max(1, BLOCK // len(moved))
     for start in range(0, n_permutations, step):
         n = min(step, n_permutations - start)
-        signs = rng.integers(0, 2, size=(n, len(kept)), dtype=np.int8) * 2.0 - 1.0
-        n_extreme += int((np.abs(signs @ kept) >= limit).sum())
+        signs = rng.integers(0, 2, size=(n, len(moved)), dtype=np.int8) * 2.0 - 1.0
+        n_extreme += int((np.abs(signs @ moved) >= limit).sum())
     return (1 + n_extreme) / (1 + n_permutations)
 
 
@@ -196,28 +190,29 @@ def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATI
 def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Return the comparisons with `p_holm` adjusted within each family (Holm 1979).
 
-    Those without a p are not counted. `seeds_needed` becomes what p_holm takes.
+    Comparisons without a p are not counted. `seeds_needed` becomes what p_holm takes.
     """
     adjusted = list(comparisons)
-    for family in dict.fromkeys(one.family for one in comparisons):
-        places = [i for i, one in enumerate(comparisons) if one.family == family]
+    for family in dict.fromkeys(comparison.family for comparison in comparisons):
+        places = [i for i, c in enumerate(comparisons) if c.family == family]
         values = compute_holm([comparisons[i].p for i in places])
         n_compared = sum(value == value for value in values)
         for i, value in zip(places, values, strict=True):
-            adjusted[i] = _count_seeds(replace(comparisons[i], p_holm=value), n_compared)
+            comparison = replace(comparisons[i], p_holm=value, family_size=n_compared)
+            adjusted[i] = _count_seeds(comparison, n_compared)
     return adjusted
 
 
-def _count_seeds(found: Comparison, n_compared: int) -> Comparison:
+def _count_seeds(comparison: Comparison, n_compared: int) -> Comparison:
     """Return a comparison with the seeds that would settle it in a family of so many."""
-    if found.parts is None:
-        return found
+    if comparison.parts is None:
+        return comparison
     # power says 80 of 100 times: where p was unlucky the seeds there are can be enough by it
-    least = found.parts.n_seeds + 1 if found.verdict == "inconclusive" else 2
+    least = comparison.parts.n_seeds + 1 if comparison.verdict == "inconclusive" else 2
     needed = compute_seeds_needed(
-        found.parts, margin=found.margin, n_compared=n_compared, least=least
+        comparison.parts, margin=comparison.margin, n_compared=n_compared, least=least
     )
-    return replace(found, seeds_needed=needed)
+    return replace(comparison, seeds_needed=needed)
 
 
 def compute_holm(p_values: Sequence[float]) -> list[float]:
@@ -227,10 +222,10 @@ def compute_holm(p_values: Sequence[float]) -> list[float]:
         >>> [round(p, 3) for p in compute_holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    known = [i for i, p in enumerate(p_values) if p == p]
+    ranked = [i for i, p in enumerate(p_values) if p == p]
     adjusted = list(map(float, p_values))
     largest = 0.0
-    for rank, i in enumerate(sorted(known, key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(known) - rank) * p_values[i]))
+    for rank, i in enumerate(sorted(ranked, key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted

@@ -17,16 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
 from tlcnn.statistics.variance import ROUNDING, Parts, combine_df
 
 Term = tuple[float, Arm]
 Terms = Sequence[Term]
-
-ONE_SEED = "one seed: no interval is possible"
-NO_SAMPLING = "the sampling of test images is not in it"
-PARTLY_KNOWN = "not all of the cells have predictions: compared by their scores alone"
-APART = "scored on different test images: not paired"
-PERHAPS_APART = "not known to be scored on the same test images: not paired"
 
 
 def estimate_contrast(terms: Terms, level: float = 0.95) -> Estimate:
@@ -44,24 +39,22 @@ def estimate_contrast(terms: Terms, level: float = 0.95) -> Estimate:
 
 def make_estimate(parts: Parts, level: float = 0.95) -> Estimate:
     """Return value ± t se."""
-    nothing = make_unknown(parts.value, parts.n_seeds, parts.note)
+    nothing = make_unknown(parts.value, parts.n_seeds, parts.notes)
     if not np.isfinite(parts.value):
-        return replace(
-            nothing, note=join_notes(parts.note, "the metric is not defined for all runs")
-        )
+        return replace(nothing, notes=merge_notes(parts.notes, [Note(NoteKind.UNDEFINED)]))
     if not np.isfinite(parts.variance):
         return nothing
     se, df = float(np.sqrt(parts.variance)), parts.df
     half = compute_quantile(df, (1 + level) / 2) * se
-    note = parts.note if se > 0 else join_notes(parts.note, "all runs gave the same number")
+    notes = parts.notes if se > 0 else merge_notes(parts.notes, [Note(NoteKind.ALL_EQUAL)])
     low, high = parts.value - half, parts.value + half
-    return Estimate(parts.value, se, df, low, high, parts.n_seeds, note)
+    return Estimate(parts.value, se, df, low, high, parts.n_seeds, notes)
 
 
-def make_unknown(value: float, n_seeds: int, note: str) -> Estimate:
+def make_unknown(value: float, n_seeds: int, notes: Notes = ()) -> Estimate:
     """Return a number without an interval."""
     nan = float("nan")
-    return Estimate(value, nan, nan, nan, nan, n_seeds, note)
+    return Estimate(value, nan, nan, nan, nan, n_seeds, notes)
 
 
 def compute_quantile(df: float, p: float) -> float:
@@ -81,12 +74,12 @@ def estimate_test_only(terms: Terms, level: float = 0.95) -> Estimate:
     arms = [arm for _, arm in terms]
     n_seeds = min(len(arm.seeds) for arm in arms)
     value = float(sum(c * arm.mean for c, arm in terms))
-    note = "for these networks alone: training again is not in it"
     if any(arm.replicates is None for arm in arms):
-        return make_unknown(value, n_seeds, NO_SAMPLING)
-    found = [_compute_means(block) for block in _split_samples(terms)]
-    test = sum(variance for variance, _ in found)
-    parts = Parts(value, ((0.0, n_seeds),), test, combine_df(found), note)
+        return make_unknown(value, n_seeds, (Note(NoteKind.SEEDS_ALONE),))
+    variances = [_compute_means(block) for block in _split_samples(terms)]
+    test = sum(variance for variance, _ in variances)
+    notes = (Note(NoteKind.THESE_NETWORKS),)
+    parts = Parts(value, ((0.0, n_seeds),), test, combine_df(variances), notes)
     return make_estimate(parts, level)
 
 
@@ -98,15 +91,15 @@ def compute_parts(terms: Terms) -> Parts:
     different seeds, clamped at 0.
     """
     blocks = [_compute_block(block) for block in _split_samples(_merge(terms))]
-    note = join_notes(*(block.note for block in blocks))
+    notes = merge_notes(*(block.notes for block in blocks))
     if len(blocks) > 1:
-        note = join_notes(note, _describe_apart([arm for _, arm in terms]))
+        notes = merge_notes(notes, [_explain_split([arm for _, arm in terms])])
     return Parts(
         value=sum(block.value for block in blocks),
-        seeds=tuple(one for block in blocks for one in block.seeds),
+        seeds=tuple(part for block in blocks for part in block.seeds),
         test=sum(block.test for block in blocks),
         test_df=combine_df([(block.test, block.test_df) for block in blocks]),
-        note=note,
+        notes=notes,
     )
 
 
@@ -121,70 +114,72 @@ def _merge(terms: Terms) -> list[Term]:
 def _split_samples(terms: Terms) -> list[list[Term]]:
     """Return the terms by test images.
 
-    Arms with predictions tell their images by themselves. Others go with those whose record names
-    the same images; those that neither have predictions nor name any are taken for one set.
+    The predictions of an arm name its images. An arm without predictions goes with those whose
+    record names the same images. Arms with neither are taken for one set.
     """
-    named = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
+    samples = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
     blocks: dict[tuple[str, str, bool], list[Term]] = {}
     for term in terms:
         arm = term[1]
-        sample = named.get(arm.images, "") if arm.sample is None else arm.sample.name
-        key = (sample, "" if sample else arm.images, arm.folded)
+        sample = samples.get(arm.images, "") if arm.sample is None else arm.sample.name
+        key = (sample, "" if sample else arm.images, arm.fold_ratio is not None)
         blocks.setdefault(key, []).append(term)
     return list(blocks.values())
 
 
-def _describe_apart(arms: Sequence[Arm]) -> str:
+def _explain_split(arms: Sequence[Arm]) -> Note:
     is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
-    return APART if is_known or len({arm.folded for arm in arms}) > 1 else PERHAPS_APART
+    is_mixed = len({arm.fold_ratio is None for arm in arms}) > 1
+    return Note(NoteKind.OTHER_IMAGES if is_known or is_mixed else NoteKind.MAYBE_OTHER_IMAGES)
 
 
 def _compute_block(terms: list[Term]) -> Parts:
     """Return the parts of a contrast of arms that were scored on the same images."""
-    seeds, note = choose_seeds([arm.seeds for _, arm in terms])
-    note = join_notes(*(arm.note for _, arm in terms), note)
+    seeds, pairing = choose_seeds([arm.seeds for _, arm in terms])
+    notes = merge_notes(*(arm.notes for _, arm in terms), pairing)
     if seeds is not None:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
         pairs = np.sum([c * arm.scores for c, arm in terms], axis=0)
-        variances = [(_variance(pairs), len(seeds))]
+        ratio = float(np.mean([arm.fold_ratio or 0.0 for _, arm in terms]))
+        variances = [_compute_variance(pairs, ratio)]
     else:
-        variances = [(c**2 * _variance(arm.scores), len(arm.scores)) for c, arm in terms]
+        variances = [_compute_variance(c * arm.scores, arm.fold_ratio or 0.0) for c, arm in terms]
     value = float(sum(c * arm.mean for c, arm in terms))
     if min(n for _, n in variances) == 1:
-        return Parts(
-            value, tuple(variances), float("nan"), float("nan"), join_notes(note, ONE_SEED)
-        )
+        notes = merge_notes(notes, [Note(NoteKind.ONE_SEED)])
+        return Parts(value, tuple(variances), float("nan"), float("nan"), notes)
     bare = [arm for _, arm in terms if arm.replicates is None]
     if bare:
-        partly = PARTLY_KNOWN if len(bare) < len(terms) else ""
-        note = join_notes(note, partly, *(NO_SAMPLING for arm in bare if not arm.note))
-        return Parts(value, tuple(variances), 0.0, float("inf"), note)
+        if len(bare) < len(terms):
+            notes = merge_notes(notes, [Note(NoteKind.PARTLY_KNOWN)])
+        if any(not arm.notes for arm in bare):
+            notes = merge_notes(notes, [Note(NoteKind.SEEDS_ALONE)])
+        return Parts(value, tuple(variances), 0.0, float("inf"), notes)
     test, test_df = _compute_shared(terms)
-    return Parts(value, tuple(variances), max(test, 0.0), test_df, note)
+    return Parts(value, tuple(variances), max(test, 0.0), test_df, notes)
 
 
-def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, str]:
-    """Return the seeds by which arms are paired, or None for unpaired, and a note.
+def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, Notes]:
+    """Return the seeds by which arms are paired, or None for unpaired, and a note on it.
 
     Equal seeds are paired. Of others the common ones are, if they are at least 2 and two thirds
     of every arm's; else all runs are used, and the arms' variances added (Welch 1947).
 
     Example:
-        >>> choose_seeds([np.arange(6), np.arange(1, 6)])
-        (array([1, 2, 3, 4, 5]), '5 common seeds of 6 and 5: paired by those')
-        >>> choose_seeds([np.arange(8), np.arange(4)])
-        (None, '8 and 4 seeds: not paired by seed')
+        >>> choose_seeds([np.arange(6), np.arange(1, 6)])[0]
+        array([1, 2, 3, 4, 5])
+        >>> choose_seeds([np.arange(8), np.arange(4)])[0] is None
+        True
     """
     common = seeds[0]
     for other in seeds[1:]:
         common = np.intersect1d(common, other)
-    largest = max(len(one) for one in seeds)
-    if all(len(one) == len(common) for one in seeds):
-        return common, ""
-    counts = " and ".join(dict.fromkeys(str(len(one)) for one in seeds))
-    if len(common) >= 2 and 3 * len(common) >= 2 * largest:
-        return common, f"{len(common)} common seeds of {counts}: paired by those"
-    return None, f"{counts} seeds: not paired by seed"
+    counts = tuple(dict.fromkeys(len(values) for values in seeds))
+    if counts == (len(common),):
+        return common, ()
+    if len(common) >= 2 and 3 * len(common) >= 2 * max(counts):
+        return common, (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
+    return None, (Note(NoteKind.UNPAIRED_SEEDS, counts),)
 
 
 def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
@@ -201,8 +196,16 @@ def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     )
 
 
-def _variance(values: np.ndarray) -> float:
-    return float(np.var(values, ddof=1)) if len(values) > 1 else float("nan")
+def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int]:
+    """Return the variance of one run (or pair, or fold) and how many there are.
+
+    J folds share training images: the variance of their mean is s^2 (1 / J + ratio), with J - 1
+    degrees of freedom (Nadeau and Bengio 2003, eq. 18), as if each varied by s^2 (1 + J ratio).
+    """
+    n = len(scores)
+    if n < 2:
+        return float("nan"), n
+    return float(np.var(scores, ddof=1)) * (1 + n * fold_ratio), n
 
 
 def _compute_shared(terms: list[Term]) -> tuple[float, float]:
@@ -229,12 +232,12 @@ def _compute_shared_df(terms: list[Term], weights: np.ndarray) -> float:
     means = np.concatenate([np.full(len(a.seeds), c / len(a.seeds)) for c, a in terms])
     n_seeds = min(len(arm.seeds) for _, arm in terms)
     total, squares = 0.0, 0.0
-    for mine in _split_strata(influence, terms[0][1]):
-        covariance = mine @ mine.T * (mine.shape[1] / (mine.shape[1] - 1))
+    for members in _split_strata(influence, terms[0][1]):
+        covariance = members @ members.T * (members.shape[1] / (members.shape[1] - 1))
         shared, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
         total += shared
-        own = of_mean - shared
-        squares += (of_mean**2 + own**2 / (n_seeds - 1)) / (mine.shape[1] - 1)
+        of_seeds = of_mean - shared
+        squares += (of_mean**2 + of_seeds**2 / (n_seeds - 1)) / (members.shape[1] - 1)
     return total**2 / squares if squares > 0 else float("inf")
 
 
@@ -243,8 +246,8 @@ def _compute_means(terms: list[Term]) -> tuple[float, float]:
     replicates = np.sum([c * _known(arm.replicates).mean(axis=0) for c, arm in terms], axis=0)
     influence = np.sum([c * _known(arm.influence).mean(axis=0) for c, arm in terms], axis=0)
     strata = [
-        (float((mine**2).sum()) / (mine.shape[1] - 1), mine.shape[1] - 1.0)
-        for mine in _split_strata(influence[None], terms[0][1])
+        (float((members**2).sum()) / (members.shape[1] - 1), members.shape[1] - 1.0)
+        for members in _split_strata(influence[None], terms[0][1])
     ]
     return float(np.nanvar(replicates, ddof=1)), combine_df(strata)
 
@@ -274,7 +277,3 @@ def _split_strata(influence: np.ndarray, arm: Arm) -> list[np.ndarray]:
 def _known(array: np.ndarray | None) -> np.ndarray:
     assert array is not None
     return array
-
-
-def join_notes(*notes: str) -> str:
-    return "; ".join(dict.fromkeys(note for note in notes if note))

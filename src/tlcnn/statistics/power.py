@@ -130,13 +130,13 @@ def _compute_seed_disagreement(design: Design) -> np.ndarray:
 
 def _spread(values: Numbers, design: Design) -> np.ndarray:
     """Return one number a class, (K,). Raises ConfigError: another number of them."""
-    given = np.atleast_1d(np.asarray(values, dtype=float))
+    numbers = np.atleast_1d(np.asarray(values, dtype=float))
     n_classes = len(design.groups_per_class)
-    if given.shape not in ((1,), (n_classes,)):
+    if numbers.shape not in ((1,), (n_classes,)):
         raise ConfigError(
-            f"{len(given)} numbers for {n_classes} classes: give one, or one a class"
+            f"{len(numbers)} numbers for {n_classes} classes: give one, or one a class"
         )
-    return np.broadcast_to(given, (n_classes,))
+    return np.broadcast_to(numbers, (n_classes,))
 
 
 def check_design(design: Design) -> None:
@@ -154,12 +154,12 @@ def check_design(design: Design) -> None:
     score = _spread(design.score, design)
     if (score < 0).any() or (score > 1).any() or score.min() == 1 or score.max() == 0:
         raise ConfigError(f"score {design.score}: between 0 and 1, e.g. 0.65")
-    for name, given in (
+    for name, values in (
         ("agreement", design.agreement),
         ("seed agreement", design.seed_agreement),
     ):
-        if given is not None:
-            _check_agreement(name, _spread(given, design), score)
+        if values is not None:
+            _check_agreement(name, _spread(values, design), score)
 
 
 def _check_agreement(name: str, agreement: np.ndarray, score: np.ndarray) -> None:

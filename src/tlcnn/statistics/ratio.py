@@ -10,9 +10,9 @@ from tlcnn.statistics.estimate import (
     Terms,
     compute_parts,
     compute_quantile,
-    join_notes,
     make_unknown,
 )
+from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 
 
 def estimate_ratio(numerator: Terms, denominator: Terms, level: float = 0.95) -> Estimate:
@@ -23,9 +23,9 @@ def estimate_ratio(numerator: Terms, denominator: Terms, level: float = 0.95) ->
     `se` is the delta method's; df is that of numerator - value * denominator.
     """
     top, bottom = compute_parts(numerator), compute_parts(denominator)
-    nothing = make_unknown(float("nan"), top.n_seeds, top.note)
+    nothing = make_unknown(float("nan"), top.n_seeds, top.notes)
     if bottom.value == 0 or not np.isfinite(top.value / (bottom.value or 1.0)):
-        return replace(nothing, note=join_notes(top.note, "the denominator is 0 or unknown"))
+        return replace(nothing, notes=merge_notes(top.notes, [Note(NoteKind.ZERO_DENOMINATOR)]))
     value = top.value / bottom.value
     variances = _compute_covariance(numerator, denominator, top, bottom)
     if not np.isfinite(variances).all():
@@ -35,11 +35,11 @@ def estimate_ratio(numerator: Terms, denominator: Terms, level: float = 0.95) ->
     low, high = compute_fieller(top.value, bottom.value, *variances, t)
     v_top, v_bottom, covariance = variances
     delta = max(v_top - 2 * value * covariance + value**2 * v_bottom, 0.0)
-    note = tested.note
+    notes = tested.notes
     if np.isinf(low):
-        note = join_notes(note, "the denominator may be 0: not identifiable")
+        notes = merge_notes(notes, [Note(NoteKind.UNBOUNDED_RATIO)])
     se = float(np.sqrt(delta)) / abs(bottom.value)
-    return Estimate(value, se, tested.df, low, high, tested.n_seeds, note)
+    return Estimate(value, se, tested.df, low, high, tested.n_seeds, notes)
 
 
 def _compute_covariance(

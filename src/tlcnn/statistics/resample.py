@@ -86,9 +86,9 @@ def center_influence(score: Score, strata: np.ndarray) -> np.ndarray:
     """
     influence = np.array(score.influence, dtype=float)
     for stratum in np.unique(strata):
-        mine = strata == stratum
-        n = int(mine.sum())
+        members = strata == stratum
+        n = int(members.sum())
         if score.jackknifed:
-            influence[mine] *= (n - 1) / n
-        influence[mine] -= influence[mine].mean()
+            influence[members] *= (n - 1) / n
+        influence[members] -= influence[members].mean()
     return influence

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tlcnn.statistics.notes import Notes
+
 ROUNDING = 1e-12  # a share of a sum that is not told from 0
 
 
@@ -16,14 +18,14 @@ class Parts:
             one run.
         test: variance of the test samples that all seeds share, T.
         test_df: its degrees of freedom.
-        note: see `Estimate`.
+        notes: see `Estimate`.
     """
 
     value: float
     seeds: tuple[tuple[float, int], ...]
     test: float
     test_df: float
-    note: str = ""
+    notes: Notes = ()
 
     @property
     def n_seeds(self) -> int:

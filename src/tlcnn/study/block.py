@@ -1,135 +1,171 @@
-"""Cells that may be compared, and how to find one's way among them."""
+"""Cells that may be compared: those of one dataset, model and recipe."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from tlcnn.statistics.arm import Arm, Comparison
-from tlcnn.study import words
-from tlcnn.study.cells import name_dataset
-from tlcnn.study.scores import estimate_cell
+from tlcnn.statistics.arm import Arm
+from tlcnn.statistics.estimate import choose_seeds, pick_seeds
+from tlcnn.study.arms import estimate_cell
+from tlcnn.study.cells import Cell, Settings, Source, order_settings
+
+OWN = "self"  # the network's own weights, trained on the target from random ones
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cells that may be compared: one dataset, one model, one recipe.
+    """The scored cells of one dataset, model and recipe.
 
     Attributes:
-        cells: `make_cells`, indexed by `cell`.
-        arms: of every cell, by its key.
-        val: mean validation score of every cell.
+        metric: the metric that cells are judged by.
+        cells: by their keys, in the order of `make_cells`.
+        arms: of every cell.
+        val: mean validation score of every cell; NaN where it is not known.
     """
 
     dataset: str
     model: str
-    recipe: str
+    recipe: Settings
     metric: str
-    cells: pd.DataFrame
+    cells: Mapping[str, Cell]
     arms: Mapping[str, Arm]
     val: Mapping[str, float]
-    compared: dict[tuple[str, str, str], Comparison] = field(default_factory=dict)
-
-    @property
-    def place(self) -> str:
-        """The block in words: `HAM10000 (mobilenetv2_100)`."""
-        recipe = f", {self.recipe}" if self.recipe else ""
-        return f"{name_dataset(self.dataset)} ({self.model}{recipe})"
-
-    def find(self, start: str, k: int, j: int) -> str | None:
-        """Return the cell of a source (as column `start` has it) and a point of its grid."""
-        grid = self.cells[_is_default(self.cells) & ~self.cells["imported"].astype(bool)]
-        at = grid[(grid["k"] == k) & (grid["j"] == j)]
-        found = at if k == 0 else at[at["start"] == start]
-        return str(found.index[0]) if len(found) else None
 
     @property
     def n_units(self) -> int:
-        """L, of the network."""
-        return max([*map(len, self.cells["units"]), *self.cells["k"].astype(int)], default=0)
+        """L, the units of the network."""
+        cells = self.cells.values()
+        return max([len(c.units) for c in cells] + [c.k for c in cells], default=0)
 
-    def find_full(self, start: str) -> str | None:
-        """Return full fine-tuning from a source: everything transferred, nothing frozen."""
-        return self.find(start, self.n_units, 0)
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Names of units 1..L, as far as a plan has them."""
+        return max((cell.units for cell in self.cells.values()), key=len, default=())
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources of its cells but for the network's own weights, in order of their names."""
+        sources = {c.source for c in self.cells.values() if c.k and c.is_plain and c.init != OWN}
+        return sorted(sources, key=lambda source: (source.init, repr(source.settings)))
+
+    @property
+    def own_sources(self) -> list[Source]:
+        """The network's own weights as sources; mostly one."""
+        sources = {c.source for c in self.cells.values() if c.k and c.is_plain and c.init == OWN}
+        return sorted(sources, key=lambda source: repr(source.settings))
+
+    @property
+    def imagenet(self) -> Source | None:
+        """ImageNet weights, if they were used."""
+        candidates = [source for source in self.sources if source.init == "imagenet"]
+        trained = [source for source in candidates if self.find_full(source)]
+        return next(iter([*trained, *candidates]), None)
+
+    @property
+    def chains(self) -> list[Source]:
+        """The sources that were trained on another dataset of ours."""
+        return [source for source in self.sources if set(source.datasets) - {self.dataset}]
 
     @property
     def scratch(self) -> str | None:
-        """Return training from random weights."""
-        return self.find("random", 0, 0)
+        """The cell that was trained from random weights."""
+        return self.find(None, 0, 0)
 
-    @property
-    def full(self) -> pd.DataFrame:
-        """The cells of full fine-tuning, one a source."""
-        c = self.cells
-        return c[(c["k"] == self.n_units) & (c["j"] == 0) & ~c["imported"].astype(bool)]
+    def find(self, source: Source | None, k: int, j: int) -> str | None:
+        """Return the cell of a source and a point of its grid; any source where k = 0."""
+        for key, cell in self.cells.items():
+            at_point = (cell.k, cell.j) == (k, j) and cell.is_plain
+            if at_point and (k == 0 or cell.source == source):
+                return key
+        return None
 
-    @property
-    def sources(self) -> list[str]:
-        """The sources with a full fine-tuning, but for `self`, in the order of their names."""
-        return sorted(set(self.full[~self.full["init"].isin(["self", "random"])]["start"]))
+    def find_trained(self, *sources: Source) -> tuple[str, ...]:
+        """Return the cells of sources that freeze nothing, at the largest k that all have.
 
-    def list_starts(self, init: str) -> list[str]:
-        """Return the sources of one kind: `imagenet`, `self`; mostly one."""
-        mine = self.cells[(self.cells["init"] == init) & ~self.cells["imported"].astype(bool)]
-        return sorted(set(mine["start"]))
+        Where everything was transferred, k = L, this is full fine-tuning. Empty where no k is
+        common to all.
+        """
+        for k in range(self.n_units, 0, -1):
+            keys = [self.find(source, k, 0) for source in sources]
+            if all(keys):
+                return tuple(key for key in keys if key)
+        return ()
 
-    def score(self, cell: str) -> str:
-        """A cell's mean test score in words."""
-        return words.format_score(self.arms[cell].mean, self.metric)
+    def find_full(self, source: Source) -> str | None:
+        """Return what a source's cells are compared with: the one of `find_trained`."""
+        return next(iter(self.find_trained(source)), None)
 
-    def score_pair(self, a: str, b: str) -> tuple[str, str]:
-        """Two cells' mean test scores in words, over the seeds that their difference is of."""
+    def list_grid(self, source: Source) -> list[Cell]:
+        """Return the cells of a source's grid, 0 <= j <= k, random weights (k = 0) among them."""
+        return [
+            cell
+            for cell in self.cells.values()
+            if cell.is_plain
+            and cell.j <= cell.k
+            and (cell.source == source or (cell.k, cell.j) == (0, 0))
+        ]
+
+    def find_best(self, source: Source) -> str | None:
+        """Return the cell of a source's grid with the best mean validation score.
+
+        A cell with fewer seeds than full fine-tuning (or, without that, than most cells of the
+        source) is no candidate: luck would choose it.
+        """
+        grid = self.list_grid(source)
+        full = self.find_full(source)
+        counts = sorted(len(cell.seeds) for cell in grid if cell.k)
+        least = len(self.cells[full].seeds) if full else counts[len(counts) // 2] if counts else 1
+        able = [
+            cell.key
+            for cell in grid
+            if len(cell.seeds) >= least and not math.isnan(self.val[cell.key])
+        ]
+        return max(able, key=lambda key: self.val[key]) if len(able) > 1 else None
+
+    def is_at_chance(self, key: str) -> bool:
+        """Return whether a cell's balanced accuracy cannot be told from guessing."""
+        n_classes = self.cells[key].n_classes
+        if not self.metric.endswith("/balanced_accuracy") or not n_classes:
+            return False
+        score = estimate_cell(self.arms[key], self.metric)
+        return score.low <= 1 / n_classes or score.value <= 1 / n_classes
+
+    def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
+        """Return the mean scores of two cells over the seeds that their difference is of."""
         arms = (self.arms[a], self.arms[b])
-        shared = sorted(set(arms[0].seeds) & set(arms[1].seeds))
-        means = [arm.scores[np.isin(arm.seeds, shared)].mean() for arm in arms if shared]
-        found = [one.delta.value for key, one in self.compared.items() if key[1:] == (a, b)]
-        if not (means and found and abs(means[0] - means[1] - found[0]) < 1e-9):
-            means = [arm.mean for arm in arms]
-        first, second = (words.format_score(float(mean), self.metric) for mean in means)
-        return first, second
-
-    def label(self, cell: str) -> str:
-        """A cell's name in words."""
-        return str(self.cells.loc[cell, "label"])
+        seeds, _ = choose_seeds([arm.seeds for arm in arms])
+        if seeds is not None and len(seeds):
+            arms = (pick_seeds(arms[0], seeds), pick_seeds(arms[1], seeds))
+        return float(np.mean(arms[0].scores)), float(np.mean(arms[1].scores))
 
 
-def _is_default(cells: pd.DataFrame) -> pd.Series:
-    """Return which cells freeze as `freeze.bn=frozen` does; others exist only by name."""
-    return cells["bn"].isin(["frozen"]) | cells["bn"].isna() | (cells["j"] == 0)
+def make_blocks(
+    cells: Mapping[str, Cell], arms: Mapping[str, Mapping[str, Arm]], metric: str
+) -> list[Block]:
+    """Return the blocks of the cells that have the metric.
 
-
-def list_chains(block: Block) -> list[str]:
-    """Return the sources that were trained on another dataset first."""
-    full = block.full[~block.full["source"].isin(["self", "stats"])]
-    chained = full[[bool(set(names) - {block.dataset}) for names in full["ancestry"]]]
-    return [start for start in block.sources if start in set(chained["start"])]
-
-
-def list_grid(block: Block, start: str) -> pd.DataFrame:
-    """Return the cells of a source's grid: 0 <= j <= k, random (k = 0) among them."""
-    cells = block.cells[_is_default(block.cells) & ~block.cells["imported"].astype(bool)]
-    inside = (cells["start"] == start) | ((cells["k"] == 0) & (cells["j"] == 0))
-    return cells[inside & (cells["j"] <= cells["k"])]
-
-
-def find_best(block: Block, start: str) -> str | None:
-    """Return the cell of a source's grid with the best mean validation score.
-
-    A cell with fewer seeds than full fine-tuning is no candidate: luck would choose it.
+    Args:
+        cells: by their keys.
+        arms: of each cell, by metric: `load_arms`.
+        metric: of the test split.
     """
-    full = block.find_full(start)
-    seeds = {c["cell"]: c["n_seeds"] for c in list_grid(block, start).to_dict("records")}
-    least = seeds.get(full, 1)
-    able = [c for c, n in seeds.items() if n >= least and not math.isnan(block.val[c])]
-    return max(able, key=lambda cell: block.val[cell]) if len(able) > 1 else None
+    val_metric = metric.replace("test/", "val/", 1)
+    groups: dict[tuple[str, str, Settings], dict[str, Cell]] = {}
+    for key, cell in cells.items():
+        if metric in arms[key]:
+            groups.setdefault((cell.dataset, cell.model, cell.recipe), {})[key] = cell
+    blocks = []
+    for (dataset, model, recipe), members in groups.items():
+        val = {key: _compute_mean(cell, val_metric) for key, cell in members.items()}
+        scored = {key: arms[key][metric] for key in members}
+        blocks.append(Block(dataset, model, recipe, metric, members, scored, val))
+    return sorted(
+        blocks, key=lambda block: (block.dataset, block.model, order_settings(block.recipe))
+    )
 
 
-def is_at_chance(block: Block, cell: str) -> bool:
-    """Return whether a cell's balanced accuracy cannot be told from guessing."""
-    n_classes = int(str(block.cells.loc[cell, "n_classes"]))
-    if not block.metric.endswith("/balanced_accuracy") or not n_classes:
-        return False
-    found = estimate_cell(block.arms[cell], block.metric)
-    return found.low <= 1 / n_classes or found.value <= 1 / n_classes
+def _compute_mean(cell: Cell, metric: str) -> float:
+    scores = [run.scores[metric] for run in cell.runs if metric in run.scores]
+    return float(np.mean(scores)) if scores else math.nan

@@ -1,4 +1,4 @@
-"""What finished runs tell about the runs that are still to be planned."""
+"""The design of a comparison, estimated from finished runs, to plan further runs."""
 
 import logging
 from collections.abc import Sequence
@@ -7,21 +7,21 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from tlcnn.errors import DataError, list_names
+from tlcnn.errors import DataError
 from tlcnn.records.read import read_runs
 from tlcnn.statistics.power import Design
+from tlcnn.study.cells import Run, make_cells, make_runs
 from tlcnn.study.predictions import CellPredictions, load_cell
 
-N_PAIRS = 200  # of cells; more would tell nothing new
+MAX_PAIRS = 200  # pairs of cells; the mean over more would not change
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """A design as finished runs suggest it, and what it was taken from."""
+    """A design as finished runs suggest it, and the cells that it was estimated from."""
 
     design: Design
     n_cells: int
@@ -32,68 +32,63 @@ class Pilot:
 def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     """Estimate a design from the finished runs below a folder.
 
-    Cells of one dataset and test split with two seeds or more are taken: of several such sets the
-    one with the most cells.
+    Cells of one dataset and test split with two seeds or more are taken. Of several such sets it
+    is the one with the most cells.
 
     Raises:
         DataError: no folder, or no two such cells with two common seeds.
     """
-    runs = read_runs(folder)
-    done = runs[(runs["state"] == "done") & (runs["has_predictions"] == True)]  # noqa: E712
-    cells: dict[str, list[tuple[str, CellPredictions]]] = {}
-    keys = ["dataset", "model", "init", "k", "j", "bn", "cell_id"]
-    for _, rows in done.groupby(keys, dropna=False, sort=True) if len(done) else ():
-        rows = rows.drop_duplicates("seed")
-        if len(rows) > 1:
-            cell = _load(rows)
-            if cell is not None and not cell.multi_label:
-                cells.setdefault(cell.sample.name, []).append((str(rows["dataset"].iloc[0]), cell))
-    most = max(cells.values(), key=len, default=[])
-    pairs = _find_pairs([cell for _, cell in most])
+    runs, _ = make_runs(read_runs(folder))
+    samples: dict[str, list[tuple[str, CellPredictions]]] = {}
+    for cell in make_cells(runs):
+        for fold in cell.folds:
+            predictions = _load_predictions(fold)
+            if predictions is not None and not predictions.multi_label:
+                name = predictions.sample.name
+                samples.setdefault(name, []).append((cell.dataset, predictions))
+    largest = max(samples.values(), key=len, default=[])
+    pairs = [
+        (a, b)
+        for (_, a), (_, b) in combinations(largest, 2)
+        if a.classes == b.classes and len(np.intersect1d(a.seeds, b.seeds)) > 1
+    ][:MAX_PAIRS]
     if not pairs:
         raise DataError(
             f"{folder} has no two cells with two common seeds on the same test images, so nothing "
             "is known of how cells differ. Train two cells with two seeds, or give --seed-sd, "
             "--score and --agreement"
         )
-    return Pilot(make_design(pairs, alpha=alpha), len(most), len(pairs), most[0][0])
+    return Pilot(make_design(pairs, alpha=alpha), len(largest), len(pairs), largest[0][0])
 
 
-def _load(rows: pd.DataFrame) -> CellPredictions | None:
-    """Return a cell's predictions; None, with a line that says why, where they are damaged."""
-    seeds = [int(seed) for seed in rows["seed"]]
-    name = list_names([str(Path(folder).name) for folder in rows["folder"]], limit=1)
+def _load_predictions(runs: Sequence[Run]) -> CellPredictions | None:
+    """Return the predictions of runs; None for fewer than two, and where they cannot be used."""
+    paths = {run.seed: Path(run.folder) for run in runs}
+    paths = {s: path for s, path in paths.items() if (path / "predictions.parquet").is_file()}
+    if len(paths) < 2:
+        return None
     try:
-        return load_cell(name, seeds, list(rows["folder"]))
+        return load_cell(next(iter(paths.values())).name, list(paths), list(paths.values()))
     except DataError as error:
         log.warning("left out: %s", error)
         return None
 
 
-def _find_pairs(cells: Sequence[CellPredictions]) -> list[tuple[CellPredictions, CellPredictions]]:
-    pairs = [
-        (a, b)
-        for a, b in combinations(cells, 2)
-        if a.classes == b.classes and len(np.intersect1d(a.seeds, b.seeds)) > 1
-    ]
-    return pairs[:N_PAIRS]
-
-
 def make_design(
     pairs: Sequence[tuple[CellPredictions, CellPredictions]], *, alpha: float = 0.05
 ) -> Design:
-    """Return the design of a pair of cells like these, by class where it can be.
+    """Return the design of a comparison of two such cells, by class where it can be.
 
     The deviation over seeds is the root mean square over pairs, of the paired difference in
     balanced accuracy. Agreements are means over runs of different seeds.
     """
     cell = pairs[0][0]
     n_classes = len(cell.classes)
-    found = [_measure(a, b) for a, b in pairs]
-    score, agreement, seed_agreement = np.mean([one[1:] for one in found], axis=0)
+    measured = [_measure(a, b) for a, b in pairs]
+    score, agreement, seed_agreement = np.mean([values[1:] for values in measured], axis=0)
     return Design(
         groups_per_class=tuple(np.bincount(cell.sample.strata, minlength=n_classes).tolist()),
-        seed_sd=float(np.sqrt(np.mean([one[0].mean() for one in found]))),
+        seed_sd=float(np.sqrt(np.mean([values[0].mean() for values in measured]))),
         score=score,
         agreement=agreement,
         seed_agreement=seed_agreement,
@@ -132,8 +127,8 @@ def _measure(
 
 
 def _agree(
-    one: np.ndarray, other: np.ndarray, seeds: np.ndarray, other_seeds: np.ndarray
+    right_a: np.ndarray, right_b: np.ndarray, seeds_a: np.ndarray, seeds_b: np.ndarray
 ) -> np.ndarray:
     """Return how often runs of different seeds are both right or both wrong, per image, (N,)."""
-    pairs = np.argwhere(seeds[:, None] != other_seeds[None])
-    return np.mean([one[i] == other[j] for i, j in pairs], axis=0)
+    pairs = np.argwhere(seeds_a[:, None] != seeds_b[None])
+    return np.mean([right_a[i] == right_b[j] for i, j in pairs], axis=0)

@@ -1,23 +1,23 @@
-"""A cell's runs, read and scored, under redraws of the test groups as well.
+"""The predictions of a cell's runs, read and scored, under redraws of the test groups as well.
 
 predictions.parquet of each run  ->  CellPredictions  ->  Arm (scores, replicates, influence)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tlcnn.errors import DataError, list_names
+from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.statistics.arm import Arm, Sample
 from tlcnn.statistics.counted import Score, Scored
+from tlcnn.statistics.notes import Note, NoteKind, Notes
 from tlcnn.statistics.resample import center_influence, iterate_weights, make_sample
 from tlcnn.statistics.weighted import is_lower_better, is_weightable, make_score
-from tlcnn.study.cells import read_plan
 
 N_DRAWS = 2000
 SPLITS = ("val", "test")
@@ -106,16 +106,8 @@ def load_cell(
         logits=np.stack([frame[logits].to_numpy() for frame in frames]),
         sample=make_sample(groups, labels, first["image_id"].to_numpy()),
         multi_label=any(column.startswith("target/") for column in first.columns),
-        images=_read_images(paths[0]),
+        images=read_plan(paths[0]).manifest,
     )
-
-
-def _read_images(folder: Path) -> str:
-    """Return the digest of the manifest that a run's plan names, empty if it names none."""
-    found: Any = read_plan(str(folder))
-    for key in ("identity", "dataset", "manifest"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, str) else ""
 
 
 def _read_frame(folder: Path, split: str) -> pd.DataFrame:
@@ -142,10 +134,10 @@ def _read_frame(folder: Path, split: str) -> pd.DataFrame:
 def _check_same_images(
     first: pd.DataFrame, other: pd.DataFrame, first_dir: Path, other_dir: Path
 ) -> None:
-    known = ["image_id", "group", "label"]
+    facts = ["image_id", "group", "label"]
     if list(first.columns) != list(other.columns):
         raise DataError(f"{first_dir} and {other_dir} tell different classes apart: not one cell")
-    if len(first) == len(other) and first[known].equals(other[known]):
+    if len(first) == len(other) and first[facts].equals(other[facts]):
         return
     odd = sorted(set(first["image_id"].astype(str)) ^ set(other["image_id"].astype(str)))
     what = f"e.g. {list_names(odd)}" if odd else "with different groups or labels"
@@ -158,8 +150,8 @@ def _check_same_images(
 def make_arm(cell: CellPredictions, metric: str, *, n_draws: int = N_DRAWS) -> Arm:
     """Score a cell's runs, under redraws of the test groups as well.
 
-    A metric that is not one of groups' weights (multi-label tasks) is read from the runs'
-    summaries, without replicates; `note` says so.
+    A metric that cannot be computed under weights of groups (of multi-label tasks, for example)
+    is read from the runs' summaries, without replicates, and the arm has a note of that.
 
     Args:
         metric: `SPLIT/METRIC` or `SPLIT/group/METRIC`, as in summary.json.
@@ -168,20 +160,18 @@ def make_arm(cell: CellPredictions, metric: str, *, n_draws: int = N_DRAWS) -> A
         DataError: the metric was not measured.
     """
     base, by_group = parse_metric(metric)
-    known = base.partition("/")[2] in ("", *cell.classes)
-    if cell.multi_label or not known or not is_weightable(base):
-        note = "the sampling of test images is not in it (not known for this metric)"
+    is_class = base.partition("/")[2] in ("", *cell.classes)
+    if cell.multi_label or not is_class or not is_weightable(base):
         scores = np.array([_read_score(folder, metric) for folder in cell.folders])
         lower = is_lower_better(base)
-        arm = Arm(cell.name, cell.seeds, scores, lower_is_better=lower, note=note)
+        notes = (Note(NoteKind.NO_REDRAWS),)
+        arm = Arm(cell.name, cell.seeds, scores, lower_is_better=lower, notes=notes)
         return replace(arm, sample=cell.sample, images=cell.images)
-    measured = [
-        make_score(base, scored, cell.classes) for scored in _make_scored(cell, by_group=by_group)
-    ]
+    scored = _make_scored(cell, by_group=by_group)
     arm = make_scored_arm(
         cell.name,
         cell.seeds,
-        measured,
+        [make_score(base, predictions, cell.classes) for predictions in scored],
         cell.sample,
         n_draws=n_draws,
         lower_is_better=is_lower_better(base),
@@ -206,7 +196,7 @@ def make_scored_arm(
         for weights in iterate_weights(strata, n_draws, seed)
     ]
     ones = np.ones((1, len(strata)))
-    sums = [score.contributions for score in scores]
+    sums = [score.contributions for score in scores if score.contributions is not None]
     return Arm(
         name=name,
         seeds=np.asarray(seeds),
@@ -214,22 +204,15 @@ def make_scored_arm(
         replicates=np.concatenate(parts, axis=1),
         influence=np.stack([center_influence(score, strata) for score in scores]),
         sample=sample,
-        contributions=None if any(s is None for s in sums) else np.stack([*map(_keep, sums)]),
+        contributions=np.stack(sums) if len(sums) == len(scores) else None,
         lower_is_better=lower_is_better,
-        note=_describe_lone(strata),
+        notes=_note_lone_groups(strata),
     )
 
 
-def _keep(contributions: np.ndarray | None) -> np.ndarray:
-    assert contributions is not None
-    return contributions
-
-
-def _describe_lone(strata: np.ndarray) -> str:
+def _note_lone_groups(strata: np.ndarray) -> Notes:
     n_lone = int((np.unique(strata, return_counts=True)[1] == 1).sum())
-    if not n_lone:
-        return ""
-    return f"{n_lone} classes have a single test group, whose sampling is not in it"
+    return (Note(NoteKind.LONE_GROUPS, (n_lone,)),) if n_lone else ()
 
 
 def parse_metric(metric: str) -> tuple[str, bool]:
@@ -268,8 +251,8 @@ def _make_scored(cell: CellPredictions, *, by_group: bool) -> Iterator[Scored]:
 def _read_score(folder: Path, metric: str) -> float:
     record = read_run(folder)
     if metric not in record:
-        known = sorted(key for key in record if key.startswith(metric.split("/")[0] + "/"))
+        measured = sorted(key for key in record if key.startswith(metric.split("/")[0] + "/"))
         raise DataError(
-            f"{folder} has no metric {metric}; measured, among others: {list_names(known)}"
+            f"{folder} has no metric {metric}; measured, among others: {list_names(measured)}"
         )
     return float(record[metric])

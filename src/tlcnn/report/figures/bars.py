@@ -26,7 +26,7 @@ from tlcnn.report.figures.style import (
     wrap,
 )
 from tlcnn.report.numbers import count, describe_metric, format_fraction
-from tlcnn.study.cells import name_dataset, name_source
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,11 +96,13 @@ def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Pa
     cells = cells[cells["init"] != "self"]
     sources = cells[((cells["k"] == depth) | (cells["k"] == 0)) & (cells["j"] == 0)]
     init = _choose_init(content, dataset, cells, depth)
+    of_init = cells[cells["init"] == init]
+    source = str(of_init["source"].iloc[0]) if "source" in of_init and len(of_init) else init
     frozen = cells[(cells["init"] == init) & (cells["k"] == depth) & (cells["k"] > 0)]
     frozen = frozen.sort_values("j", kind="stable").iloc[: MOST + 1]
     panels = [
         ("Where to start from", "weights from", sort_cells(sources).iloc[:MOST], "init"),
-        (f"How much to freeze ({name_source(init)})", "units frozen, through …", frozen, "j"),
+        (f"How much to freeze ({source})", "units frozen, through …", frozen, "j"),
     ]
     return [
         _make_panel(content, title, axis, rows, by)
@@ -127,7 +129,7 @@ def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by
         if (cells[by] == cell[by]).sum() > 1:
             name = str(cell["label"])
         elif by == "init":
-            name = name_source(cell["init"]) if cell["k"] else "random"
+            name = str(cell.get("source", cell["init"])) if cell["k"] else "random"
         else:
             name = f"{j} {units[j - 1] if 0 < j <= len(units) else '' if j else 'none'}".strip()
         ends = {end: cell.get(f"{metric} {end}", np.nan) for end in ("low", "high")}

@@ -19,7 +19,7 @@ from tlcnn.report.figures.style import (
     name_ticks,
     wrap,
 )
-from tlcnn.study.cells import name_dataset
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

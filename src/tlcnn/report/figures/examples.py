@@ -17,7 +17,7 @@ from tlcnn.report.figures.style import (
     make_literal,
     make_name,
 )
-from tlcnn.study.cells import name_dataset
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,7 +22,7 @@ from tlcnn.report.figures.style import (
 )
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.numbers import count, describe_metric, format_fraction, is_number
-from tlcnn.study.cells import name_dataset
+from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,8 +25,7 @@ from tlcnn.report.figures.style import (
 )
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import count, describe_metric
-from tlcnn.study.cells import name_dataset, name_source
-from tlcnn.study.words import join_words
+from tlcnn.report.words import join_words, name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +62,7 @@ def draw_layers(content: Content) -> list[ReportFigure]:
 
 def _draw(layers: LayerScores) -> ReportFigure:
     score, subject = describe_metric(layers.metric), describe_transfer(layers)
-    source, dataset = name_source(layers.source), name_dataset(layers.dataset)
+    source, dataset = layers.source_name or layers.source, name_dataset(layers.dataset)
     verdicts = _describe_verdicts(layers.scores)
     margin = f"±{100 * layers.margin:g} points"
     return ReportFigure(
@@ -149,7 +148,7 @@ def _plot_arms(ax: "Axes", layers: LayerScores) -> None:
         reach = make_reach(rows["value"], rows["low"], rows["high"])
         value = rows["value"].to_numpy(float)
         handles.append(ax.errorbar(x, value, yerr=reach, elinewidth=0.8, **look))
-        names.append(name.format(source=make_literal(name_source(layers.source), 18)))
+        names.append(name.format(source=make_literal(layers.source_name or layers.source, 18)))
     ax.set_ylabel(describe_metric(layers.metric))
     add_legend(ax, handles, names, 2, down=-0.22)
 

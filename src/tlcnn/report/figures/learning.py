@@ -19,8 +19,7 @@ from tlcnn.report.figures.style import (
     wrap,
 )
 from tlcnn.report.numbers import count, describe_metric
-from tlcnn.study.cells import name_dataset
-from tlcnn.study.words import join_words
+from tlcnn.report.words import join_words, name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
 from tlcnn.report.numbers import count
-from tlcnn.study.cells import read_plan
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
     else:
         truth = np.eye(len(classes), dtype=bool)[first["label"].to_numpy()]
         probabilities = np.stack([compute_softmax(part) for part in logits])
-    plan = read_plan(str(next(iter(folders.values()))))
+    plan = read_plan(next(iter(folders.values())))
     return CellTest(
         label=str(cell["label"]),
         role=str(cell["role"]),
@@ -133,6 +133,6 @@ def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
         probabilities=probabilities,
         groups=first["group"].to_numpy().astype(str),
         is_multi_label=is_multi_label,
-        positive=find_positive(classes, plan.get("positive")),
+        positive=find_positive(classes, plan.positive),
         folders=tuple(folders.values()),
     )

@@ -19,8 +19,7 @@ from tlcnn.report.figures.style import (
     name_ticks,
     wrap,
 )
-from tlcnn.study.cells import name_dataset
-from tlcnn.study.words import join_words
+from tlcnn.report.words import join_words, name_dataset
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Filters on runs: `init=imagenet,random`, `train.lr>=0.001`, `seed!=0`."""
+"""Which runs a table shows, and which of them make a row: `--where` and `--group`."""
 
 import operator
 import re
@@ -23,7 +23,7 @@ _NOTHING = ("none", "null", "")
 
 @dataclass(frozen=True)
 class Condition:
-    """A column, what is asked of it, and the values."""
+    """A column, a sign such as `=` or `>=`, and the values that it is compared with."""
 
     column: str
     sign: str
@@ -34,19 +34,22 @@ class Condition:
 
 
 def parse_condition(word: str, option: str = "--where") -> Condition:
-    """Return a condition. Raises ConfigError for a word that is none.
+    """Return a condition.
+
+    Raises:
+        ConfigError: the word is not a condition.
 
     Example:
         >>> parse_condition("init=imagenet,random")
         Condition(column='init', sign='=', values=('imagenet', 'random'))
     """
-    found = _CONDITION.fullmatch(word)
-    if not found:
+    match = _CONDITION.fullmatch(word)
+    if not match:
         raise ConfigError(
             f"{option} {word}: COLUMN=VALUE[,VALUE...] is expected, or COLUMN>=NUMBER (also "
             "<=, >, <, !=), e.g. init=imagenet,random or train.lr>=0.001 (in quotes)"
         )
-    column, sign, values = found.groups()
+    column, sign, values = match.groups()
     return Condition(column.strip(), sign, tuple(value.strip() for value in values.split(",")))
 
 
@@ -72,18 +75,18 @@ def check_values(runs: pd.DataFrame, condition: Condition, option: str) -> None:
     for value in condition.values:
         alone = Condition(condition.column, "=", (value,))
         if not match_condition(column, alone).any():
-            known = sorted({str(one) for one in column if not pd.isna(one)})
+            texts = sorted({str(item) for item in column if not pd.isna(item)})
             raise ConfigError(
                 f"{option} {condition.column}={value}: no run has it; there are "
-                f"{list_values(column)}.{did_you_mean(value, known)}"
+                f"{list_values(column)}.{did_you_mean(value, texts)}"
             )
 
 
 def match_condition(column: pd.Series, condition: Condition) -> pd.Series:
-    """Return which values fulfil a condition; a missing one fulfils only `=none`.
+    """Return which values fulfil a condition; a missing value fulfils only `=none`.
 
     Raises:
-        ConfigError: an order is asked of what is no number.
+        ConfigError: the sign compares numbers, and the column or the value is no number.
     """
     if condition.sign in _ORDER:
         return _match_order(column, condition)
@@ -120,3 +123,28 @@ def _parse_number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def group_runs(
+    runs: pd.DataFrame, columns: Sequence[str]
+) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Return the runs of each combination of values of some columns; missing values are equal.
+
+    Raises:
+        ConfigError: a column that no run has.
+    """
+    names = list(dict.fromkeys(columns))
+    runs = check_columns(runs, names, "--group")
+    texts = zip(*([name_value(value) for value in runs[name]] for name in names), strict=True)
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    parts = [runs.iloc[positions] for positions in places.values()]
+    return [({name: part[name].iloc[0] for name in names}, part) for part in parts]
+
+
+def name_value(value: Any) -> str:
+    """Return a text that is equal for equal values, missing ones and 1 and 1.0 among them."""
+    if isinstance(value, (bool, str)) or not pd.api.types.is_scalar(value):
+        return repr(value)
+    return "" if pd.isna(value) else repr(float(value)) if abs(value) < 1e300 else str(value)

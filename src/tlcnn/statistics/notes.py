@@ -1,0 +1,53 @@
+"""What an interval leaves out, or why there is none, as values; a report puts them into words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class NoteKind(Enum):
+    """What a note is about. The comments name the fields of `Note` that are set."""
+
+    ONE_SEED = "one seed"
+    ALL_EQUAL = "all runs gave one number"
+    UNDEFINED = "metric undefined"
+    NO_PREDICTIONS = "no predictions"
+    UNUSABLE_PREDICTIONS = "unusable predictions"  # text: the error
+    SEEDS_ALONE = "seeds alone"
+    NO_REDRAWS = "no redraws for this metric"
+    PARTLY_KNOWN = "one arm without predictions"
+    LONE_GROUPS = "classes with one test group"  # counts: (classes,)
+    LACKS_METRIC = "runs without the metric"  # counts: (seeds,), text: the metric
+    OTHER_IMAGES = "different test images"
+    MAYBE_OTHER_IMAGES = "perhaps different test images"
+    COMMON_SEEDS = "paired by common seeds"  # counts: (common, those of each arm...)
+    UNPAIRED_SEEDS = "not paired by seed"  # counts: those of each arm
+    THESE_NETWORKS = "new test groups alone"
+    P_OF_THESE_NETWORKS = "p of new test groups alone"
+    FOLDS = "folds share training images"
+    ZERO_DENOMINATOR = "denominator 0 or unknown"
+    UNBOUNDED_RATIO = "denominator may be 0"
+    NO_GAMMA = "gamma not identifiable"
+    NO_PAIR = "no pair of AnB and BnB"
+
+
+@dataclass(frozen=True)
+class Note:
+    """One remark on a number.
+
+    Attributes:
+        counts: the numbers that it states; see `NoteKind`.
+        text: a name or an error message that it repeats.
+    """
+
+    kind: NoteKind
+    counts: tuple[int, ...] = ()
+    text: str = ""
+
+
+Notes = tuple[Note, ...]
+
+
+def merge_notes(*notes: Iterable[Note]) -> Notes:
+    """Return all notes in their order, each once."""
+    return tuple(dict.fromkeys(note for group in notes for note in group))

@@ -1,0 +1,208 @@
+"""Comparisons to answers: the questions of a transfer study, as values; a report words them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tlcnn.statistics.arm import Arm
+from tlcnn.study.block import OWN, Block
+from tlcnn.study.cells import Source
+from tlcnn.study.comparisons import Contrast, FamilyKind, list_asked, list_chain_pairs
+from tlcnn.study.layers import UnitScores, compute_layer_scores, list_treatments
+
+Question = Literal["imagenet_vs_random", "best_cell", "chain", "layers"]
+QUESTIONS: tuple[Question, ...] = ("imagenet_vs_random", "best_cell", "chain", "layers")
+N_CHOICES = 3  # cells of one source from which the best is worth choosing
+
+
+@dataclass(frozen=True)
+class TransferAnswer:
+    """Does a source beat random weights?"""
+
+    block: Block
+    source: Source
+    contrast: Contrast
+
+
+@dataclass(frozen=True)
+class BestAnswer:
+    """Which (k, j) is best on validation, and is it better than full fine-tuning?
+
+    Attributes:
+        full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
+        contrast: of the best with it; None where the best is that cell itself, or there is none.
+        others: of the further cells with full fine-tuning.
+    """
+
+    block: Block
+    source: Source
+    best: str
+    full: str | None
+    contrast: Contrast | None
+    others: tuple[Contrast, ...]
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class ChainAnswer:
+    """Does another dataset help this one more than ImageNet?
+
+    Attributes:
+        dataset: the other one.
+        chains: the sources through it, that which starts from ImageNet last, with their
+            comparisons: with ImageNet, then with random weights where those were trained.
+    """
+
+    block: Block
+    dataset: str
+    chains: tuple[tuple[Source, tuple[Contrast, ...]], ...]
+
+
+@dataclass(frozen=True)
+class LayersAnswer:
+    """Which units of a source are general, which specific?
+
+    Attributes:
+        own: the network's own weights that the source is compared with.
+        arms: of every treatment and n that was trained.
+    """
+
+    block: Block
+    source: Source
+    own: Source
+    arms: Mapping[tuple[str, int], Arm]
+    scores: tuple[UnitScores, ...]
+    margin: float
+
+
+@dataclass(frozen=True)
+class MissingCells:
+    """Cells whose runs would let a block answer a question.
+
+    Attributes:
+        init: the source to train from.
+        points: (k, j) of each cell.
+    """
+
+    block: Block
+    init: str
+    points: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A question that no block answers, and what each lacks."""
+
+    question: Question
+    missing: tuple[MissingCells, ...]
+
+
+Answer = TransferAnswer | BestAnswer | ChainAnswer | LayersAnswer | Unmeasured
+
+
+def answer_questions(
+    blocks: Sequence[Block], contrasts: Sequence[Contrast], margin: float
+) -> list[Answer]:
+    """Return the answers to all questions, in their order; one or more for each."""
+    answers: dict[Question, list[Answer]] = {
+        "imagenet_vs_random": list(_answer_transfer(contrasts)),
+        "best_cell": [a for block in blocks for a in _answer_best(block, contrasts)],
+        "chain": [a for block in blocks for a in _answer_chains(block, contrasts)],
+        "layers": [a for block in blocks for a in _answer_layers(block, margin)],
+    }
+    for question, answered in answers.items():
+        if not answered:
+            missing = tuple(m for block in blocks for m in list_missing(block, question))
+            answered.append(Unmeasured(question, missing))
+    return [answer for question in QUESTIONS for answer in answers[question]]
+
+
+def _answer_transfer(contrasts: Sequence[Contrast]) -> Iterator[TransferAnswer]:
+    for contrast in contrasts:
+        if contrast.family.kind is FamilyKind.TRANSFER:
+            source = contrast.block.cells[contrast.a].source
+            yield TransferAnswer(contrast.block, source, contrast)
+
+
+def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
+    for source in block.sources:
+        full, best = block.find_full(source), block.find_best(source)
+        grid = block.list_grid(source)
+        if best is None or len(grid) < N_CHOICES:
+            continue
+        with_full = [c for c in contrasts if c.block is block and c.b == full]
+        chosen = [c for c in with_full if c.family.kind is FamilyKind.BEST and c.a == best]
+        further = [c for c in with_full if c.family.kind is FamilyKind.DEPTH]
+        yield BestAnswer(
+            block, source, best, full, chosen[0] if chosen else None, tuple(further), len(grid)
+        )
+
+
+def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[ChainAnswer]:
+    """Yield one answer for each dataset that a chain comes through."""
+    by_dataset: dict[str, list[tuple[Source, tuple[Contrast, ...]]]] = {}
+    for source in block.chains:
+        pairs = list_chain_pairs(block, source)
+        compared = tuple(
+            contrast
+            for contrast in contrasts
+            if contrast.block is block
+            and contrast.family.kind is FamilyKind.CHAIN
+            and (contrast.a, contrast.b) in pairs
+        )
+        if compared:
+            dataset = next(name for name in source.datasets if name != block.dataset)
+            by_dataset.setdefault(dataset, []).append((source, compared))
+    for dataset, chains in by_dataset.items():
+        alone_first = sorted(chains, key=lambda chain: chain[0].chain[0] == "imagenet")
+        yield ChainAnswer(block, dataset, tuple(alone_first))
+
+
+def _answer_layers(block: Block, margin: float) -> Iterator[LayersAnswer]:
+    for source in block.sources:
+        for own in block.own_sources:
+            cells = list_treatments(block.cells.values(), source, own)
+            arms = {place: block.arms[key] for place, key in cells.items()}
+            if not any(("AnB", n) in arms and ("BnB", n) in arms for _, n in arms):
+                continue
+            unnamed = range(len(block.units) + 1, block.n_units + 1)
+            units = [*block.units, *(f"unit {n}" for n in unnamed)]
+            scores = compute_layer_scores(arms, units, margin=margin)
+            yield LayersAnswer(block, source, own, arms, tuple(scores), margin)
+
+
+# ---- what is missing ----------------------------------------------------------------------------
+
+
+def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
+    """Yield the cells that a block lacks to answer a question."""
+    n_units, sources = block.n_units, block.sources
+    full = ((n_units, 0),)
+    if not n_units:
+        return
+    if question == "imagenet_vs_random":
+        if block.scratch is None:
+            yield MissingCells(block, "random", ((0, 0),))
+        asked = list_asked(block)
+        if not any(block.find_full(source) for source in asked):
+            yield MissingCells(block, asked[0].init if asked else "imagenet", full)
+    elif question == "best_cell":
+        for init in [source.init for source in sources] or ["imagenet"]:
+            trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
+            ladder = [(n_units, j) for j in range(n_units + 1)]
+            absent = [point for point in ladder if point not in trained]
+            yield MissingCells(block, init, tuple(absent[: max(N_CHOICES - len(trained), 1)]))
+    elif question == "chain":
+        if block.imagenet is None or not block.find_full(block.imagenet):
+            yield MissingCells(block, "imagenet", full)
+        for source in block.chains:
+            if not block.find_full(source):
+                yield MissingCells(block, source.init, full)
+    else:
+        inits = [*([source.init for source in sources] or ["imagenet"]), OWN]
+        for init in inits:
+            trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
+            ladder = [(n, n) for n in range(1, n_units + 1)]
+            absent = [point for point in ladder if point not in trained]
+            if absent:
+                yield MissingCells(block, init, tuple(absent))
