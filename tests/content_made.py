@@ -303,11 +303,6 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).reset_index(drop=True)
 
 
-def make_source(init: str) -> Source:
-    """Return a source of these studies, whose names hold no dash."""
-    return Source(init, chain=tuple(init.split("-")))
-
-
 def find_cell(cells: pd.DataFrame, dataset: str, init: str, k: int, j: int) -> pd.Series:
     """Return the row of a cell."""
     at = (cells["dataset"] == dataset) & (cells["init"] == init)
@@ -323,7 +318,7 @@ def make_grid(cells: pd.DataFrame, dataset: str, init: str) -> Grid:
     columns = ["k", "j", "value", "low", "high", "n_seeds", "val", "cell", "label"]
     table = table[columns].sort_values(["k", "j"], ignore_index=True)
     best = str(table.loc[table["val"].idxmax(), "cell"])
-    name = name_source(make_source(init))
+    name = SOURCE_NAMES[init]
     return Grid(dataset, MODEL, init, METRIC, UNITS, table, best, source_name=name)
 
 
@@ -349,7 +344,7 @@ def make_layers(cells: pd.DataFrame) -> LayerScores:
     )
     means = {key: float(c[METRIC]) for key, c in found.items()}
     scores = pd.DataFrame([_make_score(means, n) for n in range(1, len(UNITS) + 1)])
-    name = name_source(make_source(SOURCE))
+    name = SOURCE_NAMES[SOURCE]
     place = ("ham10000", MODEL, SOURCE, METRIC, UNITS)
     return LayerScores(*place, curves, scores, MARGIN, source_name=name)
 
