@@ -246,7 +246,7 @@ def make_plan_record(
         "identity": {"dataset": {"manifest": "fe" * 32}, "seed": seed},
         "dataset": draw.name,
         "model": MODEL,
-        "init": init,
+        "source": init.split("-"),
         "ancestry": [],
         "k": k,
         "j": j,

@@ -26,7 +26,9 @@ GONE_PID = 2**22 + 1  # above the largest there can be
 def make_run(folder: Path, state: str, *, n_epochs: int = 2) -> Path:
     """Fabricate a run folder in a state."""
     folder.mkdir(parents=True)
-    plan = {"run_id": folder.name.rpartition("-")[2], "dataset": "d", "model": "m", "epochs": 8}
+    names = {"run_id": folder.name.rpartition("-")[2], "cell_id": "c", "dataset": "d"}
+    plan = {**names, "model": "m", "source": ["random"], "k": 0, "j": 0, "bn": "frozen"}
+    plan |= {"seed": 0, "epochs": 8}
     (folder / "plan.json").write_text(json.dumps(plan))
     lines = [json.dumps({"epoch": n, **RECORD}) for n in range(1, n_epochs + 1)]
     (folder / "metrics.jsonl").write_text("\n".join(lines))

@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -64,7 +65,7 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with writing(path):
         try:
-            with open(temporary, "wb") as file:
+            with open_new(temporary) as file:
                 file.write(data)
                 file.flush()
                 if durable:
@@ -75,6 +76,46 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file for writing. What stood at `path` is deleted; a link is not followed."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to append to it. A link or a pipe that stands there is replaced by a file."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        path.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666), "ab")
+
+
+def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
+    """Read a file that may have been put there by somebody else.
+
+    A link is not followed, so nothing outside the file's folder is read; a pipe is not waited for.
+
+    Args:
+        max_bytes: the largest size that is read; None reads any.
+
+    Raises:
+        OSError: there is no such file, it is a link, a pipe or a folder, or it is too large.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
+    with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if max_bytes is not None and status.st_size > max_bytes:
+            size, most = status.st_size / 2**20, max_bytes / 2**20
+            message = f"it holds {size:,.0f} MiB; at most {most:,.0f} MiB are expected"
+            raise OSError(errno.EFBIG, message, str(path))
+        return file.read()
 
 
 def sync_files(folder: Path) -> None:
@@ -172,8 +213,10 @@ def hold_lock(
         check_stop: called while waiting; raises to give up.
 
     Raises:
-        StorageError: the file cannot be created.
+        StorageError: the file cannot be created, or is a link, which would empty its target.
     """
+    if path.is_symlink():
+        raise StorageError(f"cannot lock {path}: it is a link. Delete it and try again")
     lock, has_waited = FileLock(path), False
     while not _try_lock(lock, path):
         if not has_waited:

@@ -10,12 +10,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tlcnn.config.compose import Composer, write_override
 from tlcnn.config.schema import Config, DatasetCfg, FreezeCfg, InitCfg
-from tlcnn.errors import ConfigError, WeightsError, did_you_mean, list_names
+from tlcnn.errors import ConfigError, DataError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
+from tlcnn.records.config import read_config
 
 PLANNED = ("task", "self")  # sources that are a run which is known before it is trained
 PLACES = (  # where and how a run is trained: as of the command, not of an earlier one
@@ -105,14 +104,9 @@ def load_run_config(run_dir: Path, cfg: Config) -> Config:
     Raises:
         WeightsError: its config.yaml is missing or of another version.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     try:
-        given = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-        merged = OmegaConf.merge(OmegaConf.structured(Config), given)
-        loaded: Any = OmegaConf.to_object(merged)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        loaded = read_config(run_dir)
+    except DataError as error:
         raise WeightsError(
             f"{run_dir} is not finished, and its config.yaml cannot be read ({error}). Train it "
             "to its end with the command it was started with"

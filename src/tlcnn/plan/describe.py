@@ -9,6 +9,7 @@ from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
 
 _COMPILED = (
@@ -58,31 +59,31 @@ def _describe_fold(plan: Plan) -> str:
     return "" if data.folds is None else f", fold {data.fold} of {data.folds}"
 
 
-def list_treatments(plan: Plan) -> list[dict[str, Any]]:
+def list_treatments(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
-    return [
-        {
-            "unit": unit.name,
-            "modules": unit.outline(),
-            "n_params": unit.n_params,
-            "stride": unit.stride,
-            "weights": source if number <= cell.k else "fresh",
-            "frozen": number <= cell.j,
-        }
+    return tuple(
+        UnitRecord(
+            unit=unit.name,
+            modules=unit.outline(),
+            n_params=unit.n_params,
+            stride=unit.stride,
+            weights=source if number <= cell.k else "fresh",
+            frozen=number <= cell.j,
+        )
         for number, unit in enumerate(plan.unit_map.units, start=1)
-    ]
+    )
 
 
 def _describe_units(plan: Plan) -> list[str]:
     bn = plan.config.freeze.bn
     frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
     rows = [("", "unit", "modules", "parameters", "weights", "")]
-    for number, row in enumerate(list_treatments(plan), start=1):
-        state = frozen if row["frozen"] else "trained"
-        parameters = f"{row['n_params']:,}"
-        rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
+    for number, unit in enumerate(list_treatments(plan), start=1):
+        state = frozen if unit.frozen else "trained"
+        parameters = f"{unit.n_params:,}"
+        rows.append((str(number), unit.unit, unit.modules, parameters, str(unit.weights), state))
     rows.append(("", "head", "", "", "fresh", "trained"))
     return align_columns(rows, right=(0, 3))
 
@@ -104,32 +105,32 @@ def _describe_splits(plan: Plan) -> list[str]:
     ]
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """Return the plan as JSON: the identity, and what a reader wants to know beside it."""
-    cell, images = plan.treatment, plan.dataset
-    return {
-        "run_id": plan.run_id,
-        "run_name": plan.run_name,
-        "cell_id": plan.cell_id,
-        "identity": plan.identity,
-        "dataset": plan.config.dataset.name,
-        "model": plan.config.model.name,
-        "init": plan.label,
-        "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
-        "ancestry": [ancestor.record() for ancestor in plan.ancestry],
-        "k": cell.k,
-        "j": cell.j,
-        "bn": plan.identity["freeze"]["bn"],
-        "seed": plan.config.seed,
-        "units": list_treatments(plan),
-        "classes": list(images.index.classes),
-        "task": images.index.task,
-        "positive": images.index.positive,
-        "split_sizes": images.counts(),
-        "steps_per_epoch": plan.steps_per_epoch,
-        "epochs": plan.identity["train"]["epochs"],
-        "settings": _list_settings(plan.config) | {"train.precision": plan.precision},
-    }
+def plan_record(plan: Plan) -> PlanRecord:
+    """Return what plan.json says of a plan: the identity, and what a reader needs beside it."""
+    cell, weights, images = plan.treatment, plan.treatment.weights, plan.dataset
+    return PlanRecord(
+        run_id=plan.run_id,
+        run_name=plan.run_name,
+        cell_id=plan.cell_id,
+        identity=plan.identity,
+        dataset=plan.config.dataset.name,
+        model=plan.config.model.name,
+        source=plan.source,
+        weights=WeightsRecord(weights.tag, weights.origin) if weights else None,
+        ancestry=tuple(ancestor.record for ancestor in plan.ancestry),
+        k=cell.k,
+        j=cell.j,
+        bn=plan.identity["freeze"]["bn"],
+        seed=plan.config.seed,
+        units=list_treatments(plan),
+        classes=tuple(images.index.classes),
+        task=images.index.task,
+        positive=images.index.positive,
+        split_sizes=images.counts(),
+        steps_per_epoch=plan.steps_per_epoch,
+        epochs=plan.identity["train"]["epochs"],
+        settings=_list_settings(plan.config) | {"train.precision": plan.precision},
+    )
 
 
 def _list_settings(config: Config) -> dict[str, Any]:

@@ -115,6 +115,6 @@ def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor], label: 
     """
     init = dict(identity["init"])
     if ancestry:
-        distance = ancestry[0].seed - identity["seed"] if label == "self" else 0
-        init["digest"] = f"cell:{ancestry[0].cell_id}{distance:+d}"
+        distance = ancestry[0].record.seed - identity["seed"] if label == "self" else 0
+        init["digest"] = f"cell:{ancestry[0].record.cell_id}{distance:+d}"
     return digest_of({**identity, "init": init, "seed": None}, 12)

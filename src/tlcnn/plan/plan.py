@@ -14,7 +14,14 @@ from tlcnn.config.schema import Config, check_config, find_cache_dir
 from tlcnn.data.dataset import Dataset, recall_dataset, recall_index
 from tlcnn.data.policy import find_policy
 from tlcnn.device import Device, find_device
-from tlcnn.errors import CannotCreate, ConfigError, ImpossibleCell, TlcnnError, WeightsError
+from tlcnn.errors import (
+    CannotCreate,
+    ConfigError,
+    DataError,
+    ImpossibleCell,
+    TlcnnError,
+    WeightsError,
+)
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import UnitMap
@@ -33,6 +40,8 @@ from tlcnn.plan.ancestry import (
 )
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
+from tlcnn.records.plan_record import AncestorRecord, read_plan
+from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of, make_dir
 
 
@@ -42,7 +51,8 @@ class Plan:
 
     Attributes:
         cell_id: equal for runs that differ in the seed only.
-        label: the source in tables: `imagenet`, `self`, or a chain such as `imagenet-ham10000`.
+        source: where the weights come from, first to last: `("random",)`, `("self",)`, or
+            `("imagenet", "ham10000")` for ImageNet weights that were trained on HAM10000 before.
         ancestry: the runs that its weights come from, nearest first.
         parent: the plan of the nearest, where that run may have to be trained first.
     """
@@ -57,12 +67,17 @@ class Plan:
     identity: dict[str, Any]
     run_id: str
     cell_id: str
-    label: str
+    source: tuple[str, ...]
     run_name: str
     output_dir: Path
     cache_dir: Path
     ancestry: tuple[Ancestor, ...] = ()
     parent: "Plan | None" = None
+
+    @property
+    def label(self) -> str:
+        """The source as one text, as it stands in names: `imagenet-ham10000`."""
+        return "-".join(self.source)
 
     @property
     def run_dir(self) -> Path:
@@ -114,7 +129,8 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
     cell = Treatment(k, j, origin.source, origin.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
-    label = _make_label(origin, images)
+    names = _list_sources(origin, images)
+    label = "-".join(names)
     n_train = int((images.splits == "train").sum())
     return Plan(
         config=cfg,
@@ -127,7 +143,7 @@ def make_plan(cfg: Config, memory: Memory | None = None, *, _below: tuple[Path, 
         identity=identity,
         run_id=digest_of(identity, 12),
         cell_id=make_cell_id(identity, origin.ancestry, label),
-        label=label,
+        source=names,
         run_name=make_name(cfg, cell, label),
         output_dir=_find_output_dir(cfg),
         cache_dir=cache_dir,
@@ -196,33 +212,31 @@ def _find_origin(
         return _make_run_origin(_recall_parent(cfg, memory, below))
     if init.source == "run":
         return _find_run_origin(cfg, cache_dir, memory, below)
-    if init.source == "checkpoint":
-        assert init.weights is not None  # check_config has refused it
-        weights = locate_checkpoint(init.weights, cache_dir=cache_dir)
+    if init.weights is None:  # check_config has refused init=checkpoint without a file
+        weights = _recall_imagenet(cfg.model.name, cache_dir, memory)
     else:
-        weights = _recall_imagenet(cfg.model.name, init.weights, cache_dir, memory)
+        run = locate_run(init.weights)
+        weights = run or locate_checkpoint(init.weights, cache_dir=cache_dir)
     assert weights.path is not None
     if weights.is_run:
         ancestry = read_ancestors(weights.path.parent)
     else:
-        ancestry = find_ancestors(weights.path, weights.says, _find_output_dir(cfg))
+        ancestry = find_ancestors(weights.path, weights.metadata, _find_output_dir(cfg))
     if init.source == "stats" or not ancestry:
         return Origin(init.source, weights, ancestry)
     return Origin("run" if weights.is_run else "checkpoint", weights, ancestry)
 
 
-def _recall_imagenet(
-    model: str, weights: str | None, cache_dir: Path, memory: Memory
-) -> WeightsFile:
+def _recall_imagenet(model: str, cache_dir: Path, memory: Memory) -> WeightsFile:
     """Return pretrained weights; a download that failed is not tried again for every cell."""
 
     def locate() -> WeightsFile | WeightsError:
         try:
-            return locate_imagenet(model, weights=weights, cache_dir=cache_dir)
+            return locate_imagenet(model, cache_dir=cache_dir)
         except WeightsError as error:
             return error
 
-    found = memory.recall("imagenet", (model, weights), locate)
+    found = memory.recall("imagenet", model, locate)
     if isinstance(found, WeightsError):
         raise found
     return found
@@ -240,10 +254,9 @@ def _find_run_origin(
     """Return a finished run as it is, and of an unfinished one the plan to finish it."""
     assert cfg.init.run is not None  # check_config has refused it
     run_dir = find_run_dir(cfg.init.run, _find_output_dir(cfg))
-    if (run_dir / "DONE").is_file():
-        return Origin(
-            "run", locate_checkpoint(run_dir, cache_dir=cache_dir), read_ancestors(run_dir)
-        )
+    weights = locate_run(run_dir)
+    if weights is not None:
+        return Origin("run", weights, read_ancestors(run_dir))
     if run_dir in below:
         circle = " -> ".join(folder.name for folder in (*below, run_dir))
         raise ConfigError(f"these runs start from each other: {circle}. Break the circle.")
@@ -262,8 +275,8 @@ def _find_run_origin(
 def _describe_change(run_dir: Path, plan: Plan) -> str:
     """Return in words what tells a run from the one that its configuration makes now."""
     try:
-        before = _flatten(json.loads((run_dir / "plan.json").read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
+        before = _flatten(dict(read_plan(run_dir).identity))
+    except DataError:
         before = {}
     now = _flatten(json.loads(json.dumps(plan.identity)))
     keys = [key for key in now | before if now.get(key) != before.get(key)]
@@ -294,19 +307,18 @@ def _make_run_origin(parent: Plan) -> Origin:
 
 def make_ancestor(plan: Plan) -> Ancestor:
     """Return a planned run as an ancestor of another."""
-    return Ancestor(
+    record = AncestorRecord(
         run_id=plan.run_id,
         run_name=plan.run_name,
         cell_id=plan.cell_id,
         dataset=plan.config.dataset.name,
-        source=plan.label,
+        source=plan.source,
         k=plan.treatment.k,
         j=plan.treatment.j,
         seed=plan.config.seed,
         manifest=plan.dataset.manifest,
-        folder=plan.run_dir,
-        images=plan.dataset,
     )
+    return Ancestor(record, plan.run_dir, images=plan.dataset)
 
 
 def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
@@ -318,13 +330,13 @@ def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset
         images = recall_dataset(cfg.dataset, cache_dir, memory)
     except TlcnnError:
         return None
-    return images if images.manifest == ancestor.manifest else None
+    return images if images.manifest == ancestor.record.manifest else None
 
 
-def _make_label(origin: Origin, images: Dataset) -> str:
+def _list_sources(origin: Origin, images: Dataset) -> tuple[str, ...]:
     if origin.source == "stats" or not origin.ancestry:
-        return origin.source
-    nearest = origin.ancestry[0]
-    if nearest.manifest == images.manifest and nearest.source == "random":
-        return "self"
-    return f"{nearest.source}-{nearest.dataset}"
+        return (origin.source,)
+    nearest = origin.ancestry[0].record
+    if nearest.manifest == images.manifest and nearest.source == ("random",):
+        return ("self",)
+    return (*nearest.source, nearest.dataset)

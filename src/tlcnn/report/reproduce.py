@@ -1,11 +1,11 @@
 """The command that trains one run again."""
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tlcnn.errors import DataError
+from tlcnn.records.environment import read_sittings
 from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
@@ -56,8 +56,7 @@ def _write(words: Iterable[str]) -> str:
 
 def _read_first_sitting(folder: Path) -> str:
     try:
-        sittings = json.loads((folder / "environment.json").read_text())["sittings"]
-        words = shlex.split(sittings[0]["command"])[1:]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        words = shlex.split(read_sittings(folder)[0].command)[1:]
+    except (DataError, ValueError, IndexError):
         return ""
     return " ".join([_PROGRAM, *map(shlex.quote, words)])

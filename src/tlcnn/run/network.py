@@ -16,6 +16,7 @@ from tlcnn.model.initialize import InitReport, apply_source, check_transfer, dra
 from tlcnn.model.match import match_names
 from tlcnn.model.weights import WeightsFile
 from tlcnn.plan.plan import Plan
+from tlcnn.records.weights import load_run_weights
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,12 @@ def _recall_state(weights: WeightsFile, memory: Memory) -> State:
     path = weights.path
     assert path is not None
     key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, weights.digest)
-    return memory.recall("state", key, lambda: load_state(path), n_kept=1)
+
+    def load() -> State:
+        return load_run_weights(path.parent) if weights.is_run else load_state(path, sha256=digest)
+
+    digest = weights.digest
+    return memory.recall("state", key, load, n_kept=1)
 
 
 def check_input_size(model: nn.Module, image_size: int) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tlcnn.errors import DataError
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import Job
 
 _POLL_S = 1.0
@@ -40,8 +43,10 @@ def _read_durations(output_dir: Path) -> tuple[dict[str, list[float]], dict[str,
     for path in summaries[-_MOST_READ:]:
         try:
             kind = read_kind(path.parent)
-            seconds = float(json.loads(path.read_text())["train_s"])
-        except (OSError, ValueError, KeyError, TypeError):
+            seconds = read_summary(path.parent).train_s
+        except DataError:
+            continue
+        if seconds is None:  # of an imported run nobody knows
             continue
         exact.setdefault(_key(kind), []).append(seconds)
         alike.setdefault(_key({**kind, "j": None}), []).append(seconds)
@@ -50,9 +55,9 @@ def _read_durations(output_dir: Path) -> tuple[dict[str, list[float]], dict[str,
 
 def read_kind(run_dir: Path) -> dict[str, Any]:
     """Return what decides how long a finished run took, from its plan.json."""
-    plan = json.loads((run_dir / "plan.json").read_text())
-    named = {key: plan[key] for key in ("dataset", "model", "epochs", "j")}
-    return {**named, "image_size": plan["identity"]["dataset"]["image_size"]}
+    plan = read_plan(run_dir)
+    kind = {"dataset": plan.dataset, "model": plan.model, "epochs": plan.epochs, "j": plan.j}
+    return {**kind, "image_size": plan.image_size}
 
 
 def _key(kind: dict[str, Any]) -> str:
@@ -114,9 +119,9 @@ def _has_failed(job: Job, since: float) -> bool:
 
 def _describe_done(job: Job) -> str:
     try:
-        summary = json.loads((job.run_dir / "summary.json").read_text())
-        score = summary["metrics"]["val/balanced_accuracy"]
-        words = f"  val balanced accuracy {score:.4f}  {summary['train_s']:.1f} s"
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = read_summary(job.run_dir)
+        score = summary.metrics["val/balanced_accuracy"]
+        words = f"  val balanced accuracy {score:.4f}  {summary.train_s:.1f} s"
+    except (DataError, KeyError, TypeError):
         words = ""
     return f"done {job.run_name}-{job.run_id}{words}"

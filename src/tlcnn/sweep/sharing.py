@@ -1,9 +1,10 @@
 """Runs of a sweep whose frozen units have outputs in common: together, and told of each other."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
+from tlcnn.errors import DataError
+from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import Job
 
 
@@ -46,8 +47,8 @@ def describe_reused(jobs: Sequence[Job]) -> list[str]:
     total: Counter[str] = Counter()
     for job in jobs:
         try:
-            total.update(json.loads((job.run_dir / "summary.json").read_text()).get("reuse", {}))
-        except (OSError, ValueError):
+            total.update(read_summary(job.run_dir).reuse or {})
+        except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
     if not reused:

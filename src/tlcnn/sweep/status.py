@@ -3,18 +3,19 @@
 State is read from the run folders and nowhere else.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tlcnn.errors import DataError, RunLocked
-from tlcnn.records.folder import RunDir
-from tlcnn.records.read import find_run_dirs, is_held, read_history, read_state
+from tlcnn.records.files import read_json, read_text
+from tlcnn.records.folder import HOLDER, RunDir
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.read import find_run_dirs, is_held, read_state
+from tlcnn.records.summary import read_history
 from tlcnn.storage import writing
 from tlcnn.sweep.blocks import write_item
 from tlcnn.sweep.progress import describe_duration
@@ -116,14 +117,13 @@ def _find_state(folder: Path) -> str:
 def _describe_running(folder: Path) -> str:
     """Return host, process, epoch and time left; of a stopped run, only the epoch."""
     words = []
-    holder = _read_json(folder / "holder.json")
-    if holder and is_held(folder):
+    if is_held(folder):
+        holder = read_json(folder / HOLDER)
         words.append(f"{holder.get('host')} pid {holder.get('pid')}")
     try:
-        history = read_history(folder)
-    except ValueError:
-        history = []
-    total = _read_json(folder / "plan.json").get("epochs")
+        history, total = read_history(folder), read_plan(folder).epochs
+    except DataError:
+        history, total = [], None
     if history and total:
         words.append(f"epoch {history[-1]['epoch']} of {total}")
         left = total - history[-1]["epoch"]
@@ -132,20 +132,15 @@ def _describe_running(folder: Path) -> str:
     return ", ".join(words) or "in its first epoch"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _read_error(folder: Path) -> str:
     """Return the error that a traceback ends with, its first line only."""
-    lines = (folder / "FAILED").read_text(errors="replace").splitlines()
+    try:
+        lines = read_text(folder / "FAILED").splitlines()
+    except DataError as error:
+        return str(error)
     errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
-    error = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
-    return f"{error}  ({folder / 'log.txt'})"
+    reason = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
+    return f"{reason}  ({folder / 'log.txt'})"
 
 
 def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:

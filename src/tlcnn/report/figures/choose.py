@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlcnn.records.read import read_history
+from tlcnn.records.summary import read_history
 from tlcnn.report.content import Content
 
 
