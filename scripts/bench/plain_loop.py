@@ -110,11 +110,11 @@ def build_cell(
     """Return the frozen first j layers and the rest; the first k have the given weights."""
     torch.manual_seed(seed)
     model = timm.create_model(options.model, num_classes=n_classes)
-    given = timm.create_model(options.model, num_classes=n_classes)
-    given.load_state_dict(load_file(options.weights))
+    initial = timm.create_model(options.model, num_classes=n_classes)
+    initial.load_state_dict(load_file(options.weights))
     units = list_units(model)
-    for mine, other in zip(units[:k], list_units(given)[:k], strict=True):
-        for module, source in zip(mine, other, strict=True):
+    for target_unit, source_unit in zip(units[:k], list_units(initial)[:k], strict=True):
+        for module, source in zip(target_unit, source_unit, strict=True):
             module.load_state_dict(source.state_dict())
     model = model.to(options.device, memory_format=torch.channels_last)
     prefix = nn.Sequential(*[module for unit in units[:j] for module in unit])
@@ -208,11 +208,11 @@ def evaluate(
 ) -> dict[str, float]:
     """Return accuracy and balanced accuracy."""
     suffix.eval()
-    found, true = [], []
+    predicted, true = [], []
     for images, labels in loader:
-        found.append(forward(options, images, prefix, suffix).argmax(1).cpu())
+        predicted.append(forward(options, images, prefix, suffix).argmax(1).cpu())
         true.append(labels)
-    right, labels = torch.cat(found) == torch.cat(true), torch.cat(true)
+    right, labels = torch.cat(predicted) == torch.cat(true), torch.cat(true)
     recalls = [right[labels == label].float().mean().item() for label in labels.unique()]
     return {
         f"{split}/accuracy": right.float().mean().item(),

@@ -1,8 +1,11 @@
 """What is paid before the first step: imports, plans, runs that are already done, resuming."""
 
+import re
 import signal
 import sys
 from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from bench.records import Section
@@ -78,15 +81,18 @@ def _measure_sweep(section: Section, case: Case) -> None:
     """Note what lies between the runs of a sweep, and how long it takes to skip them all."""
     output = case.work / "sweep"
     words = [*TRAIN, *make_tlcnn_words(case, output), "progress=false"]
-    watched = _run_python(*words)
-    first, second = watched.find("epoch 1/"), watched.find("epoch 2/")
-    done_times = sorted(path.stat().st_mtime for path in output.glob("runs/*/DONE"))
-    for i, done_time in enumerate(done_times[:-1]):
-        first_epoch_s = watched.started + first[i + 1].at_s - done_time
-        second_epoch_s = second[i + 1].at_s - first[i + 1].at_s
+    _run_python(*words)
+    done_files = sorted(output.glob("runs/*/DONE"), key=lambda path: path.stat().st_mtime)
+    for previous, current in pairwise(done_files):
+        epochs = re.findall(
+            r"(?m)^(\S+ \S+) INFO epoch ", current.with_name("log.txt").read_text()
+        )
+        first, second = (datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in epochs)
+        second_epoch_s = (second - first).total_seconds()
+        first_epoch_s = first.timestamp() - previous.stat().st_mtime
         section.add("next cell", "tlcnn", s=first_epoch_s - second_epoch_s)
     skipped = _run_python(*words)
-    section.add("skip", "tlcnn", s=skipped.wall_s / len(done_times))
+    section.add("skip", "tlcnn", s=skipped.wall_s / len(done_files))
 
 
 def _run_python(

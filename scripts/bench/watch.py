@@ -31,14 +31,12 @@ class Watched:
     """One program from its start to its end.
 
     Attributes:
-        started: the time of its start, in seconds since the epoch.
         wall_s: seconds from its start to its end.
         cpu_s: processor seconds of the program and its children.
         lines: what it wrote.
         peak_mib: the largest memory of one of its processes.
     """
 
-    started: float
     wall_s: float
     cpu_s: float
     lines: list[Line]
@@ -64,7 +62,7 @@ def watch(
     Raises:
         SystemExit: the program failed; its last lines.
     """
-    started, start_s = time.time(), time.perf_counter()
+    start_s = time.perf_counter()
     lines: list[Line] = []
     is_killed = False
     process = subprocess.Popen(
@@ -90,7 +88,7 @@ def watch(
         last = "\n".join(line.text for line in lines[-N_LAST_LINES:])
         raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{last}")
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Watched(started, wall_s, cpu_s, lines, usage.ru_maxrss / 1024)
+    return Watched(wall_s, cpu_s, lines, usage.ru_maxrss / 1024)
 
 
 def read_cpu_s(pid: int) -> float:

@@ -83,9 +83,9 @@ def _list(options: argparse.Namespace) -> None:
         state = find_state(source, Path(source.root))
         licence = source.licence.partition(";")[0].partition(" (")[0]
         rows.append([source.name, state, source.size, source.root, licence, source.what])
-    there = "yes" if Path("data/lc25000_lung").is_dir() else "no"
+    state = "yes" if Path("data/lc25000_lung").is_dir() else "no"
     what = "lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how"
-    rows.append(["lc25000_lung", there, "1.9 GB", "data/lc25000_lung", "see its page", what])
+    rows.append(["lc25000_lung", state, "1.9 GB", "data/lc25000_lung", "see its page", what])
     rows += [[name, "yes", "-", "-", "-", "drawn, nothing to download"] for name in DRAWN]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -186,7 +186,9 @@ def find_shared_groups(
     for group, split in zip(groups, splits, strict=True):
         where[str(group)].add(str(split))
     return {
-        group: tuple(sorted(found)) for group, found in sorted(where.items()) if len(found) > 1
+        group: tuple(sorted(group_splits))
+        for group, group_splits in sorted(where.items())
+        if len(group_splits) > 1
     }
 
 
@@ -249,7 +251,7 @@ def _confirm(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, in
         ]
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return [pair for found in pool.map(confirm, partners) for pair in found]
+        return [pair for confirmed in pool.map(confirm, partners) for pair in confirmed]
 
 
 def _describe(index: Index, splits: np.ndarray, first: int, second: int, kind: str) -> Pair:

@@ -44,11 +44,11 @@ def find_problem(path: Path, checksum: Checksum | None) -> str:
     """Say how a file differs from its checksum; "" when it does not, or there is none."""
     if checksum is None:
         return ""
-    found = compute_digests(path)[checksum.algorithm]
-    if found == checksum.value:
+    digest = compute_digests(path)[checksum.algorithm]
+    if digest == checksum.value:
         return ""
-    told = f"its {checksum.algorithm} is {found}, not {checksum.value} ({checksum.origin})"
-    return f"{told}; {checksum.advice}" if checksum.advice else told
+    problem = f"its {checksum.algorithm} is {digest}, not {checksum.value} ({checksum.origin})"
+    return f"{problem}; {checksum.advice}" if checksum.advice else problem
 
 
 def compute_digests(path: Path) -> dict[str, str]:

@@ -179,17 +179,19 @@ def _find_start(url: str, old: Beginning | None, n_bytes: int, checksum: Checksu
 def _make_headers(url: str, old: Beginning | None, start: int) -> dict[str, str]:
     if not start or old is None:
         return {}
-    same = {"If-Range": old.validator} if old.validator and old.url == url else {}
-    return {"Range": f"bytes={start}-", **same}
+    condition = {"If-Range": old.validator} if old.validator and old.url == url else {}
+    return {"Range": f"bytes={start}-", **condition}
 
 
 @contextmanager
 def _open(url: str, headers: dict[str, str]) -> "Iterator[Response]":
     import requests
 
-    own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    defaults = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     try:
-        response = requests.get(url, headers={**own, **headers}, stream=True, timeout=TIMEOUT_S)
+        response = requests.get(
+            url, headers={**defaults, **headers}, stream=True, timeout=TIMEOUT_S
+        )
     except (requests.exceptions.SSLError, ValueError) as error:  # ValueError: no address at all
         raise Refused(_explain(error)) from error
     except requests.RequestException as error:

@@ -58,23 +58,27 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     key = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     name = f"{digest_of([FINGERPRINT_VERSION, key], 32)}.npy"
     path = Path(cache_dir) / "fingerprints" / name
-    found = _read(path, len(images))
-    if found is not None:
-        return found
-    made = compute_fingerprints(images)
+    stored = _read(path, len(images))
+    if stored is not None:
+        return stored
+    fingerprints = compute_fingerprints(images)
     file = BytesIO()
-    np.save(file, made)
+    np.save(file, fingerprints)
     make_dir(path.parent)
     write_atomic(path, file.getvalue())
-    return made
+    return fingerprints
 
 
 def _read(path: Path, n_images: int) -> np.ndarray | None:
     try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
+        fingerprints: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return found if found.shape == (n_images,) and found.dtype == np.uint64 else None
+    return (
+        fingerprints
+        if fingerprints.shape == (n_images,) and fingerprints.dtype == np.uint64
+        else None
+    )
 
 
 def compute_fingerprints(images: Images) -> np.ndarray:
@@ -118,14 +122,14 @@ def find_near(first: np.ndarray, second: np.ndarray, max_bits: int) -> np.ndarra
     Returns:
         (M, 2) int64 positions in `first` and `second`, sorted; never one of `NO_FINGERPRINT`.
     """
-    there = np.flatnonzero(first != NO_FINGERPRINT), np.flatnonzero(second != NO_FINGERPRINT)
-    left, right = first[there[0]], second[there[1]]
+    printed = np.flatnonzero(first != NO_FINGERPRINT), np.flatnonzero(second != NO_FINGERPRINT)
+    left, right = first[printed[0]], second[printed[1]]
     pairs = [np.empty((0, 2), np.int64)]
     n_rows = max(1, _BLOCK // max(1, len(right)))
     for start in range(0, len(left), n_rows):
         distances = _count_bits(left[start : start + n_rows, None] ^ right[None])
         rows, columns = np.nonzero(distances <= max_bits)
-        pairs.append(np.stack([there[0][rows + start], there[1][columns]], axis=1))
+        pairs.append(np.stack([printed[0][rows + start], printed[1][columns]], axis=1))
     return np.concatenate(pairs)
 
 
@@ -134,8 +138,8 @@ def _count_bits(values: np.ndarray) -> np.ndarray:
     if hasattr(np, "bitwise_count"):  # numpy 2
         counts: np.ndarray = np.bitwise_count(values)
         return counts
-    words = values[..., None].view(np.uint16)  # (..., 4)
-    return _POPCOUNT[words].sum(axis=-1, dtype=np.uint8)
+    halves = values[..., None].view(np.uint16)  # (..., 4)
+    return _POPCOUNT[halves].sum(axis=-1, dtype=np.uint8)
 
 
 def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
@@ -181,8 +185,10 @@ def _make_small(pixels: np.ndarray) -> np.ndarray:
 
 def _compare_detail(left: np.ndarray, right: np.ndarray) -> float:
     pairs = list(zip(_cut_detail(left), _cut_detail(right), strict=True))
-    found = sorted(_correlate(*pair) for pair in pairs if min(map(np.std, pair)) > FLAT_BLOCK)
-    return found[1] if len(found) >= MIN_BLOCKS else 0.0
+    correlations = sorted(
+        _correlate(*pair) for pair in pairs if min(map(np.std, pair)) > FLAT_BLOCK
+    )
+    return correlations[1] if len(correlations) >= MIN_BLOCKS else 0.0
 
 
 def _cut_detail(grey: np.ndarray) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ Nothing of an archive is ever written to disk, and only members whose declared s
 and kind are harmless are read.
 """
 
+import errno
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tlcnn.errors import DataError, list_names
 
@@ -94,8 +96,8 @@ def list_files(root: Path) -> list[FileRef]:
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
     try:
-        found = folder.stat()
-        inside = above | {(found.st_dev, found.st_ino)}
+        status = folder.stat()
+        inside = above | {(status.st_dev, status.st_ino)}
         entries = list(os.scandir(folder)) if len(inside) > len(above) else []  # a loop of links
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
@@ -203,8 +205,23 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
         raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading; links are followed, a pipe is not waited for.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a pipe or a device.
+    """
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def _read_plain(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise DataError(_too_large(str(path), os.fstat(file.fileno()).st_size, MAX_FILE_BYTES))
@@ -239,7 +256,7 @@ def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool
 
 def _read_tail(ref: FileRef, n_bytes: int) -> bytes:
     try:
-        with open(ref.path, "rb") as file:
+        with open_file(ref.path) as file:
             file.seek(max(0, ref.n_bytes - n_bytes))
             return file.read(n_bytes)
     except OSError as error:

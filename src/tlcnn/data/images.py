@@ -169,7 +169,7 @@ class FileImages:
 
 def _read_stat(path: Path) -> list[Any]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return [os.path.abspath(path), found.st_size, found.st_mtime_ns]
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]

@@ -60,10 +60,10 @@ def obtain(
 
 def check_layout(source: Source, route: Route, root: Path) -> None:
     """Raise DataError when the folder holds the dataset in another layout."""
-    others = [] if source.is_shared else _list_others(route, root)
-    if others:
+    other_names = [] if source.is_shared else _list_others(route, root)
+    if other_names:
         raise DataError(
-            f"{root} holds something else already ({list_names(others)}). If it is "
+            f"{root} holds something else already ({list_names(other_names)}). If it is "
             f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
             "away or give another folder with --root: what lies in one folder is read together"
         )
@@ -71,7 +71,7 @@ def check_layout(source: Source, route: Route, root: Path) -> None:
 
 def _list_others(route: Route, root: Path) -> list[str]:
     """List what a reader would read and the route does not bring."""
-    mine = {file.name for file in route.files}
+    route_names = {file.name for file in route.files}
     try:
         paths = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
@@ -81,7 +81,7 @@ def _list_others(route: Route, root: Path) -> list[str]:
         for path in paths
         if (path.is_dir() or path.suffix.lower() in DATA_SUFFIXES)
         and not is_hidden(path.name)
-        and path.name.removesuffix(".part") not in mine
+        and path.name.removesuffix(".part") not in route_names
     )
 
 
@@ -96,8 +96,10 @@ def _ask_dataverse(route: Route, root: Path, replacement: str, say: Say) -> tupl
 
 
 def _advise(source: Source, route: Route, file: RemoteFile, root: Path) -> str:
-    others = [other.name for other in source.routes if other is not route]
-    routes = f"; or try --route {' or '.join(others)} with another --root" if others else ""
+    other_routes = [candidate.name for candidate in source.routes if candidate is not route]
+    routes = (
+        f"; or try --route {' or '.join(other_routes)} with another --root" if other_routes else ""
+    )
     return (
         f"By hand: open {file.url} (found on {route.page}) in a browser, put the file at "
         f"{root / file.name} and run the same command again, which checks it{routes}"
@@ -117,10 +119,10 @@ def _obtain_file(
     ):
         if path.exists():
             return _check_present(file, path, say)
-        known = _expect(file, path)
-        url = fetch_file(path, urls, known, advice=advice, say=say, pause_s=pause_s)
-        told = _record(file, path, url)
-        say(f"{path.name}: fetched; {_describe(known) if known else told}")
+        checksum = _expect(file, path)
+        url = fetch_file(path, urls, checksum, advice=advice, say=say, pause_s=pause_s)
+        result = _record(file, path, url)
+        say(f"{path.name}: fetched; {_describe(checksum) if checksum else result}")
 
 
 def _is_settled(file: RemoteFile, path: Path) -> bool:
@@ -149,8 +151,8 @@ def _check_present(file: RemoteFile, path: Path, say: Say) -> None:
             f"{path} is there but is not the file that belongs there: {problem}. It was not "
             "touched: move it away and run the same command again"
         )
-    told = _describe(checksum) if checksum else _record(file, path, "found in place")
-    say(f"{path.name}: there; {told}")
+    result = _describe(checksum) if checksum else _record(file, path, "found in place")
+    say(f"{path.name}: there; {result}")
 
 
 def _record(file: RemoteFile, path: Path, url: str) -> str:
@@ -206,11 +208,11 @@ def find_state(source: Source, root: Path) -> str:
     if not root.is_dir():
         return "no"
     for route in source.routes:
-        there = [file for file in route.files if (root / file.name).exists()]
-        if len(there) == len(route.files):
+        present = [file for file in route.files if (root / file.name).exists()]
+        if len(present) == len(route.files):
             return "yes"
-        is_begun = there or any((root / f"{file.name}.part").exists() for file in route.files)
+        is_begun = present or any((root / f"{file.name}.part").exists() for file in route.files)
         if is_begun and (source.is_shared or not _list_others(route, root)):
-            return f"{len(there)} of {len(route.files)} files"
+            return f"{len(present)} of {len(route.files)} files"
     is_other = not source.is_shared and _list_others(source.routes[0], root)
     return "yes, by hand" if is_other else "no"

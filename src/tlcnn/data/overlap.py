@@ -43,9 +43,9 @@ class Part:
 
     def without(self, digests: set[str]) -> "Part":
         """Return the images whose content is not among these."""
-        kept = ~self.table["digest"].isin(digests).to_numpy()
-        table = self.table[kept].reset_index(drop=True)
-        return Part(self.dataset, table, self.images, self.rows[kept], self.digests)
+        is_kept = ~self.table["digest"].isin(digests).to_numpy()
+        table = self.table[is_kept].reset_index(drop=True)
+        return Part(self.dataset, table, self.images, self.rows[is_kept], self.digests)
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     copies = first.table["digest"].isin(set(second.table["digest"]))
     ids = _same_ids(first.table["image_id"], second.table["image_id"], same_name)
     groups = set(first.table["group"]) & set(second.table["group"]) if same_name else set()
-    told = (copies | ids).to_numpy()
+    is_shared = (copies | ids).to_numpy()
     pairs = _propose(first, second, cache_dir)
-    pairs = pairs[~told[pairs[:, 0]]]  # they are known already
+    pairs = pairs[~is_shared[pairs[:, 0]]]  # they are known already
     near, n_unconfirmed = _confirm(first, second, pairs)
     return Overlap(
         groups=sorted(groups),
@@ -95,9 +95,9 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
 
 
 def _same_ids(first: pd.Series, second: pd.Series, same_name: bool) -> pd.Series:
-    archived = {found for text in second if (found := find_isic_id(text))}
-    same = first.map(find_isic_id).isin(archived)
-    return same | first.isin(set(second)) if same_name else same
+    archived = {isic_id for text in second if (isic_id := find_isic_id(text))}
+    is_common = first.map(find_isic_id).isin(archived)
+    return is_common | first.isin(set(second)) if same_name else is_common
 
 
 def find_isic_id(image_id: str) -> str | None:
@@ -107,8 +107,8 @@ def find_isic_id(image_id: str) -> str | None:
         >>> find_isic_id("nv/isic_0024306.jpg"), find_isic_id("0024306.jpg")
         ('ISIC_0024306', None)
     """
-    found = _ISIC.search(image_id)
-    return found[1].upper() if found else None
+    match = _ISIC.search(image_id)
+    return match[1].upper() if match else None
 
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:

@@ -216,8 +216,8 @@ def make_addresses(url: str, mirrors: Sequence[str], replacement: str = "") -> t
                 f"the mirror {prefix!r} is not allowed: give the beginning of an address, such as "
                 "http://files.mylab.org/mirror"
             )
-    own = _move(url, replacement) if replacement else url
-    return (*(_move(url, prefix) for prefix in mirrors), own)
+    source_url = _move(url, replacement) if replacement else url
+    return (*(_move(url, prefix) for prefix in mirrors), source_url)
 
 
 def _move(url: str, prefix: str) -> str:

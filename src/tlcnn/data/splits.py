@@ -66,10 +66,10 @@ def make_splits(
         parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
     else:
         parts = _divide_folds(counted, _exact(val_fraction), folds, fold)
-    wanted = (
+    needed_parts = (
         ["train"] + ["val"] * (val_fraction > 0) + ["test"] * (test_fraction > 0 or bool(folds))
     )
-    _check_filled(parts, wanted)
+    _check_filled(parts, needed_parts)
     return np.array([parts[str(group)] for group in groups], dtype=object)
 
 
@@ -97,8 +97,8 @@ def _check_request(
         )
 
 
-def _check_filled(parts: dict[str, str], wanted: list[str]) -> None:
-    empty = [part for part in wanted if part not in parts.values()]
+def _check_filled(parts: dict[str, str], needed_parts: list[str]) -> None:
+    empty = [part for part in needed_parts if part not in parts.values()]
     if empty:
         raise DataError(
             f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
@@ -147,9 +147,9 @@ def _divide_folds(
     parts = {g.name: "test" for g, part in zip(counted, chosen, strict=True) if part == fold}
     rest = [group for group, part in zip(counted, chosen, strict=True) if part != fold]
     left = _total(rest)
-    wanted = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
-    kept = [m - want for m, want in zip(left, wanted, strict=True)]
-    chosen = apportion(rest, [kept, wanted], ranked=True)
+    val_targets = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
+    train_targets = [m - want for m, want in zip(left, val_targets, strict=True)]
+    chosen = apportion(rest, [train_targets, val_targets], ranked=True)
     return parts | {g.name: ("train", "val")[p] for g, p in zip(rest, chosen, strict=True)}
 
 
@@ -237,7 +237,9 @@ def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.
     pairs = np.unique(code * len(SPLITS) + part)  # (group, split) that occur
     torn = np.isin(code, np.flatnonzero(np.bincount(pairs // len(SPLITS)) > 1))
     where = pd.Series(parts[part[torn]]).groupby(names[code[torn]]).unique()
-    leaking = [f"{group} ({', '.join(sorted(found))})" for group, found in where.items()]
+    leaking = [
+        f"{group} ({', '.join(sorted(group_splits))})" for group, group_splits in where.items()
+    ]
     if leaking:
         raise DataError(
             f"{len(leaking):,} groups are in more than one split: {list_names(leaking)}. Test "
@@ -253,8 +255,8 @@ def compute_split_counts(
     Args:
         labels: (N,) classes; or (N, K) of 0 and 1 where an image can be of several.
     """
-    given, parts = np.asarray(labels), np.asarray(splits, dtype=object)
-    row, label = np.nonzero(given) if given.ndim == 2 else (np.arange(len(given)), given)
+    values, parts = np.asarray(labels), np.asarray(splits, dtype=object)
+    row, label = np.nonzero(values) if values.ndim == 2 else (np.arange(len(values)), values)
     counts = {
         split: np.bincount(label[parts[row] == split], minlength=len(classes)) for split in SPLITS
     }
@@ -267,8 +269,8 @@ def list_split_warnings(
     """Return one sentence for each split that lacks classes (labels as `compute_split_counts`)."""
     counts = compute_split_counts(labels, splits, classes)
     sentences = []
-    there = set(map(str, splits))
-    for split in [column for column in counts.columns if column in there]:
+    present = set(map(str, splits))
+    for split in [column for column in counts.columns if column in present]:
         absent = counts.index[counts[split] == 0].tolist()
         if absent:
             sentences.append(

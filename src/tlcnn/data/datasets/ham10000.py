@@ -97,18 +97,18 @@ def find_images(files: list[FileRef], root: Path) -> dict[str, FileRef]:
     Raises:
         DataError: there is no image, or an id has files with different content.
     """
-    found: dict[str, FileRef] = {}
+    images: dict[str, FileRef] = {}
     for ref in (ref for ref in files if ref.is_image):
         image_id = ref.stem.upper()
-        first = found.setdefault(image_id, ref)
+        first = images.setdefault(image_id, ref)
         if first is not ref and not is_same_content(first, ref):
             raise DataError(
                 f"{image_id} is there twice with different content: {first} and {ref}. "
                 "Keep one of them"
             )
-    if not found:
+    if not images:
         raise DataError(f"no images at {root}.{_hint_nested(files)} {EXPECTED}")
-    return found
+    return images
 
 
 def _hint_nested(files: list[FileRef]) -> str:
@@ -140,8 +140,8 @@ def match_rows(
             f"{len(extra):,} images have no row in {source}: {list_names(extra)}. "
             "Complete the table, or move files that are not of HAM10000 out of the folder"
         )
-    there = rows["image_id"].isin(list(images))
-    lost = sorted(rows.loc[~there, "image_id"])
+    has_image = rows["image_id"].isin(list(images))
+    lost = sorted(rows.loc[~has_image, "image_id"])
     if lost and missing == "refuse":
         raise DataError(
             f"{len(lost):,} rows of {source} have no image: {list_names(lost)}. Complete the "
@@ -149,7 +149,7 @@ def match_rows(
         )
     if lost:
         log.warning("dropped %d rows of %s that have no image", len(lost), source)
-    return rows[there]
+    return rows[has_image]
 
 
 def make_table(rows: pd.DataFrame) -> pd.DataFrame:

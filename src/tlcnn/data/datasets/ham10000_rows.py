@@ -107,6 +107,6 @@ def _load_isic(truth: FileRef, lesions: FileRef) -> pd.DataFrame:
     check_unique(groups, lesions.name, "lesion_id")
     if "dx_type" in groups:
         groups["dx_type"] = groups["dx_type"].replace(CONFIRMED)
-    kept = [column for column in ("image_id", "lesion_id", "dx_type") if column in groups]
-    joined = rows.merge(groups[kept], on="image_id", how="left")
-    return joined.fillna({column: "" for column in kept})
+    columns = [column for column in ("image_id", "lesion_id", "dx_type") if column in groups]
+    joined = rows.merge(groups[columns], on="image_id", how="left")
+    return joined.fillna({column: "" for column in columns})

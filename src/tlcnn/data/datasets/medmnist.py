@@ -112,9 +112,13 @@ def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advic
     for file in (facts["files"][str(size)]["file"], f"{flag}_{size}.npz"):
         if (root / file).is_file():
             return root / file
-    there = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
-    others = f" (of {flag} there is {list_names([f'size={s}' for s in there])})" if there else ""
-    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{others}. {advice}")
+    present_sizes = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
+    hint = (
+        f" (of {flag} there is {list_names([f'size={s}' for s in present_sizes])})"
+        if present_sizes
+        else ""
+    )
+    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{hint}. {advice}")
 
 
 def _take(arrays: Mapping[str, NpzArray], name: str, path: Path) -> NpzArray:
@@ -161,11 +165,11 @@ def _check_counts(images: list[NpzArray], truth: list[np.ndarray]) -> None:
 
 def _compare_counts(path: Path, images: list[NpzArray], facts: Mapping[str, Any]) -> None:
     """Warn of a file with another number of images than is published: a reduced one is legal."""
-    found = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
-    if found != facts["n_samples"]:
+    n_images = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
+    if n_images != facts["n_samples"]:
         published = ", ".join(f"{n:,} {split}" for split, n in facts["n_samples"].items())
-        given = ", ".join(f"{n:,} {split}" for split, n in found.items())
-        log.warning("%s holds %s images; published are %s", path, given, published)
+        counts = ", ".join(f"{n:,} {split}" for split, n in n_images.items())
+        log.warning("%s holds %s images; published are %s", path, counts, published)
 
 
 def _make_table(images: list[NpzArray], labels: np.ndarray) -> pd.DataFrame:

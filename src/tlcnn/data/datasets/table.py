@@ -76,8 +76,8 @@ def load_table(
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
     paths = make_paths(frame, image_path or f"{{{image_column}}}")
-    found = find_files(root, paths)
-    rows = pd.DataFrame({"image_id": found, "label": frame[label_column]})
+    image_files = find_files(root, paths)
+    rows = pd.DataFrame({"image_id": image_files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
     rows["split"] = frame[split_column] if split_column else ""
     ordered = _check_rows(rows, classes, str(source))
@@ -126,15 +126,15 @@ def find_files(root: Path, paths: list[str]) -> list[str]:
     Raises:
         DataError: images are not there.
     """
-    found = [_find(root, path.replace("\\", "/")) for path in paths]
-    lost = [path for path, file in zip(paths, found, strict=True) if file is None]
+    files = [_find(root, path.replace("\\", "/")) for path in paths]
+    lost = [path for path, file in zip(paths, files, strict=True) if file is None]
     if lost:
         raise DataError(
             f"{len(lost):,} of {len(paths):,} rows have no image under {root}: "
             f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
             "such as 'images/{image}'"
         )
-    return [str(file) for file in found]
+    return [str(file) for file in files]
 
 
 def _find(root: Path, path: str) -> str | None:
@@ -179,6 +179,6 @@ def _make_table(rows: pd.DataFrame, frame: pd.DataFrame, classes: tuple[str, ...
         rows["split"].tolist(),
     )
     table["path"] = rows["image_id"]  # as the disk spells it
-    others = frame[[column for column in frame.columns if column not in table.columns]]
-    joined = pd.concat([table, others], axis=1)
+    metadata = frame[[column for column in frame.columns if column not in table.columns]]
+    joined = pd.concat([table, metadata], axis=1)
     return joined.sort_values("image_id", ignore_index=True)

@@ -91,7 +91,7 @@ class Frame:
 
 
 def make_frame(
-    size: int, angle: float = 0.0, zoom: float = 1.0, shift: Sequence[float] = (0.0, 0.0)
+    size: int, angle: float = 0.0, zoom: float = 1.0, shift: Array | Sequence[float] = (0.0, 0.0)
 ) -> Frame:
     """Return a picture turned by `angle` radians that shows `zoom` world lengths a unit."""
     cos, sin = np.cos(angle), np.sin(angle)
