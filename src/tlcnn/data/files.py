@@ -131,6 +131,7 @@ def list_members(path: Path) -> list[FileRef]:
 def open_archive(path: Path) -> zipfile.ZipFile:
     """Open a zip archive for reading. Raises DataError when it is broken or missing."""
     try:
+        open_file(path).close()  # a pipe would be waited for
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
