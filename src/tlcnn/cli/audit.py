@@ -79,9 +79,9 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
     """Audit a configured dataset.
 
     Args:
-        name: of a file in `conf/dataset`.
-        overrides: as on the command line of a training.
-        root: its folder, or None for the configured one.
+        name: the name of a file in `conf/dataset`.
+        overrides: the overrides of a training's command line.
+        root: the dataset's folder, or None for the configured one.
         against: other datasets, NAME or NAME=FOLDER.
 
     Raises:

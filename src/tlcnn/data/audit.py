@@ -26,7 +26,7 @@ from tlcnn.data.index import SPLITS, Images, Index
 from tlcnn.data.overlap import Overlap
 from tlcnn.data.splits import compute_split_counts
 
-MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take some three seconds
+MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pair:
     Attributes:
         first, second: image ids.
         kind: "bytes" (equal files) or "picture" (the same picture, saved again).
-        splits, groups, labels: of the two.
+        splits, groups, labels: those of the two images.
     """
 
     first: str
@@ -53,7 +53,7 @@ class Pair:
 
     @property
     def is_one_group(self) -> bool:
-        """Whether the two are known to belong together."""
+        """Whether the two are in one group."""
         return self.groups[0] == self.groups[1]
 
     @property
@@ -74,9 +74,9 @@ class Audit:
         n_looked: pairs whose pixels were compared.
         max_bits: the distance of fingerprints up to which they were.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
-        notes: what the dataset's reader says.
-        against: what the test images share with other datasets' training images, by name.
-        seconds: how long it took.
+        notes: the notes of the dataset's reader.
+        against: the overlap of the test images with other datasets' training images, by name.
+        seconds: the time that the audit took.
     """
 
     name: str
@@ -213,9 +213,9 @@ def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, i
 
 
 def _propose(prints: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return (M, 2) positions of pairs worth a look, and up to which distance they are.
+    """Return (M, 2) positions of pairs whose pixels are to be compared, and their distance.
 
-    The distance is `MAX_BITS`, or as much less as leaves no more than `MAX_LOOKS` pairs.
+    The largest distance is `MAX_BITS`, or the one that leaves at most `MAX_LOOKS` pairs.
     """
     pairs = find_near(prints, prints, MAX_BITS)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]

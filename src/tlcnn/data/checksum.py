@@ -20,7 +20,7 @@ class Checksum:
         algorithm: md5 or sha256.
         value: the digest in hex.
         origin: where it is from, for messages: "as published by Zenodo".
-        advice: what to do when it is another; may be empty.
+        advice: the advice for a file with another digest; may be empty.
     """
 
     algorithm: str

@@ -77,12 +77,12 @@ def fetch_file(
     """Put a file in place from the first address that gives it, and return that address.
 
     Args:
-        path: its name in the end; its folder exists.
+        path: the place of the finished file; its folder exists.
         urls: addresses of the same file, tried in order.
-        checksum: what its digest must be; None where nobody knows.
-        advice: the last lines of the message when no address gives it.
-        say: is told what goes wrong on the way.
-        pause_s: before the second try of an address; doubles with each try.
+        checksum: the digest that it must have; None where none is published.
+        advice: the last lines of the message when no address gives the file.
+        say: a function that is called with what goes wrong on the way.
+        pause_s: seconds before the second try of an address; doubled with each try.
 
     Raises:
         DataError: no address gives the file.

@@ -22,8 +22,8 @@ from tlcnn.errors import DataError
 from tlcnn.storage import digest_of, make_dir, write_atomic
 
 FINGERPRINT_VERSION = 1
-NO_FINGERPRINT = 0  # of a broken image and of a blank one; near to nothing, itself included
-MAX_BITS = 8  # of 64: the distance at which pairs are worth a look at their pixels
+NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
+MAX_BITS = 8  # of 64: the largest distance of pairs whose pixels are compared
 
 FLAT = 1.0  # grey levels: an image that deviates less is blank
 SIDE = 64  # pixels a side at which two images are compared
@@ -46,8 +46,8 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     """Return each image's perceptual hash, remembered by the images' content.
 
     Args:
-        digests: one content digest an image, in order.
-        cache_dir: they are kept in its folder `fingerprints`.
+        digests: (N,) content digests.
+        cache_dir: the cache; fingerprints lie in its folder `fingerprints`.
 
     Returns:
         (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.

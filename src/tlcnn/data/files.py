@@ -189,7 +189,7 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     """Return a file's bytes.
 
     Args:
-        ref: what to read.
+        ref: the file to read.
         archive: the open archive of a member; opened and closed here when None.
 
     Raises:

@@ -35,7 +35,7 @@ GROUPING_VERSION = 2
 ANGLES = tuple(range(0, 26, 2))  # degrees that a copy may have been turned by; L of them
 SOURCE_SIDE = 112  # pixels a side that a whole source image is compared at
 N_RINGS = 26
-RING_RATIO = 0.94  # of a ring's radius to the next larger one's
+RING_RATIO = 0.94  # a ring's radius divided by that of the next larger one
 N_ANGLES = 128  # samples of a ring
 N_HARMONICS = 16
 N_TURNS = 48  # tried in a circle: 7.5 degrees apart, half the finest harmonic's wavelength
@@ -47,7 +47,7 @@ MAX_GROUP = 100  # images; in larger groups MIN_COPY is raised
 STEP = 0.02
 BLOCK = 1024  # images or pairs that are compared at once
 
-RADII = 0.5 * RING_RATIO ** np.arange(N_RINGS)  # of the source image's side
+RADII = 0.5 * RING_RATIO ** np.arange(N_RINGS)  # as parts of the source image's side
 TINY = np.finfo(np.float32).tiny
 
 log = logging.getLogger(__name__)

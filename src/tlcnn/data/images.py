@@ -43,7 +43,7 @@ def decode_image(
 
     Args:
         content: the file's bytes.
-        name: what an error calls it.
+        name: the name of the image in error messages.
         reduce_for: side and fit that the image will be resized to; a large JPEG may then come out
             at a half, a quarter or an eighth, see `reduce_jpeg`.
 

@@ -38,7 +38,8 @@ class NpzArray:
     Attributes:
         path: the npz file.
         member: its name in there, with `.npy`.
-        shape, dtype: of the array.
+        shape: the shape of the array.
+        dtype: its type, as NumPy spells it.
         n_bytes: size of the member, header included.
         crc: checksum that the archive declares.
     """

@@ -40,7 +40,7 @@ def obtain(
 
     Args:
         mirrors: beginnings of addresses to try before the source's own.
-        replacement: what takes the place of the source's scheme and host.
+        replacement: the beginning that replaces the source's scheme and host.
         say: a function that is called with what happens.
         pause_s: seconds before the second try of an address.
 

@@ -17,7 +17,7 @@ from tlcnn.data.index import Images
 from tlcnn.errors import DataError
 
 _ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
-_MAX_PAIRS = 200_000  # whose pixels are compared; more would be a matter of hours
+_MAX_PAIRS = 200_000  # pairs whose pixels are compared; more would take hours
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Part:
     """Some images of a dataset.
 
     Attributes:
-        dataset: its name; groups and ids of datasets of one name are of one kind.
+        dataset: the name of the dataset; groups and ids mean the same inside one name.
         table: n rows of `image_id`, `group` and `digest`.
         images: the dataset's N images, or None where they cannot be opened.
         rows: (n,) position of each row among them.
-        digests: N content digests, which fingerprints are remembered by.
+        digests: N content digests, the keys of remembered fingerprints.
     """
 
     dataset: str
@@ -112,7 +112,7 @@ def find_isic_id(image_id: str) -> str | None:
 
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
-    """Return the pairs worth a look at their pixels, (M, 2) positions in the two parts."""
+    """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
     pairs = [_same_stems(first.table["image_id"], second.table["image_id"])]
     if first.images is not None and second.images is not None:
         prints = [

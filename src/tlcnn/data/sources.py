@@ -41,7 +41,7 @@ class Route:
     """One place that publishes a dataset.
 
     Attributes:
-        page: where a person finds the files.
+        page: the web page where a person finds the files.
         doi: of a Dataverse, which is asked for its list of checksums; else empty.
     """
 
@@ -57,7 +57,7 @@ class Source:
 
     Attributes:
         root: its folder by default, as in `conf/dataset`.
-        is_shared: whether other datasets lie in the same folder.
+        is_shared: other datasets lie in the same folder.
         routes: the first is the default.
     """
 

@@ -43,11 +43,11 @@ def make_splits(
 
     Args:
         labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) what may not straddle parts.
+        groups: (N,) names of groups, which may not straddle parts.
         val_fraction: part of all N images for validation.
         test_fraction: part of all N images for test; unused with folds.
         folds: number F of test folds that partition the data, or None.
-        fold: which of the folds is the test part.
+        fold: the number of the fold that is the test part.
         seed: decides which groups go where; fractions and folds are met with any seed.
         n_classes: K.
 
@@ -167,7 +167,7 @@ def choose_splits(
     """Return the splits of an index's table, (N,) str.
 
     Args:
-        table: with `label`, `group` and `split`.
+        table: a table with `label`, `group` and `split`.
         mode: "official" (the dataset's own), "grouped" (ours), or "auto": the dataset's own where
             it has one and no folds are asked for.
 

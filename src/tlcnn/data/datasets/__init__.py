@@ -1,7 +1,14 @@
-"""The datasets: a name -> a function that returns its index.
+"""The datasets: a name -> a function that returns the dataset's index.
 
-A loader is `load_<kind>(root: Path, *, name: str, <options>) -> Index`; its keyword-only
-parameters are the options that `dataset.options` may hold.
+To add a dataset, touch three files:
+
+1. `data/datasets/<kind>.py`: `load_<kind>(root: Path, *, name: str, <options>) -> Index`. The
+   keyword-only parameters are the options that `dataset.options` may hold. `Index` says what an
+   index is; `folder.py` is the shortest example, and `FileImages` opens image files.
+2. `DATASETS` below: one import and one line.
+3. `conf/dataset/<name>.yaml`: `kind: <kind>`, the options and the settings of the split.
+
+Splits, audits, the image cache and the contract tests then work with it.
 """
 
 import inspect

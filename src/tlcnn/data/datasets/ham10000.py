@@ -58,7 +58,7 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     Args:
         root: the folder with images and metadata.
         name: the dataset's name in records.
-        missing: what to do about rows whose image is not there: `refuse`, or `drop` them (for
+        missing: the answer to rows whose image is not there: `refuse`, or `drop` them (for
             people who hold a part of the dataset; the number is logged).
 
     Raises:

@@ -61,7 +61,8 @@ def load_lc25000_lung(
         name: the dataset's name in records.
         groups: a table with the columns image, group and perhaps label, relative to root;
             "auto" takes labels.csv where it is there; None finds the groups by pixels.
-        cache_dir: what was found by pixels is kept there; None: `$TLCNN_CACHE`, or the user's.
+        cache_dir: the folder where groups are remembered that were found by pixels; None:
+            `$TLCNN_CACHE`, or the user's cache folder.
 
     Raises:
         DataError: images are missing or contradictory, or the table does not fit them.

@@ -50,7 +50,8 @@ def load_medmnist(
         name: the dataset's name in records.
         flag: such as `breastmnist`.
         size: pixels a side of the images in the file: 28, 64, 128 or 224.
-        cache_dir: large arrays are unpacked there; None: `$TLCNN_CACHE`, or the user's.
+        cache_dir: the folder where large arrays are unpacked; None: `$TLCNN_CACHE`, or the
+            user's cache folder.
 
     Raises:
         ConfigError: an unknown flag or size.
@@ -189,7 +190,7 @@ class NpzImages:
 
     Args:
         parts: (n, H, W) grey or (n, H, W, 3) RGB, uint8.
-        cache_dir: where large ones are unpacked.
+        cache_dir: the folder where large arrays are unpacked.
     """
 
     def __init__(self, parts: tuple[NpzArray, ...], cache_dir: Path) -> None:

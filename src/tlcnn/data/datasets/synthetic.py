@@ -27,7 +27,7 @@ HAM_COUNTS = {
     "akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142,
 }  # fmt: skip
 PHOTO_WEIGHTS = (5514, 1423, 490, 43)
-FEWEST_IMAGES = 16  # of a diagnosis, about 12 lesions, while there are images enough
+FEWEST_IMAGES = 16  # a diagnosis has at least these, while there are images enough
 TASKS = ("lesions", "textures")
 SIZES = (16, 1024)
 
@@ -93,7 +93,7 @@ def load_synthetic(
     """Return the index of a drawn dataset. The pictures of a smaller one are in a larger one.
 
     Args:
-        root: not used: nothing is on disk.
+        root: not used, because nothing is on disk.
         name: the dataset's name in records.
         task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
         n_images: N.

@@ -57,9 +57,9 @@ def load_table(
         csv: the table, relative to root or absolute.
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
-        group_column: what may not straddle splits.
+        group_column: the column of groups, which may not straddle splits.
         split_column: the official split, if there is one: train, val or test (or like words).
-        image_path: where an image is, with columns in braces, such as "images/{label}/{image}";
+        image_path: the place of an image, with columns in braces: "images/{label}/{image}";
             the image column alone if None. Its value is the image's id.
         classes: class names in the order of the labels. With labels 0 to K-1 it names them.
             Sorted (as numbers where all are) if None.

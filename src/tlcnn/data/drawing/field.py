@@ -158,7 +158,7 @@ class Mesh:
 
     Attributes:
         near: the distance to the nearest point.
-        gap: how much farther the second nearest point is: 0 on the walls between cells.
+        gap: the extra distance to the second nearest point: 0 on the walls between cells.
         value: a number in [0, 1) of the cell.
         du, dv: the way from the nearest point.
     """

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from tlcnn.data.drawing.field import Array, Draws, Frame
 
-OVERSAMPLING = 4  # of strokes
+OVERSAMPLING = 4  # strokes are drawn this many times larger
 
 
 def spots(
