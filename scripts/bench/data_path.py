@@ -38,8 +38,10 @@ def measure_data(case: Case, rounds: int) -> Section:
     )
     for size in (case.image_size, 2 * case.image_size):
         sized_case = replace(case, image_size=size, cache=case.work / "cache-data")
-        words = make_tlcnn_words(sized_case, case.work / "data")
-        split = load_batches(make_plan(compose_config(words)), StopRequest(), Memory())["train"]
+        arguments = make_tlcnn_words(sized_case, case.work / "data")
+        split = load_batches(make_plan(compose_config(arguments)), StopRequest(), Memory())[
+            "train"
+        ]
         epochs = {
             f"tlcnn, {augment}": make_view_epoch(split, case, augment) for augment in AUGMENTS
         }

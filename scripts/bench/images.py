@@ -100,10 +100,10 @@ def write_weights(
 
     if source is None:
         output = path.parent / "source"
-        words = ["dataset=synthetic_source", "dataset.options.n_images=600", "train=quick"]
-        words += ["train.augment=light", f"model.name={model}", f"device={device}"]
-        words += [f"output_dir='{output}'", f"cache_dir='{cache_dir}'"]
-        watch([sys.executable, "-m", "tlcnn.train", *words])
+        arguments = ["dataset=synthetic_source", "dataset.options.n_images=600", "train=quick"]
+        arguments += ["train.augment=light", f"model.name={model}", f"device={device}"]
+        arguments += [f"output_dir='{output}'", f"cache_dir='{cache_dir}'"]
+        watch([sys.executable, "-m", "tlcnn.train", *arguments])
         source = next((output / "runs").glob("*/weights.safetensors"))
     body = load_state(source)
     torch.manual_seed(0)

@@ -30,8 +30,8 @@ def measure_limit(case: Case, precisions: tuple[str, ...], rounds: int) -> Secti
         for round_number in range(rounds + 1):
             output = case.work / f"limit-{case.image_size}-{precision}-{round_number}"
             cache = case.work / f"cache-limit-{case.image_size}"
-            words = make_tlcnn_words(replace(case, precision=precision, cache=cache), output)
-            run_command([*words, "progress=false"])
+            arguments = make_tlcnn_words(replace(case, precision=precision, cache=cache), output)
+            run_command([*arguments, "progress=false"])
             (metrics_path,) = output.glob("runs/*/metrics.jsonl")
             epochs = [json.loads(line) for line in metrics_path.read_text().splitlines()]
             bare_rate = measure_bare_rate(case, precision, n_steps=epochs[-1]["step"])

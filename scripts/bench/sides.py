@@ -91,7 +91,7 @@ def run_tlcnn(case: Case, name: str) -> Result:
 
 def make_tlcnn_words(case: Case, output: Path) -> list[str]:
     """Return the command line of a case."""
-    words = [
+    arguments = [
         "dataset=folder",
         f"dataset.root='{case.data}'",
         f"dataset.image_size={case.image_size}",
@@ -110,13 +110,13 @@ def make_tlcnn_words(case: Case, output: Path) -> list[str]:
         f"freeze.through={LAYERS if case.grid else case.freeze}",
     ]
     if case.views is not None:
-        words.append(f"train.views={case.views}")
+        arguments.append(f"train.views={case.views}")
     if case.grid:
-        words.append(f"init.through={LAYERS}")
+        arguments.append(f"init.through={LAYERS}")
     if case.pool > 1:
-        words += ["hydra/launcher=pool", f"hydra.launcher.workers={case.pool}"]
+        arguments += ["hydra/launcher=pool", f"hydra.launcher.workers={case.pool}"]
     is_sweep = case.grid or "," in case.freeze or len(case.seeds) > 1
-    return ["-m", *words] if is_sweep else words
+    return ["-m", *arguments] if is_sweep else arguments
 
 
 def make_timm(script: Path) -> Side:
@@ -145,7 +145,7 @@ def make_timm(script: Path) -> Side:
 def make_timm_words(case: Case, name: str) -> list[str]:
     """Return the flags that a good user would set for the recipe of the other sides."""
     n_classes = sum(path.is_dir() for path in (case.data / "train").iterdir())
-    words = (
+    flags = (
         f"--data-dir {case.data} --val-split val --model {case.model} --num-classes {n_classes} "
         f"--initial-checkpoint {case.weights} --input-size 3 {case.image_size} {case.image_size} "
         f"--crop-pct 0.889 --interpolation bilinear --train-interpolation bilinear "
@@ -157,12 +157,12 @@ def make_timm_words(case: Case, name: str) -> list[str]:
         f"--checkpoint-hist 1 "
     )
     if case.augment == "none":
-        words += "--no-aug "
+        flags += "--no-aug "
     else:
-        words += "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1 "
-    words += "--amp --amp-dtype bfloat16 " if case.precision == "bf16" else ""
-    words += "--pin-mem " if case.device == "cuda" else ""
-    return words.split()
+        flags += "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1 "
+    flags += "--amp --amp-dtype bfloat16 " if case.precision == "bf16" else ""
+    flags += "--pin-mem " if case.device == "cuda" else ""
+    return flags.split()
 
 
 def run_plain(case: Case, name: str) -> Result:
@@ -192,8 +192,8 @@ def make_plain_words(case: Case) -> list[str]:
         "freeze": case.freeze,
         "workers": case.workers,
     }
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return [*words, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
+    arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return [*arguments, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
 
 
 def make_result(watched: Watched, ends: list[Line], *, accuracy: float, disk_mib: float) -> Result:

@@ -21,8 +21,8 @@ def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:
         "Start-up (a process each, to its end)",
         ["'already done' is the same training command after it has finished"],
     )
-    words = make_tlcnn_words(replace(case, epochs=2), case.work / "start")
-    _run_python(*TRAIN, *words)
+    command = make_tlcnn_words(replace(case, epochs=2), case.work / "start")
+    _run_python(*TRAIN, *command)
     programs: dict[str, tuple[str, ...]] = {
         "python, nothing": ("-c", "pass"),
         "python, import torch": ("-c", "import torch"),
@@ -30,7 +30,7 @@ def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:
         "tlcnn --help": (*TLCNN, "--help"),
         "tlcnn-train --help": (*TRAIN, "--help"),
         "tlcnn compare": (*TLCNN, "compare", str(case.work / "start")),
-        "already done": (*TRAIN, *words),
+        "already done": (*TRAIN, *command),
         "plain loop --help": (str(PLAIN_LOOP), "--help"),
     }
     if timm_train:
@@ -62,11 +62,11 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
         section.add(task, side, s=line.at_s, cpu_s=line.cpu_s)
 
     for number in range(rounds):
-        words = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{number}")
-        stopped = _run_python(*TRAIN, *words, kill_at="epoch 2/", signal_number=signal.SIGTERM)
+        command = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{number}")
+        stopped = _run_python(*TRAIN, *command, kill_at="epoch 2/", signal_number=signal.SIGTERM)
         add("fresh", "tlcnn", stopped, "epoch 1/")
         section.add("stopping", "tlcnn", s=stopped.wall_s - stopped.find("epoch 2/")[0].at_s)
-        add("resumed", "tlcnn", _run_python(*TRAIN, *words, kill_at="epoch "), "epoch ")
+        add("resumed", "tlcnn", _run_python(*TRAIN, *command, kill_at="epoch "), "epoch ")
         plain_words = make_plain_words(case)
         add("fresh", "plain loop", _run_python(str(PLAIN_LOOP), *plain_words, kill_at="{"), "{")
         if timm_train:
@@ -80,8 +80,8 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
 def _measure_sweep(section: Section, case: Case) -> None:
     """Note what lies between the runs of a sweep, and how long it takes to skip them all."""
     output = case.work / "sweep"
-    words = [*TRAIN, *make_tlcnn_words(case, output), "progress=false"]
-    _run_python(*words)
+    command = [*TRAIN, *make_tlcnn_words(case, output), "progress=false"]
+    _run_python(*command)
     done_files = sorted(output.glob("runs/*/DONE"), key=lambda path: path.stat().st_mtime)
     for previous, current in pairwise(done_files):
         epochs = re.findall(
@@ -91,11 +91,11 @@ def _measure_sweep(section: Section, case: Case) -> None:
         second_epoch_s = (second - first).total_seconds()
         first_epoch_s = first.timestamp() - previous.stat().st_mtime
         section.add("next cell", "tlcnn", s=first_epoch_s - second_epoch_s)
-    skipped = _run_python(*words)
+    skipped = _run_python(*command)
     section.add("skip", "tlcnn", s=skipped.wall_s / len(done_files))
 
 
 def _run_python(
-    *words: str, kill_at: str | None = None, signal_number: signal.Signals = signal.SIGKILL
+    *arguments: str, kill_at: str | None = None, signal_number: signal.Signals = signal.SIGKILL
 ) -> Watched:
-    return watch([sys.executable, *words], kill_at=kill_at, signal_number=signal_number)
+    return watch([sys.executable, *arguments], kill_at=kill_at, signal_number=signal_number)

@@ -83,16 +83,16 @@ def _read(path: Path, n_images: int) -> np.ndarray | None:
 
 def compute_fingerprints(images: Images) -> np.ndarray:
     """Return each image's perceptual hash, (N,) uint64, with all cores; see above."""
+
+    def compute(position: int) -> int:
+        try:
+            return make_fingerprint(images.load(position))
+        except DataError as error:
+            log.debug("no fingerprint: %s", error)
+            return NO_FINGERPRINT
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(lambda i: _load_one(images, i), range(len(images)))), "u8")
-
-
-def _load_one(images: Images, position: int) -> int:
-    try:
-        return make_fingerprint(images.load(position))
-    except DataError as error:
-        log.debug("no fingerprint: %s", error)
-        return NO_FINGERPRINT
+        return np.array(list(pool.map(compute, range(len(images)))), "u8")
 
 
 def make_fingerprint(pixels: np.ndarray) -> int:

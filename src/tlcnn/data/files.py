@@ -143,7 +143,11 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 def _check_archive(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     if len(infos) > MAX_MEMBERS:
         raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
-    unsafe = [info.filename for info in infos if _is_unsafe(info.filename)]
+    unsafe = []
+    for name in (info.filename for info in infos):
+        parts = re.split(r"[\\/]", name)
+        if parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name:
+            unsafe.append(name)
     _refuse(path, unsafe, "names that point outside it")
     links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
     _refuse(path, links, "symbolic links")
@@ -157,11 +161,6 @@ def _refuse(path: Path, names: list[str], what: str) -> None:
             f"{path} is refused: it holds {len(names):,} {what} ({list_names(sorted(names))}). "
             "Fetch the archive again from where it was published"
         )
-
-
-def _is_unsafe(member: str) -> bool:
-    parts = re.split(r"[\\/]", member)
-    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in member
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:

@@ -55,7 +55,11 @@ def decode_image(
     """
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            _check_size(image, name)
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
+                raise DataError(
+                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded"
+                )
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
@@ -80,12 +84,6 @@ def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
     factor = next((n for n in (8, 4, 2) if side >= 2 * n * size), 1)
     if factor > 1:
         image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
-
-
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise DataError(f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded")
 
 
 def _explain(content: bytes, error: Exception) -> str:
@@ -145,10 +143,9 @@ class FileImages:
     def load_digests(self) -> list[str]:
         """Return the sha256 of each file's bytes, in order, with all cores."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self._load_digest, range(len(self))))
-
-    def _load_digest(self, position: int) -> str:
-        return hashlib.sha256(self.read(position)).hexdigest()
+            return list(
+                pool.map(lambda i: hashlib.sha256(self.read(i)).hexdigest(), range(len(self)))
+            )
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

@@ -66,10 +66,13 @@ def make_splits(
         parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
     else:
         parts = _divide_folds(counted, _exact(val_fraction), folds, fold)
-    needed_parts = (
-        ["train"] + ["val"] * (val_fraction > 0) + ["test"] * (test_fraction > 0 or bool(folds))
-    )
-    _check_filled(parts, needed_parts)
+    fractions = {"train": 1, "val": val_fraction, "test": test_fraction or folds}
+    empty = [part for part, share in fractions.items() if share and part not in parts.values()]
+    if empty:
+        raise DataError(
+            f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
+            "Groups are kept whole; add images, or set the fraction of that part to 0"
+        )
     return np.array([parts[str(group)] for group in groups], dtype=object)
 
 
@@ -97,15 +100,6 @@ def _check_request(
         )
 
 
-def _check_filled(parts: dict[str, str], needed_parts: list[str]) -> None:
-    empty = [part for part in needed_parts if part not in parts.values()]
-    if empty:
-        raise DataError(
-            f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
-            "Groups are kept whole; add images, or set the fraction of that part to 0"
-        )
-
-
 def count_groups(
     labels: Sequence[int] | np.ndarray,
     groups: Sequence[str] | np.ndarray,
@@ -117,12 +111,12 @@ def count_groups(
     for label, group in zip(labels, groups, strict=True):
         assert 0 <= label < n_classes, f"label {label} of {n_classes} classes"
         counts.setdefault(str(group), [0] * n_classes)[int(label)] += 1
-    ordered = sorted(counts, key=lambda group: (_hash(seed, group), group))
+
+    def compute_hash(group: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
+
+    ordered = sorted(counts, key=lambda group: (compute_hash(group), group))
     return [GroupCounts(group, tuple(counts[group])) for group in ordered]
-
-
-def _hash(seed: int, group: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _total(counted: list[GroupCounts]) -> list[int]:

@@ -51,10 +51,22 @@ def load_folder(
     top = _list_folders(root)
     is_official = _is_official(top, root)
     depth = 1 if is_official else 0
-    _check_depth(paths, depth, root)
+    if not paths:
+        raise DataError(f"no images at {root}. {EXPECTED}")
+    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
+    if loose:
+        raise DataError(
+            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
+            "Move them into their class or away"
+        )
     folder_names = {parts[depth] for parts in paths}
     _check_folders(root, depth, folder_names)
-    ordered = _order_classes(folder_names, classes)
+    ordered = make_classes(folder_names, classes)
+    if set(ordered) != folder_names:
+        raise ConfigError(
+            f"dataset.options.classes={list(ordered)} are not the class folders: "
+            f"{list_names(sorted(folder_names), 20)}"
+        )
     image_ids = [unicodedata.normalize("NFC", "/".join(parts)) for parts in paths]
     table = make_index_table(
         image_ids,
@@ -88,17 +100,6 @@ def _is_official(top: list[str], root: Path) -> bool:
     return True
 
 
-def _check_depth(paths: list[tuple[str, ...]], depth: int, root: Path) -> None:
-    if not paths:
-        raise DataError(f"no images at {root}. {EXPECTED}")
-    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
-    if loose:
-        raise DataError(
-            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
-            "Move them into their class or away"
-        )
-
-
 def _check_folders(root: Path, depth: int, filled_folders: set[str]) -> None:
     """Raise DataError when a class folder holds no image anywhere: a copy that went wrong."""
     parents = [root / folder for folder in _list_folders(root)] if depth else [root]
@@ -109,16 +110,6 @@ def _check_folders(root: Path, depth: int, filled_folders: set[str]) -> None:
             f"{root}: {len(empty)} class folders hold no image: {list_names(empty)}. "
             "Complete them or take them away"
         )
-
-
-def _order_classes(folder_names: set[str], classes: Sequence[str] | None) -> tuple[str, ...]:
-    ordered = make_classes(folder_names, classes)
-    if set(ordered) != folder_names:
-        raise ConfigError(
-            f"dataset.options.classes={list(ordered)} are not the class folders: "
-            f"{list_names(sorted(folder_names), 20)}"
-        )
-    return ordered
 
 
 def _make_groups(

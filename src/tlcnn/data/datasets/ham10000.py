@@ -71,7 +71,10 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     files = list_ham_files(root)
     images = find_images(files, root)
     rows, source = load_rows(files, root, EXPECTED)
-    _check_rows(rows, source)
+    for column in ("image_id", "dx", "lesion_id"):
+        check_filled(rows, column, source)
+    check_known(rows, "dx", list(CLASSES), source)
+    check_unique(rows, source, "dx")
     rows = match_rows(rows, images, source, missing)
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of HAM10000's %d images", root, len(rows), N_PUBLISHED)
@@ -107,23 +110,10 @@ def find_images(files: list[FileRef], root: Path) -> dict[str, FileRef]:
                 "Keep one of them"
             )
     if not images:
-        raise DataError(f"no images at {root}.{_hint_nested(files)} {EXPECTED}")
+        nested = [str(ref) for ref in files if ref.suffix == ".zip"]
+        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
+        raise DataError(f"no images at {root}.{hint if nested else ''} {EXPECTED}")
     return images
-
-
-def _hint_nested(files: list[FileRef]) -> str:
-    nested = [str(ref) for ref in files if ref.suffix == ".zip"]
-    return (
-        f" Unpack the archive that holds archives once ({list_names(nested)})." if nested else ""
-    )
-
-
-def _check_rows(rows: pd.DataFrame, source: str) -> None:
-    check_filled(rows, "image_id", source)
-    check_filled(rows, "dx", source)
-    check_known(rows, "dx", list(CLASSES), source)
-    check_unique(rows, source, "dx")
-    check_filled(rows, "lesion_id", source)
 
 
 def match_rows(

@@ -72,7 +72,11 @@ def load_lc25000_lung(
     rows = pd.DataFrame({"image_id": sorted(tiles)})
     rows["label"] = [tiles[image_id][0] for image_id in rows["image_id"]]
     images = FileImages([tiles[image_id][1] for image_id in rows["image_id"]])
-    _check_classes(rows, root)
+    lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
+    if lost:
+        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
+    if len(rows) != N_PUBLISHED:
+        log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
     table_path = _find_table(root, groups)
     notes: tuple[str, ...] = ()
     if table_path is not None:
@@ -112,14 +116,6 @@ def _folder(ref: FileRef) -> str:
     """Return the name of the folder that a file lies in."""
     path = ref.member if ref.member else ref.path.as_posix()
     return path.split("/")[-2] if "/" in path else ""
-
-
-def _check_classes(rows: pd.DataFrame, root: Path) -> None:
-    lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
-    if lost:
-        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
-    if len(rows) != N_PUBLISHED:
-        log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
 
 
 def _find_table(root: Path, groups: str | None) -> Path | None:

@@ -58,7 +58,12 @@ def load_medmnist(
         DataError: the file is missing, broken, or not what is published under that name.
     """
     facts = _find_facts(flag, size)
-    advice = _advise(facts, flag, size, root)
+    file = facts["files"][str(size)]
+    fetch = f"tlcnn data get {flag}" + (f" --size {size}" if size != 28 else "")
+    advice = (
+        f"`{fetch}` fetches it; or download {file['url']} to {root / file['file']} "
+        "(dataset.root=FOLDER is another place)"
+    )
     path = _find_file(root, facts, flag, size, advice)
     try:
         arrays = list_arrays(path)
@@ -66,7 +71,10 @@ def load_medmnist(
         labels = [_take(arrays, f"{split}_labels", path) for split in SPLITS]
         _check_images(images, facts, size)
         truth = [_load_labels(array, facts) for array in labels]
-        _check_counts(images, truth)
+        for array, split_truth in zip(images, truth, strict=True):
+            if array.shape[0] != len(split_truth):
+                n_images, n_labels = array.shape[0], len(split_truth)
+                raise DataError(f"{array}: {n_images:,} images but {n_labels:,} labels")
     except DataError as error:
         raise DataError(f"{error}. {advice}") from error
     _compare_counts(path, images, facts)
@@ -97,15 +105,6 @@ def _find_facts(flag: str, size: int) -> Mapping[str, Any]:
             "Images are scaled to dataset.image_size, which can be any"
         )
     return info[flag]
-
-
-def _advise(facts: Mapping[str, Any], flag: str, size: int, root: Path) -> str:
-    file = facts["files"][str(size)]
-    fetch = f"tlcnn data get {flag}" + (f" --size {size}" if size != 28 else "")
-    return (
-        f"`{fetch}` fetches it; or download {file['url']} to {root / file['file']} "
-        "(dataset.root=FOLDER is another place)"
-    )
 
 
 def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advice: str) -> Path:
@@ -156,12 +155,6 @@ def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
             f"{array} holds {labels.min()} to {labels.max()}: 0 to {highest} is expected"
         )
     return labels.astype(np.uint8) if is_multi else labels.reshape(-1)
-
-
-def _check_counts(images: list[NpzArray], truth: list[np.ndarray]) -> None:
-    for array, labels in zip(images, truth, strict=True):
-        if array.shape[0] != len(labels):
-            raise DataError(f"{array}: {array.shape[0]:,} images but {len(labels):,} labels")
 
 
 def _compare_counts(path: Path, images: list[NpzArray], facts: Mapping[str, Any]) -> None:
@@ -216,14 +209,13 @@ class NpzImages:
 
     def load_digests(self) -> list[str]:
         """Return the sha256 of each image's pixels, in order, with all cores."""
+
+        def load(positions: range) -> list[str]:
+            return [hashlib.sha256(self._read(i).tobytes()).hexdigest() for i in positions]
+
         chunks = [range(i, min(i + 512, len(self))) for i in range(0, len(self), 512)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [digest for part in pool.map(self._load_digests, chunks) for digest in part]
-
-    def _load_digests(self, positions: range) -> list[str]:
-        return [
-            hashlib.sha256(self._read(position).tobytes()).hexdigest() for position in positions
-        ]
+            return [digest for part in pool.map(load, chunks) for digest in part]
 
     def load(self, position: int) -> np.ndarray:
         """Return one image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

@@ -126,7 +126,10 @@ def find_files(root: Path, paths: list[str]) -> list[str]:
     Raises:
         DataError: images are not there.
     """
-    files = [_find(root, path.replace("\\", "/")) for path in paths]
+    files: list[str | None] = []
+    for path in (path.replace("\\", "/") for path in paths):
+        candidates = [path, *(path + suffix for suffix in IMAGE_SUFFIXES)] if path else []
+        files.append(next((c for c in candidates if os.path.isfile(root / c)), None))
     lost = [path for path, file in zip(paths, files, strict=True) if file is None]
     if lost:
         raise DataError(
@@ -137,20 +140,14 @@ def find_files(root: Path, paths: list[str]) -> list[str]:
     return [str(file) for file in files]
 
 
-def _find(root: Path, path: str) -> str | None:
-    for candidate in (path, *(path + suffix for suffix in IMAGE_SUFFIXES)):
-        if path and os.path.isfile(root / candidate):
-            return candidate
-    return None
-
-
 def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) -> tuple[str, ...]:
     """Check and complete the columns in place, and return the classes."""
     check_filled(rows, "label", source)
     check_unique(rows, source, "label")
     check_filled(rows, "group", source)
     ordered = make_classes(rows["label"], classes)
-    if classes is not None and _are_positions(rows["label"], ordered):
+    values, positions = set(rows["label"]), {str(k) for k in range(len(ordered))}
+    if classes is not None and values.isdisjoint(ordered) and values <= positions:
         rows["label"] = [ordered[int(label)] for label in rows["label"]]
     check_known(rows, "label", list(ordered), source)
     splits = rows["split"].map(parse_split)
@@ -163,11 +160,6 @@ def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) 
         )
     rows["split"] = splits
     return ordered
-
-
-def _are_positions(labels: pd.Series, classes: tuple[str, ...]) -> bool:
-    values = set(labels)
-    return values.isdisjoint(classes) and values <= {str(k) for k in range(len(classes))}
 
 
 def _make_table(rows: pd.DataFrame, frame: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:

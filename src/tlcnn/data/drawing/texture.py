@@ -26,14 +26,14 @@ from tlcnn.data.drawing.stroke import Stroke, curve, strokes, tree
 Fields = tuple[Array, Array]  # tone, part: (H, W) in about [0, 1] each
 
 
-def _bark(frame: Frame, draws: Draws) -> Fields:
+def make_bark(frame: Frame, draws: Draws) -> Fields:
     bend = noise(frame, draws, 1, 4, n_waves=12)
     ridges = np.abs(noise(frame, draws, 5, 9, slope=0.3, n_waves=36, stretch=4.5) + 0.15 * bend)
     grain = noise(frame, draws, 8, 24, slope=0.6, n_waves=36, stretch=2.5)
     return smoothstep(0.0, 1.1, ridges) * 0.8 + 0.10 * grain, 0.5 + 0.35 * bend
 
 
-def _berries(frame: Frame, draws: Draws) -> Fields:
+def make_berries(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.26, 0.5)
     mesh = make_mesh(frame.u / period, frame.v / period, draws, 0.55)
     size = 0.44 + 0.10 * mesh.value
@@ -44,7 +44,7 @@ def _berries(frame: Frame, draws: Draws) -> Fields:
     return np.where(dome > 0, light + 0.7 * glint, back), np.where(dome > 0, mesh.value * 0.5, 1.0)
 
 
-def _branches(frame: Frame, draws: Draws) -> Fields:
+def make_branches(frame: Frame, draws: Draws) -> Fields:
     lines: list[Stroke] = []
     for _ in range(draws.count(2, 4)):
         turn = draws.uniform(0, 2 * np.pi)
@@ -57,32 +57,31 @@ def _branches(frame: Frame, draws: Draws) -> Fields:
     return sky + wood * (bark - sky), 1 - wood
 
 
-def _clouds(frame: Frame, draws: Draws) -> Fields:
+def make_clouds(frame: Frame, draws: Draws) -> Fields:
     billow = noise(frame, draws, 0.7, 18, slope=1.15, n_waves=72)
     wisps = noise(frame, draws, 1, 12, slope=1.0, n_waves=36, stretch=0.6)
     cover = smoothstep(-0.9, 1.3, billow + 0.3 * wisps)
     return 0.25 + 0.7 * cover, 1 - cover
 
 
-def _grass(frame: Frame, draws: Draws) -> Fields:
+def make_grass(frame: Frame, draws: Draws) -> Fields:
     tone = 0.18 + 0.05 * noise(frame, draws, 3, 12, n_waves=16)
     part = 0.5 + 0.3 * noise(frame, draws, 0.8, 3, n_waves=12)
     lean, spread = draws.uniform(0, 2 * np.pi), draws.uniform(0.25, 0.8)
     for layer in range(4):
-        blades = [_blade(draws, lean + draws.uniform(-spread, spread)) for _ in range(34)]
+        blades = []
+        for _ in range(34):
+            angle = lean + draws.uniform(-spread, spread)
+            start = draws.array(2, low=-1.6, high=1.6)
+            bend = draws.uniform(-0.8, 0.8)
+            points = curve(draws, start, angle, draws.uniform(0.5, 1.3), bend, 0.03, n=7)
+            blades.append(Stroke(points, draws.uniform(0.03, 0.06), 0.008))
         cover = strokes(frame, blades)
         tone = tone + cover * (0.34 + 0.16 * layer - tone)
     return tone, part
 
 
-def _blade(draws: Draws, angle: float) -> Stroke:
-    start = draws.array(2, low=-1.6, high=1.6)
-    bend = draws.uniform(-0.8, 0.8)
-    points = curve(draws, start, angle, draws.uniform(0.5, 1.3), bend, 0.03, n=7)
-    return Stroke(points, draws.uniform(0.03, 0.06), 0.008)
-
-
-def _leaves(frame: Frame, draws: Draws) -> Fields:
+def make_leaves(frame: Frame, draws: Draws) -> Fields:
     tone = 0.14 + 0.04 * noise(frame, draws, 3, 10, n_waves=12)
     part = np.full_like(tone, 0.9)
     period = draws.uniform(0.45, 0.8)
@@ -101,7 +100,7 @@ def _leaves(frame: Frame, draws: Draws) -> Fields:
     return tone, part
 
 
-def _marble(frame: Frame, draws: Draws) -> Fields:
+def make_marble(frame: Frame, draws: Draws) -> Fields:
     swirl = noise(frame, draws, 0.7, 6, slope=1.2, n_waves=40)
     cloud = noise(frame, draws, 0.7, 8, slope=0.9, n_waves=32)
     turn, rate = draws.uniform(0, np.pi), draws.uniform(2.5, 5)
@@ -111,7 +110,7 @@ def _marble(frame: Frame, draws: Draws) -> Fields:
     return 0.15 + 0.6 * veins * np.clip(0.45 + 0.5 * fine, 0, 1) + 0.09 * cloud, 0.5 + 0.3 * cloud
 
 
-def _mud(frame: Frame, draws: Draws) -> Fields:
+def make_mud(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.35, 0.7)
     bend = noise(frame, draws, 2, 9, n_waves=20), noise(frame, draws, 2, 9, n_waves=20)
     grain = noise(frame, draws, 8, 26, slope=0.4, n_waves=36)
@@ -124,7 +123,7 @@ def _mud(frame: Frame, draws: Draws) -> Fields:
     return plate * (0.68 - curl + 0.10 * mesh.value + 0.06 * grain) + 0.08, 0.6 * mesh.value
 
 
-def _net(frame: Frame, draws: Draws) -> Fields:
+def make_net(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.16, 0.34)
     bend = noise(frame, draws, 0.7, 3, n_waves=12), noise(frame, draws, 0.7, 3, n_waves=12)
     warp, thick = draws.uniform(0.05, 0.5), draws.uniform(0.14, 0.32)
@@ -137,7 +136,7 @@ def _net(frame: Frame, draws: Draws) -> Fields:
     return 1 - back - 0.1 + lines * (back - 0.75), lines
 
 
-def _pebbles(frame: Frame, draws: Draws) -> Fields:
+def make_pebbles(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.24, 0.55)
     bend = noise(frame, draws, 1, 5, n_waves=16), noise(frame, draws, 1, 5, n_waves=16)
     grain = noise(frame, draws, 8, 26, slope=0.3, n_waves=36)
@@ -149,7 +148,7 @@ def _pebbles(frame: Frame, draws: Draws) -> Fields:
     return 0.06 + dome * (light + 0.05 * grain), (7 * mesh.value) % 1.0
 
 
-def _ripples(frame: Frame, draws: Draws) -> Fields:
+def make_ripples(frame: Frame, draws: Draws) -> Fields:
     rate = draws.uniform(3, 6)
     waves = noise(frame, draws, rate, 1.6 * rate, slope=0.8, n_waves=28, stretch=0.45)
     small = noise(frame, draws, 2 * rate, 4 * rate, slope=0.8, n_waves=28, stretch=0.6)
@@ -158,7 +157,7 @@ def _ripples(frame: Frame, draws: Draws) -> Fields:
     return 0.42 + 0.2 * np.tanh(height) + 0.45 * glint, 0.5 + 0.3 * np.tanh(waves)
 
 
-def _wood(frame: Frame, draws: Draws) -> Fields:
+def make_wood(frame: Frame, draws: Draws) -> Fields:
     bend = noise(frame, draws, 0.6, 2.5, n_waves=16, stretch=2)
     grain = noise(frame, draws, 12, 30, slope=0.3, n_waves=40, stretch=12)
     rate, centre = draws.uniform(5, 10), draws.array(2, low=-0.8, high=0.8)
@@ -170,10 +169,19 @@ def _wood(frame: Frame, draws: Draws) -> Fields:
 
 
 DRAWINGS: dict[str, Callable[[Frame, Draws], Fields]] = {
-    "bark": _bark, "berries": _berries, "branches": _branches, "clouds": _clouds,
-    "grass": _grass, "leaves": _leaves, "marble": _marble, "mud": _mud, "net": _net,
-    "pebbles": _pebbles, "ripples": _ripples, "wood": _wood,
-}  # fmt: skip
+    "bark": make_bark,
+    "berries": make_berries,
+    "branches": make_branches,
+    "clouds": make_clouds,
+    "grass": make_grass,
+    "leaves": make_leaves,
+    "marble": make_marble,
+    "mud": make_mud,
+    "net": make_net,
+    "pebbles": make_pebbles,
+    "ripples": make_ripples,
+    "wood": make_wood,
+}
 TEXTURES = tuple(DRAWINGS)
 
 # Red, green and blue in percent of the darkest, middle and lightest colour of a part, and the same
