@@ -138,7 +138,12 @@ def _compare(dataset: "Dataset", trained_on: "DatasetCfg", cache_dir: Path) -> "
 
 def describe_audit(audit: "Audit") -> str:
     """Return the report for the terminal."""
-    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images", *_describe_splits(audit)]
+    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
+    for split, n_images in audit.n_images.items():
+        classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
+        lines.append(
+            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
+        )
     shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
     for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
@@ -154,16 +159,6 @@ def describe_audit(audit: "Audit") -> str:
         lines += _describe_overlap(name, overlap)
     lines.append(f"{'LEAKS' if audit.is_leaking else 'no leak found'} ({audit.seconds:.1f} s)")
     return "\n".join(lines)
-
-
-def _describe_splits(audit: "Audit") -> list[str]:
-    lines = []
-    for split, n_images in audit.n_images.items():
-        classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
-        lines.append(
-            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
-        )
-    return lines
 
 
 def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:

@@ -58,27 +58,18 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     key = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     name = f"{digest_of([FINGERPRINT_VERSION, key], 32)}.npy"
     path = Path(cache_dir) / "fingerprints" / name
-    stored = _read(path, len(images))
-    if stored is not None:
-        return stored
+    try:
+        stored: np.ndarray = np.load(path, allow_pickle=False)
+        if stored.shape == (len(images),) and stored.dtype == np.uint64:
+            return stored
+    except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+        pass
     fingerprints = compute_fingerprints(images)
     file = BytesIO()
     np.save(file, fingerprints)
     make_dir(path.parent)
     write_atomic(path, file.getvalue())
     return fingerprints
-
-
-def _read(path: Path, n_images: int) -> np.ndarray | None:
-    try:
-        fingerprints: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return (
-        fingerprints
-        if fingerprints.shape == (n_images,) and fingerprints.dtype == np.uint64
-        else None
-    )
 
 
 def compute_fingerprints(images: Images) -> np.ndarray:

@@ -136,7 +136,13 @@ class FileImages:
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
         paths = sorted({ref.path for ref in self.refs})
-        stats = {path: _read_stat(path) for path in paths}
+        stats = {}
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror}") from error
+            stats[path] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
         rows = [[*stats[ref.path], ref.member, ref.crc] for ref in self.refs]
         return {"n_images": len(rows), "stat": digest_of(rows)}
 
@@ -162,11 +168,3 @@ class FileImages:
         if key not in self._archives:
             self._archives[key] = open_archive(path)
         return self._archives[key]
-
-
-def _read_stat(path: Path) -> list[Any]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]

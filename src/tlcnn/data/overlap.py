@@ -79,7 +79,10 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     """
     same_name = first.dataset == second.dataset
     copies = first.table["digest"].isin(set(second.table["digest"]))
-    ids = _same_ids(first.table["image_id"], second.table["image_id"], same_name)
+    isic_ids = set(second.table["image_id"].map(find_isic_id).dropna())
+    ids = first.table["image_id"].map(find_isic_id).isin(isic_ids)
+    if same_name:
+        ids |= first.table["image_id"].isin(set(second.table["image_id"]))
     groups = set(first.table["group"]) & set(second.table["group"]) if same_name else set()
     is_shared = (copies | ids).to_numpy()
     pairs = _propose(first, second, cache_dir)
@@ -92,12 +95,6 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
         near=near,
         n_unconfirmed=n_unconfirmed,
     )
-
-
-def _same_ids(first: pd.Series, second: pd.Series, same_name: bool) -> pd.Series:
-    archived = {isic_id for text in second if (isic_id := find_isic_id(text))}
-    is_common = first.map(find_isic_id).isin(archived)
-    return is_common | first.isin(set(second)) if same_name else is_common
 
 
 def find_isic_id(image_id: str) -> str | None:
@@ -113,7 +110,10 @@ def find_isic_id(image_id: str) -> str | None:
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
     """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
-    pairs = [_same_stems(first.table["image_id"], second.table["image_id"])]
+    position = {_stem(text): i for i, text in enumerate(second.table["image_id"])}
+    stems = [_stem(text) for text in first.table["image_id"]]
+    equal_stems = [(i, position[stem]) for i, stem in enumerate(stems) if stem in position]
+    pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 2)]
     if first.images is not None and second.images is not None:
         prints = [
             load_fingerprints(part.images, part.digests, cache_dir)[part.rows]
@@ -122,12 +122,6 @@ def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
         ]
         pairs.append(find_near(prints[0], prints[1], MAX_BITS))
     return np.unique(np.concatenate(pairs), axis=0)
-
-
-def _same_stems(first: pd.Series, second: pd.Series) -> np.ndarray:
-    where = {_stem(text): position for position, text in enumerate(second)}
-    pairs = [(i, where[_stem(text)]) for i, text in enumerate(first) if _stem(text) in where]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _stem(image_id: str) -> str:
