@@ -47,6 +47,9 @@ def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path):
         with pytest.raises(DataError, match="cannot read|not a readable zip"):
             list_members(path)
     (tmp_path / "a.jpg").write_bytes(JPEG)
+    with pytest.raises(DataError, match=f"cannot read {loop}: "):
+        list_files(tmp_path)
+    loop.unlink()
     assert [ref.name for ref in list_files(tmp_path)] == ["a.jpg"]
 
 

@@ -104,10 +104,15 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
     for entry in entries:
         if is_hidden(entry.name):
             continue
-        if entry.is_dir():
+        try:
+            is_dir, is_file = entry.is_dir(), entry.is_file()  # both false for a broken link
+            n_bytes = entry.stat().st_size if is_file else 0
+        except OSError as error:  # such as a link to itself
+            raise DataError(f"cannot read {entry.path}: {error.strerror}") from error
+        if is_dir:
             yield from _walk(Path(entry.path), inside)
-        elif entry.is_file():  # false for a broken link
-            yield FileRef(Path(entry.path), n_bytes=entry.stat().st_size)
+        elif is_file:
+            yield FileRef(Path(entry.path), n_bytes=n_bytes)
 
 
 def list_members(path: Path) -> list[FileRef]:
