@@ -139,6 +139,7 @@ def test_a_program_is_watched_line_by_line():
     assert [line.text for line in watched.lines] == ["one", "two"]
     assert watched.lines[0].at_s < watched.lines[1].at_s < watched.wall_s
     assert 0.02 < watched.cpu_s < 10
+    assert 1 < watched.peak_mib < 100  # that of the program, not of this process
 
 
 def test_tables_have_every_row_and_bars_say_what_was_not_run(tmp_path):

@@ -34,7 +34,8 @@ class Watched:
         wall_s: seconds from its start to its end.
         cpu_s: processor seconds of the program and its children.
         lines: what it wrote.
-        peak_mib: the largest memory of one of its processes.
+        peak_mib: the largest memory of its process tree at one of its lines; pages that processes
+            share count once (Linux's PSS).
     """
 
     wall_s: float
@@ -64,7 +65,7 @@ def watch(
     """
     start_s = time.perf_counter()
     lines: list[Line] = []
-    is_killed = False
+    is_killed, peak_mib = False, 0.0
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -77,6 +78,7 @@ def watch(
     for text in process.stdout:
         at_s = time.perf_counter() - start_s
         lines.append(Line(at_s, read_cpu_s(process.pid), text.rstrip()))
+        peak_mib = max(peak_mib, sum(map(_read_memory_mib, list_processes(process.pid))))
         if kill_at is not None and not is_killed and text.startswith(kill_at):
             process.send_signal(signal_number)
             is_killed = True
@@ -88,7 +90,7 @@ def watch(
         last = "\n".join(line.text for line in lines[-N_LAST_LINES:])
         raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{last}")
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Watched(wall_s, cpu_s, lines, usage.ru_maxrss / 1024)
+    return Watched(wall_s, cpu_s, lines, peak_mib)
 
 
 def read_cpu_s(pid: int) -> float:
@@ -120,6 +122,15 @@ def _read_process_cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _read_memory_mib(pid: int) -> float:
+    """Return the memory of a process, with its share of the pages that others use too."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) / 1024
 
 
 def measure_disk_mib(folder: Path) -> float:
