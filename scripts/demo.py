@@ -16,18 +16,18 @@ from tlcnn.train import main
 OUTPUT = "outputs/demo"
 
 
-def train(*words: str) -> None:
+def train(*overrides: str) -> None:
     """Show a command and run it."""
-    print(f"$ python -m tlcnn.train {' '.join(words)}", flush=True)
-    code = main(list(words))
+    print(f"$ python -m tlcnn.train {' '.join(overrides)}", flush=True)
+    code = main(list(overrides))
     if code:
         sys.exit(code)
 
 
-def show(*words: str) -> None:
+def show(*arguments: str) -> None:
     """Show a command of `tlcnn` and run it."""
-    print(f"\n$ tlcnn {' '.join(words)}", flush=True)
-    tlcnn(words)
+    print(f"\n$ tlcnn {' '.join(arguments)}", flush=True)
+    tlcnn(arguments)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import random
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ from file_server import PAGE, serve_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tlcnn.data.checksum import Checksum, compute_digests
+from tlcnn.data.checksum import Checksum, compute_digests, find_kind_problem
 from tlcnn.data.download import USER_AGENT, fetch_file, find_part
 from tlcnn.errors import DataError, StorageError
 
@@ -82,6 +83,30 @@ def test_digests(tmp_path):
         "md5": "900150983cd24fb0d6963f7d28e17f72",
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
     }
+
+
+def make_odd_files(folder):
+    """Return a pipe, a folder and a link to itself."""
+    pipe, inner, loop = folder / "pipe.zip", folder / "folder.zip", folder / "loop.zip"
+    os.mkfifo(pipe)
+    inner.mkdir()
+    loop.symlink_to(loop)
+    return pipe, inner, loop
+
+
+def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path):
+    for path in make_odd_files(tmp_path):
+        with pytest.raises(StorageError, match=f"cannot read {path}: "):
+            find_kind_problem(path, ".zip")
+        with pytest.raises(StorageError, match=f"cannot read {path}: "):
+            compute_digests(path)
+
+
+def test_a_pipe_in_the_place_of_a_part_or_its_note_is_replaced(server, tmp_path):
+    os.mkfifo(find_part(tmp_path / "a.zip"))
+    os.mkfifo(tmp_path / "a.zip.part.json")
+    fetch(server, tmp_path)
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_leaves_nothing(server, tmp_path):

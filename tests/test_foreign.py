@@ -1,6 +1,7 @@
 """Predictions of other tools become run folders that stand in the same tables and tests."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -11,8 +12,7 @@ from test_read import PLAN, make_predictions, make_run
 
 from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError, DataError
-from tlcnn.records.foreign import Options, load_foreign
-from tlcnn.records.foreign_table import parse_medmnist_name
+from tlcnn.records.foreign import Options, load_foreign, parse_evaluator_name
 from tlcnn.records.read import read_predictions, read_runs
 from tlcnn.study.predictions import load_cell
 from tlcnn.sweep.status import read_status
@@ -350,6 +350,21 @@ def test_an_evaluator_file_that_does_not_fit_is_refused(tmp_path, npz):
         load_foreign(path, Options(labels=path))
 
 
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, npz):
+    path, folder, loop = tmp_path / "p.csv", tmp_path / "q.csv", tmp_path / "r.parquet"
+    os.mkfifo(path)
+    folder.mkdir()
+    loop.symlink_to(loop)
+    for name in (path, folder, loop):
+        with pytest.raises(DataError, match=f"cannot read {re.escape(str(name))}: "):
+            load_foreign(name)
+    scores = tmp_path / "breastmnist_test@1.csv"
+    pd.DataFrame(SCORES).to_csv(scores, header=False)
+    for name in (path, folder):
+        with pytest.raises(DataError, match="cannot read"):
+            load_foreign(scores, Options(labels=name))
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -360,7 +375,7 @@ def test_an_evaluator_file_that_does_not_fit_is_refused(tmp_path, npz):
     ],
 )
 def test_names_of_evaluator_files_are_understood(tmp_path, name, told):
-    found = parse_medmnist_name(tmp_path / name)
+    found = parse_evaluator_name(tmp_path / name)
     assert (found and (found.flag, found.split, found.seed)) == told
 
 

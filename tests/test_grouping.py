@@ -125,7 +125,7 @@ def test_the_crop_is_augmentors(copies):
 
 
 def test_a_chain_is_cut_at_its_weakest_links(monkeypatch):
-    monkeypatch.setattr(grouping, "LARGEST", 4)
+    monkeypatch.setattr(grouping, "MAX_GROUP", 4)
     pairs = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 5], [6, 7]])
     scores = np.array([0.95, 0.95, 0.78, 0.95, 0.95, 0.76])
     assert make_groups(8, pairs, scores).tolist() == [0, 0, 0, 3, 3, 3, 6, 6]

@@ -1,6 +1,7 @@
 """Decoding never returns a wrong image silently, and archives are read without harm."""
 
 import io
+import os
 import pickle
 import struct
 import warnings
@@ -33,6 +34,23 @@ def encode(image: Image.Image, format: str = "PNG", **options) -> bytes:
 
 
 JPEG = encode(Image.fromarray(RGB), "JPEG", quality=95)
+
+
+def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path):
+    pipe, folder, loop = tmp_path / "pipe.jpg", tmp_path / "folder.jpg", tmp_path / "loop.jpg"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    loop.symlink_to(loop)
+    for path in (pipe, folder, loop):
+        with pytest.raises(DataError, match=f"cannot read {path}: "):
+            read_file(FileRef(path))
+        with pytest.raises(DataError, match="cannot read|not a readable zip"):
+            list_members(path)
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    with pytest.raises(DataError, match=f"cannot read {loop}: "):
+        list_files(tmp_path)
+    loop.unlink()
+    assert [ref.name for ref in list_files(tmp_path)] == ["a.jpg"]
 
 
 def test_lossless_formats_give_the_very_pixels():

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import plain_loop
 from bench.records import Section
 from bench.sides import Case, make_plain_words, make_tlcnn_words
-from bench.watch import list_tree, read_own_cpu_s
+from bench.watch import read_children_cpu_s
 from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import Batches, make_order, make_train_batch
 from tlcnn.data.policy import AUGMENTS
@@ -20,12 +20,12 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.run.experiment import load_batches
 from tlcnn.training.interrupt import StopRequest
 
-N_EPOCHS = 16  # a measurement of tlcnn; of the loader one
+N_EPOCHS = 16  # in one measurement of tlcnn; one of the loader has a single epoch
 
 Epoch = Callable[[], Iterator[Tensor]]
 
 
-def measure_data(case: Case, sizes: tuple[int, ...], rounds: int) -> Section:
+def measure_data(case: Case, rounds: int) -> Section:
     """Make batches with every augmentation, alternating with a DataLoader."""
     section = Section(
         f"The data path alone (batch {case.batch_size}, normalised float batches on the device)",
@@ -36,45 +36,44 @@ def measure_data(case: Case, sizes: tuple[int, ...], rounds: int) -> Section:
             "processor seconds are of the process and its workers",
         ],
     )
-    for size in sizes:
-        this = replace(case, image_size=size, cache=case.work / "cache-data")
-        split = open_split(this)
-        takes = {f"tlcnn, {name}": make_views(split, this, name) for name in AUGMENTS}
+    for size in (case.image_size, 2 * case.image_size):
+        sized_case = replace(case, image_size=size, cache=case.work / "cache-data")
+        arguments = make_tlcnn_words(sized_case, case.work / "data")
+        split = load_batches(make_plan(compose_config(arguments)), StopRequest(), Memory())[
+            "train"
+        ]
+        epochs = {
+            f"tlcnn, {augment}": make_view_epoch(split, case, augment) for augment in AUGMENTS
+        }
         for augment in ("standard", "none"):
-            takes[f"DataLoader, {augment}"] = make_loads(replace(this, augment=augment))
-        for round_ in range(rounds + 1):
-            for side, make_epoch in takes.items():
-                rates = time_epochs(make_epoch, 1 if side.startswith("Data") else N_EPOCHS)
-                if round_:  # the first is warm-up
-                    section.row(f"{size} px", side).add(**rates)
+            epochs[f"DataLoader, {augment}"] = make_loader_epoch(
+                replace(sized_case, augment=augment)
+            )
+        for round_number in range(rounds + 1):
+            for side, make_epoch in epochs.items():
+                rates = time_epochs(make_epoch, N_EPOCHS if side.startswith("tlcnn") else 1)
+                if round_number:  # the first round is warm-up
+                    section.add(f"{size} px", side, **rates)
     return section
 
 
-def open_split(case: Case) -> Batches:
-    """Return the training images of a case as tlcnn holds them."""
-    plan = make_plan(compose_config(make_tlcnn_words(case, case.work / "data")))
-    return load_batches(plan, StopRequest(), Memory())["train"]
-
-
-def make_views(split: Batches, case: Case, augment: str) -> Epoch:
+def make_view_epoch(split: Batches, case: Case, augment: str) -> Epoch:
     """Return what makes the batches of a whole epoch, as the training loop gets them."""
-    size = min(case.batch_size, len(split))
+    batch_size = min(case.batch_size, len(split))
 
     def make_epoch() -> Iterator[Tensor]:
         order = make_order(split.keys, seed=0, epoch=1)
-        for start in range(0, len(order) - size + 1, size):
-            picked = order[start : start + size]
-            yield make_train_batch(split, picked, seed=0, epoch=1, augment=augment, n_views=None)[
-                0
-            ]
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            rows = order[start : start + batch_size]
+            yield make_train_batch(split, rows, seed=0, epoch=1, augment=augment, n_views=None)[0]
 
     return make_epoch
 
 
-def make_loads(case: Case) -> Epoch:
+def make_loader_epoch(case: Case) -> Epoch:
     """Return what takes a whole epoch from the plain loop's loader, whose workers persist."""
-    words = make_plain_words(replace(case, freeze="none"))
-    loader = plain_loop.build_loader(plain_loop.make_parser().parse_args(words), "train")
+    options = plain_loop.make_parser().parse_args(make_plain_words(case))
+    loader = plain_loop.build_loader(options, "train")
 
     def make_epoch() -> Iterator[Tensor]:
         for images, _ in loader:
@@ -86,22 +85,13 @@ def make_loads(case: Case) -> Epoch:
 def time_epochs(make_epoch: Epoch, n_epochs: int) -> dict[str, float]:
     """Return images a second of whole epochs, and microseconds of the processor an image.
 
-    Whole, so that no worker goes on with the next batches while another side is timed.
+    Epochs are whole, so that no worker goes on with the next batches while another side is timed.
     """
-    cpu_s, wall_s = _read_all_cpu_s(), time.perf_counter()
+    workers_s, own_s = read_children_cpu_s(os.getpid()), time.process_time()
+    started = time.perf_counter()
     n_images = sum(len(batch) for _ in range(n_epochs) for batch in make_epoch())
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    wall_s, own_s = time.perf_counter() - wall_s, time.process_time()
-    cpu_s = own_s + _read_workers_cpu_s() - cpu_s
+    wall_s = time.perf_counter() - started
+    cpu_s = time.process_time() - own_s + read_children_cpu_s(os.getpid()) - workers_s
     return {"images_per_s": n_images / wall_s, "cpu_us_per_image": 1e6 * cpu_s / n_images}
-
-
-def _read_all_cpu_s() -> float:
-    """Return processor seconds: of this process exactly, of its workers in ticks of 10 ms."""
-    workers_s = _read_workers_cpu_s()  # first: looking for them takes time itself
-    return workers_s + time.process_time()
-
-
-def _read_workers_cpu_s() -> float:
-    return sum(read_own_cpu_s(pid) for pid in list_tree(os.getpid())[1:])

@@ -1,112 +1,75 @@
 """A training against its limit: the same steps on one batch that is already on the device."""
 
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+import timm
 import torch
 from torch import nn
 
 from bench.records import Section
 from bench.sides import Case, make_tlcnn_words
-from tlcnn.config.compose import compose_config
-from tlcnn.plan.plan import Plan, make_plan
-from tlcnn.run.network import build_start
-from tlcnn.run.run import run
-from tlcnn.training.evaluate import autocast
-from tlcnn.training.fit import Fit
-from tlcnn.training.optim import build_optimizer, clip_gradients
+from tlcnn.train import main as train
 
 
-def measure_limit(case: Case, precisions: tuple[str, ...], epochs: int) -> Section:
-    """Alternate epochs of a real training with as many bare steps; the first pair is left out."""
+def measure_limit(case: Case, precisions: tuple[str, ...], rounds: int) -> Section:
+    """Alternate real trainings in this process with as many bare steps."""
     section = Section(
         f"One run against pure compute ({case.model}, {case.image_size} px, "
-        f"batch {case.batch_size}, one process, alternating by epoch)",
+        f"batch {case.batch_size}, one process, alternating)",
         [
             "pure compute: forward, loss, backward, clipping and update of the same network on "
             "one random batch that never changes",
-            "validation: a call of the same run; checkpoint: one written after every epoch, to "
-            "measure it; the run itself writes them less often where they would cost too much",
+            "share: images/s of the training's epochs, without their validation, divided by those "
+            "of pure compute right after it; the first epoch and round are left out",
         ],
     )
     for precision in precisions:
-        work = case.work / f"limit-{precision}"
-        this = replace(case, precision=precision, epochs=epochs, cache=case.work / "cache-limit")
-        plan = make_plan(compose_config(make_tlcnn_words(this, work)))
-        step = make_bare_step(plan)
-        with watching_fit(section, precision, step):
-            run(plan)
+        for round_number in range(rounds + 1):
+            output = case.work / f"limit-{case.image_size}-{precision}-{round_number}"
+            cache = case.work / f"cache-limit-{case.image_size}"
+            arguments = make_tlcnn_words(replace(case, precision=precision, cache=cache), output)
+            train([*arguments, "progress=false"])
+            (metrics_path,) = output.glob("runs/*/metrics.jsonl")
+            epochs = [json.loads(line) for line in metrics_path.read_text().splitlines()]
+            bare_rate = measure_bare_rate(case, precision, n_steps=epochs[-1]["step"])
+            if round_number:
+                for epoch in epochs[1:]:
+                    rate = epoch["images_per_s"]
+                    section.add(precision, "tlcnn", images_per_s=rate, share=rate / bare_rate)
+                section.add(precision, "pure compute", images_per_s=bare_rate)
     return section
 
 
-def make_bare_step(plan: Plan) -> Callable[[], None]:
-    """Return one training step without a data path."""
-    recipe = plan.identity["train"]
-    device, size = plan.device.name, plan.config.dataset.image_size
-    model = build_start(plan).model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(
-        model, name="adamw", lr=1e-6, weight_decay=recipe["weight_decay"], momentum=0.0
-    )
-    images = torch.randn(recipe["batch_size"], 3, size, size, device=device)
+def measure_bare_rate(case: Case, precision: str, n_steps: int) -> float:
+    """Return the images per second of training steps without a data path."""
+    step = build_bare_step(case, precision)
+    step()
+    started = time.perf_counter()
+    for _ in range(n_steps):
+        step()
+    if case.device == "cuda":
+        torch.cuda.synchronize()
+    return n_steps * case.batch_size / (time.perf_counter() - started)
+
+
+def build_bare_step(case: Case, precision: str) -> Callable[[], None]:
+    """Return one training step on a batch that lies on the device."""
+    model = timm.create_model(case.model, num_classes=7).to(case.device)
+    model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.05, fused=True)
+    images = torch.randn(case.batch_size, 3, case.image_size, case.image_size, device=case.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(len(images), dtype=torch.long, device=device)
-    model.train()
+    labels = torch.zeros(len(images), dtype=torch.long, device=case.device)
 
     def step() -> None:
-        with autocast(images.device, recipe["precision"]):
+        with torch.autocast(case.device, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(images)
         nn.functional.cross_entropy(logits.float(), labels).backward()
-        clip_gradients(model.parameters(), recipe["clip_norm"])
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
     return step
-
-
-@contextmanager
-def watching_fit(section: Section, what: str, step: Callable[[], None]) -> Iterator[None]:
-    """Time every epoch, validation and checkpoint, and bare steps after each epoch."""
-    real = {name: getattr(Fit, name) for name in ("_train_epoch", "_validate", "save")}
-
-    def train_epoch(fit: Fit) -> None:
-        n_images = fit.n_steps * min(fit.recipe.batch_size, len(fit.train))
-        took = _time(lambda: real["_train_epoch"](fit))
-        bare = _time(lambda: [step() for _ in range(fit.n_steps)])
-        note("checkpoint", _time(lambda: real["save"](fit)))
-        if fit.at.epoch > 1:
-            section.row(what, "tlcnn").add(**_rates(took, n_images))
-            section.row(what, "pure compute").add(**_rates(bare, n_images))
-            ratio = {name: bare[i] / took[i] for i, name in enumerate(("share", "cpu_share"))}
-            section.row(what, "tlcnn").add(**ratio)
-
-    def validate(fit: Fit) -> None:
-        note("validation", _time(lambda: real["_validate"](fit)))
-
-    def note(name: str, took: tuple[float, float]) -> None:
-        section.row(what, name).add(ms=1000 * took[0], cpu_ms=1000 * took[1])
-
-    patched: dict[str, Any] = {"_train_epoch": train_epoch, "_validate": validate}
-    try:
-        for name, method in patched.items():
-            setattr(Fit, name, method)
-        yield
-    finally:
-        for name, method in real.items():
-            setattr(Fit, name, method)
-
-
-def _time(work: Callable[[], Any]) -> tuple[float, float]:
-    """Return seconds by the clock and of the processor, the device's work included."""
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall_s, time.process_time() - cpu_s
-
-
-def _rates(took: tuple[float, float], n_images: int) -> dict[str, float]:
-    return {"images_per_s": n_images / took[0], "images_per_cpu_s": n_images / took[1]}

@@ -1,4 +1,4 @@
-"""What was measured: rows of repeated values, as JSON and as Markdown."""
+"""Measurements: repeated values of named quantities, written as JSON and as Markdown tables."""
 
 import hashlib
 import json
@@ -17,55 +17,36 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "pa
 
 
 @dataclass
-class Row:
-    """One thing that one side did, measured a few times.
+class Section:
+    """One part of the benchmark.
 
     Attributes:
-        what: the same on every side.
-        values: a list of measurements for each quantity, named with its unit.
+        notes: what a reader must know about the numbers.
+        rows: (task, side) to the measurements of each quantity; a quantity's name has its unit.
     """
-
-    what: str
-    side: str
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, **values: float) -> None:
-        """Note one measurement of each quantity."""
-        for name, value in values.items():
-            self.values.setdefault(name, []).append(value)
-
-    def middle(self, name: str) -> float:
-        """Return the median of a quantity."""
-        return median(self.values[name])
-
-
-@dataclass
-class Section:
-    """One part of the benchmark: a title, what each side did, and rows."""
 
     title: str
     notes: list[str]
-    rows: list[Row] = field(default_factory=list)
+    rows: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
 
-    def row(self, what: str, side: str) -> Row:
-        """Return the row of a side, and make it first if it is new."""
-        for row in self.rows:
-            if (row.what, row.side) == (what, side):
-                return row
-        self.rows.append(Row(what, side))
-        return self.rows[-1]
+    def add(self, task: str, side: str, **values: float) -> None:
+        """Note one measurement of each quantity."""
+        row = self.rows.setdefault((task, side), {})
+        for quantity, value in values.items():
+            row.setdefault(quantity, []).append(value)
 
-    def has(self, what: str, side: str) -> bool:
-        """Return whether a row is there."""
-        return any((row.what, row.side) == (what, side) for row in self.rows)
+    def median(self, task: str, side: str, quantity: str) -> float | None:
+        """Return the median of a quantity, or None if it was not measured."""
+        values = self.rows.get((task, side), {}).get(quantity)
+        return median(values) if values else None
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A ratio that is wanted, and what was measured; None where a side was not run.
+    """A number that is wanted, and what was measured; None where a side was not run.
 
     Attributes:
-        at_most: whether the number may be at most what is wanted, instead of at least.
+        at_most: the wanted number is an upper limit instead of a lower one.
     """
 
     name: str
@@ -85,10 +66,10 @@ def describe_machine(device: str, threads: int, timm_train: Path | None = None) 
     """Return what the numbers depend on besides the code.
 
     Args:
-        timm_train: timm's script, which is told by its digest.
+        timm_train: timm's script, recorded by its digest.
     """
-    info = Path("/proc/cpuinfo")
-    names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+    cpu_info = Path("/proc/cpuinfo").read_text().splitlines()
+    processors = [line.split(":")[1].strip() for line in cpu_info if line.startswith("model name")]
     gpu = None
     if device == "cuda":
         import torch
@@ -99,7 +80,7 @@ def describe_machine(device: str, threads: int, timm_train: Path | None = None) 
         digest = hashlib.sha256(timm_train.read_bytes()).hexdigest()
         versions["timm's train.py"] = f"sha256 {digest[:12]}"
     return {
-        "processor": names[0].split(":")[1].strip() if names else platform.processor(),
+        "processor": processors[0] if processors else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads,
         "gpu": gpu,
@@ -111,97 +92,73 @@ def describe_machine(device: str, threads: int, timm_train: Path | None = None) 
     }
 
 
-def write_json(
+def write_results(
     path: Path, machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
 ) -> None:
-    """Write everything that was measured."""
+    """Write everything that was measured, as JSON and beside it as Markdown."""
     content = {
         "machine": machine,
-        "sections": {name: asdict(section) for name, section in sections.items()},
+        "sections": {
+            name: {
+                "title": section.title,
+                "notes": section.notes,
+                "rows": [
+                    {"task": task, "side": side, "values": values}
+                    for (task, side), values in section.rows.items()
+                ],
+            }
+            for name, section in sections.items()
+        },
         "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in bars],
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
+    path.with_suffix(".md").write_text(render_markdown(machine, sections, bars), encoding="utf-8")
 
 
 def render_markdown(
     machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
 ) -> str:
-    """Return the tables for people: medians, with the least and the most in brackets."""
+    """Return the tables for people: medians, with the range in brackets."""
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
-    head = [
+    parts = [
         f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores, "
         f"{machine['threads']} threads a process, load {machine['load']:.1f} at the start; "
-        f"Python {machine['python']}, {versions}; {machine['date']}; `{machine['command']}`.",
+        f"Python {machine['python']}, {versions}; {machine['date']}; `{machine['command']}`."
     ]
-    parts = [*head, *(_render_section(section) for section in sections.values())]
-    return "\n\n".join(filter(None, [*parts, _render_bars(bars)])) + "\n"
-
-
-def _render_section(section: Section) -> str:
-    parts = ["\n".join([f"### {section.title}", "", *(f"- {note}" for note in section.notes)])]
-    for rows in group_rows(section.rows):
-        names = list(dict.fromkeys(name for row in rows for name in row.values))
+    for section in sections.values():
+        parts.append(f"### {section.title}")
+        parts.append("\n".join(f"- {note}" for note in section.notes))
+        quantities = list(dict.fromkeys(name for row in section.rows.values() for name in row))
         lines = [
-            [row.what, row.side, *(_spread(row.values.get(name, [])) for name in names)]
-            for row in rows
+            [task, side, *(_format_values(row.get(name, [])) for name in quantities)]
+            for (task, side), row in section.rows.items()
         ]
-        parts.append("\n".join(_render_table(["", "side", *map(_spell, names)], lines)))
-    return "\n\n".join(parts)
-
-
-def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return rows whose columns are among each other's: a table each."""
-    groups: list[list[Row]] = []
-    for row in rows:
-        names = set(row.values)
-        for group in groups:
-            known = {name for other in group for name in other.values}
-            if names <= known or known <= names:
-                group.append(row)
-                break
-        else:
-            groups.append([row])
-    return groups
-
-
-def _render_bars(bars: Sequence[Bar]) -> str:
-    lines = [
-        [
-            bar.name,
-            f"{'≤' if bar.at_most else '≥'} {bar.wanted:g}",
-            f"{bar.measured:.3g}",
-            "yes" if bar.is_met else "no",
-        ]
+        titles = [name.replace("_per_", "/").replace("_", " ") for name in quantities]
+        parts.append(_render_table(["", "side", *titles], lines))
+    measured_bars = [
+        [bar.name, f"{'≤' if bar.at_most else '≥'} {bar.wanted:g}", f"{bar.measured:.3g}"]
+        + ["yes" if bar.is_met else "no"]
         for bar in bars
         if bar.measured is not None
     ]
-    if not lines:
-        return ""
-    parts = ["### Bars", "\n".join(_render_table(["bar", "wanted", "measured", "met"], lines))]
-    lacking = [bar.name for bar in bars if bar.measured is None]
-    return "\n\n".join([*parts, *([f"Not measured: {'; '.join(lacking)}."] if lacking else [])])
+    if measured_bars:
+        parts += ["### Bars", _render_table(["bar", "wanted", "measured", "met"], measured_bars)]
+        missing = [bar.name for bar in bars if bar.measured is None]
+        parts += [f"Not measured: {'; '.join(missing)}."] if missing else []
+    return "\n\n".join(parts) + "\n"
 
 
-def _render_table(head: list[str], lines: list[list[str]]) -> list[str]:
-    rows = [head, ["---"] * len(head), *lines]
-    return [f"| {' | '.join(row)} |" for row in rows]
+def _render_table(titles: list[str], lines: list[list[str]]) -> str:
+    rows = [titles, ["---"] * len(titles), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _spell(name: str) -> str:
-    return name.replace("_per_", "/").replace("_", " ")
-
-
-def _spread(values: list[float]) -> str:
+def _format_values(values: list[float]) -> str:
+    """Return the median and, where they differ from it, the least and the largest value."""
     if not values:
         return ""
-    low, high = min(values), max(values)
-    text = _number(median(values))
-    return (
-        text
-        if len(values) == 1 or _number(low) == _number(high)
-        else (f"{text} ({_number(low)}–{_number(high)})")
+    middle, low, high = (
+        f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        for value in (median(values), min(values), max(values))
     )
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return middle if low == high else f"{middle} ({low}–{high})"

@@ -12,21 +12,21 @@ from pathlib import Path
 from bench.watch import Line, Watched, measure_disk_mib, watch
 
 PLAIN_LOOP = Path(__file__).with_name("plain_loop.py")
-LAYERS = ("none", "stem", "layer1", "layer2", "layer3", "layer4")
+LAYERS = "none,stem,layer1,layer2,layer3,layer4"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One training, or with `grid` every cell (k, j), as all sides are told it.
+    """One training, or with `grid` every cell (k, j), as all sides are asked to do it.
 
     Attributes:
-        data: has train/, val/ and test/ with a folder a class.
+        data: a folder with train/, val/ and test/, each with a folder a class.
         weights: safetensors of the whole network, where every side starts.
-        work: outputs go here.
-        cache: of tlcnn.
+        work: the folder for outputs.
+        cache: tlcnn's cache.
         views: tlcnn's pool of views an image; the others see new views every epoch.
         workers: decoding processes of the peers.
-        pool: processes of tlcnn's pool launcher that train the grid; 1: this one does.
+        pool: processes of tlcnn's pool launcher that train the grid; 1: none but the first.
     """
 
     data: Path
@@ -47,15 +47,20 @@ class Case:
     workers: int = 2
     pool: int = 1
 
+    @property
+    def n_images(self) -> int:
+        """How many images are trained on in an epoch."""
+        return len(list((self.data / "train").glob("*/*")))
+
 
 @dataclass(frozen=True)
 class Result:
     """What one side took for a case.
 
     Attributes:
-        first_s: from the start of the process to the end of the first epoch.
-        epoch_s, epoch_cpu_s: of every later epoch, with its evaluation and its checkpoint.
-        accuracy: on the validation images, of the best epoch.
+        first_s: seconds from the start of the process to the end of the first epoch.
+        epoch_s, epoch_cpu_s: every later epoch, with its evaluation and its checkpoint.
+        accuracy: the validation accuracy of the best epoch; the mean over cells.
     """
 
     wall_s: float
@@ -68,30 +73,25 @@ class Result:
     disk_mib: float
 
 
-Side = Callable[[Case, str], Result]
+Side = Callable[[Case, str], Result]  # the name is that of the output folder
 
 
 def run_tlcnn(case: Case, name: str) -> Result:
-    """Train with `python -m tlcnn.train`; outputs go to a folder of this name."""
+    """Train with `python -m tlcnn.train`."""
     output = case.work / name
     watched = watch([sys.executable, "-m", "tlcnn.train", *make_tlcnn_words(case, output)])
-    scores = [_read_accuracy(path) for path in sorted((output / "runs").glob("*/metrics.jsonl"))]
-    return make_result(
-        watched,
-        [line for line in watched.lines if re.match(r"epoch \d+/", line.text)],
-        accuracy=sum(scores) / len(scores),
-        disk_mib=measure_disk_mib(output) + measure_disk_mib(case.cache),
-    )
-
-
-def _read_accuracy(metrics: Path) -> float:
-    """Return the accuracy of the epoch with the highest, as of the other sides."""
-    return max(json.loads(line)["val/accuracy"] for line in metrics.read_text().splitlines())
+    accuracies = []
+    for path in output.glob("runs/*/metrics.jsonl"):
+        epochs = [json.loads(line) for line in path.read_text().splitlines()]
+        accuracies.append(max(epoch["val/accuracy"] for epoch in epochs))
+    disk_mib = measure_disk_mib(output) + measure_disk_mib(case.cache)
+    accuracy = sum(accuracies) / len(accuracies)
+    return make_result(watched, watched.find("epoch "), accuracy=accuracy, disk_mib=disk_mib)
 
 
 def make_tlcnn_words(case: Case, output: Path) -> list[str]:
     """Return the command line of a case."""
-    words = [
+    arguments = [
         "dataset=folder",
         f"dataset.root='{case.data}'",
         f"dataset.image_size={case.image_size}",
@@ -107,50 +107,45 @@ def make_tlcnn_words(case: Case, output: Path) -> list[str]:
         f"output_dir='{output}'",
         f"cache_dir='{case.cache}'",
         f"seed={','.join(map(str, case.seeds))}",
+        f"freeze.through={LAYERS if case.grid else case.freeze}",
     ]
     if case.views is not None:
-        words.append(f"train.views={case.views}")
+        arguments.append(f"train.views={case.views}")
     if case.grid:
-        layers = ",".join(LAYERS)
-        words += [f"init.through={layers}", f"freeze.through={layers}"]
-        if case.pool > 1:
-            words += ["hydra/launcher=pool", f"hydra.launcher.workers={case.pool}"]
-        return ["-m", *words]
-    sweeps = ["-m"] if "," in case.freeze else []
-    return [*sweeps, *words, f"freeze.through={case.freeze}"]
+        arguments.append(f"init.through={LAYERS}")
+    if case.pool > 1:
+        arguments += ["hydra/launcher=pool", f"hydra.launcher.workers={case.pool}"]
+    is_sweep = case.grid or "," in case.freeze or len(case.seeds) > 1
+    return ["-m", *arguments] if is_sweep else arguments
 
 
 def make_timm(script: Path) -> Side:
     """Return the side that trains with timm's train.py; it cannot freeze, so it trains all."""
 
     def run_timm(case: Case, name: str) -> Result:
-        return _run_timm_once(script, case, name, case.seeds[0])
+        watched = watch([sys.executable, str(script), *make_timm_words(case, name)])
+        epoch_ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
+        epoch = "0"
+        for line in watched.lines:
+            if match := re.match(r"Train: (\d+) ", line.text):
+                epoch = match[1]
+            elif line.text.startswith("Test:"):
+                epoch_ends[epoch] = line
+        output = case.work / name
+        with open(output / "summary.csv", newline="") as file:
+            accuracy = max(float(row["eval_top1"]) / 100 for row in csv.DictReader(file))
+        disk_mib = measure_disk_mib(output)
+        shutil.rmtree(output)  # several checkpoints
+        ends = list(epoch_ends.values())
+        return make_result(watched, ends, accuracy=accuracy, disk_mib=disk_mib)
 
     return run_timm
 
 
-def _run_timm_once(script: Path, case: Case, name: str, seed: int) -> Result:
-    words = make_timm_words(case, name, seed)
-    watched = watch([sys.executable, str(script), *words])
-    ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
-    epoch = "0"
-    for line in watched.lines:
-        if found := re.match(r"Train: (\d+) ", line.text):
-            epoch = found[1]
-        elif line.text.startswith("Test:"):
-            ends[epoch] = line
-    output = case.work / name
-    with open(output / "summary.csv", newline="") as file:
-        scores = [float(row["eval_top1"]) / 100 for row in csv.DictReader(file)]
-    disk_mib = measure_disk_mib(output)
-    shutil.rmtree(output)  # several checkpoints
-    return make_result(watched, list(ends.values()), accuracy=max(scores), disk_mib=disk_mib)
-
-
-def make_timm_words(case: Case, name: str, seed: int) -> list[str]:
+def make_timm_words(case: Case, name: str) -> list[str]:
     """Return the flags that a good user would set for the recipe of the other sides."""
     n_classes = sum(path.is_dir() for path in (case.data / "train").iterdir())
-    text = (
+    flags = (
         f"--data-dir {case.data} --val-split val --model {case.model} --num-classes {n_classes} "
         f"--initial-checkpoint {case.weights} --input-size 3 {case.image_size} {case.image_size} "
         f"--crop-pct 0.889 --interpolation bilinear --train-interpolation bilinear "
@@ -158,34 +153,33 @@ def make_timm_words(case: Case, name: str, seed: int) -> list[str]:
         f"-b {case.batch_size} -vb 256 --workers {case.workers} --channels-last "
         f"--epochs {case.epochs} --opt adamw --lr 5e-4 --weight-decay 0.05 --clip-grad 1.0 "
         f"--sched cosine --sched-on-updates --warmup-epochs 1 --warmup-lr 1e-6 --smoothing 0 "
-        f"--seed {seed} --device {case.device} --output {case.work} --experiment {name} "
-        f"--checkpoint-hist 1"
+        f"--seed {case.seeds[0]} --device {case.device} --output {case.work} --experiment {name} "
+        f"--checkpoint-hist 1 "
     )
-    aug = "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1"
-    amp = ["--amp", "--amp-dtype", "bfloat16"] if case.precision == "bf16" else []
-    pin = ["--pin-mem"] if case.device == "cuda" else []
-    return [*text.split(), *(["--no-aug"] if case.augment == "none" else aug.split()), *amp, *pin]
+    if case.augment == "none":
+        flags += "--no-aug "
+    else:
+        flags += "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1 "
+    flags += "--amp --amp-dtype bfloat16 " if case.precision == "bf16" else ""
+    flags += "--pin-mem " if case.device == "cuda" else ""
+    return flags.split()
 
 
 def run_plain(case: Case, name: str) -> Result:
-    """Train with the plain loop."""
+    """Train with the plain loop, which writes no folder."""
     watched = watch([sys.executable, str(PLAIN_LOOP), *make_plain_words(case)])
-    ends = [line for line in watched.lines if line.text.startswith("{")]
+    epoch_ends = watched.find("{")
     best: dict[tuple[int, ...], float] = {}
-    for record in (json.loads(line.text) for line in ends):
+    for record in (json.loads(line.text) for line in epoch_ends):
         cell = (record["seed"], record["k"], record["j"])
         best[cell] = max(best.get(cell, 0.0), record["val/accuracy"])
-    return make_result(
-        watched,
-        ends,
-        accuracy=sum(best.values()) / len(best),
-        disk_mib=0.0,
-    )
+    accuracy = sum(best.values()) / len(best)
+    return make_result(watched, epoch_ends, accuracy=accuracy, disk_mib=0.0)
 
 
 def make_plain_words(case: Case) -> list[str]:
     """Return the command line of the plain loop."""
-    named = {
+    options = {
         "data": case.data,
         "weights": case.weights,
         "model": case.model,
@@ -198,8 +192,8 @@ def make_plain_words(case: Case) -> list[str]:
         "freeze": case.freeze,
         "workers": case.workers,
     }
-    words = [word for key, value in named.items() for word in (f"--{key}", str(value))]
-    return [*words, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
+    arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    return [*arguments, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
 
 
 def make_result(watched: Watched, ends: list[Line], *, accuracy: float, disk_mib: float) -> Result:

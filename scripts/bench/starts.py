@@ -1,11 +1,11 @@
 """What is paid before the first step: imports, plans, runs that are already done, resuming."""
 
+import re
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 from bench.records import Section
@@ -18,27 +18,27 @@ TRAIN, TLCNN = ("-m", "tlcnn.train"), ("-m", "tlcnn.cli.main")
 def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:
     """Start every program a few times, alternating."""
     section = Section(
-        "Start-up (a process each, to its end unless said otherwise)",
+        "Start-up (a process each, to its end)",
         ["'already done' is the same training command after it has finished"],
     )
-    words = make_tlcnn_words(replace(case, epochs=2), case.work / "start")
-    _python(*TRAIN, *words)
-    programs: dict[str, Sequence[str]] = {
+    command = make_tlcnn_words(replace(case, epochs=2), case.work / "start")
+    _run_python(*TRAIN, *command)
+    programs: dict[str, tuple[str, ...]] = {
         "python, nothing": ("-c", "pass"),
         "python, import torch": ("-c", "import torch"),
         "python, import timm": ("-c", "import timm"),
         "tlcnn --help": (*TLCNN, "--help"),
         "tlcnn-train --help": (*TRAIN, "--help"),
         "tlcnn compare": (*TLCNN, "compare", str(case.work / "start")),
-        "already done": (*TRAIN, *words),
+        "already done": (*TRAIN, *command),
         "plain loop --help": (str(PLAIN_LOOP), "--help"),
     }
     if timm_train:
         programs["timm train.py --help"] = (str(timm_train), "--help")
     for _ in range(rounds):
         for name, program in programs.items():
-            watched = _python(*program)
-            section.row(name, "whole").add(s=watched.wall_s, cpu_s=watched.cpu_s)
+            watched = _run_python(*program)
+            section.add(name, "whole", s=watched.wall_s, cpu_s=watched.cpu_s)
     return section
 
 
@@ -51,79 +51,51 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
             "timm to its first line of training; resumed: after SIGTERM, to the end of the epoch "
             "that it went on in",
             "stopping: from SIGTERM to the end of the process, which saves first",
-            "second cell: from one run's end to the next one's first step, in one process",
+            "next cell: in one process, from the file DONE of a run to the end of the first epoch "
+            "of the next, less the seconds of its second epoch",
             "skip: the whole command again, all done, a run",
         ],
     )
-    for round_ in range(rounds):
-        words = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{round_}")
-        stopped = _python(*TRAIN, *words, kill_at="epoch 2/", number=signal.SIGTERM)
-        _add(section, "fresh", "tlcnn", stopped, "epoch 1/")
-        last = next(line for line in stopped.lines if line.text.startswith("epoch 2/"))
-        section.row("stopping", "tlcnn").add(s=stopped.wall_s - last.at_s)
-        again = _python(*TRAIN, *words, kill_at="epoch ")
-        _add(section, "resumed", "tlcnn", again, "epoch ")
-        plain = _python(str(PLAIN_LOOP), *make_plain_words(case), kill_at="{")
-        _add(section, "fresh", "plain loop", plain, "{")
+
+    def add(task: str, side: str, watched: Watched, beginning: str) -> None:
+        line = watched.find(beginning)[0]
+        section.add(task, side, s=line.at_s, cpu_s=line.cpu_s)
+
+    for number in range(rounds):
+        command = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{number}")
+        stopped = _run_python(*TRAIN, *command, kill_at="epoch 2/", signal_number=signal.SIGTERM)
+        add("fresh", "tlcnn", stopped, "epoch 1/")
+        section.add("stopping", "tlcnn", s=stopped.wall_s - stopped.find("epoch 2/")[0].at_s)
+        add("resumed", "tlcnn", _run_python(*TRAIN, *command, kill_at="epoch "), "epoch ")
+        plain_words = make_plain_words(case)
+        add("fresh", "plain loop", _run_python(str(PLAIN_LOOP), *plain_words, kill_at="{"), "{")
         if timm_train:
-            flags = make_timm_words(case, f"fresh-{round_}", 0)
-            timm = _python(str(timm_train), *flags, kill_at="Train:")
-            _add(section, "fresh", "timm", timm, "Train:")
-    _measure_gaps(case, section)
+            timm_words = make_timm_words(case, f"fresh-{number}")
+            timm = _run_python(str(timm_train), *timm_words, kill_at="Train:")
+            add("fresh", "timm", timm, "Train:")
+    _measure_sweep(section, replace(case, epochs=2, seeds=(0, 1, 2, 3), freeze="none,layer3"))
     return section
 
 
-def _measure_gaps(case: Case, section: Section) -> None:
-    """Time what lies between the cells of a sweep in this process, and skipping them all."""
-    from tlcnn.train import main as run_command
-
-    output = case.work / "gaps"
-    words = make_tlcnn_words(replace(case, epochs=2, seeds=(0, 1, 2, 3)), output)
-    with watching_cells() as gaps:
-        run_command(["-m", *words, "freeze.through=none,layer3", "progress=false"])
-    for gap_s, cpu_s in gaps:
-        section.row("second cell", "tlcnn").add(s=gap_s, cpu_s=cpu_s)
-    again = _python(*TRAIN, "-m", *words, "freeze.through=none,layer3")
-    section.row("skip", "tlcnn").add(s=again.wall_s / (len(gaps) + 1))
-
-
-@contextmanager
-def watching_cells() -> Iterator[list[tuple[float, float]]]:
-    """Yield a list that fills with what lies between one run's DONE and the next one's loop.
-
-    Seconds by the clock, and of the processor.
-    """
-    from tlcnn.records.folder import RunDir
-    from tlcnn.training.fit import Fit
-
-    gaps: list[tuple[float, float]] = []
-    ends: list[tuple[float, float]] = []
-    done, epoch = RunDir.write_done, Fit._train_epoch
-
-    def write_done(folder: RunDir, run_id: str) -> None:
-        done(folder, run_id)
-        ends.append((time.perf_counter(), time.process_time()))
-
-    def train_epoch(fit: Fit) -> None:
-        if ends:
-            wall_s, cpu_s = ends.pop()
-            gaps.append((time.perf_counter() - wall_s, time.process_time() - cpu_s))
-        epoch(fit)
-
-    RunDir.write_done, Fit._train_epoch = write_done, train_epoch  # type: ignore[method-assign]
-    try:
-        yield gaps
-    finally:
-        RunDir.write_done, Fit._train_epoch = done, epoch  # type: ignore[method-assign]
+def _measure_sweep(section: Section, case: Case) -> None:
+    """Note what lies between the runs of a sweep, and how long it takes to skip them all."""
+    output = case.work / "sweep"
+    command = [*TRAIN, *make_tlcnn_words(case, output), "progress=false"]
+    _run_python(*command)
+    done_files = sorted(output.glob("runs/*/DONE"), key=lambda path: path.stat().st_mtime)
+    for previous, current in pairwise(done_files):
+        epochs = re.findall(
+            r"(?m)^(\S+ \S+) INFO epoch ", current.with_name("log.txt").read_text()
+        )
+        first, second = (datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in epochs)
+        second_epoch_s = (second - first).total_seconds()
+        first_epoch_s = first.timestamp() - previous.stat().st_mtime
+        section.add("next cell", "tlcnn", s=first_epoch_s - second_epoch_s)
+    skipped = _run_python(*command)
+    section.add("skip", "tlcnn", s=skipped.wall_s / len(done_files))
 
 
-def _python(
-    *words: str, kill_at: str | None = None, number: signal.Signals = signal.SIGKILL
+def _run_python(
+    *arguments: str, kill_at: str | None = None, signal_number: signal.Signals = signal.SIGKILL
 ) -> Watched:
-    stop = (lambda line: line.startswith(kill_at)) if kill_at else None
-    return watch([sys.executable, *words], kill_at=stop, signal_number=number)
-
-
-def _add(section: Section, what: str, side: str, watched: Watched, text: str) -> None:
-    line = next(line for line in watched.lines if line.text.startswith(text))
-    section.row(what, side).add(s=line.at_s, cpu_s=line.cpu_s)
+    return watch([sys.executable, *arguments], kill_at=kill_at, signal_number=signal_number)

@@ -1,21 +1,25 @@
-"""Run a program; note when it said what, the processor time and the most memory of its tree."""
+"""Run a program, and note when it wrote each line and how much processor time that took."""
 
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLE_S = 0.25
-_KEPT = 30  # lines of a program that failed
+N_LAST_LINES = 30  # of a program that failed
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line that a program wrote, with the seconds and processor seconds since its start."""
+    """A line that a program wrote.
+
+    Attributes:
+        at_s: seconds since the program was started.
+        cpu_s: processor seconds that the program and its children had used by then.
+        text: the line.
+    """
 
     at_s: float
     cpu_s: float
@@ -27,10 +31,11 @@ class Watched:
     """One program from its start to its end.
 
     Attributes:
-        cpu_s: processor seconds of the program and all that came of it; on a shared machine they
-            say more than the clock.
-        peak_mib: the most that the processes of its tree held at one time; shared pages count
-            once (Linux's PSS), 0 where that is not known.
+        wall_s: seconds from its start to its end.
+        cpu_s: processor seconds of the program and its children.
+        lines: what it wrote.
+        peak_mib: the largest memory of its process tree at one of its lines; pages that processes
+            share count once (Linux's PSS).
     """
 
     wall_s: float
@@ -38,90 +43,79 @@ class Watched:
     lines: list[Line]
     peak_mib: float
 
+    def find(self, beginning: str) -> list[Line]:
+        """Return the lines that begin with a text."""
+        return [line for line in self.lines if line.text.startswith(beginning)]
+
 
 def watch(
     command: Sequence[str],
     *,
-    env: Mapping[str, str] | None = None,
-    kill_at: Callable[[str], bool] | None = None,
+    kill_at: str | None = None,
     signal_number: signal.Signals = signal.SIGKILL,
 ) -> Watched:
     """Run a program to its end.
 
     Args:
-        env: added to this process's own.
-        kill_at: the first line that this is true of ends the program.
-        signal_number: how: SIGKILL as a crash would, SIGTERM as a scheduler asks first.
+        kill_at: the first line that begins with this text ends the program.
+        signal_number: the signal that ends it then.
 
     Raises:
-        SystemExit: it failed; its last words.
+        SystemExit: the program failed; its last lines.
     """
-    started, lines, killed = time.perf_counter(), [], False
+    start_s = time.perf_counter()
+    lines: list[Line] = []
+    is_killed, peak_mib = False, 0.0
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     )
-    peak = Peak(process.pid)
     assert process.stdout is not None
     for text in process.stdout:
-        at_s = time.perf_counter() - started
+        at_s = time.perf_counter() - start_s
         lines.append(Line(at_s, read_cpu_s(process.pid), text.rstrip()))
-        if kill_at is not None and not killed and kill_at(text):
+        peak_mib = max(peak_mib, sum(map(_read_memory_mib, list_processes(process.pid))))
+        if kill_at is not None and not is_killed and text.startswith(kill_at):
             process.send_signal(signal_number)
-            killed = True
+            is_killed = True
     process.stdout.close()
-    _, code, usage = os.wait4(process.pid, 0)  # which also tells what the program cost
-    process.returncode = os.waitstatus_to_exitcode(code)
-    wall_s = time.perf_counter() - started
-    peak.stop()
-    if process.returncode and not killed:
-        last = "\n".join(line.text for line in lines[-_KEPT:])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall_s = time.perf_counter() - start_s
+    if process.returncode and not is_killed:
+        last = "\n".join(line.text for line in lines[-N_LAST_LINES:])
         raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{last}")
-    return Watched(wall_s, usage.ru_utime + usage.ru_stime, lines, peak.mib)
-
-
-class Peak:
-    """Samples the memory of a tree of processes until it is stopped."""
-
-    def __init__(self, pid: int) -> None:
-        self.mib = 0.0
-        self._pid = pid
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End sampling."""
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(SAMPLE_S):
-            self.mib = max(self.mib, sum(map(read_pss_mib, list_tree(self._pid))))
-
-
-def list_tree(pid: int) -> list[int]:
-    """Return a process and all that came of it and is alive."""
-    found = [pid]
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += list_tree(int(child))
-    except OSError:  # it has ended meanwhile, or this is not Linux
-        pass
-    return found
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Watched(wall_s, cpu_s, lines, peak_mib)
 
 
 def read_cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process and all that came of it."""
-    return sum(map(read_own_cpu_s, list_tree(pid)))
+    """Return the processor seconds of a process and of all processes that it started."""
+    return sum(map(_read_process_cpu_s, list_processes(pid)))
 
 
-def read_own_cpu_s(pid: int) -> float:
+def read_children_cpu_s(pid: int) -> float:
+    """Return the processor seconds of the living processes that a process started."""
+    return sum(map(_read_process_cpu_s, list_processes(pid)[1:]))
+
+
+def list_processes(pid: int) -> list[int]:
+    """Return a process and all living processes that it started, directly or not."""
+    pids = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                pids += list_processes(int(child))
+    except OSError:  # it has ended meanwhile, or this is not Linux
+        pass
+    return pids
+
+
+def _read_process_cpu_s(pid: int) -> float:
     """Return the processor seconds of a process and of its children that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -130,15 +124,15 @@ def read_own_cpu_s(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def read_pss_mib(pid: int) -> float:
-    """Return the memory of a process, with its share of pages that others have too."""
+def _read_memory_mib(pid: int) -> float:
+    """Return the memory of a process, with its share of the pages that others use too."""
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return next((int(x.split()[1]) for x in text.splitlines() if x[:4] == "Pss:"), 0) / 1024
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) / 1024
 
 
 def measure_disk_mib(folder: Path) -> float:
     """Return the size of all files in a folder."""
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 2**20
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

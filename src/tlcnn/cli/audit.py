@@ -52,9 +52,9 @@ def _take_words_anywhere(parser: argparse.ArgumentParser) -> None:
     parse = parser.parse_known_args
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        found, rest = parse(args, namespace)
-        found.overrides += [word for word in rest if not word.startswith("-")]
-        return found, [word for word in rest if word.startswith("-")]
+        parsed, rest = parse(args, namespace)
+        parsed.overrides += [word for word in rest if not word.startswith("-")]
+        return parsed, [word for word in rest if word.startswith("-")]
 
     parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
 
@@ -80,9 +80,9 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
     """Audit a configured dataset.
 
     Args:
-        name: of a file in `conf/dataset`.
-        overrides: as on the command line of a training.
-        root: its folder, or None for the configured one.
+        name: the name of a file in `conf/dataset`.
+        overrides: the overrides of a training's command line.
+        root: the dataset's folder, or None for the configured one.
         against: other datasets, NAME or NAME=FOLDER.
 
     Raises:
@@ -95,15 +95,17 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
 
     start = time.perf_counter()
     cache_dir = find_cache_dir(None)
-    mine = _load_images(_compose(name, overrides, root), cache_dir)
+    dataset = _load_images(_compose(name, overrides, root), cache_dir)
     compare: dict[str, Callable[[], Overlap]] = {}
-    for other in against:
-        other_name, _, other_root = other.partition("=")
+    for text in against:
+        other_name, _, other_root = text.partition("=")
         compare[other_name] = partial(
-            _compare, mine, _compose(other_name, [], other_root or None), cache_dir
+            _compare, dataset, _compose(other_name, [], other_root or None), cache_dir
         )
-    found = compute_audit(mine.index, mine.splits, mine.digests, cache_dir, against=compare)
-    return replace(found, seconds=time.perf_counter() - start)
+    audit = compute_audit(
+        dataset.index, dataset.splits, dataset.digests, cache_dir, against=compare
+    )
+    return replace(audit, seconds=time.perf_counter() - start)
 
 
 def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
@@ -124,12 +126,12 @@ def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     return load_dataset(cfg, load_dataset_index(cfg), cache_dir, check=False)
 
 
-def _compare(mine: "Dataset", other: "DatasetCfg", cache_dir: Path) -> "Overlap":
+def _compare(dataset: "Dataset", trained_on: "DatasetCfg", cache_dir: Path) -> "Overlap":
     from tlcnn.data.overlap import find_overlap
     from tlcnn.plan.ancestry import make_part
 
-    theirs = _load_images(other, cache_dir)
-    return find_overlap(make_part(mine, "test"), make_part(theirs, "train"), cache_dir)
+    training = make_part(_load_images(trained_on, cache_dir), "train")
+    return find_overlap(make_part(dataset, "test"), training, cache_dir)
 
 
 # ---- in words -----------------------------------------------------------------------------------
@@ -137,7 +139,12 @@ def _compare(mine: "Dataset", other: "DatasetCfg", cache_dir: Path) -> "Overlap"
 
 def describe_audit(audit: "Audit") -> str:
     """Return the report for the terminal."""
-    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images", *_describe_splits(audit)]
+    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
+    for split, n_images in audit.n_images.items():
+        classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
+        lines.append(
+            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
+        )
     shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
     for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
@@ -155,16 +162,6 @@ def describe_audit(audit: "Audit") -> str:
     return "\n".join(lines)
 
 
-def _describe_splits(audit: "Audit") -> list[str]:
-    lines = []
-    for split, n_images in audit.n_images.items():
-        classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
-        lines.append(
-            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
-        )
-    return lines
-
-
 def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:
     across = [pair for pair in pairs if pair.is_across]
     leaks = [pair for pair in across if not pair.is_one_group]
@@ -177,17 +174,18 @@ def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:
         f"  across splits: {len(across):,}; in different groups: {len(leaks):,}"
         f"{_list(_name(pair) for pair in leaks)}",
     ]
-    other = [pair for pair in pairs if pair.is_contradictory]
-    if other:
-        lines.append(f"  with different labels: {len(other):,}{_list(_name(p) for p in other)}")
+    contradictory = [pair for pair in pairs if pair.is_contradictory]
+    if contradictory:
+        names = _list(_name(pair) for pair in contradictory)
+        lines.append(f"  with different labels: {len(contradictory):,}{names}")
     return lines
 
 
 def _name(pair: "Pair") -> str:
     facts = ((pair.first, pair.second), pair.splits, pair.groups, pair.labels)
-    told = zip(*facts, strict=True)
+    images = zip(*facts, strict=True)
     return " = ".join(
-        f"{image} [{split}, {group}, {label}]" for image, split, group, label in told
+        f"{image} [{split}, {group}, {label}]" for image, split, group, label in images
     )
 
 
@@ -199,33 +197,33 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _describe_overlap(name: str, overlap: "Overlap") -> list[str]:
-    near = [f"{mine} = {theirs}" for mine, theirs in overlap.near]
+    near = [f"{first} = {second}" for first, second in overlap.near]
     lines = [f"test images that are training images of {name}:"]
-    for title, found in (
+    for title, ids in (
         ("by group", overlap.groups),
         ("by id", overlap.ids),
         ("by bytes", overlap.copies),
         ("by picture", near),
     ):
-        lines.append(f"  {title}: {len(found):,}{_list(found)}")
+        lines.append(f"  {title}: {len(ids):,}{_list(ids)}")
     if overlap.n_unconfirmed:
         lines.append(f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}")
     return lines
 
 
 def _advise(audit: "Audit") -> str:
-    found, advice = [], []
+    problems, advice = [], []
     if audit.shared_groups:
-        found.append(f"{len(audit.shared_groups):,} groups are in more than one split")
+        problems.append(f"{len(audit.shared_groups):,} groups are in more than one split")
         advice.append("let tlcnn split by group with dataset.split=grouped")
     if audit.leaks:
         ids = [f"{pair.first} = {pair.second}" for pair in audit.leaks]
-        found.append(
+        problems.append(
             f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
         )
         advice.append("give both images of a pair one group, or take one away (--pairs FILE)")
-    others = [name for name, overlap in audit.against.items() if overlap]
-    if others:
-        found.append(f"test images are training images of {list_names(others)}")
+    other_names = [name for name, overlap in audit.against.items() if overlap]
+    if other_names:
+        problems.append(f"test images are training images of {list_names(other_names)}")
         advice.append("do not start from weights trained on these, or take the images away")
-    return f"{audit.name} leaks: {'; '.join(found)}. To repair it: {'; '.join(advice)}."
+    return f"{audit.name} leaks: {'; '.join(problems)}. To repair it: {'; '.join(advice)}."

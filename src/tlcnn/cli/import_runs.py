@@ -1,7 +1,6 @@
 """`tlcnn import`: predictions of other tools as run folders, for the same tables and tests."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ from tlcnn.errors import ConfigError
 from tlcnn.text import print_text
 
 if TYPE_CHECKING:
-    from tlcnn.records.foreign_run import Origin
+    from tlcnn.records.foreign_run import Method
 
-# What MedMNIST's flags are called here where it is another word.
+# Datasets that have another name here than at MedMNIST.
 _DATASETS = {"dermamnist": "dermamnist_leaky"}
 
 
@@ -63,67 +62,48 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _import(options: argparse.Namespace) -> None:
-    for position, file in enumerate(options.files):
-        _import_file(Path(file), position, options)
-
-
-def _import_file(path: Path, position: int, options: argparse.Namespace) -> None:
-    from tlcnn.records.foreign import Options, load_foreign
+    from tlcnn.records.foreign import ROLES, Options, load_foreign
     from tlcnn.records.foreign_run import load_references, match_reference, write_foreign_run
 
-    roles = ("id", "label", "group", "split")
-    columns = {role: getattr(options, f"{role}_column") for role in roles}
-    foreign = load_foreign(
-        path,
-        Options(
-            split=options.split,
-            labels=options.labels and Path(options.labels),
-            groups=options.groups and Path(options.groups),
-            classes=tuple(options.classes),
-            columns={role: name for role, name in columns.items() if name},
-            task=options.task,
-            positive=options.positive,
-            logits=options.logits,
-        ),
+    columns = {role: getattr(options, f"{role}_column") for role in ROLES}
+    reading = Options(
+        split=options.split,
+        labels=options.labels and Path(options.labels),
+        groups=options.groups and Path(options.groups),
+        classes=tuple(options.classes),
+        columns={role: name for role, name in columns.items() if name},
+        task=options.task,
+        positive=options.positive,
+        logits=options.logits,
     )
     output_dir = Path(options.output_dir)
-    origin = _make_origin(path, position, options)
-    references = load_references(output_dir, origin.dataset)
-    foreign = match_reference(foreign, references)
-    folder, was_there = write_foreign_run(foreign, origin, output_dir=output_dir, source=path)
-    print_text(f"{'already there' if was_there else 'imported'}: {folder}")
-    for note in foreign.notes:
-        print_text(f"  {note}")
+    for position, path in enumerate(map(Path, options.files)):
+        foreign = load_foreign(path, reading)
+        method = _make_method(path, position, options)
+        foreign = match_reference(foreign, load_references(output_dir, method.dataset))
+        folder, was_there = write_foreign_run(foreign, method, output_dir=output_dir, source=path)
+        print_text(f"{'already there' if was_there else 'imported'}: {folder}")
+        for note in foreign.notes:
+            print_text(f"  {note}")
 
 
-def _make_origin(path: Path, position: int, options: argparse.Namespace) -> "Origin":
-    from tlcnn.records.foreign_run import Origin
-    from tlcnn.records.foreign_table import parse_medmnist_name
+def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Method":
+    """Return what the command line and the file's name say about the method.
 
-    found = parse_medmnist_name(path)
-    name = options.name or options.model
-    dataset = options.dataset or (found and _DATASETS.get(found.flag, found.flag))
+    Raises:
+        ConfigError: the dataset, the name or the number of transferred units is missing, or the
+            units do not fit.
+    """
+    from tlcnn.records.foreign import parse_evaluator_name
+    from tlcnn.records.foreign_run import Method
+
+    evaluator_name = parse_evaluator_name(path)
+    name, dataset = options.name or options.model, options.dataset
+    if not dataset and evaluator_name:
+        dataset = _DATASETS.get(evaluator_name.flag, evaluator_name.flag)
     if not dataset or not name:
-        lacks = "--dataset (as own runs call it)" if not dataset else "--name or --model"
-        raise ConfigError(f"say what {path.name} is: {lacks} is missing")
-    k, j = _count_units(options)
-    seed = found.seed if found and found.seed is not None and options.seed is None else None
-    return Origin(
-        dataset=dataset,
-        name=name,
-        model=options.model or name,
-        init=options.init,
-        k=k,
-        j=j,
-        seed=(options.seed or 0) + position if seed is None else seed,
-        settings=dict(_parse_setting(word) for word in options.setting),
-        units=_parse_units(options.units, max(k, j)),
-        is_seed_given=options.seed is not None,
-    )
-
-
-def _count_units(options: argparse.Namespace) -> tuple[int, int]:
-    """Return (k, j). Raises ConfigError where a source is named and k is not, or both clash."""
+        missing = "--dataset (as own runs call it)" if not dataset else "--name or --model"
+        raise ConfigError(f"say what {path.name} is: {missing} is missing")
     if options.k is None and options.init not in ("unknown", "random"):
         raise ConfigError(
             f"--init {options.init}: how many units did it transfer? Say --k N "
@@ -132,37 +112,49 @@ def _count_units(options: argparse.Namespace) -> tuple[int, int]:
     k, j = options.k or 0, options.j
     if k < 0 or j < 0:
         raise ConfigError(f"--k {k} --j {j}: units are counted from 0")
-    return k, j
+    seed = (options.seed or 0) + position
+    if options.seed is None and evaluator_name and evaluator_name.seed is not None:
+        seed = evaluator_name.seed
+    return Method(
+        dataset=dataset,
+        name=name,
+        model=options.model or name,
+        init=options.init,
+        k=k,
+        j=j,
+        seed=seed,
+        settings=dict(_parse_setting(text) for text in options.setting),
+        units=_parse_units(options.units, max(k, j)) if options.units else None,
+        is_seed_fixed=options.seed is not None,
+    )
 
 
-def _parse_units(words: Sequence[str] | None, n_least: int) -> tuple[str, ...] | None:
-    """Return the names of all units, from the input; None where none are told.
+def _parse_units(texts: list[str], n_least: int) -> tuple[str, ...]:
+    """Return the names of all units, from the input.
 
-    Raises:
-        ConfigError: fewer than are transferred or frozen, or a name twice.
+    Args:
+        texts: the names, or how many there are.
+        n_least: how many are transferred or frozen.
     """
-    if words is None:
-        return None
-    names = tuple(words)
+    names = tuple(texts)
     if len(names) == 1 and names[0].isdecimal():
         names = tuple(f"unit{number}" for number in range(1, int(names[0]) + 1))
-    given = " ".join(words)
     if not names or len(names) < n_least:
         raise ConfigError(
-            f"--units {given}: {len(names)} units, of which --k or --j takes {n_least}; give the "
-            "number of all, or their names from the input on"
+            f"--units {' '.join(texts)}: {len(names)} units, of which --k or --j takes {n_least}; "
+            "give the number of all, or their names from the input on"
         )
     if len(set(names)) < len(names):
-        raise ConfigError(f"--units {given}: every name once")
+        raise ConfigError(f"--units {' '.join(texts)}: every name once")
     return names
 
 
-def _parse_setting(word: str) -> tuple[str, object]:
+def _parse_setting(text: str) -> tuple[str, object]:
     import yaml
 
-    key, equals, value = word.partition("=")
+    key, equals, value = text.partition("=")
     if not key or not equals:
-        raise ConfigError(f"--setting {word}: KEY=VALUE is expected, e.g. train.lr=0.001")
+        raise ConfigError(f"--setting {text}: KEY=VALUE is expected, e.g. train.lr=0.001")
     try:
         return key, yaml.safe_load(value)
     except yaml.YAMLError:

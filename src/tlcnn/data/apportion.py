@@ -156,8 +156,8 @@ def _fill_empty(groups: Sequence[GroupCounts], chosen: list[int], shares: Shares
     """Move a group to each part that has none at all, from a part that keeps its classes."""
 
     def can_give(g: int) -> bool:
-        given = groups[g].counts
-        return all(shares.got(chosen[g], k) > given[k] * shares.scale for k in groups[g].present)
+        counts = groups[g].counts
+        return all(shares.got(chosen[g], k) > counts[k] * shares.scale for k in groups[g].present)
 
     for part in shares.parts:
         movable = [] if part in chosen else [g for g in range(len(groups)) if can_give(g)]

@@ -26,7 +26,7 @@ from tlcnn.data.index import SPLITS, Images, Index
 from tlcnn.data.overlap import Overlap
 from tlcnn.data.splits import compute_split_counts
 
-MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take some three seconds
+MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pair:
     Attributes:
         first, second: image ids.
         kind: "bytes" (equal files) or "picture" (the same picture, saved again).
-        splits, groups, labels: of the two.
+        splits, groups, labels: those of the two images.
     """
 
     first: str
@@ -53,7 +53,7 @@ class Pair:
 
     @property
     def is_one_group(self) -> bool:
-        """Whether the two are known to belong together."""
+        """Whether the two are in one group."""
         return self.groups[0] == self.groups[1]
 
     @property
@@ -74,9 +74,9 @@ class Audit:
         n_looked: pairs whose pixels were compared.
         max_bits: the distance of fingerprints up to which they were.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
-        notes: what the dataset's reader says.
-        against: what the test images share with other datasets' training images, by name.
-        seconds: how long it took.
+        notes: the notes of the dataset's reader.
+        against: the overlap of the test images with other datasets' training images, by name.
+        seconds: the time that the audit took.
     """
 
     name: str
@@ -149,24 +149,40 @@ def compute_audit(
         StorageError: the cache cannot be written.
     """
     start = time.perf_counter()
-    prints = load_fingerprints(index.images, digests, cache_dir)
-    rows = _find_first(digests, splits)
-    proposed, max_bits = _propose(prints[rows])
-    near = _confirm(index.images, _without_equal(rows[proposed], digests))
+    fingerprints = load_fingerprints(index.images, digests, cache_dir)
+    # Further copies in a split are found by their bytes, so one of them is compared by pixels.
+    contents = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
+    _, first = np.unique(contents, return_index=True)
+    rows = np.sort(first)
+    candidates, max_bits = _propose_pairs(fingerprints[rows])
+    differing = [(int(i), int(j)) for i, j in rows[candidates] if digests[i] != digests[j]]
     pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
-    pairs += [(i, j, "picture") for i, j in near]
-    groups = index.table["group"].to_numpy()
-    counts = compute_split_counts(index.memberships, splits, index.strata)
+    pairs += [(i, j, "picture") for i, j in _confirm_pairs(index.images, differing)]
+    ids, groups = index.table["image_id"].to_numpy(), index.table["group"].to_numpy()
+    memberships, names = index.memberships, np.array(index.strata, dtype=object)
+
+    def make_pair(i: int, j: int, kind: str) -> Pair:
+        labels = ["+".join(names[memberships[row] > 0]) for row in (i, j)]
+        return Pair(
+            first=str(ids[i]),
+            second=str(ids[j]),
+            kind=kind,
+            splits=(str(splits[i]), str(splits[j])),
+            groups=(str(groups[i]), str(groups[j])),
+            labels=(labels[0], labels[1]),
+        )
+
+    counts = compute_split_counts(memberships, splits, index.strata)
     return Audit(
         name=index.name,
         n_images={split: int((splits == split).sum()) for split in SPLITS},
         n_groups={split: len(set(groups[splits == split])) for split in SPLITS},
         n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
         shared_groups=find_shared_groups(groups, splits),
-        pairs=tuple(_describe(index, splits, *pair) for pair in sorted(pairs)),
-        n_looked=len(proposed),
+        pairs=tuple(make_pair(*pair) for pair in sorted(pairs)),
+        n_looked=len(candidates),
         max_bits=max_bits,
-        n_unprinted=int((prints == NO_FINGERPRINT).sum()),
+        n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
         notes=index.notes,
         against={name: compare() for name, compare in (against or {}).items()},
         seconds=time.perf_counter() - start,
@@ -186,16 +202,10 @@ def find_shared_groups(
     for group, split in zip(groups, splits, strict=True):
         where[str(group)].add(str(split))
     return {
-        group: tuple(sorted(found)) for group, found in sorted(where.items()) if len(found) > 1
+        group: tuple(sorted(group_splits))
+        for group, group_splits in sorted(where.items())
+        if len(group_splits) > 1
     }
-
-
-def _find_first(digests: Sequence[str], splits: np.ndarray) -> np.ndarray:
-    """Return the first row of each content in each split: further ones are told by their bytes."""
-    first: dict[tuple[str, str], int] = {}
-    for row, key in enumerate(zip(digests, splits, strict=True)):
-        first.setdefault(key, row)
-    return np.array(sorted(first.values()), np.int64)
 
 
 def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, int]]:
@@ -210,32 +220,25 @@ def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, i
     return sorted(pairs)
 
 
-def _propose(prints: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return (M, 2) positions of pairs worth a look, and up to which distance they are.
+def _propose_pairs(fingerprints: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return (M, 2) positions of pairs whose pixels are to be compared, and their distance.
 
-    The distance is `MAX_BITS`, or as much less as leaves no more than `MAX_LOOKS` pairs.
+    The largest distance is `MAX_BITS`, or the one that leaves at most `MAX_LOOKS` pairs.
     """
-    pairs = find_near(prints, prints, MAX_BITS)
-    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-    for max_bits in range(MAX_BITS, 0, -1):
+    for max_bits in range(MAX_BITS, -1, -1):
+        pairs = find_near(fingerprints, fingerprints, max_bits)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         if len(pairs) <= MAX_LOOKS:
             return pairs, max_bits
-        near = find_near(prints, prints, max_bits - 1)
-        pairs = near[near[:, 0] < near[:, 1]]
     return pairs[:MAX_LOOKS], 0
 
 
-def _without_equal(pairs: np.ndarray, digests: Sequence[str]) -> list[tuple[int, int]]:
-    return [(int(i), int(j)) for i, j in pairs if digests[i] != digests[j]]
-
-
-def _confirm(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _confirm_pairs(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the pairs that show the same picture, with all cores.
 
     Raises:
         DataError: an image has broken since its fingerprint was taken.
     """
-
     partners: dict[int, list[int]] = defaultdict(list)
     for first, second in pairs:
         partners[first].append(second)
@@ -249,20 +252,4 @@ def _confirm(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, in
         ]
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return [pair for found in pool.map(confirm, partners) for pair in found]
-
-
-def _describe(index: Index, splits: np.ndarray, first: int, second: int, kind: str) -> Pair:
-    ids, groups = index.table["image_id"], index.table["group"]
-    return Pair(
-        first=str(ids[first]),
-        second=str(ids[second]),
-        kind=kind,
-        splits=(str(splits[first]), str(splits[second])),
-        groups=(str(groups[first]), str(groups[second])),
-        labels=(_name_classes(index, first), _name_classes(index, second)),
-    )
-
-
-def _name_classes(index: Index, row: int) -> str:
-    return "+".join(index.strata[k] for k in np.flatnonzero(index.memberships[row]))
+        return [pair for confirmed in pool.map(confirm, partners) for pair in confirmed]

@@ -2,9 +2,13 @@
 
 import hashlib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from tlcnn.data.files import open_file
 from tlcnn.errors import StorageError
 
 
@@ -16,7 +20,7 @@ class Checksum:
         algorithm: md5 or sha256.
         value: the digest in hex.
         origin: where it is from, for messages: "as published by Zenodo".
-        advice: what to do when it is another; may be empty.
+        advice: the advice for a file with another digest; may be empty.
     """
 
     algorithm: str
@@ -24,10 +28,14 @@ class Checksum:
     origin: str
     advice: str = ""
 
+    def describe(self) -> str:
+        """Return the sentence for a file that has this digest."""
+        return f"{self.algorithm} is right, {self.origin}"
+
 
 def find_kind_problem(path: Path, suffix: str) -> str:
     """Say why a file cannot be what its suffix says, by its first bytes and end; "" if it can."""
-    with open(path, "rb") as file:
+    with _open(path) as file:
         first = file.read(512)
     if suffix in (".zip", ".npz"):
         if not first.startswith(b"PK"):
@@ -44,21 +52,27 @@ def find_problem(path: Path, checksum: Checksum | None) -> str:
     """Say how a file differs from its checksum; "" when it does not, or there is none."""
     if checksum is None:
         return ""
-    found = compute_digests(path)[checksum.algorithm]
-    if found == checksum.value:
+    digest = compute_digests(path)[checksum.algorithm]
+    if digest == checksum.value:
         return ""
-    told = f"its {checksum.algorithm} is {found}, not {checksum.value} ({checksum.origin})"
-    return f"{told}; {checksum.advice}" if checksum.advice else told
+    problem = f"its {checksum.algorithm} is {digest}, not {checksum.value} ({checksum.origin})"
+    return f"{problem}; {checksum.advice}" if checksum.advice else problem
 
 
 def compute_digests(path: Path) -> dict[str, str]:
     """Return a file's md5 and sha256 in hex. Raises StorageError when it cannot be read."""
     digests = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
+    with _open(path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            for digest in digests:
+                digest.update(block)
+    return {digest.name: digest.hexdigest() for digest in digests}
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                for digest in digests:
-                    digest.update(block)
+        with open_file(path) as file:
+            yield file
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    return {digest.name: digest.hexdigest() for digest in digests}

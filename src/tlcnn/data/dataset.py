@@ -44,10 +44,10 @@ def find_root(cfg: DatasetCfg) -> Path:
 def load_dataset_index(cfg: DatasetCfg) -> Index:
     """Read the index of the configured dataset; no image is opened."""
     index = load_index(cfg.kind, name=cfg.name, root=find_root(cfg), options=cfg.options)
-    found = [index.strata[label] for label in sorted(index.table["label"].unique())]
-    if len(found) < 2:
+    present = [index.strata[label] for label in sorted(index.table["label"].unique())]
+    if len(present) < 2:
         raise DataError(
-            f"{find_root(cfg)} holds images of one class only ({list_names(found)}); at least 2 "
+            f"{find_root(cfg)} holds images of one class only ({list_names(present)}); at least 2 "
             "are needed. Is dataset.root one folder too deep?"
         )
     return index
@@ -55,15 +55,15 @@ def load_dataset_index(cfg: DatasetCfg) -> Index:
 
 def recall_index(cfg: DatasetCfg, memory: Memory) -> Index:
     """Return the index of a configured dataset, read once per process."""
-    asked = {"kind": cfg.kind, "name": cfg.name, "options": cfg.options}
-    key = json.dumps([asked, str(find_root(cfg))], sort_keys=True, default=str)
+    parts = {"kind": cfg.kind, "name": cfg.name, "options": cfg.options}
+    key = json.dumps([parts, str(find_root(cfg))], sort_keys=True, default=str)
     return memory.recall("index", key, lambda: load_dataset_index(cfg))
 
 
 def recall_dataset(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Dataset:
     """Return the images and split of a configured dataset, read once per process."""
-    asked = {**asdict(cfg), "root": str(find_root(cfg))}
-    key = json.dumps(asked, sort_keys=True, default=str)
+    parts = {**asdict(cfg), "root": str(find_root(cfg))}
+    key = json.dumps(parts, sort_keys=True, default=str)
     load = partial(load_dataset, cfg, cache_dir=cache_dir)
     return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
 

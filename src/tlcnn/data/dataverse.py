@@ -4,14 +4,11 @@ Website: https://guides.dataverse.org/en/latest/api/native-api.html
 """
 
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from tlcnn.data.checksum import Checksum
 from tlcnn.data.download import Cut, Refused, load_json
 from tlcnn.data.sources import RemoteFile, Route
-
-ORIGINAL = "?format=original"
 
 
 def make_list_url(route: Route) -> str:
@@ -31,25 +28,23 @@ def load_published(files: tuple[RemoteFile, ...], list_url: str) -> tuple[Remote
         Refused: the list does not answer, or lacks one of the files.
     """
     try:
-        listed = {_stem(entry["filename"]): entry for entry in _load_entries(list_url)}
-        return tuple(_update(file, listed[_stem(file.name)]) for file in files)
+        entries = [
+            file["dataFile"] for file in load_json(list_url)["data"]["latestVersion"]["files"]
+        ]
+        by_stem = {_stem(entry["filename"]): entry for entry in entries}
+        published = []
+        for file in files:
+            entry = by_stem[_stem(file.name)]
+            base, mark, query = file.url.partition("?")
+            url = f"{base.rpartition('/')[0]}/{int(entry['id'])}{mark}{query}"
+            md5 = Checksum("md5", str(entry["md5"]).lower(), "as Dataverse publishes it now")
+            published.append(replace(file, url=url, checksum=md5))
+        return tuple(published)
     except Cut as cut:
         raise Refused(str(cut)) from cut
     except (KeyError, TypeError) as error:
         raise Refused(f"the list lacks {error}") from error
 
 
-def _load_entries(list_url: str) -> list[dict[str, Any]]:
-    answer = load_json(list_url)
-    return [file["dataFile"] for file in answer["data"]["latestVersion"]["files"]]
-
-
 def _stem(name: str) -> str:
     return name.rsplit(".", 1)[0].lower()
-
-
-def _update(file: RemoteFile, entry: dict[str, Any]) -> RemoteFile:
-    base, _, query = file.url.partition("?")
-    url = f"{base.rpartition('/')[0]}/{int(entry['id'])}"
-    checksum = Checksum("md5", str(entry["md5"]).lower(), "as Dataverse publishes it now")
-    return replace(file, url=f"{url}?{query}" if query else url, checksum=checksum)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlcnn import __version__
 from tlcnn.data.checksum import Checksum, find_kind_problem, find_problem
+from tlcnn.data.files import open_file
 from tlcnn.errors import DataError, StorageError
 from tlcnn.storage import sync_folder, write_atomic, writing
 
@@ -76,12 +77,12 @@ def fetch_file(
     """Put a file in place from the first address that gives it, and return that address.
 
     Args:
-        path: its name in the end; its folder exists.
+        path: the place of the finished file; its folder exists.
         urls: addresses of the same file, tried in order.
-        checksum: what its digest must be; None where nobody knows.
-        advice: the last lines of the message when no address gives it.
-        say: is told what goes wrong on the way.
-        pause_s: before the second try of an address; doubles with each try.
+        checksum: the digest that it must have; None where none is published.
+        advice: the last lines of the message when no address gives the file.
+        say: a function that is called with what goes wrong on the way.
+        pause_s: seconds before the second try of an address; doubled with each try.
 
     Raises:
         DataError: no address gives the file.
@@ -131,7 +132,8 @@ def _find_size(path: Path) -> int:
 
 def _load_beginning(path: Path) -> Beginning | None:
     try:
-        return Beginning(**json.loads(_find_note(path).read_text()))
+        with open_file(_find_note(path)) as file:
+            return Beginning(**json.loads(file.read()))
     except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
         return None
 
@@ -144,7 +146,7 @@ def _discard(path: Path) -> None:
 
 
 def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
-    """Let NAME.part grow to the whole file; return whether earlier bytes of it were kept.
+    """Let NAME.part grow to the whole file; return whether it continued earlier bytes.
 
     Raises:
         Cut: it is not whole yet.
@@ -152,15 +154,26 @@ def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
     """
     old = _load_beginning(path)
     start = _find_start(url, old, _find_size(find_part(path)), checksum)
+    headers = {}
     if old and start == old.n_total:
         return True
-    with _open(url, _make_headers(url, old, start)) as response:
+    if old and start:
+        headers["Range"] = f"bytes={start}-"
+        if old.validator and old.url == url:
+            headers["If-Range"] = old.validator
+    with _open(url, headers) as response:
         new = _check_answer(response, url, path, old, start)
         if not start or response.status_code != 206:
             start = 0
             _discard(path)
             write_atomic(_find_note(path), json.dumps(asdict(new)))
-        _check_space(path, (new.n_total or 0) - start)
+        n_needed, n_free = (new.n_total or 0) - start, shutil.disk_usage(path.parent).free
+        if n_needed > n_free:
+            raise StorageError(
+                f"{path.name} needs {n_needed / 2**20:,.1f} MiB and the disk of {path.parent} has "
+                f"{n_free / 2**20:,.1f} MiB free: make room, or give a folder elsewhere with "
+                "--root"
+            )
         _append(response, path, start, new.n_total)
     n_bytes = _find_size(find_part(path))
     if new.n_total is not None and n_bytes != new.n_total:
@@ -176,20 +189,15 @@ def _find_start(url: str, old: Beginning | None, n_bytes: int, checksum: Checksu
     return n_bytes if is_recognised else 0
 
 
-def _make_headers(url: str, old: Beginning | None, start: int) -> dict[str, str]:
-    if not start or old is None:
-        return {}
-    same = {"If-Range": old.validator} if old.validator and old.url == url else {}
-    return {"Range": f"bytes={start}-", **same}
-
-
 @contextmanager
 def _open(url: str, headers: dict[str, str]) -> "Iterator[Response]":
     import requests
 
-    own = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    defaults = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     try:
-        response = requests.get(url, headers={**own, **headers}, stream=True, timeout=TIMEOUT_S)
+        response = requests.get(
+            url, headers={**defaults, **headers}, stream=True, timeout=TIMEOUT_S
+        )
     except (requests.exceptions.SSLError, ValueError) as error:  # ValueError: no address at all
         raise Refused(_explain(error)) from error
     except requests.RequestException as error:
@@ -216,17 +224,14 @@ def _check_answer(
         raise Refused(f"{status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise Refused("a web page came instead of the file")
-    new = Beginning(url, _find_validator(response), _find_total(response))
+    etag = response.headers.get("ETag", "")
+    is_weak = not etag or etag.startswith("W/")  # a weak one is not allowed in If-Range
+    validator = response.headers.get("Last-Modified", "") if is_weak else etag
+    new = Beginning(url, validator, _find_total(response))
     if status != 200 and not (old and _is_continued(response, old, new, start)):
         _discard(path)
         raise Cut("the part on disk is of another version; starting again")
     return new
-
-
-def _find_validator(response: "Response") -> str:
-    etag = response.headers.get("ETag", "")
-    weak = not etag or etag.startswith("W/")  # not allowed in If-Range
-    return response.headers.get("Last-Modified", "") if weak else etag
 
 
 def _find_total(response: "Response") -> int | None:
@@ -243,15 +248,6 @@ def _is_continued(response: "Response", old: Beginning, new: Beginning, start: i
     same_version = new.url != old.url or new.validator == old.validator
     same_size = new.n_total is None or old.n_total is None or new.n_total == old.n_total
     return bool(first and int(first[1]) == start and same_version and same_size)
-
-
-def _check_space(path: Path, n_needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if n_needed > free:
-        raise StorageError(
-            f"{path.name} needs {n_needed / 2**20:,.1f} MiB and the disk of {path.parent} has "
-            f"{free / 2**20:,.1f} MiB free: make room, or give a folder elsewhere with --root"
-        )
 
 
 def _append(response: "Response", path: Path, start: int, n_total: int | None) -> None:

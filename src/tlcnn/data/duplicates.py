@@ -22,8 +22,8 @@ from tlcnn.errors import DataError
 from tlcnn.storage import digest_of, make_dir, write_atomic
 
 FINGERPRINT_VERSION = 1
-NO_FINGERPRINT = 0  # of a broken image and of a blank one; near to nothing, itself included
-MAX_BITS = 8  # of 64: the distance at which pairs are worth a look at their pixels
+NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
+MAX_BITS = 8  # of 64: the largest distance of pairs whose pixels are compared
 
 FLAT = 1.0  # grey levels: an image that deviates less is blank
 SIDE = 64  # pixels a side at which two images are compared
@@ -46,8 +46,8 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     """Return each image's perceptual hash, remembered by the images' content.
 
     Args:
-        digests: one content digest an image, in order.
-        cache_dir: they are kept in its folder `fingerprints`.
+        digests: (N,) content digests.
+        cache_dir: the cache; fingerprints lie in its folder `fingerprints`.
 
     Returns:
         (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
@@ -58,37 +58,32 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     key = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     name = f"{digest_of([FINGERPRINT_VERSION, key], 32)}.npy"
     path = Path(cache_dir) / "fingerprints" / name
-    found = _read(path, len(images))
-    if found is not None:
-        return found
-    made = compute_fingerprints(images)
+    try:
+        stored: np.ndarray = np.load(path, allow_pickle=False)
+        if stored.shape == (len(images),) and stored.dtype == np.uint64:
+            return stored
+    except (OSError, ValueError, EOFError):  # there is none, or it is damaged
+        pass
+    fingerprints = compute_fingerprints(images)
     file = BytesIO()
-    np.save(file, made)
+    np.save(file, fingerprints)
     make_dir(path.parent)
     write_atomic(path, file.getvalue())
-    return made
-
-
-def _read(path: Path, n_images: int) -> np.ndarray | None:
-    try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return found if found.shape == (n_images,) and found.dtype == np.uint64 else None
+    return fingerprints
 
 
 def compute_fingerprints(images: Images) -> np.ndarray:
     """Return each image's perceptual hash, (N,) uint64, with all cores; see above."""
+
+    def compute(position: int) -> int:
+        try:
+            return make_fingerprint(images.load(position))
+        except DataError as error:
+            log.debug("no fingerprint: %s", error)
+            return NO_FINGERPRINT
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(lambda i: _load_one(images, i), range(len(images)))), "u8")
-
-
-def _load_one(images: Images, position: int) -> int:
-    try:
-        return make_fingerprint(images.load(position))
-    except DataError as error:
-        log.debug("no fingerprint: %s", error)
-        return NO_FINGERPRINT
+        return np.array(list(pool.map(compute, range(len(images)))), "u8")
 
 
 def make_fingerprint(pixels: np.ndarray) -> int:
@@ -118,14 +113,14 @@ def find_near(first: np.ndarray, second: np.ndarray, max_bits: int) -> np.ndarra
     Returns:
         (M, 2) int64 positions in `first` and `second`, sorted; never one of `NO_FINGERPRINT`.
     """
-    there = np.flatnonzero(first != NO_FINGERPRINT), np.flatnonzero(second != NO_FINGERPRINT)
-    left, right = first[there[0]], second[there[1]]
+    printed = np.flatnonzero(first != NO_FINGERPRINT), np.flatnonzero(second != NO_FINGERPRINT)
+    left, right = first[printed[0]], second[printed[1]]
     pairs = [np.empty((0, 2), np.int64)]
     n_rows = max(1, _BLOCK // max(1, len(right)))
     for start in range(0, len(left), n_rows):
         distances = _count_bits(left[start : start + n_rows, None] ^ right[None])
         rows, columns = np.nonzero(distances <= max_bits)
-        pairs.append(np.stack([there[0][rows + start], there[1][columns]], axis=1))
+        pairs.append(np.stack([printed[0][rows + start], printed[1][columns]], axis=1))
     return np.concatenate(pairs)
 
 
@@ -134,8 +129,8 @@ def _count_bits(values: np.ndarray) -> np.ndarray:
     if hasattr(np, "bitwise_count"):  # numpy 2
         counts: np.ndarray = np.bitwise_count(values)
         return counts
-    words = values[..., None].view(np.uint16)  # (..., 4)
-    return _POPCOUNT[words].sum(axis=-1, dtype=np.uint8)
+    halves = values[..., None].view(np.uint16)  # (..., 4)
+    return _POPCOUNT[halves].sum(axis=-1, dtype=np.uint8)
 
 
 def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
@@ -181,8 +176,10 @@ def _make_small(pixels: np.ndarray) -> np.ndarray:
 
 def _compare_detail(left: np.ndarray, right: np.ndarray) -> float:
     pairs = list(zip(_cut_detail(left), _cut_detail(right), strict=True))
-    found = sorted(_correlate(*pair) for pair in pairs if min(map(np.std, pair)) > FLAT_BLOCK)
-    return found[1] if len(found) >= MIN_BLOCKS else 0.0
+    correlations = sorted(
+        _correlate(*pair) for pair in pairs if min(map(np.std, pair)) > FLAT_BLOCK
+    )
+    return correlations[1] if len(correlations) >= MIN_BLOCKS else 0.0
 
 
 def _cut_detail(grey: np.ndarray) -> list[np.ndarray]:

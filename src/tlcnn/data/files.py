@@ -4,6 +4,7 @@ Nothing of an archive is ever written to disk, and only members whose declared s
 and kind are harmless are read.
 """
 
+import errno
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tlcnn.errors import DataError, list_names
 
@@ -94,18 +96,23 @@ def list_files(root: Path) -> list[FileRef]:
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
     try:
-        found = folder.stat()
-        inside = above | {(found.st_dev, found.st_ino)}
+        status = folder.stat()
+        inside = above | {(status.st_dev, status.st_ino)}
         entries = list(os.scandir(folder)) if len(inside) > len(above) else []  # a loop of links
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
     for entry in entries:
         if is_hidden(entry.name):
             continue
-        if entry.is_dir():
+        try:
+            is_dir, is_file = entry.is_dir(), entry.is_file()  # both false for a broken link
+            n_bytes = entry.stat().st_size if is_file else 0
+        except OSError as error:  # such as a link to itself
+            raise DataError(f"cannot read {entry.path}: {error.strerror}") from error
+        if is_dir:
             yield from _walk(Path(entry.path), inside)
-        elif entry.is_file():  # false for a broken link
-            yield FileRef(Path(entry.path), n_bytes=entry.stat().st_size)
+        elif is_file:
+            yield FileRef(Path(entry.path), n_bytes=n_bytes)
 
 
 def list_members(path: Path) -> list[FileRef]:
@@ -129,6 +136,7 @@ def list_members(path: Path) -> list[FileRef]:
 def open_archive(path: Path) -> zipfile.ZipFile:
     """Open a zip archive for reading. Raises DataError when it is broken or missing."""
     try:
+        open_file(path).close()  # a pipe would be waited for
         return zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -140,7 +148,11 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 def _check_archive(path: Path, infos: list[zipfile.ZipInfo]) -> None:
     if len(infos) > MAX_MEMBERS:
         raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
-    unsafe = [info.filename for info in infos if _is_unsafe(info.filename)]
+    unsafe = []
+    for name in (info.filename for info in infos):
+        parts = re.split(r"[\\/]", name)
+        if parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name:
+            unsafe.append(name)
     _refuse(path, unsafe, "names that point outside it")
     links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
     _refuse(path, links, "symbolic links")
@@ -154,11 +166,6 @@ def _refuse(path: Path, names: list[str], what: str) -> None:
             f"{path} is refused: it holds {len(names):,} {what} ({list_names(sorted(names))}). "
             "Fetch the archive again from where it was published"
         )
-
-
-def _is_unsafe(member: str) -> bool:
-    parts = re.split(r"[\\/]", member)
-    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in member
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -186,7 +193,7 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     """Return a file's bytes.
 
     Args:
-        ref: what to read.
+        ref: the file to read.
         archive: the open archive of a member; opened and closed here when None.
 
     Raises:
@@ -203,8 +210,23 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
         raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading; links are followed, a pipe is not waited for.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a pipe or a device.
+    """
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def _read_plain(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise DataError(_too_large(str(path), os.fstat(file.fileno()).st_size, MAX_FILE_BYTES))
@@ -239,7 +261,7 @@ def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool
 
 def _read_tail(ref: FileRef, n_bytes: int) -> bytes:
     try:
-        with open(ref.path, "rb") as file:
+        with open_file(ref.path) as file:
             file.seek(max(0, ref.n_bytes - n_bytes))
             return file.read(n_bytes)
     except OSError as error:

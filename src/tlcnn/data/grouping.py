@@ -19,9 +19,9 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -31,23 +31,24 @@ from tlcnn.data.index import Images
 from tlcnn.errors import DataError
 from tlcnn.storage import remember
 
-GROUPING_VERSION = 1
+GROUPING_VERSION = 2
 ANGLES = tuple(range(0, 26, 2))  # degrees that a copy may have been turned by; L of them
 SOURCE_SIDE = 112  # pixels a side that a whole source image is compared at
 N_RINGS = 26
-RING_RATIO = 0.94  # of a ring's radius to the next larger one's
-N_ANGLES = 128  # a ring is sampled at
+RING_RATIO = 0.94  # a ring's radius divided by that of the next larger one
+N_ANGLES = 128  # samples of a ring
 N_HARMONICS = 16
 N_TURNS = 48  # tried in a circle: 7.5 degrees apart, half the finest harmonic's wavelength
 
-MIN_ALIKE = 0.6  # correlation of the harmonics' sizes from which a pair is looked at
-MAX_NEIGHBOURS = 48  # pairs an image is looked at in; LC25000 has 19 copies of each
+MIN_ALIKE = 0.6  # correlation of the harmonics' sizes from which a pair is examined
+MAX_NEIGHBOURS = 48  # pairs that are examined for an image; LC25000 has 19 copies of each
 MIN_COPY = 0.75  # correlation from which two images are copies: 0.71 is the most by chance
-LARGEST = 100  # images a group: where there are more, MIN_COPY is raised for these
+MAX_GROUP = 100  # images; in larger groups MIN_COPY is raised
 STEP = 0.02
+BLOCK = 1024  # images or pairs that are compared at once
 
-_RADII = 0.5 * RING_RATIO ** np.arange(N_RINGS)  # of the source image's side
-_BLOCK = 1024  # images whose pairs are looked for at once
+RADII = 0.5 * RING_RATIO ** np.arange(N_RINGS)  # as parts of the source image's side
+TINY = np.finfo(np.float32).tiny
 
 log = logging.getLogger(__name__)
 
@@ -66,73 +67,54 @@ def load_copy_groups(
     Returns:
         (N,) int64, the position of the group's first image by digest.
     """
-    order = sorted(range(len(images)), key=lambda i: (digests[i], labels[i]))
+    order = np.array(sorted(range(len(images)), key=lambda i: (digests[i], labels[i])))
     text = "\n".join(f"{digests[i]} {labels[i]}" for i in order)
-    key = [GROUPING_VERSION, hashlib.sha256(text.encode()).hexdigest()]
 
     def compute() -> list[int]:
         log.info("looking for augmented copies among %d images, once", len(images))
-        return [int(first) for first in find_copies(images, order, [labels[i] for i in order])]
+        ordered_labels = np.asarray(labels)[order]
+        first = np.arange(len(order))
+        for label in np.unique(ordered_labels):
+            members = np.flatnonzero(ordered_labels == label)
+            pairs, scores = find_copy_pairs(load_harmonics(images, order[members].tolist()))
+            first[members] = members[make_groups(len(members), pairs, scores)]
+        return first.tolist()
 
-    found = remember(cache_dir, "copies", key, compute)
+    key = [GROUPING_VERSION, hashlib.sha256(text.encode()).hexdigest()]
     groups = np.empty(len(order), np.int64)
-    groups[order] = [order[first] for first in found]
-    return groups
-
-
-def find_copies(images: Images, positions: Sequence[int], labels: Sequence[int]) -> np.ndarray:
-    """Return for each of these images the first one that it is a copy of, (P,) int64.
-
-    Args:
-        positions: (P,) which images.
-        labels: (P,) their classes.
-    """
-    groups = np.arange(len(positions))
-    for label in sorted(set(labels)):
-        members = np.flatnonzero(np.asarray(labels) == label)
-        harmonics = load_harmonics(images, [positions[int(i)] for i in members])
-        pairs, scores = find_copy_pairs(harmonics)
-        groups[members] = members[make_groups(len(members), pairs, scores)]
+    groups[order] = order[remember(cache_dir, "copies", key, compute)]
     return groups
 
 
 def make_groups(n_images: int, pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the first member of each image's group, (N,) int64: the connected images.
 
-    A group of more than `LARGEST` images is connected by chance somewhere: its weakest pairs are
-    left out until it falls apart.
+    A group of more than `MAX_GROUP` images is connected by chance somewhere: its weakest pairs
+    are left out until it falls apart.
 
     Args:
         pairs: (M, 2) positions of copies.
-        scores: (M,) how sure that is.
+        scores: (M,) correlations.
 
     Example:
         >>> make_groups(4, np.array([[0, 2], [2, 3]]), np.array([0.9, 0.9])).tolist()
         [0, 1, 0, 0]
     """
-    least = MIN_COPY
-    keep = scores >= least
-    groups = _connect(n_images, pairs[keep])
-    while (large := np.bincount(groups, minlength=n_images) > LARGEST).any():
-        least += STEP
-        keep &= (scores >= least) | ~large[groups[pairs[:, 0]]]
-        groups = _connect(n_images, pairs[keep])
-    return groups
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-
-def _connect(n_images: int, pairs: np.ndarray) -> np.ndarray:
-    first = list(range(n_images))
-
-    def find(i: int) -> int:
-        while first[i] != i:
-            first[i] = first[first[i]]
-            i = first[i]
-        return i
-
-    for left, right in pairs.tolist():
-        low, high = sorted((find(left), find(right)))
-        first[high] = low
-    return np.array([find(i) for i in range(n_images)], np.int64)
+    threshold = MIN_COPY
+    is_copy = scores >= threshold
+    while True:
+        left, right = pairs[is_copy].T
+        graph = coo_array((np.ones(len(left)), (left, right)), shape=(n_images, n_images))
+        _, component = connected_components(graph, directed=False)
+        is_large = np.bincount(component)[component] > MAX_GROUP
+        if not is_large.any():
+            _, first = np.unique(component, return_index=True)
+            return first[component]
+        threshold += STEP
+        is_copy &= (scores >= threshold) | ~is_large[pairs[:, 0]]
 
 
 # ---- from images to harmonics -------------------------------------------------------------------
@@ -155,13 +137,8 @@ def compute_crop(degrees: float, side: int = 768) -> tuple[float, float]:
     return (canvas - 2 * left) / side, (canvas - 2 * top) / side
 
 
-def _first_ring(level: int) -> int:
-    """Return the largest ring that a copy turned by `ANGLES[level]` still holds whole."""
-    largest = min(compute_crop(ANGLES[level])) / 2
-    return int(np.argmax(largest >= _RADII))
-
-
-_CUTS = tuple(_first_ring(level) for level in range(len(ANGLES)))
+# The largest ring that a copy turned by each of the angles still shows whole.
+FIRST_RINGS = tuple(int(np.argmax(min(compute_crop(angle)) / 2 >= RADII)) for angle in ANGLES)
 
 
 def load_harmonics(images: Images, positions: Sequence[int]) -> np.ndarray:
@@ -169,54 +146,36 @@ def load_harmonics(images: Images, positions: Sequence[int]) -> np.ndarray:
 
     They are zero where an image does not show a ring, and for images that cannot be decoded.
     """
+
+    def load(position: int) -> np.ndarray:
+        try:
+            return make_harmonics(images.load(position))
+        except DataError as error:
+            log.debug("a group of its own: %s", error)
+            return np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda i: _load_one(images, i), positions)
-        shape = (len(positions), len(ANGLES), N_RINGS, N_HARMONICS)
-        return np.fromiter(made, np.dtype((np.complex64, shape[1:])), len(positions))
-
-
-def _load_one(images: Images, position: int) -> np.ndarray:
-    try:
-        return make_harmonics(images.load(position))
-    except DataError as error:
-        log.debug("a group of its own: %s", error)
-        return np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
+        return np.stack(list(pool.map(load, positions)))
 
 
 def make_harmonics(pixels: np.ndarray) -> np.ndarray:
     """Return (L, N_RINGS, N_HARMONICS) complex64 of an (H, W, 3) uint8 image."""
+    from scipy.ndimage import map_coordinates
+
     side = 2 * SOURCE_SIDE
     grey = Image.fromarray(pixels).convert("L").resize((side, side), Image.Resampling.LANCZOS)
-    made = np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
-    for level, cut in enumerate(_CUTS):
-        corners, weights = _place_rings(level)
-        natural = grey.resize(_natural_size(level), Image.Resampling.LANCZOS)
-        rings = (np.asarray(natural, np.float32).ravel()[corners] * weights).sum(axis=0)
-        made[level, cut:] = np.fft.rfft(rings, axis=1)[:, :N_HARMONICS]
-    return made
-
-
-def _natural_size(level: int) -> tuple[int, int]:
-    """Return the width and height of a copy at the source image's scale, in pixels."""
-    width, height = compute_crop(ANGLES[level])
-    return round(width * SOURCE_SIDE), round(height * SOURCE_SIDE)
-
-
-@lru_cache(maxsize=len(ANGLES))
-def _place_rings(level: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where rings lie: (4, R, N_ANGLES) flat pixel positions, and their weights."""
-    width, height = _natural_size(level)
-    angles = 2 * np.pi * np.arange(N_ANGLES) / N_ANGLES
-    radii = SOURCE_SIDE * _RADII[_CUTS[level] :, None]
-    y = np.clip((height - 1) / 2 + radii * np.sin(angles), 0, height - 1)
-    x = np.clip((width - 1) / 2 + radii * np.cos(angles), 0, width - 1)
-    top = np.minimum(y.astype(np.int64), height - 2)
-    left = np.minimum(x.astype(np.int64), width - 2)
-    down, right = y - top, x - left
-    corner = top * width + left
-    weights = [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
-    corners = [corner, corner + 1, corner + width, corner + width + 1]
-    return np.stack(corners), np.stack(weights).astype(np.float32)
+    turn = 2 * np.pi * np.arange(N_ANGLES) / N_ANGLES
+    harmonics = np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
+    for level, angle in enumerate(ANGLES):
+        width, height = (round(part * SOURCE_SIDE) for part in compute_crop(angle))
+        unstretched = grey.resize((width, height), Image.Resampling.LANCZOS)
+        radii = SOURCE_SIDE * RADII[FIRST_RINGS[level] :, None]
+        y, x = (height - 1) / 2 + radii * np.sin(turn), (width - 1) / 2 + radii * np.cos(turn)
+        rings = map_coordinates(
+            np.asarray(unstretched, np.float32), [y, x], order=1, mode="nearest"
+        )
+        harmonics[level, FIRST_RINGS[level] :] = np.fft.rfft(rings, axis=1)[:, :N_HARMONICS]
+    return harmonics
 
 
 # ---- from harmonics to pairs --------------------------------------------------------------------
@@ -228,92 +187,66 @@ def find_copy_pairs(harmonics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Args:
         harmonics: (N, L, N_RINGS, N_HARMONICS) complex64.
     """
-    weighted = harmonics * _make_weights()  # areas of rings, and fine detail over coarse
-    pairs, levels = _propose_pairs(_make_sizes(weighted))
-    return pairs, _confirm_pairs(weighted, pairs, levels)
-
-
-def _make_weights() -> np.ndarray:
-    """Return (N_RINGS, N_HARMONICS): a ring's area is as its radius squared; 1 + m is ours."""
     order = np.arange(N_HARMONICS)
     fold = np.where(order == 0, 1, 2)  # a real signal has each harmonic but the mean twice
-    return (_RADII[:, None] * np.sqrt(fold * (order + 1))).astype(np.float32)
+    # A ring's area is as its radius squared; the factor (1 + order) weighs detail up.
+    weighted = harmonics * (RADII[:, None] * np.sqrt(fold * (order + 1))).astype(np.float32)
+    pairs, levels = _propose_pairs(weighted)
+    scores = np.zeros(len(pairs), np.float32)
+    for left, right in product(range(len(ANGLES)), repeat=2):
+        at_levels = np.flatnonzero((levels == (left, right)).all(axis=1))
+        ring = max(FIRST_RINGS[left], FIRST_RINGS[right])
+        for rows in np.array_split(at_levels, len(at_levels) // BLOCK + 1):
+            first = _centre(weighted[pairs[rows, 0], left, ring:], ring)
+            second = _centre(weighted[pairs[rows, 1], right, ring:], ring)
+            scores[rows] = np.maximum(_correlate(first, second), _correlate(first, second.conj()))
+    return pairs, scores
 
 
-def _make_sizes(weighted: np.ndarray) -> np.ndarray:
-    """Return the harmonics' sizes, two rings as one: (L, N, N_RINGS / 2, N_HARMONICS)."""
+def _propose_pairs(weighted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's most alike later images: (M, 2) positions and (M, 2) levels."""
     sizes = np.abs(weighted)
-    return np.moveaxis(sizes[:, :, ::2] + sizes[:, :, 1::2], 1, 0).copy()
+    sizes = sizes[:, :, ::2] + sizes[:, :, 1::2]  # (N, L, N_RINGS / 2, N_HARMONICS)
+    n_images, n_levels = sizes.shape[:2]
 
+    def standardize(level: int, ring: int) -> np.ndarray:
+        """Return (N, D) unit vectors around the mean of all images."""
+        flat = sizes[:, level, ring:].reshape(n_images, -1)
+        flat = flat - flat.mean(axis=0)
+        return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), TINY)
 
-def _list_levels() -> Iterator[tuple[int, int]]:
-    levels = range(len(ANGLES))
-    return ((left, right) for left in levels for right in levels)
-
-
-def _propose_pairs(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's most alike others: (M, 2) positions and (M, 2) levels."""
     pairs, levels = [], []
-    for start in range(0, sizes.shape[1], _BLOCK):
-        best, code = _compare_block(sizes, start)
-        kept = np.argsort(-best, axis=1, kind="stable")[:, :MAX_NEIGHBOURS]
-        rows = np.broadcast_to(np.arange(len(best))[:, None], kept.shape)
-        good = best[rows, kept] >= MIN_ALIKE
-        found = np.stack([rows[good] + start, kept[good]], axis=1)
-        pairs.append(found)
-        levels.append(np.stack(np.divmod(code[rows, kept][good], len(ANGLES)), axis=1))
+    for start in range(0, n_images, BLOCK):
+        n_rows = min(BLOCK, n_images - start)
+        best = np.full((n_rows, n_images), -1, np.float32)
+        code = np.zeros((n_rows, n_images), np.int16)
+        for left, right in product(range(n_levels), repeat=2):
+            ring = (max(FIRST_RINGS[left], FIRST_RINGS[right]) + 1) // 2
+            rows = standardize(left, ring)[start : start + n_rows]
+            correlation = rows @ standardize(right, ring).T
+            is_better = correlation > best
+            best[is_better] = correlation[is_better]
+            code[is_better] = left * n_levels + right
+        best[np.arange(n_rows)[:, None] + start >= np.arange(n_images)] = -1
+        neighbours = np.argsort(-best, axis=1, kind="stable")[:, :MAX_NEIGHBOURS]
+        rows = np.broadcast_to(np.arange(n_rows)[:, None], neighbours.shape)
+        is_alike = best[rows, neighbours] >= MIN_ALIKE
+        pairs.append(np.stack([rows[is_alike] + start, neighbours[is_alike]], axis=1))
+        levels.append(np.stack(np.divmod(code[rows, neighbours][is_alike], n_levels), axis=1))
     return np.concatenate(pairs), np.concatenate(levels)
 
 
-def _compare_block(sizes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (B, N) the best correlation with later images, and the levels it was found at."""
-    n_images = sizes.shape[1]
-    n_rows = min(_BLOCK, n_images - start)
-    best = np.full((n_rows, n_images), -1, np.float32)
-    code = np.zeros((n_rows, n_images), np.int16)
-    for left, right in _list_levels():
-        cut = (max(_CUTS[left], _CUTS[right]) + 1) // 2
-        rows = _standardize(sizes[left, :, cut:])[start : start + n_rows]
-        found = rows @ _standardize(sizes[right, :, cut:]).T
-        better = found > best
-        best[better] = found[better]
-        code[better] = left * len(ANGLES) + right
-    best[np.arange(n_rows)[:, None] + start >= np.arange(n_images)] = -1
-    return best, code
-
-
-def _standardize(sizes: np.ndarray) -> np.ndarray:
-    """Return (N, D) unit vectors around the mean of all images."""
-    flat = sizes.reshape(len(sizes), -1)
-    flat = flat - flat.mean(axis=0)
-    norm = np.linalg.norm(flat, axis=1, keepdims=True)
-    return flat / np.maximum(norm, np.finfo(np.float32).tiny)
-
-
-def _confirm_pairs(weighted: np.ndarray, pairs: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return (M,) the best correlation over turns and flips, at the levels proposed."""
-    scores = np.zeros(len(pairs), np.float32)
-    for left, right in _list_levels():
-        mine = np.flatnonzero((levels == (left, right)).all(axis=1))
-        cut = max(_CUTS[left], _CUTS[right])
-        for some in np.array_split(mine, len(mine) // _BLOCK + 1):
-            first = _centre(weighted[pairs[some, 0], left, cut:], cut)
-            second = _centre(weighted[pairs[some, 1], right, cut:], cut)
-            scores[some] = np.maximum(_turn(first, second), _turn(first, second.conj()))
-    return scores
-
-
-def _centre(rings: np.ndarray, cut: int) -> np.ndarray:
+def _centre(rings: np.ndarray, first_ring: int) -> np.ndarray:
     """Return (n, R, N_HARMONICS) with the mean of the disc taken away, of length 1."""
-    radii = _RADII[cut:].astype(np.float32)
+    radii = RADII[first_ring:].astype(np.float32)
     mean = (rings[:, :, 0].real @ radii) / (radii**2).sum()
     rings = rings.copy()
     rings[:, :, 0] -= mean[:, None] * radii
     norm = np.sqrt((np.abs(rings) ** 2).sum(axis=(1, 2), keepdims=True))
-    return rings / np.maximum(norm, np.finfo(np.float32).tiny)
+    return rings / np.maximum(norm, TINY)
 
 
-def _turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return (n,) the largest correlation of two discs over all turns."""
     products = (first * second.conj()).sum(axis=1)  # (n, N_HARMONICS)
     products[:, 1:] /= 2  # irfft counts all but the mean twice

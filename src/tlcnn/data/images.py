@@ -43,7 +43,7 @@ def decode_image(
 
     Args:
         content: the file's bytes.
-        name: what an error calls it.
+        name: the name of the image in error messages.
         reduce_for: side and fit that the image will be resized to; a large JPEG may then come out
             at a half, a quarter or an eighth, see `reduce_jpeg`.
 
@@ -55,7 +55,11 @@ def decode_image(
     """
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            _check_size(image, name)
+            if image.width * image.height > MAX_PIXELS:
+                size = f"{image.width} x {image.height}"
+                raise DataError(
+                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded"
+                )
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
@@ -80,12 +84,6 @@ def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
     factor = next((n for n in (8, 4, 2) if side >= 2 * n * size), 1)
     if factor > 1:
         image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
-
-
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise DataError(f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded")
 
 
 def _explain(content: bytes, error: Exception) -> str:
@@ -138,17 +136,22 @@ class FileImages:
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
         paths = sorted({ref.path for ref in self.refs})
-        stats = {path: _read_stat(path) for path in paths}
+        stats = {}
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror}") from error
+            stats[path] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
         rows = [[*stats[ref.path], ref.member, ref.crc] for ref in self.refs]
         return {"n_images": len(rows), "stat": digest_of(rows)}
 
     def load_digests(self) -> list[str]:
         """Return the sha256 of each file's bytes, in order, with all cores."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self._load_digest, range(len(self))))
-
-    def _load_digest(self, position: int) -> str:
-        return hashlib.sha256(self.read(position)).hexdigest()
+            return list(
+                pool.map(lambda i: hashlib.sha256(self.read(i)).hexdigest(), range(len(self)))
+            )
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""
@@ -165,11 +168,3 @@ class FileImages:
         if key not in self._archives:
             self._archives[key] = open_archive(path)
         return self._archives[key]
-
-
-def _read_stat(path: Path) -> list[Any]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return [os.path.abspath(path), found.st_size, found.st_mtime_ns]

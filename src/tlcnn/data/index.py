@@ -36,7 +36,7 @@ class Index:
     Attributes:
         name: the dataset's name in records and tables.
         classes: K class names; a label is a position in it (and in `strata`).
-        table: N rows with `image_id` (unique str), `label` (int64), `group` (str: what may not
+        table: N rows with `image_id` (unique str), `label` (int64), `group` (str; a group may not
             straddle splits), `split` ("train", "val", "test", or "" where the dataset has no
             official one) and any further metadata columns.
         images: the N images, in the order of the rows.

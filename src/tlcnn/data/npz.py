@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -38,7 +37,8 @@ class NpzArray:
     Attributes:
         path: the npz file.
         member: its name in there, with `.npy`.
-        shape, dtype: of the array.
+        shape: the shape of the array.
+        dtype: its type, as NumPy spells it.
         n_bytes: size of the member, header included.
         crc: checksum that the archive declares.
     """
@@ -98,7 +98,10 @@ def _explain(path: Path) -> str:
 
 def _read_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpzArray:
     with archive.open(info) as file:
-        shape, in_fortran_order, dtype, n_header = _parse_header(file)
+        is_first_version = npy.read_magic(file) == (1, 0)
+        read = npy.read_array_header_1_0 if is_first_version else npy.read_array_header_2_0
+        shape, in_fortran_order, dtype = read(file)
+        n_header = file.tell()
     array = NpzArray(path, info.filename, shape, dtype.str, info.file_size, info.CRC)
     if dtype.hasobject:
         raise DataError(
@@ -110,16 +113,6 @@ def _read_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if n_header + n_data != info.file_size:
         raise DataError(f"{array} has {info.file_size:,} bytes, {n_header + n_data:,} expected")
     return array
-
-
-def _parse_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Return shape, whether in Fortran order, dtype and the header's size in bytes."""
-    version = npy.read_magic(file)
-    if version == (1, 0):
-        shape, in_fortran_order, dtype = npy.read_array_header_1_0(file)
-    else:
-        shape, in_fortran_order, dtype = npy.read_array_header_2_0(file)
-    return shape, in_fortran_order, dtype, file.tell()
 
 
 def load_array(array: NpzArray, cache_dir: Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 from tlcnn.data.checksum import Checksum, compute_digests, find_kind_problem, find_problem
 from tlcnn.data.dataverse import load_published, make_list_url
 from tlcnn.data.download import PAUSE_S, Refused, fetch_file
-from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden
+from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden, open_file
 from tlcnn.data.sources import RemoteFile, Route, Source, make_addresses
 from tlcnn.errors import DataError, StorageError, list_names
 from tlcnn.storage import hold_lock, make_dir, write_atomic
@@ -40,9 +40,9 @@ def obtain(
 
     Args:
         mirrors: beginnings of addresses to try before the source's own.
-        replacement: takes the place of the source's scheme and host.
-        say: is told what happens.
-        pause_s: before the second try of an address.
+        replacement: the beginning that replaces the source's scheme and host.
+        say: a function that is called with what happens.
+        pause_s: seconds before the second try of an address.
 
     Raises:
         ConfigError: a mirror is no address.
@@ -51,27 +51,40 @@ def obtain(
     """
     make_addresses(route.page, mirrors, replacement)
     check_layout(source, route, root)
-    files = _ask_dataverse(route, root, replacement, say) if route.doi else route.files
+    files = route.files
+    if route.doi:
+        (list_url,) = make_addresses(make_list_url(route), (), replacement)
+        try:
+            files = load_published(files, list_url)
+        except Refused as refusal:
+            say(f"no list of checksums came ({refusal}); using those that tlcnn has")
     make_dir(root)
+    other_routes = [candidate.name for candidate in source.routes if candidate is not route]
+    hint = f"; or try --route {' or '.join(other_routes)} with another --root"
     for file in files:
         urls = make_addresses(file.url, mirrors, replacement)
-        _obtain_file(file, urls, root, _advise(source, route, file, root), say, pause_s)
+        advice = (
+            f"By hand: open {file.url} (found on {route.page}) in a browser, put the file at "
+            f"{root / file.name} and run the same command again, which checks it"
+            f"{hint if other_routes else ''}"
+        )
+        _obtain_file(file, urls, root, advice, say, pause_s)
 
 
 def check_layout(source: Source, route: Route, root: Path) -> None:
     """Raise DataError when the folder holds the dataset in another layout."""
-    others = [] if source.is_shared else _list_others(route, root)
-    if others:
+    other_names = [] if source.is_shared else _list_other_data(route, root)
+    if other_names:
         raise DataError(
-            f"{root} holds something else already ({list_names(others)}). If it is "
+            f"{root} holds something else already ({list_names(other_names)}). If it is "
             f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
             "away or give another folder with --root: what lies in one folder is read together"
         )
 
 
-def _list_others(route: Route, root: Path) -> list[str]:
+def _list_other_data(route: Route, root: Path) -> list[str]:
     """List what a reader would read and the route does not bring."""
-    mine = {file.name for file in route.files}
+    route_names = {file.name for file in route.files}
     try:
         paths = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
@@ -79,28 +92,9 @@ def _list_others(route: Route, root: Path) -> list[str]:
     return sorted(
         path.name
         for path in paths
-        if (path.is_dir() or path.suffix.lower() in DATA_SUFFIXES)
+        if (path.suffix.lower() in DATA_SUFFIXES or path.is_dir())
         and not is_hidden(path.name)
-        and path.name.removesuffix(".part") not in mine
-    )
-
-
-def _ask_dataverse(route: Route, root: Path, replacement: str, say: Say) -> tuple[RemoteFile, ...]:
-    """Return the files with the checksums of today, or with the known ones and a word why."""
-    (url,) = make_addresses(make_list_url(route), (), replacement)
-    try:
-        return load_published(route.files, url)
-    except Refused as refusal:
-        say(f"the list of checksums was not answered ({refusal}); using those known to tlcnn")
-        return route.files
-
-
-def _advise(source: Source, route: Route, file: RemoteFile, root: Path) -> str:
-    others = [other.name for other in source.routes if other is not route]
-    routes = f"; or try --route {' or '.join(others)} with another --root" if others else ""
-    return (
-        f"By hand: open {file.url} (found on {route.page}) in a browser, put the file at "
-        f"{root / file.name} and run the same command again, which checks it{routes}"
+        and path.name.removesuffix(".part") not in route_names
     )
 
 
@@ -108,7 +102,7 @@ def _obtain_file(
     file: RemoteFile, urls: Sequence[str], root: Path, advice: str, say: Say, pause_s: float
 ) -> None:
     path = root / file.name
-    if _is_settled(file, path):  # needs no lock, and works in a folder that is read-only
+    if path.exists() and _find_checksum(file, path):  # no lock: the folder may be read-only
         return _check_present(file, path, say)
     with hold_lock(
         root / ".download.lock",
@@ -117,17 +111,13 @@ def _obtain_file(
     ):
         if path.exists():
             return _check_present(file, path, say)
-        known = _expect(file, path)
-        url = fetch_file(path, urls, known, advice=advice, say=say, pause_s=pause_s)
-        told = _record(file, path, url)
-        say(f"{path.name}: fetched; {_describe(known) if known else told}")
+        checksum = _find_checksum(file, path)
+        url = fetch_file(path, urls, checksum, advice=advice, say=say, pause_s=pause_s)
+        record = _record(file, path, url)
+        say(f"{path.name}: fetched; {checksum.describe() if checksum else record}")
 
 
-def _is_settled(file: RemoteFile, path: Path) -> bool:
-    return path.exists() and _expect(file, path) is not None
-
-
-def _expect(file: RemoteFile, path: Path) -> Checksum | None:
+def _find_checksum(file: RemoteFile, path: Path) -> Checksum | None:
     """Return the published checksum, else the one that was recorded on first use, else None."""
     recorded = load_entries(path.parent).get(path.name)
     if file.checksum or not recorded:
@@ -142,63 +132,53 @@ def _expect(file: RemoteFile, path: Path) -> Checksum | None:
 
 
 def _check_present(file: RemoteFile, path: Path, say: Say) -> None:
-    checksum = _expect(file, path)
+    checksum = _find_checksum(file, path)
     problem = find_kind_problem(path, path.suffix) or find_problem(path, checksum)
     if problem:
         raise DataError(
             f"{path} is there but is not the file that belongs there: {problem}. It was not "
             "touched: move it away and run the same command again"
         )
-    told = _describe(checksum) if checksum else _record(file, path, "found in place")
-    say(f"{path.name}: there; {told}")
+    result = checksum.describe() if checksum else _record(file, path, "found in place")
+    say(f"{path.name}: there; {result}")
 
 
 def _record(file: RemoteFile, path: Path, url: str) -> str:
-    """Write a file's entry, and say what its bytes were compared with."""
-    entry = _make_entry(file, path, url)
-    write_entry(path, entry)
-    if file.checksum:
-        return _describe(file.checksum)
-    return (
-        f"no checksum is published: its sha256 was recorded in {RECORD}, not verified "
-        f"({entry['sha256']})"
-    )
-
-
-def _describe(checksum: Checksum) -> str:
-    return f"{checksum.algorithm} is right, {checksum.origin}"
-
-
-def _make_entry(file: RemoteFile, path: Path, url: str) -> dict[str, Any]:
-    checked = f"{file.checksum.algorithm}, {file.checksum.origin}" if file.checksum else FIRST_USE
-    return {
+    """Write a file's entry, and return what its bytes were compared with."""
+    digests = compute_digests(path)
+    entry = {
         "url": url,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "n_bytes": path.stat().st_size,
-        **compute_digests(path),
-        "checked": checked,
+        **digests,
+        "checked": f"{file.checksum.algorithm}, {file.checksum.origin}"
+        if file.checksum
+        else FIRST_USE,
     }
+    entries = load_entries(path.parent) | {path.name: entry}
+    text = json.dumps({"files": dict(sorted(entries.items()))}, indent=2)
+    write_atomic(path.parent / RECORD, text + "\n")
+    if file.checksum:
+        return file.checksum.describe()
+    return (
+        f"no checksum is published: its sha256 was recorded in {RECORD}, not verified "
+        f"({digests['sha256']})"
+    )
 
 
 def load_entries(root: Path) -> dict[str, dict[str, Any]]:
     """Return what is recorded of the files in a folder. Raises DataError on a damaged record."""
     path = root / RECORD
-    if not path.exists():
-        return {}
     try:
-        entries = json.loads(path.read_text())["files"]
+        with open_file(path) as file:
+            entries = json.loads(file.read())["files"]
         return {name: dict(entry) for name, entry in entries.items()}
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is damaged ({error}): restore it, or delete it to record the files anew"
         ) from error
-
-
-def write_entry(path: Path, entry: dict[str, Any]) -> None:
-    """Record one file beside it. The caller holds the folder's lock."""
-    entries = load_entries(path.parent) | {path.name: entry}
-    text = json.dumps({"files": dict(sorted(entries.items()))}, indent=2)
-    write_atomic(path.parent / RECORD, text + "\n")
 
 
 def find_state(source: Source, root: Path) -> str:
@@ -206,11 +186,11 @@ def find_state(source: Source, root: Path) -> str:
     if not root.is_dir():
         return "no"
     for route in source.routes:
-        there = [file for file in route.files if (root / file.name).exists()]
-        if len(there) == len(route.files):
+        present = [file for file in route.files if (root / file.name).exists()]
+        if len(present) == len(route.files):
             return "yes"
-        is_begun = there or any((root / f"{file.name}.part").exists() for file in route.files)
-        if is_begun and (source.is_shared or not _list_others(route, root)):
-            return f"{len(there)} of {len(route.files)} files"
-    is_other = not source.is_shared and _list_others(source.routes[0], root)
+        is_begun = present or any((root / f"{file.name}.part").exists() for file in route.files)
+        if is_begun and (source.is_shared or not _list_other_data(route, root)):
+            return f"{len(present)} of {len(route.files)} files"
+    is_other = not source.is_shared and _list_other_data(source.routes[0], root)
     return "yes, by hand" if is_other else "no"

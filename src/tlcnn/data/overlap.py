@@ -17,7 +17,7 @@ from tlcnn.data.index import Images
 from tlcnn.errors import DataError
 
 _ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
-_MAX_PAIRS = 200_000  # whose pixels are compared; more would be a matter of hours
+_MAX_PAIRS = 200_000  # pairs whose pixels are compared; more would take hours
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Part:
     """Some images of a dataset.
 
     Attributes:
-        dataset: its name; groups and ids of datasets of one name are of one kind.
+        dataset: the name of the dataset; groups and ids mean the same inside one name.
         table: n rows of `image_id`, `group` and `digest`.
         images: the dataset's N images, or None where they cannot be opened.
         rows: (n,) position of each row among them.
-        digests: N content digests, which fingerprints are remembered by.
+        digests: N content digests, the keys of remembered fingerprints.
     """
 
     dataset: str
@@ -43,9 +43,9 @@ class Part:
 
     def without(self, digests: set[str]) -> "Part":
         """Return the images whose content is not among these."""
-        kept = ~self.table["digest"].isin(digests).to_numpy()
-        table = self.table[kept].reset_index(drop=True)
-        return Part(self.dataset, table, self.images, self.rows[kept], self.digests)
+        is_kept = ~self.table["digest"].isin(digests).to_numpy()
+        table = self.table[is_kept].reset_index(drop=True)
+        return Part(self.dataset, table, self.images, self.rows[is_kept], self.digests)
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,14 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     """
     same_name = first.dataset == second.dataset
     copies = first.table["digest"].isin(set(second.table["digest"]))
-    ids = _same_ids(first.table["image_id"], second.table["image_id"], same_name)
+    isic_ids = set(second.table["image_id"].map(find_isic_id).dropna())
+    ids = first.table["image_id"].map(find_isic_id).isin(isic_ids)
+    if same_name:
+        ids |= first.table["image_id"].isin(set(second.table["image_id"]))
     groups = set(first.table["group"]) & set(second.table["group"]) if same_name else set()
-    told = (copies | ids).to_numpy()
+    is_shared = (copies | ids).to_numpy()
     pairs = _propose(first, second, cache_dir)
-    pairs = pairs[~told[pairs[:, 0]]]  # they are known already
+    pairs = pairs[~is_shared[pairs[:, 0]]]  # they are known already
     near, n_unconfirmed = _confirm(first, second, pairs)
     return Overlap(
         groups=sorted(groups),
@@ -94,12 +97,6 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     )
 
 
-def _same_ids(first: pd.Series, second: pd.Series, same_name: bool) -> pd.Series:
-    archived = {found for text in second if (found := find_isic_id(text))}
-    same = first.map(find_isic_id).isin(archived)
-    return same | first.isin(set(second)) if same_name else same
-
-
 def find_isic_id(image_id: str) -> str | None:
     """Return the id of the ISIC archive in an image's id.
 
@@ -107,13 +104,16 @@ def find_isic_id(image_id: str) -> str | None:
         >>> find_isic_id("nv/isic_0024306.jpg"), find_isic_id("0024306.jpg")
         ('ISIC_0024306', None)
     """
-    found = _ISIC.search(image_id)
-    return found[1].upper() if found else None
+    match = _ISIC.search(image_id)
+    return match[1].upper() if match else None
 
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
-    """Return the pairs worth a look at their pixels, (M, 2) positions in the two parts."""
-    pairs = [_same_stems(first.table["image_id"], second.table["image_id"])]
+    """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
+    position = {_stem(text): i for i, text in enumerate(second.table["image_id"])}
+    stems = [_stem(text) for text in first.table["image_id"]]
+    equal_stems = [(i, position[stem]) for i, stem in enumerate(stems) if stem in position]
+    pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 2)]
     if first.images is not None and second.images is not None:
         prints = [
             load_fingerprints(part.images, part.digests, cache_dir)[part.rows]
@@ -122,12 +122,6 @@ def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
         ]
         pairs.append(find_near(prints[0], prints[1], MAX_BITS))
     return np.unique(np.concatenate(pairs), axis=0)
-
-
-def _same_stems(first: pd.Series, second: pd.Series) -> np.ndarray:
-    where = {_stem(text): position for position, text in enumerate(second)}
-    pairs = [(i, where[_stem(text)]) for i, text in enumerate(first) if _stem(text) in where]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _stem(image_id: str) -> str:

@@ -41,7 +41,7 @@ class Route:
     """One place that publishes a dataset.
 
     Attributes:
-        page: where a person finds the files.
+        page: the web page where a person finds the files.
         doi: of a Dataverse, which is asked for its list of checksums; else empty.
     """
 
@@ -57,7 +57,7 @@ class Source:
 
     Attributes:
         root: its folder by default, as in `conf/dataset`.
-        is_shared: whether other datasets lie in the same folder.
+        is_shared: other datasets lie in the same folder.
         routes: the first is the default.
     """
 
@@ -216,8 +216,8 @@ def make_addresses(url: str, mirrors: Sequence[str], replacement: str = "") -> t
                 f"the mirror {prefix!r} is not allowed: give the beginning of an address, such as "
                 "http://files.mylab.org/mirror"
             )
-    own = _move(url, replacement) if replacement else url
-    return (*(_move(url, prefix) for prefix in mirrors), own)
+    source_url = _move(url, replacement) if replacement else url
+    return (*(_move(url, prefix) for prefix in mirrors), source_url)
 
 
 def _move(url: str, prefix: str) -> str:

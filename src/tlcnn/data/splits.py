@@ -43,11 +43,11 @@ def make_splits(
 
     Args:
         labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) what may not straddle parts.
+        groups: (N,) names of groups, which may not straddle parts.
         val_fraction: part of all N images for validation.
         test_fraction: part of all N images for test; unused with folds.
         folds: number F of test folds that partition the data, or None.
-        fold: which of the folds is the test part.
+        fold: the number of the fold that is the test part.
         seed: decides which groups go where; fractions and folds are met with any seed.
         n_classes: K.
 
@@ -66,10 +66,13 @@ def make_splits(
         parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
     else:
         parts = _divide_folds(counted, _exact(val_fraction), folds, fold)
-    wanted = (
-        ["train"] + ["val"] * (val_fraction > 0) + ["test"] * (test_fraction > 0 or bool(folds))
-    )
-    _check_filled(parts, wanted)
+    fractions = {"train": 1, "val": val_fraction, "test": test_fraction or folds}
+    empty = [part for part, share in fractions.items() if share and part not in parts.values()]
+    if empty:
+        raise DataError(
+            f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
+            "Groups are kept whole; add images, or set the fraction of that part to 0"
+        )
     return np.array([parts[str(group)] for group in groups], dtype=object)
 
 
@@ -97,15 +100,6 @@ def _check_request(
         )
 
 
-def _check_filled(parts: dict[str, str], wanted: list[str]) -> None:
-    empty = [part for part in wanted if part not in parts.values()]
-    if empty:
-        raise DataError(
-            f"{len(parts)} groups are too few: no image is left for {list_names(empty)}. "
-            "Groups are kept whole; add images, or set the fraction of that part to 0"
-        )
-
-
 def count_groups(
     labels: Sequence[int] | np.ndarray,
     groups: Sequence[str] | np.ndarray,
@@ -117,12 +111,12 @@ def count_groups(
     for label, group in zip(labels, groups, strict=True):
         assert 0 <= label < n_classes, f"label {label} of {n_classes} classes"
         counts.setdefault(str(group), [0] * n_classes)[int(label)] += 1
-    ordered = sorted(counts, key=lambda group: (_hash(seed, group), group))
+
+    def compute_hash(group: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
+
+    ordered = sorted(counts, key=lambda group: (compute_hash(group), group))
     return [GroupCounts(group, tuple(counts[group])) for group in ordered]
-
-
-def _hash(seed: int, group: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _total(counted: list[GroupCounts]) -> list[int]:
@@ -147,9 +141,9 @@ def _divide_folds(
     parts = {g.name: "test" for g, part in zip(counted, chosen, strict=True) if part == fold}
     rest = [group for group, part in zip(counted, chosen, strict=True) if part != fold]
     left = _total(rest)
-    wanted = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
-    kept = [m - want for m, want in zip(left, wanted, strict=True)]
-    chosen = apportion(rest, [kept, wanted], ranked=True)
+    val_targets = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
+    train_targets = [m - want for m, want in zip(left, val_targets, strict=True)]
+    chosen = apportion(rest, [train_targets, val_targets], ranked=True)
     return parts | {g.name: ("train", "val")[p] for g, p in zip(rest, chosen, strict=True)}
 
 
@@ -167,7 +161,7 @@ def choose_splits(
     """Return the splits of an index's table, (N,) str.
 
     Args:
-        table: with `label`, `group` and `split`.
+        table: a table with `label`, `group` and `split`.
         mode: "official" (the dataset's own), "grouped" (ours), or "auto": the dataset's own where
             it has one and no folds are asked for.
 
@@ -237,7 +231,9 @@ def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.
     pairs = np.unique(code * len(SPLITS) + part)  # (group, split) that occur
     torn = np.isin(code, np.flatnonzero(np.bincount(pairs // len(SPLITS)) > 1))
     where = pd.Series(parts[part[torn]]).groupby(names[code[torn]]).unique()
-    leaking = [f"{group} ({', '.join(sorted(found))})" for group, found in where.items()]
+    leaking = [
+        f"{group} ({', '.join(sorted(group_splits))})" for group, group_splits in where.items()
+    ]
     if leaking:
         raise DataError(
             f"{len(leaking):,} groups are in more than one split: {list_names(leaking)}. Test "
@@ -253,8 +249,8 @@ def compute_split_counts(
     Args:
         labels: (N,) classes; or (N, K) of 0 and 1 where an image can be of several.
     """
-    given, parts = np.asarray(labels), np.asarray(splits, dtype=object)
-    row, label = np.nonzero(given) if given.ndim == 2 else (np.arange(len(given)), given)
+    values, parts = np.asarray(labels), np.asarray(splits, dtype=object)
+    row, label = np.nonzero(values) if values.ndim == 2 else (np.arange(len(values)), values)
     counts = {
         split: np.bincount(label[parts[row] == split], minlength=len(classes)) for split in SPLITS
     }
@@ -267,8 +263,8 @@ def list_split_warnings(
     """Return one sentence for each split that lacks classes (labels as `compute_split_counts`)."""
     counts = compute_split_counts(labels, splits, classes)
     sentences = []
-    there = set(map(str, splits))
-    for split in [column for column in counts.columns if column in there]:
+    present = set(map(str, splits))
+    for split in [column for column in counts.columns if column in present]:
         absent = counts.index[counts[split] == 0].tolist()
         if absent:
             sentences.append(

@@ -81,12 +81,12 @@ def is_empty(value: str) -> bool:
 
 def check_columns(frame: pd.DataFrame, needed: list[str], source: str) -> None:
     """Raise DataError when columns are missing, naming those that are there."""
-    there = [str(name) for name in frame.columns]
-    lost = [name for name in needed if name not in there]
+    present = [str(name) for name in frame.columns]
+    lost = [name for name in needed if name not in present]
     if lost:
         raise DataError(
             f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
-            f"{list_names(there, 12)}.{did_you_mean(lost[0], there)}"
+            f"{list_names(present, 12)}.{did_you_mean(lost[0], present)}"
         )
 
 
@@ -129,23 +129,25 @@ def check_known(frame: pd.DataFrame, column: str, allowed: list[str], source: st
         )
 
 
-def make_classes(found: Iterable[str], given: Sequence[Any] | None) -> tuple[str, ...]:
-    """Return the class names in order: as given, else sorted (as numbers where all are).
+def make_classes(labels: Iterable[str], names: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the class names in order: the given names, else the labels, sorted.
+
+    Labels that are all numbers are sorted as numbers.
 
     Example:
         >>> make_classes(["10", "9", "9"], None)
         ('9', '10')
 
     Raises:
-        ConfigError: the given classes are no list, or have repetitions.
+        ConfigError: the names are no list, or have repetitions.
     """
-    if given is None:
-        names = set(found)
-        numeric = all(name.isdecimal() for name in names)
-        return tuple(sorted(names, key=lambda name: (int(name) if numeric else 0, name)))
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ConfigError(f"dataset.options.classes={given} is not a list; write [first,second]")
-    classes = tuple(str(name) for name in given)
+    if names is None:
+        distinct = set(labels)
+        numeric = all(label.isdecimal() for label in distinct)
+        return tuple(sorted(distinct, key=lambda label: (int(label) if numeric else 0, label)))
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(f"dataset.options.classes={names} is not a list; write [first,second]")
+    classes = tuple(str(name) for name in names)
     if len(set(classes)) < len(classes) or not classes:
         raise ConfigError(f"dataset.options.classes={list(classes)}: name every class once")
     return classes

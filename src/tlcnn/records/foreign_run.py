@@ -1,25 +1,24 @@
-"""Imported predictions as a run folder, told apart from trained ones by `imported`.
+"""Imported predictions as a run folder, told apart from trained runs by `imported`.
 
-Foreign -> matched with the images of own runs -> plan.json, predictions.parquet, ..., DONE
+Foreign -> matched with the images of trained runs -> plan.json, predictions.parquet, ..., DONE
 """
 
 import hashlib
 import io
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tlcnn.errors import DataError
+from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
-from tlcnn.records.foreign_seed import choose_seed
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
 from tlcnn.records.summary import Summary, write_summary
@@ -27,19 +26,19 @@ from tlcnn.storage import digest_of, write_atomic
 from tlcnn.training import metrics, multilabel
 from tlcnn.training.ordinal import ORDINAL_METRICS
 
-_MANIFESTS = 20  # splits of a dataset that are compared with
+MAX_REFERENCES = 20  # splits of a dataset that an import is compared with
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What imported predictions are of, as the user says.
+class Method:
+    """What the user says about imported predictions.
 
     Attributes:
-        name: of the method.
+        name: the name of the method.
         model, init, k, j, seed: as in tables; k and j count units.
-        settings: anything else that tells cells apart, dotted keys.
-        units: names of all units, from the input; None: as many as are transferred or frozen.
-        is_seed_given: the seed is to be this one; else the next that is free.
+        settings: anything else that tells cells apart, as dotted keys.
+        units: the names of all units, from the input; None: as many as are transferred or frozen.
+        is_seed_fixed: the seed must be this one; else it is the next that is free.
     """
 
     dataset: str
@@ -51,15 +50,15 @@ class Origin:
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     units: tuple[str, ...] | None = None
-    is_seed_given: bool = False
+    is_seed_fixed: bool = False
 
 
-# ---- the images of own runs ---------------------------------------------------------------------
+# ---- the images of trained runs -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The scored images of a trained run: image_id, group, label, and its classes."""
+    """The scored images of a trained run: image_id, group, label and split, and its classes."""
 
     name: str
     table: pd.DataFrame
@@ -67,69 +66,69 @@ class Reference:
 
 
 def load_references(output_dir: Path, dataset: str) -> list[Reference]:
-    """Return the images of the trained runs of a dataset, one run a split of it."""
-    found: dict[str, Reference] = {}
+    """Return the images of the trained runs of a dataset, one run for each of its splits."""
+    references: dict[str, Reference] = {}
     for folder in sorted(find_run_dirs(output_dir)) if output_dir.is_dir() else []:
         row = read_run(folder)
-        if row["state"] != "done" or row["imported"] or row["dataset"] != dataset:
+        is_trained = row["state"] == "done" and not row["imported"]
+        if not is_trained or row["dataset"] != dataset or not row["has_predictions"]:
             continue
         settings = row["settings"]
         key = str([settings.get(k) for k in ("dataset.fold", "dataset.folds", "dataset.split")])
-        if key not in found and row["has_predictions"] and len(found) < _MANIFESTS:
-            found[key] = _load_reference(folder)
-    return list(found.values())
-
-
-def _load_reference(folder: Path) -> Reference:
-    table = read_predictions(folder)
-    classes = [c.removeprefix("logit/") for c in table.columns if c.startswith("logit/")]
-    return Reference(folder.name, table[["split", "image_id", "group", "label"]], tuple(classes))
+        if key not in references and len(references) < MAX_REFERENCES:
+            table = read_predictions(folder)
+            classes = [c.removeprefix("logit/") for c in table.columns if c.startswith("logit/")]
+            images = table[["split", "image_id", "group", "label"]]
+            references[key] = Reference(folder.name, images, tuple(classes))
+    return list(references.values())
 
 
 def match_reference(foreign: Foreign, references: list[Reference]) -> Foreign:
-    """Return predictions with the ids, class order and groups of the runs they belong beside.
+    """Return predictions with the ids, class order and groups of a trained run on their images.
 
     Args:
-        references: of the same dataset; the one with the most common images is taken.
+        references: trained runs of the same dataset; the one with the most common images counts.
 
     Raises:
         DataError: an image has another label here than there.
     """
-    spelled = [(_spell(foreign, r), r) for r in references]
-    counts = [len(set(table["image_id"]) & set(r.table["image_id"])) for table, r in spelled]
-    if not counts or not max(counts):
-        words = "no run of this dataset has its images" if counts else "no run to pair it with yet"
-        return _note(foreign, f"{words}: it is compared unpaired")
-    table, best = spelled[int(np.argmax(counts))]
-    made = _order_classes(replace(foreign, table=table), best.classes)
-    known = best.table.set_index("image_id")
-    there = made.table["image_id"].isin(known.index)
-    mine = made.table[there]
-    theirs = known.loc[mine["image_id"]]
-    _check_labels(mine, theirs, made, best)
-    if not made.has_groups:
-        table = made.table.copy()
-        table.loc[there, "group"] = theirs["group"].to_numpy()
-        made = replace(made, table=table)
-    return _note(made, _describe_match(made, best))
+    if not references:
+        return _add_note(foreign, "no run to pair it with yet: it is compared unpaired")
+    candidates = [(_rename_images(foreign.table, r), r) for r in references]
+    n_common = [len(set(table["image_id"]) & set(r.table["image_id"])) for table, r in candidates]
+    if not max(n_common):
+        note = "no run of this dataset has its images: it is compared unpaired"
+        return _add_note(foreign, note)
+    table, reference = candidates[int(np.argmax(n_common))]
+    foreign = _order_classes(replace(foreign, table=table), reference.classes)
+    images = reference.table.set_index("image_id")
+    is_common = foreign.table["image_id"].isin(images.index)
+    common = foreign.table[is_common]
+    expected = images.loc[common["image_id"]]
+    if len(foreign.classes) == len(reference.classes):
+        _check_labels(common, expected, foreign, reference)
+    if not foreign.has_groups:
+        table = foreign.table.copy()
+        table.loc[is_common, "group"] = expected["group"].to_numpy()
+        foreign = replace(foreign, table=table)
+    return _add_note(foreign, _describe_match(foreign, reference))
 
 
-def _spell(foreign: Foreign, reference: Reference) -> pd.DataFrame:
-    """Return the table, with file names spelled as the ids of a reference where that fits."""
-    table, known = foreign.table, set(reference.table["image_id"])
-    for spell in (str, _cut_suffix, _cut_folder, lambda name: _cut_folder(name).upper()):
-        ids = [spell(name) for name in table["image_id"]]
-        if len(set(ids)) == len(ids) and known.intersection(ids):
+def _rename_images(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
+    """Return the table, with file names changed to the ids of a reference where that fits."""
+
+    def drop_suffix(name: str) -> str:
+        return re.sub(r"\.(jpe?g|png|tiff?|bmp|webp)$", "", name, flags=re.IGNORECASE)
+
+    def drop_folder(name: str) -> str:
+        return drop_suffix(re.split(r"[/\\]", name)[-1])
+
+    reference_ids = set(reference.table["image_id"])
+    for rename in (str, drop_suffix, drop_folder, lambda name: drop_folder(name).upper()):
+        ids = [rename(name) for name in table["image_id"]]
+        if len(set(ids)) == len(ids) and reference_ids.intersection(ids):
             return table.assign(image_id=ids)
     return table
-
-
-def _cut_suffix(name: str) -> str:
-    return re.sub(r"\.(jpe?g|png|tiff?|bmp|webp)$", "", name, flags=re.IGNORECASE)
-
-
-def _cut_folder(name: str) -> str:
-    return _cut_suffix(re.split(r"[/\\]", name)[-1])
 
 
 def _order_classes(foreign: Foreign, classes: tuple[str, ...]) -> Foreign:
@@ -140,74 +139,81 @@ def _order_classes(foreign: Foreign, classes: tuple[str, ...]) -> Foreign:
     if foreign.task != "multi-label":
         position = [classes.index(name) for name in foreign.classes]
         table["label"] = np.array(position)[table["label"]]
-    others = [c for c in table.columns if c.partition("/")[2] not in classes]
     kinds = [kind for kind in ("logit", "target") if f"{kind}/{classes[0]}" in table]
-    order = [f"{kind}/{name}" for kind in kinds for name in classes]
-    return replace(foreign, table=table[[*others, *order]], classes=classes)
+    images = table[["split", "image_id", "group", "label"]]
+    ordered = table[[f"{kind}/{name}" for kind in kinds for name in classes]]
+    return replace(foreign, table=pd.concat([images, ordered], axis=1), classes=classes)
 
 
 def _check_labels(
-    mine: pd.DataFrame, theirs: pd.DataFrame, foreign: Foreign, reference: Reference
+    common: pd.DataFrame, expected: pd.DataFrame, foreign: Foreign, reference: Reference
 ) -> None:
-    differ = np.flatnonzero(mine["label"].to_numpy() != theirs["label"].to_numpy())
-    if not len(differ) or len(foreign.classes) != len(reference.classes):
+    differing = np.flatnonzero(common["label"].to_numpy() != expected["label"].to_numpy())
+    if not len(differing):
         return
-    first = int(differ[0])
-    here, there = mine["label"].iloc[first], theirs["label"].iloc[first]
-    strata = [*foreign.classes, "none"], [*reference.classes, "none"]
+    first = int(differing[0])
+    label = [*foreign.classes, "none"][common["label"].iloc[first]]
+    reference_label = [*reference.classes, "none"][expected["label"].iloc[first]]
     raise DataError(
-        f"{len(differ):,} of {len(mine):,} images have another label than in {reference.name}: "
-        f"{mine['image_id'].iloc[first]} is {strata[0][here]} here and {strata[1][there]} there. "
-        "Check the order of --classes, or import under another --dataset"
+        f"{len(differing):,} of {len(common):,} images have another label than in "
+        f"{reference.name}: {common['image_id'].iloc[first]} is {label} here and "
+        f"{reference_label} there. Check the order of --classes, or import under another --dataset"
     )
 
 
 def _describe_match(foreign: Foreign, reference: Reference) -> str:
-    parts = []
+    sentences = []
     for split, part in foreign.table.groupby("split"):
-        theirs = set(reference.table.loc[reference.table["split"] == split, "image_id"])
-        mine = set(part["image_id"])
-        if mine == theirs:
-            parts.append(f"the {len(mine):,} {split} images are those of {reference.name}: paired")
-        else:
-            parts.append(
-                f"{len(mine & theirs):,} of {len(mine):,} {split} images are among the "
-                f"{len(theirs):,} of {reference.name}: only equal sets can be paired"
+        ids = set(part["image_id"])
+        in_split = reference.table["split"] == split
+        reference_ids = set(reference.table.loc[in_split, "image_id"])
+        if ids == reference_ids:
+            sentences.append(
+                f"the {len(ids):,} {split} images are those of {reference.name}: paired"
             )
-    return "; ".join(parts)
+        else:
+            sentences.append(
+                f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
+                f"{len(reference_ids):,} of {reference.name}: only equal sets can be paired"
+            )
+    return "; ".join(sentences)
 
 
-def _note(foreign: Foreign, words: str) -> Foreign:
-    return replace(foreign, notes=(*foreign.notes, words))
+def _add_note(foreign: Foreign, note: str) -> Foreign:
+    return replace(foreign, notes=(*foreign.notes, note))
 
 
 # ---- the run folder -----------------------------------------------------------------------------
 
 
 def write_foreign_run(
-    foreign: Foreign, origin: Origin, *, output_dir: Path, source: Path
+    foreign: Foreign, method: Method, *, output_dir: Path, source: Path
 ) -> tuple[Path, bool]:
     """Write predictions as a run folder, unless it is there.
 
-    Its id is a digest of the predictions and of what they are said to be of. Units named anew
+    Its id is a digest of the predictions and of the method. Names of units that are given later
     are written into the folder that is there.
+
+    Args:
+        source: the file that the predictions were read from.
 
     Returns:
         The folder, and whether it was there already.
 
     Raises:
-        ConfigError: the seed was given, and other predictions have it.
+        ConfigError: the seed is fixed, and other predictions have it.
         StorageError: it cannot be written.
     """
-    origin = _settle_seed(foreign, origin, output_dir)
-    plan = make_foreign_plan(foreign, origin, source)
-    run = RunDir(output_dir / "runs" / f"{_make_file_name(plan.run_name)}-{plan.run_id}")
+    method = _choose_seed(foreign, method, output_dir)
+    plan = make_plan_record(foreign, method, source)
+    folder_name = re.sub(r"[^\w.+-]+", "_", plan.run_name)[:150]
+    run = RunDir(output_dir / "runs" / f"{folder_name}-{plan.run_id}")
     if run.is_done:
-        before = read_plan(run.path)
-        if origin.units is not None and before.units != plan.units:
-            write_plan(run.path, replace(before, units=plan.units))
+        previous = read_plan(run.path)
+        if method.units is not None and previous.units != plan.units:
+            write_plan(run.path, replace(previous, units=plan.units))
         return run.path, True
-    summary = make_summary(foreign, plan.run_id)
+    scores = compute_scores(foreign)
     with run.hold(wait=True, say=print):
         if run.is_done:
             return run.path, True
@@ -215,116 +221,124 @@ def write_foreign_run(
         buffer = io.BytesIO()
         foreign.table.to_parquet(buffer, index=False)
         write_atomic(run.path / "predictions.parquet", buffer.getvalue())
-        write_summary(run.path, summary)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_summary(run.path, Summary(scores, plan.run_id, finished=now))
         run.write_done(plan.run_id)
     return run.path, False
 
 
-def _settle_seed(foreign: Foreign, origin: Origin, output_dir: Path) -> Origin:
-    identity = _make_identity(foreign, origin)
-    seed = choose_seed(
-        _digest_cell(identity),
-        identity["predictions"],
-        frozenset(map(str, foreign.table["split"].unique())),
-        wanted=origin.seed,
-        is_given=origin.is_seed_given,
-        output_dir=output_dir,
+def _choose_seed(foreign: Foreign, method: Method, output_dir: Path) -> Method:
+    """Return the method with the seed of the same predictions, else with the next that is free.
+
+    Predictions of other splits do not take a seed.
+    """
+    identity = _make_identity(foreign, method)
+    splits = set(foreign.table["split"])
+    equal, other_runs = [], {}  # seeds of the same predictions, and folder names of others by seed
+    for folder in sorted(find_run_dirs(output_dir)) if output_dir.is_dir() else []:
+        try:
+            plan = read_plan(folder)
+        except DataError:
+            continue
+        if not plan.imported or plan.cell_id != _make_cell_id(identity):
+            continue
+        if plan.identity.get("predictions") == identity["predictions"]:
+            equal.append(plan.seed)
+        elif splits & set(plan.split_sizes):
+            other_runs[plan.seed] = folder.name
+    if method.is_seed_fixed:
+        if method.seed in other_runs:
+            raise ConfigError(
+                f"--seed {method.seed}: {other_runs[method.seed]} has that seed and other "
+                "predictions. Leave --seed out for the next free one, tell the method apart with "
+                "--name or --setting, or delete that folder"
+            )
+        return method
+    if equal:
+        return method if method.seed in equal else replace(method, seed=min(equal))
+    return replace(
+        method, seed=next(seed for seed in count(method.seed) if seed not in other_runs)
     )
-    return replace(origin, seed=seed)
 
 
-def _make_identity(foreign: Foreign, origin: Origin) -> dict[str, Any]:
+def _make_identity(foreign: Foreign, method: Method) -> dict[str, Any]:
     return {
         "imported": True,
-        "dataset": {"name": origin.dataset, "task": foreign.task, "classes": foreign.classes},
-        "model": {"name": origin.model},
-        "init": {"source": origin.init, "k": origin.k},
-        "freeze": {"j": origin.j, "bn": "frozen"},
-        "name": origin.name,
-        "settings": dict(origin.settings),
-        "predictions": _digest(foreign),
-        "seed": origin.seed,
+        "dataset": {"name": method.dataset, "task": foreign.task, "classes": foreign.classes},
+        "model": {"name": method.model},
+        "init": {"source": method.init, "k": method.k},
+        "freeze": {"j": method.j, "bn": "frozen"},
+        "name": method.name,
+        "settings": dict(method.settings),
+        "predictions": _digest_predictions(foreign),
+        "seed": method.seed,
     }
 
 
-def _digest_cell(identity: Mapping[str, Any]) -> str:
+def _make_cell_id(identity: Mapping[str, Any]) -> str:
     return digest_of({**identity, "predictions": None, "seed": None}, 12)
 
 
-def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> PlanRecord:
-    """Return what stands in plan.json: as of a trained run, and `imported`."""
-    identity = _make_identity(foreign, origin)
-    run_name = f"{origin.dataset}-{origin.model}-{origin.init}-k{origin.k}-j{origin.j}"
-    n_units = max(origin.k, origin.j)
-    units = origin.units or tuple(f"unit{number}" for number in range(1, n_units + 1))
-    return PlanRecord(
-        imported=True,
-        run_id=digest_of(identity, 12),
-        cell_id=_digest_cell(identity),
-        import_file=source.name,
-        import_time=time.strftime("%Y-%m-%d %H:%M:%S"),
-        identity=identity,
-        run_name=f"{run_name}-s{origin.seed}",
-        name=origin.name,
-        dataset=origin.dataset,
-        model=origin.model,
-        source=(origin.init,),
-        k=origin.k,
-        j=origin.j,
-        bn="frozen",
-        seed=origin.seed,
-        units=tuple(UnitRecord(unit) for unit in units),
-        settings={"import.name": origin.name, **origin.settings},
-        classes=tuple(foreign.classes),
-        task=foreign.task,
-        positive=foreign.positive,
-        split_sizes=_count_classes(foreign),
-        notes=tuple(foreign.notes),
-    )
-
-
-def _make_file_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name)[:150]
-
-
-def _digest(foreign: Foreign) -> str:
+def _digest_predictions(foreign: Foreign) -> str:
     """Return the sha256 of the predictions, whatever the file's format or the order of rows."""
     table = foreign.table.sort_values(["split", "image_id"], kind="stable")
     texts = table[["split", "image_id", "group", "label"]].astype(str).to_numpy().tolist()
     digest = hashlib.sha256(digest_of([texts, list(table.columns)]).encode())
-    logits = table[[f"logit/{name}" for name in foreign.classes]].to_numpy(np.float64)
-    digest.update(np.ascontiguousarray(logits).tobytes())
+    digest.update(np.ascontiguousarray(replace(foreign, table=table).logits).tobytes())
     return digest.hexdigest()
 
 
-def _count_classes(foreign: Foreign) -> dict[str, dict[str, int]]:
-    names = [*foreign.classes, *(["no finding"] if foreign.task == "multi-label" else [])]
-    counts: dict[str, dict[str, int]] = {}
-    for split, part in foreign.table.groupby("split"):
-        of_class = np.bincount(part["label"], minlength=len(names))
-        counts[str(split)] = {n: int(of_class[i]) for i, n in enumerate(names)}
-    return counts
+def make_plan_record(foreign: Foreign, method: Method, source: Path) -> PlanRecord:
+    """Return what stands in plan.json."""
+    identity = _make_identity(foreign, method)
+    n_units = max(method.k, method.j)
+    units = method.units or tuple(f"unit{number}" for number in range(1, n_units + 1))
+    classes = [*foreign.classes, *(["no finding"] if foreign.task == "multi-label" else [])]
+    split_sizes = {
+        str(split): dict(
+            zip(classes, np.bincount(part["label"], minlength=len(classes)).tolist(), strict=True)
+        )
+        for split, part in foreign.table.groupby("split")
+    }
+    return PlanRecord(
+        imported=True,
+        run_id=digest_of(identity, 12),
+        cell_id=_make_cell_id(identity),
+        import_file=source.name,
+        import_time=time.strftime("%Y-%m-%d %H:%M:%S"),
+        identity=identity,
+        run_name=f"{method.dataset}-{method.model}-{method.init}-k{method.k}-j{method.j}"
+        f"-s{method.seed}",
+        name=method.name,
+        dataset=method.dataset,
+        model=method.model,
+        source=(method.init,),
+        k=method.k,
+        j=method.j,
+        bn="frozen",
+        seed=method.seed,
+        units=tuple(UnitRecord(unit) for unit in units),
+        settings={"import.name": method.name, **method.settings},
+        classes=foreign.classes,
+        task=foreign.task,
+        positive=foreign.positive,
+        split_sizes=split_sizes,
+        notes=foreign.notes,
+    )
 
 
-def make_summary(foreign: Foreign, run_id: str) -> Summary:
-    """Return every metric of every split, as of a trained run."""
+def compute_scores(foreign: Foreign) -> dict[str, float]:
+    """Return every metric of every split, `SPLIT/METRIC` as for a trained run."""
+    options: dict[str, Any] = {"classes": foreign.classes, "positive": foreign.positive}
     scores: dict[str, float] = {}
     for split, part in foreign.table.groupby("split"):
-        logits = part[[f"logit/{name}" for name in foreign.classes]].to_numpy(np.float64)
-        found = _find_scorer(foreign)(logits, _truth(part, foreign), part["group"].to_numpy())
-        scores |= {f"{split}/{name}": value for name, value in found.items()}
-    return Summary(scores, run_id, finished=time.strftime("%Y-%m-%d %H:%M:%S"))
-
-
-def _truth(part: pd.DataFrame, foreign: Foreign) -> np.ndarray:
-    if foreign.task != "multi-label":
-        return part["label"].to_numpy()
-    return part[[f"target/{name}" for name in foreign.classes]].to_numpy()
-
-
-def _find_scorer(foreign: Foreign) -> Callable[..., dict[str, float]]:
-    classes, positive = foreign.classes, foreign.positive
-    if foreign.task == "multi-label":
-        return partial(multilabel.compute_all, classes=classes, positive=positive)
-    extra = ORDINAL_METRICS if foreign.task == "ordinal" else None
-    return partial(metrics.compute_all, classes=classes, positive=positive, extra=extra)
+        logits, groups = replace(foreign, table=part).logits, part["group"].to_numpy()
+        if foreign.task == "multi-label":
+            targets = part[[f"target/{name}" for name in foreign.classes]].to_numpy()
+            values = multilabel.compute_all(logits, targets, groups, **options)
+        else:
+            extra = ORDINAL_METRICS if foreign.task == "ordinal" else None
+            labels = part["label"].to_numpy()
+            values = metrics.compute_all(logits, labels, groups, extra=extra, **options)
+        scores |= {f"{split}/{name}": value for name, value in values.items()}
+    return scores

@@ -1,7 +1,14 @@
-"""The datasets: a name -> a function that returns its index.
+"""The datasets: a name -> a function that returns the dataset's index.
 
-A loader is `load_<kind>(root: Path, *, name: str, <options>) -> Index`; its keyword-only
-parameters are the options that `dataset.options` may hold.
+To add a dataset, touch three files:
+
+1. `data/datasets/<kind>.py`: `load_<kind>(root: Path, *, name: str, <options>) -> Index`. The
+   keyword-only parameters are the options that `dataset.options` may hold. `Index` says what an
+   index is; `folder.py` is the shortest example, and `FileImages` opens image files.
+2. `DATASETS` below: one import and one line.
+3. `conf/dataset/<name>.yaml`: `kind: <kind>`, the options and the settings of the split.
+
+Splits, audits, the image cache and the contract tests then work with it.
 """
 
 import inspect
@@ -53,29 +60,27 @@ def load_index(kind: str, *, name: str, root: Path | str, options: Mapping[str, 
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
     """Raise ConfigError when options do not fit the loader's keyword-only parameters."""
-    taken = inspect.signature(DATASETS[kind]).parameters.values()
-    mine = [p for p in taken if p.kind is p.KEYWORD_ONLY and p.name != "name"]
-    allowed = [p.name for p in mine]
+    parameters = inspect.signature(DATASETS[kind]).parameters.values()
+    options_of_loader = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "name"]
+    allowed = [p.name for p in options_of_loader]
     listing = f"{kind} takes {list_names(allowed, 20)}" if allowed else f"{kind} takes none"
     for key in options:
         if key not in allowed:
             hint = did_you_mean(key, allowed)
             raise ConfigError(f"dataset.options.{key} does not exist; {listing}.{hint}")
-    for parameter in mine:
+    for parameter in options_of_loader:
         if parameter.name in options:
             _check_type(parameter, options[parameter.name])
-    lost = [p.name for p in mine if p.default is p.empty and p.name not in options]
+    lost = [p.name for p in options_of_loader if p.default is p.empty and p.name not in options]
     if lost:
         raise ConfigError(f"dataset.options.{lost[0]} is needed by dataset.kind={kind}; {listing}")
 
 
 def _check_type(parameter: inspect.Parameter, value: Any) -> None:
     """Raise ConfigError when a plain number or text was asked for and something else given."""
-    wanted = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(
+    types = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(
         parameter.annotation
     )
-    if wanted and (
-        not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted)
-    ):
+    if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
         name = parameter.annotation.__name__
         raise ConfigError(f"dataset.options.{parameter.name}={value!r} must be of type {name}")

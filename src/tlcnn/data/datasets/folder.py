@@ -51,10 +51,22 @@ def load_folder(
     top = _list_folders(root)
     is_official = _is_official(top, root)
     depth = 1 if is_official else 0
-    _check_depth(paths, depth, root)
-    found = {parts[depth] for parts in paths}
-    _check_folders(root, depth, found)
-    ordered = _order_classes(found, classes)
+    if not paths:
+        raise DataError(f"no images at {root}. {EXPECTED}")
+    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
+    if loose:
+        raise DataError(
+            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
+            "Move them into their class or away"
+        )
+    folder_names = {parts[depth] for parts in paths}
+    _check_folders(root, depth, folder_names)
+    ordered = make_classes(folder_names, classes)
+    if set(ordered) != folder_names:
+        raise ConfigError(
+            f"dataset.options.classes={list(ordered)} are not the class folders: "
+            f"{list_names(sorted(folder_names), 20)}"
+        )
     image_ids = [unicodedata.normalize("NFC", "/".join(parts)) for parts in paths]
     table = make_index_table(
         image_ids,
@@ -64,7 +76,7 @@ def load_folder(
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
-    names = tuple(unicodedata.normalize("NFC", one) for one in ordered)
+    names = tuple(unicodedata.normalize("NFC", class_name) for class_name in ordered)
     return Index(name, names, table, FileImages([files[i] for i in order]))
 
 
@@ -75,49 +87,29 @@ def _list_folders(root: Path) -> list[str]:
 
 def _is_official(top: list[str], root: Path) -> bool:
     """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits = [one for one in top if parse_split(one)]
-    if "train" not in [parse_split(one) for one in splits]:
+    splits = [folder for folder in top if parse_split(folder)]
+    if "train" not in [parse_split(folder) for folder in splits]:
         return False
     if len(splits) < len(top):
-        others = [one for one in top if one not in splits]
+        class_folders = [folder for folder in top if folder not in splits]
         raise DataError(
             f"{root} holds the splits {list_names(splits)} beside other folders "
-            f"({list_names(others)}); move these away, or rename the splits if they are classes"
+            f"({list_names(class_folders)}); move these away, or rename the splits if they are "
+            "classes"
         )
     return True
 
 
-def _check_depth(paths: list[tuple[str, ...]], depth: int, root: Path) -> None:
-    if not paths:
-        raise DataError(f"no images at {root}. {EXPECTED}")
-    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
-    if loose:
-        raise DataError(
-            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
-            "Move them into their class or away"
-        )
-
-
-def _check_folders(root: Path, depth: int, found: set[str]) -> None:
+def _check_folders(root: Path, depth: int, filled_folders: set[str]) -> None:
     """Raise DataError when a class folder holds no image anywhere: a copy that went wrong."""
-    parents = [root / one for one in _list_folders(root)] if depth else [root]
-    named = {one for parent in parents for one in _list_folders(parent)}
-    empty = sorted(named - found)
+    parents = [root / folder for folder in _list_folders(root)] if depth else [root]
+    class_folders = {folder for parent in parents for folder in _list_folders(parent)}
+    empty = sorted(class_folders - filled_folders)
     if empty:
         raise DataError(
             f"{root}: {len(empty)} class folders hold no image: {list_names(empty)}. "
             "Complete them or take them away"
         )
-
-
-def _order_classes(found: set[str], given: Sequence[str] | None) -> tuple[str, ...]:
-    ordered = make_classes(found, given)
-    if set(ordered) != found:
-        raise ConfigError(
-            f"dataset.options.classes={list(ordered)} are not the class folders: "
-            f"{list_names(sorted(found), 20)}"
-        )
-    return ordered
 
 
 def _make_groups(

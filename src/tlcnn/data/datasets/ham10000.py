@@ -58,7 +58,7 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     Args:
         root: the folder with images and metadata.
         name: the dataset's name in records.
-        missing: what to do about rows whose image is not there: `refuse`, or `drop` them (for
+        missing: the answer to rows whose image is not there: `refuse`, or `drop` them (for
             people who hold a part of the dataset; the number is logged).
 
     Raises:
@@ -71,7 +71,10 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     files = list_ham_files(root)
     images = find_images(files, root)
     rows, source = load_rows(files, root, EXPECTED)
-    _check_rows(rows, source)
+    for column in ("image_id", "dx", "lesion_id"):
+        check_filled(rows, column, source)
+    check_known(rows, "dx", list(CLASSES), source)
+    check_unique(rows, source, "dx")
     rows = match_rows(rows, images, source, missing)
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of HAM10000's %d images", root, len(rows), N_PUBLISHED)
@@ -97,33 +100,20 @@ def find_images(files: list[FileRef], root: Path) -> dict[str, FileRef]:
     Raises:
         DataError: there is no image, or an id has files with different content.
     """
-    found: dict[str, FileRef] = {}
+    images: dict[str, FileRef] = {}
     for ref in (ref for ref in files if ref.is_image):
         image_id = ref.stem.upper()
-        first = found.setdefault(image_id, ref)
+        first = images.setdefault(image_id, ref)
         if first is not ref and not is_same_content(first, ref):
             raise DataError(
                 f"{image_id} is there twice with different content: {first} and {ref}. "
                 "Keep one of them"
             )
-    if not found:
-        raise DataError(f"no images at {root}.{_hint_nested(files)} {EXPECTED}")
-    return found
-
-
-def _hint_nested(files: list[FileRef]) -> str:
-    nested = [str(ref) for ref in files if ref.suffix == ".zip"]
-    return (
-        f" Unpack the archive that holds archives once ({list_names(nested)})." if nested else ""
-    )
-
-
-def _check_rows(rows: pd.DataFrame, source: str) -> None:
-    check_filled(rows, "image_id", source)
-    check_filled(rows, "dx", source)
-    check_known(rows, "dx", list(CLASSES), source)
-    check_unique(rows, source, "dx")
-    check_filled(rows, "lesion_id", source)
+    if not images:
+        nested = [str(ref) for ref in files if ref.suffix == ".zip"]
+        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
+        raise DataError(f"no images at {root}.{hint if nested else ''} {EXPECTED}")
+    return images
 
 
 def match_rows(
@@ -140,8 +130,8 @@ def match_rows(
             f"{len(extra):,} images have no row in {source}: {list_names(extra)}. "
             "Complete the table, or move files that are not of HAM10000 out of the folder"
         )
-    there = rows["image_id"].isin(list(images))
-    lost = sorted(rows.loc[~there, "image_id"])
+    has_image = rows["image_id"].isin(list(images))
+    lost = sorted(rows.loc[~has_image, "image_id"])
     if lost and missing == "refuse":
         raise DataError(
             f"{len(lost):,} rows of {source} have no image: {list_names(lost)}. Complete the "
@@ -149,7 +139,7 @@ def match_rows(
         )
     if lost:
         log.warning("dropped %d rows of %s that have no image", len(lost), source)
-    return rows[there]
+    return rows[has_image]
 
 
 def make_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -78,17 +78,14 @@ def _load_normalised(ref: FileRef) -> pd.DataFrame:
     frame = load_table_text(ref)
     frame.columns = [RENAMED.get(_snake(name), _snake(name)) for name in frame.columns]
     check_columns(frame, ["image_id"], ref.name)
-    frame["image_id"] = frame["image_id"].map(_make_id)
+    suffixes = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+    without_suffix = frame["image_id"].str.replace(rf"(?i)\.({suffixes})$", "", regex=True)
+    frame["image_id"] = without_suffix.str.upper()
     return frame
 
 
 def _snake(name: str) -> str:
     return name.strip().lower().replace(" ", "_")
-
-
-def _make_id(value: str) -> str:
-    stem, dot, suffix = value.rpartition(".")
-    return (stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else value).upper()
 
 
 def _load_isic(truth: FileRef, lesions: FileRef) -> pd.DataFrame:
@@ -107,6 +104,6 @@ def _load_isic(truth: FileRef, lesions: FileRef) -> pd.DataFrame:
     check_unique(groups, lesions.name, "lesion_id")
     if "dx_type" in groups:
         groups["dx_type"] = groups["dx_type"].replace(CONFIRMED)
-    kept = [column for column in ("image_id", "lesion_id", "dx_type") if column in groups]
-    joined = rows.merge(groups[kept], on="image_id", how="left")
-    return joined.fillna({column: "" for column in kept})
+    columns = [column for column in ("image_id", "lesion_id", "dx_type") if column in groups]
+    joined = rows.merge(groups[columns], on="image_id", how="left")
+    return joined.fillna({column: "" for column in columns})

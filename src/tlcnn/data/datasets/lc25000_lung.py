@@ -61,25 +61,30 @@ def load_lc25000_lung(
         name: the dataset's name in records.
         groups: a table with the columns image, group and perhaps label, relative to root;
             "auto" takes labels.csv where it is there; None finds the groups by pixels.
-        cache_dir: what was found by pixels is kept there; None: `$TLCNN_CACHE`, or the user's.
+        cache_dir: the folder where groups are remembered that were found by pixels; None:
+            `$TLCNN_CACHE`, or the user's cache folder.
 
     Raises:
         DataError: images are missing or contradictory, or the table does not fit them.
     """
     check_folder(root, EXPECTED)
-    found = find_tiles(root)
-    rows = pd.DataFrame({"image_id": sorted(found)})
-    rows["label"] = [found[image_id][0] for image_id in rows["image_id"]]
-    images = FileImages([found[image_id][1] for image_id in rows["image_id"]])
-    _check_classes(rows, root)
+    tiles = find_tiles(root)
+    rows = pd.DataFrame({"image_id": sorted(tiles)})
+    rows["label"] = [tiles[image_id][0] for image_id in rows["image_id"]]
+    images = FileImages([tiles[image_id][1] for image_id in rows["image_id"]])
+    lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
+    if lost:
+        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
+    if len(rows) != N_PUBLISHED:
+        log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
     table_path = _find_table(root, groups)
     notes: tuple[str, ...] = ()
     if table_path is not None:
-        named = read_groups(table_path, rows)
+        tile_groups = read_groups(table_path, rows)
     else:
-        named, notes = find_groups(rows, images, find_cache_dir(cache_dir))
+        tile_groups, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]
-    table = make_index_table(rows["image_id"].tolist(), labels, named)
+    table = make_index_table(rows["image_id"].tolist(), labels, tile_groups)
     return Index(name, CLASSES, table, images, notes=notes)
 
 
@@ -92,33 +97,25 @@ def find_tiles(root: Path) -> dict[str, tuple[str, FileRef]]:
     plain = list_files(root)
     archives = [ref.path for ref in plain if ref.suffix == ".zip"]
     refs = [*plain, *(ref for path in archives for ref in list_members(path))]
-    found: dict[str, tuple[str, FileRef]] = {}
+    tiles: dict[str, tuple[str, FileRef]] = {}
     for ref in (ref for ref in refs if ref.is_image and _folder(ref) in CLASSES):
-        label, first = found.setdefault(ref.stem, (_folder(ref), ref))
+        label, first = tiles.setdefault(ref.stem, (_folder(ref), ref))
         if label != _folder(ref) or (first is not ref and not is_same_content(first, ref)):
             raise DataError(
                 f"{ref.stem} is there twice with different class or content: {first} and {ref}. "
                 "Keep one of them"
             )
-    if not found:
+    if not tiles:
         nested = [str(ref) for ref in refs if ref.suffix == ".zip" and ref.member]
         hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
         raise DataError(f"no tiles at {root}.{hint if nested else ''} {EXPECTED}")
-    return found
+    return tiles
 
 
 def _folder(ref: FileRef) -> str:
     """Return the name of the folder that a file lies in."""
     path = ref.member if ref.member else ref.path.as_posix()
     return path.split("/")[-2] if "/" in path else ""
-
-
-def _check_classes(rows: pd.DataFrame, root: Path) -> None:
-    lost = [one for one in CLASSES if one not in set(rows["label"])]
-    if lost:
-        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
-    if len(rows) != N_PUBLISHED:
-        log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
 
 
 def _find_table(root: Path, groups: str | None) -> Path | None:
@@ -151,16 +148,16 @@ def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
     lost = [image_id for image_id in rows["image_id"] if image_id not in frame.index]
     if lost:
         raise DataError(f"{path} has no row for {len(lost):,} tiles: {list_names(lost)}")
-    mine = frame.loc[rows["image_id"]]
-    if "label" in mine:
-        is_other = mine["label"].to_numpy() != rows["label"].to_numpy()
+    tile_rows = frame.loc[rows["image_id"]]
+    if "label" in tile_rows:
+        is_other = tile_rows["label"].to_numpy() != rows["label"].to_numpy()
         wrong = rows["image_id"][is_other].tolist()
         if wrong:
             raise DataError(
                 f"{path} gives {len(wrong):,} tiles another class than their folder: "
                 f"{list_names(wrong)}. Correct the table or move the tiles"
             )
-    return [str(group) for group in mine["group"]]
+    return [str(group) for group in tile_rows["group"]]
 
 
 def find_groups(
@@ -169,9 +166,9 @@ def find_groups(
     """Return each tile's group by pixels, named after its first tile, and what to know of it."""
     digests = remember(cache_dir, "images", images.signature(), images.load_digests)
     labels = [CLASSES.index(label) for label in rows["label"]]
-    found = load_copy_groups(images, labels, digests, cache_dir)
-    first = rows["image_id"].groupby(found).min()
-    groups = [str(first[number]) for number in found]
-    note = NOTE.format(n_groups=len(np.unique(found)), n_images=len(rows))
+    copy_groups = load_copy_groups(images, labels, digests, cache_dir)
+    first = rows["image_id"].groupby(copy_groups).min()
+    groups = [str(first[number]) for number in copy_groups]
+    note = NOTE.format(n_groups=len(np.unique(copy_groups)), n_images=len(rows))
     log.warning("%s", note)
     return groups, (note,)

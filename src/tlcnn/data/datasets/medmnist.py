@@ -50,14 +50,20 @@ def load_medmnist(
         name: the dataset's name in records.
         flag: such as `breastmnist`.
         size: pixels a side of the images in the file: 28, 64, 128 or 224.
-        cache_dir: large arrays are unpacked there; None: `$TLCNN_CACHE`, or the user's.
+        cache_dir: the folder where large arrays are unpacked; None: `$TLCNN_CACHE`, or the
+            user's cache folder.
 
     Raises:
         ConfigError: an unknown flag or size.
         DataError: the file is missing, broken, or not what is published under that name.
     """
     facts = _find_facts(flag, size)
-    advice = _advise(facts, flag, size, root)
+    file = facts["files"][str(size)]
+    fetch = f"tlcnn data get {flag}" + (f" --size {size}" if size != 28 else "")
+    advice = (
+        f"`{fetch}` fetches it; or download {file['url']} to {root / file['file']} "
+        "(dataset.root=FOLDER is another place)"
+    )
     path = _find_file(root, facts, flag, size, advice)
     try:
         arrays = list_arrays(path)
@@ -65,7 +71,10 @@ def load_medmnist(
         labels = [_take(arrays, f"{split}_labels", path) for split in SPLITS]
         _check_images(images, facts, size)
         truth = [_load_labels(array, facts) for array in labels]
-        _check_counts(images, truth)
+        for array, split_truth in zip(images, truth, strict=True):
+            if array.shape[0] != len(split_truth):
+                n_images, n_labels = array.shape[0], len(split_truth)
+                raise DataError(f"{array}: {n_images:,} images but {n_labels:,} labels")
     except DataError as error:
         raise DataError(f"{error}. {advice}") from error
     _compare_counts(path, images, facts)
@@ -98,23 +107,18 @@ def _find_facts(flag: str, size: int) -> Mapping[str, Any]:
     return info[flag]
 
 
-def _advise(facts: Mapping[str, Any], flag: str, size: int, root: Path) -> str:
-    file = facts["files"][str(size)]
-    fetch = f"tlcnn data get {flag}" + (f" --size {size}" if size != 28 else "")
-    return (
-        f"`{fetch}` fetches it; or download {file['url']} to {root / file['file']} "
-        "(dataset.root=FOLDER is another place)"
-    )
-
-
 def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advice: str) -> Path:
     check_folder(root, advice)
     for file in (facts["files"][str(size)]["file"], f"{flag}_{size}.npz"):
         if (root / file).is_file():
             return root / file
-    there = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
-    others = f" (of {flag} there is {list_names([f'size={s}' for s in there])})" if there else ""
-    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{others}. {advice}")
+    present_sizes = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
+    hint = (
+        f" (of {flag} there is {list_names([f'size={s}' for s in present_sizes])})"
+        if present_sizes
+        else ""
+    )
+    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{hint}. {advice}")
 
 
 def _take(arrays: Mapping[str, NpzArray], name: str, path: Path) -> NpzArray:
@@ -153,19 +157,13 @@ def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
     return labels.astype(np.uint8) if is_multi else labels.reshape(-1)
 
 
-def _check_counts(images: list[NpzArray], truth: list[np.ndarray]) -> None:
-    for array, labels in zip(images, truth, strict=True):
-        if array.shape[0] != len(labels):
-            raise DataError(f"{array}: {array.shape[0]:,} images but {len(labels):,} labels")
-
-
 def _compare_counts(path: Path, images: list[NpzArray], facts: Mapping[str, Any]) -> None:
     """Warn of a file with another number of images than is published: a reduced one is legal."""
-    found = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
-    if found != facts["n_samples"]:
+    n_images = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
+    if n_images != facts["n_samples"]:
         published = ", ".join(f"{n:,} {split}" for split, n in facts["n_samples"].items())
-        given = ", ".join(f"{n:,} {split}" for split, n in found.items())
-        log.warning("%s holds %s images; published are %s", path, given, published)
+        counts = ", ".join(f"{n:,} {split}" for split, n in n_images.items())
+        log.warning("%s holds %s images; published are %s", path, counts, published)
 
 
 def _make_table(images: list[NpzArray], labels: np.ndarray) -> pd.DataFrame:
@@ -185,7 +183,7 @@ class NpzImages:
 
     Args:
         parts: (n, H, W) grey or (n, H, W, 3) RGB, uint8.
-        cache_dir: where large ones are unpacked.
+        cache_dir: the folder where large arrays are unpacked.
     """
 
     def __init__(self, parts: tuple[NpzArray, ...], cache_dir: Path) -> None:
@@ -211,14 +209,13 @@ class NpzImages:
 
     def load_digests(self) -> list[str]:
         """Return the sha256 of each image's pixels, in order, with all cores."""
+
+        def load(positions: range) -> list[str]:
+            return [hashlib.sha256(self._read(i).tobytes()).hexdigest() for i in positions]
+
         chunks = [range(i, min(i + 512, len(self))) for i in range(0, len(self), 512)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [digest for part in pool.map(self._load_digests, chunks) for digest in part]
-
-    def _load_digests(self, positions: range) -> list[str]:
-        return [
-            hashlib.sha256(self._read(position).tobytes()).hexdigest() for position in positions
-        ]
+            return [digest for part in pool.map(load, chunks) for digest in part]
 
     def load(self, position: int) -> np.ndarray:
         """Return one image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

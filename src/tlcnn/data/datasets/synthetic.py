@@ -8,15 +8,15 @@ Publication: none; the class and photograph counts are modelled on HAM10000 (Tsc
 Licence: that of this package.
 """
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tlcnn.data.index import Index
+from tlcnn.data.tabular import make_index_table
 from tlcnn.errors import ConfigError, DataError, did_you_mean
 from tlcnn.storage import digest_of
 
@@ -27,7 +27,7 @@ HAM_COUNTS = {
     "akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142,
 }  # fmt: skip
 PHOTO_WEIGHTS = (5514, 1423, 490, 43)
-FEWEST_IMAGES = 16  # of a diagnosis, about 12 lesions, while there are images enough
+FEWEST_IMAGES = 16  # a diagnosis has at least these, while there are images enough
 TASKS = ("lesions", "textures")
 SIZES = (16, 1024)
 
@@ -93,7 +93,7 @@ def load_synthetic(
     """Return the index of a drawn dataset. The pictures of a smaller one are in a larger one.
 
     Args:
-        root: not used: nothing is on disk.
+        root: not used, because nothing is on disk.
         name: the dataset's name in records.
         task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
         n_images: N.
@@ -115,8 +115,10 @@ def load_synthetic(
 
         classes = TEXTURES
         subjects = [(i % len(classes), i // len(classes), 0) for i in range(n_images)]
-    images = DrawnImages(task, data_seed, size, tuple(subjects))
-    return Index(name, classes, _make_table(images, classes), images)
+    groups = [f"{task}{data_seed}-{classes[label]}-{number:05d}" for label, number, _ in subjects]
+    ids = [f"{group}-{photo}" for group, (_, _, photo) in zip(groups, subjects, strict=True)]
+    table = make_index_table(ids, [label for label, _, _ in subjects], groups, "")
+    return Index(name, classes, table, DrawnImages(task, data_seed, size, tuple(subjects)))
 
 
 def _check_options(task: str, n_images: int, data_seed: int, size: int, imbalance: float) -> None:
@@ -138,24 +140,19 @@ def _check_options(task: str, n_images: int, data_seed: int, size: int, imbalanc
 
 def _plan_lesions(n_images: int, data_seed: int, imbalance: float) -> list[tuple[int, int, int]]:
     """Return (label, lesion, photograph) of N images, the classes mixed."""
-    plan: list[tuple[float, tuple[int, int, int]]] = []
-    for label, count in enumerate(compute_class_counts(n_images, imbalance)):
-        for at, (lesion, photo) in enumerate(_plan_class(data_seed, label, count)):
-            plan.append(((at + 0.5) / count, (label, lesion, photo)))
-    return [subject for _, subject in sorted(plan)]
-
-
-def _plan_class(data_seed: int, label: int, count: int) -> list[tuple[int, int]]:
-    """Return (lesion, photograph) of the first `count` images of a class."""
     from tlcnn.data.drawing.field import Draws
 
-    plan: list[tuple[int, int]] = []
-    lesion = 0
-    while len(plan) < count:
-        n_photos = 1 + Draws(data_seed, 0, label, lesion, 0).choice(PHOTO_WEIGHTS)
-        plan += [(lesion, photo) for photo in range(n_photos)]
-        lesion += 1
-    return plan[:count]
+    plan: list[tuple[float, tuple[int, int, int]]] = []
+    for label, count in enumerate(compute_class_counts(n_images, imbalance)):
+        photos: list[tuple[int, int]] = []
+        for lesion in itertools.count():
+            if len(photos) >= count:
+                break
+            n_photos = 1 + Draws(data_seed, 0, label, lesion, 0).choice(PHOTO_WEIGHTS)
+            photos += [(lesion, photo) for photo in range(n_photos)]
+        for i, (lesion, photo) in enumerate(photos[:count]):
+            plan.append(((i + 0.5) / count, (label, lesion, photo)))
+    return [subject for _, subject in sorted(plan)]
 
 
 def compute_class_counts(n_images: int, imbalance: float) -> list[int]:
@@ -169,48 +166,17 @@ def compute_class_counts(n_images: int, imbalance: float) -> list[int]:
     """
     floor = min(FEWEST_IMAGES, n_images // len(HAM_COUNTS))
     weights = [count**imbalance for count in HAM_COUNTS.values()]
-    return _share_out(n_images, weights, floor)
-
-
-def _share_out(total: int, weights: Sequence[float], floor: int) -> list[int]:
-    """Return whole shares of `total` in proportion to weights, each at least `floor`."""
-    low: set[int] = set()
+    raised: set[int] = set()  # classes that would have fewer than the floor
     while True:
-        rest = total - floor * len(low)
-        weight = sum(w for i, w in enumerate(weights) if i not in low)
-        exact = [floor if i in low else rest * w / weight for i, w in enumerate(weights)]
+        rest = n_images - floor * len(raised)
+        weight = sum(w for i, w in enumerate(weights) if i not in raised)
+        exact = [floor if i in raised else rest * w / weight for i, w in enumerate(weights)]
         below = {i for i, share in enumerate(exact) if share < floor}
         if not below:
             break
-        low |= below
-    shares = [int(share) for share in exact]
-    largest_rest = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
-    for i in largest_rest[: total - sum(shares)]:
-        shares[i] += 1
-    return shares
-
-
-def _make_table(images: DrawnImages, classes: tuple[str, ...]) -> pd.DataFrame:
-    groups = [
-        f"{images.task}{images.data_seed}-{classes[label]}-{number:05d}"
-        for label, number, _ in images.subjects
-    ]
-    photos = [photo for _, _, photo in images.subjects]
-    table = pd.DataFrame(
-        {
-            "image_id": [f"{group}-{photo}" for group, photo in zip(groups, photos, strict=True)],
-            "label": np.array([label for label, _, _ in images.subjects], dtype=np.int64),
-            "group": groups,
-            "split": "",
-        }
-    )
-    if images.task == "lesions":
-        table["skin_type"] = [_skin_type(images.data_seed, *s) for s in images.subjects]
-    return table
-
-
-def _skin_type(data_seed: int, label: int, lesion: int, photo: int) -> int:
-    """Return the patient's skin type, 1 (pale) to 6 (dark)."""
-    from tlcnn.data.drawing.skin import draw_skin_type
-
-    return 1 + draw_skin_type((data_seed, 0, label, lesion))
+        raised |= below
+    counts = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
+    for i in by_remainder[: n_images - sum(counts)]:
+        counts[i] += 1
+    return counts

@@ -57,9 +57,9 @@ def load_table(
         csv: the table, relative to root or absolute.
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
-        group_column: what may not straddle splits.
+        group_column: the column of groups, which may not straddle splits.
         split_column: the official split, if there is one: train, val or test (or like words).
-        image_path: where an image is, with columns in braces, such as "images/{label}/{image}";
+        image_path: the place of an image, with columns in braces: "images/{label}/{image}";
             the image column alone if None. Its value is the image's id.
         classes: class names in the order of the labels. With labels 0 to K-1 it names them.
             Sorted (as numbers where all are) if None.
@@ -76,8 +76,8 @@ def load_table(
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
     paths = make_paths(frame, image_path or f"{{{image_column}}}")
-    found = find_files(root, paths)
-    rows = pd.DataFrame({"image_id": found, "label": frame[label_column]})
+    image_files = find_files(root, paths)
+    rows = pd.DataFrame({"image_id": image_files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
     rows["split"] = frame[split_column] if split_column else ""
     ordered = _check_rows(rows, classes, str(source))
@@ -126,22 +126,18 @@ def find_files(root: Path, paths: list[str]) -> list[str]:
     Raises:
         DataError: images are not there.
     """
-    found = [_find(root, path.replace("\\", "/")) for path in paths]
-    lost = [path for path, file in zip(paths, found, strict=True) if file is None]
+    files: list[str | None] = []
+    for path in (path.replace("\\", "/") for path in paths):
+        candidates = [path, *(path + suffix for suffix in IMAGE_SUFFIXES)] if path else []
+        files.append(next((c for c in candidates if os.path.isfile(root / c)), None))
+    lost = [path for path, file in zip(paths, files, strict=True) if file is None]
     if lost:
         raise DataError(
             f"{len(lost):,} of {len(paths):,} rows have no image under {root}: "
             f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
             "such as 'images/{image}'"
         )
-    return [str(file) for file in found]
-
-
-def _find(root: Path, path: str) -> str | None:
-    for candidate in (path, *(path + suffix for suffix in IMAGE_SUFFIXES)):
-        if path and os.path.isfile(root / candidate):
-            return candidate
-    return None
+    return [str(file) for file in files]
 
 
 def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) -> tuple[str, ...]:
@@ -150,7 +146,8 @@ def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) 
     check_unique(rows, source, "label")
     check_filled(rows, "group", source)
     ordered = make_classes(rows["label"], classes)
-    if classes is not None and _are_positions(rows["label"], ordered):
+    values, positions = set(rows["label"]), {str(k) for k in range(len(ordered))}
+    if classes is not None and values.isdisjoint(ordered) and values <= positions:
         rows["label"] = [ordered[int(label)] for label in rows["label"]]
     check_known(rows, "label", list(ordered), source)
     splits = rows["split"].map(parse_split)
@@ -165,11 +162,6 @@ def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) 
     return ordered
 
 
-def _are_positions(labels: pd.Series, classes: tuple[str, ...]) -> bool:
-    values = set(labels)
-    return values.isdisjoint(classes) and values <= {str(k) for k in range(len(classes))}
-
-
 def _make_table(rows: pd.DataFrame, frame: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """Return the index table sorted by image id, with files' paths and other columns."""
     table = make_index_table(
@@ -179,6 +171,6 @@ def _make_table(rows: pd.DataFrame, frame: pd.DataFrame, classes: tuple[str, ...
         rows["split"].tolist(),
     )
     table["path"] = rows["image_id"]  # as the disk spells it
-    others = frame[[column for column in frame.columns if column not in table.columns]]
-    joined = pd.concat([table, others], axis=1)
+    metadata = frame[[column for column in frame.columns if column not in table.columns]]
+    joined = pd.concat([table, metadata], axis=1)
     return joined.sort_values("image_id", ignore_index=True)

@@ -13,6 +13,7 @@ import numpy as np
 Array = np.ndarray
 HEX = 3**0.5 / 2  # distance of the rows of a hexagonal lattice
 SERIAL_PRODUCT = 200_000  # multiplications; OpenBLAS takes a second thread above 262,144
+PHASOR_BLOCK = 8
 
 
 class Draws:
@@ -64,13 +65,13 @@ class Frame:
 
     @cached_property
     def u(self) -> Array:
-        return self._world(0)
+        return self._compute_world(0)
 
     @cached_property
     def v(self) -> Array:
-        return self._world(1)
+        return self._compute_world(1)
 
-    def _world(self, axis: int) -> Array:
+    def _compute_world(self, axis: int) -> Array:
         along_x, along_y = self.matrix[axis]
         return self.ticks * along_x + (self.ticks * along_y + self.shift[axis])[:, None]
 
@@ -84,13 +85,13 @@ class Frame:
         """The side of a pixel in world lengths."""
         return 2 * self.zoom / self.size
 
-    def find(self, points: Array) -> Array:
+    def locate(self, points: Array) -> Array:
         """Return the picture coordinates (x, y) of world points, (n, 2) to (n, 2)."""
         return (points - self.shift) @ np.linalg.inv(self.matrix).T
 
 
 def make_frame(
-    size: int, angle: float = 0.0, zoom: float = 1.0, shift: Sequence[float] = (0.0, 0.0)
+    size: int, angle: float = 0.0, zoom: float = 1.0, shift: Array | Sequence[float] = (0.0, 0.0)
 ) -> Frame:
     """Return a picture turned by `angle` radians that shows `zoom` world lengths a unit."""
     cos, sin = np.cos(angle), np.sin(angle)
@@ -132,78 +133,77 @@ def noise(
     amplitude *= np.clip(2 - 4 * frequency * frame.zoom / frame.size, 0, 1)
     wave = np.pi * frequency * np.stack([np.cos(angle), np.sin(angle) / stretch])  # (2, M)
     along_x, along_y = frame.matrix.T @ wave
-    across = _phasors(frame, along_x, frame.shift @ wave + phase)  # (M, W)
-    down = (_phasors(frame, along_y, np.zeros(n_waves)) * amplitude[:, None]).T  # (H, M)
-    waves = np.concatenate([across.real, -across.imag])  # (2 M, W)
-    return _multiply(np.concatenate([down.real, down.imag], axis=1), waves)
+    across = _compute_phasors(frame, along_x, frame.shift @ wave + phase)  # (M, W)
+    down = (_compute_phasors(frame, along_y, np.zeros(n_waves)) * amplitude[:, None]).T  # (H, M)
+    left = np.concatenate([down.real, down.imag], axis=1)
+    right = np.concatenate([across.real, -across.imag])  # (2 M, W)
+    rows = max(SERIAL_PRODUCT // right.size, 1)  # so few that BLAS starts no threads
+    return np.concatenate([left[i : i + rows] @ right for i in range(0, len(left), rows)])
 
 
-def _multiply(left: Array, right: Array) -> Array:
-    """Return left @ right in pieces so small that BLAS starts no threads: every core draws."""
-    rows = max(SERIAL_PRODUCT // right.size, 1)
-    pieces = [left[start : start + rows] @ right for start in range(0, len(left), rows)]
-    return np.concatenate(pieces)
-
-
-def _phasors(frame: Frame, rate: Array, phase: Array, block: int = 8) -> Array:
+def _compute_phasors(frame: Frame, rate: Array, phase: Array) -> Array:
     """Return exp(i (rate * tick + phase)) at every tick, (M, size), from few calls of exp."""
     first = phase + rate * frame.ticks[0]
     step = rate * (2 / frame.size)
-    coarse = np.exp(1j * (first[:, None] + np.outer(step, np.arange(0, frame.size, block))))
-    fine = np.exp(1j * np.outer(step, np.arange(block)))
+    starts = np.arange(0, frame.size, PHASOR_BLOCK)
+    coarse = np.exp(1j * (first[:, None] + np.outer(step, starts)))
+    fine = np.exp(1j * np.outer(step, np.arange(PHASOR_BLOCK)))
     product = coarse[:, :, None] * fine[:, None, :]
     return product.reshape(len(rate), -1)[:, : frame.size]
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The cells around scattered points, lengths in units of the mean distance of points."""
+class Mesh:
+    """The cells around scattered points, lengths in units of the mean distance of points.
 
-    near: Array  # distance to the nearest point
-    gap: Array  # how much farther the second nearest is: 0 on the walls between cells
-    value: Array  # a number in [0, 1) of the cell
-    du: Array  # from the nearest point, along u
-    dv: Array  # and along v
+    Attributes:
+        near: the distance to the nearest point.
+        gap: the extra distance to the second nearest point: 0 on the walls between cells.
+        value: a number in [0, 1) of the cell.
+        du, dv: the way from the nearest point.
+    """
+
+    near: Array
+    gap: Array
+    value: Array
+    du: Array
+    dv: Array
 
 
-def cells(u: Array, v: Array, draws: Draws, jitter: float = 0.6) -> Cells:
+def make_mesh(u: Array, v: Array, draws: Draws, jitter: float) -> Mesh:
     """Return the cells of a hexagonal lattice whose points are moved by up to `jitter` / 2.
 
     Args:
-        u: world coordinate in units of the lattice, (H, W); may be warped.
-        v: the other one.
+        u: world coordinate in units of the lattice, of any shape; may be warped.
+        v: the other coordinate.
         jitter: 0 is a honeycomb, 1 is as irregular as foam.
     """
     table = draws.array(3, 1024)
     table[:2] = jitter * (table[:2] - 0.5)
     v = v / HEX
     row0 = np.floor(v)
-    nearest = np.full(u.shape, np.inf)
-    second = np.full(u.shape, np.inf)
+
+    def find_point(candidate: Array | int) -> tuple[Array, Array, Array]:
+        """Return the key of one of the 9 lattice points around (u, v) and the way from it."""
+        row = row0 + (candidate // 3 - 1)
+        half = 0.5 * row
+        across = u - (half - np.floor(half))  # every other row is shifted by half a step
+        column = np.floor(across) + (candidate % 3 - 1)
+        key = (column + 37 * row).astype(np.int64) & 1023
+        du = across - column - 0.5 - table[0].take(key)
+        return key, du, (v - row - 0.5) * HEX - table[1].take(key)
+
+    nearest, second = np.full(u.shape, np.inf), np.full(u.shape, np.inf)
     winner = np.zeros(u.shape, dtype=np.int8)
     for candidate in range(9):
-        _, du, dv = _lattice_point(u, v, row0, candidate, table)
+        _, du, dv = find_point(candidate)
         square = du * du + dv * dv
         np.copyto(winner, candidate, where=square < nearest)
         np.minimum(second, np.maximum(square, nearest), out=second)
         np.minimum(nearest, square, out=nearest)
-    key, du, dv = _lattice_point(u, v, row0, winner, table)
+    key, du, dv = find_point(winner)
     near = np.sqrt(nearest)
-    return Cells(near, np.sqrt(second) - near, table[2].take(key), du, dv)
-
-
-def _lattice_point(
-    u: Array, v: Array, row0: Array, candidate: Array | int, table: Array
-) -> tuple[Array, Array, Array]:
-    """Return the key of one of the 9 lattice points around (u, v) and the way from it."""
-    row = row0 + (candidate // 3 - 1)
-    half = 0.5 * row
-    across = u - (half - np.floor(half))  # every other row is shifted by half a step
-    column = np.floor(across) + (candidate % 3 - 1)
-    key = (column + 37 * row).astype(np.int64) & 1023
-    du = across - column - 0.5 - table[0].take(key)
-    dv = (v - row - 0.5) * HEX - table[1].take(key)
-    return key, du, dv
+    return Mesh(near, np.sqrt(second) - near, table[2].take(key), du, dv)
 
 
 def blur(picture: Array, sigma: float) -> Array:
@@ -223,3 +223,25 @@ def blur(picture: Array, sigma: float) -> Array:
             total += weights[step] * (wide[before : before + side] + wide[after : after + side])
         picture = np.moveaxis(total, 0, axis)
     return picture
+
+
+def make_slanted_light(frame: Frame, draws: Draws, most: float) -> Array:
+    """Return light (H, W) that grows across the picture, in a drawn direction."""
+    angle, slope = draws.uniform(0, 2 * np.pi), draws.uniform(0, most)
+    return 1 + slope * (np.cos(angle) * frame.u + np.sin(angle) * frame.v)
+
+
+def develop(
+    picture: Array, draws: Draws, gamma: tuple[float, float], grain: tuple[float, float]
+) -> Array:
+    """Return (H, W, 3) uint8 of colours around [0, 1]: contrast and the grain of a sensor.
+
+    Args:
+        gamma: the range of the exponent.
+        grain: the range of the noise's size.
+    """
+    height, width, _ = picture.shape
+    picture = np.clip(picture, 0, 1) ** draws.uniform(*gamma)
+    speckle = draws.array(height, width, 3) + draws.array(height, width, 1) - 1
+    picture += speckle * draws.uniform(*grain)
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)

@@ -9,10 +9,9 @@ is blended with that of another diagnosis.
 
 import numpy as np
 
-from tlcnn.data.drawing.field import Array, Draws, Frame, make_frame
-from tlcnn.data.drawing.pigment import Recipe, Shape, add_pigment, make_shape
-from tlcnn.data.drawing.skin import apply_camera, apply_hair, make_skin, reflect
-from tlcnn.data.drawing.surface import apply_deep_colours, apply_surface, apply_vessels
+from tlcnn.data.drawing.field import Array, Draws, make_frame
+from tlcnn.data.drawing.skin import apply_hair, make_skin, photograph
+from tlcnn.data.drawing.traits import Recipe, make_lesion, paint
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
@@ -72,27 +71,27 @@ FAINT = 0.02  # less of a trait is none: nobody would see it
 def make_recipe(key: tuple[int, ...], label: int) -> Recipe:
     """Return how much of each trait the lesion with this key has."""
     draws = Draws(*key, 3)
-    own = _sample_recipe(draws, CLASSES[label])
-    other = _sample_recipe(draws, CLASSES[draws.count(0, len(CLASSES) - 1)])
+
+    def sample(name: str) -> dict[str, float]:
+        recipe = {}
+        for trait in TRAITS:
+            often, least, most = RECIPES[name].get(trait, (0.0, 0.0, 0.0))
+            is_present, amount = draws.chance(often), draws.uniform(least, most)
+            recipe[trait] = amount if is_present else 0.0
+        return recipe
+
+    recipe = sample(CLASSES[label])
+    blended = sample(CLASSES[draws.count(0, len(CLASSES) - 1)])
     share = MOST_BLEND * draws.uniform()
-    blend = {trait: (1 - share) * own[trait] + share * other[trait] for trait in TRAITS}
+    blend = {trait: (1 - share) * recipe[trait] + share * blended[trait] for trait in TRAITS}
     return {trait: amount if amount > FAINT else 0.0 for trait, amount in blend.items()}
-
-
-def _sample_recipe(draws: Draws, name: str) -> Recipe:
-    recipe = {}
-    for trait in TRAITS:
-        often, least, most = RECIPES[name].get(trait, (0.0, 0.0, 0.0))
-        there, amount = draws.chance(often), draws.uniform(least, most)
-        recipe[trait] = amount if there else 0.0
-    return recipe
 
 
 def draw_lesion(key: tuple[int, ...], label: int, photo: int, size: int) -> Array:
     """Draw one photograph of a lesion.
 
     Args:
-        key: what makes this lesion itself.
+        key: the numbers that make this lesion itself.
         label: position of its diagnosis in `CLASSES`.
         photo: number of the photograph: shape, pattern and skin stay, the rest changes.
         size: pixels a side; the layout is the same at every size.
@@ -101,30 +100,10 @@ def draw_lesion(key: tuple[int, ...], label: int, photo: int, size: int) -> Arra
         (size, size, 3) uint8 RGB.
     """
     camera = Draws(*key, 4, photo)
-    frame = _aim(camera, size)
-    recipe = make_recipe(key, label)
-    melanin, blood = make_skin(frame, key)
-    draws = Draws(*key, 5)
-    shape = make_shape(frame, draws.fork(1), recipe)
-    picture = _paint(frame, draws, recipe, shape, melanin, blood)
-    apply_hair(picture, Draws(*key, 6), camera)
-    apply_camera(picture, camera)
-    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-
-
-def _aim(camera: Draws, size: int) -> Frame:
     shift = camera.array(2, low=-0.13, high=0.13)
-    angle = camera.uniform(0, 2 * np.pi)
-    return make_frame(size, angle, camera.uniform(0.88, 1.18), tuple(shift))
-
-
-def _paint(
-    frame: Frame, draws: Draws, recipe: Recipe, shape: Shape, melanin: Array, blood: Array
-) -> Array:
-    """Return the lesion on its skin, (H, W, 3). From deep to shallow."""
-    add_pigment(frame, draws.fork(2), recipe, shape, melanin, blood)
-    picture = reflect(melanin, blood)
-    apply_deep_colours(picture, frame, draws.fork(3), recipe, shape)
-    apply_vessels(picture, frame, draws.fork(4), recipe["vessels"], shape)
-    apply_surface(picture, frame, draws.fork(5), recipe, shape)
-    return picture
+    frame = make_frame(size, camera.uniform(0, 2 * np.pi), camera.uniform(0.88, 1.18), shift)
+    draws = Draws(*key, 5)
+    lesion = make_lesion(frame, draws.fork(1), make_recipe(key, label))
+    picture = paint(lesion, draws, *make_skin(frame, key))
+    apply_hair(picture, Draws(*key, 6), camera)
+    return photograph(picture, camera)

@@ -2,7 +2,17 @@
 
 import numpy as np
 
-from tlcnn.data.drawing.field import Array, Draws, Frame, blur, make_frame, noise, smoothstep
+from tlcnn.data.drawing.field import (
+    Array,
+    Draws,
+    Frame,
+    blur,
+    develop,
+    make_frame,
+    make_slanted_light,
+    noise,
+    smoothstep,
+)
 from tlcnn.data.drawing.stroke import Stroke, curve, spots, strokes
 
 # Colours are display RGB in [0, 1]; one unit of a pigment multiplies them by exp(-absorbance).
@@ -15,15 +25,11 @@ SKIN_MELANIN = (0.0, 0.07, 0.17, 0.36, 0.66, 1.05)
 SKIN_WEIGHTS = (0.20, 0.36, 0.24, 0.10, 0.06, 0.04)
 
 
-def draw_skin_type(key: tuple[int, ...]) -> int:
-    """Return the skin type, 0 (type I) to 5 (type VI), of the patient with this key."""
-    return Draws(*key, 1).choice(SKIN_WEIGHTS)
-
-
 def make_skin(frame: Frame, key: tuple[int, ...]) -> tuple[Array, Array]:
     """Return the melanin and the blood of the skin itself, (H, W) each."""
+    skin_type = Draws(*key, 1).choice(SKIN_WEIGHTS)
     draws = Draws(*key, 2)
-    tone = SKIN_MELANIN[draw_skin_type(key)] + draws.uniform(-0.03, 0.06)
+    tone = SKIN_MELANIN[skin_type] + draws.uniform(-0.03, 0.06)
     relief = noise(frame, draws, 9, 26, slope=0.4, n_waves=40)
     clouds = noise(frame, draws, 0.8, 4, n_waves=16)
     furrows = np.exp(-((noise(frame, draws, 10, 13, slope=0, n_waves=20) / 0.22) ** 2))
@@ -50,60 +56,42 @@ def apply_hair(picture: Array, patient: Draws, photo: Draws) -> None:
     """Draw the hairs of this photograph, in the colour and density of its patient, in place."""
     density = patient.uniform() ** 2.5
     dark = patient.uniform(0.08, 0.30)
-    colour = (dark * 1.25, dark * 0.95, dark * 0.8)
-    if patient.chance(0.12):
-        colour = (0.72, 0.60, 0.46)  # fair hair
+    is_fair = patient.chance(0.12)
+    colour = (0.72, 0.60, 0.46) if is_fair else (dark * 1.25, dark * 0.95, dark * 0.8)
     lean = patient.uniform(0, np.pi)
-    count = int(density * 15 * photo.uniform(0.3, 1.3))
-    if count == 0:
-        return
-    frame = make_frame(picture.shape[0])
-    lines = [_hair(photo, lean) for _ in range(count)]
-    cover = strokes(frame, lines)
-    apply_colour(picture, 0.85 * cover, colour)
+    hairs = []
+    for _ in range(int(density * 15 * photo.uniform(0.3, 1.3))):
+        angle = lean + photo.uniform(-0.5, 0.5) + (np.pi if photo.chance(0.3) else 0)
+        middle = photo.array(2, low=-1.0, high=1.0)
+        length = photo.uniform(0.8, 2.6)
+        start = middle - 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
+        width = photo.uniform(0.014, 0.030)
+        points = curve(photo, start, angle, length, photo.uniform(-0.7, 0.7), 0.04, n=14)
+        hairs.append(Stroke(points, width, width * 0.5))
+    if hairs:
+        apply_colour(picture, 0.85 * strokes(make_frame(picture.shape[0]), hairs), colour)
 
 
-def _hair(draws: Draws, lean: float) -> Stroke:
-    angle = lean + draws.uniform(-0.5, 0.5) + (np.pi if draws.chance(0.3) else 0)
-    middle = draws.array(2, low=-1.0, high=1.0)
-    length = draws.uniform(0.8, 2.6)
-    start = middle - 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
-    width = draws.uniform(0.014, 0.030)
-    points = curve(draws, start, angle, length, draws.uniform(-0.7, 0.7), 0.04, n=14)
-    return Stroke(points, width, width * 0.5)
-
-
-def apply_camera(picture: Array, draws: Draws) -> None:
-    """Photograph the picture: focus, light, dermatoscope, white balance and sensor, in place."""
+def photograph(picture: Array, draws: Draws) -> Array:
+    """Return the picture (H, W, 3) uint8 as a dermatoscope takes it."""
     size = picture.shape[0]
     frame = make_frame(size)
-    sigma = size * (0.0025 + 0.008 * draws.uniform() ** 3)
-    picture[:] = blur(picture, sigma)
+    picture = blur(picture, size * (0.0025 + 0.008 * draws.uniform() ** 3))
     if draws.chance(0.14):
         _apply_bubbles(picture, frame, draws)
     if draws.chance(0.12):
         _apply_ruler(picture, frame, draws)
-    _apply_light(picture, frame, draws)
-    balance = 1 + draws.array(3, low=-0.09, high=0.09)
-    picture *= balance * draws.uniform(0.86, 1.10)
-    np.clip(picture, 0, 1, out=picture)
-    picture **= draws.uniform(0.88, 1.15)
-    grain = draws.array(size, size, 3) + draws.array(size, size, 1) - 1
-    picture += grain * draws.uniform(0.01, 0.035)
-
-
-def _apply_light(picture: Array, frame: Frame, draws: Draws) -> None:
-    """Uneven light, darker corners and, at times, the rim of the dermatoscope."""
-    tilt = draws.uniform(0, 2 * np.pi)
-    slope = draws.uniform(0, 0.09)
-    light = 1 + slope * (np.cos(tilt) * frame.u + np.sin(tilt) * frame.v)
+    light = make_slanted_light(frame, draws, 0.09)
     centre = draws.array(2, low=-0.15, high=0.15)
     far = np.hypot(frame.u - centre[0], frame.v - centre[1])
-    light -= draws.uniform(0.02, 0.16) * np.maximum(far - 0.3, 0) ** 2
-    if draws.chance(0.14):
+    light -= draws.uniform(0.02, 0.16) * np.maximum(far - 0.3, 0) ** 2  # darker corners
+    if draws.chance(0.14):  # the rim of the dermatoscope
         rim = draws.uniform(1.08, 1.3)
         light *= 1 - 0.93 * smoothstep(rim - 0.03, rim + 0.05, far)
-    picture *= light[..., None]
+    picture = picture * light[..., None]
+    white_balance = 1 + draws.array(3, low=-0.09, high=0.09)
+    picture *= white_balance * draws.uniform(0.86, 1.10)
+    return develop(picture, draws, gamma=(0.88, 1.15), grain=(0.01, 0.035))
 
 
 def _apply_bubbles(picture: Array, frame: Frame, draws: Draws) -> None:
@@ -121,12 +109,10 @@ def _apply_bubbles(picture: Array, frame: Frame, draws: Draws) -> None:
 def _apply_ruler(picture: Array, frame: Frame, draws: Draws) -> None:
     """The millimetre scale of the dermatoscope along one side."""
     edge = draws.uniform(0.82, 0.93)
-    gap = draws.uniform(0.11, 0.16)
-    ticks = np.arange(-0.95, 0.95, gap)
+    ticks = np.arange(-0.95, 0.95, draws.uniform(0.11, 0.16))
     turn = make_frame(2, angle=draws.count(0, 3) * np.pi / 2).matrix
     lines = []
     for i, tick in enumerate(ticks):
-        reach = 0.12 if i % 5 == 0 else 0.06
-        points = np.array([[tick, edge], [tick, edge - reach]]) @ turn.T
-        lines.append(Stroke(points, 0.012, 0.012))
+        end = edge - (0.12 if i % 5 == 0 else 0.06)
+        lines.append(Stroke(np.array([[tick, edge], [tick, end]]) @ turn.T, 0.012, 0.012))
     apply_colour(picture, 0.8 * strokes(frame, lines), (0.10, 0.09, 0.10))

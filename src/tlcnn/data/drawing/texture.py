@@ -14,27 +14,28 @@ from tlcnn.data.drawing.field import (
     Draws,
     Frame,
     blur,
-    cells,
+    develop,
     make_frame,
+    make_mesh,
+    make_slanted_light,
     noise,
     smoothstep,
 )
 from tlcnn.data.drawing.stroke import Stroke, curve, strokes, tree
 
 Fields = tuple[Array, Array]  # tone, part: (H, W) in about [0, 1] each
-Colour = tuple[float, float, float]
 
 
-def _bark(frame: Frame, draws: Draws) -> Fields:
+def make_bark(frame: Frame, draws: Draws) -> Fields:
     bend = noise(frame, draws, 1, 4, n_waves=12)
     ridges = np.abs(noise(frame, draws, 5, 9, slope=0.3, n_waves=36, stretch=4.5) + 0.15 * bend)
     grain = noise(frame, draws, 8, 24, slope=0.6, n_waves=36, stretch=2.5)
     return smoothstep(0.0, 1.1, ridges) * 0.8 + 0.10 * grain, 0.5 + 0.35 * bend
 
 
-def _berries(frame: Frame, draws: Draws) -> Fields:
+def make_berries(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.26, 0.5)
-    mesh = cells(frame.u / period, frame.v / period, draws, 0.55)
+    mesh = make_mesh(frame.u / period, frame.v / period, draws, 0.55)
     size = 0.44 + 0.10 * mesh.value
     dome = np.sqrt(np.clip(1 - (mesh.near / size) ** 2, 0, 1))
     light = 0.25 + 0.5 * dome - 0.35 * (mesh.du + mesh.dv) * (dome > 0)
@@ -43,7 +44,7 @@ def _berries(frame: Frame, draws: Draws) -> Fields:
     return np.where(dome > 0, light + 0.7 * glint, back), np.where(dome > 0, mesh.value * 0.5, 1.0)
 
 
-def _branches(frame: Frame, draws: Draws) -> Fields:
+def make_branches(frame: Frame, draws: Draws) -> Fields:
     lines: list[Stroke] = []
     for _ in range(draws.count(2, 4)):
         turn = draws.uniform(0, 2 * np.pi)
@@ -56,38 +57,37 @@ def _branches(frame: Frame, draws: Draws) -> Fields:
     return sky + wood * (bark - sky), 1 - wood
 
 
-def _clouds(frame: Frame, draws: Draws) -> Fields:
+def make_clouds(frame: Frame, draws: Draws) -> Fields:
     billow = noise(frame, draws, 0.7, 18, slope=1.15, n_waves=72)
     wisps = noise(frame, draws, 1, 12, slope=1.0, n_waves=36, stretch=0.6)
     cover = smoothstep(-0.9, 1.3, billow + 0.3 * wisps)
     return 0.25 + 0.7 * cover, 1 - cover
 
 
-def _grass(frame: Frame, draws: Draws) -> Fields:
+def make_grass(frame: Frame, draws: Draws) -> Fields:
     tone = 0.18 + 0.05 * noise(frame, draws, 3, 12, n_waves=16)
     part = 0.5 + 0.3 * noise(frame, draws, 0.8, 3, n_waves=12)
     lean, spread = draws.uniform(0, 2 * np.pi), draws.uniform(0.25, 0.8)
     for layer in range(4):
-        blades = [_blade(draws, lean + draws.uniform(-spread, spread)) for _ in range(34)]
+        blades = []
+        for _ in range(34):
+            angle = lean + draws.uniform(-spread, spread)
+            start = draws.array(2, low=-1.6, high=1.6)
+            bend = draws.uniform(-0.8, 0.8)
+            points = curve(draws, start, angle, draws.uniform(0.5, 1.3), bend, 0.03, n=7)
+            blades.append(Stroke(points, draws.uniform(0.03, 0.06), 0.008))
         cover = strokes(frame, blades)
         tone = tone + cover * (0.34 + 0.16 * layer - tone)
     return tone, part
 
 
-def _blade(draws: Draws, angle: float) -> Stroke:
-    start = draws.array(2, low=-1.6, high=1.6)
-    bend = draws.uniform(-0.8, 0.8)
-    points = curve(draws, start, angle, draws.uniform(0.5, 1.3), bend, 0.03, n=7)
-    return Stroke(points, draws.uniform(0.03, 0.06), 0.008)
-
-
-def _leaves(frame: Frame, draws: Draws) -> Fields:
+def make_leaves(frame: Frame, draws: Draws) -> Fields:
     tone = 0.14 + 0.04 * noise(frame, draws, 3, 10, n_waves=12)
     part = np.full_like(tone, 0.9)
     period = draws.uniform(0.45, 0.8)
     for layer in range(3):
         move = draws.array(2, low=-5, high=5)
-        mesh = cells(frame.u / period + move[0], frame.v / period + move[1], draws, 0.8)
+        mesh = make_mesh(frame.u / period + move[0], frame.v / period + move[1], draws, 0.8)
         turn = 2 * np.pi * mesh.value + layer
         along = mesh.du * np.cos(turn) + mesh.dv * np.sin(turn)
         across = np.abs(mesh.dv * np.cos(turn) - mesh.du * np.sin(turn))
@@ -100,7 +100,7 @@ def _leaves(frame: Frame, draws: Draws) -> Fields:
     return tone, part
 
 
-def _marble(frame: Frame, draws: Draws) -> Fields:
+def make_marble(frame: Frame, draws: Draws) -> Fields:
     swirl = noise(frame, draws, 0.7, 6, slope=1.2, n_waves=40)
     cloud = noise(frame, draws, 0.7, 8, slope=0.9, n_waves=32)
     turn, rate = draws.uniform(0, np.pi), draws.uniform(2.5, 5)
@@ -110,23 +110,25 @@ def _marble(frame: Frame, draws: Draws) -> Fields:
     return 0.15 + 0.6 * veins * np.clip(0.45 + 0.5 * fine, 0, 1) + 0.09 * cloud, 0.5 + 0.3 * cloud
 
 
-def _mud(frame: Frame, draws: Draws) -> Fields:
+def make_mud(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.35, 0.7)
     bend = noise(frame, draws, 2, 9, n_waves=20), noise(frame, draws, 2, 9, n_waves=20)
     grain = noise(frame, draws, 8, 26, slope=0.4, n_waves=36)
-    mesh = cells(frame.u / period + 0.09 * bend[0], frame.v / period + 0.09 * bend[1], draws, 1.0)
+    mesh = make_mesh(
+        frame.u / period + 0.09 * bend[0], frame.v / period + 0.09 * bend[1], draws, 1.0
+    )
     wide = draws.uniform(0.05, 0.13)
     plate = smoothstep(0.25 * wide, wide, mesh.gap)
     curl = 0.15 * smoothstep(0.05, 0.5, mesh.gap)
     return plate * (0.68 - curl + 0.10 * mesh.value + 0.06 * grain) + 0.08, 0.6 * mesh.value
 
 
-def _net(frame: Frame, draws: Draws) -> Fields:
+def make_net(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.16, 0.34)
     bend = noise(frame, draws, 0.7, 3, n_waves=12), noise(frame, draws, 0.7, 3, n_waves=12)
     warp, thick = draws.uniform(0.05, 0.5), draws.uniform(0.14, 0.32)
     u, v = frame.u / period + warp * bend[0], frame.v / period + warp * bend[1]
-    mesh = cells(u, v, draws, draws.uniform(0.0, 0.4))
+    mesh = make_mesh(u, v, draws, draws.uniform(0.0, 0.4))
     lines = 1 - smoothstep(0.4 * thick, thick, mesh.gap)
     back = 0.25 + 0.13 * noise(frame, draws, 1, 6, n_waves=16)
     if draws.chance(0.5):
@@ -134,17 +136,19 @@ def _net(frame: Frame, draws: Draws) -> Fields:
     return 1 - back - 0.1 + lines * (back - 0.75), lines
 
 
-def _pebbles(frame: Frame, draws: Draws) -> Fields:
+def make_pebbles(frame: Frame, draws: Draws) -> Fields:
     period = draws.uniform(0.24, 0.55)
     bend = noise(frame, draws, 1, 5, n_waves=16), noise(frame, draws, 1, 5, n_waves=16)
     grain = noise(frame, draws, 8, 26, slope=0.3, n_waves=36)
-    mesh = cells(frame.u / period + 0.15 * bend[0], frame.v / period + 0.15 * bend[1], draws, 0.95)
+    mesh = make_mesh(
+        frame.u / period + 0.15 * bend[0], frame.v / period + 0.15 * bend[1], draws, 0.95
+    )
     dome = smoothstep(0.02, 0.55, mesh.gap) ** 0.6
     light = (0.30 + 0.55 * mesh.value) * (0.75 - 0.45 * (mesh.du + mesh.dv))
     return 0.06 + dome * (light + 0.05 * grain), (7 * mesh.value) % 1.0
 
 
-def _ripples(frame: Frame, draws: Draws) -> Fields:
+def make_ripples(frame: Frame, draws: Draws) -> Fields:
     rate = draws.uniform(3, 6)
     waves = noise(frame, draws, rate, 1.6 * rate, slope=0.8, n_waves=28, stretch=0.45)
     small = noise(frame, draws, 2 * rate, 4 * rate, slope=0.8, n_waves=28, stretch=0.6)
@@ -153,7 +157,7 @@ def _ripples(frame: Frame, draws: Draws) -> Fields:
     return 0.42 + 0.2 * np.tanh(height) + 0.45 * glint, 0.5 + 0.3 * np.tanh(waves)
 
 
-def _wood(frame: Frame, draws: Draws) -> Fields:
+def make_wood(frame: Frame, draws: Draws) -> Fields:
     bend = noise(frame, draws, 0.6, 2.5, n_waves=16, stretch=2)
     grain = noise(frame, draws, 12, 30, slope=0.3, n_waves=40, stretch=12)
     rate, centre = draws.uniform(5, 10), draws.array(2, low=-0.8, high=0.8)
@@ -165,39 +169,37 @@ def _wood(frame: Frame, draws: Draws) -> Fields:
 
 
 DRAWINGS: dict[str, Callable[[Frame, Draws], Fields]] = {
-    "bark": _bark, "berries": _berries, "branches": _branches, "clouds": _clouds,
-    "grass": _grass, "leaves": _leaves, "marble": _marble, "mud": _mud, "net": _net,
-    "pebbles": _pebbles, "ripples": _ripples, "wood": _wood,
-}  # fmt: skip
+    "bark": make_bark,
+    "berries": make_berries,
+    "branches": make_branches,
+    "clouds": make_clouds,
+    "grass": make_grass,
+    "leaves": make_leaves,
+    "marble": make_marble,
+    "mud": make_mud,
+    "net": make_net,
+    "pebbles": make_pebbles,
+    "ripples": make_ripples,
+    "wood": make_wood,
+}
 TEXTURES = tuple(DRAWINGS)
 
-# The darkest, middle and lightest colour of a part, and the same for the other part.
-PALETTES: dict[str, tuple[Colour, Colour, Colour, Colour, Colour, Colour]] = {
-    "bark": ((0.12, 0.09, 0.07), (0.42, 0.33, 0.26), (0.72, 0.64, 0.55),
-             (0.10, 0.10, 0.06), (0.36, 0.36, 0.26), (0.70, 0.70, 0.56)),
-    "berries": ((0.22, 0.02, 0.05), (0.70, 0.10, 0.14), (1.00, 0.85, 0.80),
-                (0.03, 0.10, 0.03), (0.15, 0.34, 0.12), (0.55, 0.70, 0.35)),
-    "branches": ((0.10, 0.07, 0.06), (0.40, 0.30, 0.24), (0.75, 0.65, 0.55),
-                 (0.35, 0.45, 0.60), (0.62, 0.72, 0.85), (0.93, 0.94, 0.96)),
-    "clouds": ((0.30, 0.36, 0.48), (0.66, 0.72, 0.80), (1.00, 0.99, 0.97),
-               (0.12, 0.28, 0.58), (0.36, 0.56, 0.84), (0.72, 0.84, 0.97)),
-    "grass": ((0.04, 0.10, 0.03), (0.28, 0.46, 0.12), (0.80, 0.88, 0.45),
-              (0.10, 0.09, 0.03), (0.46, 0.44, 0.16), (0.92, 0.86, 0.55)),
-    "leaves": ((0.02, 0.08, 0.03), (0.16, 0.42, 0.12), (0.66, 0.84, 0.40),
-               (0.10, 0.06, 0.02), (0.55, 0.30, 0.08), (0.95, 0.72, 0.30)),
-    "marble": ((0.20, 0.20, 0.23), (0.68, 0.67, 0.68), (0.98, 0.97, 0.95),
-               (0.28, 0.20, 0.17), (0.74, 0.62, 0.55), (0.98, 0.93, 0.88)),
-    "mud": ((0.10, 0.07, 0.05), (0.52, 0.42, 0.32), (0.85, 0.76, 0.62),
-            (0.12, 0.10, 0.09), (0.50, 0.46, 0.42), (0.80, 0.78, 0.74)),
-    "net": ((0.06, 0.12, 0.18), (0.30, 0.46, 0.54), (0.88, 0.90, 0.86),
-            (0.05, 0.08, 0.12), (0.20, 0.34, 0.44), (0.62, 0.76, 0.80)),
-    "pebbles": ((0.10, 0.10, 0.11), (0.48, 0.47, 0.47), (0.90, 0.89, 0.86),
-                (0.14, 0.08, 0.06), (0.56, 0.42, 0.34), (0.93, 0.84, 0.74)),
-    "ripples": ((0.02, 0.12, 0.22), (0.10, 0.38, 0.52), (0.80, 0.95, 0.98),
-                (0.02, 0.20, 0.22), (0.16, 0.50, 0.50), (0.88, 0.98, 0.92)),
-    "wood": ((0.22, 0.11, 0.05), (0.62, 0.40, 0.20), (0.93, 0.76, 0.52),
-             (0.26, 0.15, 0.09), (0.70, 0.50, 0.32), (0.95, 0.84, 0.66)),
-}  # fmt: skip
+# Red, green and blue in percent of the darkest, middle and lightest colour of a part, and the same
+# three colours of the other part.
+PALETTES = {
+    "bark": "12  9  7  42 33 26  72 64 55  10 10  6  36 36 26  70 70 56",
+    "berries": "22  2  5  70 10 14  100 85 80   3 10  3  15 34 12  55 70 35",
+    "branches": "10  7  6  40 30 24  75 65 55  35 45 60  62 72 85  93 94 96",
+    "clouds": "30 36 48  66 72 80  100 99 97  12 28 58  36 56 84  72 84 97",
+    "grass": " 4 10  3  28 46 12  80 88 45  10  9  3  46 44 16  92 86 55",
+    "leaves": " 2  8  3  16 42 12  66 84 40  10  6  2  55 30  8  95 72 30",
+    "marble": "20 20 23  68 67 68  98 97 95  28 20 17  74 62 55  98 93 88",
+    "mud": "10  7  5  52 42 32  85 76 62  12 10  9  50 46 42  80 78 74",
+    "net": " 6 12 18  30 46 54  88 90 86   5  8 12  20 34 44  62 76 80",
+    "pebbles": "10 10 11  48 47 47  90 89 86  14  8  6  56 42 34  93 84 74",
+    "ripples": " 2 12 22  10 38 52  80 95 98   2 20 22  16 50 50  88 98 92",
+    "wood": "22 11  5  62 40 20  93 76 52  26 15  9  70 50 32  95 84 66",
+}
 OWN_PALETTE = 0.5  # how often a texture has its own colours
 
 
@@ -205,7 +207,7 @@ def draw_texture(key: tuple[int, ...], label: int, size: int) -> Array:
     """Draw a texture.
 
     Args:
-        key: what makes this picture itself.
+        key: the numbers that make this picture itself.
         label: position of its texture in `TEXTURES`.
         size: pixels a side; the layout is the same at every size.
 
@@ -215,36 +217,19 @@ def draw_texture(key: tuple[int, ...], label: int, size: int) -> Array:
     draws = Draws(*key, 7)
     frame = make_frame(size, draws.uniform(0, 2 * np.pi), draws.uniform(0.7, 1.35))
     tone, part = DRAWINGS[TEXTURES[label]](frame, Draws(*key, 8))
-    own = draws.chance(OWN_PALETTE)
-    palette = TEXTURES[label if own else draws.count(0, len(TEXTURES) - 1)]
-    picture = _colour(tone, part, PALETTES[palette])
-    _apply_camera(picture, draws)
-    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-
-
-def _colour(tone: Array, part: Array, palette: tuple[Colour, ...]) -> Array:
-    """Return the colours (H, W, 3) of tones between the palettes of two parts."""
+    has_own_colours = draws.chance(OWN_PALETTE)
+    palette = TEXTURES[label if has_own_colours else draws.count(0, len(TEXTURES) - 1)]
+    first, second = np.array(PALETTES[palette].split(), dtype=float).reshape(2, 3, 3) / 100
     stops = (0.0, 0.5, 1.0)
     share = np.clip(part, 0, 1)
-    first, second = np.array(palette[:3]), np.array(palette[3:])
     planes = [
         (1 - share) * np.interp(tone, stops, first[:, channel])
         + share * np.interp(tone, stops, second[:, channel])
         for channel in range(3)
     ]
-    return np.stack(planes, axis=-1)
-
-
-def _apply_camera(picture: Array, draws: Draws) -> None:
-    """Uneven light, focus, white balance and sensor, in place."""
-    size = picture.shape[0]
-    frame = make_frame(size)
-    tilt, slope = draws.uniform(0, 2 * np.pi), draws.uniform(0, 0.2)
-    light = 1 + slope * (np.cos(tilt) * frame.u + np.sin(tilt) * frame.v)
+    picture = np.stack(planes, axis=-1)
+    light = make_slanted_light(make_frame(size), draws, 0.2)
     picture *= light[..., None] * draws.uniform(0.8, 1.15)
-    picture *= 1 + draws.array(3, low=-0.12, high=0.12)
-    picture[:] = blur(picture, size * (0.002 + 0.010 * draws.uniform() ** 3))
-    np.clip(picture, 0, 1, out=picture)
-    picture **= draws.uniform(0.8, 1.25)
-    grain = draws.array(size, size, 3) + draws.array(size, size, 1) - 1
-    picture += grain * draws.uniform(0.01, 0.05)
+    picture *= 1 + draws.array(3, low=-0.12, high=0.12)  # white balance
+    picture = blur(picture, size * (0.002 + 0.010 * draws.uniform() ** 3))
+    return develop(picture, draws, gamma=(0.8, 1.25), grain=(0.01, 0.05))
