@@ -1,4 +1,4 @@
-"""Atomic files, content digests, and facts that are expensive to find out and never change."""
+"""Files that are whole or absent, digests of content, locks, and facts that are computed once."""
 
 import errno
 import hashlib
@@ -8,9 +8,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -51,11 +51,13 @@ def _digest_by_blocks(file: Any) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder.
+    """Write a whole file or nothing: to a temporary file, which then gets the file's name.
 
     Args:
-        durable: False leaves out both fsyncs, of which each can take many milliseconds: a power
-            cut in the next seconds may then leave an empty file.
+        path: the file.
+        content: all that it will hold; text is encoded in UTF-8.
+        durable: whether the file survives a power cut in the next seconds. Without that it is
+            written many milliseconds faster, and a power cut may leave an empty file.
 
     Raises:
         StorageError: the disk is full or the folder is not writable; `path` is as it was.
@@ -64,17 +66,29 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     with writing(path):
         try:
-            with open(temporary, "wb") as file:
+            with open_new(temporary) as file:
                 file.write(data)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            os.replace(temporary, path)
-            if durable:
-                sync_folder(path.parent)
+                publish_file(file, path, durable=durable)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """Open a new file for writing in the place of any older one, never through a link."""
+    path.unlink(missing_ok=True)
+    return open(path, "xb")
+
+
+def publish_file(file: IO[bytes], path: Path, *, durable: bool = True) -> None:
+    """Close a whole temporary file and give it its name. Raises OSError when the disk is full."""
+    file.flush()
+    if durable:
+        os.fsync(file.fileno())
+    file.close()
+    os.replace(file.name, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_files(folder: Path) -> None:
@@ -104,22 +118,15 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into a StorageError that names the file and the free space."""
+    """Turn an OSError into a StorageError that names the file and, on a full disk, its space."""
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}{_free(path, error)}"
-        ) from error
-
-
-def _free(path: Path, error: OSError) -> str:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return ""
-    folder = next((p for p in (path, *path.parents) if p.is_dir()), None)
-    if folder is None:
-        return ""
-    return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk)"
+        space = ""
+        folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), None)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and folder is not None:
+            space = f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk)"
+        raise StorageError(f"cannot write {path}: {error.strerror or error}{space}") from error
 
 
 def make_dir(path: Path) -> Path:
@@ -132,10 +139,10 @@ def make_dir(path: Path) -> Path:
 
 
 def remember(cache_dir: Path, kind: str, key: Any, compute: Callable[[], Any]) -> Any:
-    """Return `compute()`, a JSON value, from the cache when this key has been asked before.
+    """Return `compute()`, a JSON value, and keep it on disk for all later calls with this key.
 
-    Facts live in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable fact is computed
-    again, so the folder can be deleted at any time.
+    The value is kept in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable file is
+    computed again, so the folder can be deleted at any time.
     """
     path = cache_dir / "facts" / f"{kind}-{digest_of([kind, key], 24)}.json"
     try:
@@ -157,7 +164,7 @@ def stat_signature(path: Path) -> list[Any]:
 
 
 def load_file_digest(path: Path, cache_dir: Path) -> str:
-    """Return the sha256 of a file, remembered by its path, size and time of change."""
+    """Return the sha256 of a file, computed once for each path, size and time of change."""
     return remember(cache_dir, "digest", stat_signature(path), lambda: digest_of_file(path))
 
 
@@ -174,8 +181,8 @@ def hold_lock(
     Raises:
         StorageError: the file cannot be created.
     """
-    lock, has_waited = FileLock(path), False
-    while not _try_lock(lock, path):
+    has_waited = False
+    while (lock := try_lock(path)) is None:
         if not has_waited:
             on_wait()
             has_waited = True
@@ -187,10 +194,10 @@ def hold_lock(
         lock.release()
 
 
-def _try_lock(lock: BaseFileLock, path: Path) -> bool:
-    with writing(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:  # an OSError too, but not one of the disk's
-            return False
-    return True
+def try_lock(path: Path) -> BaseFileLock | None:
+    """Return the system's lock on a file, held until it is released; None: another holds it."""
+    lock = FileLock(path)
+    with writing(path), suppress(Timeout):
+        lock.acquire(timeout=0)
+        return lock
+    return None

@@ -35,7 +35,7 @@ from tlcnn.records.write import (
     write_splits,
     write_weights,
 )
-from tlcnn.run.inputs import Fed, build_inputs, describe_counts
+from tlcnn.run.inputs import TrainedPart, build_inputs, describe_counts
 from tlcnn.run.network import Start
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit
@@ -208,7 +208,7 @@ def _build_fit(
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
-    fed: Fed,
+    fed: TrainedPart,
     fixed: Collection[str],
 ) -> Fit:
     def on_epoch(history: list[dict[str, Any]]) -> None:
@@ -241,7 +241,7 @@ def _write_results(
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
-    fed: Fed,
+    fed: TrainedPart,
     fitted: Position,
 ) -> dict[str, Any]:
     """Read the test images once, and write predictions, weights and summary."""
