@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -56,10 +57,9 @@ def heard(caplog, monkeypatch):
     return caplog
 
 
-@pytest.mark.parametrize("memory_mib", [10, 0], ids=["by memory", "straight to a file"])
-def test_another_process_finds_what_one_has_written(tmp_path, memory_mib):
+def test_another_process_finds_what_one_has_written(tmp_path):
     rows = draw(22, 100)
-    written = fill(make_store(tmp_path, memory_mib=memory_mib), f"{NAME}-01", rows)
+    written = fill(make_store(tmp_path), f"{NAME}-01", rows)
     array = make_store(tmp_path).find(f"{NAME}-01")
     assert same(written, rows) and same(array, rows)
     assert array.digest == written.digest
@@ -69,11 +69,10 @@ def test_another_process_finds_what_one_has_written(tmp_path, memory_mib):
         array.rows[0] = 1
 
 
-@pytest.mark.parametrize("memory_mib", [10, 0])
-def test_a_digest_is_that_of_the_content_however_it_was_written(tmp_path, monkeypatch, memory_mib):
+def test_a_digest_is_that_of_the_content_however_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(block_digest, "BLOCK", 1000)
     rows = draw(105, 100)
-    stores = [make_store(tmp_path / str(i), memory_mib=memory_mib) for i in range(3)]
+    stores = [make_store(tmp_path / str(i), disk_mib=disk) for i, disk in enumerate((10, None, 0))]
     digests = [
         fill(store, NAME, rows, batch).digest
         for store, batch in zip(stores, (1, 7, 105), strict=True)
@@ -149,20 +148,21 @@ def test_without_a_disk_arrays_stay_in_memory_up_to_the_budget(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_what_fits_neither_budget_has_no_writer(tmp_path):
+def test_what_fits_neither_budget_is_refused(tmp_path):
     store = make_store(tmp_path, disk_mib=0.1, memory_mib=0.1)
-    assert store.open_writer(NAME, (40, 2**13)) is None
-    assert names(tmp_path) == []
+    with pytest.raises(ValueError, match="reuse_disk_gib nor into reuse_memory_gib"):
+        store.open_writer(NAME, (40, 2**13))
+    assert names(tmp_path) == [] and store.can_write
 
 
 def test_an_array_that_is_not_finished_leaves_nothing(tmp_path):
-    for memory_mib in (0, 10):
-        store = make_store(tmp_path, memory_mib=memory_mib)
+    for disk_mib in (0, 10):
+        store = make_store(tmp_path, disk_mib=disk_mib)
         with pytest.raises(KeyboardInterrupt), store.open_writer(NAME, (22, 9)) as writer:
             writer.add(draw(4, 9))
             raise KeyboardInterrupt
         assert names(tmp_path) == [] and store.find(NAME) is None
-        assert store.reserve(int(memory_mib * MIB))  # its memory is free again
+        assert store.reserve(10 * MIB)  # its memory is free again
 
 
 def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path):
@@ -171,7 +171,7 @@ def test_a_link_in_the_place_of_a_temporary_file_is_not_followed(tmp_path):
     folder = tmp_path / "cache"
     folder.mkdir()
     (folder / f".{NAME}.tmp").symlink_to(outside)
-    assert same(fill(make_store(folder, memory_mib=0), NAME, draw(22, 9)), draw(22, 9))
+    assert same(fill(make_store(folder), NAME, draw(22, 9)), draw(22, 9))
     assert outside.read_text() == "as it was"
 
 
@@ -198,21 +198,23 @@ class FullDisk:
         return write(data)
 
 
-def test_memory_serves_where_a_disk_fills_up(tmp_path, monkeypatch, heard):
+def test_memory_serves_where_a_disk_has_no_room(tmp_path, monkeypatch, heard):
     store = make_store(tmp_path)
     before, rows = draw(22, 36), draw(22, 3600)
     fill(store, f"{NAME}-01", before)
-    monkeypatch.setattr(array_store, "open_new", FullDisk(1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(array_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert same(fill(store, f"{NAME}-02", rows), rows)
-    assert "arrays are no longer stored in" in heard.text
+    assert "arrays are no longer stored in" in heard.text and "0 MiB free" in heard.text
     assert names(tmp_path) == [f"{NAME}-01.bin", f"{NAME}-01.json"]
     assert same(make_store(tmp_path).find(f"{NAME}-01"), before)
     assert make_store(tmp_path).find(f"{NAME}-02") is None
     assert same(store.find(f"{NAME}-02"), rows)
 
 
-def test_a_disk_that_fills_up_is_an_error_where_there_is_no_memory(tmp_path, monkeypatch):
-    store = make_store(tmp_path, disk_mib=None, memory_mib=0)
+@pytest.mark.parametrize("memory_mib", [10, 0])
+def test_a_disk_that_fills_up_while_it_is_written_is_an_error(tmp_path, monkeypatch, memory_mib):
+    store = make_store(tmp_path, memory_mib=memory_mib)
     monkeypatch.setattr(array_store, "open_new", FullDisk(1000))
     with pytest.raises(OSError, match="No space left"):
         fill(store, NAME, draw(22, 3600))

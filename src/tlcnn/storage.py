@@ -33,21 +33,13 @@ def digest_of(value: Any, length: int = 64) -> str:
 def digest_of_file(path: Path) -> str:
     """Return the sha256 of a file's bytes. Raises StorageError when it cannot be read."""
     try:
+        digest = hashlib.sha256()
         with open(path, "rb") as file:
-            return (
-                hashlib.file_digest(file, "sha256").hexdigest()
-                if hasattr(hashlib, "file_digest")
-                else _digest_by_blocks(file)
-            )
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _digest_by_blocks(file: Any) -> str:
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:

@@ -65,7 +65,7 @@ class ArrayStore:
         folder: the folder of the files.
         disk_bytes: the bytes that all files together may take. The least recently used ones make
             room for a new one. None: no limit; 0: nothing is read or written.
-        memory_bytes: the bytes of memory for arrays that are being computed or in no file.
+        memory_bytes: the bytes of memory for arrays that the disk has no room for.
         workers: the threads that check a file's digest.
     """
 
@@ -180,21 +180,31 @@ class ArrayStore:
                 if lock is not None:
                     lock.release()
 
-    def open_writer(self, name: str, shape: tuple[int, ...]) -> "ArrayWriter | None":
-        """Return a writer of a new array, or None where it fits neither memory nor disk budget.
+    def open_writer(self, name: str, shape: tuple[int, ...]) -> "ArrayWriter":
+        """Return a writer of a new array: to disk, or to memory where the disk has no room.
 
         Args:
+            name: the array's name.
             shape: (n, ...) of all rows.
 
         Raises:
-            StorageError: the disk is full or cannot be written.
+            ValueError: the array fits neither budget.
+            StorageError: the disk is full or cannot be written, and memory has no room.
         """
         n_bytes = math.prod(shape)
+        if self.make_room(n_bytes):
+            try:
+                return ArrayWriter(self, name, shape, self._open_temporary(name, n_bytes))
+            except StorageError as error:
+                if n_bytes > self.memory_bytes:
+                    raise
+                self.stop_writing(error)
         if self.reserve(n_bytes):
             return ArrayWriter(self, name, shape, None)
-        if self.make_room(n_bytes):
-            return ArrayWriter(self, name, shape, self.open_temporary(name, n_bytes))
-        return None
+        raise ValueError(
+            f"an array of {n_bytes / MIB:,.3g} MiB fits neither into reuse_disk_gib nor into "
+            "reuse_memory_gib"
+        )
 
     def reserve(self, n_bytes: int) -> bool:
         """Return whether the memory budget has room for so much, and count it if it has."""
@@ -237,7 +247,7 @@ class ArrayStore:
             n_used -= size
         return True
 
-    def open_temporary(self, name: str, n_bytes: int) -> IO[bytes]:
+    def _open_temporary(self, name: str, n_bytes: int) -> IO[bytes]:
         """Open the temporary file of an array, if the disk has room for the whole array."""
         path = self._path(name)
         make_dir(self.folder)
@@ -266,12 +276,11 @@ class ArrayStore:
             raise
         return self._map(name, content)
 
-    def keep(self, name: str, array: CachedArray) -> None:
-        """Keep an array in memory for the runs of this process, if the budget has room for it."""
-        room = self.memory_bytes - self._n_reserved - array.rows.nbytes
-        if room >= 0:
-            self._drop_residents(room)
-            self._residents[name] = array
+    def keep(self, name: str, array: CachedArray) -> CachedArray:
+        """Keep an array in memory whose bytes were reserved, until others need the room."""
+        self.release(array.rows.nbytes)
+        self._residents[name] = array
+        return array
 
     def stop_writing(self, error: Exception) -> None:
         """Write nothing more to disk after an error, and say so once."""
@@ -281,7 +290,7 @@ class ArrayStore:
 
 
 class ArrayWriter:
-    """Collects the rows of an array, in memory or in a temporary file.
+    """Collects the rows of an array in a temporary file, or in memory.
 
     It is a context manager: an array that is not finished at the end of the block is deleted.
     """
@@ -311,33 +320,22 @@ class ArrayWriter:
         self._n_rows += len(rows)
 
     def finish(self, info: dict[str, Any]) -> CachedArray:
-        """Return the whole array: a map of its file or, where the disk has no room, in memory.
+        """Return the whole array, a map of its file where it has one.
 
         Args:
             info: what its readers will want to know about it, a JSON object.
 
         Raises:
-            OSError, StorageError: it was written to a file, which the disk does not take.
+            OSError, StorageError: the disk does not take the file.
         """
         assert self._n_rows == self._shape[0], "an array is whole or absent"
-        digest, n_bytes = self._digest.hexdigest(), math.prod(self._shape)
-        array = None if self._rows is None else CachedArray(self._rows, digest, info)
-        try:
-            if array is not None and self._store.make_room(n_bytes):
-                self._file = self._store.open_temporary(self._name, n_bytes)
-                self._file.write(array.rows.data)
-            if self._file is not None:
-                content = {"shape": self._shape, "digest": digest, "info": info}
-                return self._store.publish(self._name, self._file, content)
-        except (OSError, StorageError) as error:
-            if array is None:
-                raise
-            self._store.stop_writing(error)
-        finally:
-            self.discard()
-        assert array is not None
-        self._store.keep(self._name, array)
-        return array
+        digest = self._digest.hexdigest()
+        if self._rows is None:
+            assert self._file is not None
+            content = {"shape": self._shape, "digest": digest, "info": info}
+            return self._store.publish(self._name, self._file, content)
+        array, self._rows = CachedArray(self._rows, digest, info), None
+        return self._store.keep(self._name, array)
 
     def discard(self) -> None:
         """Delete what is not finished, and give its memory back."""

@@ -97,12 +97,11 @@ def load_image_cache(
 
     def build() -> CachedArray:
         source = choose_decoding(images, size, fit, decode)
-        writer = store.open_writer(key, (len(images), size, size, 3))
-        assert writer is not None, "this store has no budget"
         bad: dict[str, str] = {}  # position -> why
-        with writer:
-            chunks = decode_images(source, size, fit, workers, progress, should_stop)
-            for pixels, reasons in chunks:
+        with store.open_writer(key, (len(images), size, size, 3)) as writer:
+            for pixels, reasons in decode_images(
+                source, size, fit, workers, progress, should_stop
+            ):
                 writer.add(pixels)
                 bad |= {str(position): why for position, why in reasons.items()}
             if on_bad == "refuse":

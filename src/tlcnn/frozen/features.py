@@ -35,12 +35,6 @@ class Layout:
         """D, the number of values in a row."""
         return torch.Size(self.shape).numel()
 
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The type of the values."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
-
 
 def make_rows(batch: Tensor) -> tuple[Tensor, Layout]:
     """Return a boundary tensor (B, ...) as rows (B, D) in the order of its memory, not copied.
@@ -63,43 +57,39 @@ def shape_rows(rows: Tensor, layout: Layout) -> Tensor:
 
 
 class FeatureWriter:
-    """Stores what crosses one boundary, batch after batch.
-
-    Where it cannot be stored there is a warning and no array.
+    """Stores what crosses one boundary, batch after batch; a failure costs a warning.
 
     Args:
         store: the store that gets the array.
         name: the name of the array.
         n_images: the number of images.
-        batch_size: the number of images in a batch; 0: computed from features.
+        batch_size: the number of images in a batch; 0: computed from other features.
     """
 
     def __init__(self, store: ArrayStore, name: str, n_images: int, batch_size: int) -> None:
         self.store, self.name, self.n_images, self.batch_size = store, name, n_images, batch_size
+        self.has_failed = False
         self._layout: Layout | None = None
         self._writer: ArrayWriter | None = None
-        self._has_failed = False
 
     def add(self, batch: Tensor, *, n_repeated: int = 0) -> None:
         """Take the boundary tensor (B, ...) of the next images.
 
         Args:
             batch: the tensor.
-            n_repeated: the number of images at its beginning that the last batch ended with.
+            n_repeated: the number of its first images that the last batch ended with.
         """
-        if self._has_failed:
+        if self.has_failed:
             return
         try:
             rows, layout = make_rows(batch)
-            if self._layout is None:
-                self._layout = layout
-                shape = (self.n_images, layout.size * layout.torch_dtype.itemsize)
-                self._writer = self.store.open_writer(self.name, shape)
+            rows = rows[n_repeated:].cpu().view(torch.uint8)
             if self._writer is None:
-                raise ValueError("an array fits neither reuse_memory_gib nor reuse_disk_gib")
+                self._layout = layout
+                self._writer = self.store.open_writer(self.name, (self.n_images, rows.shape[1]))
             if layout != self._layout:
                 raise ValueError(f"batches differ in layout: {layout} after {self._layout}")
-            self._writer.add(rows[n_repeated:].cpu().view(torch.uint8).numpy())
+            self._writer.add(rows.numpy())
         except (OSError, ValueError, StorageError) as error:
             self._fail(error)
 
@@ -114,9 +104,9 @@ class FeatureWriter:
             return None
 
     def _fail(self, error: Exception) -> None:
-        self._has_failed = True
+        self.has_failed = True
         log.warning("features are not stored, so they are computed every time: %s", error)
-        if isinstance(error, (OSError, StorageError)):
+        if not isinstance(error, ValueError):
             self.store.stop_writing(error)
         self.discard()
 
@@ -162,12 +152,8 @@ class FeatureViews:
 
     def _gather(self, picked: np.ndarray, views: np.ndarray | None) -> Tensor:
         """Return rows (B, D) on the host."""
-        rows = torch.empty(
-            len(picked),
-            self._layout.size,
-            dtype=self._layout.torch_dtype,
-            pin_memory=wants_pinned(self.device),
-        )
+        dtype, is_pinned = self._host_rows[0].dtype, wants_pinned(self.device)
+        rows = torch.empty(len(picked), self._layout.size, dtype=dtype, pin_memory=is_pinned)
         if views is None:
             return torch.index_select(self._host_rows[0], 0, torch.from_numpy(picked), out=rows)
         for view, stored in enumerate(self._host_rows):

@@ -176,7 +176,10 @@ class FrozenUnits:
     def _fill(
         self, split: Batches, view: View, names: Mapping[int, str], batches: Sequence[np.ndarray]
     ) -> CachedArray | None:
-        """Compute and store what is missing, from the deepest boundary that is stored."""
+        """Compute and store what is missing, from the deepest boundary that is stored.
+
+        Where a boundary cannot be stored there is a warning; for the run's own, None.
+        """
         missing = [n for n in self.boundaries if self.store.find(names[n]) is None]
         first, below = 0, None
         for n in range(missing[0] - 1, 0, -1):
@@ -184,28 +187,26 @@ class FrozenUnits:
             if can_cut and (array := self.store.find(names[n])) is not None:
                 first, below = n, FeatureViews([array], split.device)
                 break
-        size = 0 if below else len(batches[0])
-        writers = {n: FeatureWriter(self.store, names[n], len(split), size) for n in missing}
-        run = pass_boundaries(self.source, self.unit_map, first, missing)
-        n_done = 0
-        try:
+        run = pass_boundaries(self.source, self.unit_map, first, tuple(missing))
+        with ExitStack() as stack:
+            size = 0 if below else len(batches[0])
+            writers = {n: FeatureWriter(self.store, names[n], len(split), size) for n in missing}
+            for writer in writers.values():
+                stack.callback(writer.discard)
+            n_done = 0
             for picked in batches:
                 self.check_stop()
                 inputs = below.take(picked) if below else view.make_images(split, picked)
-                with (
-                    torch.no_grad(),
-                    evaluating(self.source),
-                    autocast(inputs.device, self.precision),
-                ):
+                device = inputs.device
+                with torch.no_grad(), evaluating(self.source), autocast(device, self.precision):
                     crossed = run(inputs)
+                self.counts.images_computed += len(picked)
                 for n, writer in writers.items():
                     writer.add(crossed[n], n_repeated=n_done - int(picked[0]))
+                if writers[self.n_frozen].has_failed:
+                    return None
                 n_done = int(picked[-1]) + 1
-                self.counts.images_computed += len(picked)
             arrays = {n: writer.finish() for n, writer in writers.items()}
-        finally:
-            for writer in writers.values():
-                writer.discard()
         self.counts.arrays_filled += sum(array is not None for array in arrays.values())
         return arrays[self.n_frozen]
 
