@@ -230,6 +230,16 @@ def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, damage, caplog)
     assert caplog.text == ""
 
 
+def test_a_list_of_bad_images_that_was_changed_is_noticed(tmp_path):
+    """Else black images would be trained on."""
+    build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip")
+    (sidecar,) = (tmp_path / "images").glob("*.json")
+    content = json.loads(sidecar.read_text())
+    content.get("info", content)["bad"] = {}
+    sidecar.write_text(json.dumps(content))
+    assert build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip").bad == (3, 40)
+
+
 def test_an_array_without_its_sidecar_is_not_trusted(tmp_path):
     build(tmp_path)
     path, sidecar = (tmp_path / "images" / name for name in files_of(tmp_path))

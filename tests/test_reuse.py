@@ -451,6 +451,15 @@ def test_a_budget_that_holds_some_epochs_keeps_these(plan_of):
     assert decide_reuse(plan_of(*words)).n_views == 40
 
 
+def test_depths_of_a_sweep_are_given_by_the_configuration_or_by_the_caller(plan_of, tmp_path):
+    words = ["init=checkpoint", f"init.weights={save_source(tmp_path)}", "freeze.through=2"]
+    shared, alone = plan_of(*words, "reuse_for=[1,2,2,4]"), plan_of(*words)
+    reuse = decide_reuse(shared)
+    assert reuse == decide_reuse(alone, [1, 2, 2, 4])
+    assert reuse.other_boundaries == (1, 4) and reuse.n_views == 2 and reuse.n_sharing == 3
+    assert decide_reuse(alone) == decide_reuse(shared, []) != reuse
+
+
 def test_who_shares_a_source(plan_of, tmp_path):
     source = ["init=checkpoint", f"init.weights={save_source(tmp_path)}"]
     key = make_source_key(plan_of(*source, "freeze.through=2", "train.views=2"))

@@ -24,7 +24,7 @@ PLACES = {  # function -> what its own seconds are called
     "tlcnn.run.experiment:_write_start": "records at the start",
     "tlcnn.run.experiment:describe_plan": "records at the start",
     "tlcnn.run.experiment:load_batches": "images at hand",
-    "tlcnn.data.cache:load_image_cache": "decoding",
+    "tlcnn.data.cache:_build": "decoding",
     "tlcnn.run.experiment:snapshot_frozen": "proof that frozen units stay",
     "tlcnn.run.experiment:check_frozen": "proof that frozen units stay",
     "tlcnn.run.experiment:build_inputs": "cutting the network, and the check of it",

@@ -149,7 +149,6 @@ class ArrayStore:
         """Hold the lock of an array, or wait for the process that computes it.
 
         Args:
-            name: the array's name.
             work: what the other process does, for the message.
             check_stop: called while waiting; raises to give up.
 
@@ -181,11 +180,7 @@ class ArrayStore:
                     lock.release()
 
     def open_writer(self, name: str, shape: tuple[int, ...]) -> "ArrayWriter":
-        """Return a writer of a new array: to disk, or to memory where the disk has no room.
-
-        Args:
-            name: the array's name.
-            shape: (n, ...) of all rows.
+        """Return a writer of (n, ...) rows: to disk, or to memory where the disk has no room.
 
         Raises:
             ValueError: the array fits neither budget.
@@ -321,9 +316,6 @@ class ArrayWriter:
 
     def finish(self, info: dict[str, Any]) -> CachedArray:
         """Return the whole array, a map of its file where it has one.
-
-        Args:
-            info: what its readers will want to know about it, a JSON object.
 
         Raises:
             OSError, StorageError: the disk does not take the file.

@@ -18,7 +18,7 @@ import numpy as np
 from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
-from tlcnn.data.resize import DECODES, FILTER, FITS, choose_decoding
+from tlcnn.data.resize import DECODES, FILTER, FITS, Chunk, choose_decoding
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
 from tlcnn.storage import digest_of
 
@@ -71,15 +71,12 @@ def load_image_cache(
     Of several processes that want the same cache one builds and the others wait.
 
     Args:
-        images: the images to decode.
         digests: one content digest an image, in order (`images.load_digests()`).
         image_size: the side that the network sees; S is `stored_size(image_size)`.
         fit: "crop" (shorter side to S, then centre), "squash" (ignore the aspect ratio) or "pad"
             (longer side to S, black around).
         decode: "full", or "scaled": JPEGs at no less than twice S; other pixels, faster.
-        cache_dir: the folder of all caches.
         workers: the number of decoding threads; 0 and 1 decode in the calling thread.
-        progress: whether a terminal shows a progress bar.
         on_bad: "refuse" raises when images cannot be decoded, "skip" lists them in `bad`.
         should_stop: called between chunks and while waiting; true ends the build.
         ids: the image ids for messages; positions are named without them.
@@ -95,32 +92,46 @@ def load_image_cache(
     key = make_cache_key(digests, size, fit, decode)
     store = ArrayStore(Path(cache_dir) / "images", workers=workers)
 
-    def build() -> CachedArray:
-        source = choose_decoding(images, size, fit, decode)
-        bad: dict[str, str] = {}  # position -> why
-        with store.open_writer(key, (len(images), size, size, 3)) as writer:
-            for pixels, reasons in decode_images(
-                source, size, fit, workers, progress, should_stop
-            ):
-                writer.add(pixels)
-                bad |= {str(position): why for position, why in reasons.items()}
-            if on_bad == "refuse":
-                _refuse_bad(bad, ids, len(images))
-            return writer.finish({"bad": bad})
-
     def check_stop() -> None:
         if should_stop():
             raise Stopped("stopped while waiting for another process: run the same command again")
+
+    def refuse_bad(bad: dict[str, str]) -> None:
+        if bad and on_bad == "refuse":
+            reasons = [f"{ids[int(i)] if ids else f'image {i}'} ({why})" for i, why in bad.items()]
+            raise DataError(
+                f"{len(bad)} of {len(images)} images cannot be decoded: {list_names(reasons)}. "
+                "Get these files again, or leave them out with dataset.on_bad=skip"
+            )
 
     work = "decodes the same images"
     array = store.find(key)
     if array is None:
         with _advising(store.folder), store.hold(key, work=work, check_stop=check_stop):
-            array = store.find(key) or build()  # another process may have built it meanwhile
-    bad = array.info["bad"]
-    if on_bad == "refuse":
-        _refuse_bad(bad, ids, len(images))
-    return ImageCache(array.rows, tuple(sorted(map(int, bad))))
+            array = store.find(key)  # another process may have built it meanwhile
+            if array is None:
+                source = choose_decoding(images, size, fit, decode)
+                chunks = decode_images(source, size, fit, workers, progress, should_stop)
+                array = _build(store, key, (len(images), size, size, 3), chunks, refuse_bad)
+    refuse_bad(array.info["bad"])
+    return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
+
+
+def _build(
+    store: ArrayStore,
+    key: str,
+    shape: tuple[int, ...],
+    chunks: Iterator[Chunk],
+    refuse_bad: Callable[[dict[str, str]], None],
+) -> CachedArray:
+    """Write decoded images to a new array; bad ones that are refused leave nothing behind."""
+    bad: dict[str, str] = {}  # position -> why
+    with store.open_writer(key, shape) as writer:
+        for pixels, reasons in chunks:
+            writer.add(pixels)
+            bad |= {str(position): why for position, why in reasons.items()}
+        refuse_bad(bad)
+        return writer.finish({"bad": bad})
 
 
 def _check_arguments(
@@ -140,16 +151,6 @@ def _check_arguments(
         raise DataError(
             f"cannot build an image cache of {len(images)} images with {len(digests)} digests: "
             "a dataset needs at least one image and one digest for each"
-        )
-
-
-def _refuse_bad(bad: dict[str, str], ids: Sequence[str] | None, n_images: int) -> None:
-    """Raise DataError when there are bad images, by position."""
-    if bad:
-        reasons = [f"{ids[int(i)] if ids else f'image {i}'} ({why})" for i, why in bad.items()]
-        raise DataError(
-            f"{len(bad)} of {n_images} images cannot be decoded: {list_names(reasons)}. "
-            "Get these files again, or leave them out with dataset.on_bad=skip"
         )
 
 

@@ -45,7 +45,7 @@ class DeviceCache:
     def _upload(self, key: tuple[str, ...], arrays: Sequence[CachedArray]) -> None:
         n_bytes = sum(array.rows.nbytes for array in arrays)
         in_use = set(self._in_use.values())
-        for unused in [other for other in self._rows if other not in in_use]:
+        for unused in [held for held in self._rows if held not in in_use]:
             if self._has_room(n_bytes):
                 break
             del self._rows[unused]

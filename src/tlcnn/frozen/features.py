@@ -73,12 +73,7 @@ class FeatureWriter:
         self._writer: ArrayWriter | None = None
 
     def add(self, batch: Tensor, *, n_repeated: int = 0) -> None:
-        """Take the boundary tensor (B, ...) of the next images.
-
-        Args:
-            batch: the tensor.
-            n_repeated: the number of its first images that the last batch ended with.
-        """
+        """Take the boundary tensor (B, ...) of the next images, behind those that are repeated."""
         if self.has_failed:
             return
         try:

@@ -35,7 +35,6 @@ def find_probe(
     Args:
         trained: a network, or the part of it behind its frozen units.
         inputs: some of its inputs, (B, ...), to try it on.
-        precision: fp32 or bf16.
 
     Returns:
         What maps inputs to rows (B, D), and the layer that maps rows to logits. None where more
@@ -158,8 +157,6 @@ def make_probe_batches(
     """Return the splits as rows, or None where these do not fit into the memory for features.
 
     Args:
-        splits: the splits behind the frozen units.
-        pool: what maps boundary tensors (B, ...) to rows (B, D).
         row_bytes: the bytes of a row.
         n_views: the number of views of a training image.
     """

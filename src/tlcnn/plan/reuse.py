@@ -146,27 +146,33 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
         return Reuse("no single tensor crosses")
     depths = getattr(plan.config, "reuse_for", ()) if shared_depths is None else shared_depths
     cfg, splits = plan.config, plan.dataset.splits
+    n_train = int((splits == "train").sum())
     n_eval_images = int((splits == "val").sum() + (splits == "test").sum())
-    view_bytes = int((splits == "train").sum()) * boundary.n_bytes
 
-    room = int(max(cfg.reuse_disk_gib, cfg.reuse_memory_gib) * GIB)
-    n_eval = int(n_eval_images * boundary.n_bytes <= room)
-    room -= n_eval * n_eval_images * boundary.n_bytes
-    n_worth, n_fit = _count_worth(plan, max(1, len(depths))), room // view_bytes
-    # A pool of views is of use only as a whole: its views are drawn from in every epoch.
-    n_views = n_worth if n_worth <= n_fit else n_fit if count_views(plan) == 0 else 0
-    room -= n_views * view_bytes
-    n_bytes = n_eval * n_eval_images * boundary.n_bytes + n_views * view_bytes
-    others = []
+    budget = int(max(cfg.reuse_disk_gib, cfg.reuse_memory_gib) * GIB)
+    n_fit = budget // boundary.n_bytes  # images
+    n_eval = int(n_eval_images <= n_fit)
+    n_fit_views = (n_fit - n_eval * n_eval_images) // n_train
+    n_views = n_worth = _count_worth(plan, max(1, len(depths)))
+    if n_worth > n_fit_views:  # some of the epochs' views are of use, but a pool only as a whole
+        n_views = n_fit_views if count_views(plan) == 0 else 0
+    n_images = n_eval * n_eval_images + n_views * n_train
+
+    room = budget - n_images * boundary.n_bytes
+    shared = []
     for depth in sorted(set(depths) - {plan.treatment.j}, reverse=True):
-        other = boundaries[depth - 1] if 0 < depth <= plan.treatment.k else None
-        other_bytes = 0 if other is None else n_bytes // boundary.n_bytes * other.n_bytes
-        if other is not None and other_bytes <= room:
-            others.append(depth)
-            room -= other_bytes
-    n_sharing = max(0, len(depths) - 1)
+        crossing = boundaries[depth - 1] if 0 < depth <= plan.treatment.k else None
+        if crossing is not None and n_images * crossing.n_bytes <= room:
+            shared.append(depth)
+            room -= n_images * crossing.n_bytes
     return Reuse(
-        None, boundary, n_eval, n_views, n_worth, n_bytes, tuple(sorted(others)), n_sharing
+        boundary=boundary,
+        n_eval=n_eval,
+        n_views=n_views,
+        n_worth=n_worth,
+        n_bytes=n_images * boundary.n_bytes,
+        other_boundaries=tuple(sorted(shared)),
+        n_sharing=max(0, len(depths) - 1),
     )
 
 

@@ -63,11 +63,11 @@ def build_inputs(
 
     Args:
         plan: the run's plan.
-        model: the network at its start, on the device, frozen.
+        model: the network at its start, on the device, with its units frozen.
         splits: the images.
-        memory: what the runs of this process share.
+        memory: the values that the runs of this process share.
         stop: the request to stop, checked while features are computed.
-        shared_depths: as in `decide_reuse`.
+        shared_depths: the frozen depths of the sweep's runs, as in `decide_reuse`.
     """
     reuse = decide_reuse(plan, shared_depths)
     if reuse.obstacle is not None:
