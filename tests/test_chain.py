@@ -456,7 +456,7 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
     assert all(torch.equal(again[name], states[0][name]) for name in again)
     other = build_cell(stats("init.through=2", "seed=1"), Memory())[0].state_dict()
     assert not any(torch.equal(other[name], states[0][name]) for name in weights)
-    assert cells[0].label == "stats" and cells[0].cell.source == "stats"
+    assert cells[0].label == "stats" and cells[0].treatment.source == "stats"
 
 
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):
