@@ -155,6 +155,15 @@ def test_what_fits_neither_budget_is_refused(tmp_path):
     assert names(tmp_path) == [] and store.can_write
 
 
+def test_arrays_that_are_written_at_once_stay_within_the_budget_together(tmp_path):
+    first, second = (make_store(tmp_path, disk_mib=1.0, memory_mib=0) for _ in range(2))
+    with first.open_writer(f"{NAME}-01", (6, 10**5)):
+        for store in (first, second):  # the second is that of another process
+            with pytest.raises(ValueError, match="fits neither"):
+                store.open_writer(f"{NAME}-02", (6, 10**5))
+    assert same(fill(second, f"{NAME}-02", draw(6, 10**5)), draw(6, 10**5))
+
+
 def test_an_array_that_is_not_finished_leaves_nothing(tmp_path):
     for disk_mib in (0, 10):
         store = make_store(tmp_path, disk_mib=disk_mib)
@@ -184,10 +193,8 @@ class FullDisk:
     def __call__(self, path):
         file = storage.open_new(path)
         proxy = type("File", (), {})()
-        proxy.name, proxy.fileno, proxy.close, proxy.flush = (
-            *(file.name, file.fileno),
-            *(file.close, file.flush),
-        )
+        for name in ("name", "fileno", "close", "flush", "truncate"):
+            setattr(proxy, name, getattr(file, name))
         proxy.write = lambda data: self._write(file.write, data)
         return proxy
 

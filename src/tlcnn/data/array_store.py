@@ -226,13 +226,15 @@ class ArrayStore:
             return False
         for name in [name for name in self._maps if not self._path(name).exists()]:
             del self._maps[name]  # another process deleted the file: only our map keeps its space
-        files = []
-        for path in self.folder.glob("*.bin"):
+        files, n_used = [], 0
+        for path in self.folder.glob("*"):
             with suppress(OSError):  # another process is deleting the file
-                sidecar = path.with_suffix(".json")
-                used = (sidecar if sidecar.exists() else path).stat().st_mtime
-                files.append((used, path.stat().st_size, path.stem))
-        n_used = sum(size for _, size, _ in files)
+                size = path.stat().st_size
+                n_used += size if path.suffix in (".bin", ".tmp") else 0
+                if path.suffix == ".bin":
+                    sidecar = path.with_suffix(".json")
+                    last_use = (sidecar if sidecar.exists() else path).stat().st_mtime
+                    files.append((last_use, size, path.stem))
         for _, size, name in sorted(files):
             if n_used + n_bytes <= self.disk_bytes:
                 break
@@ -240,7 +242,7 @@ class ArrayStore:
             self._delete(name)
             self._maps.pop(name, None)
             n_used -= size
-        return True
+        return n_used + n_bytes <= self.disk_bytes
 
     def _open_temporary(self, name: str, n_bytes: int) -> IO[bytes]:
         """Open the temporary file of an array, if the disk has room for the whole array."""
@@ -253,7 +255,9 @@ class ArrayStore:
                     f"cannot write {path}: it needs {needed / MIB:,.0f} MiB and its disk has "
                     f"{free / MIB:,.0f} MiB free"
                 )
-            return open_new(path.with_name(f".{name}.tmp"))
+            file = open_new(path.with_name(f".{name}.tmp"))
+            file.truncate(n_bytes)  # so that other writers count the whole array
+            return file
 
     def publish(self, name: str, file: IO[bytes], content: dict[str, Any]) -> CachedArray:
         """Make a whole temporary file the array of a name, and return a map of it.
