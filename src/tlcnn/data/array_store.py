@@ -256,7 +256,12 @@ class ArrayStore:
                     f"{free / MIB:,.0f} MiB free"
                 )
             file = open_new(path.with_name(f".{name}.tmp"))
-            file.truncate(n_bytes)  # so that other writers count the whole array
+            try:
+                file.truncate(n_bytes)  # so that other writers count the whole array
+            except OSError:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+                raise
             return file
 
     def publish(self, name: str, file: IO[bytes], content: dict[str, Any]) -> CachedArray:
