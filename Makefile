@@ -1,4 +1,8 @@
-# The whole interface for people: make demo | test | check | bench
+# make demo    trains eight small networks on generated images and writes a report
+# make test    runs the tests
+# make check   checks format, style, types and the order of imports
+# make bench   measures the speed
+# The first of them creates .venv and installs tlcnn there (Python 3.10 to 3.13, about 6 GB).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -15,7 +19,7 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# Slurm's tests also need root and: apt-get install slurmctld slurmd slurm-client munge
+# The tests of Slurm need root and: apt-get install slurmctld slurmd slurm-client munge
 test-clusters: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable ".[dev,ray,slurm]"
 	$(BIN)/python -m pytest -m cluster
@@ -26,7 +30,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-# BENCH="--timm-train PATH/train.py" compares with timm's own script as well
+# make bench BENCH="--timm-train PATH/train.py" also measures timm's own script
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py $(BENCH)
 

@@ -11,7 +11,7 @@ The same command again resumes, or finds everything done.
 import sys
 
 from tlcnn.cli.main import main as tlcnn
-from tlcnn.train import run_command
+from tlcnn.train import main
 
 OUTPUT = "outputs/demo"
 
@@ -19,7 +19,7 @@ OUTPUT = "outputs/demo"
 def train(*words: str) -> None:
     """Show a command and run it."""
     print(f"$ python -m tlcnn.train {' '.join(words)}", flush=True)
-    code = run_command(list(words))
+    code = main(list(words))
     if code:
         sys.exit(code)
 

@@ -15,7 +15,6 @@ import pandas as pd
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
-from tlcnn.study.cells import name_cell, name_source
 from tlcnn.training.metrics import compute_metrics, compute_selection_metrics, compute_softmax
 
 METRIC = "test/balanced_accuracy"
@@ -25,6 +24,13 @@ SEEDS = (0, 1, 2)
 EPOCHS, STEPS = 12, 40
 MODEL = "resnet18"
 SOURCE = "imagenet"
+SOURCE_NAMES = {
+    "random": "random",
+    "self": "self",
+    "imagenet": "ImageNet",
+    "imagenet-ham10000": "ImageNet → HAM10000",
+    "random-ham10000": "random → HAM10000",
+}
 MARGIN = 0.01
 SKIN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 COUNTS = {  # test images a class; validation has half of them
@@ -246,7 +252,7 @@ def make_plan_record(
         "identity": {"dataset": {"manifest": "fe" * 32}, "seed": seed},
         "dataset": draw.name,
         "model": MODEL,
-        "init": init,
+        "source": init.split("-"),
         "ancestry": [],
         "k": k,
         "j": j,
@@ -266,6 +272,15 @@ def make_plan_record(
 # ---- tables -------------------------------------------------------------------------------------
 
 
+def name_cell(cell: dict) -> str:
+    """Return the label of a cell."""
+    k, j, n = cell["k"], cell["j"], len(UNITS)
+    source = SOURCE_NAMES[cell["init"]] if k else "random"
+    source += f" through {UNITS[k - 1]}" if 0 < k < n else ""
+    frozen = "all trained" if j == 0 else "all frozen" if j == n else ""
+    return f"{source}, {frozen or f'frozen through {UNITS[j - 1]}'}"
+
+
 def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
     """Return `Content.cells`: the intervals join seeds and a typical 1.5 points of test images."""
     keys = ["dataset", "model", "init", "k", "j", "bn"]
@@ -275,7 +290,8 @@ def make_cells(runs: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(keys, key, strict=True)) | {"cell": group["cell_id"].iloc[0]}
         row |= {"units": UNITS, "recipe": "", "seeds": [int(seed) for seed in group["seed"]]}
         row |= {"n_seeds": len(group), "run_ids": list(group["run_id"])}
-        row |= {"label": name_cell(row), "folders": list(group["folder"])}
+        row |= {"label": name_cell(row), "source": SOURCE_NAMES[row["init"]]}
+        row |= {"folders": list(group["folder"])}
         for metric in (METRIC, *METRICS, "val/balanced_accuracy"):
             scores = group[metric].to_numpy()
             sd = float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
@@ -431,12 +447,12 @@ def make_highlights(
     """Return the random, best, full and frozen cell of each dataset."""
     found = []
     for grid in grids:
-        told, n = name_source(grid.init), len(UNITS)
+        name, n = SOURCE_NAMES[grid.init], len(UNITS)
         named = [
             ("random", str(find_cell(cells, grid.dataset, "random", 0, 0)["cell"])),
-            (f"{told}, best", grid.best),
-            (told, str(find_cell(cells, grid.dataset, grid.init, n, 0)["cell"])),
-            (f"{told}, all frozen", str(find_cell(cells, grid.dataset, grid.init, n, n)["cell"])),
+            (f"{name}, best", grid.best),
+            (name, str(find_cell(cells, grid.dataset, grid.init, n, 0)["cell"])),
+            (f"{name}, all frozen", str(find_cell(cells, grid.dataset, grid.init, n, n)["cell"])),
         ]
         found += [(grid.dataset, role, cell) for role, cell in named]
     return tuple(found)

@@ -40,7 +40,7 @@ def write_record(
         "cell_id": cell,
         "dataset": dataset,
         "model": model,
-        "init": init,
+        "source": init.split("-"),
         "k": k,
         "j": j,
         "bn": bn,
@@ -48,7 +48,7 @@ def write_record(
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
         "classes": list("abcdefg"),
-        "ancestry": [{"dataset": name} for name in ancestry],
+        "ancestry": [make_ancestor(name) for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
     }
     (target / "plan.json").write_text(json.dumps(plan))
@@ -57,6 +57,12 @@ def write_record(
     (target / "summary.json").write_text(json.dumps({"epochs": 3, "metrics": metrics}))
     (target / "DONE").touch()
     return target
+
+
+def make_ancestor(dataset: str) -> dict[str, object]:
+    """Return the record of a run that trained on a dataset from random weights."""
+    names = {"run_id": dataset, "run_name": dataset, "cell_id": dataset, "dataset": dataset}
+    return {**names, "source": ["random"], "k": 0, "j": 0, "seed": 0, "manifest": dataset}
 
 
 def write_cell(folder: Path, tests: tuple[float, ...], **named: object) -> None:

@@ -61,7 +61,7 @@ def write_run(folder: Path, seed, *, logits, labels, groups, split="test", k=0, 
         frame[f"logit/{name}"] = logits[:, position].astype(np.float32)
     order = np.random.default_rng(seed).permutation(len(frame))  # files need not be in order
     frame.iloc[order].to_parquet(folder / "predictions.parquet", index=False)
-    record = {"dataset": "d", "model": "m", "init": "random", "k": k, "j": 0, "bn": "frozen"}
+    record = {"dataset": "d", "model": "m", "source": ["random"], "k": k, "j": 0, "bn": "frozen"}
     record |= {"seed": seed, "run_id": folder.name, "cell_id": f"cell{k}", "settings": {}, **plan}
     (folder / "plan.json").write_text(json.dumps(record))
     metrics = {"test/balanced_accuracy": 0.5, "test/specificity/nv": 0.25 + seed / 100}

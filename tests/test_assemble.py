@@ -106,7 +106,7 @@ def test_a_record_without_k_is_left_out_and_told(tmp_path):
     write_record(tmp_path, seed=1, test=0.5, k=None)
     content = make_content(read_runs(tmp_path))
     assert content.cells["n_seeds"].tolist() == [1]
-    assert any(line.startswith("no k, j or seed") for line in content.left_out)
+    assert any("plan.json has k=None" in line for line in content.left_out)
 
 
 def test_further_runs_of_one_seed_are_left_out_and_told(tmp_path):

@@ -92,7 +92,7 @@ def test_a_cell_opens_its_runs_and_escape_closes_them(visit, file):
     assert panel.locator(".tabs button").count() == 2
     assert panel.locator("svg.curve polyline").count() == 3
     assert panel.locator(".confusion tbody tr").count() == 7
-    assert "Settings of its own" in panel.inner_text()
+    assert "Settings that differ between runs" in panel.inner_text()
     first = panel.locator(".confusion").inner_text()
     panel.locator(".tabs button").nth(1).click()
     assert panel.locator('[aria-current="true"]').inner_text().startswith("seed 1")

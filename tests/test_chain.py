@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from runs import stop_at_every_step, tiny_config
+from runs import stop_at_every_step, tiny_command, tiny_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlcnn.config.compose import compose_config
+from tlcnn.config.overrides import spell
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
 from tlcnn.memory import Memory
@@ -26,14 +27,10 @@ from tlcnn.plan.chain import load_run_config
 from tlcnn.plan.describe import describe_plan, plan_record
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import (
-    make_splits_file,
-    write_seen,
-    write_splits,
-    write_weights,
-)
-from tlcnn.run.experiment import describe_weights
-from tlcnn.run.job import make_job_plan
+from tlcnn.records.plan_record import write_plan
+from tlcnn.records.weights import write_weights
+from tlcnn.records.write import make_splits_file, write_seen, write_splits
+from tlcnn.run.job import Job, plan_job
 from tlcnn.run.network import build_cell
 from tlcnn.run.run import run
 
@@ -53,7 +50,7 @@ def begin(plan):
     """Leave the folder of a run that has begun, without training it."""
     folder = RunDir(plan.run_dir)
     folder.path.mkdir(parents=True)
-    folder.write_json("plan.json", plan_record(plan))
+    write_plan(folder.path, plan_record(plan))
     folder.write_config(asdict(plan.config))
     images = plan.dataset
     write_splits(folder.path, make_splits_file(images.index, images.splits, images.digests))
@@ -66,7 +63,7 @@ def finish(plan):
     """Leave the folder of a finished run, with weights that nobody trained."""
     begin(plan)
     model = build_model(plan.config.model.name, n_classes=3, seed=plan.config.seed)
-    write_weights(plan.run_dir, model, describe_weights(plan))
+    write_weights(plan.run_dir, model, plan_record(plan))
     RunDir(plan.run_dir).write_done(plan.run_id)
     return plan
 
@@ -90,7 +87,7 @@ def test_the_source_is_trained_first_and_the_id_is_known_before(family):
     plan, before = family
     assert plan.run_id in before
     for one in (plan, plan.parent):
-        assert (one.run_dir / "DONE").read_text().strip() == one.run_id
+        assert json.loads((one.run_dir / "DONE").read_text())["run_id"] == one.run_id
     assert plan.identity["init"] == {
         "source": "run", "k": 5, "digest": f"run:{plan.parent.run_id}"
     }  # fmt: skip
@@ -133,12 +130,12 @@ def test_the_records_carry_the_ancestry(family):
     plan, before = family
     (ancestor,) = json.loads((plan.run_dir / "plan.json").read_text())["ancestry"]
     assert ancestor["run_id"] == plan.parent.run_id
-    assert (ancestor["dataset"], ancestor["source"]) == ("synthetic_source", "random")
+    assert (ancestor["dataset"], ancestor["source"]) == ("synthetic_source", ["random"])
     assert ancestor["manifest"] == plan.parent.dataset.manifest
     assert str(plan.output_dir) not in json.dumps(ancestor)  # the folder may be moved
     with safe_open(plan.run_dir / "weights.safetensors", "pt") as file:
         record = json.loads(file.metadata()["tlcnn"])
-    assert record["ancestry"] == [ancestor] and record["run_id"] == plan.run_id
+    assert record["ancestry"] == [ancestor] and record["run"]["run_id"] == plan.run_id
     assert record["run"]["run_name"] == plan.run_name
     line = f"from     random -> synthetic_source (run {plan.parent.run_id}, seed 0"
     assert f"{line}, to be trained first)" in before
@@ -284,7 +281,7 @@ def test_however_a_source_is_named_it_is_one_run(plan_of, tmp_path):
     for way in ways:
         plan = plan_of(*way)
         assert (plan.run_dir, plan.cell_id) == (task.run_dir, task.cell_id)
-        assert [a.record() for a in plan.ancestry] == [a.record() for a in task.ancestry]
+        assert [a.record for a in plan.ancestry] == [a.record for a in task.ancestry]
 
 
 def test_the_same_seed_twice_is_another_cell_than_the_next_seed(plan_of):
@@ -384,29 +381,28 @@ def test_runs_that_start_from_each_other_are_refused(plan_of, tmp_path, cache_di
         plan_of("init=run", f"init.run={ids[0]}")
 
 
-def test_ancestor_plans_the_source_instead(tmp_path, cache_dir):
-    def job(*words):
-        return make_job_plan(tiny_config(tmp_path, cache_dir, *TASK, *words), Memory())
-
-    assert job("ancestor=1").run_id == job().parent.run_id
-    with pytest.raises(ConfigError, match="ancestor=2: this run starts from 1 runs"):
-        job("ancestor=2")
+def test_a_job_of_an_ancestor_is_the_source(plan_of, tmp_path, cache_dir):
+    words = tuple(spell(tiny_command(tmp_path, cache_dir, "train.epochs=1", *TASK)))
+    plan = plan_of(*TASK)
+    assert plan_job(Job(words), Memory()).run_id == plan.run_id
+    assert plan_job(Job(words, ancestor=1), Memory()).run_id == plan.parent.run_id
+    assert plan_job(Job(words, ancestor=2), Memory()) is None  # finished since it was planned
 
 
 def test_three_datasets_make_two_ancestors(plan_of):
     middle = begin(plan_of(*TASK, "dataset.options.data_seed=5", "dataset.name=middle"))
     last = plan_of("init=run", f"init.run={middle.run_id}")
-    assert [a.dataset for a in last.ancestry] == ["middle", "synthetic_source"]
-    assert [a.run_id for a in last.ancestry] == [middle.run_id, middle.parent.run_id]
+    assert [a.record.dataset for a in last.ancestry] == ["middle", "synthetic_source"]
+    assert [a.record.run_id for a in last.ancestry] == [middle.run_id, middle.parent.run_id]
     assert last.label == "random-synthetic_source-middle"
     assert (last.parent.run_id, last.parent.parent.run_id) == (middle.run_id, middle.parent.run_id)
     lines = [line for line in describe_plan(last).splitlines() if " -> " in line]
     assert [line.split()[0] for line in lines] == ["from", "before"]
-    assert "random-synthetic_source -> middle" in lines[0]
+    assert "random -> synthetic_source -> middle" in lines[0]
     finished = finish_begun(middle)
     again = plan_of("init=run", f"init.run={finished.run_id}")  # now read from its records
     assert again.run_id == last.run_id and again.cell_id == last.cell_id
-    assert [a.record() for a in again.ancestry] == [a.record() for a in last.ancestry]
+    assert [a.record for a in again.ancestry] == [a.record for a in last.ancestry]
 
 
 def finish_begun(plan):
@@ -542,7 +538,7 @@ def test_strangers_are_no_leak(folders, leave):
     folders.write("source")
     source = leave(folders.plan("source"))
     plan = folders.plan("target", *starting(source))
-    assert [a.run_id for a in plan.ancestry] == [source.run_id]
+    assert [a.record.run_id for a in plan.ancestry] == [source.run_id]
     assert plan.label == "random-source"
 
 
@@ -737,7 +733,7 @@ def test_nothing_left_of_a_run_is_refused_or_allowed_by_hand(folders, tmp_path, 
         assert str(source.run_dir) in str(error.value)
     plan = folders.plan("target", *starting(middle), UNCHECKED)
     assert "cannot be checked" in heard() and source.run_name in heard()
-    assert plan.ancestry[1].run_id == source.run_id
+    assert plan.ancestry[1].record.run_id == source.run_id
 
 
 @pytest.mark.parametrize("way", ["checkpoint", "imagenet", "stats"])
@@ -750,7 +746,7 @@ def test_a_copy_of_a_runs_weights_is_still_that_runs(folders, tmp_path, way):
             folders.plan("target", f"init={way}", f"init.weights={copy}")
     plan = folders.plan("middle", f"init={way}", f"init.weights={copy}")
     told = folders.plan("middle", *starting(middle))
-    assert [a.record() for a in plan.ancestry] == [a.record() for a in told.ancestry]
+    assert [a.record for a in plan.ancestry] == [a.record for a in told.ancestry]
     assert plan.treatment.source == ("stats" if way == "stats" else "checkpoint")
     assert plan.label == ("stats" if way == "stats" else told.label)
     assert len(plan.identity["init"]["digest"]) == 64  # its content, not what it says
@@ -767,7 +763,7 @@ def test_a_copy_whose_run_is_nowhere_is_refused_or_allowed_by_hand(folders, tmp_
     assert heard().count("cannot be checked") == 2
     assert plan.label == "random-source-middle"
     told = folders.plan("middle", *starting(middle))
-    assert [a.record() for a in plan.ancestry] == [a.record() for a in told.ancestry]
+    assert [a.record for a in plan.ancestry] == [a.record for a in told.ancestry]
 
 
 @pytest.mark.parametrize("says", ["{", "[]", "{}", '{"run_id": "../../x"}', "3"])
@@ -800,7 +796,7 @@ def test_weights_of_an_unfinished_run_are_that_runs(folders, name):
     with pytest.raises(DataError, match="by their bytes"):
         folders.plan("target", "init=checkpoint", f"init.weights={path}")
     again = folders.plan("source", "init=checkpoint", f"init.weights={path}")
-    assert again.ancestry[0].run_id == source.run_id
+    assert again.ancestry[0].record.run_id == source.run_id
     assert ", not finished)" in describe_plan(again)
 
 

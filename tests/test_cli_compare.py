@@ -151,9 +151,11 @@ def test_only_the_chosen_runs_and_the_damaged_are_said_to_be_left_out(outputs, c
 
 def test_a_wide_table_is_made_to_fit_a_terminal_only(outputs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    assert "everywhere" not in compare(capsys, outputs, "--seeds").out
+    assert "every row" not in compare(capsys, outputs, "--seeds").out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert compare(capsys, outputs, "--seeds").out.startswith("everywhere: dataset d, model m")
+    assert compare(capsys, outputs, "--seeds").out.startswith(
+        "The same in every row: dataset d, model m"
+    )
 
 
 def test_nothing_yet_is_no_error(tmp_path, capsys):

@@ -2,14 +2,24 @@
 
 from dataclasses import asdict
 
+import pandas as pd
 import pytest
 from hydra.errors import ConfigCompositionException
 
 from tlcnn.config.compose import compose_config
 from tlcnn.config.overrides import GROUPS, check_overrides
-from tlcnn.config.schema import Config, TrainCfg, check_config, find_conf_dir, list_keys
+from tlcnn.config.schema import (
+    Config,
+    TrainCfg,
+    check_config,
+    find_conf_dir,
+    iterate_fields,
+    list_cell_columns,
+    list_keys,
+)
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
+from tlcnn.records.settings import CELL, spread_settings
 
 CONF = find_conf_dir()
 OPTIONS = sorted(
@@ -129,3 +139,24 @@ def test_options_from_folders_of_ones_own_are_known(tmp_path):
 
 def test_a_default_of_every_key_exists():
     assert "train.views" in list_keys() and "seed" in list_keys()
+
+
+def test_every_field_says_what_it_is_part_of():
+    parts = {key: item.metadata["part"] for key, item in iterate_fields(Config)}
+    assert set(parts.values()) == {"identity", "place", "protocol"}
+    listed = [*list_keys("identity"), *list_keys("place"), *list_keys("protocol")]
+    assert sorted(listed) == sorted(list_keys()) == sorted(parts)
+
+
+def test_the_columns_of_a_cell_are_resolved_keys():
+    assert (
+        tuple(list_cell_columns().values()) == CELL == ("dataset", "model", "init", "k", "j", "bn")
+    )
+
+
+def test_settings_that_make_no_other_run_tell_no_runs_apart():
+    runs = pd.DataFrame([dict.fromkeys(CELL, "x") | {"settings": {}} for _ in range(2)])
+    for key in list_keys():
+        runs["settings"] = [{key: "a"}, {key: "b"}]
+        is_told = key in list_keys("identity") and key not in list_cell_columns()
+        assert spread_settings(runs)[1] == [key] * is_told

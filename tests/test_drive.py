@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 from runs import tiny_command
 
-from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import is_held, read_runs
-from tlcnn.run.job import Outcome, make_job_plan
+from tlcnn.run.job import Job, Outcome, plan_job
+from tlcnn.sweep import resolve as resolve_module
 from tlcnn.sweep.drive import Request, drive, launch_here
 from tlcnn.sweep.progress import describe_duration, estimate_seconds
 from tlcnn.sweep.queue import NOT_STARTED
@@ -37,10 +38,11 @@ class FakeLauncher:
     def __init__(self, **ends: Outcome) -> None:
         self.ends = {name.replace("_", "-"): outcome for name, outcome in ends.items()}
         self.waves: list[list[str]] = []
-        self.composer, self.memory = Composer(), Memory()
+        self.jobs: list[Job] = []
 
     def __call__(self, jobs):
-        plans = [make_job_plan(self.composer.compose(job), self.memory) for job in jobs]
+        self.jobs += jobs
+        plans = [job.plan for job in jobs]
         self.waves.append([tell(plan.run_name) for plan in plans])
         return [self._end(plan) for plan in plans]
 
@@ -90,9 +92,9 @@ def test_parents_are_trained_in_a_wave_before_their_children(ask, capsys):
     assert len(children) == 4 and all(name.startswith("self-") for name in children)
     said = capsys.readouterr().out
     assert "study sweep-" in said and "8 cells" in said
-    assert "2 mean the same run as another and are run once" in said
-    assert "1 runs more, which these start from" in said
-    assert "7 runs: 0 done already, 7 to train, time unknown" in said
+    assert "same run as another cell, trained once: 2" in said
+    assert "added, as others start from them: 1" in said
+    assert "7 runs: 0 done, 7 to train, time unknown" in said
     assert said.rstrip().endswith(": 7 done, 0 skipped, 0 failed")
 
 
@@ -188,7 +190,7 @@ def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path
     launch = FakeLauncher()
     drive(ask("init=random,self", "freeze.through=none,stem"), launch)
     said = capsys.readouterr().out
-    assert "1 freeze more than they transfer and are left out:" in said
+    assert "left out, as they freeze more than they transfer: 1\n" in said
     assert "    init=random freeze.through=stem\n" in said
     (left_out,) = read_only_study(tmp_path)["left_out"]
     assert left_out["overrides"][-2:] == ["init=random", "freeze.through=stem"]
@@ -255,7 +257,7 @@ def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words,
     from tlcnn.sweep.resolve import Sweep
     from tlcnn.sweep.study_record import name_study
 
-    found = name_study(None, words, Sweep((), (), 0, ()))
+    found = name_study(None, words, Sweep(0, ()))
     assert found == name if name else found.startswith("demo-")
 
 
@@ -269,9 +271,10 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     drive(ask("seed=0,1", "train.epochs=1"), real_launch)
     for path in tmp_path.glob("runs/*/summary.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}))
+        RunDir(path.parent).write_done("x")  # records the digests anew
     capsys.readouterr()
     drive(ask("seed=0,1,2,3", "train.epochs=1", dry_run=True), FakeLauncher())
-    assert "2 to train, about 3 min of training one at a time" in capsys.readouterr().out
+    assert "2 to train, about 3 min of training, one run at a time" in capsys.readouterr().out
     words = ["train.epochs=1", "seed=2", "freeze.through=stem", "freeze.allow_random=true"]
     drive(ask(*words, dry_run=True), FakeLauncher())  # another j: the nearest there is
     assert "1 to train, about 90 s of" in capsys.readouterr().out
@@ -279,6 +282,27 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     assert "time unknown" in capsys.readouterr().out
     assert estimate_seconds([], tmp_path) == 0
     assert describe_duration(7300) == "about 2.0 h"
+
+
+def test_a_job_means_the_planned_run_in_any_process(ask):
+    launch, memory = FakeLauncher(), Memory()
+    drive(ask(*SELF), launch)
+    assert len(launch.jobs) == 7
+    for job in launch.jobs:
+        sent = Job.from_json(job.to_json())
+        assert sent == job and sent.plan is None
+        assert plan_job(sent, memory).run_dir == job.plan.run_dir
+
+
+def test_a_cell_is_planned_once_where_the_process_is_the_same(ask, monkeypatch):
+    planned = []
+    real = resolve_module.plan_job
+    monkeypatch.setattr(
+        resolve_module, "plan_job", lambda *given: planned.append(given) or real(*given)
+    )
+    monkeypatch.setattr("tlcnn.run.job.plan_job", lambda *given: planned.append(given))
+    drive(ask("seed=0,1", "train.epochs=1"), real_launch)
+    assert len(planned) == 2
 
 
 # ---------------------------------------------------------------------------------- for real
@@ -320,7 +344,7 @@ def test_a_launcher_that_trained_something_else_is_told(ask, capsys):
     with pytest.raises(SweepFailed) as error:
         drive(ask("seed=0"), lambda jobs: [Outcome()])
     assert error.value.exit_code == 70
-    assert "there is no finished run: it trained another" in capsys.readouterr().out
+    assert "another run was trained than was planned here" in capsys.readouterr().out
 
 
 def test_not_started_is_no_failure():
@@ -342,7 +366,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 import torch
 from runs import tiny_command
-from tlcnn.train import run_command
+from tlcnn.train import main
 
 task, target, cache = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 words, grids = json.loads(sys.argv[4]), json.loads(sys.argv[5])
@@ -352,7 +376,7 @@ torch.set_num_threads(1)
 def fork(folder, grid):
     pid = os.fork()
     if pid == 0:
-        os._exit(run_command(["-m", *tiny_command(target / folder, cache, *words, *grid)]))
+        os._exit(main(["-m", *tiny_command(target / folder, cache, *words, *grid)]))
     return pid
 
 def wait(pid):
@@ -362,7 +386,7 @@ def read_records(folder):
     done = [path.parent for path in (target / folder / "runs").glob("*/DONE")]
     return {path.name: (path / "environment.json").read_text() for path in done}
 
-run_command(tiny_command(target / "warm", cache, "train.epochs=1"))  # lazy imports, once for all
+main(tiny_command(target / "warm", cache, "train.epochs=1"))  # lazy imports, once for all
 if task == "two":
     both = [fork("two", grid) for grid in grids]
     print(json.dumps([wait(pid) for pid in both]))
@@ -374,7 +398,10 @@ else:
     for grid in grids[:-1]:
         before = read_records("killed")
         pid = fork("killed", grid)
-        time.sleep(draw.uniform(0.1, 0.25) * whole_s)
+        n_done = len(before) + draw.randint(0, 1)
+        while len(read_records("killed")) < n_done:  # however busy the machine is
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0.0, 0.06) * whole_s)
         os.kill(pid, signal.SIGKILL)
         kills += wait(pid) == -9
         now = read_records("killed")

@@ -141,7 +141,7 @@ def test_pictures_are_drawn_with_what_they_were_taken_for(run_dir):
 
 
 def test_without_captum_pictures_are_shown_without_heat(run_dir, monkeypatch):
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    monkeypatch.setitem(sys.modules, "captum", None)
     examples = load_examples(run_dir, n_each=2)
     assert examples.heats is None and examples.note == INSTALL and len(examples.pictures)
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from content_made import METRIC, UNITS, make_content
+from content_made import METRIC, make_content
 from matplotlib.text import Text
 from scipy.integrate import trapezoid
 from sklearn.metrics import confusion_matrix, recall_score, roc_curve
 
+from tlcnn.report.content import Grid, LayerScores
 from tlcnn.report.figures import FIGURES, draw_figures
 from tlcnn.report.figures.bars import Panel, draw_bars, plot_bars
 from tlcnn.report.figures.choose import choose_cells, find_highlights, list_runs, name_apart
@@ -24,7 +25,7 @@ from tlcnn.report.figures.predictions import load_highlights
 from tlcnn.report.figures.recall import compute_interval, compute_recalls, plot_recall
 from tlcnn.report.figures.reliability import compute_errors, compute_reliability, plot_reliability
 from tlcnn.report.figures.roc import Curve, draw_roc, make_curve, plot_classes, plot_roc
-from tlcnn.report.figures.style import COLUMN, FULL, Drawn, make_literal, save_figure
+from tlcnn.report.figures.style import COLUMN, FULL, ReportFigure, make_literal, save_figure
 from tlcnn.training.metrics import compute_calibration_error, compute_sensitivity
 
 WIDTHS = [COLUMN, FULL]
@@ -190,11 +191,11 @@ def make_hostile(width):
     confidence = np.linspace(0.2, 1, 90).reshape(3, 30)
     recalls = [{"label": n, "j": 0, "class": c, "n": 9, **values} for n in labels for c in HOSTILE]
     size = len(HOSTILE)
-    metric = METRIC
+    metric, names = METRIC, ("$d$", "m", "$_x")
     return {
-        "grid": plot_grid(table, units=units, best="31", metric=metric, width=width),
+        "grid": plot_grid(Grid(*names, metric, units, table, best="31"), width=width),
         "layers": plot_layers(
-            curves, scores, units=units, source="$_x", metric=metric, margin=0.01, width=width
+            LayerScores(*names, metric, units, curves, scores, margin=0.01), width=width
         ),
         "learning": plot_learning({"$d$": history}, metric="val/x", width=width),
         "convergence": plot_convergence(
@@ -222,7 +223,7 @@ def test_names_from_data_are_literal_and_long_ones_do_not_overlap(width, tmp_pat
         assert all(not text.get_parse_math() for text in figure.findobj(Text)), name
         shown = " ".join(texts_of(figure)).replace("\u200b", "")
         assert "$" in shown, name
-        paths = save_figure(Drawn(name, "$t$", "", figure, "", True, ""), tmp_path, ["svg"])
+        paths = save_figure(ReportFigure(name, "$t$", "", figure, "", True, ""), tmp_path, ["svg"])
         assert "<i>" not in paths[0].read_text()
 
 
@@ -260,7 +261,7 @@ def test_the_outline_is_where_validation_is_best_and_not_where_the_test_is(conte
 def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
     table = content.grids[0].table.copy()
     table.loc[3, ["low", "high", "n_seeds"]] = [np.nan, np.nan, 1]
-    figure = plot_grid(table, units=UNITS, best="", metric=METRIC)
+    figure = plot_grid(replace(content.grids[0], table=table, best=""))
     texts = texts_of(figure)
     assert texts.count("1 seed") == 1
     assert len([text for text in texts if text.startswith("±")]) == 20
@@ -269,9 +270,8 @@ def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
 
 def test_an_interval_that_is_not_symmetric_shows_its_ends(content):
     table = content.grids[0].table.head(1).assign(value=0.5, low=0.41, high=0.53)
-    assert "0.410–0.530" in texts_of(
-        plot_grid(table, units=UNITS, best="", metric=METRIC, width=FULL)
-    )
+    grid = replace(content.grids[0], table=table, best="")
+    assert "0.410–0.530" in texts_of(plot_grid(grid, width=FULL))
 
 
 # ---- layers -------------------------------------------------------------------------------------

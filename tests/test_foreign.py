@@ -161,7 +161,7 @@ def test_the_units_of_an_imported_network(frame, tmp_path, words, units):
     run_import(path, "-o", tmp_path, *said)  # told later, they are written into the run
     run_import(path, "-o", tmp_path, *said, *words)
     (plan,) = (json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*/plan.json"))
-    assert plan["units"] == [{"unit": unit} for unit in units]
+    assert [unit["unit"] for unit in plan["units"]] == units
 
 
 def test_a_killed_import_is_finished_by_the_same_command(frame, tmp_path):

@@ -10,12 +10,19 @@ from families import FAMILIES, MORE_FAMILIES, Family, load_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tlcnn.config.schema import describe_type
 from tlcnn.errors import BrokenPromise, ConfigError
 from tlcnn.model.build import build_model
 from tlcnn.model.cut import find_entrances
-from tlcnn.model.freeze import apply_freeze, are_same_bits, check_frozen, snapshot_frozen
+from tlcnn.model.freeze import (
+    TREATMENTS,
+    apply_freeze,
+    are_same_bits,
+    check_frozen,
+    snapshot_frozen,
+)
 from tlcnn.model.norms import named_norms
-from tlcnn.model.unit_map import FREEZE_BN, Unit, UnitMap
+from tlcnn.model.unit_map import Unit, UnitMap
 
 STEPS = 2
 
@@ -139,7 +146,7 @@ def norm_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int) -> tuple[se
     return params & inside, buffers & inside
 
 
-@pytest.mark.parametrize("bn", FREEZE_BN)
+@pytest.mark.parametrize("bn", TREATMENTS)
 @pytest.mark.parametrize(
     "name", ["test_resnet", "test_byobnet", "test_efficientnet_gn", "test_convnext", "test_nfnet"]
 )
@@ -151,11 +158,18 @@ def test_each_treatment_of_norms_moves_what_it_says_and_nothing_else(name: str, 
     snapshot = snapshot_frozen(model, unit_map, n_frozen, bn=bn)
     train(model, family.draw_images())
     params, buffers = norm_tensors(model, unit_map, n_frozen)
-    expected = {"frozen": set(), "affine": params, "adapt": buffers, "batch": set()}[bn]
+    treatment = TREATMENTS[bn]
+    expected = (params if treatment.trains_parameters else set()) | (
+        buffers if treatment.stores_statistics else set()
+    )
     frozen = set(unit_map.tensors_of(1, n_frozen))
     assert moved(before, model) & frozen == expected
     assert set(snapshot) == frozen - expected
     check_frozen(model, snapshot)
+
+
+def test_the_configuration_allows_every_treatment_and_no_other():
+    assert describe_type("freeze.bn") == f"one of {', '.join(TREATMENTS)}"
 
 
 @pytest.mark.parametrize("bn", ["adapt", "batch"])

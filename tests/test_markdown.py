@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from test_page import NASTY, make_nasty, make_once
 
-from tlcnn.report.markdown import MAX_RUNS, escape_line, render_report
+from tlcnn.report.figures.style import ReportFigure
+from tlcnn.report.markdown import MAX_RUNS, render_report
 from tlcnn.report.page_data import make_page_data
-from tlcnn.report.render import escape_markdown
+from tlcnn.report.writers.markdown import escape_markdown
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,9 @@ def content(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(content):
-    figures = [("paper/figures/a.png", "A title", "What is seen.", "The same, shorter.")]
+    figure = Figure()
+    shown = {"title": "A title", "caption": "What is seen.", "alt": "The same, shorter."}
+    figures = [ReportFigure("a", figure=figure, wide=True, section="training", **shown)]
     return render_report(content, make_page_data(content), figures)
 
 
@@ -43,7 +47,7 @@ def test_it_holds_the_answers_first_and_every_table(text, content):
 def test_the_best_cell_of_a_grid_is_bold(text, content):
     grid = content.grids[0]
     best = grid.table.set_index("cell").loc[grid.best]
-    assert f"**{100 * best['value']:.1f}**" in text
+    assert f"| **{100 * best['value']:.1f} (" in text
 
 
 def test_every_table_is_rectangular_whatever_the_names(content, tmp_path):
@@ -61,13 +65,13 @@ def test_every_table_is_rectangular_whatever_the_names(content, tmp_path):
 
 @pytest.mark.parametrize("name", NASTY)
 def test_nasty_names_are_text(name):
-    escaped = escape_line(name)
+    escaped = escape_markdown(name)
     assert "<" not in escaped and "\n" not in escaped and "\u2028" not in escaped
 
 
 @given(st.text())
 def test_any_text_is_one_line_without_a_bare_mark(text):
-    escaped = escape_line(text)
+    escaped = escape_markdown(text)
     assert len(escaped.splitlines()) <= 1
     bare = escaped.replace("\\\\", "").replace("\\|", "").replace("\\`", "")
     assert "|" not in bare and "`" not in bare and "<" not in bare
@@ -86,6 +90,6 @@ def test_thousands_of_runs_are_left_to_the_csv(content):
 )
 def test_addresses_and_mentions_of_data_are_not_linked(text):
     """GitHub links them without markup, e-mail addresses also where the @ is an entity."""
-    for escaped in (escape_line(text), escape_markdown(text)):
-        shown = re.sub(r"\\(\W)", "\\1\0", html.unescape(escaped))  # an escape parts a text
-        assert not re.search(r"(?i)www\.\w|://|@\w", shown)
+    # an escape parts a text
+    shown = re.sub(r"\\(\W)", "\\1\0", html.unescape(escape_markdown(text)))
+    assert not re.search(r"(?i)www\.\w|://|@\w", shown)

@@ -176,10 +176,10 @@ def test_equal_blocks_in_another_order_are_not_mapped(dtypes):
         f"features.{i}.0.weight": torch.full((2, 2), float(i), dtype=dtypes[i % len(dtypes)])
         for i in range(12)
     }
-    found = match._by_position(in_order, net, units)
+    found = match._match_by_position(in_order, net, units)
     assert [float(found[name][0, 0]) for name in names] == list(range(12))
     by_name = sorted(in_order, key=lambda name: (str(in_order[name].dtype), name))
-    assert match._by_position({n: in_order[n] for n in by_name}, net, units) == {}
+    assert match._match_by_position({n: in_order[n] for n in by_name}, net, units) == {}
 
 
 def test_mapping_draws_nothing_and_changes_nothing():

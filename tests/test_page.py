@@ -16,12 +16,16 @@ import pytest
 from content_made import make_content
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from tlcnn.records.plan_record import PlanRecord, UnitRecord, write_plan
+from tlcnn.report.content_tables import make_comparison_table, make_run_table
+from tlcnn.report.figures.style import ReportFigure
+from tlcnn.report.forest import list_ticks, make_scale
 from tlcnn.report.page import Picture, render_page
-from tlcnn.report.page_cells import list_ticks, make_scale
-from tlcnn.report.page_data import compute_tint, embed_json, make_page_data
-from tlcnn.report.page_tables import make_comparison_table, make_run_table
+from tlcnn.report.page_data import compute_tints, embed_json, make_page_data
 from tlcnn.report.run_details import LINE_LENGTH, LOG_LINES, read_details
+from tlcnn.text import make_visible
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -32,6 +36,7 @@ NASTY = (
     "javascript:alert(1)",
     "\u2028'",
     "<!--",
+    "\x1b[31mred\x07\u202e",
 )
 
 
@@ -166,7 +171,8 @@ def make_nasty(content, tmp_path):
 
 def test_names_from_data_are_inert(tmp_path, page, content):
     nasty = make_nasty(content, tmp_path)
-    picture = Picture(NASTY[1], NASTY[0], NASTY[2], NASTY[1], True, NASTY[0], "data:image/png,")
+    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], True, NASTY[0])
+    picture = Picture(figure, "data:image/png,")
     made = render_page(nasty, make_page_data(nasty), [picture], list(NASTY))
     reader = Reader(made)
     assert {tag for tag, _ in reader.tags} <= {tag for tag, _ in Reader(page).tags} | {
@@ -177,7 +183,8 @@ def test_names_from_data_are_inert(tmp_path, page, content):
     text = "".join(reader.texts)
     assert NASTY[0] in text and "{{7*7}}" in text
     run = read_data(made)["runs"][0]
-    assert run["log"][:2] == list(NASTY[:2]) and run["units"][0][0] == "".join(NASTY)
+    assert run["log"][:2] == list(NASTY[:2])
+    assert run["units"][0][0] == make_visible("".join(NASTY))
     assert data_has(read_data(made)["classes"], NASTY[0])
     (embedded,) = re.findall(r'id="data">(.*?)</script>', made, re.DOTALL)
     assert not set("<>&\u2028\u2029") & set(embedded)
@@ -188,7 +195,7 @@ def data_has(lists, name):
 
 
 def test_embedded_json_reads_back_as_it_was():
-    value = {"a": list(NASTY), "b": [1.5, None, True]}
+    value = {"a": [make_visible(name) for name in NASTY], "b": [1.5, None, True]}
     assert json.loads(embed_json(value)) == value
     with pytest.raises(ValueError):
         embed_json({"a": float("nan")})
@@ -198,13 +205,13 @@ def test_missing_numbers_are_dashes_that_say_why(content):
     nothing = {"delta": np.nan, "low": np.nan, "high": np.nan, "p_holm": np.nan}
     broken = content.comparisons.assign(**nothing, seeds_needed=np.inf)
     (row, *_) = make_comparison_table(replace(content, comparisons=broken)).rows
-    dashes = [cell for cell in row.cells if cell.text == "–"]
-    assert len(dashes) >= 3 and any("infinite" in cell.why for cell in dashes)
+    dashes = [entry for entry in row if entry.text == "–"]
+    assert len(dashes) >= 3 and any("infinite" in entry.why for entry in dashes)
     made = render_page(replace(content, comparisons=broken), make_page_data(content))
     assert "NaN" not in "".join(Reader(made).texts) and ">nan<" not in made
     table = make_run_table(content, ["x"] * len(content.runs))
-    failed = next(r for r in table.rows if r.cells[6].text == "failed" or "failed" in str(r))
-    assert any(cell.why == "the run is not finished" for cell in failed.cells)
+    failed = next(row for row in table.rows if "failed" in [entry.text for entry in row])
+    assert any(entry.why == "the run is not finished" for entry in failed)
 
 
 def test_a_report_of_nothing_is_a_page():
@@ -265,7 +272,7 @@ def test_damaged_records_cost_a_part_and_not_the_page(tmp_path, name):
     (tmp_path / name).write_text("{\n{}\n")
     (tmp_path / "predictions.parquet").write_text("no")
     missing = read_details(tmp_path)["missing"]
-    assert sum("cannot be read" in why for why in missing.values()) == 2
+    assert sum("cut or damaged" in why for why in missing.values()) == 2
 
 
 def test_a_scale_holds_every_point_and_no_wild_interval():
@@ -280,8 +287,8 @@ def test_a_scale_holds_every_point_and_no_wild_interval():
 
 
 def test_tints_span_the_scale_but_not_noise():
-    assert compute_tint(pd.Series([0.5, 0.75, 1.0])) == [0, 50, 100]
-    close = compute_tint(pd.Series([0.500, 0.501, np.nan]))
+    assert compute_tints(pd.Series([0.5, 0.75, 1.0])) == [0, 50, 100]
+    close = compute_tints(pd.Series([0.500, 0.501, np.nan]))
     assert close[2] is None and abs(close[0] - close[1]) < 10
 
 
@@ -323,7 +330,8 @@ def test_the_csv_of_the_page_leaves_numbers_with_intervals_as_they_are(text, is_
 
 
 def test_units_of_an_imported_run_follow_from_k_and_j(tmp_path):
-    plan = {"units": [{"unit": name} for name in "abc"], "k": 2, "j": 1}
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    units = tuple(UnitRecord(name) for name in "abc")
+    plan = PlanRecord("id", "cell", "d", "m", ("random",), 2, 1, "frozen", 0, units=units)
+    write_plan(tmp_path, plan)
     units = read_details(tmp_path)["units"]
     assert units == [["a", True, True], ["b", True, False], ["c", False, False]]

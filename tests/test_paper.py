@@ -15,10 +15,11 @@ from test_page import make_nasty, make_once
 
 from tlcnn.records.read import read_runs
 from tlcnn.report import assemble
-from tlcnn.report.latex import escape_line, name_macro, render_macros
-from tlcnn.report.numbers import list_numbers
+from tlcnn.report.content_tables import make_grid_table
+from tlcnn.report.headline import list_numbers
 from tlcnn.report.page_data import make_page_data
-from tlcnn.report.paper import make_grid_table, write_paper
+from tlcnn.report.paper import write_paper
+from tlcnn.report.writers.latex import escape_latex, name_macro, write_macros
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_numbers_are_the_reports(content):
 
 @given(st.dictionaries(st.text(), st.text(), max_size=5))
 def test_macros_have_letters_only_and_never_the_same_name(numbers):
-    lines = render_macros(numbers).splitlines()
+    lines = write_macros(numbers).splitlines()
     macros = [line.split("}")[0] for line in lines if line]
     assert len(set(macros)) == len(numbers)
     assert all(macro.removeprefix("\\newcommand{\\").isalpha() for macro in macros)
@@ -72,7 +73,7 @@ def test_a_macro_is_named_after_what_it_is():
 
 @given(st.text())
 def test_escaped_texts_are_ascii_or_latin_and_balanced(text):
-    escaped = escape_line(text)
+    escaped = escape_latex(text)
     assert all(letter.isascii() or letter <= "\u017f" for letter in escaped)
     bare = escaped.replace("\\{", "").replace("\\}", "")
     assert bare.count("{") == bare.count("}") and "\n" not in escaped
@@ -80,8 +81,8 @@ def test_escaped_texts_are_ascii_or_latin_and_balanced(text):
 
 def test_a_grid_marks_its_best_cell_and_leaves_blanks(content):
     table = make_grid_table(content.grids[0])
-    texts = [cell.text for row in table.rows for cell in row.cells]
-    assert sum("*" in text for text in texts) == 1 and "" in texts
+    entries = [entry for row in table.rows for entry in row]
+    assert sum(entry.is_best for entry in entries) == 1 and "" in [e.text for e in entries]
 
 
 def test_csv_starts_no_formula(content, tmp_path):

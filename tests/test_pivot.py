@@ -7,7 +7,9 @@ from test_read import PLAN, make_run, read_runs
 from tlcnn.errors import ConfigError
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.pivot import GRID, pivot_table
-from tlcnn.report.render import render_csv, render_text
+from tlcnn.report.show import show_table
+from tlcnn.report.writers.csv import write_csv
+from tlcnn.report.writers.text import write_text
 
 METRIC = "test/balanced_accuracy"
 
@@ -48,7 +50,7 @@ def test_the_best_of_the_dataset_stays_marked(outputs):
     table = pivot_table(make(outputs), *GRID, across_random=True)
     (mark,) = table.best
     assert table.frame.loc[mark[0], ["init", "k"]].tolist() == ["imagenet", 10]
-    assert mark[1] == "j=10" and "0.700 [0.700, 0.700]*" in render_text(table)
+    assert mark[1] == "j=10" and "0.700 [0.700, 0.700]*" in write_text(show_table(table))
 
 
 def test_without_sources_the_grid_is_of_random_alone(outputs):
@@ -65,7 +67,7 @@ def test_intervals_go_with_their_scores_and_counts_are_said_once(outputs):
     plan = {**PLAN, "init": "ham", "k": 2, "j": 0, "seed": 2, "cell_id": "ham20"}
     make_run(outputs, "third", plan=plan, metrics={METRIC: 0.4})
     table = pivot_table(make(outputs, interval="seeds"), ["init"], ["k", "j"])
-    assert "(3)" in render_text(table) and "k=2 j=0 n" in render_csv(table)
+    assert "(3)" in write_text(show_table(table)) and "k=2 j=0 n" in write_csv(table.frame)
 
 
 def test_several_metrics_are_rows_of_their_own(outputs):

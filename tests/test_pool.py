@@ -20,7 +20,8 @@ from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 from tlcnn import device as devices
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError
-from tlcnn.run.job import Outcome
+from tlcnn.run.job import Job, Outcome
+from tlcnn.sweep.queue import NOT_STARTED
 
 # A worker whose runs do what their first override says, without torch.
 FAKE = """
@@ -29,8 +30,8 @@ from tlcnn.run import worker
 from tlcnn.run.job import Outcome
 from tlcnn.training.interrupt import catch_signals
 
-def run_job(overrides, memory):
-    key, _, value = overrides[0].partition("=")
+def run_job(job, memory):
+    key, _, value = job.overrides[0].partition("=")
     if key == "die":
         os.kill(os.getpid(), int(value))
     if key == "exit":
@@ -52,8 +53,10 @@ def run_job(overrides, memory):
     if key == "plan":
         open(value, "w").close()
         time.sleep(60)
-    if key == "held" and "on_locked=fail" in overrides:
-        return Outcome(73, "RunLocked: by another sweep")
+    if key == "held" and job.place.get("on_locked") == "fail":
+        return Outcome(73, "by another sweep", "RunLocked")
+    if key == "kind":
+        return Outcome(1, "given", value)
     return Outcome()
 
 worker.run_job = run_job
@@ -74,8 +77,7 @@ def make_pool(workers=1, *, fail_fast=False, **options):
 
 
 def launch(pool, *jobs):
-    returned = pool.launch([list(job) for job in jobs], 0)
-    return [job_return._return_value for job_return in returned]
+    return pool.train([Job(tuple(words)) for words in jobs])
 
 
 @pytest.fixture(autouse=True)
@@ -116,10 +118,19 @@ def test_a_process_trains_many_runs_until_one_is_unexpected(fake):
     assert words[4] == launch(pool, ["pid"])[0].error  # the next wave finds it where it was
 
 
+def test_a_process_is_replaced_for_what_failed_and_not_for_what_the_error_says(fake):
+    worker = WorkerProcess([])
+    worker.run(Job(("kind=ConfigError",)))
+    assert worker.is_sound
+    worker.run(Job(("kind=AcceleratorError",)))
+    assert not worker.is_sound
+    worker.dismiss()
+
+
 def test_what_a_run_prints_does_not_stand_between_the_answers(fake):
     said = []
-    worker = WorkerProcess([], say=said.append)
-    assert worker.run(["print"]) == Outcome()
+    worker = WorkerProcess([], show=said.append)
+    assert worker.run(Job(("print",))) == Outcome()
     worker.dismiss()
     wait_for(lambda: len(said) == 3)
     assert sorted(said) == ["a line of my own", "another", "from C"]
@@ -127,7 +138,7 @@ def test_what_a_run_prints_does_not_stand_between_the_answers(fake):
 
 def test_a_wrong_override_fails_its_run_only():
     worker = WorkerProcess([])
-    outcome = worker.run(["seed=abc"])
+    outcome = worker.run(Job(("seed=abc",)))
     assert outcome.code == 1 and "abc" in outcome.error
     assert worker.is_sound
     worker.dismiss()
@@ -135,7 +146,7 @@ def test_a_wrong_override_fails_its_run_only():
 
 def test_the_first_failure_ends_a_sweep_that_fails_fast(fake):
     outcomes = launch(make_pool(fail_fast=True), ["code=3"], ["fine"])
-    assert outcomes == [Outcome(3, "given"), Outcome(75, "not started")]
+    assert outcomes == [Outcome(3, "given"), NOT_STARTED]
 
 
 def test_a_run_that_another_sweep_holds_comes_last(fake):
@@ -148,11 +159,11 @@ def test_a_run_that_another_sweep_holds_comes_last(fake):
 @pytest.mark.parametrize("phase", ["train", "plan"])
 def test_the_end_of_its_input_stops_a_process_wherever_it_is(fake, tmp_path, phase):
     """The launcher's way to say stop, and what its death looks like from there."""
-    worker = WorkerProcess([], say=print)
+    worker = WorkerProcess([], show=print)
     wait = f"import time\nwhile not __import__('os').path.exists({str(tmp_path / 'on')!r}): pass"
     stopper = subprocess.Popen([sys.executable, "-c", wait])
     threading.Thread(target=lambda: (stopper.wait(), worker.tell_to_stop())).start()
-    outcome = worker.run([f"{phase}={tmp_path / 'on'}"])
+    outcome = worker.run(Job((f"{phase}={tmp_path / 'on'}",)))
     assert outcome.code == 75
     assert outcome.error == ("saved" if phase == "train" else "stopped before it began to train")
     worker.dismiss()
@@ -171,7 +182,7 @@ def test_a_signal_stops_all_runs_and_begins_no_other(fake, tmp_path, number):
     threading.Thread(target=interrupt).start()
     jobs = [*([f"train={mark}"] for mark in marks), ["fine"]]
     saved = Outcome(75, "saved")
-    assert launch(pool, *jobs) == [saved, saved, Outcome(75, "not started")]
+    assert launch(pool, *jobs) == [saved, saved, NOT_STARTED]
 
 
 def test_a_second_ctrl_c_ends_everything_at_once(fake, tmp_path):
@@ -295,7 +306,7 @@ def test_a_process_sees_only_the_cores_of_its_slot(fake, monkeypatch):
     slot = make_slots(len(list_cores()), [], 1)[0]
     worker = WorkerProcess([], env=slot.env, cores=slot.cores)
     assert os.sched_getaffinity(worker.pid) == set(slot.cores)
-    assert worker.run(["pid"]).error.split()[1] == "1"
+    assert worker.run(Job(("pid",))).error.split()[1] == "1"
     worker.dismiss()
 
 

@@ -17,18 +17,25 @@ import pytest
 import tlcnn.records
 from tlcnn.errors import DataError
 from tlcnn.records import describe_left_out, read_runs
-from tlcnn.records.plan_record import RECORD
-from tlcnn.records.read import find_run_dirs, read_history, read_run
+from tlcnn.records.folder import RunDir
+from tlcnn.records.plan_record import RECORD, PlanRecord, read_plan, write_plan
+from tlcnn.records.read import find_run_dirs, read_predictions, read_run
+from tlcnn.records.summary import read_history
 from tlcnn.storage import digest_of
 
-PLAN = {"dataset": "d", "model": "m", "init": "random", "k": 0, "j": 0, "bn": "frozen", "seed": 0}
+PLAN = {"dataset": "d", "model": "m", "source": ["random"], "k": 0, "j": 0, "bn": "frozen"}
+PLAN |= {"seed": 0}
 HISTORY = {"epoch": 1, "val/balanced_accuracy": 0.3, "val/nll": 1.0, "train_s": 1.0}
 
 
 def make_run(root, name, *, done=True, plan=PLAN, metrics=None, predictions=None, **files):
+    """Fabricate a run folder; `init` in the plan is short for a source of one name."""
     folder = root / "runs" / name
     folder.mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps({**plan, "run_id": name, "epochs": 3}))
+    source = {"source": [plan["init"]]} if "init" in plan else {}
+    cell = {"cell_id": digest_of({**plan, "seed": None}, 12)}
+    record = {**cell, **plan, **source, "run_id": name, "epochs": 3}
+    (folder / "plan.json").write_text(json.dumps(record))
     if done:
         metrics = metrics or {"test/balanced_accuracy": 0.5, "test/recall/mel": None}
         summary = {"metrics": metrics, "epochs": 3, "train_s": 2.5, "best_epoch": 2}
@@ -134,13 +141,12 @@ def test_a_damaged_record_is_a_row_that_says_so(tmp_path, file, content):
     folder = make_run(tmp_path, "a")
     (folder / file).write_bytes(content)
     row = read_run(folder)
-    if file == "plan.json" and content.startswith(b'{"'):
-        assert row["state"] == "done"  # an old plan that says nothing
-    else:
-        assert row["state"] == "unreadable" and row["problem"]
+    assert row["state"] == "unreadable" and row["problem"]
 
 
-@pytest.mark.parametrize("wrong", [{"k": "five"}, {"seed": True}, {"init": []}, {"settings": []}])
+@pytest.mark.parametrize(
+    "wrong", [{"k": "five"}, {"seed": True}, {"source": "x"}, {"settings": []}, {"model": None}]
+)
 def test_a_plan_with_values_of_another_kind_is_unreadable(tmp_path, wrong):
     row = read_run(make_run(tmp_path, "a", plan={**PLAN, **wrong}))
     assert row["state"] == "unreadable" and next(iter(wrong)) in row["problem"]
@@ -227,6 +233,90 @@ def test_a_folder_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch):
     assert describe_left_out(runs)[1].endswith("closed: PermissionError: Permission denied")
 
 
+# ---- what somebody else may have put there --------------------------------------------------
+
+
+def make_odd(folder, odd):
+    """Damage a finished run in a way that once ended or hung every reader."""
+    summary = folder / "summary.json"
+    if odd in ("train_s text", "train_s list"):
+        value = "long" if odd == "train_s text" else [1, 2]
+        summary.write_text(json.dumps({"metrics": {}, "train_s": value}))
+    elif odd == "huge seed":
+        (folder / "plan.json").write_text(json.dumps({**PLAN, "run_id": "odd", "seed": 10**30}))
+    elif odd == "infinite score":
+        summary.write_text('{"metrics": {"test/balanced_accuracy": 1e999}}')
+    elif odd == "pipe":
+        (folder / "plan.json").unlink()
+        os.mkfifo(folder / "plan.json")
+    elif odd == "nested":
+        (folder / "plan.json").write_text("[" * 200_000)
+    elif odd == "large file":
+        with open(folder / "plan.json", "r+b") as file:
+            file.truncate(2**36)
+    elif odd == "path":
+        plan = json.loads((folder / "plan.json").read_text())
+        (folder / "plan.json").write_text(json.dumps({**plan, "run_id": "../../x"}))
+    elif odd == "link":
+        outside = folder.parents[2] / "plan.json"
+        (folder / "plan.json").rename(outside)
+        (folder / "plan.json").symlink_to(outside)
+
+
+ODD = ["train_s text", "train_s list", "huge seed", "infinite score", "pipe", "nested"]
+
+
+@pytest.mark.parametrize("odd", [*ODD, "large file", "path", "link"])
+def test_one_odd_run_is_a_line_and_costs_no_other(tmp_path, odd):
+    output = tmp_path / "outputs"
+    make_run(output, "a")
+    make_odd(make_run(output, "odd"), odd)
+    runs = read_runs(output)
+    assert list(runs["state"]) == ["done", "unreadable"]
+    assert len(runs["problem"][1].splitlines()) == 1
+    lines = describe_left_out(runs)
+    assert len(lines) == 2 and lines[1].startswith(f"  {output / 'runs/odd'}: ")
+    done = runs[runs["state"] == "done"]
+    assert done["seed"].astype("int64").tolist() == [0] and done["train_s"].sum() == 2.5
+
+
+@pytest.mark.parametrize("value", ["1.0", [1.0], True])
+def test_an_epoch_with_something_else_than_numbers_is_a_line(tmp_path, value):
+    text = json.dumps({**HISTORY, "train_s": value}) + "\n"
+    row = read_run(make_run(tmp_path, "a", done=False, metrics__jsonl=text))
+    assert row["state"] == "unreadable" and "train_s" in row["problem"]
+
+
+@pytest.mark.parametrize("name", ["summary.json", "predictions.parquet"])
+def test_a_result_that_has_changed_since_is_a_line(tmp_path, name):
+    folder = make_run(tmp_path, "a", predictions=make_predictions([0, 1], 1.0, 0))
+    RunDir(folder).write_done("a")
+    assert read_run(folder)["state"] == "done" and len(read_predictions(folder)) == 2
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    row = read_run(folder)
+    assert row["state"] == "unreadable" and name in row["problem"]
+    assert "not what the run wrote" in row["problem"] and "train the run again" in row["problem"]
+    if name == "predictions.parquet":
+        with pytest.raises(DataError, match="not what the run wrote"):
+            read_predictions(folder)
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    record = PlanRecord(
+        *("ab12", "cell", "isic-2019", "resnet18", ("imagenet", "isic-2018"), 5, 4, "frozen", 3),
+        identity={"dataset": {"manifest": "m", "image_size": 32}},
+        split_sizes={"train": {"a": 2, "b": 3}},
+        settings={"train.lr": 0.1, "dataset.options.x": [1, 2]},
+    )
+    write_plan(tmp_path, record)
+    assert read_plan(tmp_path) == record
+    assert (record.manifest, record.image_size, record.count_images("train")) == ("m", 32, 5)
+    with pytest.raises(DataError, match=f"no plan.json in {tmp_path / 'none'}"):
+        read_plan(tmp_path / "none")
+
+
 # ---- copies -------------------------------------------------------------------------------------
 
 
@@ -252,54 +342,16 @@ def test_the_same_folder_named_twice_is_read_once(tmp_path):
     assert list(runs["state"]) == ["done"]
 
 
-def test_runs_without_an_id_are_never_copies_of_each_other(tmp_path):
+def test_a_plan_without_an_id_is_unreadable(tmp_path):
     for place in ("x", "y"):
         (make_run(tmp_path / place, "a") / "plan.json").write_text(json.dumps(PLAN))
-    assert list(read_runs(tmp_path)["state"]) == ["done", "done"]
+    assert list(read_runs(tmp_path)["state"]) == ["unreadable", "unreadable"]
 
 
 # ---- versions -----------------------------------------------------------------------------------
 
-IDENTITY = {
-    "version": 1,
-    "dataset": {"manifest": "x", "image_size": 32, "fit": "crop"},
-    "model": {"name": "res-net_1"},
-    "init": {"source": "imagenet", "k": 5},
-    "freeze": {"j": 4, "bn": "affine"},
-    "train": {"lr": 0.001},
-    "seed": 3,
-}
 
-
-def test_what_an_old_plan_lacks_is_derived_from_its_identity_and_name(tmp_path):
-    name = "ham-10000-res-net_1-imagenet-k5-j4-s3-0123456789ab"
-    folder = make_run(tmp_path, name)
-    plan = {"identity": IDENTITY, "classes": ["a", "b"]}
-    (folder / "plan.json").write_text(json.dumps(plan))
-    row = read_run(folder)
-    told = ("dataset", "model", "init", "k", "j", "bn", "seed", "run_id", "task")
-    assert [row[key] for key in told] == [
-        *("ham-10000", "res-net_1", "imagenet", 5, 4, "affine", 3, "0123456789ab", "binary")
-    ]
-    assert row["settings"] == {
-        "train.lr": 0.001,
-        "dataset.image_size": 32,
-        "dataset.fit": "crop",
-    }
-    assert row["cell_id"] == digest_of({**IDENTITY, "seed": None}, 12)  # as plans say it now
-
-
-def test_old_runs_that_differ_in_the_seed_alone_are_one_cell(tmp_path):
-    rows = [
-        read_run(make_run(tmp_path, str(i), plan={**PLAN, "seed": seed, "j": j}))
-        for i, (seed, j) in enumerate([(0, 0), (1, 0), (0, 1)])
-    ]
-    assert rows[0]["cell_id"] == rows[1]["cell_id"] != rows[2]["cell_id"]
-
-
-@pytest.mark.parametrize(
-    ("record", "is_known"), [(RECORD, True), (RECORD + 1, False), ("x", False)]
-)
+@pytest.mark.parametrize(("record", "is_known"), [(RECORD, True), (RECORD + 1, False)])
 def test_a_newer_record_is_read_as_far_as_it_is_known_and_told(tmp_path, record, is_known):
     make_run(tmp_path, "a", plan={**PLAN, "record": record, "unheard": {"of": 1}})
     runs = read_runs(tmp_path)

@@ -32,7 +32,7 @@ from tlcnn.run.run import run
 VIEWS = {
     "one view": ["train.augment=none"],
     "a pool": ["train.views=2"],
-    "new views": ["reuse_for=[1,1,2,3,4,5]"],
+    "new views": ["shared_depths=[1,1,2,3,4,5]"],
     "new views alone": [],
 }
 FROZEN = ["freeze.allow_random=true", "model.drop_rate=0.3", "train.ema_decay=0.9"]
@@ -56,7 +56,10 @@ def plan_of(tmp_path, cache_dir):
 
     def make(*words):
         folder = tmp_path / f"out{next(numbers)}"
-        return make_plan(tiny_config(folder, cache_dir, *FROZEN, *words))
+        depths = [json.loads(w.split("=")[1]) for w in words if w.startswith("shared_depths=")]
+        keys = [word for word in words if not word.startswith("shared_depths=")]
+        plan = make_plan(tiny_config(folder, cache_dir, *FROZEN, *keys))
+        return replace(plan, shared_depths=tuple(depths[-1] if depths else ()))
 
     return make
 
@@ -125,7 +128,7 @@ def test_no_bit_depends_on_reuse_at_any_boundary(plan_of, cache_dir, name, views
     words += [f"dataset.image_size={FAMILIES[name]}", "train.batch_size=32"]
     words += VIEWS["one view"] if views == "one view" else ["train.views=4"]
     for number in numbers:  # two runs of three epochs see four views
-        frozen = [f"freeze.through={number}", f"reuse_for=[{number},{number}]"]
+        frozen = [f"freeze.through={number}", f"shared_depths=[{number},{number}]"]
         check_reuse(plan_of, *words, *frozen, sittings=1)
     check_reuse(plan_of, *words, "freeze=all", "model.drop_rate=0", sittings=1)  # a probe
 
@@ -155,7 +158,7 @@ def test_each_unit_computes_an_image_once_in_a_sweep_of_increasing_depth(plan_of
 
 
 def test_one_pass_fills_all_boundaries_that_a_sweep_needs(plan_of, tmp_path):
-    own = ["reuse_for=[1,2,4]", "init=checkpoint"]
+    own = ["shared_depths=[1,2,4]", "init=checkpoint"]
     own.append(f"init.weights={save_source(tmp_path)}")
     first = run(plan_of("freeze.through=1", *own))["reuse"]
     assert first["arrays_filled"] == 3 * (2 + 2)  # boundaries x (val, test, two epochs)
@@ -184,7 +187,7 @@ def save_source(folder):
 def test_deeper_boundaries_in_one_pass_are_those_of_the_untrained_source(plan_of, tmp_path):
     """The run that fills them trains these units, and its later epochs have moved them."""
     source = [f"init.weights={save_source(tmp_path)}", "init=checkpoint", "train.epochs=3"]
-    source += ["reuse_for=[1,3]"]
+    source += ["shared_depths=[1,3]"]
     run(plan_of("freeze.through=1", *source))
     plan, plain = (plan_of("freeze.through=3", *source, word) for word in ("seed=0", "reuse=none"))
     counts = run(plan)["reuse"]
@@ -430,7 +433,7 @@ def test_the_plan_says_what_is_kept(plan_of):
     assert "3 training views are more than 2 epochs show" in reuse_line(
         plan_of(frozen, "train.views=3")
     )
-    shared = reuse_line(plan_of(frozen, "train.precision=bf16", "reuse_for=[3,3,3]"))
+    shared = reuse_line(plan_of(frozen, "train.precision=bf16", "shared_depths=[3,3,3]"))
     assert "192x2x2 bf16" in shared and "2 epochs' views" in shared
     assert "shared with 2 more runs" in shared
     tight = ["reuse_disk_gib=0.00005", "reuse_memory_gib=0", "train.augment=none"]
@@ -438,7 +441,7 @@ def test_the_plan_says_what_is_kept(plan_of):
 
 
 def test_a_budget_that_holds_some_epochs_keeps_these(plan_of):
-    words = ["freeze.through=stage3", "reuse_for=[3,3]", "train.epochs=40"]
+    words = ["freeze.through=stage3", "shared_depths=[3,3]", "train.epochs=40"]
     plan = plan_of(*words)
     sizes = {
         split: int((plan.dataset.splits == split).sum()) for split in ("train", "val", "test")
@@ -453,7 +456,7 @@ def test_a_budget_that_holds_some_epochs_keeps_these(plan_of):
 
 def test_depths_of_a_sweep_are_given_by_the_configuration_or_by_the_caller(plan_of, tmp_path):
     words = ["init=checkpoint", f"init.weights={save_source(tmp_path)}", "freeze.through=2"]
-    shared, alone = plan_of(*words, "reuse_for=[1,2,2,4]"), plan_of(*words)
+    shared, alone = plan_of(*words, "shared_depths=[1,2,2,4]"), plan_of(*words)
     reuse = decide_reuse(shared)
     assert reuse == decide_reuse(alone, [1, 2, 2, 4])
     assert reuse.other_boundaries == (1, 4) and reuse.n_views == 2 and reuse.n_sharing == 3

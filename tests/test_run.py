@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.environment import Sitting, add_sitting, read_sittings
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run import experiment
@@ -321,11 +323,10 @@ def test_resuming_on_another_number_of_threads_is_said(tmp_path, cache_dir):
     plan = make_plan(tiny_config(tmp_path, cache_dir))
     folder = RunDir(plan.run_dir)
     folder.path.mkdir(parents=True)
-    here = {"device": "cpu", "hardware": "x", "threads": 1, "packages": {"torch": "2"}}
-    assert folder.add_sitting(here) == []
-    assert folder.add_sitting({**here, "threads": 8}) == ["threads was 1, is 8"]
-    sittings = json.loads((folder.path / "environment.json").read_text())["sittings"]
-    assert [sitting["threads"] for sitting in sittings] == [1, 8]
+    first = Sitting(device="cpu", hardware="x", threads=1, packages={"torch": "2"})
+    assert add_sitting(folder.path, first) == []
+    assert add_sitting(folder.path, replace(first, threads=8)) == ["threads was 1, is 8"]
+    assert [sitting.threads for sitting in read_sittings(folder.path)] == [1, 8]
 
 
 def test_a_signal_that_comes_too_late_still_ends_a_sweep(tmp_path, cache_dir, monkeypatch):

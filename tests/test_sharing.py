@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,38 +14,36 @@ from tlcnn.config.compose import Composer
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.sweep.drive import Request, drive, launch_here
-from tlcnn.sweep.resolve import Job
-from tlcnn.sweep.sharing import describe_sharing, order_by_source, write_sharing
+from tlcnn.sweep.sharing import describe_sharing, find_shared_depths, order_by_source
 
 
-def job(name, source, n_frozen, role="cell"):
-    place = Path(name)
-    return Job((), name, name, place, role, None, 0, {}, source_key=source, n_frozen=n_frozen)
+def run(name, source, n_frozen, role="cell"):
+    return SimpleNamespace(run_id=name, role=role, source_key=source, n_frozen=n_frozen)
 
 
-JOBS = [
-    job("a2", "a", 2),
-    job("x", None, 0),
-    job("b1", "b", 1),
-    job("a1", "a", 1),
-    job("p", None, 0, role="parent"),
-    job("b1again", "b", 1),
-    job("c3", "c", 3),
+RUNS = [
+    run("a2", "a", 2),
+    run("x", None, 0),
+    run("b1", "b", 1),
+    run("a1", "a", 1),
+    run("p", None, 0, role="parent"),
+    run("b1again", "b", 1),
+    run("c3", "c", 3),
 ]
 
 
-def test_jobs_of_a_source_follow_each_other_and_parents_stay_first():
-    ordered = [each.run_id for each in order_by_source(JOBS)]
+def test_runs_of_a_source_follow_each_other_and_parents_stay_first():
+    ordered = [each.run_id for each in order_by_source(RUNS)]
     assert ordered == ["p", "a1", "a2", "x", "b1", "b1again", "c3"]
 
 
-def test_jobs_are_told_who_shares_their_source():
-    told = {each.run_id: write_sharing(each, JOBS) for each in JOBS}
-    assert told["a1"] == told["a2"] == ["reuse_for=[1,2]"]
-    assert told["b1"] == ["reuse_for=[1,1]"]
-    assert told["x"] == told["p"] == told["c3"] == []
-    assert describe_sharing(JOBS) == ["  4 runs share what the frozen units of 2 sources compute"]
-    assert describe_sharing(JOBS[1:3]) == []
+def test_runs_know_the_depths_that_share_their_source():
+    depths = {each.run_id: find_shared_depths(each, RUNS) for each in RUNS}
+    assert depths["a1"] == depths["a2"] == (1, 2)
+    assert depths["b1"] == (1, 1)
+    assert depths["x"] == depths["p"] == depths["c3"] == ()
+    assert describe_sharing(RUNS) == ["  4 runs share the outputs of frozen units, from 2 sources"]
+    assert describe_sharing(RUNS[1:3]) == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +75,7 @@ def test_a_sweep_computes_what_it_shares_once_and_no_bit_depends_on_it(
     assert len(runs) == 2 * (2 + 3)
     for run_dir in runs:
         check_same(run_dir, tmp_path / "none" / "runs" / run_dir.name)
-    assert "10 runs share what the frozen units of" in said["auto"]
+    assert "10 runs share the outputs of frozen units" in said["auto"]
     assert "share" not in said["none"] and "frozen units computed" not in said["none"]
     assert "frozen units computed" in said["auto"]
     counts = [json.loads((each / "summary.json").read_text())["reuse"] for each in runs]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tlcnn.cli.main import main
 from tlcnn.errors import DataError
 from tlcnn.memory import Memory
 from tlcnn.records.read import read_runs
+from tlcnn.run.job import Job
 from tlcnn.sweep.drive import Request, drive, launch_here
 from tlcnn.sweep.status import delete_runs, list_failed, list_prunable, read_status
 
@@ -26,7 +28,9 @@ GONE_PID = 2**22 + 1  # above the largest there can be
 def make_run(folder: Path, state: str, *, n_epochs: int = 2) -> Path:
     """Fabricate a run folder in a state."""
     folder.mkdir(parents=True)
-    plan = {"run_id": folder.name.rpartition("-")[2], "dataset": "d", "model": "m", "epochs": 8}
+    names = {"run_id": folder.name.rpartition("-")[2], "cell_id": "c", "dataset": "d"}
+    plan = {**names, "model": "m", "source": ["random"], "k": 0, "j": 0, "bn": "frozen"}
+    plan |= {"seed": 0, "epochs": 8}
     (folder / "plan.json").write_text(json.dumps(plan))
     lines = [json.dumps({"epoch": n, **RECORD}) for n in range(1, n_epochs + 1)]
     (folder / "metrics.jsonl").write_text("\n".join(lines))
@@ -202,6 +206,47 @@ def test_prune_spares_a_run_whose_lock_is_held(outputs):
     assert not entry.folder.exists()
 
 
+@pytest.mark.parametrize("name", ["../../../my", "/etc/my", "..", "a/../../../my", "a\\b", "a\n"])
+@pytest.mark.parametrize("key", ["run_name", "run_id"])
+def test_a_name_in_a_foreign_record_is_never_a_path(outputs, tmp_path, key, name):
+    work = make_run(tmp_path.parent / f"my-{0:012d}", "failed")
+    record = json.loads((outputs / "studies" / "mine.json").read_text())
+    record["runs"][3][key] = name
+    (outputs / "studies" / "mine.json").write_text(json.dumps(record))
+    before = names_of(outputs)
+    if name == "..":  # no path: a run that is missing
+        status(outputs, "--prune", "--yes")
+    else:
+        with pytest.raises(SystemExit):
+            status(outputs, "--prune", "--yes")
+        assert names_of(outputs) == before
+    assert (work / "FAILED").is_file()
+    shutil.rmtree(work)
+
+
+def test_prune_says_which_name_is_a_path(outputs):
+    record = json.loads((outputs / "studies" / "mine.json").read_text())
+    record["runs"][3]["run_name"] = "../../../my"
+    (outputs / "studies" / "mine.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="'../../../my-0+3' is not the name of a run folder"):
+        read_status("mine", outputs)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_prune_leaves_what_lies_behind_a_link(outputs, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (failed,) = outputs.glob("runs/r-failed-*")
+    failed.rename(elsewhere / failed.name)
+    failed.symlink_to(elsewhere / failed.name)
+    status(outputs, "--prune", "--yes")
+    assert (elsewhere / failed.name / "FAILED").is_file()
+    (outputs / "runs").rename(elsewhere / "runs")
+    (outputs / "runs").symlink_to(elsewhere / "runs")
+    make_run(elsewhere / "runs" / "more-0123456789ab", "failed")
+    status(outputs, "--prune", "--yes")
+    assert (elsewhere / "runs" / "more-0123456789ab" / "FAILED").is_file()
+
+
 # -------------------------------------------------------------------------------------- retry
 
 
@@ -213,7 +258,7 @@ def test_a_failed_run_of_no_study_cannot_be_retried(outputs, capsys):
 
 def test_a_run_of_two_studies_is_retried_once_and_where_it_lies(outputs):
     statuses = [*read_status("mine", outputs)] * 2
-    assert list_failed(statuses) == [("seed=3", f"output_dir={outputs}")]
+    assert list_failed(statuses) == [Job(("seed=3", f"output_dir='{outputs}'"))]
 
 
 def test_nothing_failed_is_nothing_to_retry(outputs, capsys):

@@ -15,10 +15,13 @@ from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
 from tlcnn.report.baseline import find_pairs
 from tlcnn.report.cell_table import make_cell_table
-from tlcnn.report.render import render_csv, render_markdown, render_text
-from tlcnn.report.render_html import render_html
-from tlcnn.report.render_latex import render_latex
+from tlcnn.report.show import show_table
 from tlcnn.report.tables import Table, make_run_table, sort_table
+from tlcnn.report.writers.csv import write_csv
+from tlcnn.report.writers.html import write_html
+from tlcnn.report.writers.latex import write_latex
+from tlcnn.report.writers.markdown import write_markdown
+from tlcnn.report.writers.text import write_text
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.statistics.estimate import compute_quantile, estimate_contrast
 from tlcnn.study.predictions import load_arm
@@ -361,21 +364,21 @@ def evil(request, tmp_path):
 
 def test_names_are_inert_in_the_terminal(evil):
     name, table = evil
-    text = render_text(table)
+    text = write_text(show_table(table))
     assert len(text.splitlines()) == 3 + 4 and "\x1b" not in text and "\t" not in text
 
 
 def test_names_start_no_formula_in_csv(evil):
     _, table = evil
-    rows = [*csv.reader(io.StringIO(render_csv(table)))]
+    rows = [*csv.reader(io.StringIO(write_csv(table.frame)))]
     assert len({len(row) for row in rows}) == 1 and len(rows) == 3
     started = [c for row in rows for c in row if c.lstrip()[:1] in ("=", "+", "-", "@", "\t")]
-    assert not started and "\x1b" not in render_csv(table)
+    assert not started and "\x1b" not in write_csv(table.frame)
 
 
 def test_names_make_no_markup_in_markdown(evil):
     name, table = evil
-    text = render_markdown(table)
+    text = write_markdown(show_table(table))
     lines = text.splitlines()
     bars = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines if line.startswith("|")}
     assert len(bars) == 1 and len([line for line in lines if line.startswith("|")]) == 4
@@ -399,7 +402,7 @@ class _Reader(HTMLParser):
 def test_names_are_text_in_html(evil):
     name, table = evil
     reader = _Reader()
-    reader.feed(render_html(table))
+    reader.feed(write_html(show_table(table)))
     assert set(reader.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "b", "p"}
     assert reader.tags.count("tr") == 3 and "b" in reader.tags
     if name.isprintable():
@@ -408,7 +411,7 @@ def test_names_are_text_in_html(evil):
 
 def test_names_compile_in_latex(evil):
     _, table = evil
-    check_latex(render_latex(table), n_columns=len(table.columns), n_rows=2)
+    check_latex(write_latex(show_table(table)), n_columns=len(table.columns), n_rows=2)
 
 
 def check_latex(text, n_columns, n_rows):
@@ -435,15 +438,14 @@ def check_latex(text, n_columns, n_rows):
 def test_the_best_is_bold_and_values_have_intervals_in_every_format(outputs):
     make_cell(outputs, "z", [0.70, 0.72, 0.71], init="stats", k=3)
     table = make_cell_table(read_runs(outputs), [METRIC], interval="seeds")
-    assert re.search(r"0\.800 *\*|0\.800\*", render_text(table))
-    assert "0.710 [0.685, 0.735]" in render_text(table)
-    assert "0.710 [0.685, 0.735]" in render_markdown(table)
-    assert "**0.800**" in render_markdown(table)
-    assert r"\textbf{0.800}" in render_latex(table) and "0.710 [0.685, 0.735]" in render_latex(
-        table
-    )
-    assert "<b>0.800</b>" in render_html(table)
-    found = pd.read_csv(io.StringIO(render_csv(table))).set_index("init")
+    assert re.search(r"0\.800 *\*|0\.800\*", write_text(show_table(table)))
+    assert "0.710 [0.685, 0.735]" in write_text(show_table(table))
+    assert "0.710 [0.685, 0.735]" in write_markdown(show_table(table))
+    assert "**0.800**" in write_markdown(show_table(table))
+    latex = write_latex(show_table(table))
+    assert r"\textbf{0.800}" in latex and "0.710 [0.685, 0.735]" in latex
+    assert "<b>0.800</b>" in write_html(show_table(table))
+    found = pd.read_csv(io.StringIO(write_csv(table.frame))).set_index("init")
     assert (
         found.loc["stats", f"{METRIC} low"]
         == table.frame.set_index("init").loc["stats", f"{METRIC} low"]
@@ -452,17 +454,17 @@ def test_the_best_is_bold_and_values_have_intervals_in_every_format(outputs):
 
 def test_a_wide_table_says_once_above_what_is_the_same_everywhere(outputs):
     table = make_cell_table(read_runs(outputs), [METRIC])
-    assert render_text(table, width=300) == render_text(table)
-    first, header, *_ = render_text(table, width=40).splitlines()
-    assert (
-        first.startswith("everywhere: dataset d, model m, bn frozen") and "dataset" not in header
-    )
+    assert write_text(show_table(table), width=300) == write_text(show_table(table))
+    first, header, *_ = write_text(show_table(table), width=40).splitlines()
+    assert first.startswith("The same in every row: dataset d, model m, bn frozen")
+    assert "dataset" not in header
     assert header.split()[:3] == ["init", "k", "j"]
 
 
 def test_an_empty_table_says_so(outputs):
     runs = read_runs(outputs)
     table = make_cell_table(runs[runs["state"] == "failed"], [METRIC])
-    assert render_text(table) == "no finished runs"
-    for render in (render_csv, render_markdown, render_latex, render_html):
-        assert render(table)
+    assert write_text(show_table(table)) == "no finished runs"
+    assert write_csv(table.frame)
+    for write in (write_markdown, write_latex, write_html):
+        assert write(show_table(table))

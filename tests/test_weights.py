@@ -22,7 +22,7 @@ from pathlib import Path
 from tlcnn.errors import TlcnnError
 from tlcnn.model.weights import locate_imagenet
 try:
-    found = locate_imagenet(sys.argv[1], weights=None, cache_dir=Path(sys.argv[2]))
+    found = locate_imagenet(sys.argv[1], cache_dir=Path(sys.argv[2]))
     answer = {"path": str(found.path), "digest": found.digest, "tag": found.tag}
     answer["origin"] = found.origin
 except TlcnnError as error:
@@ -190,7 +190,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 def test_a_file_is_used_as_it_is(tmp_path):
     path = _write(tmp_path / "mine.safetensors", CONTENT)
-    found = weights.locate_imagenet("no_such_net", weights=str(path), cache_dir=tmp_path / "c")
+    found = weights.locate_checkpoint(path, cache_dir=tmp_path / "c")
     assert (found.path, found.tag, found.origin) == (path, path.name, str(path))
     assert found.digest == digest_of_file(path)
 
@@ -245,9 +245,11 @@ def test_no_such_pretrained_weights(tmp_path, model, expected):
 
 
 def test_custom_file_names():
-    assert weights._hub_files("open_clip_pytorch_model.bin")[0] == "open_clip_model.safetensors"
-    assert weights._hub_files("other.bin") == ["other.safetensors", "other.bin"]
-    assert weights._hub_files("only.safetensors") == ["only.safetensors"]
+    assert (
+        weights._list_hub_files("open_clip_pytorch_model.bin")[0] == "open_clip_model.safetensors"
+    )
+    assert weights._list_hub_files("other.bin") == ["other.safetensors", "other.bin"]
+    assert weights._list_hub_files("only.safetensors") == ["only.safetensors"]
 
 
 def test_importing_is_light():

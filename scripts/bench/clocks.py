@@ -18,7 +18,7 @@ from typing import Any
 
 PLACES = {  # function -> what its own seconds are called
     "tlcnn.sweep.drive:resolve": "planning the sweep",
-    "tlcnn.run.job:make_job_plan": "planning a cell",
+    "tlcnn.run.job:plan_job": "planning a cell",
     "tlcnn.config.compose:Composer.compose": "planning a cell",
     "tlcnn.run.network:build_start": "building the network",
     "tlcnn.run.experiment:_write_start": "records at the start",
@@ -94,7 +94,7 @@ def main() -> None:
     output, words = Path(sys.argv[1]), sys.argv[2:]
     import torch
 
-    from tlcnn.train import run_command
+    from tlcnn.train import main as run_command
 
     clocks, compiles = Clocks(), [0]
     compile_ = torch.compile

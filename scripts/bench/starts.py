@@ -75,7 +75,7 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
 
 def _measure_gaps(case: Case, section: Section) -> None:
     """Time what lies between the cells of a sweep in this process, and skipping them all."""
-    from tlcnn.train import run_command
+    from tlcnn.train import main as run_command
 
     output = case.work / "gaps"
     words = make_tlcnn_words(replace(case, epochs=2, seeds=(0, 1, 2, 3)), output)

@@ -2,16 +2,16 @@
 
 TlcnnError           exit code
 ├── ConfigError          1      a key, value, unit name or combination that is not allowed
-│   └── ImpossibleCell   1      a cell that a grid leaves out: fresh units to be frozen
+│   └── ImpossibleCell   1      a cell that would freeze fresh units; a sweep leaves it out
 ├── DataError            2      images or tables that are missing, broken or contradictory
 ├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
 ├── Diverged             3      the loss or a gradient is not finite
-├── BrokenPromise        4      a frozen tensor moved: a bug, never the user's fault
+├── BrokenPromise        4      a frozen tensor changed, which is a bug in tlcnn
 ├── RunLocked           73      another process holds the run
 ├── StorageError        74      the disk is full, or a file cannot be read or written
 │   └── CannotCreate    73      a folder cannot be made
-├── SweepFailed       any      runs of a sweep failed: their code, or 1 where it differs
-└── Stopped             75      stopped by a signal after saving: run the same command again
+├── SweepFailed        any      runs of a sweep failed: their code, or 1 if their codes differ
+└── Stopped             75      a signal stopped the run, which has saved its state
 """
 
 
@@ -26,7 +26,7 @@ class ConfigError(TlcnnError):
 
 
 class ImpossibleCell(ConfigError):
-    """A cell that freezes more than it transfers: refused alone, left out of a grid."""
+    """A cell that freezes more units than it transfers. A sweep leaves it out."""
 
 
 class DataError(TlcnnError):
@@ -48,13 +48,13 @@ class Diverged(TlcnnError):
 
 
 class BrokenPromise(TlcnnError):
-    """A frozen tensor that moved."""
+    """A frozen tensor that has changed."""
 
     exit_code = 4
 
 
 class RunLocked(TlcnnError):
-    """A run that another process is working on."""
+    """A run that another process is training."""
 
     exit_code = 73
 
@@ -72,10 +72,10 @@ class CannotCreate(StorageError):
 
 
 class SweepFailed(TlcnnError):
-    """Runs of a sweep that failed, while all others are done.
+    """Some runs of a sweep failed; all others are finished.
 
     Args:
-        message: what failed.
+        message: a text that names the failed runs.
         codes: the exit codes of the failed runs.
     """
 
@@ -85,13 +85,13 @@ class SweepFailed(TlcnnError):
 
 
 class Stopped(TlcnnError):
-    """A run that was told to stop and has saved its state."""
+    """A run that was stopped by a signal and has saved its state."""
 
     exit_code = 75
 
 
 def list_names(names: "list[str] | tuple[str, ...]", limit: int = 5) -> str:
-    """Return the first names of a list in words.
+    """Return the first names of a list, and how many more there are, as text.
 
     Example:
         >>> list_names(["a", "b", "c"], limit=2)

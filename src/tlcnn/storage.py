@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -66,13 +67,14 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
             raise
 
 
-def open_new(path: Path) -> IO[bytes]:
+def open_new(path: Path) -> BinaryIO:
     """Open a new file for writing in the place of any older one, never through a link."""
     path.unlink(missing_ok=True)
-    return open(path, "xb")
+    file: BinaryIO = open(path, "xb")
+    return file
 
 
-def publish_file(file: IO[bytes], path: Path, *, durable: bool = True) -> None:
+def publish_file(file: BinaryIO, path: Path, *, durable: bool = True) -> None:
     """Close a whole temporary file and give it its name. Raises OSError when the disk is full."""
     file.flush()
     if durable:
@@ -81,6 +83,39 @@ def publish_file(file: IO[bytes], path: Path, *, durable: bool = True) -> None:
     os.replace(file.name, path)
     if durable:
         sync_folder(path.parent)
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a file to append to it. A link or a pipe that stands there is replaced by a file."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        path.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666), "ab")
+
+
+def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
+    """Read a file that may have been put there by somebody else.
+
+    A link is not followed, so nothing outside the file's folder is read; a pipe is not waited for.
+
+    Args:
+        max_bytes: the largest size that is read; None reads any.
+
+    Raises:
+        OSError: there is no such file, it is a link, a pipe or a folder, or it is too large.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link; put the file itself there", str(path))
+    with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if max_bytes is not None and status.st_size > max_bytes:
+            size, most = status.st_size / 2**20, max_bytes / 2**20
+            message = f"it holds {size:,.0f} MiB; at most {most:,.0f} MiB are expected"
+            raise OSError(errno.EFBIG, message, str(path))
+        return file.read()
 
 
 def sync_files(folder: Path) -> None:
@@ -171,8 +206,10 @@ def hold_lock(
         check_stop: called while waiting; raises to give up.
 
     Raises:
-        StorageError: the file cannot be created.
+        StorageError: the file cannot be created, or is a link, which would empty its target.
     """
+    if path.is_symlink():
+        raise StorageError(f"cannot lock {path}: it is a link. Delete it and try again")
     has_waited = False
     while (lock := try_lock(path)) is None:
         if not has_waited:

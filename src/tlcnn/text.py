@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from typing import TextIO
 
 
 def align_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
@@ -30,9 +31,24 @@ def make_visible(text: object) -> str:
         >>> make_visible("a\\nb\\x1b[31m")
         'a b\\\\x1b[31m'
     """
-    line = re.sub(r"[\r\n\t\v\f\u2028\u2029\x85]+", " ", str(text))
-    return "".join(c if not unicodedata.category(c).startswith("C") else _escape(c) for c in line)
+    return _escape_controls(re.sub(r"[\r\n\t\v\f\u2028\u2029\x85]+", " ", str(text)))
 
 
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print a text of any lines, its control characters but the line breaks as escapes.
+
+    Args:
+        file: where to print; default: standard output.
+        flush: whether it is shown at once.
+    """
+    lines = [_escape_controls(line.replace("\t", " ")) for line in str(text).split("\n")]
+    print("\n".join(lines), file=file, flush=flush)
+
+
+def _escape_controls(line: str) -> str:
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c).startswith("C")
+        else c
+        for c in line
+    )

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from tlcnn.config.compose import Composer
+from tlcnn.memory import Memory
+from tlcnn.run.job import Job, Outcome
 
 
 @dataclass
@@ -22,31 +24,17 @@ ConfigStore.instance().store(
 )
 
 
-class InProcessLauncher(Launcher):
-    """Runs jobs in this process; loaded datasets stay in memory from one to the next."""
+class InProcessLauncher(JobLauncher):
+    """Trains jobs in this process; loaded datasets stay in memory from one to the next."""
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration."""
-        from tlcnn.memory import Memory
-
-        self.config = config
+        super().setup(**context)
         self.memory = Memory()
+        self.memory.recall("composer", "", lambda: Composer(find_flags()))
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and return an `Outcome` each, in order."""
-        import sys
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train the jobs and return how each ended, in their order."""
+        from tlcnn.sweep.drive import launch_here  # pandas: Hydra imports every plugin
 
-        from tlcnn.config.compose import Composer
-        from tlcnn.config.overrides import list_flags
-        from tlcnn.sweep.drive import launch_here
-
-        self.memory.recall("composer", "", lambda: Composer(list_flags(sys.argv[1:])))
-        outcomes = launch_here(job_overrides, self.memory, fail_fast=self.config.fail_fast)
-        return [
-            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in zip(job_overrides, outcomes, strict=True)
-        ]
+        return launch_here(jobs, self.memory, fail_fast=self.config.fail_fast)

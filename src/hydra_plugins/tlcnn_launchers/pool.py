@@ -3,20 +3,25 @@
 JobQueue -> a thread for each slot -> its WorkerProcess, replaced when it dies -> Outcome
 """
 
+import sys
 import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from tqdm import tqdm
 
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
 from hydra_plugins.tlcnn_launchers.slots import Slot, find_gpus, make_slots
 from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
+from tlcnn.errors import ConfigError
+from tlcnn.run.job import UNEXPECTED, Job, Outcome
+
+if TYPE_CHECKING:  # they need pandas, and Hydra imports every plugin
+    from tlcnn.sweep.queue import JobQueue
+    from tlcnn.training.interrupt import StopRequest
 
 _POLL_S = 0.2
 
@@ -40,25 +45,21 @@ class PoolConf:
 ConfigStore.instance().store(group="hydra/launcher", name="pool", node=PoolConf, provider="tlcnn")
 
 
-class PoolLauncher(Launcher):
-    """Runs jobs in processes of this machine; a run that kills its process fails alone."""
+class PoolLauncher(JobLauncher):
+    """Trains jobs in processes of this machine; a run that kills its process fails alone."""
 
     def __init__(self, workers: Any, gpus: Any, per_gpu: Any) -> None:
         self.workers, self.gpus, self.per_gpu = workers, gpus, per_gpu
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Keep the sweep's configuration, and check our own. Raises ConfigError."""
-        self.config = config
-        check_count("workers", self.workers, optional=True)
-        check_count("per_gpu", self.per_gpu)
         self.seats: list[Seat] = []
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and return an `Outcome` each, in order.
+    def setup(self, **context: Any) -> None:
+        """Keep the sweep's configuration. Raises ConfigError for a wrong number."""
+        super().setup(**context)
+        check_count("workers", self.workers, optional=True)
+        check_count("per_gpu", self.per_gpu)
+
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train the jobs and return how each ended, in their order.
 
         Raises:
             Stopped: a signal came when every run had just finished.
@@ -66,43 +67,28 @@ class PoolLauncher(Launcher):
         from tlcnn.sweep.queue import JobQueue
         from tlcnn.training.interrupt import catch_signals
 
-        queue = JobQueue(job_overrides, fail_fast=bool(self.config.fail_fast))
-        seats = self._take_seats()[: len(job_overrides)]
+        if not self.seats:  # they keep their processes from one wave of a sweep to the next
+            slots = make_slots(self.workers, self._find_gpus(), self.per_gpu)
+            self.seats = [Seat(number, slot, find_flags()) for number, slot in enumerate(slots)]
+            weakref.finalize(self, _dismiss, self.seats)  # at the end of the program, too
+        queue = JobQueue(jobs, fail_fast=bool(self.config.fail_fast))
         with catch_signals() as stop:
-            Wave(seats, queue).run(stop)
+            Wave(self.seats[: len(jobs)], queue).run(stop)
         if not any(outcome.was_stopped for outcome in queue.outcomes):
             stop.check()
-        return [
-            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in zip(job_overrides, queue.outcomes, strict=True)
-        ]
-
-    def _take_seats(self) -> "list[Seat]":
-        """Return the seats, which keep their processes from one wave of a sweep to the next."""
-        import sys
-
-        from tlcnn.config.overrides import list_flags
-
-        if not self.seats:
-            flags = list_flags(sys.argv[1:])
-            slots = make_slots(self.workers, self._find_gpus(), self.per_gpu)
-            self.seats = [Seat(number, slot, flags) for number, slot in enumerate(slots)]
-            weakref.finalize(self, _dismiss, self.seats)  # at the end of the program too
-        return self.seats
+        return queue.outcomes
 
     def _find_gpus(self) -> list[str] | None:
         if self.config.device in ("cpu", "mps"):
             return []
         if self.gpus is None:
             return find_gpus() or None
-        one = isinstance(self.gpus, (int, str))
-        return [str(gpu) for gpu in ([self.gpus] if one else self.gpus)]
+        is_single = isinstance(self.gpus, (int, str))
+        return [str(gpu) for gpu in ([self.gpus] if is_single else self.gpus)]
 
 
 def check_count(name: str, value: Any, *, optional: bool = False) -> None:
     """Raise ConfigError unless a key of a launcher is a positive integer."""
-    from tlcnn.errors import ConfigError
-
     if (value is None and optional) or (type(value) is int and value > 0):
         return
     null = " or null" if optional else ""
@@ -112,27 +98,24 @@ def check_count(name: str, value: Any, *, optional: bool = False) -> None:
 
 
 class Seat:
-    """A slot and the process that sits in it: started when needed, replaced when it is unsound."""
+    """A slot and its process, which is started when needed and replaced when it is unsound."""
 
     def __init__(self, number: int, slot: Slot, flags: Sequence[str]) -> None:
         self.number, self.slot, self.flags = number, slot, flags
         self.worker: WorkerProcess | None = None
 
     def prepare(self) -> WorkerProcess:
-        """Return a process that can be given a run."""
+        """Return a process that can train. Raises OSError when none can be started."""
+
+        def show(line: str) -> None:
+            tqdm.write(f"worker {self.number}: {line}", file=sys.stderr)  # above a progress bar
+
         if self.worker is None or not self.worker.is_sound:
             self.dismiss()
             self.worker = WorkerProcess(
-                self.flags, env=self.slot.env, cores=self.slot.cores, say=self._say
+                self.flags, env=self.slot.env, cores=self.slot.cores, show=show
             )
         return self.worker
-
-    def _say(self, line: str) -> None:
-        import sys
-
-        from tqdm import tqdm
-
-        tqdm.write(f"worker {self.number}: {line}", file=sys.stderr)  # not into a progress bar
 
     def dismiss(self) -> None:
         """End the process, if there is one that is not training."""
@@ -144,20 +127,20 @@ class Seat:
 def _dismiss(seats: Sequence[Seat]) -> None:
     for seat in seats:
         if seat.worker is not None:
-            seat.worker.tell_to_stop()  # all at once, then wait
+            seat.worker.tell_to_stop()  # all of them before the wait for the first
     for seat in seats:
         seat.dismiss()
 
 
 class Wave:
-    """The jobs of one `launch`, taken from a queue by all seats."""
+    """The jobs of one `train`, taken from a queue by all seats."""
 
-    def __init__(self, seats: Sequence[Seat], queue: Any) -> None:
+    def __init__(self, seats: Sequence[Seat], queue: "JobQueue") -> None:
         self.seats, self.queue = seats, queue
         self.lock = threading.Lock()  # of the queue
         self.is_stopping = False
 
-    def run(self, stop: Any) -> None:
+    def run(self, stop: "StopRequest") -> None:
         """Run until no job is left, or until a signal has stopped those that were running."""
         threads = [threading.Thread(target=self._serve, args=(seat,)) for seat in self.seats]
         for thread in threads:
@@ -184,23 +167,20 @@ class Wave:
                 seat.worker.tell_to_stop()
 
     def _serve(self, seat: Seat) -> None:
-        while job := self._take():
-            outcome = self._train(seat, job[1])
+        """Train jobs in a seat's process until none is left."""
+        while True:
             with self.lock:
-                self.queue.finish(*job, outcome)
-
-    def _take(self) -> tuple[int, list[str]] | None:
-        with self.lock:
-            job: tuple[int, list[str]] | None = self.queue.take()
-            return job
-
-    def _train(self, seat: Seat, overrides: Sequence[str]) -> Any:
-        from tlcnn.run.job import UNEXPECTED, Outcome
-
-        try:
-            worker = seat.prepare()
-        except OSError as error:
-            return Outcome(UNEXPECTED, f"a process for it cannot be started: {error}")
-        if self.is_stopping:  # it was started after the others were told
-            worker.tell_to_stop()
-        return worker.run(overrides)
+                entry = self.queue.take()
+            if entry is None:
+                return
+            number, job = entry
+            try:
+                worker = seat.prepare()
+                if self.is_stopping:  # the others were stopped before it was started
+                    worker.tell_to_stop()
+                outcome = worker.run(job)
+            except OSError as error:
+                text = f"its process cannot be started: {error}"
+                outcome = Outcome(UNEXPECTED, text, type(error).__name__)
+            with self.lock:
+                self.queue.finish(number, job, outcome)

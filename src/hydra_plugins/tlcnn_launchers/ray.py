@@ -2,37 +2,45 @@
 
     ray.remote(train_in_task) -> on some node: a WorkerProcess -> an `Outcome` for every run
 
-The process that trains ends with its Ray worker. Should it be late in doing so, the run's lock
-keeps the retry waiting: nobody ever writes beside it.
+The process that trains ends with its Ray worker. If it ends late, the run's lock keeps the retry
+waiting, so that never two processes write to one folder.
 """
 
+import logging
 import math
+import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
 from hydra_plugins.tlcnn_launchers.slots import GPU_SHARE
+from tlcnn.errors import ConfigError, Stopped
+from tlcnn.run.job import UNEXPECTED, Job, Outcome
+
+if TYPE_CHECKING:
+    from tlcnn.training.interrupt import StopRequest
 
 _POLL_S = 0.5
-_SAVE_S = 120.0  # that runs are given to save when they are told to stop
+_SAVE_S = 120.0  # for runs to save when they are told to stop
 
 
 @dataclass
 class RayConf:
-    """Where, and what a run is given.
+    """The cluster, and what a run needs.
 
     Attributes:
-        address: of a cluster, `auto` or HOST:PORT; null: a Ray of our own on this machine.
-        cpus_per_run, gpus_per_run: that Ray sets aside for a run; 0.5 GPUs: two runs share one.
-        max_retries: of a run whose node or process is lost.
-        num_cpus, num_gpus: of a Ray of our own; null: all.
+        address: the cluster's address, `auto` or HOST:PORT; null: a new Ray on this machine.
+        cpus_per_run, gpus_per_run: what Ray reserves for a run; 0.5 GPUs: two runs share one.
+        max_retries: how often a run is begun again whose node or process is lost.
+        num_cpus, num_gpus: what a new Ray on this machine may use; null: all.
     """
 
     _target_: str = "hydra_plugins.tlcnn_launchers.ray.RayLauncher"
@@ -47,8 +55,8 @@ class RayConf:
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConf, provider="tlcnn")
 
 
-class RayLauncher(Launcher):
-    """Runs jobs as tasks of Ray."""
+class RayLauncher(JobLauncher):
+    """Trains jobs as tasks of Ray."""
 
     def __init__(
         self,
@@ -64,43 +72,34 @@ class RayLauncher(Launcher):
         self.max_retries = max_retries
         self.machine = {"num_cpus": num_cpus, "num_gpus": num_gpus}
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError without ray."""
-        from importlib.util import find_spec
-
-        from tlcnn.errors import ConfigError
-
-        self.config = config
+        super().setup(**context)
         if find_spec("ray") is None:
             raise ConfigError("hydra/launcher=ray needs ray: pip install 'tlcnn[ray]'")
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and return an `Outcome` each, in order."""
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train the jobs and return how each ended, in their order."""
+        import ray
+
         from tlcnn.training.interrupt import catch_signals
 
+        options: Any = {"max_retries": self.max_retries, "scheduling_strategy": "SPREAD"}
+        env = {key: value for key, value in os.environ.items() if key.startswith("TLCNN_")}
+        if 0 < self.needs["num_gpus"] < 1:
+            env[GPU_SHARE] = str(math.ceil(1 / self.needs["num_gpus"]))
         with self._connected(), catch_signals() as stop:
-            tasks = self._start([list(job) for job in job_overrides])
-            outcomes = Tasks(tasks, fail_fast=bool(self.config.fail_fast)).wait(stop)
-        return [
-            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in zip(job_overrides, outcomes, strict=True)
-        ]
+            remote: Any = ray.remote(**options | self.needs)(train_in_task)
+            context = (find_flags(), os.getcwd(), env)
+            tasks = [remote.remote(job.to_json(), *context) for job in jobs]
+            return Tasks(tasks, fail_fast=bool(self.config.fail_fast)).wait(stop)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        """Join the cluster, or start one; the one that we started ends with us."""
-        import logging
-        import os
-
+        """Join the cluster, or start one that ends with this block."""
         import ray
 
-        from tlcnn.errors import ConfigError
-
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no message to anybody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"address": self.address} if self.address else dict(self.machine)
         if not self.address:
             options |= {"include_dashboard": False}
@@ -108,9 +107,9 @@ class RayLauncher(Launcher):
             check_answers(self.address)
             ray.init(logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError) as error:
-            words = " ".join(str(error).split())
+            text = " ".join(str(error).split())
             raise ConfigError(
-                f"hydra.launcher.address={self.address}: no Ray answers there ({words}). "
+                f"hydra.launcher.address={self.address}: no Ray answers there ({text}). "
                 "Start one with `ray start --head`, or leave the address out."
             ) from error
         try:
@@ -118,46 +117,26 @@ class RayLauncher(Launcher):
         finally:
             ray.shutdown()
 
-    def _start(self, jobs: list[list[str]]) -> list[Any]:
-        """Hand the jobs to Ray and return its references to their outcomes."""
-        import os
-        import sys
-
-        import ray
-
-        from tlcnn.config.overrides import list_flags
-
-        options: Any = {"max_retries": self.max_retries, "scheduling_strategy": "SPREAD"}
-        remote: Any = ray.remote(**options | self.needs)(train_in_task)
-        flags, cwd = list_flags(sys.argv[1:]), os.getcwd()
-        env = {key: value for key, value in os.environ.items() if key.startswith("TLCNN_")}
-        if 0 < self.needs["num_gpus"] < 1:
-            env[GPU_SHARE] = str(math.ceil(1 / self.needs["num_gpus"]))
-        return [remote.remote(job, flags, cwd, env) for job in jobs]
-
 
 def check_answers(address: str | None) -> None:
-    """Raise OSError when nobody listens at HOST:PORT; Ray itself takes minutes to say so."""
-    import re
-    import socket
-
-    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
-    if found:
-        socket.create_connection((found[1], int(found[2])), timeout=10).close()
+    """Raise OSError when no program listens at HOST:PORT; Ray itself takes minutes for that."""
+    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=10).close()
 
 
-def train_in_task(
-    overrides: Sequence[str], flags: Sequence[str], cwd: str, env: dict[str, str]
-) -> dict[str, Any]:
-    """Train a run on a node, in a process that ends with this one. A cancelled run saves."""
-    from concurrent.futures import ThreadPoolExecutor, wait
-    from dataclasses import asdict
+def train_in_task(job: str, flags: Sequence[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
+    """Train a run on a node, in a process that ends with this one. A cancelled run saves.
 
+    Args:
+        job: a `Job` as JSON.
+        flags, cwd, env: as for a `WorkerProcess`.
+    """
     from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 
     worker = WorkerProcess(flags, cwd=cwd, env=env)
     with ThreadPoolExecutor(1) as pool:  # so that Ray can interrupt this thread: it never blocks
-        outcome = pool.submit(worker.run, overrides)
+        outcome = pool.submit(worker.run, Job.from_json(job))
         try:
             while not outcome.done():
                 wait([outcome], timeout=_POLL_S)
@@ -171,9 +150,9 @@ class Tasks:
 
     def __init__(self, tasks: Sequence[Any], *, fail_fast: bool) -> None:
         self.tasks, self.fail_fast = list(tasks), fail_fast
-        self.outcomes: dict[Any, Any] = {}
+        self.outcomes: dict[Any, Outcome] = {}
 
-    def wait(self, stop: Any) -> list[Any]:
+    def wait(self, stop: "StopRequest") -> list[Outcome]:
         """Return how every task ended; a signal cancels those that have not."""
         import ray
 
@@ -201,17 +180,14 @@ class Tasks:
         self.outcomes |= {task: read_outcome(task) for task in ended}
 
 
-def read_outcome(task: Any) -> Any:
+def read_outcome(task: Any) -> Outcome:
     """Return the outcome of a task that has ended."""
     import ray
-
-    from tlcnn.errors import Stopped
-    from tlcnn.run.job import UNEXPECTED, Outcome
 
     try:
         return Outcome(**ray.get(task))
     except ray.exceptions.TaskCancelledError:
-        return Outcome(Stopped.exit_code, "stopped")
+        return Outcome(Stopped.exit_code, "stopped", Stopped.__name__)
     except (ray.exceptions.RayError, OSError) as error:
-        words = " ".join(str(error).split())
-        return Outcome(UNEXPECTED, f"{type(error).__name__}: {words}")
+        kind = type(error).__name__
+        return Outcome(UNEXPECTED, f"{kind}: {' '.join(str(error).split())}", kind)

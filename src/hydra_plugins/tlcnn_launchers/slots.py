@@ -1,4 +1,4 @@
-"""Where the processes of a pool run: which GPU, which CPU cores, how many at a time."""
+"""The slots of a pool: how many processes there are, and the GPU and CPU cores of each."""
 
 import os
 import subprocess
@@ -21,13 +21,14 @@ class Slot:
 def make_slots(workers: int | None, gpus: Sequence[str] | None, per_gpu: int) -> list[Slot]:
     """Return the slots of a pool.
 
-    All slots have equally many cores, and as many with one job as with a hundred: the number of
-    threads is part of what a run's last bits depend on.
+    All slots have the same number of cores, however many jobs there are: the last bits of a run
+    depend on its number of threads.
 
     Args:
-        workers: how many; None: `per_gpu` on every GPU, or two without any.
-        gpus: as CUDA_VISIBLE_DEVICES names them; empty: none may be used; None: none was found.
-        per_gpu: processes that share a GPU.
+        workers: the number of slots; None: `per_gpu` on every GPU, or two without any.
+        gpus: the names of GPUs for CUDA_VISIBLE_DEVICES; empty: none may be used; None: none is
+            there.
+        per_gpu: the number of processes that share a GPU.
     """
     n_slots = workers or (len(gpus) * per_gpu if gpus else CPU_WORKERS)
     groups = divide_cores(list_cores(), n_slots)
@@ -60,18 +61,16 @@ def list_cores() -> list[int]:
     """Return the CPUs that this process may use, the two threads of one core side by side."""
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
-    return sorted(os.sched_getaffinity(0), key=_find_place)
 
+    def find_position(cpu: int) -> tuple[int, int, int]:
+        folder = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            package = int((folder / "physical_package_id").read_text())
+            return package, int((folder / "core_id").read_text()), cpu
+        except (OSError, ValueError):
+            return 0, cpu, cpu
 
-def _find_place(cpu: int) -> tuple[int, int, int]:
-    folder = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
-    try:
-        package, core = (
-            int((folder / name).read_text()) for name in ("physical_package_id", "core_id")
-        )
-    except (OSError, ValueError):
-        return 0, cpu, cpu
-    return package, core, cpu
+    return sorted(os.sched_getaffinity(0), key=find_position)
 
 
 def find_gpus() -> list[str]:
@@ -81,14 +80,10 @@ def find_gpus() -> list[str]:
         names = [name.strip() for name in visible.split(",")]
         hidden = next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
         return names[:hidden]
-    return [str(number) for number in range(_count_gpus())]
-
-
-def _count_gpus() -> int:
+    command = ["nvidia-smi", "--list-gpus"]
     try:
-        told = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        count = sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
     except (OSError, subprocess.SubprocessError):
-        return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
-    return sum(line.startswith("GPU ") for line in told.stdout.splitlines())
+        count = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    return [str(number) for number in range(count)]

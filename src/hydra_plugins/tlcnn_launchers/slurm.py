@@ -1,37 +1,50 @@
 """hydra/launcher=slurm: every run is a task of a job array; preempted runs are queued again.
 
     submitit writes and submits the array -> `train_in_task` on a node -> its result's pickle
-                 squeue says which tasks are still there -> an `Outcome` for every run
+                 squeue lists the tasks that wait or run -> an `Outcome` for every run
 
 The files of a submission lie in `output_dir/.slurm`. Only submitit's own pickles are read there.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from tqdm import tqdm
 
-_MOST_TASKS = 1000  # of an array: Slurm's own default allows 1001
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from tlcnn.errors import ConfigError, Stopped
+from tlcnn.run.job import UNEXPECTED, Job, Outcome, log_to_stderr
+
+if TYPE_CHECKING:
+    from tlcnn.training.interrupt import StopRequest
+
+_MAX_TASKS = 1000  # tasks of an array; Slurm allows 1001 by default
 _LATE_S = 15.0  # a shared file system may show a result this much later than squeue its end
 _ENDED_BY = {"OUT_OF_MEMORY": 137, "CANCELLED": 143, "PREEMPTED": 143, "TIMEOUT": 143}
 
 
 @dataclass
 class SlurmConf:
-    """What a run is given, as sbatch calls it; null: what the cluster gives by itself.
+    """The options of sbatch for a run; null: the cluster's default.
 
     Attributes:
-        timeout_min: of one sitting; a run that needs longer is queued again and goes on.
+        timeout_min: minutes of one sitting; a run that needs longer is queued again and resumes.
         signal_delay_s: seconds before that end at which a run is told to save.
-        array_parallelism: runs at a time.
-        max_requeues: of one run.
+        array_parallelism: the number of runs at a time.
+        max_requeues: how often one run may be queued again.
         setup: shell lines before the run, such as `module load cuda`.
-        additional_parameters: any other of sbatch: `{reservation: mine, nice: 10}`.
+        additional_parameters: other options of sbatch: `{reservation: mine, nice: 10}`.
         poll_s: seconds between two looks at the queue.
     """
 
@@ -57,66 +70,40 @@ ConfigStore.instance().store(
 )
 
 
-class SlurmLauncher(Launcher):
+class SlurmLauncher(JobLauncher):
     """Submits jobs to Slurm and waits for them; they go on when it is killed."""
 
     def __init__(self, max_requeues: int, poll_s: float, **options: Any) -> None:
         self.max_requeues, self.poll_s, self.options = max_requeues, poll_s, options
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError where there is no Slurm."""
-        import shutil
-        from importlib.util import find_spec
-
-        from tlcnn.errors import ConfigError
-
-        self.config = config
+        super().setup(**context)
         if find_spec("submitit") is None:
             raise ConfigError("hydra/launcher=slurm needs submitit: pip install 'tlcnn[slurm]'")
         if shutil.which("sbatch") is None:
             raise ConfigError("hydra/launcher=slurm: there is no sbatch here. Run it where it is.")
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the jobs and return an `Outcome` each, in order."""
-        import sys
-
-        from tlcnn.config.overrides import list_flags
-        from tlcnn.training.interrupt import catch_signals
-
-        flags = list_flags(sys.argv[1:])
-        with catch_signals() as stop:
-            tasks = self._submit([list(job) for job in job_overrides], flags)
-            array = Array(tasks, self.poll_s, fail_fast=bool(self.config.fail_fast))
-            outcomes = array.wait(stop)
-        return [
-            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in zip(job_overrides, outcomes, strict=True)
-        ]
-
-    def _submit(self, jobs: list[list[str]], flags: list[str]) -> list[Any]:
-        """Return submitit's jobs, in the order of ours."""
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train the jobs and return how each ended, in their order."""
         import submitit
 
-        executor = submitit.SlurmExecutor(folder=self._find_folder())
-        executor.update_parameters(**self._make_parameters())
-        submitted: list[Any] = []
-        for start in range(0, len(jobs), _MOST_TASKS):
-            part = jobs[start : start + _MOST_TASKS]
-            limits = [self.max_requeues] * len(part)
-            submitted += executor.map_array(train_in_task, part, [flags] * len(part), limits)
-        return submitted
+        from tlcnn.training.interrupt import catch_signals
 
-    def _find_folder(self) -> str:
-        from pathlib import Path
-
-        return str(Path(self.config.output_dir).expanduser().absolute() / ".slurm" / "%j")
+        output_dir = Path(self.config.output_dir).expanduser().absolute()
+        flags = find_flags()
+        with catch_signals() as stop:
+            executor = submitit.SlurmExecutor(folder=str(output_dir / ".slurm" / "%j"))
+            executor.update_parameters(**self._make_parameters())
+            tasks: list[Any] = []
+            for start in range(0, len(jobs), _MAX_TASKS):
+                part = [job.to_json() for job in jobs[start : start + _MAX_TASKS]]
+                limits = [self.max_requeues] * len(part)
+                tasks += executor.map_array(train_in_task, part, [flags] * len(part), limits)
+            return Array(tasks, self.poll_s, fail_fast=bool(self.config.fail_fast)).wait(stop)
 
     def _make_parameters(self) -> dict[str, Any]:
-        """Return the options in submitit's words, without those that nobody set."""
+        """Return the options that are set, under submitit's names."""
         options: dict[str, Any] = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in self.options.items()
@@ -125,49 +112,48 @@ class SlurmLauncher(Launcher):
         options["time"] = options.pop("timeout_min")
         if "mem_gb" in options:
             options["mem"] = f"{round(options.pop('mem_gb') * 1024)}MB"
-        options["additional_parameters"] = {
-            "requeue": True,
-            **options["additional_parameters"],
+        additional = {"requeue": True, **options["additional_parameters"]}
+        return {
+            "job_name": "tlcnn",
+            "stderr_to_stdout": True,
+            **options,
+            "additional_parameters": additional,
         }
-        return {"job_name": "tlcnn", "stderr_to_stdout": True, **options}
 
 
 # ---------------------------------------------------------------------------------- on a node
 
 
-def train_in_task(
-    overrides: Sequence[str], flags: Sequence[str], max_requeues: int
-) -> dict[str, Any]:
+def train_in_task(job: str, flags: Sequence[str], max_requeues: int) -> dict[str, Any]:
     """Train a run in the process that submitit has started on a node.
 
-    Told to stop, it saves and asks Slurm for another turn. No result is left behind then, and so
-    the launcher goes on waiting.
-    """
-    import os
-    from dataclasses import asdict
+    When it is told to stop, it saves and asks Slurm to be queued again. It then leaves no result,
+    so that the launcher goes on waiting.
 
+    Args:
+        job: a `Job` as JSON.
+        flags: the flags of the sweep's command line.
+        max_requeues: how often the run may be queued again.
+    """
     share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     os.environ.setdefault("OMP_NUM_THREADS", share or "1")
-    from tlcnn.run.worker import Worker, speak_up
+    from tlcnn.run.worker import Worker
 
-    speak_up()
-    outcome = Worker(flags).run(overrides)
-    if outcome.was_stopped and not queue_again(max_requeues):
-        print(f"tlcnn: not queued again: {outcome.error}", flush=True)
-        return asdict(outcome)
-    if outcome.was_stopped:
+    log_to_stderr(logging.WARNING)  # a run's log.txt holds everything
+    outcome = Worker(flags).run(Job.from_json(job))
+    if outcome.was_stopped and queue_again(max_requeues):
         os._exit(outcome.code)
+    if outcome.was_stopped:
+        print(f"tlcnn: not queued again: {outcome.error}", flush=True)
     return asdict(outcome)
 
 
 def queue_again(max_requeues: int) -> bool:
-    """Return whether this task gets another turn, or is being ended by somebody who can see it.
+    """Ask Slurm to queue this task again, and return whether it is queued or being ended.
 
-    A task that is preempted or near its time limit is RUNNING still; Slurm has already decided
-    about one that is not: it is being queued again, or somebody cancelled it.
+    A task that is preempted or near its time limit is in state RUNNING. In any other state Slurm
+    has decided already: the task is being queued again, or it was cancelled.
     """
-    import os
-
     # SLURM_JOB_ID of an array's last task means the whole array to scontrol
     job_id = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
     state = read_states(["scontrol", "--oneliner", "show", "job", job_id])
@@ -186,8 +172,6 @@ def queue_again(max_requeues: int) -> bool:
 
 def run_command(command: Sequence[str]) -> tuple[int, str, str]:
     """Return the exit code, output and errors of one of Slurm's commands."""
-    import subprocess
-
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
@@ -196,15 +180,15 @@ def run_command(command: Sequence[str]) -> tuple[int, str, str]:
 
 
 def read_states(command: Sequence[str]) -> dict[str, str]:
-    """Return the state of every job that `scontrol --oneliner show job` tells of, by its id."""
-    found = {}
+    """Return the state of every job that `scontrol --oneliner show job` lists, by its id."""
+    states = {}
     for line in run_command(command)[1].splitlines():
-        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        job_id = words.get("JobId", "")
-        if "ArrayTaskId" in words:
-            job_id = f"{words['ArrayJobId']}_{words['ArrayTaskId']}"
-        found[job_id] = words.get("JobState", "")
-    return found
+        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        job_id = values.get("JobId", "")
+        if "ArrayTaskId" in values:
+            job_id = f"{values['ArrayJobId']}_{values['ArrayTaskId']}"
+        states[job_id] = values.get("JobState", "")
+    return states
 
 
 def read_queue(array_ids: Sequence[str]) -> set[str] | None:
@@ -213,7 +197,7 @@ def read_queue(array_ids: Sequence[str]) -> set[str] | None:
     for array_id in array_ids:
         command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={array_id}"]
         code, out, error = run_command(command)
-        if code and "Invalid job id" not in error:  # that one means: long gone
+        if code and "Invalid job id" not in error:  # this error means that it ended long ago
             return None
         waiting |= set(out.split())
     return waiting
@@ -231,13 +215,11 @@ class Array:
     def __init__(self, tasks: Sequence[Any], poll_s: float, *, fail_fast: bool) -> None:
         self.tasks, self.poll_s, self.fail_fast = tasks, poll_s, fail_fast
         self.ids = list(dict.fromkeys(task.job_id.split("_")[0] for task in tasks))
-        self.outcomes: dict[int, Any] = {}
+        self.outcomes: dict[int, Outcome] = {}
         self._gone_since: dict[int, float] = {}
 
-    def wait(self, stop: Any) -> list[Any]:
+    def wait(self, stop: "StopRequest") -> list[Outcome]:
         """Return how every task ended, when all have, or when a signal ends the waiting."""
-        import time
-
         while len(self.outcomes) < len(self.tasks):
             self._look()
             if self.fail_fast and any(outcome.code for outcome in self.outcomes.values()):
@@ -246,69 +228,53 @@ class Array:
                 self._give_up("left to Slurm, where it goes on", cancel=False)
             else:
                 until = time.monotonic() + self.poll_s
-                while time.monotonic() < until and not stop and not self._is_complete():
+                is_complete = len(self.outcomes) == len(self.tasks)
+                while time.monotonic() < until and not stop and not is_complete:
                     time.sleep(0.2)
         return [self.outcomes[number] for number in range(len(self.tasks))]
 
-    def _is_complete(self) -> bool:
-        return len(self.outcomes) == len(self.tasks)
-
     def _look(self) -> None:
-        """Take note of the tasks that have ended since the last look."""
+        """Note the tasks that have ended since the last look."""
         waiting = read_queue(self.ids)
         for number, task in enumerate(self.tasks):
             if number in self.outcomes:
                 continue
             if task.paths.result_pickle.exists():
                 self.outcomes[number] = read_result(task)
-            elif waiting is not None and task.job_id not in waiting and self._is_late(number):
-                self.outcomes[number] = explain_end(task)
+            elif waiting is not None and task.job_id not in waiting:
+                gone_since = self._gone_since.setdefault(number, time.monotonic())
+                if time.monotonic() - gone_since > _LATE_S:
+                    self.outcomes[number] = explain_end(task)
 
-    def _is_late(self, number: int) -> bool:
-        import time
-
-        since = self._gone_since.setdefault(number, time.monotonic())
-        return time.monotonic() - since > _LATE_S
-
-    def _give_up(self, words: str, *, cancel: bool) -> None:
-        import sys
-
-        from tqdm import tqdm
-
-        from tlcnn.errors import Stopped
-        from tlcnn.run.job import Outcome
-
+    def _give_up(self, error: str, *, cancel: bool) -> None:
         if cancel:
             run_command(["scancel", *self.ids])
         else:
-            ids = " ".join(self.ids)
-            words_of_farewell = f"the runs go on in Slurm; end them with: scancel {ids}"
-            tqdm.write(words_of_farewell, file=sys.stderr)
+            hint = f"the runs go on in Slurm; end them with: scancel {' '.join(self.ids)}"
+            tqdm.write(hint, file=sys.stderr)
         for number in range(len(self.tasks)):
-            self.outcomes.setdefault(number, Outcome(Stopped.exit_code, words))
+            outcome = Outcome(Stopped.exit_code, error, Stopped.__name__)
+            self.outcomes.setdefault(number, outcome)
 
 
-def read_result(task: Any) -> Any:
+def read_result(task: Any) -> Outcome:
     """Return the outcome that a task has left, in a file of submitit."""
     from submitit.core.utils import pickle_load
-
-    from tlcnn.run.job import UNEXPECTED, Outcome
 
     kind, value = pickle_load(task.paths.result_pickle)
     if kind == "success":
         return Outcome(**value)
     last = str(value).strip().splitlines()[-1]
-    return Outcome(UNEXPECTED, f"{last}; see {task.paths.stdout}")
+    return Outcome(UNEXPECTED, f"{last}; see {task.paths.stdout}", "TaskFailed")
 
 
-def explain_end(task: Any) -> Any:
+def explain_end(task: Any) -> Outcome:
     """Return the outcome of a task that ended without leaving one."""
-    from tlcnn.run.job import UNEXPECTED, Outcome
-
-    states: Mapping[str, str] = read_states(["scontrol", "--oneliner", "show", "job", task.job_id])
+    states = read_states(["scontrol", "--oneliner", "show", "job", task.job_id])
     state = next(iter(states.values()), "unknown")
     return Outcome(
         _ENDED_BY.get(state, UNEXPECTED),
         f"Slurm job {task.job_id} ended without a result, state {state}; run the same command "
         f"again to resume. Its output: {task.paths.stdout}",
+        state,
     )

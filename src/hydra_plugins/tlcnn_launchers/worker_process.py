@@ -8,12 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO
 
-STOPPED, UNEXPECTED = 75, 70  # as in tlcnn.errors and tlcnn.run.job, which would be slow to import
-_LEAVE_S = 20.0  # to end without a run: the libraries' own farewells
+from tlcnn.errors import Stopped
+from tlcnn.run.job import DEVICE_FAILURE, UNEXPECTED, Job, Outcome
 
-
+_LEAVE_S = 20.0  # for a process without a run to end: libraries take their time
 PROGRAM = ("-m", "tlcnn.run.worker")
 
 
@@ -21,11 +21,11 @@ class WorkerProcess:
     """A process that trains one run at a time. It ends with the process that holds this value.
 
     Args:
-        flags: of the sweep's command line, such as `--config-dir=DIR`.
+        flags: the flags of the sweep's command line, such as `--config-dir=DIR`.
         env: variables to add to this process's own.
-        cwd: folder that relative paths of overrides are relative to; None: this process's.
-        cores: CPU cores it may use, where the system can restrict them; None: all.
-        say: told every line that it writes to stderr; None: it writes to ours.
+        cwd: the folder that relative paths of overrides are relative to; None: this process's.
+        cores: the CPU cores it may use, where the system can restrict them; None: all.
+        show: a function that gets every line that it writes to stderr; None: it writes to ours.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class WorkerProcess:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         cores: Sequence[int] | None = None,
-        say: Callable[[str], None] | None = None,
+        show: Callable[[str], None] | None = None,
     ) -> None:
         self.is_sound = True  # whether it may be given another run
-        self._is_told = False
+        self._is_stopping = False
         # A session of its own: Ctrl-C in a terminal reaches us alone, and we stop it in order.
         self._process: subprocess.Popen[str] = subprocess.Popen(
             [sys.executable, *PROGRAM, *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if say else None,
+            stderr=subprocess.PIPE if show else None,
             env={**os.environ, **(env or {})},
             cwd=cwd,
             encoding="utf-8",
@@ -54,76 +54,69 @@ class WorkerProcess:
         if cores is not None and hasattr(os, "sched_setaffinity"):
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(self._process.pid, cores)
-        if say:
-            self._pass_on(say)
 
-    def _pass_on(self, say: Callable[[str], None]) -> None:
-        def read(lines: IO[str]) -> None:
+        def pass_on(lines: IO[str], show: Callable[[str], None]) -> None:
             with lines:
                 for line in lines:
-                    say(line.rstrip("\n"))
+                    show(line.rstrip("\n"))
 
-        threading.Thread(target=read, args=(self._process.stderr,), daemon=True).start()
+        if show:
+            lines = self._process.stderr
+            threading.Thread(target=pass_on, args=(lines, show), daemon=True).start()
 
     @property
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
 
-    def run(self, overrides: Sequence[str]) -> Any:
-        """Have it train a run and return the run's `Outcome`, also when it dies of it."""
-        from tlcnn.run.job import Outcome
-
-        answer = self._ask(json.dumps(list(overrides)))
-        if answer is None:
+    def run(self, job: Job) -> Outcome:
+        """Have it train a run and return the run's outcome, also when it dies of it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with suppress(OSError, ValueError):  # it has died, or was told to stop just now
+            self._process.stdin.write(f"{job.to_json()}\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
             return self._explain_end()
-        outcome = Outcome(**answer)
-        self.is_sound = outcome.code not in (UNEXPECTED, STOPPED) and "CUDA" not in outcome.error
+        outcome = Outcome(**json.loads(line))
+        breaks_process = outcome.code == UNEXPECTED or outcome.kind == DEVICE_FAILURE
+        self.is_sound = not breaks_process and not outcome.was_stopped
         return outcome
 
-    def _ask(self, question: str) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.write(f"{question}\n")
-            self._process.stdin.flush()
-        except (OSError, ValueError):  # it has died, or was told to stop just now
-            pass
-        line = self._process.stdout.readline()
-        return json.loads(line) if line.endswith("\n") else None
-
-    def _explain_end(self) -> Any:
+    def _explain_end(self) -> Outcome:
         """Return the outcome of a run whose process ended without an answer."""
-        from tlcnn.run.job import Outcome
-
         self.is_sound = False
         code = self._process.wait()
         self._kill_group()
-        if self._is_told:
-            return Outcome(STOPPED, "stopped before it began to train")
+        if self._is_stopping:
+            text = "stopped before it began to train"
+            return Outcome(Stopped.exit_code, text, Stopped.__name__)
         again = "run the same command again to resume"
         if code < 0:
-            why = " (out of memory, perhaps)" if code == -9 else ""
-            return Outcome(128 - code, f"killed by signal {-code}{why}; {again}")
-        return Outcome(code or UNEXPECTED, f"its process ended with code {code}; {again}")
+            reason = " (out of memory, perhaps)" if code == -9 else ""
+            return Outcome(128 - code, f"killed by signal {-code}{reason}; {again}", "Killed")
+        return Outcome(
+            code or UNEXPECTED, f"its process ended with code {code}; {again}", "Exited"
+        )
 
     def _kill_group(self) -> None:
-        """Kill what a dead process leaves behind, so that nobody writes for it."""
+        """Kill the processes that a dead one has started, so that none of them writes files."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def tell_to_stop(self) -> None:
         """Have it save and leave; does not wait."""
-        self._is_told, self.is_sound = True, False
+        self._is_stopping, self.is_sound = True, False
         assert self._process.stdin is not None
         with suppress(OSError, ValueError):
             self._process.stdin.close()
 
     def dismiss(self, patience_s: float = _LEAVE_S) -> None:
-        """Tell it to stop and wait for that, but not for ever.
+        """Tell it to stop, wait for its end, and kill it when that takes too long.
 
         Args:
-            patience_s: after which it is killed; a process that is training needs time to save.
+            patience_s: the seconds after which it is killed; a run needs time to save.
         """
         self.tell_to_stop()
         try:
@@ -134,8 +127,8 @@ class WorkerProcess:
         self._process.stdout.close()
 
     def kill(self) -> None:
-        """End it at once; what it has not saved is lost, and what it has is whole."""
-        self._is_told, self.is_sound = True, False
+        """End it at once; its last checkpoint stays whole."""
+        self._is_stopping, self.is_sound = True, False
         self._process.kill()
         self._process.wait()
         self._kill_group()

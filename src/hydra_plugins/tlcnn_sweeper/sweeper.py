@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from tlcnn.config.compose import write_override
+from tlcnn.run.job import UNEXPECTED, Job, Outcome
 
 
 @dataclass
 class SweeperConf:
-    """What a study's file may say.
+    """The keys of a study's file.
 
     Attributes:
         params: values for every block, as on the command line (`range(5)`) or as lists.
-        blocks: products; each a mapping of key to value or values.
+        blocks: grid blocks; each is a mapping of keys to a value or a list of values.
     """
 
     _target_: str = "hydra_plugins.tlcnn_sweeper.sweeper.TlcnnSweeper"
@@ -30,7 +36,7 @@ ConfigStore.instance().store(
 
 
 class TlcnnSweeper(Sweeper):
-    """Expands, plans, skips and orders the cells of a sweep, and hands them to a launcher."""
+    """Expands the cells of a sweep, plans them, and gives those to be trained to a launcher."""
 
     def __init__(self, params: dict[str, Any], blocks: list[dict[str, Any]]) -> None:
         self.params, self.blocks = params, blocks
@@ -41,53 +47,53 @@ class TlcnnSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep the sweep's configuration and make its launcher."""
-        from hydra.core.plugins import Plugins
-
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the sweep; raises `SweepFailed` or `Stopped` unless everything is done."""
-        import sys
-        from pathlib import Path
+        """Run the sweep. Raises `SweepFailed` or `Stopped` unless everything is done."""
+        from tlcnn.sweep.drive import Request, drive  # pandas: Hydra imports every plugin
 
-        from tlcnn.config.overrides import list_flags
-        from tlcnn.sweep.drive import Request, drive
+        def make_plain(node: Any) -> Any:
+            is_config = OmegaConf.is_config(node)
+            return OmegaConf.to_container(node, resolve=True) if is_config else node
 
-        drive(
-            Request(
-                arguments=arguments,
-                params=_plain(self.params),
-                blocks=_plain(self.blocks),
-                flags=list_flags(sys.argv[1:]),
-                output_dir=Path(self.config.output_dir).expanduser().absolute(),
-                study=self.config.study,
-                fail_fast=self.config.fail_fast,
-                dry_run=self.config.dry_run,
-            ),
-            self._launch,
+        request = Request(
+            arguments=arguments,
+            params=make_plain(self.params),
+            blocks=make_plain(self.blocks),
+            flags=find_flags(),
+            output_dir=Path(self.config.output_dir).expanduser().absolute(),
+            study=self.config.study,
+            fail_fast=self.config.fail_fast,
+            dry_run=self.config.dry_run,
         )
+        drive(request, self._launch)
 
-    def _launch(self, jobs: list[list[str]]) -> Sequence[Any]:
-        from tlcnn.run.job import Outcome
-
-        results = self.launcher.launch(jobs, initial_job_idx=0)
-        found = [getattr(result, "_return_value", None) for result in results]
-        return [value if isinstance(value, Outcome) else _read(value) for value in found]
-
-
-def _plain(node: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    def _launch(self, jobs: list[Job]) -> Sequence[Outcome]:
+        if isinstance(self.launcher, JobLauncher):
+            return self.launcher.train(jobs)
+        return launch_with_hydra(self.launcher, jobs)
 
 
-def _read(value: Any) -> Any:
-    """Return the outcome of a run of one of Hydra's own launchers."""
-    from tlcnn.run.job import UNEXPECTED, Outcome
+def launch_with_hydra(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:
+    """Train jobs with one of Hydra's own launchers, which know overrides only.
 
+    A run that is only the source of others has none of its own: those train it first.
+    """
+    cells = [job for job in jobs if not job.ancestor]
+    words = [
+        [*job.overrides, *(write_override(k, v) for k, v in job.place.items())] for job in cells
+    ]
+    returned = launcher.launch(words, initial_job_idx=0) if cells else []
+    outcomes = iter([_read_return(getattr(r, "_return_value", None)) for r in returned])
+    return [Outcome() if job.ancestor else next(outcomes) for job in jobs]
+
+
+def _read_return(value: Any) -> Outcome:
     if isinstance(value, BaseException):
-        return Outcome(UNEXPECTED, f"{type(value).__name__}: {value}")
-    return Outcome()
+        kind = type(value).__name__
+        return Outcome(UNEXPECTED, f"{kind}: {value}", kind)
+    return value if isinstance(value, Outcome) else Outcome()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tlcnn.errors import DataError, list_names
 from tlcnn.storage import write_atomic
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.config.schema import DatasetCfg
@@ -64,13 +65,13 @@ def _audit(options: argparse.Namespace) -> None:
     against = [word for word, key in zip(options.against, is_key, strict=True) if not key]
     overrides = [word for word, key in zip(options.against, is_key, strict=True) if key]
     audit = load_audit(options.name, options.overrides + overrides, options.root, against)
-    print(describe_audit(audit))
+    print_text(describe_audit(audit))
     if options.pairs:
         write_atomic(options.pairs, audit.make_pair_table().to_csv(index=False))
-        print(f"wrote {options.pairs}")
+        print_text(f"wrote {options.pairs}")
     if options.json:
         write_atomic(options.json, json.dumps(audit.record(), indent=1))
-        print(f"wrote {options.json}")
+        print_text(f"wrote {options.json}")
     if audit.is_leaking:
         raise DataError(_advise(audit))
 

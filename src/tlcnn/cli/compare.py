@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,13 +81,13 @@ def _compare(options: argparse.Namespace) -> None:
     _check_options(options)
     runs = read_runs(*options.folders)
     if runs.empty:
-        print(f"no runs in {list_names(options.folders)} yet")
+        print_text(f"no runs in {list_names(options.folders)} yet")
         return
     is_odd = runs["state"].isin(("no run", "duplicate", "unreadable"))
     chosen = apply_where(runs[~runs["state"].isin(("no run", "duplicate"))], options.where)
     _show(_make_table(chosen, options), options)
     for line in describe_left_out(runs[is_odd | runs.index.isin(chosen.index)]):
-        print(line, file=sys.stderr)
+        print_text(line, file=sys.stderr)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -152,29 +153,33 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
 
 
 def _show(table: "Table", options: argparse.Namespace) -> None:
-    from tlcnn.report.render import render_csv, render_markdown, render_text
-    from tlcnn.report.render_html import render_html
-    from tlcnn.report.render_latex import render_latex
+    from tlcnn.report.show import show_table
+    from tlcnn.report.writers.csv import write_csv
+    from tlcnn.report.writers.html import write_html
+    from tlcnn.report.writers.latex import write_latex
+    from tlcnn.report.writers.markdown import write_markdown
+    from tlcnn.report.writers.text import write_text
 
-    renderers: dict[str, Callable[[Table], str]] = {
-        "csv": render_csv,
-        "markdown": render_markdown,
-        "latex": render_latex,
-        "html": render_html,
+    texts = show_table(table)
+    writers: dict[str, Callable[[], str]] = {
+        "csv": lambda: write_csv(table.frame),
+        "markdown": lambda: write_markdown(texts),
+        "latex": lambda: write_latex(texts),
+        "html": lambda: write_html(texts),
     }
-    written = [_write(getattr(options, name), render, table) for name, render in renderers.items()]
-    if any(written):
+    is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
+    if any(is_written):
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(render_text(table, width))
+    print_text(write_text(texts, width))
 
 
-def _write(path: str | None, render: "Callable[[Table], str]", table: "Table") -> bool:
+def _write(path: str | None, write: "Callable[[], str]") -> bool:
     """Write a table to a file, or print it and return True."""
     if path == "-":
-        print(render(table), end="")
+        sys.stdout.write(write())
     elif path:
         with writing(Path(path)):
-            Path(path).write_text(render(table), encoding="utf-8")
-        print(f"wrote {path}")
+            Path(path).write_text(write(), encoding="utf-8")
+        print_text(f"wrote {path}")
     return path == "-"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tlcnn.cli.audit import add_audit
 from tlcnn.errors import Stopped
+from tlcnn.text import print_text
 
 MIRROR_VARIABLE = "TLCNN_MIRROR"
 
@@ -46,13 +47,13 @@ def _get(options: argparse.Namespace) -> None:
     from tlcnn.data.sources import DRAWN, find_route, find_source
 
     if options.name in DRAWN:
-        print(f"{options.name} is drawn, not downloaded: nothing to do")
+        print_text(f"{options.name} is drawn, not downloaded: nothing to do")
         return
     source = find_source(options.name, options.size)
     route = find_route(source, options.route)
     root = options.root or Path(source.root)
-    print(f"{source.name}: {source.what}\nlicence: {source.licence}")
-    print(f"from {route.page} to {root}", flush=True)
+    print_text(f"{source.name}: {source.what}\nlicence: {source.licence}")
+    print_text(f"from {route.page} to {root}", flush=True)
     try:
         obtain(
             source,
@@ -60,11 +61,11 @@ def _get(options: argparse.Namespace) -> None:
             root,
             mirrors=options.mirror,
             replacement=os.environ.get(MIRROR_VARIABLE, ""),
-            say=lambda text: print(text, flush=True),
+            say=lambda text: print_text(text, flush=True),
         )
     except KeyboardInterrupt:
         raise Stopped("interrupted; the same command goes on where it was") from None
-    print(f"{source.name} is complete in {root}")
+    print_text(f"{source.name} is complete in {root}")
 
 
 def _add_list(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -89,4 +90,4 @@ def _list(options: argparse.Namespace) -> None:
     rows += [[name, "yes", "-", "-", "-", "drawn, nothing to download"] for name in DRAWN]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
+        print_text("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())

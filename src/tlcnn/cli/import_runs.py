@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tlcnn.data.index import SPLITS, TASKS
 from tlcnn.errors import ConfigError
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.records.foreign_run import Origin
@@ -90,9 +91,9 @@ def _import_file(path: Path, position: int, options: argparse.Namespace) -> None
     references = load_references(output_dir, origin.dataset)
     foreign = match_reference(foreign, references)
     folder, was_there = write_foreign_run(foreign, origin, output_dir=output_dir, source=path)
-    print(f"{'already there' if was_there else 'imported'}: {folder}")
+    print_text(f"{'already there' if was_there else 'imported'}: {folder}")
     for note in foreign.notes:
-        print(f"  {note}")
+        print_text(f"  {note}")
 
 
 def _make_origin(path: Path, position: int, options: argparse.Namespace) -> "Origin":

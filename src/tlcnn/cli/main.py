@@ -16,6 +16,7 @@ from tlcnn.config.schema import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.model.unit_map import GRANULARITIES
 from tlcnn.storage import writing
+from tlcnn.text import print_text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.command(options)
     except TlcnnError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print_text(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.exit(0)
@@ -64,7 +65,7 @@ def _units(options: argparse.Namespace) -> None:
     unit_map = load_unit_map(
         options.model, granularity=options.granularity, cache_dir=find_cache_dir(None)
     )
-    print(describe_units(unit_map))
+    print_text(describe_units(unit_map))
 
 
 def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -85,7 +86,7 @@ def _show(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns {options.columns} is not allowed: at least 1")
     with writing(Path(options.output)):
         plot_sheet(index, n_columns=options.columns).save(options.output)
-    print(f"wrote {options.output}")
+    print_text(f"wrote {options.output}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError
-from tlcnn.text import align_columns
+from tlcnn.text import align_columns, print_text
 
 if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
@@ -62,9 +62,9 @@ def add_design(parser: argparse.ArgumentParser) -> None:
 def _power(options: argparse.Namespace) -> None:
     _check(options)
     design, source = _make_design(options)
-    print(source)
-    print()
-    print(describe_power(design, options.seeds, effect=options.effect, power=options.power))
+    print_text(source)
+    print_text()
+    print_text(describe_power(design, options.seeds, effect=options.effect, power=options.power))
 
 
 def _check(options: argparse.Namespace) -> None:

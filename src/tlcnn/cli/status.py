@@ -3,10 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, SweepFailed
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
@@ -34,7 +36,7 @@ def _status(options: argparse.Namespace) -> None:
     from tlcnn.sweep.status import describe_status, read_status
 
     statuses = read_status(options.target, Path(options.output_dir))
-    print(describe_status(statuses, every=options.all))
+    print_text(describe_status(statuses, every=options.all))
     if options.prune:
         _prune(statuses, ask=not options.yes)
     if options.retry_failed:
@@ -46,16 +48,16 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
 
     entries = list_prunable(statuses)
     if not entries:
-        print("\nnothing to prune: no run is failed or abandoned")
+        print_text("\nnothing to prune: no run is failed or abandoned")
         return
     total = sum(measure_mib(entry.folder) for entry in entries)
-    print(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
-    print("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
+    print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
+    print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
     if ask and not _confirm():
-        print("nothing was deleted")
+        print_text("nothing was deleted")
         return
     delete_runs(entries)
-    print("deleted; the command that began them trains them from the start")
+    print_text("deleted; the command that began them trains them from the start")
 
 
 def _confirm() -> bool:
@@ -65,40 +67,32 @@ def _confirm() -> bool:
 
 
 def _retry(statuses: "Sequence[Status]") -> None:
-    from tlcnn.sweep.status import list_failed
-
-    words = [list_failed([status]) for status in statuses]
-    if not any(words):
-        print("\nnothing to retry: no run has failed")
-        return
-    errors = [_retry_study(status, failed) for status, failed in zip(statuses, words, strict=True)]
-    failures = [error for error in errors if error is not None]
-    if failures:
-        raise failures[-1]
-
-
-def _retry_study(status: "Status", failed: list[tuple[str, ...]]) -> SweepFailed | None:
-    """Train the failed runs of a study here, and return the error where some failed again."""
-    from functools import partial
-
+    """Train the failed runs of each study in this process."""
     from tlcnn.config.compose import Composer
     from tlcnn.memory import Memory
     from tlcnn.sweep.drive import launch_here, run_sweep
     from tlcnn.sweep.resolve import resolve
+    from tlcnn.sweep.status import list_failed
 
-    if not failed:
-        return None
-    composer, memory = Composer(status.flags), Memory()
-    memory.recall("composer", "", lambda: composer)
-    launch = partial(launch_here, memory=memory)
-    try:
-        run_sweep(
-            f"{status.title.removeprefix('study ')}, again",
-            resolve(failed, composer),
-            launch,
-            fail_fast=False,
-            study=status.record,
-        )
-    except SweepFailed as error:
-        return error
-    return None
+    pairs = [(status, list_failed([status])) for status in statuses]
+    if not any(jobs for _, jobs in pairs):
+        print_text("\nnothing to retry: no run has failed")
+        return
+    errors = []
+    for status, jobs in pairs:
+        if not jobs:
+            continue
+        memory = Memory()
+        composer = memory.recall("composer", "", partial(Composer, status.flags))
+        try:
+            run_sweep(
+                f"{status.title.removeprefix('study ')}, again",
+                resolve(jobs, composer),
+                partial(launch_here, memory=memory),
+                fail_fast=False,
+                record=status.record,
+            )
+        except SweepFailed as error:
+            errors.append(error)
+    if errors:
+        raise errors[-1]

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from tlcnn.config.schema import Config, find_conf_dir
+from tlcnn.config.schema import Config, find_conf_dir, list_keys
 
 
 def register_schema() -> None:
@@ -18,7 +18,7 @@ def register_schema() -> None:
 
 
 def make_hydra_options() -> dict[str, Any]:
-    """Return what Hydra 1.3 wants to be told and 1.4 no longer does."""
+    """Return the options that Hydra 1.3 needs and 1.4 no longer has."""
     return {"version_base": "1.3"} if version("hydra-core") < "1.4" else {}
 
 
@@ -45,7 +45,9 @@ def write_override(key: str, value: Any) -> str:
         >>> write_override("cache_dir", "/it's/[mine], now")
         "cache_dir='/it\\'s/[mine], now'"
     """
-    return f"{key}={_quote(value) if isinstance(value, str) else _write_plain(value)}"
+    if isinstance(value, str):
+        return f"{key}={_quote(value)}"
+    return f"{key}={'null' if value is None else value}"
 
 
 def _quote(text: str) -> str:
@@ -53,18 +55,14 @@ def _quote(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _write_plain(value: Any) -> str:
-    return "null" if value is None else str(value)
-
-
 class Composer:
-    """Composes many command lines of one program; Hydra reads the files once per set of options.
+    """Composes many command lines of one program and reads the files once per set of options.
 
-    Hydra applies `KEY=VALUE` after every file, so cells of a grid that choose the same options
-    share what was composed from files, and differ only in values laid over a copy of it.
+    Hydra applies `KEY=VALUE` after every file. So the cells of a grid that choose the same options
+    are copies of one composition of files, each with its own values.
 
     Args:
-        flags: of the command line, such as `--config-dir=DIR`, as `list_flags` returns them.
+        flags: the flags of the command line that `list_flags` returns.
     """
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
@@ -90,7 +88,7 @@ class Composer:
             for override in filter(_is_value, parsed):
                 OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            node = self._compose_files(overrides)  # which says it in Hydra's words
+            node = self._compose_files(overrides)  # raises Hydra's own error
         config: Any = OmegaConf.to_object(node)
         return config
 
@@ -110,16 +108,16 @@ class Composer:
     def _compose_files(self, choices: Sequence[str]) -> Any:
         from hydra import compose, initialize_config_dir
 
-        places = ",".join(_quote(f"file://{path}") for path in self._paths)
-        own = [f"hydra.searchpath=[{places}]"]
+        folders = ",".join(_quote(f"file://{path}") for path in self._paths)
+        search_path = [f"hydra.searchpath=[{folders}]"] if self._paths else []
         options = {"config_dir": str(find_conf_dir()), **make_hydra_options()}
-        with _aside(), initialize_config_dir(**options):
-            return compose("config", [*choices, *(own if self._paths else [])])
+        with _suspend_hydra(), initialize_config_dir(**options):
+            return compose("config", [*choices, *search_path])
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
-    """Put the program's own Hydra aside: there can be one at a time."""
+def _suspend_hydra() -> Iterator[None]:
+    """Suspend the program's own Hydra: there can be one at a time."""
     from hydra.core.global_hydra import GlobalHydra
 
     ours = GlobalHydra.instance().hydra
@@ -131,17 +129,8 @@ def _aside() -> Iterator[None]:
 
 
 def _is_value(override: Any) -> bool:
-    """Whether an override only sets a key that the schema has."""
+    """Return whether an override only sets a key that the schema has."""
     key = override.key_or_group
     if key.startswith("hydra") or override.is_delete() or override.is_add():
         return False
-    return "." in key or key in TOP_LEVEL
-
-
-TOP_LEVEL = frozenset(Config.__dataclass_fields__) - {
-    "dataset",
-    "model",
-    "init",
-    "freeze",
-    "train",
-}
+    return "." in key or key in list_keys()

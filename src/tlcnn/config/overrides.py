@@ -1,4 +1,4 @@
-"""The command line, looked at before Hydra sees it: wrong keys, groups and words in one screen."""
+"""Checks of the command line before Hydra reads it: unknown keys, options and words."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from tlcnn.config.schema import describe_type, list_keys
+from tlcnn.config.schema import EACH, describe_type, list_keys
 from tlcnn.errors import ConfigError, did_you_mean
 
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
-FREE = ("hydra.", "hydra/")  # Hydra's own
+_HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
 _OPTIONS = "dataset.options."
 _TASK_DATASET = "init.task_dataset."
-_SYNONYMS = {  # what people type, and what it is called here
+_SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
     "n_epochs": "train.epochs",
@@ -28,9 +28,18 @@ _SYNONYMS = {  # what people type, and what it is called here
 }
 _SWEEP = ("-m", "--multirun")
 _OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
-_OWN_CONFIGS = ("-cd", "--config-dir", *_OTHER_CONFIGS)
-_TAKE_A_VALUE = (*_OWN_CONFIGS, "-p", "--package", "-c", "--cfg", "-i", "--info")
-_COMPLETION = ("-sc", "--shell-completion")  # its words look like overrides
+_TAKE_A_VALUE = (
+    "-cd",
+    "--config-dir",
+    *_OTHER_CONFIGS,
+    "-p",
+    "--package",
+    "-c",
+    "--cfg",
+    "-i",
+    "--info",
+)
+_COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
 _KEY_OF_GROUP = {
     "freeze": "freeze.through",
     "model": "model.name",
@@ -47,8 +56,8 @@ def spell(arguments: Sequence[str]) -> list[str]:
         ['-m', 'seed=0,1', '++init.task_dataset.root=/data/ham']
     """
     sweeps = [word for word in arguments if word in _SWEEP]
-    others = [word for word in arguments if word not in _SWEEP]  # argparse loses its way else
-    return sweeps + [f"++{w}" if w.startswith(_TASK_DATASET) else w for w in others]
+    rest = [word for word in arguments if word not in _SWEEP]  # argparse needs -m in front
+    return sweeps + [f"++{word}" if word.startswith(_TASK_DATASET) else word for word in rest]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
@@ -57,7 +66,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     Options of a group are left to Hydra when the user brings folders of their own.
 
     Raises:
-        ConfigError: an unknown key or option; says what is allowed and what is closest.
+        ConfigError: an unknown key or option; the message lists what is allowed.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -65,20 +74,24 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     if any(argument in _COMPLETION for argument in arguments):
         return
     folders = [conf_dir, *(Path(flag.split("=", 1)[1]) for flag in list_flags(arguments))]
-    has_own = any(
+    brings_options = any(
         a.startswith(_OTHER_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )
     parser = OverridesParser.create()
     is_sweep = _is_sweep(arguments, folders)
-    options = _find_options(arguments, conf_dir)
+    dataset_options = _find_dataset_options(arguments, conf_dir)
     for argument in _find_overrides(arguments):
         try:
             override = parser.parse_override(argument)
         except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
-        if override.is_sweep_override() and not is_sweep:
+        is_each = argument.lstrip("+").endswith(f".through={EACH}")
+        if (override.is_sweep_override() or is_each) and not is_sweep:
             raise ConfigError(f"{argument} is several values: add -m to run all of them.")
-        _check_override(override, folders, has_own, options)
+        _check_key(override, dataset_options)
+        if override.key_or_group in GROUPS and not brings_options and not override.is_delete():
+            for value in _list_values(override):
+                _check_option(override.key_or_group, value, folders)
 
 
 def list_flags(arguments: Sequence[str]) -> list[str]:
@@ -98,7 +111,7 @@ def list_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> bool:
-    """Whether several values make sense: with -m, and with an experiment that is a sweep."""
+    """Return whether this is a sweep: by -m, or by an experiment that is one."""
     if any(argument in _SWEEP for argument in arguments):
         return True
     names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")]
@@ -127,45 +140,43 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
         takes_value = False
 
 
-def _find_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
-    """Return the options that the chosen dataset's reader takes; None where it is not known."""
-    chosen = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("dataset=")]
+def _find_dataset_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
+    """Return the options of the chosen dataset's reader; None where its file is not ours."""
+    names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("dataset=")]
     if any(a.lstrip("+").startswith(("dataset.kind=", "experiment=")) for a in arguments):
         return None
-    path = conf_dir / "dataset" / f"{chosen[-1] if chosen else 'ham10000'}.yaml"
+    path = conf_dir / "dataset" / f"{names[-1] if names else 'ham10000'}.yaml"
     if not path.is_file():
         return None
     return list(yaml.safe_load(path.read_text())["options"])
 
 
-def _check_override(
-    override: Any, folders: Sequence[Path], has_own: bool, options: list[str] | None
-) -> None:
-    key = override.key_or_group
-    if key.startswith(FREE):
-        return
+def _check_key(override: Any, dataset_options: list[str] | None) -> None:
+    key, keys = override.key_or_group, list_keys()
     if key.startswith(_OPTIONS):
         name = key.removeprefix(_OPTIONS).split(".")[0]
-        if options is not None and name not in options:
+        if dataset_options is not None and name not in dataset_options:
             raise ConfigError(
-                f"this dataset has no option '{name}'.{did_you_mean(name, options)}\n"
-                f"Its options: {', '.join(options)}"
+                f"this dataset has no option '{name}'.{did_you_mean(name, dataset_options)}\n"
+                f"Its options: {', '.join(dataset_options)}"
             )
         return
-    if key in GROUPS:
-        if not has_own and not override.is_delete():
-            for value in _values(override):
-                _check_option(key, value, folders)
+    # The keys of a task's dataset are checked with the plan.
+    if key in GROUPS or key in keys or key.startswith((*_HYDRA, _TASK_DATASET)):
         return
-    keys = list_keys()
-    if key in keys or key.startswith(_TASK_DATASET):  # its keys are checked with the plan
-        return
-    if any(known.startswith(f"{key}.") for known in keys):
-        raise ConfigError(f"{key} is a group of keys: set one of them.\n{_list_keys(key)}")
-    raise ConfigError(_unknown_key(key, keys))
+    if any(each.startswith(f"{key}.") for each in keys):
+        raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
+    node, _, _ = key.partition(".")
+    leaf = key.rpartition(".")[2]
+    synonyms = [_SYNONYMS[leaf]] if leaf in _SYNONYMS else []
+    candidates = synonyms or [each for each in keys if each.rpartition(".")[2] == leaf]
+    hint = f" Did you mean '{candidates[0]}'?" if candidates else ""
+    hint = hint or did_you_mean(key, [*keys, *GROUPS])
+    listing = _describe_keys(node if node in GROUPS else None)
+    raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")
 
 
-def _values(override: Any) -> list[Any]:
+def _list_values(override: Any) -> list[Any]:
     if override.is_sweep_override():
         return list(override.sweep_iterator())
     value = override.value()
@@ -186,18 +197,8 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     )
 
 
-def _unknown_key(key: str, keys: list[str]) -> str:
-    candidates = [*keys, *GROUPS]
-    by_leaf = [known for known in keys if known.split(".")[-1] == key.split(".")[-1]]
-    synonym = _SYNONYMS.get(key.split(".")[-1])
-    known = [synonym] if synonym else by_leaf
-    hint = f" Did you mean '{known[0]}'?" if known else did_you_mean(key, candidates)
-    node = key.split(".")[0]
-    listing = _list_keys(node if node in GROUPS else None)
-    return f"there is no key '{key}'.{hint}\n{listing}"
-
-
-def _list_keys(node: str | None) -> str:
+def _describe_keys(node: str | None) -> str:
+    """Return the keys of a node and what they take; None: those of no node, and the groups."""
     keys = list_keys()
     if node is None:
         top = [key for key in keys if "." not in key]

@@ -2,17 +2,45 @@
 
 import re
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.errors import CannotCreate, ConfigError, did_you_mean
+from tlcnn.storage import make_dir
+
+Part = Literal["identity", "place", "protocol"]
+# What a key of the configuration is part of. Every field of the schema says it once.
+#   identity  what is computed: it is hashed into the run's id, as given or resolved
+#   place     where and how it is computed: devices, threads, paths, memory, progress
+#   protocol  what the program may do and what it calls things: permissions, names, dry runs
 
 
-def choice(default: str, *others: str) -> Any:
-    """Return a dataclass field that takes one of a few words."""
-    return field(default=default, metadata={"choices": (default, *others)})
+EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
+TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfers
+
+
+def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any) -> Any:
+    """Return a field of the schema.
+
+    Args:
+        default: its default; a type is called for a new value.
+        part: what the key is part of. Without it, a key is part of the identity, so that a key
+            whose part was forgotten can never make two different runs share one id.
+        metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
+            resolved value, such as `k` for `init.through`.
+    """
+    metadata["part"] = part
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def choice(default: str, *others: str, part: Part = "identity", **metadata: Any) -> Any:
+    """Return a field of the schema that takes one of a few words."""
+    return setting(default, part=part, choices=(default, *others), **metadata)
 
 
 def ranged(
@@ -21,24 +49,27 @@ def ranged(
     high: float | None = None,
     *,
     above: float | None = None,
+    part: Part = "identity",
 ) -> Any:
-    """Return a dataclass field that takes a number between two bounds.
+    """Return a field of the schema that takes a number between two bounds.
 
     Args:
-        low, high: allowed themselves.
-        above: not allowed itself.
+        default: its default.
+        low, high: the smallest and the largest value that are allowed.
+        above: a bound that is itself not allowed.
+        part: what the key is part of.
     """
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
+    return setting(default, part=part, low=low, high=high, above=above)
 
 
 @dataclass
 class DatasetCfg:
     """Which images, at which size, split how. `options` go to the reader named by `kind`."""
 
-    kind: str = "ham10000"
-    name: str = "ham10000"
-    root: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    kind: str = setting("ham10000")
+    name: str = setting("ham10000", part="protocol", column="dataset")
+    root: str | None = setting(None, part="place")
+    options: dict[str, Any] = setting(dict)
     image_size: int = ranged(128, 16, 1024)
     fit: str = choice("crop", "squash", "pad")
     decode: str = choice("full", "scaled")
@@ -56,7 +87,7 @@ class DatasetCfg:
 class ModelCfg:
     """Which timm CNN, and how finely it is divided into units."""
 
-    name: str = "resnet18"
+    name: str = setting("resnet18", column="model")
     granularity: str = choice("stage", "native", "block", "layer")
     drop_rate: float = ranged(0.0, 0.0, 0.9)
     drop_path_rate: float = ranged(0.0, 0.0, 0.9)
@@ -67,32 +98,34 @@ class InitCfg:
     """Where weights come from, and through which unit.
 
     `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
-    `allow_unchecked` lets in weights of runs whose training images nobody knows any more.
+    `allow_unchecked` accepts weights of runs whose training images are unknown.
     """
 
-    source: str = choice("random", "imagenet", "checkpoint", "run", "task", "self", "stats")
-    through: Any = "all"
-    weights: str | None = None
-    run: str | None = None
-    task: str | None = None
-    task_dataset: dict[str, Any] = field(default_factory=dict)
+    source: str = choice(
+        "random", "imagenet", "checkpoint", "run", "task", "self", "stats", column="init"
+    )
+    through: Any = setting("all", column="k")
+    weights: str | None = setting(None)
+    run: str | None = setting(None)
+    task: str | None = setting(None)
+    task_dataset: dict[str, Any] = setting(dict)
     parent: str = choice("imagenet", "random")
     self_seed: int | None = ranged(None, 0, 2**31 - 1)
-    allow_unchecked: bool = False
+    allow_unchecked: bool = setting(False, part="protocol")
 
 
 @dataclass
 class FreezeCfg:
     """Which units stay a fixed function, and what their norm layers may do."""
 
-    through: Any = "none"
-    bn: str = choice("frozen", "affine", "adapt", "batch")
-    allow_random: bool = False
+    through: Any = setting("none", column="j")
+    bn: str = choice("frozen", "affine", "adapt", "batch", column="bn")
+    allow_random: bool = setting(False, part="protocol")
 
 
 @dataclass
 class TrainCfg:
-    """The recipe. Everything here changes numbers and so belongs to a run's identity."""
+    """The recipe."""
 
     epochs: int = ranged(15, 1, 10_000)
     batch_size: int = ranged(64, 2, 65_536)
@@ -109,47 +142,45 @@ class TrainCfg:
     augment: str = choice("standard", "none", "upright", "light", "strong")
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
-    channels_last: bool = True
+    channels_last: bool = setting(True)
     features: str = choice("exact", "close")
-    compile: bool = False
+    compile: bool = setting(False)
     ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)
 
 
 @dataclass
 class Config:
-    """A whole run. Fields below `seed` say where and how, never what, and are in no run's id."""
+    """The configuration of a run."""
 
-    dataset: DatasetCfg = field(default_factory=DatasetCfg)
-    model: ModelCfg = field(default_factory=ModelCfg)
-    init: InitCfg = field(default_factory=InitCfg)
-    freeze: FreezeCfg = field(default_factory=FreezeCfg)
-    train: TrainCfg = field(default_factory=TrainCfg)
+    dataset: DatasetCfg = setting(DatasetCfg)
+    model: ModelCfg = setting(ModelCfg)
+    init: InitCfg = setting(InitCfg)
+    freeze: FreezeCfg = setting(FreezeCfg)
+    train: TrainCfg = setting(TrainCfg)
     seed: int = ranged(0, 0, 2**31 - 1)
-    device: str = choice("auto", "cpu", "cuda", "mps")
-    threads: int | None = ranged(None, 1)
-    workers: int | None = ranged(None, 1)
-    eval_batch_size: int = ranged(256, 2)
-    checkpoint_every_s: float = ranged(300.0, 0.0)
-    on_locked: str = choice("wait", "fail")
-    ancestor: int = ranged(0, 0)
-    fail_fast: bool = False
-    progress: bool = True
-    reuse: str = choice("auto", "none")
-    reuse_disk_gib: float = ranged(20.0, 0.0)
-    reuse_memory_gib: float = ranged(2.0, 0.0)
-    reuse_for: list[int] = field(default_factory=list)
-    study: str | None = None
-    output_dir: str = "outputs"
-    cache_dir: str | None = None
-    dry_run: bool = False
+    device: str = choice("auto", "cpu", "cuda", "mps", part="place")
+    threads: int | None = ranged(None, 1, part="place")
+    workers: int | None = ranged(None, 1, part="place")
+    eval_batch_size: int = ranged(256, 2, part="place")
+    checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
+    on_locked: str = choice("wait", "fail", part="place")
+    fail_fast: bool = setting(False, part="protocol")
+    progress: bool = setting(True, part="place")
+    reuse: str = choice("auto", "none", part="place")
+    reuse_disk_gib: float = ranged(20.0, 0.0, part="place")
+    reuse_memory_gib: float = ranged(2.0, 0.0, part="place")
+    study: str | None = setting(None, part="protocol")
+    output_dir: str = setting("outputs", part="place")
+    cache_dir: str | None = setting(None, part="place")
+    dry_run: bool = setting(False, part="protocol")
 
 
 def find_conf_dir() -> Path:
     """Return the folder of YAML files: in an installed wheel, or beside `src` in a checkout."""
     package = Path(__file__).resolve().parents[1]
-    places = (package / "conf", package.parents[1] / "conf")
-    return next((place for place in places if (place / "config.yaml").is_file()), places[0])
+    folders = (package / "conf", package.parents[1] / "conf")
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), folders[0])
 
 
 def find_cache_dir(cache_dir: str | None) -> Path:
@@ -162,43 +193,75 @@ def find_cache_dir(cache_dir: str | None) -> Path:
     return Path(chosen).expanduser().absolute()
 
 
-def list_keys(node: type = Config, prefix: str = "") -> list[str]:
-    """Return every settable key, dotted: `dataset.image_size`, `train.lr`, `seed`.
+def make_cache_dir(cache_dir: str | None) -> Path:
+    """Return the cache folder, made if missing. Raises CannotCreate."""
+    try:
+        return make_dir(find_cache_dir(cache_dir))
+    except CannotCreate as error:
+        hint = "Set TLCNN_CACHE or cache_dir to a folder that can be written."
+        raise CannotCreate(f"{error}. {hint}") from error
+
+
+def list_keys(part: Part | None = None) -> list[str]:
+    """Return the keys that can be set, dotted, all or those of one part.
 
     Example:
+        >>> list_keys("place")[:3]
+        ['dataset.root', 'device', 'threads']
         >>> [key for key in list_keys() if key.startswith("freeze")]
         ['freeze.through', 'freeze.bn', 'freeze.allow_random']
     """
-    keys = []
-    for item in fields(node):
-        inner = item.default_factory if item.default_factory is not MISSING else None
-        if is_dataclass(inner):
-            keys += list_keys(inner, f"{prefix}{item.name}.")
-        else:
-            keys.append(prefix + item.name)
-    return keys
+    parts = {key: item.metadata.get("part", "identity") for key, item in iterate_fields(Config)}
+    return [key for key in parts if part in (None, parts[key])]
 
 
-def check_config(cfg: Any, prefix: str = "") -> None:
-    """Refuse words and numbers outside what the schema allows.
+def list_cell_columns() -> dict[str, str]:
+    """Return the column of a table of runs that a key is resolved to, for the keys that have one.
+
+    Example:
+        >>> list_cell_columns()["init.through"]
+        'k'
+    """
+    items = dict(iterate_fields(Config))
+    return {k: i.metadata["column"] for k, i in items.items() if "column" in i.metadata}
+
+
+def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Yield the dotted key and the field of every setting.
 
     Args:
-        cfg: a `Config` or one of its nodes.
+        node: `Config`, one of its nodes, or a value of these types.
         prefix: the dotted path of the node, with a trailing dot.
+    """
+    for item in fields(node):
+        inner = getattr(node, item.name, item.default_factory)  # a class has no such attribute
+        if is_dataclass(inner):
+            yield from iterate_fields(inner, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse words and numbers outside what the schema allows.
 
     Raises:
         ConfigError: names the key, the value and what is allowed.
     """
-    for item in fields(cfg):
-        value, key = getattr(cfg, item.name), prefix + item.name
-        if is_dataclass(value):
-            check_config(value, f"{key}.")
-        elif "choices" in item.metadata:
-            check_word(key, value, item.metadata["choices"])
-        elif "low" in item.metadata and value is not None:
-            _check_range(key, value, item.metadata)
-    if isinstance(cfg, Config):
-        _check_together(cfg)
+    for key, item in iterate_fields(cfg):
+        value, rules = attrgetter(key)(cfg), item.metadata
+        if "choices" in rules:
+            check_word(key, value, rules["choices"])
+        elif "low" in rules and value is not None:
+            low, high, above = (rules[name] for name in ("low", "high", "above"))
+            is_allowed = (
+                (low is None or value >= low)
+                and (high is None or value <= high)
+                and (above is None or value > above)
+            )
+            if not is_allowed or value != value:  # NaN
+                bounds = _describe_bounds(rules).strip()
+                raise ConfigError(f"{key}={value} is not allowed: it must be {bounds}.")
+    _check_combinations(cfg)
 
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -218,20 +281,7 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def _check_range(key: str, value: float, bounds: Mapping[str, Any]) -> None:
-    low, high, above = (bounds[name] for name in ("low", "high", "above"))
-    inside = (
-        (low is None or value >= low)
-        and (high is None or value <= high)
-        and (above is None or value > above)
-    )
-    if not inside or value != value:
-        raise ConfigError(
-            f"{key}={value} is not allowed: it must be {_describe_bounds(bounds).strip()}."
-        )
-
-
-def _check_together(cfg: Config) -> None:
+def _check_combinations(cfg: Config) -> None:
     """Refuse values that are allowed alone and make no sense together."""
     data, train = cfg.dataset, cfg.train
     if data.folds is None and data.fold:
@@ -255,21 +305,13 @@ def _check_together(cfg: Config) -> None:
         raise ConfigError(
             f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
         )
-    _check_init(cfg.init)
-
-
-_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
-_NEEDS = {"checkpoint": "weights", "run": "run", "task": "task"}
-
-
-def _check_init(init: InitCfg) -> None:
-    """Refuse a source without what it needs, and weights that nobody would read."""
-    needed = _NEEDS.get(init.source)
-    if needed and getattr(init, needed) is None:
-        what = {"weights": "FILE", "run": "ID or its folder", "task": "the name of a dataset"}
-        raise ConfigError(
-            f"init={init.source} does not say which: add init.{needed}={what[needed]}"
-        )
+    init = cfg.init
+    if init.source in _NEEDED:
+        needed, example = _NEEDED[init.source]
+        if getattr(init, needed) is None:
+            raise ConfigError(
+                f"init={init.source} does not say which: add init.{needed}={example}"
+            )
     if init.weights is not None and init.source not in _READS_WEIGHTS:
         raise ConfigError(
             f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
@@ -277,24 +319,28 @@ def _check_init(init: InitCfg) -> None:
         )
 
 
+_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+_NEEDED = {  # source -> the key that it needs, and its value for a message
+    "checkpoint": ("weights", "FILE"),
+    "run": ("run", "ID or its folder"),
+    "task": ("task", "the name of a dataset"),
+}
+
+
 def describe_type(key: str) -> str:
-    """Return in words what a key takes: `one of adamw, sgd`, `an integer from 1 to 10000`."""
+    """Return what a key takes as text: `one of adamw, sgd`, `an integer from 1 to 10000`."""
     node: Any = Config
-    *parents, last = key.split(".")
-    for name in parents:
-        node = get_type_hints(node)[name]
-    item = next(item for item in fields(node) if item.name == last)
-    if "choices" in item.metadata:
-        return "one of " + ", ".join(item.metadata["choices"])
-    return _describe_number(get_type_hints(node)[last], item.metadata)
-
-
-def _describe_number(hint: Any, bounds: Any) -> str:
-    optional = get_origin(hint) in (Union, types.UnionType)
-    plain = next((t for t in get_args(hint) if t is not type(None)), hint) if optional else hint
-    words = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-    text = words.get(plain, "a value") + _describe_bounds(bounds)
-    return text + (" or null" if optional else "")
+    *parents, name = key.split(".")
+    for parent in parents:
+        node = get_type_hints(node)[parent]
+    rules, hint = dict(iterate_fields(Config))[key].metadata, get_type_hints(node)[name]
+    if "choices" in rules:
+        return "one of " + ", ".join(rules["choices"])
+    is_optional = get_origin(hint) in (Union, types.UnionType)
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if is_optional else [hint]
+    texts = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+    text = texts.get(kinds[0], "a value") + _describe_bounds(rules)
+    return text + (" or null" if is_optional else "")
 
 
 def _describe_bounds(bounds: Mapping[str, Any]) -> str:

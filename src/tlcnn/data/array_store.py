@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -244,7 +244,7 @@ class ArrayStore:
             n_used -= size
         return n_used + n_bytes <= self.disk_bytes
 
-    def _open_temporary(self, name: str, n_bytes: int) -> IO[bytes]:
+    def _open_temporary(self, name: str, n_bytes: int) -> BinaryIO:
         """Open the temporary file of an array, if the disk has room for the whole array."""
         path = self._path(name)
         make_dir(self.folder)
@@ -264,7 +264,7 @@ class ArrayStore:
                 raise
             return file
 
-    def publish(self, name: str, file: IO[bytes], content: dict[str, Any]) -> CachedArray:
+    def publish(self, name: str, file: BinaryIO, content: dict[str, Any]) -> CachedArray:
         """Make a whole temporary file the array of a name, and return a map of it.
 
         Raises:
@@ -300,7 +300,7 @@ class ArrayWriter:
     """
 
     def __init__(
-        self, store: ArrayStore, name: str, shape: tuple[int, ...], file: IO[bytes] | None
+        self, store: ArrayStore, name: str, shape: tuple[int, ...], file: BinaryIO | None
     ) -> None:
         self._store, self._name, self._shape, self._file = store, name, shape, file
         self._rows = np.empty(shape, np.uint8) if file is None else None

@@ -23,14 +23,14 @@ def build_model(
     """Build a timm network with fresh weights, the same ones for every call with this seed.
 
     Args:
-        name: architecture (`resnet18`); a tag behind a dot (`resnet18.tv_in1k`) is left out.
-        n_classes: outputs of the head.
-        seed: decides the draw; torch's global generators are neither read nor moved.
-        drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth, where the family has it.
+        name: the architecture (`resnet18`); a tag after a dot (`resnet18.tv_in1k`) is ignored.
+        n_classes: the number of outputs of the head.
+        seed: the seed of the weights; torch's global generators are neither used nor changed.
+        drop_rate: the dropout rate before the classifier.
+        drop_path_rate: the rate of stochastic depth, for families that have it.
 
     Raises:
-        ConfigError: timm has no such network, or the family lacks what was asked.
+        ConfigError: timm has no such network, or its family does not have a rate that is not 0.
     """
     architecture = parse_architecture(name)
     with _drawing_from(seed), torch.device("cpu"):
@@ -45,10 +45,10 @@ def build_model(
 
 
 def _redraw_head(model: nn.Module) -> None:
-    """Draw the classifier as torch draws any linear layer, U(-1/sqrt(D), 1/sqrt(D)).
+    """Draw the classifier as torch draws a linear layer: U(-1/sqrt(D), 1/sqrt(D)).
 
-    Some families draw it for a thousand classes: with seven, EfficientNet's logits would start at
-    +-5, whatever the image, and the first epochs would go into unlearning them.
+    Some families of timm choose them for a thousand classes. With seven classes, the logits of an
+    EfficientNet would start near +-5 for any image, and the first epochs would be spent on that.
     """
     for module in model.get_classifier().modules():  # type: ignore[operator, union-attr]
         if isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -68,17 +68,17 @@ def parse_architecture(name: str) -> str:
 
 
 def find_input_size(model: nn.Module) -> tuple[int, ...]:
-    """Return (C, H, W) of the images that a timm network was made for."""
+    """Return (C, H, W) of the images that a timm network was designed for."""
     return tuple(model.pretrained_cfg["input_size"])  # type: ignore[index, arg-type]
 
 
 def make_network(architecture: str, **settings: Any) -> nn.Module:
-    """Call timm, leaving out the settings that are zero where a family does not know them.
+    """Build a timm network. A setting that its family does not have is left out if it is zero.
 
-    Zero is said aloud where it can be, since some families have other defaults.
+    Zeros are passed to the families that have the setting, because their defaults may not be zero.
 
     Raises:
-        ConfigError: the family does not know a setting that is not zero.
+        ConfigError: the family does not have a setting that is not zero.
     """
     while True:
         try:
@@ -89,8 +89,8 @@ def make_network(architecture: str, **settings: Any) -> nn.Module:
                 raise
             if settings[unknown]:
                 raise ConfigError(
-                    f"{architecture} has no {unknown}, so {unknown}={settings[unknown]} cannot be "
-                    f"done. Set {unknown} to 0, or choose another network."
+                    f"{architecture} has no {unknown}, so {unknown}={settings[unknown]} is not "
+                    f"possible. Set {unknown} to 0, or choose another network."
                 ) from error
             settings = {key: value for key, value in settings.items() if key != unknown}
 

@@ -1,6 +1,8 @@
 """Reading any file of weights into a state dict, without running what is in it."""
 
 import argparse
+import hashlib
+import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -43,20 +45,36 @@ _RESAVE = (
 )
 
 
-def load_state(path: Path) -> State:
+def load_state(path: Path, *, sha256: str | None = None) -> State:
     """Read the weights in a file: safetensors, or anything that `torch.save` wrote.
 
     Torch files are read with `weights_only=True`, always: a pickle that asks for code is refused
     and nothing in it runs. Wrappers of training frameworks are taken off.
 
+    Args:
+        path: the file.
+        sha256: the digest that its bytes must have; None takes any.
+
     Returns:
         Tensor names as in the file -> tensors on the CPU, in the order of the file.
 
     Raises:
-        WeightsError: the file is missing, truncated, unsafe, or holds no weights.
+        WeightsError: the file is missing, truncated, unsafe, holds no weights, or has another
+            digest.
     """
     _check_readable(path)
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    data = path.read_bytes()
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise WeightsError(
+            f"{path} has changed: its sha256 is not the one that was recorded. Restore the file "
+            "from a copy. A run's weights are written anew when the run's folder is deleted and "
+            "the run trained again."
+        )
+    # Eight bytes of length, then JSON. The name decides only for empty files.
+    if data[8:9] == b"{" or path.suffix == ".safetensors":
+        content = _parse_safetensors(data, path)
+    else:
+        content = _parse_torch(data, path)
     state = find_state(content)
     if not state:
         raise WeightsError(
@@ -76,9 +94,9 @@ def find_state(content: Any, depth: int = 0) -> State:
     if not isinstance(content, Mapping) or depth > _MAX_NESTING:
         return {}
     for key in WRAPPERS:
-        found = find_state(content.get(key), depth + 1)
-        if found:
-            return found
+        state = find_state(content.get(key), depth + 1)
+        if state:
+            return state
     return {
         name: value.detach()
         for name, value in content.items()
@@ -86,33 +104,26 @@ def find_state(content: Any, depth: int = 0) -> State:
     }
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Tell by content: eight bytes of length, then JSON. The name only decides empty files."""
-    with open(path, "rb") as file:
-        return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
-
-
-def _read_safetensors(path: Path) -> State:
+def _parse_safetensors(data: bytes, path: Path) -> State:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path, device="cpu")
+        return load(data)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(_damaged(path, error)) from error
+        raise WeightsError(_describe_damage(path, error)) from error
 
 
-def _read_torch(path: Path) -> Any:
+def _parse_torch(data: bytes, path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_inert_globals()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(_refused(path, error)) from error
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and storage readers each have their own
         text = str(error)
-        if "TorchScript" in text or "weights_only" in text:
-            raise WeightsError(_refused(path, error)) from error
-        raise WeightsError(_damaged(path, error)) from error
+        is_refused = isinstance(error, pickle.UnpicklingError)
+        if is_refused or "TorchScript" in text or "weights_only" in text:
+            raise WeightsError(_describe_refusal(path, error)) from error
+        raise WeightsError(_describe_damage(path, error)) from error
 
 
 def _inert_globals() -> list[Any]:
@@ -133,15 +144,11 @@ def _check_readable(path: Path) -> None:
         raise WeightsError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`.")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError(f"{path} is a web page, not weights. Download the file itself.")
-    if _is_text(start):
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         raise WeightsError(f"{path} is a text file, not weights (.pt, .pth or .safetensors).")
 
 
-def _is_text(start: bytes) -> bool:
-    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)
-
-
-def _damaged(path: Path, error: Exception) -> str:
+def _describe_damage(path: Path, error: Exception) -> str:
     cause = (str(error).strip().splitlines() or [""])[0]
     return (
         f"{path} cannot be read as weights: it is damaged, cut off, or no checkpoint "
@@ -149,7 +156,7 @@ def _damaged(path: Path, error: Exception) -> str:
     )
 
 
-def _refused(path: Path, error: Exception) -> str:
+def _describe_refusal(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         what = "is a TorchScript program, not a file of weights"
     else:

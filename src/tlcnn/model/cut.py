@@ -27,8 +27,8 @@ PROBE_SIZES = (64, 128)  # pixels; a network that needs larger images is probed 
 class Prefix(nn.Module):
     """The network up to a boundary: images (N, 3, H, W) to the boundary tensor.
 
-    It refers to the whole network and owns nothing: it has no parameters of its own, and moving
-    it or changing its mode does not touch the network.
+    It refers to the whole network but has no parameters of its own, so moving it to a device or
+    changing its mode does not affect the network.
     """
 
     def __init__(self, model: nn.Module, entrances: tuple[str, ...]) -> None:
@@ -47,7 +47,7 @@ class Prefix(nn.Module):
 
 
 class Passed(nn.Module):
-    """`nn.Identity` for a finished module: whatever it is called with, the first goes on."""
+    """Stands in a suffix for a module of the prefix: it returns its first argument."""
 
     def forward(self, boundary: Any, *args: Any, **kwargs: Any) -> Any:
         return boundary
@@ -58,8 +58,8 @@ def cut(model: nn.Module, unit_map: UnitMap, n_units: int) -> tuple[nn.Module, n
 
     Returns:
         The prefix maps images (N, 3, H, W) to the tensor that enters unit n_units + 1, or the
-        head; the suffix maps that tensor to logits (N, K) and leaves it as it is. Behind unit 0
-        the prefix passes the images on and the suffix is the network.
+        head. The suffix maps that tensor to logits (N, K) and does not change the tensor. For
+        `n_units=0` the prefix returns the images, and the suffix is the network.
 
     Raises:
         ConfigError: the network cannot be cut there; the message says why.
@@ -81,11 +81,14 @@ def cut(model: nn.Module, unit_map: UnitMap, n_units: int) -> tuple[nn.Module, n
 def pass_boundaries(
     model: nn.Module, unit_map: UnitMap, first: int, wanted: Sequence[int]
 ) -> Callable[[Tensor], dict[int, Tensor]]:
-    """Return a function from what crosses one boundary to what crosses later ones.
+    """Return a function from the tensor at one boundary to the tensors at later boundaries.
 
     Args:
-        first: a boundary, 0 for the images; the network can be cut there.
-        wanted: boundaries behind it, at which a single tensor crosses.
+        model: the network.
+        unit_map: its units.
+        first: the number of the boundary at which the function starts, 0 for the images. The
+            network can be cut there.
+        wanted: the numbers of the later boundaries, at each of which a single tensor crosses.
     """
     network = make_suffix(model, find_finished(unit_map, first)) if first else model
     entrances = {n: find_entrances(unit_map, n) for n in wanted}
@@ -110,18 +113,20 @@ def pass_boundaries(
 def measure_boundaries(
     unit_map: UnitMap, *, image_size: int, precision: str
 ) -> list[tuple[tuple[int, ...], str] | None]:
-    """Return shape and type of what crosses each boundary for one image; None without a cut.
+    """Return the shape (without N) and the type of the tensor at each boundary.
+
+    The entry is None where the network cannot be cut.
 
     Raises:
-        RuntimeError: images of this size do not get through the network.
+        RuntimeError: the network does not run on images of this size.
     """
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
     images = torch.zeros(2, 3, image_size, image_size)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
         crossed = _capture(model, unit_map, images)
     return [
-        (tuple(found.shape[1:]), str(found.dtype).removeprefix("torch."))
-        if isinstance(found := crossed.get(n), Tensor) and unit.cut is None
+        (tuple(boundary.shape[1:]), str(boundary.dtype).removeprefix("torch."))
+        if isinstance(boundary := crossed.get(n), Tensor) and unit.cut is None
         else None
         for n, unit in enumerate(unit_map.units, start=1)
     ]
@@ -130,35 +135,41 @@ def measure_boundaries(
 def check_cut(
     model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor, tolerance: float = 0.0
 ) -> None:
-    """Check that suffix(prefix(images)) is model(images), in evaluation.
+    """Check that suffix(prefix(images)) equals model(images) in evaluation mode.
 
     Args:
-        tolerance: as `measure_difference` measures; 0: only the same bits will do.
+        model: the whole network.
+        prefix: its part before the boundary.
+        suffix: its part behind the boundary.
+        images: (N, 3, H, W).
+        tolerance: the largest difference allowed, as `measure_difference` defines it. With 0 the
+            outputs must be the same bits.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the outputs differ by more than the tolerance.
     """
     with torch.no_grad(), evaluating(model, suffix):
         expected, boundary = model(images), prefix(images)
-        found = suffix(boundary)
-    if measure_difference(expected, found) > tolerance:
-        differs = f"by up to {(expected - found).abs().max():.3g}"
+        outputs = suffix(boundary)
+    if measure_difference(expected, outputs) > tolerance:
         raise ConfigError(
-            f"the cut network gives other outputs than the whole one, {differs}: {_ELSEWHERE}"
+            f"the cut network gives other outputs than the whole one, by up to "
+            f"{(expected - outputs).abs().max():.3g}: {_ELSEWHERE}"
         )
 
 
 def find_entrances(unit_map: UnitMap, n_units: int) -> tuple[str, ...]:
-    """Return the modules with which the network goes on behind a unit, outermost first.
+    """Return the paths of the modules that begin behind a unit, outermost first.
 
-    Which of them is called (a container may not be) is seen when the network runs.
+    They are the first layer behind the boundary and the modules around it that hold nothing of the
+    prefix. Only a run of the network shows which of them is called: a container may not be.
     """
-    after = [*(unit.modules for unit in unit_map.units[n_units:]), unit_map.head_modules]
-    first = next(modules[0] for modules in after if modules)
-    done = [path for unit in unit_map.units[:n_units] for path in unit.modules]
-    parts = first.split(".")
+    following = [*(unit.modules for unit in unit_map.units[n_units:]), unit_map.head_modules]
+    first_layer = next(modules[0] for modules in following if modules)
+    prefix = [path for unit in unit_map.units[:n_units] for path in unit.modules]
+    parts = first_layer.split(".")
     paths = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return tuple(path for path in paths if not any(is_inside(each, [path]) for each in done))
+    return tuple(path for path in paths if not any(is_inside(layer, [path]) for layer in prefix))
 
 
 def find_finished(unit_map: UnitMap, n_units: int) -> tuple[str, ...]:
@@ -167,9 +178,14 @@ def find_finished(unit_map: UnitMap, n_units: int) -> tuple[str, ...]:
 
 
 def make_suffix(model: nn.Module, finished: tuple[str, ...]) -> nn.Module:
-    """Return a network that shares all modules but the finished ones, which pass on their input.
+    """Return the network with `Passed` in the place of its finished modules.
 
-    It has the class of the network and the same names of parameters.
+    All other modules are shared with the network. The suffix has the class of the network, and its
+    parameters have the same names.
+
+    Args:
+        model: the whole network.
+        finished: the paths of the modules that belong to the prefix.
     """
     suffix = _without(model, "", set(finished))
     suffix.register_forward_pre_hook(_copy_boundary)
@@ -177,7 +193,7 @@ def make_suffix(model: nn.Module, finished: tuple[str, ...]) -> nn.Module:
 
 
 def find_cuts(unit_map: UnitMap) -> UnitMap:
-    """Return the map with the reason, at each boundary, why the network cannot be cut there."""
+    """Return the map with, in `Unit.cut`, the reason why the network cannot be cut, or None."""
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
     images = _draw_small_images(model, find_input_size(model))
     cuts = try_cuts(model, unit_map, images)
@@ -186,13 +202,15 @@ def find_cuts(unit_map: UnitMap) -> UnitMap:
 
 
 def try_cuts(model: nn.Module, unit_map: UnitMap, images: Tensor) -> list[str | None]:
-    """Cut a network behind every unit and return the reasons why not, None where it is exact.
+    """Cut a network behind every unit; return None where that is exact, else the reason.
 
-    Every bit of the outputs is compared. Scales and norms are overwritten with random values: one
-    that starts at zero, as residual blocks do, would hide what crosses.
+    Every bit of the outputs is compared. Before that, scales and norms are overwritten with random
+    values. In many networks the last scale of a residual block starts at zero, and then the
+    outputs would be right although more than one tensor crosses the boundary.
 
     Args:
-        model: a network in evaluation that may be spoilt.
+        model: a network in evaluation mode; its weights are overwritten.
+        unit_map: its units.
         images: (N, 3, H, W).
     """
     _randomise(model)
@@ -221,7 +239,7 @@ def _stop(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 
 def _why_several(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return why what enters a module is not a single tensor, or None when it is."""
+    """Return None if a single tensor enters a module, else what enters instead."""
     if args and isinstance(args[0], Tensor):
         more = sum(isinstance(each, Tensor) for each in [*args[1:], *kwargs.values()])
         return f"{more + 1} tensors cross" if more else None
@@ -245,7 +263,7 @@ def _hooks(model: nn.Module, paths: tuple[str, ...], react: Any) -> Iterator[Non
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put networks in evaluation, and every module back in its mode afterwards."""
+    """Put networks in evaluation mode, and restore the mode of every module afterwards."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     try:
         for module, _ in modes:
@@ -275,7 +293,7 @@ def _without(module: nn.Module, path: str, finished: set[str]) -> nn.Module:
 
 
 def _copy_boundary(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    # What follows may write into its input (an activation in place), and the caller keeps it.
+    # The suffix may write into its input (an in-place activation), and the caller still needs it.
     return (args[0].clone(), *args[1:])
 
 
@@ -304,7 +322,10 @@ def _draw_small_images(model: nn.Module, size: tuple[int, ...]) -> Tensor:
 
 
 def _capture(model: nn.Module, unit_map: UnitMap, images: Tensor) -> dict[int, Any]:
-    """Return what crosses each boundary: a copy of the tensor, or the reason why there is none."""
+    """Return for each boundary a copy of its tensor, or the reason why there is no single tensor.
+
+    A boundary is missing in the result if the network never calls the module behind it.
+    """
     entrances = {n: find_entrances(unit_map, n) for n in range(1, len(unit_map) + 1)}
     crossed: dict[int, Any] = {}
 
@@ -327,13 +348,12 @@ def _why_not(
     suffix = make_suffix(model, find_finished(unit_map, n_units))
     try:
         with torch.no_grad():
-            found = suffix(crossed)
+            outputs = suffix(crossed)
     except Exception as error:  # a family's own code: anything can come out of it
-        return f"the rest does not run on the boundary alone ({_short(error)})"
-    if isinstance(found, Tensor) and are_same_bits(found, expected):
+        first_line = str(error).splitlines()[0][:80] if str(error) else ""
+        return (
+            f"the rest does not run on the boundary alone ({type(error).__name__}: {first_line})"
+        )
+    if isinstance(outputs, Tensor) and are_same_bits(outputs, expected):
         return None
     return "more than this tensor crosses (the rest alone gives other outputs)"
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''}"

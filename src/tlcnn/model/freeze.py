@@ -1,6 +1,7 @@
-"""Freeze a prefix of a network, so that it is a fixed function, and prove that it stayed one."""
+"""Freeze a prefix of a network, so that it is a fixed function, and check that it stayed one."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +9,38 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcnn.errors import BrokenPromise, ConfigError, did_you_mean, list_names
 from tlcnn.model.norms import is_norm
-from tlcnn.model.unit_map import FREEZE_BN, UnitMap
+from tlcnn.model.unit_map import UnitMap
+
+
+@dataclass(frozen=True)
+class NormTreatment:
+    """What the norm layers of frozen units may do while the rest of the network is trained.
+
+    Attributes:
+        trains_parameters: their weights and biases are trained.
+        uses_batch_statistics: in training they normalise by the statistics of each batch, as plain
+            training does. In evaluation they always use the stored statistics.
+        stores_statistics: the stored statistics follow the batches.
+    """
+
+    trains_parameters: bool = False
+    uses_batch_statistics: bool = False
+    stores_statistics: bool = False
+
+
+TREATMENTS = {  # the values of freeze.bn
+    "frozen": NormTreatment(),
+    "affine": NormTreatment(trains_parameters=True),
+    "adapt": NormTreatment(uses_batch_statistics=True, stores_statistics=True),
+    "batch": NormTreatment(uses_batch_statistics=True),
+}
 
 
 class StaysInEval:
-    """`module.train` of a frozen module: it stays in evaluation; its children decide themselves.
+    """Replaces `module.train` of a frozen module: the module stays in evaluation mode.
 
-    An object and not a closure, so that a deep copy of the module gets one of its own.
+    Its children are still asked, because each of them has its own `train`. This is an object and
+    not a closure, so that a deep copy of the module gets a copy that refers to the copied module.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -30,41 +56,40 @@ class StaysInEval:
 def apply_freeze(
     model: nn.Module, unit_map: UnitMap, n_frozen: int, *, bn: str = "frozen"
 ) -> None:
-    """Make units 1..n_frozen a fixed function, whatever `train()` is called afterwards.
+    """Make units 1..n_frozen a fixed function, whatever calls of `train()` follow.
 
-    Their parameters need no gradient, and every module that lies wholly inside them stays in
-    evaluation: no dropout, no dropped paths, no statistics. The model is otherwise as it was.
-    May be called again with more units, not with fewer.
+    Their parameters require no gradient. Every module that lies wholly inside these units stays in
+    evaluation mode: no dropout, no dropped paths, no new statistics. The rest of the model is not
+    changed. A second call may freeze more units, but not fewer.
 
     Args:
-        model: the network that `unit_map` describes.
-        unit_map: its units.
-        n_frozen: how many units, counted from the input.
-        bn: what the norms of the frozen units do.
-            `frozen`: nothing moves.
-            `affine`: weights and biases are trained, statistics are fixed.
-            `adapt`: statistics follow the batches as in plain training, weights are fixed.
-            `batch`: training normalises by the batch's statistics, the stored ones do not move
-            and are used in evaluation.
+        model: the network that `unit_map` describes; changed in place.
+        unit_map: the units of the network.
+        n_frozen: the number of units to freeze, counted from the input.
+        bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 
     Raises:
         ConfigError: `bn` or `n_frozen` is not allowed.
     """
-    _check_arguments(unit_map, n_frozen, bn)
+    moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
     frozen = set(unit_map.tensors_of(1, n_frozen))
-    trained = _trained_tensors(model, unit_map, n_frozen, bn)
     for name, parameter in model.named_parameters():
         if name in frozen:
-            parameter.requires_grad_(name in trained)
-    for _, module in _frozen_modules(model, unit_map, n_frozen):
-        if bn == "batch" and _has_statistics(module):
-            _hold_statistics(module)
-        elif bn != "adapt" or not _has_statistics(module):
+            parameter.requires_grad_(name in moving)
+    treatment = TREATMENTS[bn]
+    for _, module in _find_frozen_modules(model, unit_map, n_frozen):
+        has_statistics = is_norm(module) and any(True for _ in module.buffers())
+        if not (has_statistics and treatment.uses_batch_statistics):
             hold_in_eval(module)
+        elif not treatment.stores_statistics:
+            if isinstance(module, _BatchNorm):
+                module.track_running_stats = False  # evaluation still reads the stored ones
+            else:
+                module.momentum = 0.0  # type: ignore[assignment]
 
 
 def hold_in_eval(module: nn.Module) -> None:
-    """Put one module, not its children, in evaluation for good."""
+    """Put one module, but not its children, in evaluation mode for good."""
     module.training = False
     module.train = StaysInEval(module)  # type: ignore[method-assign]
 
@@ -72,12 +97,14 @@ def hold_in_eval(module: nn.Module) -> None:
 def snapshot_frozen(
     model: nn.Module, unit_map: UnitMap, n_frozen: int, *, bn: str = "frozen"
 ) -> dict[str, Tensor]:
-    """Return copies of the tensors that must not move when units 1..n_frozen are frozen.
+    """Return copies of the tensors that must not change while units 1..n_frozen are frozen.
 
-    With `bn="affine"` the norms' weights are not among them, with `bn="adapt"` their statistics.
+    The tensors that the treatment `bn` allows to change are not among them.
+
+    Raises:
+        ConfigError: `bn` or `n_frozen` is not allowed.
     """
-    _check_arguments(unit_map, n_frozen, bn)
-    moving = _trained_tensors(model, unit_map, n_frozen, bn)
+    moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
     tensors = _named_tensors(model)
     return {
         name: tensors[name].detach().clone()
@@ -87,10 +114,10 @@ def snapshot_frozen(
 
 
 def check_frozen(model: nn.Module, snapshot: dict[str, Tensor]) -> None:
-    """Check that every tensor of a snapshot is still the same, bit for bit.
+    """Check that the tensors of a model are still those of a snapshot, bit for bit.
 
     Raises:
-        BrokenPromise: some moved; the message names them.
+        BrokenPromise: some have changed; the message names them.
     """
     tensors = _named_tensors(model)
     moved = [
@@ -100,9 +127,9 @@ def check_frozen(model: nn.Module, snapshot: dict[str, Tensor]) -> None:
     ]
     if moved:
         raise BrokenPromise(
-            f"{len(moved)} of {len(snapshot)} frozen tensors moved: {list_names(moved)}. Frozen "
-            f"units must not change: this is a bug in tlcnn or in code that edits its network, "
-            f"and the run's results are not those of its plan."
+            f"{len(moved)} of {len(snapshot)} frozen tensors changed: {list_names(moved)}. Frozen "
+            f"units must not change. This is a bug in tlcnn, or in code that edits its network. "
+            f"Do not use the results of this run."
         )
 
 
@@ -110,78 +137,61 @@ def are_same_bits(first: Tensor, second: Tensor) -> bool:
     """Return whether two tensors have the same type, shape and bits, wherever they are."""
     if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    return torch.equal(_bits(first.to(second.device)), _bits(second))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    pair = (first.to(second.device), second)
+    bits = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in pair]
+    return torch.equal(*bits)
 
 
 def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _check_arguments(unit_map: UnitMap, n_frozen: int, bn: str) -> None:
-    if bn not in FREEZE_BN:
+def _find_moving_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn: str) -> set[str]:
+    """Return the tensors of the frozen units that a treatment of their norm layers may change.
+
+    Raises:
+        ConfigError: `bn` or `n_frozen` is not allowed.
+    """
+    if bn not in TREATMENTS:
         raise ConfigError(
-            f"freeze.bn={bn} is not known.{did_you_mean(bn, FREEZE_BN)} "
-            f"Allowed: {', '.join(FREEZE_BN)}."
+            f"freeze.bn={bn} is not known.{did_you_mean(bn, tuple(TREATMENTS))} "
+            f"Allowed: {', '.join(TREATMENTS)}."
         )
     if not 0 <= n_frozen <= len(unit_map):
         raise ConfigError(
             f"{n_frozen} units of {unit_map.model} cannot be frozen: it has {len(unit_map)}. "
             f"Allowed: 0 to {len(unit_map)}."
         )
+    moving: set[str] = set()
+    for path, module in _find_frozen_modules(model, unit_map, n_frozen):
+        if is_norm(module) and TREATMENTS[bn].trains_parameters:
+            moving |= {name for name, _ in module.named_parameters(path)}
+        if is_norm(module) and TREATMENTS[bn].stores_statistics:
+            moving |= {name for name, _ in module.named_buffers(path)}
+    return moving
 
 
-def _frozen_modules(
+def _find_frozen_modules(
     model: nn.Module, unit_map: UnitMap, n_frozen: int
 ) -> list[tuple[str, nn.Module]]:
-    """Return the modules that lie wholly inside units 1..n_frozen.
+    """Return the paths and modules that lie wholly inside units 1..n_frozen.
 
-    What the map does not know, because only this network has it (a dropped path), is where the
-    module around it is.
+    A network may have modules that its unit map does not list, such as dropped paths. Such a
+    module belongs to the module around it.
     """
-    natives = [native for unit in unit_map.units[:n_frozen] for native in unit.natives]
-    others = [
+    frozen_paths = [path for unit in unit_map.units[:n_frozen] for path in unit.natives]
+    trained_paths = [
         *(path for unit in unit_map.units[n_frozen:] for path in unit.modules),
         *unit_map.head_modules,
     ]
-    spoilt = _around(others)
-    whole = {*natives, *(path for path in _around(natives) if path not in spoilt)}
-    return [(path, each) for path, each in model.named_modules() if _around([path]) & whole]
+    shared = _with_parents(trained_paths)  # modules that hold a trained layer
+    whole = {*frozen_paths, *(_with_parents(frozen_paths) - shared)}
+    return [
+        (path, module) for path, module in model.named_modules() if _with_parents([path]) & whole
+    ]
 
 
-def _around(paths: Iterable[str]) -> set[str]:
-    """Return the paths and those of all modules around them, the network itself left out."""
+def _with_parents(paths: Iterable[str]) -> set[str]:
+    """Return the paths and those of all modules around them, except the network itself."""
     split = [path.split(".") for path in paths if path]
     return {".".join(parts[:end]) for parts in split for end in range(1, len(parts) + 1)}
-
-
-def _trained_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn: str) -> set[str]:
-    """Return the tensors of the frozen units that a policy lets move: all of them of norms."""
-    pick: dict[str, Callable[[nn.Module, str], Iterator[tuple[str, Tensor]]]] = {
-        "affine": lambda module, path: module.named_parameters(path),
-        "adapt": lambda module, path: module.named_buffers(path),
-    }
-    if bn not in pick:
-        return set()
-    return {
-        name
-        for path, module in _frozen_modules(model, unit_map, n_frozen)
-        if is_norm(module)
-        for name, _ in pick[bn](module, path)
-    }
-
-
-def _has_statistics(module: nn.Module) -> bool:
-    """Return whether a module is a norm that keeps running statistics."""
-    return is_norm(module) and any(True for _ in module.buffers())
-
-
-def _hold_statistics(norm: nn.Module) -> None:
-    """Let a norm use each batch's statistics in training without storing them."""
-    if isinstance(norm, _BatchNorm):
-        norm.track_running_stats = False  # evaluation still reads the stored ones
-    else:
-        norm.momentum = 0.0  # type: ignore[assignment]

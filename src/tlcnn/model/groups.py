@@ -1,4 +1,4 @@
-"""Groups of layers as the families define them, in execution order: the raw material of units."""
+"""Groups of layers, in the order in which they run. `stages.py` makes units from them."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,11 +13,11 @@ Grouping = dict[str, float]  # layer path -> a number that sorts the groups
 def find_head(model: nn.Module) -> tuple[str, ...]:
     """Return the paths of a timm network's classifier; distilled networks have two."""
     classifier = model.get_classifier()  # type: ignore[operator]
-    wanted = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
+    classifiers = classifier if isinstance(classifier, (tuple, list)) else (classifier,)
     return tuple(
         path
         for path, module in model.named_modules()
-        if path and any(module is each for each in wanted)
+        if path and any(module is head for head in classifiers)
     )
 
 
@@ -34,7 +34,7 @@ def group_by_matcher(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) 
     try:
         matcher = model.group_matcher(coarse=coarse)  # type: ignore[operator]
         number = group_parameters(model, matcher, reverse=True)
-    except Exception:  # whatever a family's own code raises, the next grouping is tried
+    except Exception:  # the code of a family may raise anything; the next grouping is tried then
         return {}
     return {layer.path: number[layer.params[0]] for layer in layers if layer.params}
 
@@ -71,19 +71,19 @@ def group_by_convolution(layers: tuple[Layer, ...]) -> Grouping:
     convs = [position[layer.path] for layer in ran if layer.kind == "conv"]
     grouping: Grouping = {}
     for layer in ran:
-        here = position[owner.get(layer.path, layer.path)]
+        place = position[owner.get(layer.path, layer.path)]
         ahead = layer.kind == "norm" and layer.path not in owner
-        number = sum(conv <= here for conv in convs) + ahead
+        number = sum(conv <= place for conv in convs) + ahead
         grouping[layer.path] = min(max(number, 1), len(convs))
     return _merge_until_monotone(grouping, ran)
 
 
 def find_owned_norms(layers: tuple[Layer, ...]) -> dict[str, str]:
-    """Return the convolution of each norm whose input is, as a tensor, a convolution's output.
+    """Return for each norm the convolution whose output tensor is its input.
 
-    A pre-activation norm has no owner: mostly it looks at a sum, a pooled or a concatenated
-    tensor, and where it looks at a bare stem convolution it lies in a block with convolutions of
-    its own.
+    A pre-activation norm has no such convolution. Mostly its input is a sum, or a pooled or
+    concatenated tensor. If its input is the output of the stem's convolution, it is left out as
+    well, because it lies in a block with convolutions of its own.
     """
     convs = [layer.path for layer in layers if layer.kind == "conv"]
     made_by: dict[Value | None, str] = {
@@ -103,9 +103,9 @@ def find_owned_norms(layers: tuple[Layer, ...]) -> dict[str, str]:
 def _opens_block(norm: str, conv: str, convs: list[str]) -> bool:
     """Return whether a norm lies in a module with convolutions that does not hold `conv`."""
     parts = norm.split(".")
-    outer = (".".join(parts[:end]) for end in range(1, len(parts)))
-    inner = next((path for path in outer if not is_inside(conv, [path])), None)
-    return inner is not None and any(is_inside(each, [inner]) for each in convs)
+    parents = (".".join(parts[:end]) for end in range(1, len(parts)))
+    block = next((path for path in parents if not is_inside(conv, [path])), None)
+    return block is not None and any(is_inside(path, [block]) for path in convs)
 
 
 GROUPINGS: tuple[Callable[[nn.Module, tuple[Layer, ...], bool], Grouping], ...] = (
@@ -116,12 +116,12 @@ GROUPINGS: tuple[Callable[[nn.Module, tuple[Layer, ...], bool], Grouping], ...] 
 
 
 def _merge_until_monotone(grouping: Grouping, ran: list[Layer]) -> Grouping:
-    """Merge groups whose layers run in turns, as parallel branches sometimes do."""
+    """Merge groups whose layers run alternately, as in parallel branches."""
     numbers = [grouping[layer.path] for layer in ran]
     smallest_after = [min(numbers[n:]) for n in range(len(numbers))]
     merged, largest, group = {}, -1.0, 0
     for layer, number, smallest in zip(ran, numbers, smallest_after, strict=True):
-        group += largest < smallest  # nothing of an earlier group is still to come
+        group += largest < smallest  # no layer of an earlier group runs later
         largest = max(largest, number)
         merged[layer.path] = float(group)
     return merged

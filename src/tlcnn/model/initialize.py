@@ -1,4 +1,4 @@
-"""Copying units 1..k of a source into a fresh network; the rest keeps its own draw."""
+"""Copy units 1..k of a source into a network with fresh weights; the other units stay fresh."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from tlcnn.storage import digest_of
 
 @dataclass(frozen=True)
 class InitReport:
-    """What `apply_source` did, by tensor name.
+    """The tensors that `apply_source` copied and did not copy, by name.
 
     Attributes:
-        loaded: tensors of the model that are the source's now.
-        fresh: tensors of the model that keep their own draw.
-        skipped: tensors of the source that were not used, each with the reason.
+        loaded: tensors of the model that were copied from the source.
+        fresh: tensors of the model that keep their fresh values.
+        skipped: tensors of the source that were not used, each as `NAME (REASON)`.
     """
 
     loaded: tuple[str, ...]
@@ -46,41 +46,43 @@ def apply_source(
     """Copy the parameters and buffers of units 1..k from a state, bit for bit, in place.
 
     Args:
-        model: a fresh network; changed in place.
+        model: a network with fresh weights; changed in place.
         unit_map: its units.
-        state: the source, in the model's names (see `match_names`).
+        state: the tensors of the source under the names of the model (see `match_names`).
         n_transferred: k, from 0 (nothing is copied) to the number of units.
 
     Raises:
-        WeightsError: a tensor of units 1..k is missing, mis-shaped, of another kind of number or
-            not finite. The model is then as it was. A batch counter may be missing: it stays 0.
+        WeightsError: a tensor of units 1..k is missing, has another shape or kind of number, or is
+            not finite. The model is not changed then. The batch counter of a norm layer may be
+            missing; it stays 0.
     """
-    own = model.state_dict()  # shares storage with the model
-    wanted = [name for name in unit_map.tensors_of(1, n_transferred) if name in own]
-    needed = {n: own[n].shape for n in wanted if n in state or not n.endswith(COUNTER)}
-    _check_fits(state, own, needed, unit_map.model)
+    tensors = model.state_dict()  # shares its memory with the model
+    names = [name for name in unit_map.tensors_of(1, n_transferred) if name in tensors]
+    needed = {n: tensors[n].shape for n in names if n in state or not n.endswith(COUNTER)}
+    _check_fits(state, tensors, needed, unit_map.model)
     with torch.no_grad():
         for name in needed:
-            own[name].copy_(state[name])
+            tensors[name].copy_(state[name])
     return InitReport(
         loaded=tuple(needed),
-        fresh=tuple(name for name in own if name not in needed),
-        skipped=_explain_skipped(state, own, needed, unit_map),
+        fresh=tuple(name for name in tensors if name not in needed),
+        skipped=_explain_skipped(state, needed, unit_map),
     )
 
 
 def draw_stats(state: State, model: nn.Module, seed: int) -> State:
     """Return a state of independent normal draws with each source tensor's mean and deviation.
 
-    The control of Matsoukas et al. 2022 (arXiv:2203.01825, "stats transfer"): what is left of a
-    transfer when only the scale of the weights is. A tensor's draw depends on the seed and its
-    name alone, so it is the same in every cell. Running statistics of norm layers describe
-    activations that these weights no longer produce: they are the fresh model's.
+    This is the control "stats transfer" of Matsoukas et al. 2022 (arXiv:2203.01825). It shows how
+    much of a transfer is due to the scale of the weights alone. The draw of a tensor depends only
+    on the seed and the tensor's name, so it is the same in every cell. Buffers, such as the
+    running statistics of norm layers, are those of the fresh model: the source's statistics
+    describe activations that the drawn weights do not produce.
 
     Args:
-        state: the source, in the model's names (see `match_names`).
-        model: a fresh network, for its buffers.
-        seed: of the run.
+        state: the tensors of the source under the names of the model (see `match_names`).
+        model: a network with fresh weights, from which the buffers are taken.
+        seed: the seed of the run.
     """
     buffers = dict(model.named_buffers())
     drawn = {}
@@ -101,9 +103,13 @@ def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transfer
     Raises:
         WeightsError: a tensor differs; names the first ones.
     """
-    own = model.state_dict()
-    names = [n for n in unit_map.tensors_of(1, n_transferred) if n in own and n in state]
-    moved = [n for n in names if not torch.equal(own[n].cpu(), state[n].to(own[n].dtype).cpu())]
+    tensors = model.state_dict()
+    names = [n for n in unit_map.tensors_of(1, n_transferred) if n in tensors and n in state]
+    moved = []
+    for name in names:
+        expected = state[name].to(tensors[name].dtype).cpu()
+        if not torch.equal(tensors[name].cpu(), expected):
+            moved.append(name)
     if moved:
         raise WeightsError(
             f"{len(moved)} of {len(names)} transferred tensors of {unit_map.model} differ from "
@@ -112,15 +118,15 @@ def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transfer
 
 
 def _check_fits(
-    state: State, own: State, needed: dict[str, torch.Size], architecture: str
+    state: State, tensors: State, needed: dict[str, torch.Size], architecture: str
 ) -> None:
     if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
         raise WeightsError(describe_misfit(state, needed, architecture))
-    kinds = [n for n in needed if state[n].is_floating_point() != own[n].is_floating_point()]
+    kinds = [n for n in needed if state[n].is_floating_point() != tensors[n].is_floating_point()]
     if kinds:
         raise WeightsError(
             f"{len(kinds)} tensors for {architecture} hold another kind of number "
-            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {own[kinds[0]].dtype}): "
+            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {tensors[kinds[0]].dtype}): "
             f"{list_names(kinds)}. Quantised weights cannot be used."
         )
     broken = [n for n in needed if not _is_finite(state[n])]
@@ -132,18 +138,15 @@ def _check_fits(
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # What is not finite makes the sum so, which is quick; a sum may also merely overflow.
+    # The sum is quick to compute and not finite if a value is not. It may also overflow.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _explain_skipped(
-    state: State, own: State, needed: dict[str, torch.Size], unit_map: UnitMap
+    state: State, needed: dict[str, torch.Size], unit_map: UnitMap
 ) -> tuple[str, ...]:
-    head, units = set(unit_map.head), set(unit_map.tensors_of(1, len(unit_map)))
-    return tuple(f"{name} ({_reason(name, head, units)})" for name in state if name not in needed)
-
-
-def _reason(name: str, head: set[str], units: set[str]) -> str:
-    if name in head:
-        return "head"
-    return "above the transferred units" if name in units else "not in this model"
+    """Return `NAME (REASON)` for every tensor of the source that is not copied."""
+    reasons = {name: "head" for name in unit_map.head}
+    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
+    unused = (name for name in state if name not in needed)
+    return tuple(f"{name} ({reasons.get(name, 'not in this model')})" for name in unused)

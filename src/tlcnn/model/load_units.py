@@ -1,4 +1,4 @@
-"""The unit map of a network, computed once and remembered. Imports no torch when it is."""
+"""Load the unit map of a network. It is computed once and stored; loading imports no torch."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,7 @@ def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> 
     Args:
         name: timm architecture, with or without a tag.
         granularity: one of `GRANULARITIES`.
-        cache_dir: where maps are remembered; with the map there, torch is not imported.
+        cache_dir: the folder where maps are stored. If the map is there, torch is not imported.
 
     Raises:
         ConfigError: no such network or granularity, or the network cannot be divided.

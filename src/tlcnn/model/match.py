@@ -9,7 +9,7 @@ Tried in this order, the first that gives every tensor of the units wins:
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,74 +58,74 @@ def match_names(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     Raises:
         WeightsError: it fits no unit, contradicts one, or it is not clear which network is meant.
     """
-    body = _body_shapes(model, unit_map)
-    bare = {_unwrapped(name): tensor for name, tensor in state.items()}
-    inner = _inner(bare)
-    candidates: list[Callable[[], State]] = [
+    shapes = _list_unit_shapes(model, unit_map)
+    bare = {_take_off_wrappers(name): tensor for name, tensor in state.items()}
+    inner = _take_off_shared_prefix(bare)
+    ways: list[Callable[[], State]] = [
         lambda: state,
-        lambda: _without_prefix(bare, body),
-        lambda: _converted_by_timm(inner, unit_map.model),
-        lambda: _by_position(inner, model, unit_map),
+        lambda: _take_off_best_prefix(bare, shapes),
+        lambda: _convert_by_timm(inner, unit_map.model),
+        lambda: _match_by_position(inner, model, unit_map),
     ]
     best: State = {}
-    for candidate in candidates:
-        found = candidate()
-        if _count(found, body) == len(body):
-            _check_same_architecture(found, body, unit_map)
-            return found
-        best = max(best, found, key=lambda names: _count(names, body))
-    if not _count(best, body):
-        raise WeightsError(describe_misfit(state, body, unit_map.model))
-    _check_same_architecture(best, body, unit_map)
+    for match in ways:
+        best = max(best, match(), key=lambda renamed: _count_fitting(renamed, shapes))
+        if _count_fitting(best, shapes) == len(shapes):
+            break
+    if not _count_fitting(best, shapes):
+        raise WeightsError(describe_misfit(state, shapes, unit_map.model))
+    _check_same_architecture(best, shapes, unit_map)
     return best
 
 
-def describe_misfit(state: State, wanted: dict[str, torch.Size], model: str) -> str:
-    """Say which wanted tensors are missing or have another shape, and which others are there."""
-    missing = [name for name in wanted if name not in state]
-    shaped = [
+def describe_misfit(state: State, expected: dict[str, torch.Size], model: str) -> str:
+    """Say which expected tensors are missing or have another shape, and which others are there."""
+    missing = [name for name in expected if name not in state]
+    misshapen = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(shape)}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in state and state[name].shape != shape
     ]
-    other = [name for name in state if name not in wanted]
+    further = [name for name in state if name not in expected]
     parts = [
-        f"{len(names)} of {len(wanted)} {what}: {list_names(names)}"
-        for what, names in (("missing", missing), ("of another shape", shaped))
+        f"{len(names)} of {len(expected)} {what}: {list_names(names)}"
+        for what, names in (("missing", missing), ("of another shape", misshapen))
         if names
     ]
-    if missing and other:
-        parts.append(f"{len(other)} it holds instead or besides: {list_names(other)}")
+    if missing and further:
+        parts.append(f"{len(further)} it holds instead or besides: {list_names(further)}")
     return (
         f"these weights do not fit {model}.\n" + "\n".join(parts) + "\nCheck the model's name "
         "and that the file comes from the same architecture."
     )
 
 
-def _body_shapes(model: nn.Module, unit_map: UnitMap) -> dict[str, torch.Size]:
+def _list_unit_shapes(model: nn.Module, unit_map: UnitMap) -> dict[str, torch.Size]:
     """Return the shapes of the units' saved tensors; counters are optional in any file."""
-    own = model.state_dict()
+    tensors = model.state_dict()
     names = unit_map.tensors_of(1, len(unit_map))
-    return {n: own[n].shape for n in names if n in own and not n.endswith(COUNTER)}
+    return {n: tensors[n].shape for n in names if n in tensors and not n.endswith(COUNTER)}
 
 
-def _count(state: State, shapes: dict[str, torch.Size]) -> int:
+def _count_fitting(state: State, shapes: dict[str, torch.Size]) -> int:
     return sum(n in state and state[n].shape == shape for n, shape in shapes.items())
 
 
-def _check_same_architecture(found: State, body: dict[str, torch.Size], unit_map: UnitMap) -> None:
+def _check_same_architecture(
+    state: State, shapes: dict[str, torch.Size], unit_map: UnitMap
+) -> None:
     """Refuse the stem of a ResNet-50 for a ResNet-18, and the half of a ResNet-34 that fits."""
-    wanted = dict(body)
+    expected = dict(shapes)
     for unit in unit_map.units:
-        if not any(name in found for name in unit.tensors):  # a unit that was cut off
-            wanted = {name: shape for name, shape in wanted.items() if name not in unit.tensors}
-    if _count(found, wanted) < len(wanted):
-        raise WeightsError(describe_misfit(found, wanted, unit_map.model))
-    inside = {n.split(".")[0] for n in body} - {n.split(".")[0] for n in unit_map.head}
+        if not any(name in state for name in unit.tensors):  # a unit that was cut off
+            expected = {name: s for name, s in expected.items() if name not in unit.tensors}
+    if _count_fitting(state, expected) < len(expected):
+        raise WeightsError(describe_misfit(state, expected, unit_map.model))
+    modules = {n.split(".")[0] for n in shapes} - {n.split(".")[0] for n in unit_map.head}
     further = [
         name
-        for name in found
-        if name not in body and name.split(".")[0] in inside and name.endswith(TRAINED)
+        for name in state
+        if name not in shapes and name.split(".")[0] in modules and name.endswith(TRAINED)
     ]
     if further:
         raise WeightsError(
@@ -138,35 +138,28 @@ def _check_same_architecture(found: State, body: dict[str, torch.Size], unit_map
 # --------------------------------------------------------------------------- 2. prefixes
 
 
-def _without_prefix(bare: State, body: dict[str, torch.Size]) -> State:
-    counts = {p: _count(_strip(bare, p), body) for p in _prefixes(bare)}
-    most = max(counts.values())
+def _take_off_best_prefix(bare: State, shapes: dict[str, torch.Size]) -> State:
+    """Return the state without the prefix, of up to three parts, under which most tensors fit."""
+    paths = [name.split(".")[:-1][:3] for name in bare]
+    prefixes = ["".join(f"{part}." for part in p[:depth]) for depth in range(4) for p in paths]
+    counts = {p: _count_fitting(_strip(bare, p), shapes) for p in dict.fromkeys(prefixes)}
+    most = max(counts.values(), default=0)
     tied = [prefix for prefix, count in counts.items() if count == most]
     preferred = [prefix for prefix in PREFERRED if prefix in tied]
-    if len(tied) > 1 and not preferred and most == len(body):
+    if len(tied) > 1 and not preferred and most == len(shapes):
         raise WeightsError(
             f"this checkpoint holds several networks that fit, under {list_names(tied)}: save "
             f"the one that you mean to a file of its own."
         )
-    return _strip(bare, (preferred or tied)[0])
+    return _strip(bare, (preferred or tied or [""])[0])
 
 
-def _unwrapped(name: str) -> str:
+def _take_off_wrappers(name: str) -> str:
     return re.sub(r"(^|(?<=\.))(_orig_mod|module)\.", "", name)
 
 
-def _prefixes(names: Iterable[str]) -> list[str]:
-    """Return every prefix of up to three components, the empty one first."""
-    parts = [name.split(".")[:-1][:3] for name in names]
-    return list(
-        dict.fromkeys(
-            "".join(f"{part}." for part in path[:depth]) for depth in range(4) for path in parts
-        )
-    )
-
-
-def _inner(bare: State) -> State:
-    """Take off a prefix that every name has, where it is one of the preferred."""
+def _take_off_shared_prefix(bare: State) -> State:
+    """Return the state without a preferred prefix that every name has."""
     shared = [p for p in PREFERRED if bare and all(name.startswith(p) for name in bare)]
     return _strip(bare, max(shared, key=len)) if shared else bare
 
@@ -178,7 +171,7 @@ def _strip(state: State, prefix: str) -> State:
 # ------------------------------------------------------------------- 3. timm's conversion
 
 
-def _converted_by_timm(state: State, architecture: str) -> State:
+def _convert_by_timm(state: State, architecture: str) -> State:
     """Load into timm's own network with the file's class count, and read the names there.
 
     The count is timm's own, or that of the last tensor where the file kept its order.
@@ -212,42 +205,45 @@ class _Slot:
     shape: tuple[int, ...]
 
 
-def _by_position(state: State, model: nn.Module, unit_map: UnitMap) -> State:
+def _match_by_position(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     """Pair tensors one by one in the order of registration, or give up and return nothing.
 
     Registration order is the file's order, except where it was sorted by name on saving
     (safetensors does that), in which case nothing can be said.
     """
-    own = model.state_dict()
-    names = [name for name in own if not name.endswith(COUNTER)]
-    theirs = [name for name in state if not name.endswith(COUNTER)]
-    if len(names) != len(theirs) or _lost_its_order(state, theirs):
+    tensors = model.state_dict()
+    names = [name for name in tensors if not name.endswith(COUNTER)]
+    file_names = [name for name in state if not name.endswith(COUNTER)]
+    if len(names) != len(file_names) or _is_sorted(state, file_names):
         return {}
     head = set(unit_map.head)
-    modules: dict[str, str] = {}
-    found: State = {}
-    for mine, other in zip(names, theirs, strict=True):
-        here, there = _slot(mine, own[mine]), _slot(other, state[other])
-        agrees = here.kind == there.kind and (here.shape == there.shape or mine in head)
-        if not agrees or modules.setdefault(there.module, here.module) != here.module:
+    modules: dict[str, str] = {}  # of the file -> of the model
+    matched: State = {}
+    for name, file_name in zip(names, file_names, strict=True):
+        tensor = state[file_name]
+        slot, file_slot = _make_slot(name, tensors[name]), _make_slot(file_name, tensor)
+        agrees = slot.kind == file_slot.kind and (slot.shape == file_slot.shape or name in head)
+        if not agrees or modules.setdefault(file_slot.module, slot.module) != slot.module:
             return {}
-        same_rank = mine in head or state[other].shape == own[mine].shape
-        found[mine] = state[other] if same_rank else state[other].reshape(own[mine].shape)
+        matched[name] = tensor if name in head else tensor.reshape(tensors[name].shape)
     if len(set(modules.values())) != len(modules):
         return {}
-    _check_same_network(unit_map.model.split(".")[0], theirs[0])
-    return found | _counters(state, modules)
+    _check_same_network(unit_map.model.split(".")[0], file_names[0])
+    for file_module, module in modules.items():
+        if f"{file_module}.{COUNTER}" in state:
+            matched[f"{module}.{COUNTER}"] = state[f"{file_module}.{COUNTER}"]
+    return matched
 
 
-def _lost_its_order(state: State, names: list[str]) -> bool:
-    """Tell whether names were sorted, as safetensors does within each dtype."""
+def _is_sorted(state: State, names: list[str]) -> bool:
+    """Return whether names are sorted within each dtype, as safetensors sorts them."""
     by_dtype: dict[torch.dtype, list[str]] = {}
     for name in names:
         by_dtype.setdefault(state[name].dtype, []).append(name)
     return all(group == sorted(group) for group in by_dtype.values())
 
 
-def _slot(name: str, tensor: torch.Tensor) -> _Slot:
+def _make_slot(name: str, tensor: torch.Tensor) -> _Slot:
     """Describe a tensor; a 1x1 convolution and a linear layer, or (C, 1, 1) and (C,), agree."""
     module, _, leaf = name.rpartition(".")
     shape = list(tensor.shape)
@@ -256,17 +252,9 @@ def _slot(name: str, tensor: torch.Tensor) -> _Slot:
     return _Slot(module, leaf if name.endswith(TRAINED) else "other", tuple(shape))
 
 
-def _counters(state: State, modules: dict[str, str]) -> State:
-    return {
-        f"{mine}.{COUNTER}": state[f"{other}.{COUNTER}"]
-        for other, mine in modules.items()
-        if f"{other}.{COUNTER}" in state
-    }
-
-
 def _check_same_network(architecture: str, first_name: str) -> None:
     if any(
-        re.fullmatch(models, architecture) and first_name == known for models, known in BY_POSITION
+        re.fullmatch(models, architecture) and first_name == first for models, first in BY_POSITION
     ):
         return
     raise WeightsError(

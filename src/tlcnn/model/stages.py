@@ -1,4 +1,4 @@
-"""From groups to units: norms to their convolutions, the neck, and equal strides merged."""
+"""Make units from groups: keep norms with their convolutions, find the neck, merge by stride."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,11 +11,12 @@ Groups = tuple[tuple[Layer, ...], ...]
 
 @dataclass(frozen=True)
 class Division:
-    """The layers with parameters, except the head's, as groups in execution order.
+    """The layers with parameters, without those of the head, as groups in execution order.
 
     Attributes:
         groups: the layers of each group.
-        has_neck: whether the last group is what the head's group held besides the classifier.
+        has_neck: whether the last group is the neck: the layers that timm puts into the group of
+            the classifier, without the classifier.
     """
 
     groups: Groups
@@ -25,16 +26,17 @@ class Division:
 def make_division(
     grouping: Grouping, layers: tuple[Layer, ...], head: tuple[str, ...]
 ) -> Division:
-    """Return the groups in order, with norms beside their convolutions and the head taken out.
+    """Return the groups in order, without the head, and with norms beside their convolutions.
 
-    What the classifier's group held besides the classifier is a group of its own when it has a
-    convolution or linear layer (the neck), else part of the group before.
+    The classifier's group may hold other layers. These form a group of their own, the neck, if one
+    of them is a convolution or linear layer. Otherwise they join the group before.
     """
     number = _number_every_layer(grouping, layers)
     in_head = {layer.path for layer in layers if is_inside(layer.path, head)}
+    body = [layer for layer in layers if layer.path not in in_head]
     members = {
-        each: tuple(la for la in layers if number.get(la.path) == each and la.path not in in_head)
-        for each in sorted(set(number.values()))
+        group: tuple(layer for layer in body if number.get(layer.path) == group)
+        for group in sorted(set(number.values()))
     }
     groups = [group for group in members.values() if group]
     last = members[max(members)] if members else ()
@@ -60,12 +62,12 @@ def merge_by_stride(division: Division, size: tuple[int, ...]) -> Division:
     stages: list[list[Layer]] = []
     latest: int | None = None
     for group in groups:
-        here = compute_stride(group, size)
-        if here is not None and here == latest:
+        stride = compute_stride(group, size)
+        if stride is not None and stride == latest:
             stages[-1].extend(group)
         else:
             stages.append(list(group))
-        latest = here
+        latest = stride
     merged = (tuple(layer for group in stem for layer in group), *map(tuple, stages), *neck)
     return replace(division, groups=merged)
 
@@ -73,7 +75,8 @@ def merge_by_stride(division: Division, size: tuple[int, ...]) -> Division:
 def compute_stride(group: tuple[Layer, ...], size: tuple[int, ...]) -> int | None:
     """Return input pixels per output pixel of a group's last layer, rounded to a power of two.
 
-    Layers that see no map of pixels are passed over: tokens, and the single pixel of a squeeze.
+    Layers whose output is not a map of pixels are ignored: tokens, and the single pixel of a
+    squeeze-and-excitation block. The result is None if no layer is left.
 
     Args:
         group: layers with parameters.
@@ -99,15 +102,19 @@ def _is_lone(group: tuple[Layer, ...], groups: list[tuple[Layer, ...]]) -> bool:
     convs = [layer.path for layer in group if layer.kind == "conv"]
     if len(convs) != 1:
         return False
-    others = [layer.path for each in groups if each is not group for layer in each]
+    rest = [layer.path for member in groups if member is not group for layer in member]
     parts = convs[0].split(".")
-    outer = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    own = next(path for path in outer if not any(is_inside(each, [path]) for each in others))
-    return len(parts) - len(own.split(".")) <= 1
+    parents = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    block = next(path for path in parents if not any(is_inside(layer, [path]) for layer in rest))
+    return len(parts) - len(block.split(".")) <= 1
 
 
 def _number_every_layer(grouping: Grouping, layers: tuple[Layer, ...]) -> Grouping:
-    """Return the group of every layer with parameters; one without takes its neighbour's."""
+    """Return the group of every layer with parameters.
+
+    A layer that the grouping does not list joins the group of the layer before it. A norm joins
+    the group of its convolution.
+    """
     owners = find_owned_norms(layers)
     number: Grouping = {}
     latest = min(grouping.values(), default=0.0)

@@ -1,4 +1,4 @@
-"""What a network does with one image: which modules run, in which order, on which tensors.
+"""Record how a network processes an image: which layers run, in which order, on which tensors.
 
 A *layer* here is the smallest thing that can belong to a unit: a module without children, a
 norm or a mixed convolution with everything inside it, or the direct tensors of a larger module.
@@ -15,7 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from tlcnn.model.norms import is_conv, is_norm
 
-Value = tuple[int, int]  # the identity of a tensor's memory, and how often it was written to
+Value = tuple[int, int]  # identifies the content of a tensor: its memory, and its version
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ class Layer:
     """The smallest thing that can belong to a unit.
 
     Attributes:
-        path: module path.
+        path: the path of its module.
         kind: `conv`, `norm`, `dropout` or `other`.
-        params: names of its parameters; buffers: names of its buffers.
-        calls: its calls in order; empty where the network does not run it as a module.
+        params: the names of its parameters.
+        buffers: the names of its buffers.
+        calls: its calls in order; empty if the network does not call the module.
+        n_params: the number of trainable values.
     """
 
     path: str
@@ -56,7 +58,7 @@ class Layer:
 @dataclass
 class _Recorder:
     clock: int = 0
-    alive: list[Any] = field(default_factory=list)  # or else a tensor's id could come again
+    alive: list[Any] = field(default_factory=list)  # tensors stay alive, so that ids are unique
     calls: dict[str, list[Call]] = field(default_factory=dict)
     begun: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -71,9 +73,9 @@ class _Recorder:
         call = Call(entered, self.clock, value_in, value_out, shape_in, shape_out)
         self.calls.setdefault(path, []).append(call)
 
-    def _look_at(self, thing: Any) -> tuple[Value | None, tuple[int, ...] | None]:
-        """Return identity and shape of the first tensor; views count as what they look at."""
-        tensor = thing[0] if isinstance(thing, (tuple, list)) and thing else thing
+    def _look_at(self, tensors: Any) -> tuple[Value | None, tuple[int, ...] | None]:
+        """Return identity and shape of the first tensor; a view has the identity of its base."""
+        tensor = tensors[0] if isinstance(tensors, (tuple, list)) and tensors else tensors
         if not isinstance(tensor, Tensor):
             return None, None
         whole = tensor if tensor._base is None else tensor._base

@@ -1,4 +1,4 @@
-"""The unit map as a value: which tensors and modules each transferable unit owns. No torch."""
+"""The unit map: which tensors and modules belong to each unit of a network. No torch."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -8,8 +8,7 @@ from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import digest_of
 
 GRANULARITIES = ("stage", "native", "block", "layer")
-FREEZE_BN = ("frozen", "affine", "adapt", "batch")
-MAP_VERSION = 1  # counts up whenever `units` gives another map for some network
+MAP_VERSION = 1  # increased when `units.py` gives another map for any network
 
 
 @dataclass(frozen=True)
@@ -18,13 +17,13 @@ class Unit:
 
     Attributes:
         name: canonical name (`stem`, `stage1`, `neck`), or the native one at finer granularity.
-        natives: module paths of the model that lie wholly inside, outermost first (`layer3`).
+        natives: the outermost modules of the network that lie wholly inside the unit (`layer3`).
         tensors: names of its parameters and buffers, as in `named_parameters`/`named_buffers`.
         modules: paths of its leaf modules in execution order, also those without tensors.
         n_params: number of trainable values.
         stride: input pixels per output pixel, a power of two.
-        cut: None where a single tensor crosses from this unit to the next (so the network can be
-            cut there), else the reason why not.
+        cut: None if the network can be cut behind this unit, because a single tensor crosses from
+            here to the next unit; else the reason why not.
     """
 
     name: str
@@ -37,10 +36,10 @@ class Unit:
 
     def outline(self, limit: int = 4) -> str:
         """Return the outermost modules that have tensors, the middle of many left out."""
-        held = [path for path in self.natives if any(_inside(t, path) for t in self.tensors)]
-        if len(held) <= limit:
-            return " ".join(held)
-        return f"{' '.join(held[: limit - 2])} … {held[-1]}"
+        paths = [path for path in self.natives if any(_inside(t, path) for t in self.tensors)]
+        if len(paths) <= limit:
+            return " ".join(paths)
+        return f"{' '.join(paths[: limit - 2])} … {paths[-1]}"
 
 
 @dataclass(frozen=True)
@@ -70,30 +69,27 @@ class UnitMap:
         Raises:
             ConfigError: no unit of this model holds it; the message lists the names.
         """
-        wanted = "none" if through is None else str(through).strip()
-        if wanted in ("none", "all"):
-            return 0 if wanted == "none" else len(self)
-        if re.fullmatch(r"-?\d+", wanted):
-            return self._check_number(int(wanted))
-        for holds in (_is_named, _holds, _holds_short):
-            numbers = [n for n, unit in enumerate(self.units, start=1) if holds(unit, wanted)]
+        name = "none" if through is None else str(through).strip()
+        if name in ("none", "all"):
+            return 0 if name == "none" else len(self)
+        if re.fullmatch(r"-?\d+", name):
+            if 0 <= int(name) <= len(self):
+                return int(name)
+            raise ConfigError(
+                f"{self.model} has {len(self)} units at granularity {self.granularity}, so a "
+                f"number from 0 to {len(self)} is allowed, not {int(name)}. "
+                f"Units: {self._listing()}"
+            )
+        if name in self.names:
+            return self.names.index(name) + 1
+        for holds in (_holds, _holds_short):
+            numbers = [n for n, unit in enumerate(self.units, start=1) if holds(unit, name)]
             if len(numbers) == 1:
                 return numbers[0]
-        raise ConfigError(self._unknown(wanted))
-
-    def _check_number(self, number: int) -> int:
-        if 0 <= number <= len(self):
-            return number
-        raise ConfigError(
-            f"{self.model} has {len(self)} units at granularity {self.granularity}, so a number "
-            f"from 0 to {len(self)} is allowed, not {number}. Units: {self._listing()}"
-        )
-
-    def _unknown(self, wanted: str) -> str:
         natives = [native for unit in self.units for native in unit.natives]
-        return (
-            f"{self.model} has no unit '{wanted}' at granularity {self.granularity}."
-            f"{did_you_mean(wanted, [*self.names, *natives])}\n"
+        raise ConfigError(
+            f"{self.model} has no unit '{name}' at granularity {self.granularity}."
+            f"{did_you_mean(name, [*self.names, *natives])}\n"
             f"Allowed: none, all, 0..{len(self)}, or a unit: {self._listing()}"
         )
 
@@ -108,7 +104,7 @@ class UnitMap:
         return tuple(name for unit in self.units[first - 1 : last] for name in unit.tensors)
 
     def digest(self) -> str:
-        """Return what identifies the partition: names and tensors, not strides or cuts."""
+        """Return a hash of the names and tensors of the units, without strides and cuts."""
         return digest_of([[unit.name, sorted(unit.tensors)] for unit in self.units])
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,23 +122,17 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _is_named(unit: Unit, wanted: str) -> bool:
-    return wanted == unit.name
+def _holds(unit: Unit, path: str) -> bool:
+    """Return whether a module with this path exists and lies wholly inside a unit."""
+    exists = any(_inside(module, path) for module in unit.modules)
+    return exists and any(_inside(path, native) for native in unit.natives)
 
 
-def _holds(unit: Unit, wanted: str) -> bool:
-    """Return whether a module path exists and lies wholly inside a unit."""
-    exists = any(_inside(module, wanted) for module in unit.modules)
-    return exists and any(_inside(wanted, native) for native in unit.natives)
-
-
-def _holds_short(unit: Unit, wanted: str) -> bool:
-    """Return whether a module path does without its outer modules: `denseblock2`."""
-    ends = (f".{module}.".find(f".{wanted}.") for module in unit.modules)
+def _holds_short(unit: Unit, name: str) -> bool:
+    """Return whether a unit holds a module given without its outer modules (`denseblock2`)."""
+    ends = (f".{module}.".find(f".{name}.") for module in unit.modules)
     paths = {
-        module[: at + len(wanted)]
-        for module, at in zip(unit.modules, ends, strict=True)
-        if at >= 0
+        module[: at + len(name)] for module, at in zip(unit.modules, ends, strict=True) if at >= 0
     }
     return any(_inside(path, native) for path in paths for native in unit.natives)
 

@@ -1,4 +1,4 @@
-"""Compute the unit map of a timm network: trace it, group its layers, merge, name, validate."""
+"""Compute the unit map of a timm network: trace it, group its layers, merge, validate, name."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,8 @@ from tlcnn.model.stages import Division, compute_stride, make_division, merge_by
 from tlcnn.model.trace import Layer, trace_layers
 from tlcnn.model.unit_map import GRANULARITIES, Unit, UnitMap
 
-# Networks, by their class, whose stages are these groups of timm's instead of those of equal
-# stride. HRNet keeps all resolutions side by side, so that a group has no stride.
+# Classes of networks whose stages are timm's groups, instead of groups merged by equal stride.
+# HRNet processes all resolutions in parallel, so a group has no single stride.
 OVERRIDES: dict[str, str] = {"HighResolutionNet": "native"}
 
 Numbers = dict[str, int]  # layer path -> unit, counted from 1; the head has the number L + 1
@@ -43,7 +43,7 @@ def compute_unit_map(name: str, *, granularity: str = "stage") -> UnitMap:
 
 
 def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
-    """Compute a unit map without trying to cut the network: in a moment, without weights.
+    """Compute a unit map without cutting the network. This is fast and needs no weights.
 
     Raises:
         ConfigError: as `compute_unit_map`.
@@ -64,7 +64,7 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
 def _trace(model: nn.Module, size: tuple[int, ...], name: str) -> tuple[Layer, ...]:
     try:
         return trace_layers(model, torch.empty(2, *size, device="meta"))
-    except Exception as error:  # a family's own code: anything can come out of it
+    except Exception as error:  # the code of a family may raise anything
         raise ConfigError(
             f"{name} cannot be divided into units: it does not run on {size} images ({error}). "
             f"Choose another network."
@@ -104,7 +104,7 @@ def _groupings(
 
 
 def _why_not(division: Division, layers: tuple[Layer, ...], head: tuple[str, ...]) -> str | None:
-    """Return why a division is not one into units, or None when it is."""
+    """Return why the groups cannot be units, or None if they can."""
     if len(division.groups) < 2:
         return f"its layers form {len(division.groups)} group(s) besides the classifier"
     number = _number_groups(division, layers, head)
@@ -157,15 +157,15 @@ def _make_map(
     natives = _find_natives(number, layers)
     units: list[Unit] = []
     for n, group in enumerate(division.groups, start=1):
-        own = [layer for layer in layers if number[layer.path] == n]
+        members = [layer for layer in layers if number[layer.path] == n]
         stride = compute_stride(group, size) or (units[-1].stride if units else 1)
         units.append(
             Unit(
                 name=_name(n, n_units, division.has_neck, natives[n], granularity),
                 natives=natives[n],
-                tensors=tuple(tensor for layer in own for tensor in layer.tensors),
-                modules=tuple(layer.path for layer in sorted(own, key=_execution)),
-                n_params=sum(layer.n_params for layer in own),
+                tensors=tuple(tensor for layer in members for tensor in layer.tensors),
+                modules=tuple(layer.path for layer in sorted(members, key=_execution)),
+                n_params=sum(layer.n_params for layer in members),
                 stride=stride,
                 cut="not tried",
             )
@@ -189,11 +189,12 @@ def _name(n: int, n_units: int, has_neck: bool, natives: tuple[str, ...], granul
 
 
 def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
-    """Give every layer without parameters a unit.
+    """Return the unit of every layer, including the layers without parameters.
 
-    It is the unit of the nearest module around it whose parameters are all in one unit, else that
-    of the layer executed just before. The head begins with the global pooling or the dropout that
-    follows the last unit. A layer that never runs goes with the one registered before it.
+    A layer without parameters belongs to the unit of the nearest module around it that has
+    parameters, if these are all in one unit. Otherwise it belongs to the unit of the layer that
+    ran just before it; but a global pooling or a dropout behind the last unit begins the head. A
+    layer that never runs belongs to the unit of the layer that was registered before it.
     """
     number = dict(number)
     around = _units_by_module(number)
@@ -218,7 +219,7 @@ def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
 
 
 def _units_by_module(number: Numbers) -> dict[str, set[int]]:
-    """Return the units of the layers inside every module, except in the network itself."""
+    """Return for every module, except the network itself, the units of the layers inside it."""
     around: dict[str, set[int]] = {}
     for path, unit in number.items():
         parts = path.split(".")
@@ -228,7 +229,7 @@ def _units_by_module(number: Numbers) -> dict[str, set[int]]:
 
 
 def _unit_around(path: str, around: dict[str, set[int]]) -> int:
-    """Return the unit of the nearest module with parameters around a path, 0 if not just one."""
+    """Return the unit of the nearest module with parameters around a path, 0 if it has several."""
     parts = path.split(".")
     for end in range(len(parts) - 1, 0, -1):
         units = around.get(".".join(parts[:end]), set())
@@ -251,11 +252,11 @@ def _find_natives(number: Numbers, layers: tuple[Layer, ...]) -> dict[int, tuple
     natives: dict[int, dict[str, bool]] = {unit: {} for unit in set(number.values())}
     for layer in sorted(layers, key=_execution):
         parts = layer.path.split(".")
-        outer = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-        path = next((path for path in outer if path and len(inside[path]) == 1), None)
-        if path is not None:  # None: a module with tensors of its own around several units
-            own = natives[number[layer.path]]
-            own[path] = own.get(path, False) or bool(layer.tensors)
+        parents = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        path = next((path for path in parents if path and len(inside[path]) == 1), None)
+        if path is not None:  # None for a module around several units that has direct tensors
+            has_tensors = natives[number[layer.path]]
+            has_tensors[path] = has_tensors.get(path, False) or bool(layer.tensors)
     return {
         unit: tuple(sorted(paths, key=lambda path, paths=paths: not paths[path]))  # type: ignore
         for unit, paths in natives.items()

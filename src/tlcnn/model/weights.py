@@ -1,7 +1,7 @@
 """Where a source's weights are, and the digest of their content. Imports no torch.
 
 locate_imagenet(model)  -> WeightsFile      timm's pretrained weights, from the hub or a url
-locate_checkpoint(path) -> WeightsFile      any file of weights, or a run folder
+locate_checkpoint(path) -> WeightsFile      any file of weights
 """
 
 import errno
@@ -34,74 +34,95 @@ class WeightsFile:
 
     Attributes:
         path: where it is on this machine; None where it does not exist yet.
-        digest: sha256 of its bytes.
+        digest: the sha256 of its bytes, or `run:ID` for the weights of a run.
         tag: timm's name of the weights (`resnet18.a1_in1k`), or the file's name.
         origin: hub id, url or path, for the record.
-        says: what a run wrote into it about itself, which stays with every copy.
+        metadata: what a run wrote into it about itself, which stays with every copy.
     """
 
     path: Path | None
     digest: str
     tag: str
     origin: str
-    says: Any = field(default=None, compare=False)
+    metadata: Any = field(default=None, compare=False)
 
     @property
     def is_run(self) -> bool:
-        """Whether a finished run made them; it counts by its id."""
+        """Whether a run made them; it counts by its id."""
         return self.digest.startswith("run:")
 
 
-def locate_imagenet(model_name: str, *, weights: str | None, cache_dir: Path) -> WeightsFile:
+def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
     """Return timm's pretrained weights for an architecture, downloaded if they are missing.
 
-    Looks at `weights`, then at `cache_dir/weights/<tag>.<suffix>`, then at the hub's cache, and
-    only then asks the network (HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE hold).
+    Looks at `cache_dir/weights/<tag>.<suffix>`, then at the hub's cache, and only then asks the
+    network (HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE hold).
 
     Args:
         model_name: a timm architecture, with or without a tag (`resnet18`, `resnet18.tv_in1k`).
-        weights: a file to use as it is instead, or None.
-        cache_dir: for facts, digests and files that are not on the hub.
+        cache_dir: the folder of facts, digests and files that are not on the hub.
 
     Raises:
         ConfigError: timm has no such model, tag, or no weights for it.
         WeightsError: the weights are not here and cannot be downloaded, or arrived broken.
     """
-    if weights is not None:
-        return locate_checkpoint(weights, cache_dir=cache_dir)
     source = load_pretrained_source(model_name, cache_dir)
-    placed = _find_placed(source["tag"], cache_dir)
-    if placed is not None:
-        return _describe_file(placed, source["tag"], str(placed), cache_dir)
+    paths = (cache_dir / "weights" / f"{source['tag']}{suffix}" for suffix in SUFFIXES)
+    placed_by_hand = next((path for path in paths if path.is_file()), None)
+    if placed_by_hand is not None:
+        return _describe_file(placed_by_hand, source["tag"], str(placed_by_hand), cache_dir)
     locate = _locate_on_hub if source["hub_id"] else _locate_at_url
     return locate(source, cache_dir)
 
 
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
-    """Return a file of weights, or the weights of a run folder.
+    """Return a file of weights, or the weights in a folder.
 
     Raises:
         WeightsError: there is no such file; names the closest one beside it.
     """
-    given = Path(path).expanduser()
-    file = given / RUN_WEIGHTS if given.is_dir() else given
+    place = Path(path).expanduser()
+    file = place / RUN_WEIGHTS if place.is_dir() else place
     if not file.is_file():
-        raise WeightsError(_missing_file(given))
-    run = _read_run(file)
-    if run is not None:
-        return WeightsFile(file, f"run:{run['run_id']}", run["run_name"], f"run {run['run_id']}")
+        raise WeightsError(_describe_missing(place))
     return _describe_file(file, file.name, str(file), cache_dir)
 
 
-def _read_run(file: Path) -> dict[str, Any] | None:
-    """Return the plan of the finished run whose weights these are, or None for any other file.
+def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:
+    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin, read_metadata(path))
 
-    A run counts by its id, as everywhere: its weights are what the id says, on every machine.
+
+def read_metadata(path: Path) -> Any:
+    """Return what the run that made a file wrote into it, or None; imports no torch.
+
+    A file that is no safetensors has none: whoever loads the weights says so. Metadata of a run
+    that cannot be read are an empty object.
     """
-    plan, done = file.parent / "plan.json", file.parent / "DONE"
-    if file.name != RUN_WEIGHTS or not (plan.is_file() and done.is_file()):
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= _MAX_HEADER else {}
+        text = header.get("__metadata__", {}).get("tlcnn")
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
-    return json.loads(plan.read_text())
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _describe_missing(place: Path) -> str:
+    folder = place if place.is_dir() else place.parent
+    if not folder.is_dir():
+        return f"there are no weights at {place}: the folder {folder} does not exist."
+    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
+    listed = f" That folder holds: {list_names(beside)}." if beside else ""
+    if place.is_dir():
+        return f"the folder {place} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
+    return f"there are no weights at {place}.{did_you_mean(place.name, beside)}{listed}"
+
+
+# ---------------------------------------------------------------------- what timm knows
 
 
 def load_pretrained_source(model_name: str, cache_dir: Path) -> dict[str, Any]:
@@ -111,9 +132,6 @@ def load_pretrained_source(model_name: str, cache_dir: Path) -> dict[str, Any]:
     """
     key = [model_name, version("timm")]
     return remember(cache_dir, "pretrained", key, lambda: _ask_timm(model_name))
-
-
-# ---------------------------------------------------------------------- what timm knows
 
 
 def _ask_timm(model_name: str) -> dict[str, Any]:
@@ -129,16 +147,24 @@ def _ask_timm(model_name: str) -> dict[str, Any]:
         cfg = get_pretrained_cfg(model_name)
     except RuntimeError:  # timm's answer to an unknown tag
         cfg = None
+    if not tags:
+        raise ConfigError(
+            f"timm has no pretrained weights for {architecture}. Use init=random, a file of your "
+            f"own (init.weights=FILE), or another model."
+        )
     if cfg is None or not (cfg.hf_hub_id or cfg.url):
-        raise ConfigError(_no_weights(model_name, architecture, tags))
+        raise ConfigError(
+            f"timm has no pretrained weights '{model_name}'.{did_you_mean(model_name, tags)} "
+            f"Allowed: {list_names(tags, limit=20)}, or init.weights=FILE."
+        )
     hub_id, _, revision = (cfg.hf_hub_id or "").partition("@")
     tag = f"{architecture}.{cfg.tag}" if cfg.tag else architecture
-    files = _hub_files(cfg.hf_hub_filename) if hub_id else []
+    files = _list_hub_files(cfg.hf_hub_filename) if hub_id else []
     url = cfg.url if isinstance(cfg.url, str) else None
     return {"tag": tag, "hub_id": hub_id, "revision": revision, "files": files, "url": url}
 
 
-def _hub_files(filename: str | None) -> list[str]:
+def _list_hub_files(filename: str | None) -> list[str]:
     """Return the names to try, safetensors first, as timm does."""
     if not filename:
         return ["model.safetensors", "pytorch_model.bin"]
@@ -148,29 +174,24 @@ def _hub_files(filename: str | None) -> list[str]:
     return [f"{stem.replace('pytorch_model', 'model')}.safetensors", filename]
 
 
-def _no_weights(model_name: str, architecture: str, tags: list[str]) -> str:
-    if not tags:
-        return (
-            f"timm has no pretrained weights for {architecture}. Use init=random, a file of your "
-            f"own (init.weights=FILE), or another model."
-        )
-    return (
-        f"timm has no pretrained weights '{model_name}'.{did_you_mean(model_name, tags)} "
-        f"Allowed: {list_names(tags, limit=20)}, or init.weights=FILE."
-    )
-
-
 # ------------------------------------------------------------------------------ the hub
 
 
 def _locate_on_hub(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
     cached = _find_cached(source)
     path = cached or _download_from_hub(source, cache_dir)
-    found = _describe_file(path, source["tag"], f"hf-hub:{source['hub_id']}", cache_dir)
-    promised = _promised_digest(path)
-    if promised not in (None, found.digest):
-        _refuse_broken(source, path, was_cached=cached is not None, cache_dir=cache_dir)
-    return found
+    weights = _describe_file(path, source["tag"], f"hf-hub:{source['hub_id']}", cache_dir)
+    if _read_announced_digest(path) in (None, weights.digest):
+        return weights
+    blob = path.parent / os.readlink(path)
+    if cached is not None:
+        raise WeightsError(
+            f"the cached weights {path} are damaged: their sha256 is not the one that the hub "
+            f"gave. Delete {blob} and {path}, and run the same command again."
+        )
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+    _refuse_download(source, cache_dir, "what arrived has another sha256 than announced", None)
 
 
 def _find_cached(source: dict[str, Any]) -> Path | None:
@@ -205,7 +226,7 @@ def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
 
 @contextmanager
 def _quiet_retries() -> Iterator[None]:
-    """Keep the client from announcing every retry: what fails in the end is told once, by us."""
+    """Silence the client's lines about retries; a failure in the end is our error."""
     from huggingface_hub.utils import logging
 
     before = logging.get_verbosity()
@@ -216,7 +237,7 @@ def _quiet_retries() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def _promised_digest(path: Path) -> str | None:
+def _read_announced_digest(path: Path) -> str | None:
     """Return the sha256 that the hub announced: large files are stored under it as their name."""
     try:
         blob = Path(os.readlink(path)).name
@@ -225,77 +246,30 @@ def _promised_digest(path: Path) -> str | None:
     return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
 
 
-def _refuse_broken(
-    source: dict[str, Any], path: Path, *, was_cached: bool, cache_dir: Path
-) -> NoReturn:
-    blob = path.parent / os.readlink(path)
-    if was_cached:
-        raise WeightsError(
-            f"the cached weights {path} are damaged: their sha256 is not the one that the hub "
-            f"gave. Delete {blob} and {path}, and run the same command again."
-        )
-    path.unlink(missing_ok=True)
-    blob.unlink(missing_ok=True)
-    _refuse_download(source, cache_dir, "what arrived has another sha256 than announced", None)
-
-
 # -------------------------------------------------------------------------------- a url
 
 
 def _locate_at_url(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
-    url = source["url"]
-    name = f"{digest_of(url, 8)}-{Path(urlsplit(url).path).name}"
-    path = cache_dir / "weights" / name
-    was_cached = path.is_file()
-    if not was_cached:
-        _download_from_url(source, path, cache_dir)
-    found = _describe_file(path, source["tag"], url, cache_dir)
-    promised = re.search(r"-([0-9a-f]{8,64})\.", Path(urlsplit(url).path).name)
-    if promised and not found.digest.startswith(promised.group(1)):
-        path.unlink(missing_ok=True)
-        _refuse_download(source, cache_dir, "its sha256 is not the one in its name", None)
-    return found
-
-
-def _download_from_url(source: dict[str, Any], path: Path, cache_dir: Path) -> None:
     import pooch
 
-    make_dir(path.parent)
-    try:  # into a temporary file that is renamed when it is complete
-        pooch.retrieve(source["url"], known_hash=None, fname=path.name, path=path.parent)
-    except Exception as error:
-        _refuse_download(source, cache_dir, _first_cause(error), error)
+    url = source["url"]
+    file_name = Path(urlsplit(url).path).name
+    path = cache_dir / "weights" / f"{digest_of(url, 8)}-{file_name}"
+    if not path.is_file():
+        make_dir(path.parent)
+        try:  # into a temporary file that is renamed when it is complete
+            pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent)
+        except Exception as error:
+            _refuse_download(source, cache_dir, _first_cause(error), error)
+    weights = _describe_file(path, source["tag"], url, cache_dir)
+    announced = re.search(r"-([0-9a-f]{8,64})\.", file_name)
+    if announced and not weights.digest.startswith(announced.group(1)):
+        path.unlink(missing_ok=True)
+        _refuse_download(source, cache_dir, "its sha256 is not the one in its name", None)
+    return weights
 
 
-# ------------------------------------------------------------------------------- shared
-
-
-def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:
-    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin, _read_said(path))
-
-
-def _read_said(path: Path) -> Any:
-    """Return what the run that made this file wrote into it, or None; imports no torch.
-
-    A header that is no safetensors' is not told here: whoever loads the weights does.
-    """
-    try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= _MAX_HEADER else {}
-        said = header.get("__metadata__", {}).get("tlcnn")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    try:
-        return None if said is None else json.loads(said)
-    except (ValueError, TypeError, RecursionError):
-        return {}  # a run's, and nobody can tell which
-
-
-def _find_placed(tag: str, cache_dir: Path) -> Path | None:
-    """Return weights that somebody put beside the cache by hand."""
-    paths = (cache_dir / "weights" / f"{tag}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+# --------------------------------------------------------------------- failed downloads
 
 
 def _refuse_download(
@@ -304,7 +278,13 @@ def _refuse_download(
     if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
         place = error.filename or cache_dir
         raise StorageError(f"cannot store {source['tag']} under {place}: {why}") from error
-    file, address = _address(source)
+    if source["hub_id"]:
+        from huggingface_hub import hf_hub_url
+
+        file, revision = source["files"][0], source["revision"] or None
+        address = hf_hub_url(source["hub_id"], file, revision=revision)
+    else:
+        file, address = Path(urlsplit(source["url"]).path).name, source["url"]
     place = cache_dir / "weights" / f"{source['tag']}{os.path.splitext(file)[1]}"
     raise WeightsError(
         f"the pretrained weights {source['tag']} are not on this machine and could not be "
@@ -313,29 +293,9 @@ def _refuse_download(
     ) from error
 
 
-def _address(source: dict[str, Any]) -> tuple[str, str]:
-    if not source["hub_id"]:
-        return Path(urlsplit(source["url"]).path).name, source["url"]
-    from huggingface_hub import hf_hub_url
-
-    file = source["files"][0]
-    return file, hf_hub_url(source["hub_id"], file, revision=source["revision"] or None)
-
-
 def _first_cause(error: BaseException) -> str:
     """Return the type and first line of what an error started with."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _missing_file(given: Path) -> str:
-    folder = given if given.is_dir() else given.parent
-    if not folder.is_dir():
-        return f"there are no weights at {given}: the folder {folder} does not exist."
-    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
-    listed = f" That folder holds: {list_names(beside)}." if beside else ""
-    if given.is_dir():
-        return f"the folder {given} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
-    return f"there are no weights at {given}.{did_you_mean(given.name, beside)}{listed}"

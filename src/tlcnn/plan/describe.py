@@ -1,19 +1,18 @@
-"""A plan or a unit map in words for the terminal, and a plan as a record for its folder."""
+"""A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
 from dataclasses import asdict
-from typing import Any
 
-from tlcnn.config.schema import Config
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
-from tlcnn.model.unit_map import Unit, UnitMap
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
 
 _COMPILED = (
-    ", compiled before the first step, which takes a minute or so; a process does it once for "
-    "each frozen depth, batch size and precision. Evaluations are not compiled"
+    ", compiled before the first step, which takes about a minute, once a process for each frozen "
+    "depth, batch size and precision. Evaluations are not compiled"
 )
 
 
@@ -22,6 +21,7 @@ def describe_plan(plan: Plan) -> str:
     cfg, images = plan.config, plan.dataset
     recipe = plan.identity["train"]
     n_steps = plan.steps_per_epoch * recipe["epochs"]
+    fold = "" if cfg.dataset.folds is None else f", fold {cfg.dataset.fold} of {cfg.dataset.folds}"
     lines = [
         f"run {plan.run_id}  {plan.run_name}",
         "",
@@ -29,7 +29,10 @@ def describe_plan(plan: Plan) -> str:
         "",
         *_describe_splits(plan),
         "",
-        *_describe_ancestry(plan),
+        *(
+            f"{'before' if number else 'from':9}{ancestor.describe()}"
+            for number, ancestor in enumerate(plan.ancestry)
+        ),
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
         f"({cfg.dataset.fit}), augment {recipe['augment']}; manifest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
@@ -38,7 +41,7 @@ def describe_plan(plan: Plan) -> str:
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}",
         f"reuse    {describe_reuse(plan)}",
-        f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{_describe_fold(plan)})",
+        f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{fold})",
         f"folder   {plan.run_dir}",
     ]
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
@@ -46,105 +49,92 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _describe_ancestry(plan: Plan) -> list[str]:
-    """Return one line a run that the weights come from, nearest first."""
-    words = ["from", *["before"] * len(plan.ancestry)]
-    pairs = zip(words, plan.ancestry, strict=False)
-    return [f"{word:9}{ancestor.describe()}" for word, ancestor in pairs]
-
-
-def _describe_fold(plan: Plan) -> str:
-    data = plan.config.dataset
-    return "" if data.folds is None else f", fold {data.fold} of {data.folds}"
-
-
-def list_treatments(plan: Plan) -> list[dict[str, Any]]:
+def list_treatments(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
-    return [
-        {
-            "unit": unit.name,
-            "modules": unit.outline(),
-            "n_params": unit.n_params,
-            "stride": unit.stride,
-            "weights": source if number <= cell.k else "fresh",
-            "frozen": number <= cell.j,
-        }
+    return tuple(
+        UnitRecord(
+            unit=unit.name,
+            modules=unit.outline(),
+            n_params=unit.n_params,
+            stride=unit.stride,
+            weights=source if number <= cell.k else "fresh",
+            frozen=number <= cell.j,
+        )
         for number, unit in enumerate(plan.unit_map.units, start=1)
-    ]
+    )
 
 
 def _describe_units(plan: Plan) -> list[str]:
     bn = plan.config.freeze.bn
     frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
     rows = [("", "unit", "modules", "parameters", "weights", "")]
-    for number, row in enumerate(list_treatments(plan), start=1):
-        state = frozen if row["frozen"] else "trained"
-        parameters = f"{row['n_params']:,}"
-        rows.append((str(number), row["unit"], row["modules"], parameters, row["weights"], state))
+    for number, unit in enumerate(list_treatments(plan), start=1):
+        state = frozen if unit.frozen else "trained"
+        parameters = f"{unit.n_params:,}"
+        rows.append((str(number), unit.unit, unit.modules, parameters, str(unit.weights), state))
     rows.append(("", "head", "", "", "fresh", "trained"))
     return align_columns(rows, right=(0, 3))
 
 
 def _describe_splits(plan: Plan) -> list[str]:
-    counts, splits = plan.dataset.counts(), plan.dataset.splits
-    groups = plan.dataset.index.table["group"]
-    rows = [("", *plan.dataset.index.strata, "images", "groups")]
+    index, counts, splits = plan.dataset.index, plan.dataset.counts(), plan.dataset.splits
+    rows = [("", *index.strata, "images", "groups")]
     for split in SPLITS:
-        of_class = counts[split]
-        n_groups = groups[splits == split].nunique()
-        numbers = [*of_class.values(), int((splits == split).sum()), n_groups]
+        is_in_split = splits == split
+        n_groups = index.table["group"][is_in_split].nunique()
+        numbers = [*counts[split].values(), int(is_in_split.sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
-    truth, classes = plan.dataset.index.truth, plan.dataset.index.classes
-    warnings = [*plan.dataset.index.notes, *list_split_warnings(truth, splits, classes)]
+    warnings = [*index.notes, *list_split_warnings(index.truth, splits, index.classes)]
     return [
         *align_columns(rows, right=range(1, len(rows[0]))),
-        *(f"warning: {w}" for w in warnings),
+        *(f"warning: {warning}" for warning in warnings),
     ]
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
-    """Return the plan as JSON: the identity, and what a reader wants to know beside it."""
-    cell, images = plan.treatment, plan.dataset
-    return {
-        "run_id": plan.run_id,
-        "run_name": plan.run_name,
-        "cell_id": plan.cell_id,
-        "identity": plan.identity,
-        "dataset": plan.config.dataset.name,
-        "model": plan.config.model.name,
-        "init": plan.label,
-        "weights": cell.weights and {"tag": cell.weights.tag, "origin": cell.weights.origin},
-        "ancestry": [ancestor.record() for ancestor in plan.ancestry],
-        "k": cell.k,
-        "j": cell.j,
-        "bn": plan.identity["freeze"]["bn"],
-        "seed": plan.config.seed,
-        "units": list_treatments(plan),
-        "classes": list(images.index.classes),
-        "task": images.index.task,
-        "positive": images.index.positive,
-        "split_sizes": images.counts(),
-        "steps_per_epoch": plan.steps_per_epoch,
-        "epochs": plan.identity["train"]["epochs"],
-        "settings": _list_settings(plan.config) | {"train.precision": plan.precision},
+def plan_record(plan: Plan) -> PlanRecord:
+    """Return what plan.json says of a plan: the identity, and what readers show beside it."""
+    cell, weights, images = plan.treatment, plan.treatment.weights, plan.dataset
+    settings = {
+        f"{group}.{key}": value
+        for group in ("dataset", "model", "init", "freeze", "train")
+        for key, value in asdict(getattr(plan.config, group)).items()
     }
-
-
-def _list_settings(config: Config) -> dict[str, Any]:
-    """Return what a table may have to tell runs apart by: dotted keys and plain values."""
-    settings = {}
-    for group in ("dataset", "model", "init", "freeze", "train"):
-        for key, value in asdict(getattr(config, group)).items():
-            settings[f"{group}.{key}"] = value
     options = settings.pop("dataset.options")
-    options.pop("cache_dir", None)  # only a place
-    return settings | {f"dataset.options.{key}": value for key, value in options.items()}
+    options.pop("cache_dir", None)  # a place
+    settings |= {f"dataset.options.{key}": value for key, value in options.items()}
+    return PlanRecord(
+        run_id=plan.run_id,
+        run_name=plan.run_name,
+        cell_id=plan.cell_id,
+        identity=plan.identity,
+        dataset=plan.config.dataset.name,
+        model=plan.config.model.name,
+        source=plan.source,
+        weights=WeightsRecord(weights.tag, weights.origin) if weights else None,
+        ancestry=tuple(ancestor.record for ancestor in plan.ancestry),
+        k=cell.k,
+        j=cell.j,
+        bn=plan.identity["freeze"]["bn"],
+        seed=plan.config.seed,
+        units=list_treatments(plan),
+        classes=tuple(images.index.classes),
+        task=images.index.task,
+        positive=images.index.positive,
+        split_sizes=images.counts(),
+        steps_per_epoch=plan.steps_per_epoch,
+        epochs=plan.identity["train"]["epochs"],
+        settings=settings | {"train.precision": plan.precision},
+    )
 
 
 def describe_units(unit_map: UnitMap) -> str:
-    """Return the units as a plain table, one line each, and a line for the head."""
+    """Return the units as a table, one line each, and a line for the head."""
+
+    def shorten(text: str, limit: int = 60) -> str:
+        return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
     rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
     rows += [
         (
@@ -154,7 +144,7 @@ def describe_units(unit_map: UnitMap) -> str:
             str(unit.stride),
             f"{unit.n_params:,}",
             str(len(unit.tensors)),
-            _describe_cut(unit),
+            "exact" if unit.cut is None else shorten(unit.cut),
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]
@@ -162,9 +152,3 @@ def describe_units(unit_map: UnitMap) -> str:
     rows.append(("", "head", " ".join(head), "", "", "", ""))
     title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
     return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])
-
-
-def _describe_cut(unit: Unit, limit: int = 60) -> str:
-    if unit.cut is None:
-        return "exact"
-    return unit.cut if len(unit.cut) <= limit else f"{unit.cut[: limit - 1]}…"

@@ -1,10 +1,11 @@
 """What makes two runs the same run, and what they are called."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
+from operator import attrgetter
 from typing import Any
 
-from tlcnn.config.schema import Config, TrainCfg
+from tlcnn.config.schema import Config, TrainCfg, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
@@ -32,23 +33,41 @@ class Treatment:
     weights: WeightsFile | None
 
 
+# Keys that every identity holds, as they are or resolved. A key that the schema gets later is not
+# added here: the identity then holds it only where it differs from its default, and so the ids of
+# all earlier runs stay as they are.
+FIRST_KEYS = frozenset(
+    f"{node}.{key}" if node else key
+    for node, keys in {
+        "": "seed",
+        "dataset": "kind options image_size fit decode normalize val_fraction test_fraction folds "
+        "fold split_seed split on_bad",
+        "model": "name granularity drop_rate drop_path_rate",
+        "init": "source through weights run task task_dataset parent self_seed",
+        "freeze": "through bn",
+        "train": "epochs batch_size optimizer lr weight_decay momentum warmup_epochs "
+        "final_lr_fraction class_weights effective_beta label_smoothing clip_norm augment views "
+        "precision channels_last features compile ema_decay patience",
+    }.items()
+    for key in keys.split()
+)
+
+
 def make_identity(
     cfg: Config, unit_map: UnitMap, cell: Treatment, images: Dataset, precision: str
 ) -> dict[str, Any]:
     """Return what makes two runs the same run: resolved values, never overrides or paths."""
-    init = {"source": cell.source, "k": cell.k}
-    if cell.weights is not None:
-        init["digest"] = cell.weights.digest
-    return {
+    task, decode = images.index.task, cfg.dataset.decode
+    identity: dict[str, Any] = {
         "version": PLAN_VERSION,
         "dataset": {
             "manifest": images.manifest,
-            **_make_task(images.index.task),
+            **({"task": task} if task == "multi-label" else {}),  # others have one softmax
             "image_size": cfg.dataset.image_size,
             "stored_size": stored_size(cfg.dataset.image_size),
             "fit": cfg.dataset.fit,
             "filter": FILTER,
-            **({} if cfg.dataset.decode == "full" else {"decode": cfg.dataset.decode}),
+            **({} if decode == "full" else {"decode": decode}),
             "normalize": NORMALIZE[cfg.dataset.normalize],
         },
         "model": {
@@ -57,17 +76,32 @@ def make_identity(
             "drop_rate": cfg.model.drop_rate,
             "drop_path_rate": cfg.model.drop_path_rate,
         },
-        "init": init,
+        "init": {
+            "source": cell.source,
+            "k": cell.k,
+            **({} if cell.weights is None else {"digest": cell.weights.digest}),
+        },
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
         "train": make_recipe(cfg.train, precision, is_close=reads_close(cfg, unit_map, cell.j)),
         "views": describe_views(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }
+    for key, value in _list_later_values(cfg):
+        *nodes, name = key.split(".")
+        (identity[nodes[0]] if nodes else identity)[name] = value
+    return identity
 
 
-def _make_task(task: str) -> dict[str, str]:
-    """Return the task where it changes what is trained; the others have one softmax."""
-    return {"task": task} if task == "multi-label" else {}
+def _list_later_values(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Yield the keys that are not among the first and the values that are not their default."""
+    for key, item in iterate_fields(cfg):
+        if key in FIRST_KEYS or item.metadata.get("part", "identity") != "identity":
+            continue
+        value = attrgetter(key)(cfg)
+        make = item.default_factory
+        default = item.default if make is MISSING else make()
+        if value != default:
+            yield key, value
 
 
 def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
@@ -92,7 +126,8 @@ def make_recipe(train: TrainCfg, precision: str, *, is_close: bool = False) -> d
     Args:
         is_close: whether `train.features=close` does, in this run.
     """
-    recipe = {**asdict(train), "precision": precision}
+    recipe = {key: value for key, value in vars(train).items() if f"train.{key}" in FIRST_KEYS}
+    recipe["precision"] = precision
     unused = {
         "momentum": train.optimizer != "sgd",
         "effective_beta": train.class_weights != "effective",
@@ -115,6 +150,6 @@ def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor], label: 
     """
     init = dict(identity["init"])
     if ancestry:
-        distance = ancestry[0].seed - identity["seed"] if label == "self" else 0
-        init["digest"] = f"cell:{ancestry[0].cell_id}{distance:+d}"
+        distance = ancestry[0].record.seed - identity["seed"] if label == "self" else 0
+        init["digest"] = f"cell:{ancestry[0].record.cell_id}{distance:+d}"
     return digest_of({**identity, "init": init, "seed": None}, 12)

@@ -133,7 +133,7 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
     Args:
         plan: the run's plan.
         shared_depths: the numbers of frozen units of all runs of the sweep that share this run's
-            source, itself among them; None: those in the configuration.
+            source, itself among them; None: those of the plan.
     """
     obstacle = find_reason(plan)
     if obstacle is not None:
@@ -144,7 +144,7 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
     boundary = boundaries[plan.treatment.j - 1]
     if boundary is None:
         return Reuse("no single tensor crosses")
-    depths = getattr(plan.config, "reuse_for", ()) if shared_depths is None else shared_depths
+    depths = plan.shared_depths if shared_depths is None else shared_depths
     cfg, splits = plan.config, plan.dataset.splits
     n_train = int((splits == "train").sum())
     n_eval_images = int((splits == "val").sum() + (splits == "test").sum())

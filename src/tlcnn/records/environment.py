@@ -1,45 +1,110 @@
-"""Where a run ran: versions, hardware, commit and command."""
+"""Where a run ran: environment.json, one entry a sitting.
+
+A sitting is the time from a run's start, or its resumption, to its end or interruption.
+"""
 
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-_PACKAGES = [
-    "tlcnn",
-    "torch",
-    "torchvision",
-    "timm",
-    "hydra-core",
-    "omegaconf",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "pillow",
-    "pyarrow",
-    "safetensors",
-]
+from tlcnn.errors import DataError
+from tlcnn.records.files import read_json
+from tlcnn.records.folder import RunDir
+from tlcnn.records.parse import parse_record
+
+ENVIRONMENT = "environment.json"
+_PACKAGES = (
+    *("tlcnn", "torch", "torchvision", "timm", "hydra-core", "omegaconf", "numpy", "pandas"),
+    *("scikit-learn", "pillow", "pyarrow", "safetensors"),
+)
 
 
-def describe_environment(*, device: str, hardware: str, threads: int) -> dict[str, Any]:
-    """Return a JSON value that says what a run needs to be repeated elsewhere."""
-    return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "device": device,
-        "hardware": hardware,
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "packages": {name: _find_version(name) for name in _PACKAGES},
-        "commit": _find_commit(),
+@dataclass(frozen=True)
+class Sitting:
+    """What a run needs to be repeated elsewhere.
+
+    Attributes:
+        command: the command line.
+        hardware: the device's name as its maker calls it.
+        cores: CPU cores of the machine, of which `threads` computed.
+        packages: versions; None for a package that was not installed.
+        commit: the commit of tlcnn's checkout, with `+` when it was modified.
+    """
+
+    command: str = ""
+    python: str | None = None
+    platform: str | None = None
+    host: str | None = None
+    device: str | None = None
+    hardware: str | None = None
+    cores: int | None = None
+    threads: int | None = None
+    packages: Mapping[str, str | None] = field(default_factory=dict)
+    commit: str | None = None
+
+
+def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
+    """Return where this process runs.
+
+    Args:
+        device: the kind of device: `cpu`, `cuda` or `mps`.
+        hardware: the device's name.
+        threads: the number of CPU threads that torch uses.
+    """
+    return Sitting(
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        host=platform.node(),
+        device=device,
+        hardware=hardware,
+        cores=os.cpu_count(),
+        threads=threads,
+        packages={name: _find_version(name) for name in _PACKAGES},
+        commit=_find_commit(),
+    )
+
+
+def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
+    """Append where a run runs now to its environment.json.
+
+    Returns:
+        What differs from the sitting before and can change the last bits of a result.
+    """
+    try:
+        sittings = read_sittings(folder)
+    except DataError:  # none yet, or emptied by a power cut
+        sittings = ()
+    record = {"sittings": [asdict(item) for item in (*sittings, sitting)]}
+    RunDir(folder).write_json(ENVIRONMENT, record)
+    before = sittings[-1] if sittings else sitting
+    pairs = {
+        "device": (before.device, sitting.device),
+        "hardware": (before.hardware, sitting.hardware),
+        "threads": (before.threads, sitting.threads),
+        "torch": (before.packages.get("torch"), sitting.packages.get("torch")),
     }
+    return [f"{name} was {old}, is {new}" for name, (old, new) in pairs.items() if old != new]
+
+
+def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
+    """Return where a run ran, first sitting first.
+
+    Raises:
+        DataError: environment.json is missing or damaged.
+    """
+    value = read_json(Path(folder) / ENVIRONMENT)
+    sittings = value.get("sittings") if isinstance(value, dict) else None
+    if not isinstance(sittings, list):
+        raise DataError(f"{ENVIRONMENT} in {folder} holds no list of sittings")
+    return tuple(parse_record(Sitting, item, ENVIRONMENT) for item in sittings)
 
 
 @cache  # what this process has loaded does not change
@@ -52,16 +117,15 @@ def _find_version(package: str) -> str | None:
 
 @cache
 def _find_commit() -> str | None:
-    """Return the commit of tlcnn's own checkout, with `+` when it is modified."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        ours = subprocess.run(
+        listing = subprocess.run(
             [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=10
         )
-        if ours.returncode:  # an installed copy, perhaps inside somebody else's repository
+        if listing.returncode:  # an installed copy, perhaps inside somebody else's repository
             return None
         commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, timeout=10)
-        dirty = subprocess.check_output([*git, "status", "--porcelain"], text=True, timeout=10)
+        changes = subprocess.check_output([*git, "status", "--porcelain"], text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.strip() + ("+" if dirty else "")
+    return commit.strip() + ("+" if changes else "")

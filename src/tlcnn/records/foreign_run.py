@@ -5,7 +5,6 @@ Foreign -> matched with the images of own runs -> plan.json, predictions.parquet
 
 import hashlib
 import io
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +20,9 @@ from tlcnn.errors import DataError
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
 from tlcnn.records.foreign_seed import choose_seed
-from tlcnn.records.plan_record import RECORD
+from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
+from tlcnn.records.summary import Summary, write_summary
 from tlcnn.storage import digest_of, write_atomic
 from tlcnn.training import metrics, multilabel
 from tlcnn.training.ordinal import ORDINAL_METRICS
@@ -201,21 +201,22 @@ def write_foreign_run(
     """
     origin = _settle_seed(foreign, origin, output_dir)
     plan = make_foreign_plan(foreign, origin, source)
-    run = RunDir(output_dir / "runs" / f"{_make_file_name(plan['run_name'])}-{plan['run_id']}")
+    run = RunDir(output_dir / "runs" / f"{_make_file_name(plan.run_name)}-{plan.run_id}")
     if run.is_done:
-        if origin.units is not None:
-            _tell_units(run, plan["units"])
+        before = read_plan(run.path)
+        if origin.units is not None and before.units != plan.units:
+            write_plan(run.path, replace(before, units=plan.units))
         return run.path, True
-    summary = make_summary(foreign, plan["run_id"])
+    summary = make_summary(foreign, plan.run_id)
     with run.hold(wait=True, say=print):
         if run.is_done:
             return run.path, True
-        run.write_json("plan.json", plan)
+        write_plan(run.path, plan)
         buffer = io.BytesIO()
         foreign.table.to_parquet(buffer, index=False)
         write_atomic(run.path / "predictions.parquet", buffer.getvalue())
-        run.write_json("summary.json", summary)
-        run.write_done(plan["run_id"])
+        write_summary(run.path, summary)
+        run.write_done(plan.run_id)
     return run.path, False
 
 
@@ -230,12 +231,6 @@ def _settle_seed(foreign: Foreign, origin: Origin, output_dir: Path) -> Origin:
         output_dir=output_dir,
     )
     return replace(origin, seed=seed)
-
-
-def _tell_units(run: RunDir, units: list[dict[str, str]]) -> None:
-    plan = json.loads((run.path / "plan.json").read_text("utf-8"))
-    if plan["units"] != units:
-        run.write_json("plan.json", {**plan, "units": units})
 
 
 def _make_identity(foreign: Foreign, origin: Origin) -> dict[str, Any]:
@@ -256,45 +251,36 @@ def _digest_cell(identity: Mapping[str, Any]) -> str:
     return digest_of({**identity, "predictions": None, "seed": None}, 12)
 
 
-def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> dict[str, Any]:
+def make_foreign_plan(foreign: Foreign, origin: Origin, source: Path) -> PlanRecord:
     """Return what stands in plan.json: as of a trained run, and `imported`."""
     identity = _make_identity(foreign, origin)
-    return {
-        "record": RECORD,
-        "imported": True,
-        "run_id": digest_of(identity, 12),
-        "cell_id": _digest_cell(identity),
-        "source": {"file": source.name, "imported": time.strftime("%Y-%m-%d %H:%M:%S")},
-        "identity": identity,
-        **_describe_origin(origin),
-        "classes": list(foreign.classes),
-        "task": foreign.task,
-        "positive": foreign.positive,
-        "split_sizes": _count_classes(foreign),
-        "notes": list(foreign.notes),
-    }
-
-
-def _describe_origin(origin: Origin) -> dict[str, Any]:
     run_name = f"{origin.dataset}-{origin.model}-{origin.init}-k{origin.k}-j{origin.j}"
     n_units = max(origin.k, origin.j)
     units = origin.units or tuple(f"unit{number}" for number in range(1, n_units + 1))
-    return {
-        "run_name": f"{run_name}-s{origin.seed}",
-        "name": origin.name,
-        "dataset": origin.dataset,
-        "model": origin.model,
-        "init": origin.init,
-        "k": origin.k,
-        "j": origin.j,
-        "bn": "frozen",
-        "seed": origin.seed,
-        "weights": None,
-        "ancestry": [],
-        "units": [{"unit": unit} for unit in units],
-        "epochs": None,
-        "settings": {"import.name": origin.name, **origin.settings},
-    }
+    return PlanRecord(
+        imported=True,
+        run_id=digest_of(identity, 12),
+        cell_id=_digest_cell(identity),
+        import_file=source.name,
+        import_time=time.strftime("%Y-%m-%d %H:%M:%S"),
+        identity=identity,
+        run_name=f"{run_name}-s{origin.seed}",
+        name=origin.name,
+        dataset=origin.dataset,
+        model=origin.model,
+        source=(origin.init,),
+        k=origin.k,
+        j=origin.j,
+        bn="frozen",
+        seed=origin.seed,
+        units=tuple(UnitRecord(unit) for unit in units),
+        settings={"import.name": origin.name, **origin.settings},
+        classes=tuple(foreign.classes),
+        task=foreign.task,
+        positive=foreign.positive,
+        split_sizes=_count_classes(foreign),
+        notes=tuple(foreign.notes),
+    )
 
 
 def _make_file_name(name: str) -> str:
@@ -320,16 +306,14 @@ def _count_classes(foreign: Foreign) -> dict[str, dict[str, int]]:
     return counts
 
 
-def make_summary(foreign: Foreign, run_id: str) -> dict[str, Any]:
+def make_summary(foreign: Foreign, run_id: str) -> Summary:
     """Return every metric of every split, as of a trained run."""
     scores: dict[str, float] = {}
     for split, part in foreign.table.groupby("split"):
         logits = part[[f"logit/{name}" for name in foreign.classes]].to_numpy(np.float64)
         found = _find_scorer(foreign)(logits, _truth(part, foreign), part["group"].to_numpy())
         scores |= {f"{split}/{name}": value for name, value in found.items()}
-    nothing = {"best_epoch": None, "epochs": None, "steps": None, "train_s": None}
-    done = {"finished": time.strftime("%Y-%m-%d %H:%M:%S")}
-    return {"run_id": run_id, "imported": True, **nothing, "metrics": scores, **done}
+    return Summary(scores, run_id, finished=time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _truth(part: pd.DataFrame, foreign: Foreign) -> np.ndarray:

@@ -1,13 +1,12 @@
 """Which seed an imported file stands under, where nothing says which it was trained with."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from tlcnn.errors import ConfigError
+from tlcnn.errors import ConfigError, DataError
+from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import find_run_dirs
 
 
@@ -65,10 +64,9 @@ def _list_imported(output_dir: Path, cell_id: str) -> Iterator[Imported]:
     """Yield the imported runs of a cell, finished or not; what cannot be read is left out."""
     for folder in sorted(find_run_dirs(output_dir)) if output_dir.is_dir() else []:
         try:
-            plan: dict[str, Any] = json.loads((folder / "plan.json").read_text("utf-8"))
-            if plan.get("imported") is True and plan["cell_id"] == cell_id:
-                splits = frozenset(plan["split_sizes"])
-                digest = str(plan["identity"]["predictions"])
-                yield Imported(folder.name, int(plan["seed"]), digest, splits)
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            plan = read_plan(folder)
+        except DataError:
             continue
+        if plan.imported and plan.cell_id == cell_id:
+            digest, splits = str(plan.identity.get("predictions")), frozenset(plan.split_sizes)
+            yield Imported(folder.name, plan.seed, digest, splits)

@@ -1,124 +1,195 @@
-"""What a plan.json says, whichever tlcnn wrote it: what older ones lack is derived."""
+"""plan.json: what a run was asked to do, as a value. Its only writer and its only reader."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from tlcnn.storage import digest_of
+from tlcnn.errors import DataError
+from tlcnn.records.files import read_json
+from tlcnn.records.folder import RunDir
+from tlcnn.records.parse import parse_record
 
-RECORD = 1  # version of the files in a run folder; a plan.json without `record` has the first
-
-# Where the identity, which every plan has had, says the same.
-_PLACES = {
-    "model": ("model", "name"),
-    "init": ("init", "source"),
-    "k": ("init", "k"),
-    "j": ("freeze", "j"),
-    "bn": ("freeze", "bn"),
-    "seed": ("seed",),
-}
-_TYPES: dict[str, tuple[type, str]] = {
-    **{key: (str, "a text") for key in ("dataset", "model", "init", "bn", "run_id", "cell_id")},
-    **{key: (int, "a whole number") for key in ("k", "j", "seed", "epochs")},
-    "settings": (dict, "an object"),
-    "imported": (bool, "true or false"),
-    "classes": (list, "a list"),
-    "task": (str, "a text"),
-    "name": (str, "a text"),
-}
+PLAN = "plan.json"
+RECORD = 2  # version of the files in a run folder
+_NAME = re.compile(r"[\w.-]*\w[\w.-]*")  # what may name a folder
 
 
-def parse_plan(plan: Any, folder_name: str) -> dict[str, Any]:
-    """Return the columns of a run from its plan.json.
+@dataclass(frozen=True)
+class AncestorRecord:
+    """A run as the runs that start from its weights record it.
 
-    Args:
-        plan: the JSON value.
-        folder_name: the run folder's name, which tells what a very old plan does not.
+    Attributes:
+        source: where its own weights came from, first to last: `("random",)`, or
+            `("imagenet", "ham10000")` for ImageNet weights that were trained on HAM10000 before.
+        k: the number of units that its source gave.
+        j: the number of units that it froze.
+        manifest: the sha256 of its images and their splits.
+    """
 
-    Returns:
-        dataset, model, init, k, j, bn, seed, run_id, cell_id, task, imported, planned_epochs,
-        settings, and `problem` where the record is of a newer version.
+    run_id: str
+    run_name: str
+    cell_id: str
+    dataset: str
+    source: tuple[str, ...]
+    k: int
+    j: int
+    seed: int
+    manifest: str
+
+    def __post_init__(self) -> None:
+        """Raise DataError where a name from a file could lead out of a folder."""
+        for name in (self.run_id, self.run_name, self.dataset, *self.source):
+            check_name(name)
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """One unit of the network. Of an imported run only the name is known.
+
+    Attributes:
+        unit: the unit's name.
+        weights: the name of the weights that it starts from, or `fresh`.
+        frozen: whether it is frozen.
+    """
+
+    unit: str
+    weights: str | None = None
+    frozen: bool | None = None
+    modules: str = ""
+    n_params: int | None = None
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """The file that a run's source was read from: timm's tag or the file's name, and its place."""
+
+    tag: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a run was asked to do.
+
+    Attributes:
+        run_id: the digest of `identity`.
+        cell_id: equal for runs that differ in the seed alone.
+        source: where the weights came from, first to last; see `AncestorRecord`.
+        k: the number of transferred units.
+        j: the number of frozen units.
+        bn: what the frozen units' norm layers may do.
+        run_name: the run folder's name without the id.
+        identity: everything that changes the run's numbers, resolved.
+        weights: the source's file; None without one.
+        ancestry: the runs that the weights come from, nearest first.
+        units: the network's units, from the input.
+        classes: K names.
+        task: `multi-class`, `binary`, `ordinal` or `multi-label`.
+        positive: the class that one-against-rest metrics are about.
+        split_sizes: the number of images per split and class.
+        epochs: the number of planned epochs; None for an imported run.
+        settings: the configuration as dotted keys and plain values.
+        imported: whether another tool made the predictions.
+        name: what the user calls the method of an imported run.
+        import_file: the file that an imported run was read from, and `import_time`, when.
+        notes: what was found while importing.
+        record: the version of the run folder's files.
+    """
+
+    run_id: str
+    cell_id: str
+    dataset: str
+    model: str
+    source: tuple[str, ...]
+    k: int
+    j: int
+    bn: str
+    seed: int
+    run_name: str = ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    weights: WeightsRecord | None = None
+    ancestry: tuple[AncestorRecord, ...] = ()
+    units: tuple[UnitRecord, ...] = ()
+    classes: tuple[str, ...] = ()
+    task: str | None = None
+    positive: str | None = None
+    split_sizes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    steps_per_epoch: int | None = None
+    epochs: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    imported: bool = False
+    name: str | None = None
+    import_file: str = ""
+    import_time: str = ""
+    notes: tuple[str, ...] = ()
+    record: int = RECORD
+
+    @property
+    def manifest(self) -> str:
+        """The sha256 of the images and their splits; empty for an imported run."""
+        return self._find("dataset", "manifest", "")
+
+    @property
+    def image_size(self) -> int | None:
+        """The side of the network's input in pixels."""
+        size = self._find("dataset", "image_size", None)
+        return size if isinstance(size, int) else None
+
+    @property
+    def weights_digest(self) -> str:
+        """The sha256 of the source's file, or `run:ID` where the source is a run."""
+        return self._find("init", "digest", "")
+
+    @property
+    def precision(self) -> str:
+        """What the network computed in: `fp32` or `bf16`."""
+        return self._find("train", "precision", "fp32")
+
+    def _find(self, part: str, key: str, default: Any) -> Any:
+        value = self.identity.get(part)
+        return value.get(key, default) if isinstance(value, Mapping) else default
+
+    def count_images(self, split: str) -> int:
+        """Return the number of images of a split; 0 where the record has none."""
+        return sum(self.split_sizes.get(split, {}).values())
+
+    def as_ancestor(self) -> AncestorRecord:
+        """Return what the runs that start from this one record of it."""
+        return AncestorRecord(
+            run_id=self.run_id,
+            run_name=self.run_name,
+            cell_id=self.cell_id,
+            dataset=self.dataset,
+            source=self.source,
+            k=self.k,
+            j=self.j,
+            seed=self.seed,
+            manifest=self.manifest,
+        )
+
+
+def write_plan(folder: Path, record: PlanRecord) -> None:
+    """Write plan.json, whole or not at all."""
+    RunDir(folder).write_json(PLAN, asdict(record))
+
+
+def read_plan(folder: str | Path) -> PlanRecord:
+    """Return what the plan.json of a run folder says.
 
     Raises:
-        ValueError: it is no plan.
+        DataError: there is none, it is damaged, or a value has another type than is expected.
     """
-    if not isinstance(plan, dict):
-        raise ValueError(f"plan.json holds a {type(plan).__name__}, an object is expected")
-    identity = plan.get("identity")
-    identity = identity if isinstance(identity, dict) else {}
-    known = {key: _check_type(key, plan.get(key)) for key in _TYPES}
-    derived = {key: _check_type(key, _follow(identity, place)) for key, place in _PLACES.items()}
-    named = _parse_name(folder_name, known["model"] or derived["model"])
-    told = {
-        key: next(
-            (v for v in (known[key], named.get(key), derived.get(key)) if v is not None), None
+    record = parse_record(PlanRecord, read_json(Path(folder) / PLAN), PLAN)
+    check_name(record.run_id)
+    return record
+
+
+def check_name(name: str) -> None:
+    """Raise DataError unless a text may name a file: letters, digits, `_`, `-` and `.` only."""
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            f"{name!r} in a record is no name: letters, digits, '_', '-' and '.' are allowed"
         )
-        for key in ("dataset", *_PLACES, "run_id")
-    }
-    settings = known["settings"] or _make_settings(identity)
-    row = {key: told[key] for key in ("dataset", *_PLACES)}
-    return {
-        **row,
-        "run_id": told["run_id"],
-        "cell_id": known["cell_id"] or _make_cell_id(plan, identity, {**row, **settings}),
-        "task": known["task"] or _guess_task(known["classes"]),
-        "imported": bool(known["imported"]),
-        "planned_epochs": known["epochs"],
-        "settings": settings,
-        **_check_version(plan.get("record", 1)),
-    }
-
-
-def _check_version(version: Any) -> dict[str, str]:
-    if isinstance(version, int) and version <= RECORD:
-        return {}
-    words = f"written by a newer tlcnn (record {version!r}; this one knows up to {RECORD})"
-    return {"problem": f"{words}: what it knows was read"}
-
-
-def _check_type(key: str, value: Any) -> Any:
-    kind, words = _TYPES[key]
-    is_number = isinstance(value, bool) and kind is int
-    if value is not None and (not isinstance(value, kind) or is_number):
-        raise ValueError(f"plan.json has {key}={value!r}; {words} is expected")
-    return value
-
-
-def _follow(value: Any, place: tuple[str, ...]) -> Any:
-    for key in place:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _parse_name(name: str, model: str | None) -> dict[str, Any]:
-    """Return what `<dataset>-<model>-<init>-k1-j0-s0-<id>` says; the parts may hold dashes."""
-    middle = re.escape(model) if model else "[^-]+"
-    found = re.fullmatch(rf"(.+?)-({middle})-(.+)-k(\d+)-j(\d+)-s(\d+)-([0-9a-f]{{12}})", name)
-    if not found:
-        return {}
-    dataset, model, init, k, j, seed, run_id = found.groups()
-    texts = {"dataset": dataset, "model": model, "init": init, "run_id": run_id}
-    return {**texts, "k": int(k), "j": int(j), "seed": int(seed)}
-
-
-def _make_settings(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a plan from before they were listed: what its identity holds."""
-    train, dataset = identity.get("train"), identity.get("dataset")
-    settings = {f"train.{k}": v for k, v in train.items()} if isinstance(train, dict) else {}
-    if isinstance(dataset, dict):
-        kept = {key: dataset[key] for key in ("image_size", "fit") if key in dataset}
-        settings |= {f"dataset.{key}": value for key, value in kept.items()}
-    return settings
-
-
-def _make_cell_id(plan: dict[str, Any], identity: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return what runs that are equal but for the seed share, as plans now say themselves.
-
-    Of a chain only the settings can tell: its source's digest has a seed of its own.
-    """
-    if identity and not plan.get("ancestry") and row["init"] == _follow(identity, _PLACES["init"]):
-        return digest_of({**identity, "seed": None}, 12)
-    return digest_of({**row, "seed": None}, 12)
-
-
-def _guess_task(classes: list[str] | None) -> str | None:
-    return ("binary" if len(classes) == 2 else "multi-class") if classes else None

@@ -5,14 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.config.schema import list_cell_columns, list_keys
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 
-CELL = ("dataset", "model", "init", "k", "j", "bn")
-# Settings that the columns of a cell tell already, or that are only places.
-_TOLD = {
-    *("dataset.name", "dataset.root", "model.name", "init.source", "init.through"),
-    *("freeze.through", "freeze.bn", "freeze.allow_random", "init.allow_unchecked"),
-}
+CELL = tuple(list_cell_columns().values())  # dataset, model, init, k, j, bn
 
 
 def spread_settings(
@@ -35,7 +31,8 @@ def spread_settings(
             before = first.setdefault((name, key), value)
             if before != value or type(before) is not type(value):
                 varying[key] = None
-    kept = [key for key in varying if key not in _TOLD and key not in told]
+    hidden = {*list_cell_columns(), *list_keys("place"), *list_keys("protocol"), *told}
+    kept = [key for key in varying if key not in hidden]
     return add_columns(runs, kept), kept
 
 

@@ -1,18 +1,15 @@
-"""The large records of a run: predictions, splits and weights.
+"""The tables of a run: predictions, splits, and what the runs before it have seen.
 
 They are made durable when the run is finished, by `RunDir.write_done`; seen.parquet at once,
 because the folders it was read from may go before.
 """
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from tlcnn.data.index import Index
 from tlcnn.storage import write_atomic
@@ -81,12 +78,3 @@ def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     seen.to_parquet(buffer, index=False)
     write_atomic(run_dir / "seen.parquet", buffer.getvalue())
-
-
-def write_weights(run_dir: Path, model: nn.Module, record: dict[str, Any]) -> None:
-    """Write weights.safetensors, whose metadata says what the weights are and from what data."""
-    from safetensors.torch import save
-
-    state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    metadata = {"tlcnn": json.dumps(record, sort_keys=True)}
-    write_atomic(run_dir / "weights.safetensors", save(state, metadata), durable=False)

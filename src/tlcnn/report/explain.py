@@ -1,17 +1,19 @@
-"""Single test images that a run is sure of, and where in them it looks (Grad-CAM).
+"""The test images that a run is surest of, and where in them its network looks (Grad-CAM).
 
-    predictions.parquet -> choose_examples -> load_examples -> Examples
+    predictions.parquet -> choose_examples -> load_run -> compute_gradcam -> Examples
 
-Grad-CAM is Selvaraju et al. 2017 (arXiv:1610.02391) as captum computes it. torch, captum and the
-dataset are needed only here, and only while a figure of examples is drawn.
+Grad-CAM is Selvaraju et al. 2017 (arXiv:1610.02391) as captum computes it. Of all reports only
+the figure of examples needs torch, captum and the dataset.
 """
 
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from tlcnn.errors import DataError, WeightsError, list_names
 from tlcnn.records.read import read_predictions
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from tlcnn.config.schema import Config
 
 SIDE = 224  # pixels of a picture
-LEAST = 4  # side of the map that heat is read from, where the network has one
+LEAST = 4  # the smallest side of a layer's output that is explained, where the network has one
 TOLERANCE = 0.05  # between recorded and recomputed probabilities: precisions and devices differ
 INSTALL = 'captum is missing: pip install "tlcnn[explain]"'
 
@@ -34,11 +36,11 @@ class Examples:
 
     Attributes:
         table: image_id, true and predicted (names), probability (of the predicted), is_right.
-        pictures: (n, SIDE, SIDE, 3) uint8, what the network sees, but sharper.
-        heats: (n, SIDE, SIDE) in 0..1, what spoke for the predicted class; None without captum.
-        place: where in the network heat was read, in words.
-        image_size: pixels that the network sees.
-        note: why there is no heat; empty where there is.
+        pictures: (n, SIDE, SIDE, 3) uint8, the part of each image that the network sees, sharper.
+        heats: (n, SIDE, SIDE) in 0..1, the Grad-CAM of the predicted class, or None.
+        place: the layer whose output was explained, in words.
+        image_size: the pixels of a side that the network sees.
+        note: why there are no heats; empty where there are.
     """
 
     table: pd.DataFrame
@@ -54,12 +56,12 @@ def choose_examples(
 ) -> pd.DataFrame:
     """Return the images of the test split that a run is surest of, right ones and wrong ones.
 
-    Classes take turns, so that none fills the picture; within a class the most confident come
-    first, at most one of a group.
+    Classes take turns, so that none fills the figure. Within a class the most confident images
+    come first, at most one of a group.
 
     Args:
-        predictions: what `read_predictions` returned, of a task with one class an image.
-        n_each: of right ones, and of wrong ones.
+        predictions: what `read_predictions` returned, for a task with one class an image.
+        n_each: the number of right images, and of wrong ones.
         first: the class that begins, e.g. the positive one.
 
     Returns:
@@ -100,145 +102,149 @@ def load_examples(folder: Path, *, n_each: int = 6, first: str | None = None) ->
     """Read a run's surest test images and compute its Grad-CAM for them.
 
     Raises:
-        DataError: the dataset is not where the run found it, or is another one.
-        WeightsError: the run has no weights, or others than it was tested with.
+        DataError: the dataset is not where the run read it, or is another one.
+        WeightsError: the run's weights are not those that it was tested with.
     """
-    from tlcnn.config.schema import Config
+    from tlcnn.data.cache import stored_size
+    from tlcnn.data.resize import resize_image
+
+    table = choose_examples(read_predictions(folder), n_each, first)
+    run = load_run(folder, table)
+    start, stop = (stored_size(SIDE) - SIDE) // 2, (stored_size(SIDE) + SIDE) // 2
+    large = [resize_image(image, stored_size(SIDE), run.fit) for image in run.originals]
+    pictures = np.stack(large)[:, start:stop, start:stop]  # the part that a network sees
+    heats, place, note = None, "", ""
+    if run.network is None or run.inputs is None:
+        note = "the run's weights have been deleted"
+    elif importlib.util.find_spec("captum") is None:
+        note = INSTALL
+    else:
+        targets = _find_targets(run.network, run.inputs, run.classes, table, folder)
+        unit, path, side = find_layer(run.network, run.inputs[:1], run.layers)
+        heats = compute_gradcam(run.network, run.inputs, targets, path)
+        place = f"the output of {unit} ({path}, {side} x {side})"
+    return Examples(table, pictures, heats, place, run.image_size, note)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run's network with n of its test images.
+
+    Attributes:
+        originals: the images as they are stored, each (H, W, 3) uint8.
+        inputs: the images as the network was tested on them, (n, 3, H, W) float32.
+        network: the trained network, in evaluation mode; None where the weights were deleted.
+        layers: (unit, path of a module inside it) of the whole network.
+    """
+
+    originals: list[np.ndarray]
+    fit: str
+    image_size: int
+    classes: list[str]
+    inputs: "torch.Tensor | None" = None
+    network: "nn.Module | None" = None
+    layers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def load_run(folder: Path, table: pd.DataFrame) -> LoadedRun:
+    """Build a run's network again and read its test images.
+
+    Args:
+        table: image_id and true class of the images.
+
+    Raises:
+        DataError: the dataset is not where the run read it, or is another one.
+        WeightsError: the weights do not fit the network.
+    """
+    from tlcnn.config.schema import Config, find_cache_dir
     from tlcnn.plan.chain import load_run_config
 
     if not (folder / "config.yaml").is_file():
         raise DataError(f"{folder.name} has no config.yaml, which says where its images are")
-    chosen = choose_examples(read_predictions(folder), n_each, first)
     cfg = load_run_config(folder, Config())
-    originals = _load_images(cfg, chosen)
-    size = cfg.dataset.image_size
-    pictures = np.stack([_see(image, SIDE, cfg.dataset.fit) for image in originals])
-    if not (folder / "weights.safetensors").is_file():
-        return Examples(chosen, pictures, None, "", size, "the run's weights have been deleted")
-    try:
-        import captum.attr  # noqa: F401
-    except ImportError:
-        return Examples(chosen, pictures, None, "", size, INSTALL)
-    heats, place = _compute_heats(folder, cfg, originals, chosen)
-    return Examples(chosen, pictures, heats, place, size)
-
-
-def _load_images(cfg: "Config", chosen: pd.DataFrame) -> list[np.ndarray]:
-    """Return the original images, each (H, W, 3) uint8."""
-    from tlcnn.data.dataset import load_dataset_index
-
-    index = load_dataset_index(cfg.dataset)
-    position = pd.Series(np.arange(len(index)), index=index.table["image_id"].astype(str))
-    missing = [str(name) for name in chosen["image_id"] if str(name) not in position.index]
-    if missing:
-        raise DataError(
-            f"{cfg.dataset.name} no longer has {list_names(missing)}, which the run was tested "
-            "on: put the dataset back that it was trained with, or report without examples"
-        )
-    rows = [int(position[str(name)]) for name in chosen["image_id"]]
-    labels = np.array(index.strata)[index.table["label"].to_numpy()[rows]]
-    changed = chosen["image_id"][labels != chosen["true"].to_numpy()]
-    if len(changed):
-        raise DataError(f"{cfg.dataset.name}: the labels of {list_names(list(changed))} changed")
-    return [index.images.load(row) for row in rows]
-
-
-def _see(image: np.ndarray, side: int, fit: str) -> np.ndarray:
-    """Return the part of an image that a network sees, (side, side, 3) uint8."""
-    from tlcnn.data.cache import stored_size
-    from tlcnn.data.resize import resize_image
-
-    size = stored_size(side)
-    start = (size - side) // 2
-    return resize_image(image, size, fit)[start : start + side, start : start + side]
-
-
-# ---- torch --------------------------------------------------------------------------------------
-
-
-def _compute_heats(
-    folder: Path, cfg: "Config", originals: list[np.ndarray], chosen: pd.DataFrame
-) -> tuple[np.ndarray, str]:
-    """Return (n, SIDE, SIDE) heat of the predicted classes and where it was read."""
-    import torch
-
-    from tlcnn.config.schema import find_cache_dir
-    from tlcnn.model.load_units import load_unit_map
-
-    classes = _list_classes(folder)
-    model = _load_model(folder, cfg, len(classes))
-    images = _make_inputs(originals, cfg)
-    targets = torch.tensor([classes.index(name) for name in chosen["predicted"]])
-    _check_same(model, images, targets, chosen, folder)
-    unit_map = load_unit_map(
-        cfg.model.name,
-        granularity=cfg.model.granularity,
-        cache_dir=find_cache_dir(cfg.cache_dir),
-    )
-    layers = [(unit.name, path) for unit in unit_map.units for path in unit.natives]
-    unit, path, side = find_layer(model, images[:1], layers)
-    heats = compute_gradcam(model, images, targets, path)
-    return heats, f"the output of {unit} ({path}, {side} x {side})"
-
-
-def _list_classes(folder: Path) -> list[str]:
-    import pyarrow.parquet
-
+    originals = _load_images(cfg, table)
     names = pyarrow.parquet.read_schema(folder / "predictions.parquet").names
-    return [name.removeprefix("logit/") for name in names if name.startswith("logit/")]
+    classes = [name.removeprefix("logit/") for name in names if name.startswith("logit/")]
+    run = LoadedRun(originals, cfg.dataset.fit, cfg.dataset.image_size, classes)
+    if not (folder / "weights.safetensors").is_file():
+        return run
 
-
-def _load_model(folder: Path, cfg: "Config", n_classes: int) -> "nn.Module":
-    from tlcnn.model.build import build_model
-    from tlcnn.model.checkpoint_file import load_state
-
-    model = build_model(cfg.model.name, n_classes=n_classes, seed=0)
-    try:
-        model.load_state_dict(load_state(folder / "weights.safetensors"))
-    except RuntimeError as error:
-        raise WeightsError(
-            f"the weights of {folder.name} do not fit {cfg.model.name} as this version of timm "
-            "builds it: report with the version that the run was trained with"
-        ) from error
-    for module in model.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]  # it would overwrite what is read
-    return model.eval()
-
-
-def _make_inputs(originals: list[np.ndarray], cfg: "Config") -> "torch.Tensor":
-    """Return what the run was tested on, (n, 3, H, W) float32."""
     import torch
 
     from tlcnn.data.augment import make_eval_batch
     from tlcnn.data.cache import stored_size
     from tlcnn.data.policy import NORMALIZE
     from tlcnn.data.resize import resize_image
+    from tlcnn.model.build import build_model
+    from tlcnn.model.checkpoint_file import load_state
+    from tlcnn.model.load_units import load_unit_map
 
-    size, fit = stored_size(cfg.dataset.image_size), cfg.dataset.fit
-    stored = torch.from_numpy(np.stack([resize_image(image, size, fit) for image in originals]))
+    size = stored_size(run.image_size)
+    stored = torch.from_numpy(
+        np.stack([resize_image(image, size, run.fit) for image in originals])
+    )
     mean, std = NORMALIZE[cfg.dataset.normalize]
-    return make_eval_batch(stored, image_size=cfg.dataset.image_size, mean=mean, std=std)
+    inputs = make_eval_batch(stored, image_size=run.image_size, mean=mean, std=std)
+    network = build_model(cfg.model.name, n_classes=len(classes), seed=0).eval()
+    try:
+        network.load_state_dict(load_state(folder / "weights.safetensors"))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the weights of {folder.name} do not fit {cfg.model.name} as this version of timm "
+            "builds it: report with the version that the run was trained with"
+        ) from error
+    cache_dir = find_cache_dir(cfg.cache_dir)
+    units = load_unit_map(
+        cfg.model.name, granularity=cfg.model.granularity, cache_dir=cache_dir
+    ).units
+    layers = [(unit.name, path) for unit in units for path in unit.natives]
+    return replace(run, inputs=inputs, network=network, layers=layers)
 
 
-def _check_same(
-    model: "nn.Module",
-    images: "torch.Tensor",
-    targets: "torch.Tensor",
-    chosen: pd.DataFrame,
+def _load_images(cfg: "Config", table: pd.DataFrame) -> list[np.ndarray]:
+    """Return the stored images of a table, each (H, W, 3) uint8."""
+    from tlcnn.data.dataset import load_dataset_index
+
+    index = load_dataset_index(cfg.dataset)
+    position = pd.Series(np.arange(len(index)), index=index.table["image_id"].astype(str))
+    missing = [str(name) for name in table["image_id"] if str(name) not in position.index]
+    if missing:
+        raise DataError(
+            f"{cfg.dataset.name} no longer has {list_names(missing)}, which the run was tested "
+            "on: put the dataset back that it was trained with, or report without examples"
+        )
+    rows = [int(position[str(name)]) for name in table["image_id"]]
+    labels = np.array(index.strata)[index.table["label"].to_numpy()[rows]]
+    changed = table["image_id"][labels != table["true"].to_numpy()]
+    if len(changed):
+        raise DataError(f"{cfg.dataset.name}: the labels of {list_names(list(changed))} changed")
+    return [index.images.load(row) for row in rows]
+
+
+def _find_targets(
+    network: "nn.Module",
+    inputs: "torch.Tensor",
+    classes: list[str],
+    table: pd.DataFrame,
     folder: Path,
-) -> None:
-    """Raise WeightsError unless the network says again what it said in the test."""
+) -> "torch.Tensor":
+    """Return the predicted class of each image, (n,).
+
+    Raises:
+        WeightsError: the network's probabilities are not those that the test recorded.
+    """
     import torch
 
+    targets = torch.tensor([classes.index(name) for name in table["predicted"]])
     with torch.no_grad():
-        said = model(images).softmax(dim=1)[torch.arange(len(targets)), targets].numpy()
-    gap = float(np.abs(said - chosen["probability"].to_numpy()).max())
+        probabilities = network(inputs).softmax(dim=1)[torch.arange(len(targets)), targets]
+    gap = float(np.abs(probabilities.numpy() - table["probability"].to_numpy()).max())
     if gap > TOLERANCE:
         raise WeightsError(
             f"{folder.name}: recomputed probabilities differ by up to {gap:.2f} from the recorded "
             "ones, so the images or the weights are not those that it was tested with"
         )
+    return targets
 
 
 def find_layer(
@@ -246,49 +252,52 @@ def find_layer(
 ) -> tuple[str, str, int]:
     """Return (unit, module path, side) of the deepest unit whose output is `LEAST` wide or more.
 
-    Where none is, the last of the widest is taken: heat of 1 x 1 could not say where.
+    Where none is, the last of the widest is taken: heat of 1 x 1 shows no place.
 
     Args:
         image: (1, 3, H, W).
-        layers: (unit, path of a module inside it); a unit's output is that of the one that
+        layers: (unit, path of a module inside it); a unit's output is that of its module that
             finishes last.
     """
     import torch
 
-    found: list[tuple[str, str, int]] = []
-    units = {path: unit for unit, path in layers}
+    outputs: dict[str, tuple[str, str, int]] = {}
 
-    def note(path: str) -> Any:
-        def hook(_module: Any, _given: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.dim() == 4:
-                found.append((units[path], path, int(min(output.shape[2:]))))
-
-        return hook
+    def record(unit: str, path: str, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.dim() == 4:
+            outputs[unit] = (unit, path, int(min(output.shape[2:])))
 
     modules = dict(model.named_modules())
-    hooks = [modules[path].register_forward_hook(note(path)) for path in units]
+    hooks = [
+        modules[path].register_forward_hook(
+            lambda module, inputs, output, unit=unit, path=path: record(unit, path, output)
+        )
+        for unit, path in layers
+    ]
     with torch.no_grad():
         model(image)
     for hook in hooks:
         hook.remove()
-    outputs = list({unit: (unit, path, side) for unit, path, side in found}.values())
-    enough = min(LEAST, max(side for *_, side in outputs))
-    return [one for one in outputs if one[2] >= enough][-1]
+    widest = max(side for *_, side in outputs.values())
+    return [output for output in outputs.values() if output[2] >= min(LEAST, widest)][-1]
 
 
 def compute_gradcam(
     model: "nn.Module", images: "torch.Tensor", targets: "torch.Tensor", path: str
 ) -> np.ndarray:
-    """Return the Grad-CAM of each image, (n, SIDE, SIDE) in 0..1; 0 where nothing speaks for it.
+    """Return the Grad-CAM of each image, (n, SIDE, SIDE) in 0..1.
 
     Args:
         images: (n, 3, H, W).
         targets: (n,) the class that is explained.
-        path: the module whose output is weighed.
+        path: the module whose output is explained.
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
-    layer = dict(model.named_modules())[path]
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]  # it would overwrite what is read
+    layer = model.get_submodule(path)
     heat = LayerGradCam(model, layer).attribute(images, target=targets, relu_attributions=True)
     large = LayerAttribution.interpolate(heat, (SIDE, SIDE), "bilinear")[:, 0]
     most = large.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)

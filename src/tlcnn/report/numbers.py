@@ -1,116 +1,204 @@
-"""The headline numbers of a report, each under a name of its own: for macros in a paper."""
+"""The one place where numbers become text: per cent and points in reports, fractions in tables.
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+`tlcnn compare` and the figures show fractions (0.612), the page, the paper and report.md show
+shares of images in per cent (61.2) and their differences in points (+3.1).
+"""
+
+import math
+import re
 from typing import Any
 
-from tlcnn.report.content import Content, Finding
-from tlcnn.report.page_words import (
-    format_gap,
-    format_p,
-    format_range,
-    format_score,
-    format_value,
-)
+from tlcnn.study.words import is_share, name_metric
+
+NONE = "–"
+MINUS = "\N{MINUS SIGN}"
 
 
-def list_numbers(content: Content) -> dict[str, str]:
-    """Return the headline numbers by name: counts, cells with a role, comparisons answered.
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number.
 
-    A name begins with the dataset, the model and, where they were trained by several recipes, the
-    recipe's number; `DATASET MODEL recipe N` is then that recipe in words.
+    Example:
+        >>> is_number(0.5), is_number(float("inf")), is_number(None), is_number("0.5")
+        (True, False, False, False)
     """
-    runs = content.runs
-    done = int((runs["state"] == "done").sum()) if len(runs) else 0
-    numbers = {"runs": str(done), "cells": str(len(content.cells))}
-    rows = {str(row["cell"]): row for row in content.cells.to_dict("records")}
-    places, recipes = _name_places(list(rows.values()))
-    numbers |= recipes
-    told_all = [*_tell_roles(content, rows, places), *_tell_findings(content, rows, places)]
-    for name, told in _set_apart(told_all):
-        numbers |= {f"{name} {part}".strip(): text for part, text in told.items()}
-    return numbers
+    if isinstance(value, (str, bytes, bool)) or value is None:
+        return False
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
 
 
-def _name_places(rows: Sequence[Mapping[Any, Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return cell -> the start of its names, and the recipes by their names."""
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(_name_block(row), set()).add(str(row.get("recipe", "")))
-    numbered = {
-        (block, recipe): f"{block} recipe {number}" if len(recipes) > 1 else block
-        for block, recipes in found.items()
-        for number, recipe in enumerate(sorted(recipes), start=1)
-    }
-    places = {
-        str(row["cell"]): numbered[_name_block(row), str(row.get("recipe", ""))] for row in rows
-    }
-    told = {name: recipe for (block, recipe), name in numbered.items() if name != block}
-    return places, told
+# ---- per cent and points ------------------------------------------------------------------------
 
 
-def _name_block(row: Mapping[Any, Any]) -> str:
-    return f"{row['dataset']} {row['model']}"
+def format_score(value: Any, metric: str) -> str:
+    """Return a score: shares in per cent without the sign, other metrics as they are.
 
-
-Told = tuple[str, dict[str, str]]
-
-
-def _set_apart(told: Sequence[Told]) -> Iterator[Told]:
-    """Number what would have the same name, from the second on."""
-    seen: Counter[str] = Counter()
-    for name, texts in told:
-        seen[name] += 1
-        yield (f"{name} again {seen[name]}" if seen[name] > 1 else name), texts
-
-
-def _tell_roles(
-    content: Content, rows: Mapping[str, Mapping[Any, Any]], places: Mapping[str, str]
-) -> Iterator[Told]:
-    for _, role, cell in content.highlights:
-        if cell in rows:
-            yield f"{places[cell]} {role}", _tell_cell(rows[cell], content.metric)
-
-
-def _tell_findings(
-    content: Content, rows: Mapping[str, Mapping[Any, Any]], places: Mapping[str, str]
-) -> Iterator[Told]:
-    """Yield every comparison that a finding rests on.
-
-    Where one question was asked of several sources, the source is in the name.
+    Example:
+        >>> format_score(0.61249, "test/accuracy"), format_score(0.61249, "test/macro_auroc")
+        ('61.2', '0.612')
+        >>> format_score(float("nan"), "test/accuracy")
+        '–'
     """
-    based = [(finding, _list_known(content, finding)) for finding in content.findings]
-    starts = [
-        f"{places.get(str(known[0]['a']), finding.dataset) if known else ''} {finding.key}"
-        for finding, known in based
-    ]
-    for start, (_, known) in zip(starts, based, strict=True):
-        for number, row in enumerate(known, start=1):
-            source = str(rows.get(str(row["a"]), {}).get("init", ""))
-            name = f"{start} {source}" if starts.count(start) > 1 else start
-            name += f" {number}" if len(known) > 1 else ""
-            yield name, _tell_comparison(row, content.metric)
+    if not is_number(value):
+        return NONE
+    digits = 2 if metric == "gamma" else 3
+    text = f"{100 * value:.1f}" if is_share(metric) else f"{value:.{digits}f}"
+    return text.replace("-", MINUS)
 
 
-def _list_known(content: Content, finding: Finding) -> list[Mapping[Any, Any]]:
-    table = content.comparisons
-    return [dict(table.loc[at]) for at in finding.comparisons if at in table.index]
+def format_gap(value: Any, metric: str) -> str:
+    """Return a difference with its sign: shares in points, other metrics as they are.
+
+    Example:
+        >>> format_gap(0.0312, "test/accuracy"), format_gap(-0.0312, "test/nll")
+        ('+3.1', '−0.031')
+        >>> format_gap(-0.00001, "test/accuracy"), format_gap(None, "test/accuracy")
+        ('0.0', '–')
+    """
+    if not is_number(value):
+        return NONE
+    text = f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.3f}"
+    return text.replace("-", MINUS) if float(text) else text.lstrip("+-")
 
 
-def _tell_cell(row: Mapping[Any, Any], metric: str) -> dict[str, str]:
-    low, high = row.get(f"{metric} low"), row.get(f"{metric} high")
-    return {
-        "": format_score(row.get(metric), metric),
-        "interval": format_range(low, high, metric),
-        "seeds": format_value(row.get("n_seeds")),
-        "label": format_value(row.get("label")),
-    }
+def format_range(low: Any, high: Any, metric: str, *, signed: bool = False) -> str:
+    """Return an interval.
+
+    Example:
+        >>> format_range(0.59, 0.63, "test/accuracy")
+        '59.0 to 63.0'
+        >>> format_range(-0.01, 0.02, "test/accuracy", signed=True)
+        '−1.0 to +2.0'
+    """
+    if not (is_number(low) and is_number(high)):
+        return NONE
+    form = format_gap if signed else format_score
+    return f"{form(low, metric)} to {form(high, metric)}"
 
 
-def _tell_comparison(row: Mapping[Any, Any], metric: str) -> dict[str, str]:
-    return {
-        "delta": format_gap(row.get("delta"), metric),
-        "delta interval": format_range(row.get("low"), row.get("high"), metric, signed=True),
-        "p": format_p(row.get("p_holm")),
-        "verdict": format_value(row.get("verdict")),
-    }
+def name_unit(metric: str) -> str:
+    """Return the unit of a metric's differences; empty for the metric's own unit."""
+    return "points" if is_share(metric) else ""
+
+
+def name_column(metric: str) -> str:
+    """Return the head of a metric's column, with its unit.
+
+    Example:
+        >>> name_column("test/balanced_accuracy"), name_column("val/macro_auroc")
+        ('balanced accuracy, %', 'validation macro AUROC')
+    """
+    lead = "validation " if metric.startswith("val/") else ""
+    return f"{lead}{name_metric(metric)}{', %' if is_share(metric) else ''}"
+
+
+def describe_metric(metric: str) -> str:
+    """Return a metric with its split, as figures and captions name it.
+
+    Example:
+        >>> describe_metric("test/balanced_accuracy"), describe_metric("val/macro_f1")
+        ('test balanced accuracy', 'validation macro F1')
+    """
+    split = metric.split("/")[0]
+    return f"{'validation' if split == 'val' else split} {name_metric(metric)}"
+
+
+# ---- fractions ----------------------------------------------------------------------------------
+
+
+def format_fraction(value: float, digits: int = 3, *, narrow: bool = False) -> str:
+    """Return a score as it is; `narrow` leaves out the zero before the point.
+
+    Example:
+        >>> format_fraction(0.6274), format_fraction(-0.6274, narrow=True)
+        ('0.627', '−.627')
+    """
+    text = f"{value:.{digits}f}"
+    text = re.sub(r"^(-?)0\.", r"\1.", text) if narrow else text
+    return text.replace("-", MINUS)
+
+
+def format_estimate(
+    value: Any,
+    *,
+    low: Any = None,
+    high: Any = None,
+    sd: Any = None,
+    n: Any = None,
+    digits: int = 4,
+    signed: bool = False,
+) -> str:
+    """Return a score as a fraction, with its standard deviation or interval, and its number.
+
+    Example:
+        >>> format_estimate(0.61249, low=0.58, high=0.64, n=3)
+        '0.612 [0.580, 0.640] (3)'
+        >>> format_estimate(-0.02, sd=0.01), format_estimate(0.02, signed=True, digits=3)
+        ('−0.0200 ± 0.0100', '+0.020')
+    """
+    if not is_number(value):
+        return NONE
+    sign = "+" if signed else ""
+    if is_number(sd):
+        text = f"{value:{sign}.4f} ± {sd:.4f}"
+    elif is_number(low):
+        text = f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    else:
+        text = f"{value:{sign}.{digits}f}"
+    text += f" ({int(n)})" if is_number(n) else ""
+    return text.replace("-", MINUS)
+
+
+# ---- other values -------------------------------------------------------------------------------
+
+
+def format_p(value: Any) -> str:
+    """Return a probability.
+
+    Example:
+        >>> format_p(0.00001), format_p(0.0123), format_p(1.0), format_p(float("nan"))
+        ('< 0.001', '0.012', '1', '–')
+    """
+    if not is_number(value):
+        return NONE
+    if value < 0.001:
+        return "< 0.001"
+    return "1" if value > 0.9995 else f"{value:.3f}"
+
+
+def format_seconds(value: Any) -> str:
+    """Return seconds, or another rate: one digit after the point below 100, none above."""
+    if not is_number(value):
+        return NONE
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def format_value(value: Any) -> str:
+    """Return any value of a table: whole numbers plain, others in six digits, – for none.
+
+    Example:
+        >>> format_value(3.0), format_value(0.00051234), format_value("a"), format_value([1, 2])
+        ('3', '0.00051234', 'a', '1, 2')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple, set)):
+        return ", ".join(format_value(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={format_value(item)}" for key, item in value.items()) or NONE
+    if is_number(value):
+        is_whole = float(value).is_integer() and abs(value) < 1e9
+        return (f"{value:.0f}" if is_whole else f"{value:g}").replace("-", MINUS)
+    return str(value) if isinstance(value, str) and value else NONE
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    Example:
+        >>> count(1, "seed"), count(3000, "seed")
+        ('1 seed', '3,000 seeds')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,15 +1,16 @@
 """Where the runs of a report come from: data, weights, versions, hardware, commits, time."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tlcnn import __version__
-from tlcnn.study.cells import read_plan
+from tlcnn.errors import DataError
+from tlcnn.records.environment import Sitting, read_sittings
+from tlcnn.records.plan_record import PlanRecord, read_plan
 
 Section = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -18,74 +19,65 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     """Return sections of (name, value): data, weights, software, hardware, effort.
 
     Args:
-        runs: of `read_runs`; the finished ones are described.
-        cells: of `make_cells`.
+        runs: what `read_runs` returned; the finished runs are described.
+        cells: what `make_cells` returned.
     """
     done = runs[runs["state"] == "done"]
-    plans = [read_plan(f[0][0]) for f in cells["folders"] if f and f[0]]
+    plans = [read_plan(folders[0][0]) for folders in cells["folders"] if folders and folders[0]]
     sittings = [sitting for folder in done["folder"] for sitting in _read_sittings(folder)]
+    packages = sorted({name for sitting in sittings for name in sitting.packages})
+    software = [
+        ("this report", f"tlcnn {__version__}"),
+        ("commit", _count_values(sitting.commit or "installed" for sitting in sittings)),
+        ("python", _count_values(sitting.python for sitting in sittings)),
+        *(
+            (name, _count_values(sitting.packages.get(name) for sitting in sittings))
+            for name in packages
+        ),
+    ]
+    hardware = [
+        (name, _count_values(getattr(sitting, name) for sitting in sittings))
+        for name in ("device", "hardware", "platform", "threads")
+    ]
+    effort = [("finished runs", f"{len(done):,}, in {len(sittings):,} sittings")]
+    if "train_s" in done:
+        effort.append(("time in training", f"{done['train_s'].sum() / 3600:.2f} h"))
     return (
         ("data", tuple(sorted(set(_describe_data(plans))))),
         ("weights", tuple(sorted(set(_describe_weights(plans))))),
-        ("software", tuple(_describe_software(sittings))),
-        ("hardware", tuple(_describe_hardware(sittings))),
-        ("effort", tuple(_describe_effort(done, sittings))),
+        ("software", tuple(software)),
+        ("hardware", tuple(hardware)),
+        ("effort", tuple(effort)),
     )
 
 
-def _read_sittings(folder: str) -> list[dict[str, Any]]:
+def _read_sittings(folder: str) -> tuple[Sitting, ...]:
     try:
-        found = json.loads((Path(folder) / "environment.json").read_text())["sittings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [sitting for sitting in found if isinstance(sitting, dict)]
+        return read_sittings(folder)
+    except DataError:
+        return ()
 
 
-def _describe_data(plans: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+def _describe_data(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
     for plan in plans:
-        facts = plan.get("identity", {}).get("dataset", {})
-        sizes = {split: sum(n.values()) for split, n in plan.get("split_sizes", {}).items()}
-        told = [f"{name} {n:,}" for name, n in sizes.items()]
-        told += [f"{facts['image_size']} px"] if "image_size" in facts else []
-        told += [f"manifest {facts['manifest'][:12]}"] if "manifest" in facts else []
-        if told:
-            yield str(plan.get("dataset")), ", ".join(told)
+        parts = [f"{split} {plan.count_images(split):,}" for split in plan.split_sizes]
+        parts += [f"{plan.image_size} px"] if plan.image_size else []
+        parts += [f"manifest {plan.manifest[:12]}"] if plan.manifest else []
+        if parts:
+            yield plan.dataset, ", ".join(parts)
 
 
-def _describe_weights(plans: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+def _describe_weights(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
     for plan in plans:
-        source, digest = plan.get("weights") or {}, plan.get("identity", {}).get("init", {})
-        if not source or str(digest.get("digest", "")).startswith("run:"):
-            continue  # a run of its own, with a row of its own
-        told = [Path(str(source.get("origin", ""))).name or str(source.get("tag", ""))]
-        told += [f"digest {str(digest['digest'])[:12]}"] if digest.get("digest") else []
-        yield f"{plan.get('init')} ({plan.get('model')})", ", ".join(told)
+        if plan.weights is None or plan.weights_digest.startswith("run:"):
+            continue  # the weights of a run, which has a row of its own
+        parts = [Path(plan.weights.origin).name or plan.weights.tag]
+        parts += [f"digest {plan.weights_digest[:12]}"] if plan.weights_digest else []
+        yield f"{'-'.join(plan.source)} ({plan.model})", ", ".join(parts)
 
 
-def _describe_software(sittings: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
-    yield "this report", f"tlcnn {__version__}"
-    yield "commit", _tell_counts(sitting.get("commit") or "installed" for sitting in sittings)
-    yield "python", _tell_counts(sitting.get("python") for sitting in sittings)
-    names = sorted({name for sitting in sittings for name in sitting.get("packages", {})})
-    for name in names:
-        yield name, _tell_counts(sitting.get("packages", {}).get(name) for sitting in sittings)
-
-
-def _describe_hardware(sittings: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
-    for name in ("device", "hardware", "platform", "threads"):
-        yield name, _tell_counts(sitting.get(name) for sitting in sittings)
-
-
-def _describe_effort(
-    done: pd.DataFrame, sittings: list[dict[str, Any]]
-) -> Iterable[tuple[str, str]]:
-    yield "finished runs", f"{len(done):,}, in {len(sittings):,} sittings"
-    if "train_s" in done:
-        yield "time in training", f"{done['train_s'].sum() / 3600:.2f} h"
-
-
-def _tell_counts(values: Iterable[Any]) -> str:
-    """Return the one value there is, or each with how often it occurs."""
+def _count_values(values: Iterable[Any]) -> str:
+    """Return the only value, or each value with the number of runs that have it."""
     counts = Counter(str(value) for value in values if value is not None)
     if len(counts) <= 1:
         return next(iter(counts), "unknown")

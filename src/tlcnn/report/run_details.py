@@ -1,17 +1,21 @@
-"""What a page shows of one run beyond its table row, small enough to embed. Imports no torch.
+"""The details of one run that a page shows in a dialog, small enough to embed.
 
 Every record may be missing or damaged: then its part is left out and `missing` says why.
 """
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlcnn.records.read import read_history, read_predictions
+from tlcnn.errors import DataError
+from tlcnn.records.environment import Sitting, read_sittings
+from tlcnn.records.files import read_text
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.read import read_predictions
+from tlcnn.records.summary import read_history
 
 LOG_LINES, LINE_LENGTH, MAX_POINTS, MAX_WARNINGS = 30, 240, 200, 20
 CURVES = ("train/loss", "val/nll", "val/balanced_accuracy")
@@ -22,8 +26,8 @@ def read_details(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON without NaN: `epochs`, `curves` (per name), `classes`, `confusion` (K x K, rows are
-        true classes), `log`, `warnings`, `units`, `typed` and `where`, and `missing`: why any
-        of them is not there.
+        true classes), `log`, `warnings`, `units`, `typed` and `where`, and `missing`: the reason
+        for each part that is left out.
     """
     missing: dict[str, str] = {}
     parts: dict[str, Any] = {}
@@ -37,7 +41,7 @@ def read_details(folder: Path) -> dict[str, Any]:
     for name, read in readers.items():
         try:
             parts |= read(folder)
-        except _Missing as reason:
+        except (_Missing, DataError) as reason:
             missing[name] = str(reason)
         except Exception as error:  # a damaged file of one run must not cost the whole report
             missing[name] = f"cannot be read ({type(error).__name__})"
@@ -45,24 +49,19 @@ def read_details(folder: Path) -> dict[str, Any]:
 
 
 class _Missing(Exception):
-    """Why a part is not there."""
+    """The reason why a part is left out."""
 
 
 def _read_curve(folder: Path) -> dict[str, Any]:
     history = read_history(folder)
     if not history:
         raise _Missing("no epoch was finished")
-    kept = [history[i] for i in _spread(len(history), MAX_POINTS)]
-    curves = {name: [round_number(record.get(name)) for record in kept] for name in CURVES}
-    measured = {name: values for name, values in curves.items() if set(values) != {None}}
-    return {"epochs": [int(record["epoch"]) for record in kept], "curves": measured}
-
-
-def _spread(n_items: int, n_kept: int) -> list[int]:
-    """Return positions spread evenly over a list, with the first and the last."""
-    if n_items <= n_kept:
-        return list(range(n_items))
-    return sorted({round(i * (n_items - 1) / (n_kept - 1)) for i in range(n_kept)})
+    n_points = min(len(history), MAX_POINTS)
+    positions = {round(p) for p in np.linspace(0, len(history) - 1, n_points)}  # first to last
+    points = [history[position] for position in sorted(positions)]
+    curves = {name: [round_number(record.get(name)) for record in points] for name in CURVES}
+    curves = {name: values for name, values in curves.items() if set(values) != {None}}
+    return {"epochs": [int(record["epoch"]) for record in points], "curves": curves}
 
 
 def round_number(value: Any, digits: int = 4) -> float | int | None:
@@ -107,11 +106,11 @@ def _read_log(folder: Path) -> dict[str, Any]:
     path = folder / "log.txt"
     if not path.is_file():
         raise _Missing("there is no log.txt")
-    lines = path.read_text(errors="replace").splitlines()
+    lines = read_text(path).splitlines()
     warnings = [line for line in lines if " WARNING " in line or line.startswith("warning:")]
-    failed = folder / "FAILED"
-    if failed.is_file():
-        lines = failed.read_text(errors="replace").splitlines()
+    traceback = folder / "FAILED"
+    if traceback.is_file():
+        lines = read_text(traceback).splitlines()
         warnings += lines[-1:]
     return {
         "log": [_shorten(line) for line in lines[-LOG_LINES:]],
@@ -124,40 +123,34 @@ def _shorten(line: str) -> str:
 
 
 def _read_units(folder: Path) -> dict[str, Any]:
-    if not (folder / "plan.json").is_file():
-        raise _Missing("there is no plan.json")
-    plan = json.loads((folder / "plan.json").read_text())
-    if "units" not in plan:
+    plan = read_plan(folder)
+    if not plan.units:
         raise _Missing("the plan does not list its units")
-    return {"units": [_tell_unit(u, at, plan) for at, u in enumerate(plan["units"])]}
-
-
-def _tell_unit(unit: Mapping[str, Any], at: int, plan: Mapping[str, Any]) -> list[Any]:
-    """Return name, whether it is transferred and frozen; imported runs have but k and j."""
-    is_transferred = unit["weights"] != "fresh" if "weights" in unit else at < plan["k"]
-    return [unit["unit"], is_transferred, bool(unit.get("frozen", at < plan["j"]))]
+    # An imported run has k and j alone.
+    units = [
+        [
+            unit.unit,
+            number <= plan.k if unit.weights is None else unit.weights != "fresh",
+            number <= plan.j if unit.frozen is None else unit.frozen,
+        ]
+        for number, unit in enumerate(plan.units, start=1)
+    ]
+    return {"units": units}  # name, is it transferred, is it frozen
 
 
 def _read_where(folder: Path) -> dict[str, Any]:
-    path = folder / "environment.json"
-    if not path.is_file():
-        raise _Missing("there is no environment.json")
-    sittings = json.loads(path.read_text())["sittings"]
-    typed = list(dict.fromkeys(sitting["command"] for sitting in sittings))
+    sittings = read_sittings(folder)
+    typed = list(dict.fromkeys(sitting.command for sitting in sittings))
     return {"typed": typed, "where": list(dict.fromkeys(map(_describe_sitting, sittings)))}
 
 
-def _describe_sitting(sitting: Mapping[str, Any]) -> str:
-    packages = sitting.get("packages", {})
-    words = [
-        f"{sitting.get('device')} ({sitting.get('hardware')}, {_tell_threads(sitting)})",
+def _describe_sitting(sitting: Sitting) -> str:
+    packages = sitting.packages
+    threads = "1 thread" if sitting.threads == 1 else f"{sitting.threads} threads"
+    parts = [
+        f"{sitting.device} ({sitting.hardware}, {threads})",
         *(f"{name} {packages[name]}" for name in ("torch", "timm", "tlcnn") if name in packages),
-        f"Python {sitting.get('python')}",
-        f"commit {str(sitting['commit'])[:12]}" if sitting.get("commit") else "",
+        f"Python {sitting.python}",
+        f"commit {sitting.commit[:12]}" if sitting.commit else "",
     ]
-    return ", ".join(word for word in words if word)
-
-
-def _tell_threads(sitting: Mapping[str, Any]) -> str:
-    number = sitting.get("threads")
-    return "1 thread" if number == 1 else f"{number} threads"
+    return ", ".join(part for part in parts if part)

@@ -21,20 +21,18 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.device import count_cores, find_room
 from tlcnn.errors import DataError, Stopped, list_names
+from tlcnn.frozen.frozen_units import ReuseCounts
 from tlcnn.memory import Memory
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import describe_plan, plan_record
-from tlcnn.plan.plan import Plan, make_ancestor
-from tlcnn.records.environment import describe_environment
+from tlcnn.plan.plan import Plan
+from tlcnn.records.environment import add_sitting, make_sitting
 from tlcnn.records.folder import RunDir
-from tlcnn.records.write import (
-    make_splits_file,
-    write_predictions,
-    write_seen,
-    write_splits,
-    write_weights,
-)
+from tlcnn.records.plan_record import write_plan
+from tlcnn.records.summary import Summary, write_summary
+from tlcnn.records.weights import write_weights
+from tlcnn.records.write import make_splits_file, write_predictions, write_seen, write_splits
 from tlcnn.run.inputs import TrainedPart, build_inputs, describe_counts
 from tlcnn.run.network import Start
 from tlcnn.training.evaluate import compute_logits
@@ -71,7 +69,7 @@ def train(
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
     log.info("%s\ndone: %s", _describe_result(summary), folder.path)
-    return summary
+    return asdict(summary)
 
 
 def apply_flags(plan: Plan) -> int:
@@ -91,12 +89,11 @@ def apply_flags(plan: Plan) -> int:
 
 
 def _write_start(plan: Plan, folder: RunDir, threads: int, memory: Memory) -> None:
-    folder.write_json("plan.json", plan_record(plan))
+    write_plan(folder.path, plan_record(plan))
     folder.write_config(asdict(plan.config))
-    sitting = describe_environment(
-        device=plan.device.name, hardware=plan.device.hardware, threads=threads
-    )
-    changes = folder.add_sitting(sitting)
+    device = plan.device
+    sitting = make_sitting(device=device.name, hardware=device.hardware, threads=threads)
+    changes = add_sitting(folder.path, sitting)
     if changes:
         log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
     images = plan.dataset
@@ -243,7 +240,7 @@ def _write_results(
     model: nn.Module,
     fed: TrainedPart,
     fitted: Position,
-) -> dict[str, Any]:
+) -> Summary:
     """Read the test images once, and write predictions, weights and summary."""
     index, splits = plan.dataset.index, fed.splits
     classes, table = index.classes, index.table
@@ -268,39 +265,36 @@ def _write_results(
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     rows = {split: splits[split].rows for split in logits}
     write_predictions(folder.path, table, rows, logits, classes, index.targets)
-    write_weights(folder.path, model, describe_weights(plan))
+    write_weights(folder.path, model, plan_record(plan))
     n_used = sum(len(batch) for batch in splits.values())
-    summary = _make_summary(plan, fitted, metrics, n_used)
     if fed.counts is not None:
         log.info("%s", describe_counts(fed.counts))
-        summary["reuse"] = asdict(fed.counts)
-    folder.write_json("summary.json", summary)
+    summary = _make_summary(plan, fitted, metrics, n_used, fed.counts)
+    write_summary(folder.path, summary)
     return summary
 
 
-def describe_weights(plan: Plan) -> dict[str, Any]:
-    """Return what weights carry about themselves and the runs that they come from."""
-    ancestry = [ancestor.record() for ancestor in plan.ancestry]
-    run = make_ancestor(plan).record()
-    return {"run_id": plan.run_id, "run": run, "identity": plan.identity, "ancestry": ancestry}
-
-
 def _make_summary(
-    plan: Plan, fitted: Position, metrics: dict[str, float], n_used: int
-) -> dict[str, Any]:
+    plan: Plan,
+    fitted: Position,
+    metrics: dict[str, float],
+    n_used: int,
+    counts: ReuseCounts | None,
+) -> Summary:
     train_s = sum(record["train_s"] for record in fitted.history)
     n_images = sum(record["images_per_s"] * record["train_s"] for record in fitted.history)
-    return {
-        "run_id": plan.run_id,
-        "n_skipped_images": len(plan.dataset.index) - n_used,
-        "best_epoch": fitted.best_epoch,
-        "epochs": len(fitted.history),
-        "steps": fitted.history[-1]["step"],
-        "metrics": metrics,
-        "train_s": round(train_s, 3),
-        "images_per_s": round(n_images / max(train_s, 1e-9), 1),
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
+    return Summary(
+        metrics=metrics,
+        run_id=plan.run_id,
+        epochs=len(fitted.history),
+        best_epoch=fitted.best_epoch,
+        steps=fitted.history[-1]["step"],
+        train_s=round(train_s, 3),
+        images_per_s=round(n_images / max(train_s, 1e-9), 1),
+        n_skipped_images=len(plan.dataset.index) - n_used,
+        finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+        reuse=None if counts is None else asdict(counts),
+    )
 
 
 def _describe_epoch(record: dict[str, Any], epochs: int) -> str:
@@ -311,10 +305,10 @@ def _describe_epoch(record: dict[str, Any], epochs: int) -> str:
     )
 
 
-def _describe_result(summary: dict[str, Any]) -> str:
-    metrics = summary["metrics"]
+def _describe_result(summary: Summary) -> str:
+    metrics = summary.metrics
     return (
-        f"test, at epoch {summary['best_epoch']} (best on validation): balanced accuracy "
+        f"test, at epoch {summary.best_epoch} (best on validation): balanced accuracy "
         f"{metrics['test/balanced_accuracy']:.4f}, macro AUROC {metrics['test/macro_auroc']:.4f}, "
         f"accuracy {metrics['test/accuracy']:.4f}"
     )

@@ -16,6 +16,8 @@ from tlcnn.model.initialize import InitReport, apply_source, check_transfer, dra
 from tlcnn.model.match import match_names
 from tlcnn.model.weights import WeightsFile
 from tlcnn.plan.plan import Plan
+from tlcnn.records.folder import RunDir
+from tlcnn.records.weights import load_run_weights
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,9 @@ def build_start(plan: Plan, memory: Memory | None = None) -> Start:
 def has_weights(plan: Plan) -> bool:
     """Return whether the source's weights are here; those of a planned run may not be yet."""
     weights = plan.treatment.weights
-    return weights is None or (weights.path is not None and weights.path.is_file())
+    if weights is None or weights.path is None:
+        return weights is None
+    return weights.path.is_file() and (not weights.is_run or RunDir(weights.path.parent).is_done)
 
 
 def build_cell(plan: Plan, memory: Memory) -> tuple[nn.Module, InitReport]:
@@ -95,7 +99,12 @@ def _recall_state(weights: WeightsFile, memory: Memory) -> State:
     path = weights.path
     assert path is not None
     key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, weights.digest)
-    return memory.recall("state", key, lambda: load_state(path), n_kept=1)
+
+    def load() -> State:
+        return load_run_weights(path.parent) if weights.is_run else load_state(path, sha256=digest)
+
+    digest = weights.digest
+    return memory.recall("state", key, load, n_kept=1)
 
 
 def check_input_size(model: nn.Module, image_size: int) -> None:

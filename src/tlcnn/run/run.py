@@ -1,9 +1,11 @@
 """One experiment, top to bottom: `run(plan)` trains it, resumes it, or says that it is done."""
 
+import io
 import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from tlcnn.errors import Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
 from tlcnn.records.folder import RunDir
+from tlcnn.records.summary import read_summary
+from tlcnn.storage import open_to_append, writing
 from tlcnn.training.interrupt import catch_signals
 
 log = logging.getLogger(__name__)
@@ -55,7 +59,7 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
 def _answer_done(folder: RunDir) -> dict[str, Any]:
     folder.delete_leftovers()  # of a kill between DONE and the tidying
     log.info("already done: %s", folder.path)
-    return folder.read_summary()
+    return asdict(read_summary(folder.path))
 
 
 @contextmanager
@@ -74,7 +78,9 @@ def _failures(folder: RunDir) -> Iterator[None]:
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    with writing(path):
+        file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
+    handler = logging.StreamHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.setLevel(logging.DEBUG)
     logger = logging.getLogger("tlcnn")
@@ -84,3 +90,4 @@ def _log_file(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+        file.close()

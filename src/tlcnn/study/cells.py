@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.config.schema import list_keys
 from tlcnn.errors import list_names
 from tlcnn.records.settings import CELL, spread_settings
 from tlcnn.storage import digest_of
 
 FOLD = "dataset.fold"
-_PLACES = ("dataset.root",)
 _PRETTY = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
 
 
@@ -23,7 +23,7 @@ def merge_folds(done: pd.DataFrame) -> pd.DataFrame:
     for position, record in enumerate(records):
         settings = record["settings"]
         if isinstance(settings, dict) and settings.get("dataset.folds") is not None:
-            kept = {k: v for k, v in settings.items() if k not in (FOLD, *_PLACES)}
+            kept = {k: v for k, v in settings.items() if k not in (FOLD, *list_keys("place"))}
             names = [str(record[column]) for column in CELL]
             keys.setdefault(digest_of([names, kept], 12), []).append(position)
     folds: list[Any] = [None] * len(records)

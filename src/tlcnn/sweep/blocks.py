@@ -2,13 +2,24 @@
 
 A block is a product: `{init: [random, imagenet], seed: range(3)}` is six cells. A value is written
 as on the command line, or as a YAML list. What the command line sets replaces the block's value.
+`each` stands for every unit of the model.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tlcnn.config.compose import Composer
+from tlcnn.config.schema import EACH
 from tlcnn.errors import ConfigError
+from tlcnn.memory import Memory
+from tlcnn.plan.plan import recall_unit_map
+
+# A key of a group and the one value that the group's files hold: setting either replaces both.
+_SYNONYMS = {"freeze": "freeze.through", "model": "model.name"}
+_READ_NO_FILE = {"init=random", "init=self"}
+_EACH_UNIT = (f"init.through={EACH}", f"freeze.through={EACH}")
+_SPECIAL = frozenset(",()[]{}'\"=:\\")  # characters of Hydra's grammar
 
 
 def expand(
@@ -23,27 +34,26 @@ def expand(
     Args:
         arguments: `KEY=VALUE` words of the command line, sweeps among them.
         params: values for every block.
-        blocks: the study's; none is the same as one empty block.
+        blocks: the study's blocks; none is the same as one empty block.
         parse: Hydra's parser of one word.
 
     Raises:
         ConfigError: an interval, which is not a list of values.
     """
-    given = [parse(word) for word in arguments]
-    taken = {override.get_key_element().lstrip("+~") for override in given}
-    taken |= {other for pair in _SAME for key, other in (pair, pair[::-1]) if key in taken}
+    from_user = [parse(word) for word in arguments]
+    replaced = {override.get_key_element().lstrip("+~") for override in from_user}
+    for group, key in _SYNONYMS.items():
+        if group in replaced or key in replaced:
+            replaced |= {group, key}
     cells: list[tuple[str, ...]] = []
     for block in blocks or [{}]:
-        words = {**params, **block}
-        kept = [parse(write_word(k, v)) for k, v in words.items() if k.lstrip("+") not in taken]
-        cells += itertools.product(*[_list_words(override) for override in [*kept, *given]])
-    return _drop_unread_weights(cells)
-
-
-def _drop_unread_weights(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Let `init=random,imagenet` cross with `init.weights=FILE`, which only the latter reads."""
+        values = {k: v for k, v in {**params, **block}.items() if k.lstrip("+") not in replaced}
+        from_file = [parse(write_word(key, value)) for key, value in values.items()]
+        cells += itertools.product(*map(_list_words, [*from_file, *from_user]))
+    # `init=random,imagenet` crosses with `init.weights=FILE`, which only the latter reads. Where
+    # no cell reads the file, it stays, and the plan refuses it.
     sources = {word for cell in cells for word in cell if word.startswith("init=")}
-    if not sources - _READ_NO_FILE:  # a file for nobody is refused with the plan
+    if not sources - _READ_NO_FILE:
         return cells
     return [
         tuple(word for word in cell if not word.startswith("init.weights="))
@@ -53,8 +63,30 @@ def _drop_unread_weights(cells: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     ]
 
 
-_SAME = (("freeze", "freeze.through"), ("model", "model.name"))  # an option, and its one value
-_READ_NO_FILE = {"init=random", "init=self"}
+def expand_units(cells: Sequence[Sequence[str]], composer: Composer) -> list[tuple[str, ...]]:
+    """Replace `each` by every unit of the cell's own model, one cell for each.
+
+    Example: `init.through=each` becomes `init.through=stem`, `init.through=stage1`, ...
+
+    Raises:
+        ConfigError: the model is unknown or cannot be divided into units.
+    """
+    memory = Memory()
+    expanded: list[tuple[str, ...]] = []
+    for cell in cells:
+        if not any(word.lstrip("+") in _EACH_UNIT for word in cell):
+            expanded.append(tuple(cell))
+            continue
+        names = recall_unit_map(composer.compose(cell), memory).names
+        expanded += itertools.product(
+            *(
+                [write_word(word.split("=")[0], name) for name in names]
+                if word.lstrip("+") in _EACH_UNIT
+                else [word]
+                for word in cell
+            )
+        )
+    return expanded
 
 
 def write_word(key: str, value: Any) -> str:
@@ -83,9 +115,6 @@ def write_item(value: Any) -> str:
     if isinstance(value, str) and _SPECIAL & set(value) and not value.startswith("${"):
         return QuotedString(value, Quote.single).with_quotes()
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_SPECIAL = frozenset(",()[]{}'\"=:\\")  # of Hydra's grammar
 
 
 def _list_words(override: Any) -> list[str]:

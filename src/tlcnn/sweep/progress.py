@@ -1,4 +1,4 @@
-"""How far a sweep is, read from the run folders: one line on the terminal, whoever trains."""
+"""How far a sweep is: one line on the terminal, read from the run folders."""
 
 import json
 import threading
@@ -7,56 +7,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from tqdm import tqdm
 
-from tlcnn.sweep.resolve import Job
+from tlcnn.errors import DataError
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.summary import read_summary
+from tlcnn.sweep.resolve import SweepRun
 
 _POLL_S = 1.0
-_MOST_READ = 400  # finished runs that an estimate looks at
+_MAX_READ = 400  # finished runs that an estimate reads
 
 
-def estimate_seconds(jobs: Sequence[Job], output_dir: Path) -> float | None:
-    """Return how long training takes in all, one run at a time, judged by finished runs.
+def estimate_seconds(runs: Sequence[SweepRun], output_dir: Path) -> float | None:
+    """Return how long training takes in all, one run at a time, from the times of finished runs.
 
-    Finished runs of one dataset, model, image size, epochs and j are alike; without any, those
-    that differ in j only; None where a job has not even these.
+    A run takes as long as finished runs of its dataset, model, image size, epochs and j, or else
+    as those that differ in j only. None where there is neither.
     """
-    exact, alike = _read_durations(output_dir)
-    total = 0.0
-    for job in jobs:
-        durations = exact.get(_key(job.kind)) or alike.get(_key({**job.kind, "j": None}))
-        if not durations:
-            return None
-        total += median(durations)
-    return total
-
-
-def _read_durations(output_dir: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    exact: dict[str, list[float]] = {}
-    alike: dict[str, list[float]] = {}
-    summaries = sorted((output_dir / "runs").glob("*/summary.json"))
-    for path in summaries[-_MOST_READ:]:
+    durations: dict[str, list[float]] = {}
+    for path in sorted((output_dir / "runs").glob("*/summary.json"))[-_MAX_READ:]:
         try:
-            kind = read_kind(path.parent)
-            seconds = float(json.loads(path.read_text())["train_s"])
-        except (OSError, ValueError, KeyError, TypeError):
+            plan = read_plan(path.parent)
+            seconds = read_summary(path.parent).train_s
+        except DataError:
             continue
-        exact.setdefault(_key(kind), []).append(seconds)
-        alike.setdefault(_key({**kind, "j": None}), []).append(seconds)
-    return exact, alike
-
-
-def read_kind(run_dir: Path) -> dict[str, Any]:
-    """Return what decides how long a finished run took, from its plan.json."""
-    plan = json.loads((run_dir / "plan.json").read_text())
-    named = {key: plan[key] for key in ("dataset", "model", "epochs", "j")}
-    return {**named, "image_size": plan["identity"]["dataset"]["image_size"]}
-
-
-def _key(kind: dict[str, Any]) -> str:
-    return json.dumps(kind, sort_keys=True)
+        if seconds is None:  # an imported run has no training time
+            continue
+        names = ("dataset", "model", "epochs", "j", "image_size")
+        key = {name: getattr(plan, name) for name in names}
+        for each in (key, {**key, "j": None}):
+            durations.setdefault(json.dumps(each, sort_keys=True), []).append(seconds)
+    total = 0.0
+    for run in runs:
+        keys = (run.duration_key, {**run.duration_key, "j": None})
+        texts = [json.dumps(key, sort_keys=True) for key in keys]
+        alike = next((durations[text] for text in texts if text in durations), None)
+        if alike is None:
+            return None
+        total += median(alike)
+    return total
 
 
 def describe_duration(seconds: float | None) -> str:
@@ -74,30 +64,30 @@ def describe_duration(seconds: float | None) -> str:
 
 
 @contextmanager
-def show_progress(jobs: Sequence[Job]) -> Iterator[None]:
+def show_progress(runs: Sequence[SweepRun]) -> Iterator[None]:
     """Keep one line for the whole sweep while it runs; off a terminal, a line a finished run."""
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(list(jobs), over), daemon=True)
-    watch.start()
+    is_over = threading.Event()
+    thread = threading.Thread(target=_show, args=(list(runs), is_over), daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        over.set()
-        watch.join()
+        is_over.set()
+        thread.join()
 
 
-def _watch(jobs: list[Job], over: threading.Event) -> None:
-    waiting = {job.run_id: job for job in jobs}
+def _show(runs: list[SweepRun], is_over: threading.Event) -> None:
+    waiting = {run.run_id: run for run in runs}
     n_failed, started = 0, time.time()
-    with tqdm(total=len(jobs), desc="sweep", unit="run", disable=None, smoothing=0.0) as bar:
+    with tqdm(total=len(runs), desc="sweep", unit="run", disable=None, smoothing=0.0) as bar:
         while True:
-            is_last = over.wait(_POLL_S)
-            for job in [job for job in waiting.values() if job.is_done]:
-                del waiting[job.run_id]
+            is_last = is_over.wait(_POLL_S)
+            for run in [run for run in waiting.values() if run.is_done]:
+                del waiting[run.run_id]
                 bar.update()
                 if bar.disable:
-                    print(f"[{len(jobs) - len(waiting)}/{len(jobs)}] {_describe_done(job)}")
-            failed = [job for job in waiting.values() if _has_failed(job, started)]
+                    print(f"[{len(runs) - len(waiting)}/{len(runs)}] {_describe_done(run)}")
+            failed = [run for run in waiting.values() if _has_failed(run, started)]
             if len(failed) != n_failed:
                 n_failed = len(failed)
                 bar.set_postfix(failed=n_failed)
@@ -105,18 +95,18 @@ def _watch(jobs: list[Job], over: threading.Event) -> None:
                 return
 
 
-def _has_failed(job: Job, since: float) -> bool:
+def _has_failed(run: SweepRun, since: float) -> bool:
     try:
-        return (job.run_dir / "FAILED").stat().st_mtime >= since
+        return (run.run_dir / "FAILED").stat().st_mtime >= since
     except OSError:
         return False
 
 
-def _describe_done(job: Job) -> str:
+def _describe_done(run: SweepRun) -> str:
     try:
-        summary = json.loads((job.run_dir / "summary.json").read_text())
-        score = summary["metrics"]["val/balanced_accuracy"]
-        words = f"  val balanced accuracy {score:.4f}  {summary['train_s']:.1f} s"
-    except (OSError, ValueError, KeyError, TypeError):
-        words = ""
-    return f"done {job.run_name}-{job.run_id}{words}"
+        summary = read_summary(run.run_dir)
+        score = summary.metrics["val/balanced_accuracy"]
+        scores = f"  val balanced accuracy {score:.4f}  {summary.train_s:.1f} s"
+    except (DataError, KeyError, TypeError):
+        scores = ""
+    return f"done {run.run_dir.name}{scores}"

@@ -6,54 +6,53 @@ the back, so that they share the work, and is waited for only when nothing else 
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tlcnn.errors import RunLocked, Stopped
-from tlcnn.run.job import Outcome
+from tlcnn.run.job import Job, Outcome
 
-NOT_STARTED = Outcome(Stopped.exit_code, "not started")
+NOT_STARTED = Outcome(Stopped.exit_code, "not started", "NotStarted")
 
 
 class JobQueue:
     """The jobs of a wave and how they ended.
 
     Args:
-        jobs: one list of overrides a job.
-        fail_fast: whether the first failure ends it.
+        jobs: the jobs.
+        fail_fast: whether the first failure ends the wave.
     """
 
-    def __init__(self, jobs: Sequence[Sequence[str]], *, fail_fast: bool) -> None:
-        self._jobs = [list(job) for job in jobs]
+    def __init__(self, jobs: Sequence[Job], *, fail_fast: bool) -> None:
+        self._jobs = list(jobs)
         self._fresh = deque(range(len(jobs)))
         self._held: deque[int] = deque()
         self._fail_fast = fail_fast
         self._is_over = False
         self.outcomes = [NOT_STARTED] * len(jobs)
 
-    def take(self) -> tuple[int, list[str]] | None:
-        """Return the next job's number and overrides, or None when there is none to begin."""
+    def take(self) -> tuple[int, Job] | None:
+        """Return the next job and its number, or None when there is none to begin."""
         if self._is_over:
             return None
         if self._fresh:
             number = self._fresh.popleft()
-            return number, self._without_waiting(self._jobs[number])
+            job = self._jobs[number]
+            if "on_locked=fail" in job.overrides:
+                return number, job
+            return number, replace(job, place={**job.place, "on_locked": "fail"})
         if self._held:
             number = self._held.popleft()
             return number, self._jobs[number]
         return None
 
-    @staticmethod
-    def _without_waiting(job: list[str]) -> list[str]:
-        decided = any(word.startswith("on_locked=") for word in job)
-        return job if decided else [*job, "on_locked=fail"]
-
-    def finish(self, number: int, overrides: Sequence[str], outcome: Outcome) -> None:
-        """Take note of how a job ended; one that another sweep holds is taken again later.
+    def finish(self, number: int, job: Job, outcome: Outcome) -> None:
+        """Note how a job ended; one that another sweep holds is taken again later.
 
         Args:
-            number, overrides: as `take` returned them.
-            outcome: of the run.
+            number, job: what `take` returned.
+            outcome: how the job ended.
         """
-        if _is_held(outcome) and list(overrides) != self._jobs[number]:
+        if outcome.kind == RunLocked.__name__ and job != self._jobs[number]:
             self._held.append(number)
             return
         self.outcomes[number] = outcome
@@ -63,7 +62,3 @@ class JobQueue:
     def stop(self) -> None:
         """Begin no further job."""
         self._is_over = True
-
-
-def _is_held(outcome: Outcome) -> bool:
-    return outcome.error.startswith(RunLocked.__name__)

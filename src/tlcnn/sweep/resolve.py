@@ -1,59 +1,78 @@
-"""Lists of overrides to jobs in waves: planned, told apart by identity, parents first."""
+"""The cells of a sweep as runs in waves: planned, each run once, parents first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from tlcnn.config.compose import Composer
-from tlcnn.config.schema import Config
 from tlcnn.errors import ConfigError, ImpossibleCell, TlcnnError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import make_source_key
-from tlcnn.run.job import make_job_plan
+from tlcnn.run.job import Job, plan_job
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepRun:
     """A run of a sweep.
 
     Attributes:
-        overrides: the words that mean it.
+        job: the words that mean it; with `ancestor`, those of a run that starts from it.
+        plan: its plan.
         role: `cell`, or `parent` for a run that only serves as the source of others.
-        parent_id: id of the run that it starts from and that may have to be trained first.
         wave: 0 for what can be trained at once; else one more than its parent's.
-        kind: what runs that take about as long have in common.
-        precision: what `train.precision=auto` means where the sweep was planned.
-        parent_dir: folder of that run.
-        source_key: what runs share whose frozen units have outputs in common; None: nobody.
-        n_frozen: units that are frozen.
     """
 
-    overrides: tuple[str, ...]
-    run_id: str
-    run_name: str
-    run_dir: Path
+    job: Job
+    plan: Plan
     role: str
-    parent_id: str | None
     wave: int
-    kind: dict[str, Any]
-    precision: str = "auto"
-    parent_dir: Path | None = None
-    source_key: str | None = None
-    n_frozen: int = 0
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return self.plan.run_id
+
+    @property
+    def run_dir(self) -> Path:
+        """Its folder."""
+        return self.plan.run_dir
 
     @property
     def is_done(self) -> bool:
-        """Whether its folder says so."""
-        return (self.run_dir / "DONE").is_file()
+        """Whether it is finished, which its folder records."""
+        return is_done(self.plan)
 
     @property
-    def parent_is_done(self) -> bool:
-        """Whether the run that it starts from is finished."""
-        return self.parent_dir is not None and (self.parent_dir / "DONE").is_file()
+    def n_frozen(self) -> int:
+        """The number of units that are frozen."""
+        return self.plan.treatment.j
+
+    @cached_property
+    def source_key(self) -> str | None:
+        """What runs share whose frozen units compute the same; None: nothing is stored."""
+        return make_source_key(self.plan)
+
+    @property
+    def duration_key(self) -> dict[str, Any]:
+        """What runs that take about as long have in common."""
+        config = self.plan.config
+        return {
+            "dataset": config.dataset.name,
+            "model": config.model.name,
+            "image_size": config.dataset.image_size,
+            "epochs": config.train.epochs,
+            "j": self.n_frozen,
+        }
+
+
+def is_done(plan: Plan) -> bool:
+    """Return whether a run is finished."""
+    return (plan.run_dir / "DONE").is_file()
 
 
 @dataclass(frozen=True)
@@ -70,25 +89,27 @@ class Sweep:
     """A resolved sweep.
 
     Attributes:
-        jobs: every run once, parents before cells, in the order of the grid.
-        left_out: overrides of cells that freeze more than they transfer, with the reason.
-        n_same: cells that mean the same run as an earlier one.
-        broken: cells that cannot be planned.
+        n_cells: the cells of the grid.
+        runs: every run once, parents before cells, in the order of the grid.
+        left_out: the overrides of cells that freeze more than they transfer, with the reason.
+        n_same: the cells that mean the same run as an earlier one.
+        broken: the cells that cannot be planned.
     """
 
-    jobs: tuple[Job, ...]
-    left_out: tuple[tuple[tuple[str, ...], str], ...]
-    n_same: int
-    broken: tuple[Broken, ...]
+    n_cells: int
+    runs: tuple[SweepRun, ...]
+    left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
+    n_same: int = 0
+    broken: tuple[Broken, ...] = ()
 
-    def waves(self) -> list[list[Job]]:
-        """Return the unfinished jobs by wave; parents are first in theirs."""
-        waiting = [job for job in self.jobs if not job.is_done]
-        numbers = sorted({job.wave for job in waiting})
-        return [[job for job in waiting if job.wave == number] for number in numbers]
+    def waves(self) -> list[list[SweepRun]]:
+        """Return the unfinished runs by wave; parents are first in theirs."""
+        waiting = [run for run in self.runs if not run.is_done]
+        numbers = sorted({run.wave for run in waiting})
+        return [[run for run in waiting if run.wave == number] for number in numbers]
 
 
-def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
+def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
     """Plan every cell, and add the runs that chained cells start from.
 
     Raises:
@@ -97,90 +118,37 @@ def resolve(cells: Sequence[Sequence[str]], composer: Composer) -> Sweep:
     """
     memory = Memory()
     memory.recall("composer", "", lambda: composer)
-    jobs: dict[str, Job] = {}
+    runs: dict[str, SweepRun] = {}
     left_out, broken, n_same = [], [], 0
     for cell in tqdm(cells, desc="planning", disable=None, leave=False, delay=2):
-        overrides = tuple(cell)
         try:
-            config = composer.compose(overrides)
-            plan = make_job_plan(config, memory)
+            plan = plan_job(cell, memory)
         except ImpossibleCell as error:
-            left_out.append((overrides, str(error).splitlines()[0]))
+            left_out.append((cell.overrides, str(error).splitlines()[0]))
         except ConfigError as error:
-            raise type(error)(f"{_write_cell(overrides, cells)}: {error}") from error
+            shared = set.intersection(*(set(each.overrides) for each in cells))
+            words = [word for word in cell.overrides if word not in shared or len(cells) == 1]
+            raise type(error)(f"in the cell {' '.join(words)}: {error}") from error
         except TlcnnError as error:
-            broken.append(Broken(overrides, error.exit_code, _describe(error)))
+            text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            broken.append(Broken(cell.overrides, error.exit_code, text))
         else:
-            n_same += jobs.get(plan.run_id, _NOBODY).role == "cell"
-            _add(jobs, plan, overrides, config.ancestor)
-    ordered = sorted(jobs.values(), key=lambda job: (job.wave, job.role == "cell"))
-    return Sweep(tuple(ordered), tuple(left_out), n_same, tuple(broken))
+            if plan is not None:
+                n_same += plan.run_id in runs and runs[plan.run_id].role == "cell"
+                _add_cell(runs, plan, cell)
+    ordered = sorted(runs.values(), key=lambda run: (run.wave, run.role == "cell"))
+    return Sweep(len(cells), tuple(ordered), tuple(left_out), n_same, tuple(broken))
 
 
-_NOBODY = Job((), "", "", Path(), "", None, 0, {})
-
-
-def _add(jobs: dict[str, Job], plan: Plan, overrides: tuple[str, ...], ancestor: int) -> None:
-    """Add a cell, and before it the runs that it needs."""
-    for job in reversed(_list_parents(plan, overrides, ancestor)):
-        jobs.setdefault(job.run_id, job)
-    known = jobs.get(plan.run_id)
-    if known is None:
-        jobs[plan.run_id] = _make_job(plan, overrides, "cell")
-    elif known.role == "parent":  # asked for, too
-        jobs[plan.run_id] = replace(known, role="cell", overrides=overrides)
-
-
-def _list_parents(plan: Plan, overrides: tuple[str, ...], ancestor: int) -> list[Job]:
-    """Return the runs before a job, nearest first; `ancestor` is how far back the job is."""
-    words = [word for word in overrides if not word.startswith("ancestor=")]
-    found = []
-    parent, number = plan.parent, ancestor + 1
-    while parent is not None:
-        found.append(_make_job(parent, (*words, f"ancestor={number}"), "parent"))
-        parent, number = parent.parent, number + 1
-    return found
-
-
-def _make_job(plan: Plan, overrides: tuple[str, ...], role: str) -> Job:
-    return Job(
-        overrides=overrides,
-        run_id=plan.run_id,
-        run_name=plan.run_name,
-        run_dir=plan.run_dir,
-        role=role,
-        parent_id=plan.parent.run_id if plan.parent else None,
-        wave=_count_waves(plan),
-        kind=make_kind(plan.config, plan.treatment.j),
-        precision=plan.precision,
-        parent_dir=plan.parent.run_dir if plan.parent else None,
-        source_key=make_source_key(plan),
-        n_frozen=plan.treatment.j,
-    )
-
-
-def _count_waves(plan: Plan) -> int:
-    if plan.parent is None or (plan.parent.run_dir / "DONE").is_file():
-        return 0
-    return 1 + _count_waves(plan.parent)
-
-
-def make_kind(config: Config, j: int) -> dict[str, Any]:
-    """Return what decides how long a run takes."""
-    return {
-        "dataset": config.dataset.name,
-        "model": config.model.name,
-        "image_size": config.dataset.image_size,
-        "epochs": config.train.epochs,
-        "j": j,
-    }
-
-
-def _write_cell(overrides: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Return the words in which a cell differs from others."""
-    told = set.intersection(*map(set, cells)) if len(cells) > 1 else set()
-    return "in the cell " + " ".join(word for word in overrides if word not in told)
-
-
-def _describe(error: TlcnnError) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+def _add_cell(runs: dict[str, SweepRun], plan: Plan, cell: Job) -> None:
+    """Add a cell's run, and before it the runs that it starts from."""
+    lineage = [plan]
+    while lineage[-1].parent is not None:
+        lineage.append(lineage[-1].parent)
+    wave = 0
+    for distance, each in reversed([*enumerate(lineage)]):
+        job = replace(cell, ancestor=cell.ancestor + distance)
+        run = SweepRun(job, each, "parent" if distance else "cell", wave)
+        if each.run_id not in runs or (not distance and runs[each.run_id].role == "parent"):
+            runs[each.run_id] = run
+        wave = 0 if is_done(each) else wave + 1

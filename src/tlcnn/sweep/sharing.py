@@ -1,55 +1,58 @@
-"""Runs of a sweep whose frozen units have outputs in common: together, and told of each other."""
+"""Runs of a sweep whose frozen units compute the same, so that they share stored outputs."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
-from tlcnn.sweep.resolve import Job
+from tlcnn.errors import DataError
+from tlcnn.records.summary import read_summary
+from tlcnn.sweep.resolve import SweepRun
 
 
-def order_by_source(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of a wave in an order in which stored outputs are used while they are hot.
+def order_by_source(runs: Sequence[SweepRun]) -> list[SweepRun]:
+    """Return the runs of a wave so that those of one source follow each other.
 
-    Parents stay first. Behind them jobs of one source follow each other from the first of them,
-    those with fewer frozen units before the others; all else stays where it was.
+    What the first of them stores is then read while it is in memory. Parents stay first. The runs
+    of a source come where its first run was, in the order of how many units they freeze.
     """
     first: dict[str, int] = {}
-    for position, job in enumerate(jobs):
-        first.setdefault(job.source_key or job.run_id, position)
+    for position, run in enumerate(runs):
+        first.setdefault(run.source_key or run.run_id, position)
 
-    def place(job: Job) -> tuple[bool, int, int]:
-        return job.role == "cell", first[job.source_key or job.run_id], job.n_frozen
+    def place(run: SweepRun) -> tuple[bool, int, int]:
+        return run.role == "cell", first[run.source_key or run.run_id], run.n_frozen
 
-    return sorted(jobs, key=place)
-
-
-def write_sharing(job: Job, jobs: Sequence[Job]) -> list[str]:
-    """Return the word that tells a job how many units those freeze that share its source."""
-    if job.source_key is None:
-        return []
-    frozen = sorted(other.n_frozen for other in jobs if other.source_key == job.source_key)
-    return [f"reuse_for=[{','.join(map(str, frozen))}]"] if len(frozen) > 1 else []
+    return sorted(runs, key=place)
 
 
-def describe_sharing(jobs: Sequence[Job]) -> list[str]:
-    """Return in words how many jobs have outputs of frozen units in common."""
-    keys = [job.source_key for job in jobs if job.source_key is not None]
-    shared = [key for key in keys if keys.count(key) > 1]
+def find_shared_depths(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[int, ...]:
+    """Return how many units each run freezes that shares this one's source; () if none does."""
+    if run.source_key is None:
+        return ()
+    depths = sorted(other.n_frozen for other in runs if other.source_key == run.source_key)
+    return tuple(depths) if len(depths) > 1 else ()
+
+
+def describe_sharing(runs: Sequence[SweepRun]) -> list[str]:
+    """Return a line that says how many runs can read stored outputs of each other."""
+    counts = Counter(run.source_key for run in runs if run.source_key is not None)
+    shared = [n for n in counts.values() if n > 1]
     if not shared:
         return []
-    sources = f"{len(set(shared))} source{'s' * (len(set(shared)) > 1)}"
-    return [f"  {len(shared)} runs share what the frozen units of {sources} compute"]
+    sources = f"{len(shared)} source{'s' * (len(shared) > 1)}"
+    return [f"  {sum(shared)} runs share the outputs of frozen units, from {sources}"]
 
 
-def describe_reused(jobs: Sequence[Job]) -> list[str]:
-    """Return in words what the frozen units of finished runs computed, and what was read."""
+def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
+    """Return a line: what frozen units computed, and how often stored outputs were read."""
     total: Counter[str] = Counter()
-    for job in jobs:
+    for run in runs:
         try:
-            total.update(json.loads((job.run_dir / "summary.json").read_text()).get("reuse", {}))
-        except (OSError, ValueError):
+            total.update(read_summary(run.run_dir).reuse or {})
+        except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
     if not reused:
         return []
-    return [f"  frozen units computed {computed:,} images; {reused:,} times one was reused"]
+    return [
+        f"  frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
+    ]

@@ -1,6 +1,6 @@
-"""A study's record, `output_dir/studies/NAME.json`: which runs it consists of.
+"""A study's record, `output_dir/studies/NAME.json`: the list of its runs.
 
-With it a run that is not there is *missing*, and not just never thought of.
+It tells which runs of a study are missing.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlcnn.config.schema import list_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.storage import digest_of, make_dir, write_atomic
 from tlcnn.sweep.resolve import Sweep
@@ -16,91 +17,113 @@ from tlcnn.sweep.resolve import Sweep
 STUDY_VERSION = 1
 
 
-def name_study(given: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
-    """Return what a sweep is recorded as.
+def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
+    """Return the name that a sweep is recorded under.
 
-    The given name; else the experiment's, where nothing else was asked for; else one that the
-    same set of runs has in any order.
+    It is the name that was given, or the experiment's where the command line changes nothing but
+    places, or else a hash that the same set of runs has in any order.
 
     Raises:
         ConfigError: a name that cannot be a file's.
     """
-    if given is not None:
-        if not re.fullmatch(r"[\w-][\w.-]*", given):
-            raise ConfigError(f"study={given} names a file: use letters, digits, _, - and . only.")
-        return given
+    if name is not None:
+        if not re.fullmatch(r"[\w-][\w.-]*", name):
+            raise ConfigError(f"study={name} names a file: use letters, digits, _, - and . only.")
+        return name
     values = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     experiment = values.pop("experiment", None)
-    if experiment and not [key for key in values if key not in _PLACES]:
+    ignored = {*list_keys("place"), "fail_fast", "dry_run"}
+    keys = {key.replace("init.task_dataset.", "dataset.") for key in values}
+    if experiment and keys <= ignored:
         return experiment
-    digest = digest_of(sorted(job.run_id for job in sweep.jobs if job.role == "cell"), 8)
+    digest = digest_of(sorted(run.run_id for run in sweep.runs if run.role == "cell"), 8)
     return f"{experiment or 'sweep'}-{digest}"
 
 
-_PLACES = {  # where and how, never what
-    *("output_dir", "cache_dir", "dataset.root", "init.task_dataset.root", "device", "threads"),
-    *("workers", "eval_batch_size", "checkpoint_every_s", "on_locked", "progress"),
-    *("fail_fast", "dry_run", "reuse", "reuse_disk_gib", "reuse_memory_gib", "reuse_for"),
-}
-
-
-def write_study(output_dir: Path, name: str, sweep: Sweep, *, words: Mapping[str, Any]) -> Path:
+def write_study(output_dir: Path, name: str, sweep: Sweep, *, sources: Mapping[str, Any]) -> Path:
     """Record which runs a study consists of, and return the file.
 
     Args:
-        words: what it was made from: arguments, params and blocks.
+        output_dir: the folder of runs and studies.
+        name: the study's name.
+        sweep: the resolved sweep.
+        sources: what it was made from: arguments, params, blocks and flags.
     """
-    jobs = [
+    runs = [
         {
-            "run_id": job.run_id,
-            "run_name": job.run_name,
-            "role": job.role,
-            "wave": job.wave,
-            "overrides": list(job.overrides),
+            "run_id": run.run_id,
+            "run_name": run.plan.run_name,
+            "role": run.role,
+            "wave": run.wave,
+            "overrides": list(run.job.overrides),
+            "ancestor": run.job.ancestor,
         }
-        for job in sweep.jobs
+        for run in sweep.runs
     ]
-    left_out = [{"overrides": list(cell), "why": why} for cell, why in sweep.left_out]
-    broken = [{"overrides": list(b.overrides), "why": b.error} for b in sweep.broken]
     record = {
         "version": STUDY_VERSION,
         "name": name,
-        **words,
-        "runs": jobs,
-        "left_out": left_out,
-        "broken": broken,
+        **sources,
+        "runs": runs,
+        "left_out": [{"overrides": list(cell), "why": why} for cell, why in sweep.left_out],
+        "broken": [{"overrides": list(b.overrides), "why": b.error} for b in sweep.broken],
     }
     path = make_dir(output_dir / "studies") / f"{name}.json"
-    write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    _write(path, record)
     return path
 
 
 def write_failures(path: Path, errors: Mapping[str, str]) -> None:
     """Note in a study's record which runs failed in its last sweep, and why."""
-    record = read_study(path)
-    record["failures"] = dict(errors)
+    _write(path, {**read_study(path), "failures": dict(errors)})
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """Return a study's record. Raises DataError when it is none that this version can read."""
+    """Return a study's record.
+
+    Somebody else may have written the file: what it calls a run's folder is a name, never a path.
+
+    Raises:
+        DataError: it is no record that this version can read, or it has a path for a name.
+    """
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if record["version"] != STUDY_VERSION:
             raise ValueError(f"version {record['version']}")
-        _ = [run["run_id"] + run["run_name"] for run in record["runs"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for text in (record.setdefault("name", path.stem), *record.get("flags", [])):
+            _check_text(text)
+        for run in record["runs"]:
+            for text in (run["run_id"], run["run_name"], *run["overrides"]):
+                _check_text(text)
+            folder = f"{run['run_name']}-{run['run_id']}"
+            if not re.fullmatch(r"[\w.+-]+", folder):
+                raise ValueError(f"{folder!r} is not the name of a run folder")
+            if type(run.setdefault("ancestor", 0)) is not int:
+                raise ValueError(f"ancestor {run['ancestor']!r}")
+        for run_id, error in record.get("failures", {}).items():
+            _check_text(run_id)
+            _check_text(error)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no record of a study that this version can read ({error}): repeat the "
             "study's command with dry_run=false, which writes it again and trains nothing twice"
         ) from error
-    return record
+    return dict(record)
+
+
+def _check_text(value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
 
 
 def find_studies(output_dir: Path) -> list[Path]:
     """Return the records of the studies of an output folder, oldest first."""
-    found = (output_dir / "studies").glob("*.json")
-    return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
+    paths = (output_dir / "studies").glob("*.json")
+    return sorted(paths, key=lambda path: (path.stat().st_mtime, path.name))
 
 
 def find_study(name: str, output_dir: Path) -> Path:
@@ -108,7 +131,7 @@ def find_study(name: str, output_dir: Path) -> Path:
     path = output_dir / "studies" / f"{name}.json"
     if path.is_file():
         return path
-    names = [found.stem for found in find_studies(output_dir)]
+    names = [record.stem for record in find_studies(output_dir)]
     listed = f" There are: {list_names(names, 20)}." if names else ""
     raise DataError(
         f"no study '{name}' was begun in {output_dir}.{did_you_mean(name, names)}{listed} Begin "

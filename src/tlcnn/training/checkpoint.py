@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 
 from tlcnn.errors import StorageError
-from tlcnn.storage import sync_folder, writing
+from tlcnn.storage import open_new, sync_folder, writing
 
 LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
 _TRAILER = b"tlcnn-sha256:"
@@ -65,7 +65,7 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     temporary = run_dir / f".{LAST}.tmp"  # one process holds the run, and sweeps what it left
     with writing(run_dir / LAST):
         try:
-            with open(temporary, "wb") as file:
+            with open_new(temporary) as file:
                 digest = _save_hashed(state, file)
                 file.write(_TRAILER + digest)
                 file.flush()

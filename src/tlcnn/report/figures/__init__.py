@@ -1,6 +1,8 @@
-"""Figures: one file each, with `plot_<name>` of plain frames and `draw_<name>` of a report."""
+"""Figures: one file each, with `plot_<name>` of plain values and `draw_<name>` of a report."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures.bars import draw_bars
@@ -13,9 +15,9 @@ from tlcnn.report.figures.learning import draw_learning
 from tlcnn.report.figures.recall import draw_recall
 from tlcnn.report.figures.reliability import draw_reliability
 from tlcnn.report.figures.roc import draw_roc
-from tlcnn.report.figures.style import Drawn
+from tlcnn.report.figures.style import ReportFigure
 
-FIGURES: dict[str, Callable[[Content], Iterable[Drawn]]] = {
+FIGURES: dict[str, Callable[[Content], Iterable[ReportFigure]]] = {
     "grid": draw_grid,
     "bars": draw_bars,
     "layers": draw_layers,
@@ -29,37 +31,31 @@ FIGURES: dict[str, Callable[[Content], Iterable[Drawn]]] = {
 }
 
 
-def draw_figures(content: Content, *, skip: Collection[str] = ()) -> tuple[list[Drawn], list[str]]:
+def draw_figures(
+    content: Content, *, skip: Collection[str] = ()
+) -> tuple[list[ReportFigure], list[str]]:
     """Draw all figures that a report has the data for.
 
     Args:
-        skip: keys of FIGURES that are not wanted.
+        skip: keys of FIGURES that are not drawn.
 
     Returns:
         The figures, and a line for each that could not be drawn: it does not stop the others.
+        Figures that would share a file name are numbered.
     """
-    drawn: list[Drawn] = []
+    figures: list[ReportFigure] = []
     problems: list[str] = []
+    n_uses: Counter[str] = Counter()
     for name, draw in FIGURES.items():
         if name in skip:
             continue
         try:
-            for one in draw(content):  # so that those before a failure are kept
-                drawn.append(one)
+            for figure in draw(content):  # one by one: those before a failure stay
+                key = figure.name.lower()  # some disks do not tell A from a
+                n_uses[key] += 1
+                number = f"-{n_uses[key]}" if n_uses[key] > 1 else ""
+                figures.append(replace(figure, name=f"{figure.name}{number}"))
         except Exception as error:  # odd data may break one figure, not a report
-            why = str(error).splitlines()[0] if str(error) else ""
-            problems.append(f"figure {name} was not drawn: {why or type(error).__name__}")
-    return _name_apart(drawn), problems
-
-
-def _name_apart(drawn: list[Drawn]) -> list[Drawn]:
-    """Number the names that two figures share, so that no file overwrites another."""
-    from dataclasses import replace
-
-    seen: dict[str, int] = {}
-    named = []
-    for one in drawn:
-        key = one.name.lower()  # some disks do not know A from a
-        seen[key] = seen.get(key, 0) + 1
-        named.append(one if seen[key] == 1 else replace(one, name=f"{one.name}-{seen[key]}"))
-    return named
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            problems.append(f"figure {name} was not drawn: {reason}")
+    return figures, problems

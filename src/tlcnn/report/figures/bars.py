@@ -1,4 +1,4 @@
-"""Cells side by side, one dot each: mean and interval, and the seeds that they are paired by."""
+"""Cells side by side: means with intervals, and the single seeds that pair them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,16 @@ from tlcnn.report.figures.style import (
     MARKERS,
     ORANGE,
     SKY,
-    Drawn,
+    ReportFigure,
+    add_panels,
     begin,
-    count,
-    describe_metric,
-    finish,
-    make_figure,
+    drawing,
     make_name,
+    make_reach,
     name_ticks,
-    shorten,
-    styled,
     wrap,
 )
+from tlcnn.report.numbers import count, describe_metric, format_fraction
 from tlcnn.study.cells import name_dataset, name_source
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ class Panel:
     """Cells that answer one question.
 
     Attributes:
-        axis: what the names of the cells say.
+        axis: the label of the x axis.
         cells: columns name, value, low, high, j; one row a cell, in order.
         seeds: columns position (a row of `cells`), seed, value; one row a run.
     """
@@ -53,60 +51,60 @@ class Panel:
     seeds: pd.DataFrame
 
 
-def draw_bars(content: Content) -> list[Drawn]:
+def draw_bars(content: Content) -> list[ReportFigure]:
     """Draw, for each dataset and model, where to start from and how much to freeze."""
-    drawn = []
+    figures = []
     for dataset in list_datasets(content):
         cells = content.cells[content.cells["dataset"] == dataset].drop_duplicates("cell")
-        for model, mine in cells.groupby("model", sort=False):
-            panels = _make_panels(content, dataset, mine)
+        for model, model_cells in cells.groupby("model", sort=False):
+            panels = _make_panels(content, dataset, model_cells)
             if panels:
-                drawn.append(_draw(content, dataset, str(model), panels))
-    return drawn
+                figures.append(_draw(content, dataset, str(model), panels))
+    return figures
 
 
-def _draw(content: Content, dataset: str, model: str, panels: list[Panel]) -> Drawn:
+def _draw(content: Content, dataset: str, model: str, panels: list[Panel]) -> ReportFigure:
     score = describe_metric(content.metric)
-    wide = sum(len(panel.cells) for panel in panels) > 4
+    is_wide = sum(len(panel.cells) for panel in panels) > 4
     n_seeds = max(int(panel.seeds["seed"].nunique()) for panel in panels)
     best = [panel.cells.nlargest(1, "value").iloc[0] for panel in panels]
-    said = [
-        f"{panel.title}: highest is {row['name']} with {shorten(row['value'])}."
+    highest = [
+        f"{panel.title}: highest is {row['name']} with {format_fraction(row['value'])}."
         for panel, row in zip(panels, best, strict=True)
     ]
-    return Drawn(
+    return ReportFigure(
         name=make_name("bars", dataset, model),
-        title=f"Starts and frozen units, seed by seed: {name_dataset(dataset)}",
+        title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",
         caption=(
-            f"{begin(score)} of {model} on {name_dataset(dataset)}, by where weights come "
-            "from (all units transferred, none frozen) and by the frozen units. Filled marks are "
-            "means over seeds with 95 % intervals (squares where units are frozen); small marks "
-            "are single seeds, and a line joins the same seed in neighbouring cells. Seeds are "
-            "paired (same draws, same test images), so lines that rise together show a "
-            "difference that intervals side by side hide. "
-            f"Up to {count(n_seeds, 'seed')} a cell."
+            f"{begin(score)} of {model} on {name_dataset(dataset)}, by the source of the weights "
+            "(all units transferred, none frozen) and by the frozen units. Large marks are means "
+            "over seeds with 95 % intervals (squares where units are frozen). Small marks are "
+            "single seeds, and a line joins the same seed in neighbouring cells. Seeds are "
+            "paired: they share draws and test images. Where all lines rise, the cells differ "
+            f"even if their intervals overlap. Up to {count(n_seeds, 'seed')} a cell."
         ),
-        figure=plot_bars(panels, metric=content.metric, width=FULL if wide else COLUMN),
-        alt=f"Means of {score} for {model} on {name_dataset(dataset)}. {' '.join(said)}",
-        wide=wide,
+        figure=plot_bars(panels, metric=content.metric, width=FULL if is_wide else COLUMN),
+        alt=f"Means of {score} for {model} on {name_dataset(dataset)}. {' '.join(highest)}",
+        wide=is_wide,
         section="predictions",
     )
 
 
 def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Panel]:
-    """Return the questions that the cells of one model can answer: starts, frozen units."""
+    """Return the questions that the cells of one model can answer: source, frozen units."""
     depth = cells["k"].max()
     cells = cells[cells["init"] != "self"]
-    starts = cells[((cells["k"] == depth) | (cells["k"] == 0)) & (cells["j"] == 0)]
-    starts = sort_cells(starts).iloc[:MOST]
-    panels = [("Where to start from", starts, "start")]
+    sources = cells[((cells["k"] == depth) | (cells["k"] == 0)) & (cells["j"] == 0)]
     init = _choose_init(content, dataset, cells, depth)
-    ladder = cells[(cells["init"] == init) & (cells["k"] == depth) & (cells["k"] > 0)]
-    ladder = ladder.sort_values("j", kind="stable").iloc[: MOST + 1]
-    panels.append((f"How much to freeze ({name_source(init)})", ladder, "depth"))
+    frozen = cells[(cells["init"] == init) & (cells["k"] == depth) & (cells["k"] > 0)]
+    frozen = frozen.sort_values("j", kind="stable").iloc[: MOST + 1]
+    panels = [
+        ("Where to start from", "weights from", sort_cells(sources).iloc[:MOST], "init"),
+        (f"How much to freeze ({name_source(init)})", "units frozen, through …", frozen, "j"),
+    ]
     return [
-        _make_panel(content, title, rows, by)
-        for title, rows, by in panels
+        _make_panel(content, title, axis, rows, by)
+        for title, axis, rows, by in panels
         if len(rows) > 1 and rows[content.metric].notna().any()
     ]
 
@@ -115,68 +113,58 @@ def _choose_init(content: Content, dataset: str, cells: pd.DataFrame, depth: int
     """Return the source whose frozen units are shown: the best cell's, else the most trained."""
     deep = cells[(cells["k"] == depth) & (cells["k"] > 0)]
     sizes = deep.groupby("init")["j"].nunique()
-    best = find_highlights(content, dataset)
-    wanted = [init for init in best["init"] if sizes.get(init, 0) > 1]
-    return str(wanted[0] if wanted else sizes.idxmax() if len(sizes) else "")
+    highlights = find_highlights(content, dataset)
+    candidates = [init for init in highlights["init"] if sizes.get(init, 0) > 1]
+    return str(candidates[0] if candidates else sizes.idxmax() if len(sizes) else "")
 
 
-def _make_panel(content: Content, title: str, cells: pd.DataFrame, by: str) -> Panel:
+def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by: str) -> Panel:
+    """Return a panel of cells that are named by their source (`init`) or frozen units (`j`)."""
     metric = content.metric
     rows, seeds = [], []
-    same_name = cells.duplicated("init" if by == "start" else "j", keep=False)
     for position, (_, cell) in enumerate(cells.iterrows()):
-        start = name_source(cell["init"]) if cell["k"] else "random"
-        name = start if by == "start" else _name_depth(cell)
-        rows.append(
-            {
-                "name": str(cell["label"]) if same_name.iloc[position] else name,
-                "value": cell[metric],
-                "low": cell.get(f"{metric} low", np.nan),
-                "high": cell.get(f"{metric} high", np.nan),
-                "j": cell["j"],
-            }
-        )
+        j, units = int(cell["j"]), tuple(cell.get("units", ()))
+        if (cells[by] == cell[by]).sum() > 1:
+            name = str(cell["label"])
+        elif by == "init":
+            name = name_source(cell["init"]) if cell["k"] else "random"
+        else:
+            name = f"{j} {units[j - 1] if 0 < j <= len(units) else '' if j else 'none'}".strip()
+        ends = {end: cell.get(f"{metric} {end}", np.nan) for end in ("low", "high")}
+        rows.append({"name": name, "value": cell[metric], **ends, "j": j})
         for _, run in list_runs(content, cell).iterrows():
             seeds.append({"position": position, "seed": run["seed"], "value": run.get(metric)})
-    axis = "weights from" if by == "start" else "units frozen, through …"
-    return Panel(
-        title, axis, pd.DataFrame(rows), pd.DataFrame(seeds, columns=["position", "seed", "value"])
-    )
-
-
-def _name_depth(cell: pd.Series) -> str:
-    j, units = int(cell["j"]), tuple(cell.get("units", ()))
-    through = "none" if j == 0 else units[j - 1] if j <= len(units) else ""
-    return f"{j} {through}".strip()
+    seed_frame = pd.DataFrame(seeds, columns=["position", "seed", "value"])
+    return Panel(title, axis, pd.DataFrame(rows), seed_frame)
 
 
 def plot_bars(panels: list[Panel], *, metric: str, width: float = FULL) -> "Figure":
     """Plot cells as means with intervals, and each seed as a line through them.
 
     Args:
-        panels: one a question; they share the scale.
-        metric: what the values are.
-        width: inches; below 5 the panels stand on each other.
+        panels: a panel a question; they share the scale.
+        metric: the metric of the values.
+        width: inches; below 5 the panels are in one column.
     """
-    beside = width >= 5
-    with styled():
-        figure = make_figure(width, 3.0 if beside else 2.75 * len(panels))
-        shares = [len(panel.cells) + 1 for panel in panels]
-        axes = (
-            figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=shares)
-            if beside
-            else figure.subplots(len(panels), 1, squeeze=False, sharey=True)
-        ).ravel()
-        inches = (width - 0.6) / sum(shares) if beside else (width - 0.6) / max(shares)
+    is_row = width >= 5
+    sizes = [len(panel.cells) + 1 for panel in panels]
+    inches = (width - 0.6) / (sum(sizes) if is_row else max(sizes))  # between two cells
+    with drawing(width, 3.0 if is_row else 2.75 * len(panels)) as figure:
+        if is_row:
+            axes = list(
+                figure.subplots(1, len(panels), squeeze=False, sharey=True, width_ratios=sizes)[0]
+            )
+        else:
+            axes = add_panels(figure, len(panels), 1)
         for i, (ax, panel) in enumerate(zip(axes, panels, strict=True)):
             _plot_panel(ax, panel, inches)
-            if i == 0 or not beside:
+            ax.set_ylim(*_find_limits(panels))
+            if i == 0 or not is_row:
                 ax.set_ylabel(describe_metric(metric))
-        axes[0].set_ylim(*_find_limits(panels))
-        turned = [ax.get_xticklabels()[0].get_rotation() > 0 for ax in axes]
-        more = 0.7 * (any(turned) if beside else sum(turned))
-        figure.set_figheight(figure.get_figheight() + more)
-        return finish(figure)
+        is_turned = [ax.get_xticklabels()[0].get_rotation() > 0 for ax in axes]
+        extra = 0.7 * (any(is_turned) if is_row else sum(is_turned))
+        figure.set_figheight(figure.get_figheight() + extra)
+    return figure
 
 
 def _find_limits(panels: list[Panel]) -> tuple[float, float]:
@@ -193,8 +181,13 @@ def _find_limits(panels: list[Panel]) -> tuple[float, float]:
 def _plot_panel(ax: "Axes", panel: Panel, inches: float) -> None:
     cells = panel.cells
     for position, row in enumerate(cells.to_dict("records")):
-        colour = BLUE if row["j"] == 0 else ORANGE
-        _plot_mean(ax, position, row, colour, "o" if row["j"] == 0 else "s")
+        look: dict[str, Any] = {"marker": "o", "color": BLUE}
+        if row["j"]:
+            look = {"marker": "s", "color": ORANGE}
+        has_interval = pd.notna(row["low"]) and pd.notna(row["high"])
+        reach = make_reach(row["value"], row["low"], row["high"]) if has_interval else None
+        x = position - 0.16  # left of its seeds
+        ax.errorbar(x, row["value"], yerr=reach, ms=5.5, elinewidth=1.6, zorder=4, **look)
     _plot_seeds(ax, panel.seeds)
     ax.set_xticks(range(len(cells)))
     name_ticks(ax.xaxis, list(cells["name"]), inches)
@@ -204,21 +197,6 @@ def _plot_panel(ax: "Axes", panel: Panel, inches: float) -> None:
     title = wrap(panel.title, max(20, int(inches * (len(cells) + 0.6) * 72 / 4.5)))
     ax.set_title(title, fontweight="normal")
     ax.set_xlabel(panel.axis)
-
-
-def _plot_mean(ax: "Axes", x: float, row: dict[Any, Any], colour: str, marker: str) -> None:
-    """Plot a cell's mean with its interval, left of its seeds."""
-    value, low, high = row["value"], row["low"], row["high"]
-    known = not (pd.isna(low) or pd.isna(high))
-    reach = [[max(value - low, 0)], [max(high - value, 0)]] if known else None
-    look: dict[str, Any] = {
-        "color": colour,
-        "marker": marker,
-        "ms": 5.5,
-        "elinewidth": 1.6,
-        "zorder": 4,
-    }
-    ax.errorbar(x - 0.16, value, yerr=reach, **look)
 
 
 def _plot_seeds(ax: "Axes", seeds: pd.DataFrame) -> None:

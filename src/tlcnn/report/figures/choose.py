@@ -1,10 +1,11 @@
 """Which cells and runs a figure shows, when it cannot show all."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from tlcnn.records.read import read_history
+from tlcnn.records.summary import read_history
 from tlcnn.report.content import Content
 
 
@@ -23,26 +24,26 @@ def find_highlights(content: Content, dataset: str) -> pd.DataFrame:
         if name == dataset:
             roles.setdefault(cell, []).append(role)
     cells = content.cells.drop_duplicates("cell").set_index("cell", drop=False)
-    found = name_apart(cells.loc[[cell for cell in roles if cell in cells.index]])
-    return found.assign(role=[", ".join(roles[str(cell)]) for cell in found["cell"]])
+    highlights = name_apart(cells.loc[[cell for cell in roles if cell in cells.index]])
+    return highlights.assign(role=[", ".join(roles[str(cell)]) for cell in highlights["cell"]])
 
 
 def choose_cells(content: Content, dataset: str, limit: int = 8) -> pd.DataFrame:
     """Return the cells of a dataset that its questions are about, in a fixed order.
 
-    Highlights first, then all of a source transferred and nothing frozen, then the ladder of
-    frozen units; drawn in the order of source, k and j.
+    Highlights come first, then cells with all units transferred and none frozen, then those with
+    more and more frozen units. The order of the result is that of source, k and j.
     """
     cells = content.cells[content.cells["dataset"] == dataset].drop_duplicates("cell")
-    marked = set(find_highlights(content, dataset)["cell"])
+    highlights = set(find_highlights(content, dataset)["cell"])
     deepest = cells["k"] == cells.groupby("model")["k"].transform("max")
     rank = pd.Series(3, index=cells.index)
     rank[deepest & (cells["j"] > 0)] = 2
     rank[(cells["j"] == 0) & (deepest | (cells["k"] == 0))] = 1
-    rank[cells["cell"].isin(marked)] = 0
+    rank[cells["cell"].isin(highlights)] = 0
     rank[(cells["init"] == "self") | (cells["j"] > cells["k"])] += 10
-    kept = rank[rank < 3].sort_values(kind="stable").index[:limit]
-    return sort_cells(name_apart(cells.loc[kept]))
+    chosen = rank[rank < 3].sort_values(kind="stable").index[:limit]
+    return sort_cells(name_apart(cells.loc[chosen]))
 
 
 def name_apart(cells: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def name_apart(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def sort_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return cells from random on, by source, k and j."""
+    """Return cells in the order of model, source, k and j; random ones first."""
     order = cells.assign(_first=cells["init"] != "random")
     by = ["_first", "model", "init", "k", "j"]
     return order.sort_values(by, kind="stable").drop(columns="_first")
@@ -67,8 +68,8 @@ def sort_cells(cells: pd.DataFrame) -> pd.DataFrame:
 def list_runs(content: Content, cell: pd.Series) -> pd.DataFrame:
     """Return the finished runs of a cell, rows of `Content.runs` by seed."""
     runs = content.runs
-    mine = runs["run_id"].isin(list(cell["run_ids"])) & (runs["state"] == "done")
-    return runs[mine].drop_duplicates("run_id").sort_values("seed", kind="stable")
+    in_cell = runs["run_id"].isin(list(cell["run_ids"])) & (runs["state"] == "done")
+    return runs[in_cell].drop_duplicates("run_id").sort_values("seed", kind="stable")
 
 
 def read_histories(content: Content, cells: pd.DataFrame) -> pd.DataFrame:
@@ -79,14 +80,22 @@ def read_histories(content: Content, cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for _, cell in cells.iterrows():
-        told = {key: cell[key] for key in ("cell", "label", "init", "k", "j")}
+        names = {key: cell[key] for key in ("cell", "label", "init", "k", "j")}
         for _, run in list_runs(content, cell).iterrows():
             records = read_history(Path(str(run["folder"])))
-            rows += [{**record, **told, "seed": run["seed"]} for record in records]
+            rows += [{**record, **names, "seed": run["seed"]} for record in records]
     return pd.DataFrame(rows, columns=None if rows else ["cell", "label", "epoch", "step"])
 
 
+def list_histories(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each dataset with the epochs of its main cells, where any are recorded."""
+    for dataset in list_datasets(content):
+        history = read_histories(content, choose_cells(content, dataset))
+        if len(history):
+            yield dataset, history
+
+
 def find_val_metric(metric: str, history: pd.DataFrame) -> str:
-    """Return what the epochs can show of the report's metric, else balanced accuracy."""
-    wanted = f"val/{metric.split('/', 1)[-1]}"
-    return wanted if wanted in history else "val/balanced_accuracy"
+    """Return the report's metric on validation if epochs have it, else balanced accuracy."""
+    val_metric = f"val/{metric.split('/', 1)[-1]}"
+    return val_metric if val_metric in history else "val/balanced_accuracy"

@@ -1,7 +1,6 @@
-"""Test images that the best cell is sure of, right and wrong, and where it looks."""
+"""Test images that the best cell is surest of, right and wrong, and where the network looks."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,38 +9,31 @@ import pandas as pd
 from tlcnn.errors import DataError, TlcnnError
 from tlcnn.report.content import Content
 from tlcnn.report.explain import Examples, load_examples
-from tlcnn.report.figures.choose import list_datasets
-from tlcnn.report.figures.predictions import Predicted, load_highlights
+from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.figures.style import (
     FULL,
-    Drawn,
-    finish,
-    make_figure,
+    ReportFigure,
+    drawing,
     make_literal,
     make_name,
-    styled,
 )
 from tlcnn.study.cells import name_dataset
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N_EACH = 6  # right ones, and wrong ones
+N_EACH = 6  # right images, and as many wrong ones
 
 
-def draw_examples(content: Content) -> Iterator[Drawn]:
+def draw_examples(content: Content) -> Iterator[ReportFigure]:
     """Draw examples of the best cell of each dataset.
 
     Raises:
         DataError: after all others, when the images of a dataset cannot be shown.
     """
     problems = []
-    for dataset in list_datasets(content):
-        shown = [p for p in load_highlights(content, dataset, 12) if not p.is_multi_label]
-        best = [p for p in shown if "best" in p.role] or shown[-1:]
-        if not best:
-            continue
+    for dataset, tests in list_tests(content, 12, with_multi_label=False):
+        best = [test for test in tests if "best" in test.role] or tests[-1:]
         try:
             yield _draw(dataset, best[0])
         except (TlcnnError, OSError) as error:
@@ -50,51 +42,44 @@ def draw_examples(content: Content) -> Iterator[Drawn]:
         raise DataError("; ".join(problems))
 
 
-def _draw(dataset: str, shown: Predicted) -> Drawn:
-    first = None if shown.positive is None else shown.classes[shown.positive]
-    folder = _choose_folder(shown.folders)
-    examples = load_examples(folder, n_each=N_EACH, first=first)
-    n_right = int(examples.table["is_right"].sum())
-    n_wrong = len(examples.table) - n_right
-    return Drawn(
+def _draw(dataset: str, test: CellTest) -> ReportFigure:
+    first_class = None if test.positive is None else test.classes[test.positive]
+    with_weights = [path for path in test.folders if (path / "weights.safetensors").is_file()]
+    folder = (with_weights or test.folders)[0]
+    seed = int(test.seeds[test.folders.index(folder)])
+    examples = load_examples(folder, n_each=N_EACH, first=first_class)
+    table, side = examples.table, examples.image_size
+    n_right = int(table["is_right"].sum())
+    pairs = [
+        f"{row['true']} taken for {row['predicted']} ({row['probability']:.2f})"
+        for row in table.to_dict("records")
+    ]
+    return ReportFigure(
         name=make_name("examples", dataset),
         title=f"Examples, right and wrong: {name_dataset(dataset)}",
         caption=(
-            f"Test images of {name_dataset(dataset)} that “{shown.label}” (seed "
-            f"{int(shown.seeds[shown.folders.index(folder)])}) is surest of: {n_right} right and "
-            f"{n_wrong} wrong ones, classes in turn. They are chosen by confidence, not at "
-            "random, and show extremes. Above each, its true class, what it was taken for, and "
-            f"the probability of that. The network sees {examples.image_size} x "
-            f"{examples.image_size} pixels; pictures are shown sharper. {_describe_heat(examples)}"
+            f"The test images of {name_dataset(dataset)} that “{test.label}” (seed {seed}) is "
+            f"surest of: {n_right} right and {len(table) - n_right} wrong ones, classes in turn. "
+            "They are chosen by confidence, not at random, so they are extremes. Above each stand "
+            "its true class, the class it was taken for, and the probability of that class. The "
+            f"network sees {side} x {side} pixels; the images are shown sharper. "
+            f"{_describe_heat(examples)}"
         ),
-        figure=plot_examples(examples.table, examples.pictures, examples.heats, width=FULL),
-        alt=_describe(examples.table),
+        figure=plot_examples(table, examples.pictures, examples.heats, width=FULL),
+        alt=f"{len(table)} test images: {'; '.join(pairs)}.",
         wide=True,
         section="examples",
     )
 
 
-def _choose_folder(folders: tuple[Path, ...]) -> Path:
-    whole = [folder for folder in folders if (folder / "weights.safetensors").is_file()]
-    return (whole or list(folders))[0]
-
-
 def _describe_heat(examples: Examples) -> str:
     if examples.heats is None:
-        return f"Without maps of where it looks: {examples.note}."
+        return f"There are no maps of where it looks: {examples.note}."
     return (
-        "Below each, Grad-CAM (Selvaraju et al. 2017): how much each place speaks for the class "
-        f"that was said, at {examples.place}, brightest at its own maximum. It hints at "
-        "where a network looks and is no proof of why."
+        "Below each is its Grad-CAM (Selvaraju et al. 2017) for the predicted class, at "
+        f"{examples.place}: bright places raise the class's score, relative to the brightest "
+        "place of the image. It hints at where a network looks and does not prove why."
     )
-
-
-def _describe(table: pd.DataFrame) -> str:
-    pairs = [
-        f"{row['true']} taken for {row['predicted']} ({row['probability']:.2f})"
-        for row in table.to_dict("records")
-    ]
-    return f"{len(table)} test images: {'; '.join(pairs)}."
 
 
 def plot_examples(
@@ -104,7 +89,7 @@ def plot_examples(
     *,
     width: float = FULL,
 ) -> "Figure":
-    """Plot pictures with what they are and were taken for, and heat below each.
+    """Plot pictures with their true and predicted classes, and the heat below each.
 
     Args:
         table: true, predicted, probability, is_right; one row a picture.
@@ -112,47 +97,36 @@ def plot_examples(
         heats: (n, S, S) in 0..1, or None.
         width: inches.
     """
-    groups = [("right", np.flatnonzero(table["is_right"]))]
-    groups.append(("wrong", np.flatnonzero(~table["is_right"].astype(bool))))
-    groups = [(name, rows) for name, rows in groups if len(rows)]
-    n_columns = max(len(rows) for _, rows in groups)
+    is_right = table["is_right"].to_numpy(bool)
+    groups = {"right": np.flatnonzero(is_right), "wrong": np.flatnonzero(~is_right)}
+    groups = {name: rows for name, rows in groups.items() if len(rows)}
+    n_columns = max(len(rows) for rows in groups.values())
     height = 1 if heats is None else 2
     side = (width - 0.25) / n_columns
-    with styled():
-        figure = make_figure(width, len(groups) * (height * side + 0.32) + 0.05)
+    letters = max(8, int(side * 72 / 4.2))
+    with drawing(width, len(groups) * (height * side + 0.32) + 0.05) as figure:
         axes = figure.subplots(len(groups) * height, n_columns, squeeze=False)
         for ax in axes.ravel():
             ax.set_axis_off()
-        letters = max(8, int(side * 72 / 4.2))
-        for i, (name, rows) in enumerate(groups):
+        for i, (name, rows) in enumerate(groups.items()):
             for column, row in enumerate(rows):
-                said = _describe_one(table.iloc[row].to_dict(), letters)
-                _plot_picture(axes[height * i, column], pictures[row], said)
+                ax = axes[height * i, column]
+                ax.imshow(pictures[row])
+                title = _name_picture(table.iloc[row].to_dict(), letters)
+                ax.set_title(title, fontsize=7, fontweight="normal", pad=2)
                 if heats is not None:
-                    _plot_heat(axes[height * i + 1, column], pictures[row], heats[row])
-            _name_row(axes[height * i, 0], name)
-        return finish(figure)
+                    ax, heat = axes[height * i + 1, column], heats[row]
+                    ax.imshow(pictures[row].mean(axis=2), cmap="gray", vmin=0, vmax=255)
+                    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.55 * heat)
+            first = axes[height * i, 0]
+            look: dict[str, Any] = {"rotation": 90, "fontweight": "bold", "ha": "right"}
+            first.text(-0.06, 0.5, name, transform=first.transAxes, va="center", **look)
+    return figure
 
 
-def _plot_picture(ax: "Axes", picture: np.ndarray, said: str) -> None:
-    ax.imshow(picture)
-    ax.set_title(said, fontsize=7, fontweight="normal", pad=2)
-
-
-def _name_row(ax: "Axes", name: str) -> None:
-    """Write a name upright to the left of the first picture of a row."""
-    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "center"}
-    ax.text(-0.06, 0.5, name, rotation=90, fontweight="bold", **where)
-
-
-def _describe_one(row: dict, letters: int) -> str:
+def _name_picture(row: dict, letters: int) -> str:
     true = make_literal(row["true"], letters)
     if row["is_right"]:
         return f"{true}\n{row['probability']:.2f}"
-    called = make_literal(row["predicted"], letters - 7)
-    return f"{true}\nas {called} {row['probability']:.2f}"
-
-
-def _plot_heat(ax: "Axes", picture: np.ndarray, heat: np.ndarray) -> None:
-    ax.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.55 * heat)
+    predicted = make_literal(row["predicted"], letters - 7)
+    return f"{true}\nas {predicted} {row['probability']:.2f}"

@@ -1,68 +1,55 @@
 """Learning curves: the validation score of the main cells over epochs."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import (
-    choose_cells,
-    find_val_metric,
-    list_datasets,
-    read_histories,
-)
+from tlcnn.report.figures.choose import find_val_metric, list_histories
 from tlcnn.report.figures.style import (
-    COLOURS,
-    DASHES,
     FULL,
-    MARKERS,
-    Drawn,
+    ReportFigure,
     add_legend,
+    add_panels,
     begin,
-    count,
-    describe_metric,
-    finish,
-    list_words,
-    make_figure,
+    choose_look,
+    drawing,
     make_literal,
-    styled,
     wrap,
 )
+from tlcnn.report.numbers import count, describe_metric
 from tlcnn.study.cells import name_dataset
+from tlcnn.study.words import join_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw_learning(content: Content) -> list[Drawn]:
+def draw_learning(content: Content) -> list[ReportFigure]:
     """Draw the learning curves of the main cells, a panel a dataset."""
-    found = {
-        dataset: read_histories(content, choose_cells(content, dataset))
-        for dataset in list_datasets(content)
-    }
-    found = {dataset: history for dataset, history in found.items() if len(history)}
-    if not found:
+    histories = dict(list_histories(content))
+    if not histories:
         return []
-    metric = find_val_metric(content.metric, pd.concat(found.values()))
-    seeds = sorted({int(n) for h in found.values() for n in h.groupby("cell")["seed"].nunique()})
-    n_seeds = count(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    ends = [_describe_ends(dataset, history, metric) for dataset, history in found.items()]
+    metric = find_val_metric(content.metric, pd.concat(histories.values()))
+    counts = [history.groupby("cell")["seed"].nunique() for history in histories.values()]
+    fewest, most = int(pd.concat(counts).min()), int(pd.concat(counts).max())
+    n_seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    ends = [_describe_ends(dataset, history, metric) for dataset, history in histories.items()]
     return [
-        Drawn(
+        ReportFigure(
             name="learning",
             title="Learning curves",
             caption=(
                 f"{begin(describe_metric(metric))} after each epoch, for the main cells of "
-                f"{list_words([name_dataset(name) for name in found])}. Lines are means over "
-                f"{n_seeds}, bands reach from the lowest to the highest seed (they are no "
-                "confidence intervals). Solid lines train all units, broken lines with open marks "
-                "freeze some. The epoch of a run is chosen by its own curve, so the highest "
-                "point of a curve flatters it; test scores do not."
+                f"{join_words([name_dataset(name) for name in histories])}. Lines are means over "
+                f"{n_seeds}. Bands reach from the lowest to the highest seed and are no "
+                "confidence intervals. Cells with solid lines train all units; those with broken "
+                "lines and open marks freeze some. Each run's epoch is chosen by its own curve, "
+                "so the highest point of a curve is too optimistic; test scores are not."
             ),
-            figure=plot_learning(found, metric=metric, width=FULL),
+            figure=plot_learning(histories, metric=metric, width=FULL),
             alt=f"Lines of {describe_metric(metric)} over epochs. {' '.join(ends)}",
             wide=True,
             section="training",
@@ -86,45 +73,44 @@ def plot_learning(
     """Plot a score over epochs, a panel a dataset, a line a cell.
 
     Args:
-        histories: of each dataset, columns cell, label, j, seed, epoch and the metric.
-        metric: a column of them.
-        width: inches; below 5 the panels stand on each other.
+        histories: columns cell, label, j, seed, epoch and the metric, by dataset.
+        metric: the column of the score.
+        width: inches; below 5 the panels are in one column.
     """
     n = len(histories)
     longest = max(len(label) for history in histories.values() for label in history["label"])
     per_row = 1 if width < 5 else min(n, 3 if longest <= 28 else 2)
     n_rows = -(-n // per_row)
-    lines = max(_count_lines(width / per_row, history) for history in histories.values())
-    with styled():
-        figure = make_figure(width, n_rows * (2.35 + 0.145 * lines))
-        axes = figure.subplots(n_rows, per_row, squeeze=False).ravel()
-        for ax, (dataset, history) in zip(axes, histories.items(), strict=False):
+    legends = [_lay_out_legend(width / per_row, history) for history in histories.values()]
+    lines = max(
+        -(-sum(name.count("\n") + 1 for name in names) // n_columns)
+        for names, n_columns in legends
+    )
+    with drawing(width, n_rows * (2.35 + 0.145 * lines)) as figure:
+        axes = add_panels(figure, n, per_row)
+        for ax, (dataset, history) in zip(axes, histories.items(), strict=True):
             _plot_panel(ax, history, metric, width / per_row)
             ax.set_title(make_literal(name_dataset(dataset), 30))
-        for ax in axes[n:]:
-            ax.set_axis_off()
-        return finish(figure)
+    return figure
 
 
-def _list_names(width: float, history: pd.DataFrame) -> list[str]:
-    """Return the names of the cells in lines that fit below a panel of this width, in inches."""
+def _lay_out_legend(width: float, history: pd.DataFrame) -> tuple[list[str], int]:
+    """Return the names of the cells in lines, and the columns that fit below a panel.
+
+    Args:
+        width: the panel's width in inches.
+    """
     labels = history.drop_duplicates("cell")["label"]
-    return [wrap(make_literal(label, 90), int((width - 0.8) * 72 / 4.2)) for label in labels]
-
-
-def _count_columns(width: float, names: list[str]) -> int:
-    """Return how many columns of names fit below a panel of this width."""
+    names = [wrap(make_literal(label, 90), int((width - 0.8) * 72 / 4.2)) for label in labels]
     longest = max(len(line) for name in names for line in name.splitlines())
-    return max(1, min(3, int((width - 0.5) / (0.062 * longest + 0.5))))
-
-
-def _count_lines(width: float, history: pd.DataFrame) -> int:
-    names = _list_names(width, history)
-    return -(-sum(name.count("\n") + 1 for name in names) // _count_columns(width, names))
+    return names, max(1, min(3, int((width - 0.5) / (0.062 * longest + 0.5))))
 
 
 def _plot_panel(ax: "Axes", history: pd.DataFrame, metric: str, width: float) -> None:
-    handles, names = [], _list_names(width, history)
+    from matplotlib.ticker import MaxNLocator
+
+    handles = []
+    names, n_columns = _lay_out_legend(width, history)
     for i, (_, rows) in enumerate(history.groupby("cell", sort=False)):
         curve = rows.groupby("epoch")[metric].agg(["mean", "min", "max"])
         look = choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0)
@@ -139,23 +125,6 @@ def _plot_panel(ax: "Axes", history: pd.DataFrame, metric: str, width: float) ->
     ax.set_xlabel("epoch")
     ax.set_ylabel(describe_metric(metric))
     ax.grid(axis="y")
-    _set_epochs(ax, history["epoch"].to_numpy(float))
-    add_legend(ax, handles, names, _count_columns(width, names))
-
-
-def choose_look(number: int, *, is_frozen: bool) -> dict[str, Any]:
-    """Return colour, mark and dash of the n-th cell; a solid line only where all is trained."""
-    at = number % len(COLOURS)
-    return {
-        "color": COLOURS[at],
-        "marker": MARKERS[at],
-        "ls": DASHES[1 + number % (len(DASHES) - 1)] if is_frozen else "-",
-        "mfc": "white" if is_frozen else COLOURS[at],
-    }
-
-
-def _set_epochs(ax: "Axes", epochs: np.ndarray) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlim(epochs.min() - 0.3, epochs.max() + 0.3)
+    ax.set_xlim(history["epoch"].min() - 0.3, history["epoch"].max() + 0.3)
+    add_legend(ax, handles, names, n_columns)

@@ -1,5 +1,6 @@
 """The test predictions of the highlighted cells, as arrays."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,16 +9,17 @@ import pandas as pd
 
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import find_highlights, list_runs
+from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
+from tlcnn.report.numbers import count
 from tlcnn.study.cells import read_plan
 
 
 @dataclass(frozen=True)
-class Predicted:
+class CellTest:
     """The S runs of a cell on the N images of the test split.
 
     Attributes:
-        label: how legends name the cell.
+        label: the cell's name in legends.
         role: why it is shown: `best`, `random`, ...
         j: units frozen.
         seeds: (S,) int.
@@ -26,7 +28,7 @@ class Predicted:
         probabilities: (S, N, K) float64, of a softmax; of sigmoids in multi-label tasks.
         groups: (N,) str: lesions, patients.
         is_multi_label: several classes may hold at once.
-        positive: the class that sensitivity is about, a position, or None.
+        positive: the position of the class that sensitivity is about, or None.
         folders: (S) run folders.
     """
 
@@ -57,42 +59,57 @@ class Predicted:
         """Test images of each class, (K,)."""
         return self.truth.sum(axis=0)
 
-    @property
-    def n_groups(self) -> int:
-        """Test lesions, patients, ..."""
-        return len(np.unique(self.groups))
+    def describe(self) -> str:
+        """Return how many images, groups and seeds there are."""
+        n_images, n_groups = len(self.truth), len(np.unique(self.groups))
+        groups = "" if n_groups == n_images else f" of {n_groups:,} groups"
+        return f"{n_images:,} test images{groups} and {count(len(self.seeds), 'seed')}"
 
 
-def load_highlights(content: Content, dataset: str, limit: int) -> list[Predicted]:
+def list_tests(
+    content: Content, limit: int, *, with_multi_label: bool = True
+) -> Iterator[tuple[str, list[CellTest]]]:
+    """Yield each dataset with its highlighted cells, at most `limit`, where there are any."""
+    for dataset in list_datasets(content):
+        tests = load_highlights(content, dataset, limit)
+        tests = [test for test in tests if with_multi_label or not test.is_multi_label]
+        if tests:
+            yield dataset, tests
+
+
+def load_highlights(content: Content, dataset: str, limit: int) -> list[CellTest]:
     """Read the highlighted cells of a dataset, at most `limit`, those that have predictions.
 
-    Where not all fit, cells that are all frozen give way to the other sources.
-
-    Only cells that were tested on the images of the first one are returned, so that all can
-    stand in one picture.
+    Where not all fit, cells with all units frozen are left out first. Only cells that were tested
+    on the same images as the first one are returned, so that one figure can compare them.
     """
-    found: list[Predicted] = []
+    tests: list[CellTest] = []
     for _, cell in find_highlights(content, dataset).iterrows():
         runs = list_runs(content, cell).drop_duplicates("seed")
-        paths = [(int(run["seed"]), Path(str(run["folder"]))) for _, run in runs.iterrows()]
-        paths = [(seed, p) for seed, p in paths if (p / "predictions.parquet").is_file()]
-        cell_found = _load_cell(cell, paths) if paths else None
-        if cell_found and (not found or _is_same_test(found[0], cell_found)):
-            found.append(cell_found)
-    is_over = len(found) > limit
-    found.sort(key=lambda one: is_over and "all frozen" in one.role)
-    return found[:limit]
+        folders = {int(run["seed"]): Path(str(run["folder"])) for _, run in runs.iterrows()}
+        folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
+        test = _load_cell(cell, folders) if folders else None
+        if test and (not tests or _has_same_images(tests[0], test)):
+            tests.append(test)
+    is_over = len(tests) > limit
+    tests.sort(key=lambda test: is_over and "all frozen" in test.role)
+    return tests[:limit]
 
 
-def _is_same_test(first: Predicted, other: Predicted) -> bool:
-    same = first.classes == other.classes and first.truth.shape == other.truth.shape
-    return same and bool((first.truth == other.truth).all())
+def _has_same_images(first: CellTest, second: CellTest) -> bool:
+    is_alike = first.classes == second.classes and first.truth.shape == second.truth.shape
+    return is_alike and bool((first.truth == second.truth).all())
 
 
-def _load_cell(cell: pd.Series, paths: list[tuple[int, Path]]) -> Predicted:
+def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
+    """Read the predictions of a cell's runs, whose folders are given by seed."""
     from tlcnn.training.metrics import compute_softmax, find_positive
 
-    frames = [_read_test(path) for _, path in paths]
+    frames = []
+    for folder in folders.values():
+        frame = read_predictions(folder)
+        test = frame[frame["split"] == "test"]
+        frames.append(test.sort_values("image_id", ignore_index=True))
     first = frames[0]
     classes = tuple(c.removeprefix("logit/") for c in first.columns if c.startswith("logit/"))
     logits = [frame[[f"logit/{name}" for name in classes]].to_numpy() for frame in frames]
@@ -100,37 +117,22 @@ def _load_cell(cell: pd.Series, paths: list[tuple[int, Path]]) -> Predicted:
     is_multi_label = targets[0] in first
     if is_multi_label:
         truth = first[targets].to_numpy() > 0
-        probabilities = np.stack([_compute_sigmoid(part) for part in logits])
+        clipped = np.clip(np.stack(logits).astype(np.float64), -60, 60)
+        probabilities = 1 / (1 + np.exp(-clipped))
     else:
         truth = np.eye(len(classes), dtype=bool)[first["label"].to_numpy()]
         probabilities = np.stack([compute_softmax(part) for part in logits])
-    told = read_plan(str(paths[0][1])).get("positive")
-    return Predicted(
+    plan = read_plan(str(next(iter(folders.values()))))
+    return CellTest(
         label=str(cell["label"]),
         role=str(cell["role"]),
         j=int(cell["j"]),
-        seeds=np.array([seed for seed, _ in paths]),
+        seeds=np.array(list(folders)),
         classes=classes,
         truth=truth,
         probabilities=probabilities,
         groups=first["group"].to_numpy().astype(str),
         is_multi_label=is_multi_label,
-        positive=find_positive(classes, told),
-        folders=tuple(path for _, path in paths),
+        positive=find_positive(classes, plan.get("positive")),
+        folders=tuple(folders.values()),
     )
-
-
-def _read_test(folder: Path) -> pd.DataFrame:
-    frame = read_predictions(folder)
-    return frame[frame["split"] == "test"].sort_values("image_id", ignore_index=True)
-
-
-def _compute_sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -60, 60)))
-
-
-def describe_test(shown: Predicted) -> str:
-    """Return how many images, groups and seeds a picture is made of."""
-    n_images, n_seeds = len(shown.truth), len(shown.seeds)
-    groups = "" if shown.n_groups == n_images else f" of {shown.n_groups:,} groups"
-    return f"{n_images:,} test images{groups} and {n_seeds} seed{'' if n_seeds == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Recall of each class: what a mean over classes hides."""
+"""Recall of each class, which a mean over classes hides."""
 
 from typing import TYPE_CHECKING
 
@@ -6,23 +6,21 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import list_datasets
-from tlcnn.report.figures.learning import choose_look
-from tlcnn.report.figures.predictions import Predicted, describe_test, load_highlights
+from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.figures.style import (
     COLUMN,
     FULL,
-    Drawn,
+    ReportFigure,
     add_legend,
-    finish,
-    list_words,
-    make_figure,
+    choose_look,
+    drawing,
     make_name,
+    make_reach,
     name_ticks,
-    styled,
     wrap,
 )
 from tlcnn.study.cells import name_dataset
+from tlcnn.study.words import join_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,66 +28,56 @@ if TYPE_CHECKING:
 MOST = 4  # cells side by side
 
 
-def draw_recall(content: Content) -> list[Drawn]:
-    """Draw the recall of every class for the highlighted cells, a picture a dataset."""
-    drawn = []
-    for dataset in list_datasets(content):
-        shown = load_highlights(content, dataset, MOST)
-        if shown:
-            drawn.append(_draw(dataset, shown))
-    return drawn
+def draw_recall(content: Content) -> list[ReportFigure]:
+    """Draw the recall of every class for the highlighted cells, a figure a dataset."""
+    return [_draw(dataset, tests) for dataset, tests in list_tests(content, MOST)]
 
 
-def _draw(dataset: str, shown: list[Predicted]) -> Drawn:
-    table = pd.concat([compute_recalls(one).assign(label=one.label, j=one.j) for one in shown])
-    last = table[table["label"] == shown[-1].label]
-    wide = len(table) > 14
+def _draw(dataset: str, tests: list[CellTest]) -> ReportFigure:
+    tables = [compute_recalls(test).assign(label=test.label, j=test.j) for test in tests]
+    table, last = pd.concat(tables), tables[-1]
+    is_wide = len(table) > 14
     hardest = last.loc[last["value"].idxmin()]
-    return Drawn(
+    return ReportFigure(
         name=make_name("recall", dataset),
         title=f"Recall of every class: {name_dataset(dataset)}",
         caption=(
             f"Share of each class's test images that are recognised on {name_dataset(dataset)}: "
-            f"{describe_test(shown[0])} a cell; n is the number of test images of the class. "
-            "Marks are means over seeds. Bars are 95 % intervals over new seeds and new test "
-            "groups (Wilson's, for the number of independent images that those two leave), so a "
-            "class of few groups has a wide one however sure the network is."
+            f"{tests[0].describe()} a cell; n is the number of test images of the class. "
+            "Marks are means over seeds. Bars are 95 % intervals that hold for new seeds and new "
+            "test groups (Wilson's interval, with the number of independent images that give the "
+            "variance of both). A class of few groups has a wide interval."
         ),
-        figure=plot_recall(table, width=FULL if wide else COLUMN),
+        figure=plot_recall(table, width=FULL if is_wide else COLUMN),
         alt=(
-            f"Recall of {list_words(list(shown[0].classes))} for {len(shown)} cells. With "
-            f"{shown[-1].label}, the hardest class is {hardest['class']} "
+            f"Recall of {join_words(tests[0].classes)} for {len(tests)} cells. With "
+            f"{tests[-1].label}, the hardest class is {hardest['class']} "
             f"({hardest['value']:.2f})."
         ),
-        wide=wide,
+        wide=is_wide,
         section="predictions",
     )
 
 
-def compute_recalls(shown: Predicted) -> pd.DataFrame:
+def compute_recalls(test: CellTest) -> pd.DataFrame:
     """Return the recall of each class with its interval.
 
     Returns:
         One row a class that occurs: class, n (test images), value, low, high.
     """
-    hits = _find_hits(shown)
+    if test.is_multi_label:
+        hits = test.probabilities > 0.5  # (S, N, K)
+    else:
+        hits = np.eye(len(test.classes), dtype=bool)[test.predicted]  # (S, N, K)
     rows = []
-    for position, name in enumerate(shown.classes):
-        mine = shown.truth[:, position]
-        if mine.any():
-            low, high = compute_interval(hits[:, mine, position], shown.groups[mine])
-            value = float(hits[:, mine, position].mean())
-            rows.append(
-                {"class": name, "n": int(mine.sum()), "value": value, "low": low, "high": high}
-            )
+    for position, name in enumerate(test.classes):
+        in_class = test.truth[:, position]
+        if in_class.any():
+            class_hits = hits[:, in_class, position]
+            low, high = compute_interval(class_hits, test.groups[in_class])
+            ends = {"value": float(class_hits.mean()), "low": low, "high": high}
+            rows.append({"class": name, "n": int(in_class.sum()), **ends})
     return pd.DataFrame(rows)
-
-
-def _find_hits(shown: Predicted) -> np.ndarray:
-    """Return whether each class was said of each image, (S, N, K) bool."""
-    if shown.is_multi_label:
-        return shown.probabilities > 0.5
-    return np.eye(len(shown.classes), dtype=bool)[shown.predicted]
 
 
 def compute_interval(
@@ -102,8 +90,8 @@ def compute_interval(
     have this variance, with Student's t for few seeds, stays within 0 and 1.
 
     Args:
-        hits: (S, n) bool, the images of one class.
-        groups: (n,) the group of each.
+        hits: (S, n) bool, whether each image of one class was recognised.
+        groups: (n,) the group of each image.
     """
     from scipy.stats import t
 
@@ -141,34 +129,32 @@ def plot_recall(table: pd.DataFrame, *, width: float = FULL) -> "Figure":
     """Plot recall with intervals, cells side by side in each class.
 
     Args:
-        table: columns label (of the cell), j, class, n, value, low, high.
+        table: columns label (the cell's name), j, class, n, value, low, high.
         width: inches.
     """
     classes = list(dict.fromkeys(table["class"]))
     counts = table.drop_duplicates("class").set_index("class")["n"]
     cells = list(table.groupby("label", sort=False))
-    with styled():
-        figure = make_figure(width, 2.7 + 0.16 * len(cells))
+    with drawing(width, 2.7 + 0.16 * len(cells)) as figure:
         ax = figure.add_subplot()
         handles, names = [], []
         for i, (label, rows) in enumerate(cells):
             look = choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0) | {"ls": ""}
             shift = 0.68 * ((i + 0.5) / len(cells) - 0.5)
             x = np.array([classes.index(name) for name in rows["class"]]) + shift
-            value = rows["value"].to_numpy(float)
-            reach = np.vstack([value - rows["low"], rows["high"] - value])
-            reach = np.maximum(np.nan_to_num(reach), 0)
-            handles.append(ax.errorbar(x, value, yerr=reach, elinewidth=1, ms=4.5, **look))
+            reach = make_reach(rows["value"], rows["low"], rows["high"])
+            marks = ax.errorbar(x, rows["value"], yerr=reach, elinewidth=1, ms=4.5, **look)
+            handles.append(marks)
             names.append(wrap(label, 46 if width < 5 else 100))
         for edge in range(1, len(classes)):
             ax.axvline(edge - 0.5, color="#E3E3E3", lw=0.6)
         ax.set_xticks(range(len(classes)))
         ticks = [f"{name}\nn = {counts[name]:,}" for name in classes]
-        lines = name_ticks(ax.xaxis, ticks, (width - 0.6) / len(classes))
+        n_lines = name_ticks(ax.xaxis, ticks, (width - 0.6) / len(classes))
         ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(-0.02, 1.02), ylabel="recall")
         ax.tick_params(axis="x", length=0)
         ax.grid(axis="y")
-        turned = ax.get_xticklabels()[0].get_rotation() > 0
-        figure.set_figheight(figure.get_figheight() + 0.9 * turned)
-        add_legend(ax, handles, names, down=1.3 if turned else 0.1 + 0.125 * lines)
-        return finish(figure)
+        is_turned = ax.get_xticklabels()[0].get_rotation() > 0
+        figure.set_figheight(figure.get_figheight() + 0.9 * is_turned)
+        add_legend(ax, handles, names, down=1.3 if is_turned else 0.1 + 0.125 * n_lines)
+    return figure

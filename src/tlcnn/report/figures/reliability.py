@@ -1,24 +1,20 @@
-"""Does a network that says 80 % be right in 80 % of cases?"""
+"""Calibration: is a network that is 80 % confident right in 80 % of cases?"""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import list_datasets
-from tlcnn.report.figures.predictions import Predicted, describe_test, load_highlights
+from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.figures.style import (
     BLUE,
     FULL,
     GREY,
     ORANGE,
-    Drawn,
-    finish,
-    make_figure,
+    ReportFigure,
+    drawing,
     make_name,
-    styled,
     wrap,
 )
 from tlcnn.study.cells import name_dataset
@@ -30,35 +26,31 @@ if TYPE_CHECKING:
 MOST = 4  # cells in one picture
 
 
-def draw_reliability(content: Content) -> list[Drawn]:
-    """Draw the calibration of the highlighted cells, a picture a dataset."""
-    drawn = []
-    for dataset in list_datasets(content):
-        shown = load_highlights(content, dataset, MOST)
-        shown = [one for one in shown if not one.is_multi_label]
-        if shown:
-            drawn.append(_draw(dataset, shown))
-    return drawn
+def draw_reliability(content: Content) -> list[ReportFigure]:
+    """Draw the calibration of the highlighted cells, a figure a dataset."""
+    tests_by_dataset = list_tests(content, MOST, with_multi_label=False)
+    return [_draw(dataset, tests) for dataset, tests in tests_by_dataset]
 
 
-def _draw(dataset: str, shown: list[Predicted]) -> Drawn:
-    errors = [f"{100 * compute_errors(one).mean():.1f} points for {one.label}" for one in shown]
-    return Drawn(
+def _draw(dataset: str, tests: list[CellTest]) -> ReportFigure:
+    errors = [f"{100 * compute_errors(test).mean():.1f} points for {test.label}" for test in tests]
+    return ReportFigure(
         name=make_name("reliability", dataset),
         title=f"Calibration: {name_dataset(dataset)}",
         caption=(
             f"Reliability of the most probable class on {name_dataset(dataset)}: "
-            f"{describe_test(shown[0])}. Confidences of all seeds together are cut into 15 bins "
-            "of equally many predictions; each mark is the share of right ones in a bin at its "
-            "mean confidence, thin lines are single seeds. Marks below the diagonal are "
-            "overconfident, marks above it underconfident. The expected calibration error (ECE) "
-            "is the mean distance from the diagonal, computed for each seed alone and then "
-            "averaged. Below, how often each confidence occurs."
+            f"{tests[0].describe()}. The confidences of all seeds together are cut into 15 bins "
+            "of equally many predictions. Each mark is the share of right predictions in a bin "
+            "at its mean confidence; thin lines are single seeds. A network is overconfident "
+            "where marks are below the diagonal, and underconfident where they are above it. The "
+            "expected calibration error (ECE) is the mean distance from the diagonal, computed "
+            "for each seed and then averaged. The histograms show how often each confidence "
+            "occurs."
         ),
         figure=plot_reliability(
-            [one.label for one in shown],
-            [one.probabilities.max(axis=2) for one in shown],
-            [one.predicted == one.labels for one in shown],
+            [test.label for test in tests],
+            [test.probabilities.max(axis=2) for test in tests],
+            [test.predicted == test.labels for test in tests],
             width=FULL,
         ),
         alt=f"Reliability diagrams. Expected calibration error: {'; '.join(errors)}.",
@@ -67,21 +59,24 @@ def _draw(dataset: str, shown: list[Predicted]) -> Drawn:
     )
 
 
-def compute_errors(shown: Predicted) -> np.ndarray:
+def compute_errors(test: CellTest) -> np.ndarray:
     """Return the expected calibration error of each run, (S,)."""
+    return _compute_errors(test.probabilities.max(axis=2), test.predicted == test.labels)
+
+
+def _compute_errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     from tlcnn.training.metrics import compute_calibration_error
 
-    confidence, right = shown.probabilities.max(axis=2), shown.predicted == shown.labels
     pairs = zip(confidence, right, strict=True)
     return np.array([compute_calibration_error(c, r) for c, r in pairs])
 
 
 def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
-    """Return the bins of the expected calibration error: equal mass, equals share a bin.
+    """Return the bins of the expected calibration error: of equal size, equal values in one bin.
 
     Args:
-        confidence: (n,) of the most probable class.
-        right: (n,) bool, whether it was the true one.
+        confidence: (n,) the probability of the most probable class.
+        right: (n,) bool, whether that class was the true one.
 
     Returns:
         One row a bin that is not empty: n, confidence and accuracy (means), ascending. The gaps,
@@ -105,17 +100,16 @@ def plot_reliability(
     """Plot reliability diagrams over histograms of the confidences, a panel a cell.
 
     Args:
-        labels: one a cell.
-        confidences: (S, N) of each cell.
-        rights: (S, N) bool of each cell.
+        labels: the name of each cell.
+        confidences: the confidences of each cell, (S, N).
+        rights: whether each prediction of each cell is right, (S, N) bool.
         width: inches.
     """
     n = len(labels)
     per_row = n if width >= 5 else min(n, 2)
     n_rows = -(-n // per_row)
     side = min((width - 0.4) / max(per_row, 2), 2.9)
-    with styled():
-        figure = make_figure(width, n_rows * (side + 0.75))
+    with drawing(width, n_rows * (side + 0.75)) as figure:
         heights = [3.4, 1] * n_rows
         parts = figure.subplots(
             2 * n_rows,
@@ -134,32 +128,24 @@ def plot_reliability(
             above.set_title(wrap(label, int(side * 72 / 5.2)), fontweight="normal")
         for ax in parts.T.ravel()[2 * n :] if n < parts.size // 2 else ():
             ax.set_axis_off()
-        for above, below in zip(parts[::2], parts[1::2], strict=True):
-            _finish_row(above, below)
+        for diagrams, histograms in zip(parts[::2], parts[1::2], strict=True):
+            diagrams[0].set_ylabel("share right")
+            histograms[0].set_ylabel("share of\npredictions")
+            top = max(bar.get_height() for ax in histograms for bar in ax.patches)
+            histograms[0].set_ylim(0, 1.05 * top)
         figure.align_ylabels(parts[:, 0])
-        return finish(figure)
-
-
-def _finish_row(diagrams: "Sequence[Axes]", histograms: "Sequence[Axes]") -> None:
-    """Name the axes of a row of panels, and make its histograms hold the highest bar of all."""
-    diagrams[0].set_ylabel("share right")
-    histograms[0].set_ylabel("share of\npredictions")
-    top = max(bar.get_height() for ax in histograms for bar in ax.patches)  # type: ignore[attr-defined]
-    histograms[0].set_ylim(0, 1.05 * top)
+    return figure
 
 
 def _plot_diagram(ax: "Axes", confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:
-    from tlcnn.training.metrics import compute_calibration_error
-
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls=(0, (4, 2)))
     if len(confidence) > 1:
-        for one, hits in zip(confidence, right, strict=True):
-            bins = compute_reliability(one, hits)
+        for seed_confidence, seed_right in zip(confidence, right, strict=True):
+            bins = compute_reliability(seed_confidence, seed_right)
             ax.plot(bins["confidence"], bins["accuracy"], color=BLUE, lw=0.6, alpha=0.45)
     bins = compute_reliability(confidence.ravel(), right.ravel())
     ax.plot(bins["confidence"], bins["accuracy"], color=BLUE, marker="o", ms=3.2, lw=1.2)
-    pairs = zip(confidence, right, strict=True)
-    error = np.mean([compute_calibration_error(c, r) for c, r in pairs])
+    error = _compute_errors(confidence, right).mean()
     ax.text(0.04, 0.95, f"ECE {error:.3f}", transform=ax.transAxes, va="top")
     ax.set(xlim=(lowest - 0.02, 1.01), ylim=(0, 1.02))
     ax.grid(True)

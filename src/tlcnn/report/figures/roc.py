@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import list_datasets
-from tlcnn.report.figures.learning import choose_look
-from tlcnn.report.figures.predictions import Predicted, describe_test, load_highlights
+from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.figures.style import (
     COLUMN,
     FULL,
     GREY,
-    Drawn,
+    ReportFigure,
     add_legend,
-    finish,
-    make_figure,
+    add_panels,
+    choose_look,
+    drawing,
     make_literal,
     make_name,
-    styled,
     wrap,
 )
 from tlcnn.study.cells import name_dataset
@@ -29,9 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 6  # cells in one picture
+MOST = 6  # cells in one figure
 MOST_CLASSES = 16  # small multiples
-FALSE_RATE = 0.10  # of the operating point: 90 % specificity
+FALSE_RATE = 0.10  # the operating point: 90 % specificity
 _GRID = np.linspace(0, 1, 1001)
 
 
@@ -40,8 +38,8 @@ class Curve:
     """The ROC curves of a cell's S runs.
 
     Attributes:
-        false_rate, true_rate: of each run, from (0, 0) to (1, 1).
-        areas: (S,) under each.
+        false_rate, true_rate: the points of each run's curve, from (0, 0) to (1, 1).
+        areas: (S,) the area under each curve.
         sensitivities: (S,) at 90 % specificity.
     """
 
@@ -59,85 +57,78 @@ class Curve:
         return np.mean([np.interp(_GRID, x, y) for x, y in pairs], axis=0)
 
 
-def draw_roc(content: Content) -> list[Drawn]:
+def draw_roc(content: Content) -> list[ReportFigure]:
     """Draw the positive class's curve, and small ones of all classes, for each dataset."""
-    drawn = []
-    for dataset in list_datasets(content):
-        shown = load_highlights(content, dataset, MOST)
-        if not shown:
-            continue
-        positive = shown[0].positive
-        if positive is not None and _is_defined(shown[0], positive):
-            drawn.append(_draw_one(dataset, shown, positive))
-        classes = [c for c in range(len(shown[0].classes)) if _is_defined(shown[0], c)]
-        if len(shown[0].classes) > 2 and 0 < len(classes) <= MOST_CLASSES:
-            drawn.append(_draw_all(dataset, shown, classes))
-    return drawn
+    figures = []
+    for dataset, tests in list_tests(content, MOST):
+        first = tests[0]
+        # A curve needs images of the class, and others.
+        classes = [i for i, n in enumerate(first.counts) if 0 < n < len(first.truth)]
+        if first.positive is not None and first.positive in classes:
+            figures.append(_draw_positive(dataset, tests, first.positive))
+        if len(first.classes) > 2 and 0 < len(classes) <= MOST_CLASSES:
+            figures.append(_draw_classes(dataset, tests, classes))
+    return figures
 
 
-def _is_defined(shown: Predicted, position: int) -> bool:
-    return 0 < shown.counts[position] < len(shown.truth)
-
-
-def _draw_one(dataset: str, shown: list[Predicted], positive: int) -> Drawn:
-    name = shown[0].classes[positive]
-    curves = [make_curve(one, positive) for one in shown]
-    n_positive = int(shown[0].counts[positive])
-    said = "; ".join(
+def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> ReportFigure:
+    name = tests[0].classes[positive]
+    curves = [make_curve(test, positive) for test in tests]
+    sensitivities = "; ".join(
         f"{100 * curve.sensitivities.mean():.0f} % with {curve.label}" for curve in curves
     )
-    return Drawn(
+    return ReportFigure(
         name=make_name("roc", dataset),
         title=f"ROC of {name}: {name_dataset(dataset)}",
         caption=(
             f"{name} against all other classes on {name_dataset(dataset)}: "
-            f"{describe_test(shown[0])}; {n_positive:,} images are {name}. Thin lines are single "
-            "seeds, thick ones their mean sensitivity at equal specificity. Marks are the "
-            "operating point at 90 % specificity (broken line): the sensitivity there is "
-            f"{said}. The threshold is set on the test images themselves, so in practice it "
-            "would be a little lower. AUC is the mean over seeds."
+            f"{tests[0].describe()}; {tests[0].counts[positive]:,} images are {name}. Thin lines "
+            "are single seeds, thick ones their mean sensitivity at equal specificity. Marks are "
+            "the operating point at 90 % specificity (broken line), where the sensitivity is "
+            f"{sensitivities}. The threshold is set on the test images themselves, so in practice "
+            "the sensitivity would be a little lower. AUC is the mean over seeds."
         ),
         figure=plot_roc(curves, name=name, width=COLUMN),
-        alt=f"ROC curves of {name}. Sensitivity at 90 % specificity: {said}.",
+        alt=f"ROC curves of {name}. Sensitivity at 90 % specificity: {sensitivities}.",
         wide=False,
         section="predictions",
     )
 
 
-def _draw_all(dataset: str, shown: list[Predicted], classes: list[int]) -> Drawn:
-    found = {shown[0].classes[c]: [make_curve(one, c) for one in shown] for c in classes}
+def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> ReportFigure:
+    curves = {tests[0].classes[i]: [make_curve(test, i) for test in tests] for i in classes}
     areas = [
-        f"{label} {curves[0].areas.mean():.3f} to {max(c.areas.mean() for c in curves):.3f}"
-        for label, curves in found.items()
+        f"{name} {parts[0].areas.mean():.3f} to {max(c.areas.mean() for c in parts):.3f}"
+        for name, parts in curves.items()
     ]
-    return Drawn(
+    return ReportFigure(
         name=make_name("roc_classes", dataset),
         title=f"ROC of every class: {name_dataset(dataset)}",
         caption=(
             f"Each class against all others on {name_dataset(dataset)}: "
-            f"{describe_test(shown[0])} a cell. Lines are means over seeds of the sensitivity at "
-            "equal specificity; n is the number of test images of the class, and a curve of few "
-            "is coarse. The numbers are areas under the curve, means over seeds, in the order of "
-            "the legend."
+            f"{tests[0].describe()} a cell. Lines are means over seeds of the sensitivity at "
+            "equal specificity; n is the number of test images of the class. A curve of few "
+            "images has coarse steps. The numbers are areas under the curve, means over seeds, in "
+            "the order of the legend."
         ),
-        figure=plot_classes(found, counts=shown[0].counts[classes], width=FULL),
-        alt=f"Small ROC curves. Areas, {shown[0].label} to the highest: {'; '.join(areas)}.",
+        figure=plot_classes(curves, counts=tests[0].counts[classes], width=FULL),
+        alt=f"Small ROC curves. Areas, {tests[0].label} to the highest: {'; '.join(areas)}.",
         wide=True,
         section="predictions",
     )
 
 
-def make_curve(shown: Predicted, position: int) -> Curve:
+def make_curve(test: CellTest, position: int) -> Curve:
     """Return the curves of a cell's runs for one class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     from tlcnn.training.metrics import compute_sensitivity
 
-    truth, scores = shown.truth[:, position], shown.probabilities[:, :, position]
+    truth, scores = test.truth[:, position], test.probabilities[:, :, position]
     curves = [roc_curve(truth, row) for row in scores]
     return Curve(
-        label=shown.label,
-        is_frozen=shown.j > 0,
+        label=test.label,
+        is_frozen=test.j > 0,
         false_rate=tuple(curve[0] for curve in curves),
         true_rate=tuple(curve[1] for curve in curves),
         areas=np.array([roc_auc_score(truth, row) for row in scores]),
@@ -149,13 +140,12 @@ def plot_roc(curves: Sequence[Curve], *, name: str, width: float = COLUMN) -> "F
     """Plot the curves of one class, with the operating point at 90 % specificity.
 
     Args:
-        curves: one a cell.
-        name: of the class.
+        curves: the curves of each cell.
+        name: the class.
         width: inches.
     """
     side = min(width - 0.5, 3.4)
-    with styled():
-        figure = make_figure(width, side + 0.6 + 0.27 * len(curves))
+    with drawing(width, side + 0.6 + 0.27 * len(curves)) as figure:
         ax = figure.add_subplot()
         ax.axvline(FALSE_RATE, color=GREY, lw=0.9, ls=(0, (4, 2)))
         handles, names = [], []
@@ -173,7 +163,7 @@ def plot_roc(curves: Sequence[Curve], *, name: str, width: float = COLUMN) -> "F
         ax.set(xlim=(-0.01, 1.0), ylim=(0.0, 1.01), aspect="equal")
         ax.grid(True)
         add_legend(ax, handles, names)
-        return finish(figure)
+    return figure
 
 
 def _plot_curve(ax: "Axes", curve: Curve, look: dict[str, Any]) -> Any:
@@ -188,46 +178,44 @@ def _plot_curve(ax: "Axes", curve: Curve, look: dict[str, Any]) -> Any:
 
 
 def plot_classes(
-    found: dict[str, list[Curve]], *, counts: np.ndarray, width: float = FULL
+    curves: dict[str, list[Curve]], *, counts: np.ndarray, width: float = FULL
 ) -> "Figure":
     """Plot small ROC curves, a panel a class, a line a cell.
 
     Args:
-        found: of each class the curves of the cells.
+        curves: the curves of the cells, by class.
         counts: test images of each class.
         width: inches.
     """
-    per_row = min(4 if width >= 5 else 2, len(found))
-    n_rows = -(-len(found) // per_row)
-    first = next(iter(found.values()))
+    per_row = min(4 if width >= 5 else 2, len(curves))
+    n_rows = -(-len(curves) // per_row)
+    first = next(iter(curves.values()))
     side = min((width - 0.4) / per_row, 2.6)
-    with styled():
-        figure = make_figure(width, n_rows * (side + 0.2) + 0.4 + 0.15 * len(first))
-        axes = figure.subplots(n_rows, per_row, squeeze=False, sharex=True, sharey=True).ravel()
+    with drawing(width, n_rows * (side + 0.2) + 0.4 + 0.15 * len(first)) as figure:
+        axes = add_panels(figure, len(curves), per_row, share=True)
         handles: list[Any] = []
-        for i, (ax, (name, curves)) in enumerate(zip(axes, found.items(), strict=False)):
+        for i, (ax, (name, parts)) in enumerate(zip(axes, curves.items(), strict=True)):
             handles = [
-                _plot_small(ax, n, curve, len(curves) - 1 - n) for n, curve in enumerate(curves)
+                _plot_small(ax, n, curve, len(parts) - 1 - n) for n, curve in enumerate(parts)
             ]
             title = f"{make_literal(name, 60)}, n = {counts[i]:,}"
             ax.set_title(wrap(title, int(side * 72 / 4.7)), fontweight="normal")
             ax.grid(True)
             if i % per_row == 0:
                 ax.set_ylabel("sensitivity")
-            if i + per_row >= len(found):
+            if i + per_row >= len(curves):
                 ax.tick_params(labelbottom=True)
             if i >= per_row * (n_rows - 1):
                 ax.set_xlabel("1 − specificity")
-        for ax in axes[len(found) :]:
-            ax.set_axis_off()
         axes[0].set(xlim=(-0.01, 1.0), ylim=(0.0, 1.01))
         axes[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         names = [wrap(curve.label, 90 if width >= 5 else 46) for curve in first]
         figure.legend(handles, names, loc="outside lower center", handlelength=3.2, ncols=1)
-        return finish(figure)
+    return figure
 
 
 def _plot_small(ax: "Axes", number: int, curve: Curve, line: int) -> Any:
+    """Plot a cell's mean curve, with its area on a line counted from below."""
     look = choose_look(number, is_frozen=curve.is_frozen)
     place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "fontsize": 6.5}
     area = f"{curve.areas.mean():.3f}"

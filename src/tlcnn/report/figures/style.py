@@ -1,13 +1,17 @@
-"""How every figure looks, and how it becomes files: fonts, colours, marks, sizes."""
+"""How every figure looks and how it becomes files: fonts, colours, marks, sizes, legends."""
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tlcnn.storage import make_dir, writing
+from tlcnn.text import make_visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,14 +67,14 @@ STYLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A figure and what is said of it.
+class ReportFigure:
+    """A figure with its title and captions. Control characters are made visible here.
 
     Attributes:
-        name: stem of its files; unique in a report, letters, digits, `-` and `_`.
-        caption: what is seen, n, what the intervals are, how to read it; whole sentences.
-        alt: the same for somebody who cannot see it, shorter.
-        wide: for the full width of a page rather than a column.
+        name: the stem of its files; unique in a report, letters, digits, `-` and `_`.
+        caption: whole sentences on what is seen, n, the intervals and how to read it.
+        alt: a shorter caption for a reader who cannot see the figure.
+        wide: whether it takes the full width of a page rather than a column.
         section: grid, layers, training, predictions or examples.
     """
 
@@ -82,13 +86,17 @@ class Drawn:
     wide: bool
     section: str
 
+    def __post_init__(self) -> None:
+        for name in ("title", "caption", "alt"):
+            object.__setattr__(self, name, make_visible(getattr(self, name)))
+
 
 @contextmanager
 def styled(salt: str = "tlcnn") -> Iterator[None]:
     """Draw and save in the style of the report, whatever the user's matplotlibrc says.
 
     Args:
-        salt: of the ids in an SVG: equal salts give equal files.
+        salt: the salt of the ids in an SVG: equal salts give equal files.
     """
     import matplotlib
 
@@ -99,24 +107,24 @@ def styled(salt: str = "tlcnn") -> Iterator[None]:
         yield
 
 
-def finish(figure: "Figure") -> "Figure":
-    """Return a figure whose tick labels exist: made later, they would be in nobody's style."""
-    for ax in [inner for outer in figure.axes for inner in (outer, *outer.child_axes)]:
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.get_ticklabels()
-    return figure
-
-
-def make_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of this size in inches, laid out without overlaps."""
+@contextmanager
+def drawing(width: float, height: float) -> "Iterator[Figure]":
+    """Yield an empty figure of this size in inches, in the style of the report."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr, call-arg]
-    return figure
+    with styled():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr, call-arg]
+        yield figure
+        # Tick labels that are made later would miss the style.
+        for ax in [inner for outer in figure.axes for inner in (outer, *outer.child_axes)]:
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_ticklabels()
 
 
-def save_figure(drawn: Drawn, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+def save_figure(
+    figure: ReportFigure, folder: Path, formats: Sequence[str] = FORMATS
+) -> list[Path]:
     """Write a figure as files that are the same bytes for the same figure, and return them.
 
     Raises:
@@ -125,16 +133,16 @@ def save_figure(drawn: Drawn, folder: Path, formats: Sequence[str] = FORMATS) ->
     import warnings
 
     metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Title": drawn.title},
-        "svg": {"Date": None, "Title": drawn.title},
-        "png": {"Software": None, "Title": drawn.title},
+        "pdf": {"CreationDate": None, "Title": figure.title},
+        "svg": {"Date": None, "Title": figure.title},
+        "png": {"Software": None, "Title": figure.title},
     }
     make_dir(folder)
-    paths = [folder / f"{drawn.name}.{suffix}" for suffix in formats]
+    paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
     for path, suffix in zip(paths, formats, strict=True):
-        with styled(drawn.name), writing(path), warnings.catch_warnings():
+        with styled(figure.name), writing(path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # boxes are drawn
-            drawn.figure.savefig(path, dpi=PNG_DPI, metadata=metadata.get(suffix))
+            figure.figure.savefig(path, dpi=PNG_DPI, metadata=metadata.get(suffix))
     return paths
 
 
@@ -152,14 +160,13 @@ def make_literal(text: object, limit: int = 40) -> str:
     """Return a name from data as one line that matplotlib shows as it is.
 
     Args:
-        limit: letters; the middle of a longer name is left out.
+        limit: the most letters; the middle of a longer name is left out.
 
     Example:
         >>> make_literal("a very\\nlong name", limit=9)
         'a ve…name'
     """
-    line = " ".join(str(text).replace("\u200b", "").split())
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    line = " ".join(make_visible(str(text).replace("\u200b", "")).split())
     if len(line) > limit:
         half = (limit - 1) // 2
         line = f"{line[:half]}…{line[len(line) - (limit - 1 - half) :]}"
@@ -173,33 +180,8 @@ def wrap(text: object, width: int) -> str:
         >>> wrap("squamous cell carcinoma", 9).splitlines()
         ['squamous', 'cell', 'carcinoma']
     """
-    import textwrap
-
-    return (
-        "\n".join(
-            textwrap.wrap(make_literal(text, limit=4 * width), width, break_on_hyphens=False)
-        )
-        or "?"
-    )
-
-
-def describe_metric(metric: str) -> str:
-    """Return a metric in words.
-
-    Example:
-        >>> describe_metric("test/balanced_accuracy")
-        'test balanced accuracy'
-    """
-    words = {
-        "val": "validation",
-        "auroc": "AUROC",
-        "f1": "F1",
-        "nll": "NLL",
-        "ece": "ECE",
-        "group": "group",
-    }
-    parts = re.split(r"[/_]", metric)
-    return " ".join(words.get(part, part) for part in parts)
+    line = make_literal(text, limit=4 * width)
+    return "\n".join(textwrap.wrap(line, width, break_on_hyphens=False)) or "?"
 
 
 def begin(text: str) -> str:
@@ -212,37 +194,51 @@ def begin(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def shorten(number: float, digits: int = 3, *, narrow: bool = False) -> str:
-    """Return a score as text; `narrow` leaves out the zero before the point.
+# ---- parts that several figures share -----------------------------------------------------------
 
-    Example:
-        >>> shorten(0.6274), shorten(0.6274, narrow=True)
-        ('0.627', '.627')
+
+def choose_look(number: int, *, is_frozen: bool) -> dict[str, Any]:
+    """Return colour, mark and dash of the n-th cell; a solid line only where all is trained."""
+    position = number % len(COLOURS)
+    return {
+        "color": COLOURS[position],
+        "marker": MARKERS[position],
+        "ls": DASHES[1 + number % (len(DASHES) - 1)] if is_frozen else "-",
+        "mfc": "white" if is_frozen else COLOURS[position],
+    }
+
+
+def choose_ink(heat: Any, value: float) -> str:
+    """Return the colour of text on a heat map at a value: black or white."""
+    red, green, blue, _ = heat.cmap(heat.norm(value))
+    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
+
+
+def make_reach(value: Any, low: Any, high: Any) -> np.ndarray:
+    """Return how far intervals reach below and above their values, (2, n); 0 where unknown."""
+    value, low, high = (np.asarray(numbers, dtype=float) for numbers in (value, low, high))
+    return np.nan_to_num(np.maximum(np.vstack([value - low, high - value]), 0.0))
+
+
+def hide_frame(ax: "Axes", n: int) -> None:
+    """Make an axis a table of n x n places: row 0 at the top, no frame and no tick marks."""
+    ax.set(xlim=(0, n), ylim=(n, 0))
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def add_panels(figure: "Figure", n: int, per_row: int, *, share: bool = False) -> "list[Axes]":
+    """Return n panels in rows; the places after the last one stay empty.
+
+    Args:
+        share: whether they share their scales.
     """
-    text = f"{number:.{digits}f}"
-    return re.sub(r"^(-?)0\.", r"\1.", text) if narrow else text
-
-
-def list_words(names: Sequence[str]) -> str:
-    """Return names as words: `a, b and c`.
-
-    Example:
-        >>> list_words(["a", "b", "c"])
-        'a, b and c'
-    """
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number and its noun.
-
-    Example:
-        >>> count(1, "seed"), count(3, "seed")
-        ('1 seed', '3 seeds')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    n_rows = -(-n // per_row)
+    axes = figure.subplots(n_rows, per_row, squeeze=False, sharex=share, sharey=share).ravel()
+    for ax in axes[n:]:
+        ax.set_axis_off()
+    return list(axes[:n])
 
 
 def letter_panels(axes: Sequence["Axes"]) -> None:
@@ -253,35 +249,31 @@ def letter_panels(axes: Sequence["Axes"]) -> None:
         ax.set_title(letter, loc="left", fontsize=9)
 
 
-def _list_unbroken(name: str) -> list[str]:
-    """Return what must stay on one line: the words of a name, and all of `n = 12`."""
-    lines = [make_literal(line) for line in name.split("\n")]
-    return [part for line in lines for part in ([line] if "=" in line else line.split())]
-
-
 def name_ticks(axis: "Axis", names: Sequence[str], inches: float, limit: int = 24) -> int:
     """Name the ticks of an x axis in lines, or turned where the words do not fit.
 
     Args:
-        names: one a tick; a line break in it is kept, and becomes a comma where it is turned.
-        inches: between two ticks.
+        names: the names, one a tick; their line breaks become commas where they are turned.
+        inches: the distance between two ticks.
 
     Returns:
         The number of lines.
     """
     letters = max(3, int((inches * 72 - 2) / 4.1))
-    parts = [part for name in names for part in _list_unbroken(name)]
-    turned = max(len(part) for part in parts) > letters
-    if turned:
+    lines = [make_literal(line) for name in names for line in name.split("\n")]
+    # A line such as `n = 12` is not broken, others may be between words.
+    parts = [part for line in lines for part in ([line] if "=" in line else line.split())]
+    is_turned = max(len(part) for part in parts) > letters
+    if is_turned:
         flat = [re.sub(r"^(\d+)\n", r"\1 ", name).replace("\n", ", ") for name in names]
         texts = [make_literal(name, limit + 10) for name in flat]
     else:
         texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
     axis.set_ticklabels(texts)
     for label in axis.get_ticklabels():
-        label.set(rotation=40 if turned else 0, ha="right" if turned else "center")
-        label.set_rotation_mode("anchor" if turned else "default")
-    return 1 if turned else max(text.count("\n") + 1 for text in texts)
+        label.set(rotation=40 if is_turned else 0, ha="right" if is_turned else "center")
+        label.set_rotation_mode("anchor" if is_turned else "default")
+    return 1 if is_turned else max(text.count("\n") + 1 for text in texts)
 
 
 def add_legend(
@@ -292,10 +284,10 @@ def add_legend(
     *,
     down: float = 0.42,
 ) -> None:
-    """Put a legend under an axis, `down` inches below it in figures of any size.
+    """Put a legend under an axis, at the same distance in figures of any size.
 
     Args:
-        down: negative for above its upper edge.
+        down: the distance in inches; a negative one puts it above the upper edge.
     """
     from matplotlib.transforms import ScaledTranslation
 

@@ -45,16 +45,16 @@ function showRun(number) {
 
 function describeRun(number) {
   const run = data.runs[number];
-  if (!run) return [make("p", { class: "absent" }, "This page holds the details of a part of the runs only; those of this one are in its folder."), ...describeCommand(data.commands[number])];
+  if (!run) return [make("p", { class: "absent" }, "This page has the details of some runs only. Those of this run are in its folder."), ...describeCommand(data.commands[number])];
   const warnings = [run.problem, ...(run.warnings || [])].filter(Boolean);
   return [
     warnings.length ? make("ul", { class: "warnings" }, ...warnings.map((line) => make("li", {}, line))) : null,
     run.units ? drawUnits(run.units) : null,
     make("h3", {}, "Learning curve"), ...describeCurves(run),
-    make("h3", {}, "Test images: true class by predicted class"), ...describeConfusion(run),
+    make("h3", {}, "Test images: true by predicted class"), ...describeConfusion(run),
     make("div", { class: "two" },
       make("div", {}, make("h3", {}, "Scores"), makePairs(run.scores)),
-      make("div", {}, make("h3", {}, "Settings of its own"), ...describeSettings(run))),
+      make("div", {}, make("h3", {}, "Settings that differ between runs"), ...describeSettings(run))),
     make("h3", {}, "Train it again"), ...describeCommand(run.command, run),
     make("h3", {}, "End of the log"),
     run.log ? make("pre", { tabindex: "0" }, run.log.join("\n")) : explain(run, "log"),
@@ -71,18 +71,18 @@ function drawUnits(units) {
     return make("span", { class: `${moved ? "moved" : ""} ${frozen ? "frozen" : ""}`, title: words }, name, make("span", { class: "unseen" }, ` ${words}`), frozen ? " ❄" : "");
   });
   return make("div", {}, make("div", { class: "units" }, ...marks),
-    make("p", { class: "absent" }, "Units from the input on: tinted ones are transferred, those with ❄ are frozen."));
+    make("p", { class: "absent" }, "Units from the input on. Tinted units are transferred; units with ❄ are frozen."));
 }
 
 function describeSettings(run) {
-  const own = run.settings.length ? [makePairs(run.settings)] : [make("p", { class: "absent" }, "None: all runs have the same.")];
+  const own = run.settings.length ? [makePairs(run.settings)] : [make("p", { class: "absent" }, "None: all runs have the same settings.")];
   if (!data.shared.length) return own;
   return [...own, make("details", {}, make("summary", {}, `${data.shared.length} settings that all runs share`), make("div", { class: "inside" }, makePairs(data.shared)))];
 }
 
 function describeCommand(command, run) {
   const lines = command ? [make("div", { class: "command" }, make("pre", { tabindex: "0" }, command), copyButton(command))]
-    : [make("p", { class: "absent" }, `${NONE} no record tells how it was trained`)];
+    : [make("p", { class: "absent" }, `${NONE} no record has the command that trained it`)];
   if (run && run.where) lines.push(make("p", { class: "absent" }, `It ran on ${run.where.join("; then ")}.`));
   if (run && run.typed && run.typed.join() !== command) lines.push(make("p", { class: "absent" }, "As typed: ", make("code", {}, run.typed.join(" ; "))));
   return lines;

@@ -1,0 +1,45 @@
+"""What the launchers of tlcnn have in common: they take jobs and return outcomes."""
+
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from tlcnn.config.overrides import list_flags
+from tlcnn.run.job import Job, Outcome
+
+
+class JobLauncher(Launcher):
+    """A launcher that our sweeper gives jobs, and Hydra's sweepers give overrides."""
+
+    config: DictConfig
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep the sweep's configuration. Raises ConfigError where the launcher cannot work."""
+        self.config = config
+
+    @abstractmethod
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Train the jobs and return how each ended, in their order."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Train the runs that these overrides mean, for one of Hydra's own sweepers."""
+        outcomes = self.train([Job(tuple(overrides)) for overrides in job_overrides])
+        pairs = zip(job_overrides, outcomes, strict=True)
+        return [
+            JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
+            for job, outcome in pairs
+        ]
+
+
+def find_flags() -> list[str]:
+    """Return the flags of this command line that the processes of runs need, too."""
+    return list_flags(sys.argv[1:])

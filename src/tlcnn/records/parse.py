@@ -1,0 +1,109 @@
+"""From a JSON object to a frozen dataclass, with the type of every field checked."""
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tlcnn.errors import DataError
+
+T = TypeVar("T")
+
+_LARGEST = 2**63  # tables hold whole numbers of 64 bits
+_WORDS: dict[Any, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    Mapping: "an object",
+}
+
+
+def parse_record(kind: type[T], value: Any, where: str) -> T:
+    """Return a JSON object as a dataclass; keys that the dataclass does not have are ignored.
+
+    Fields may be of type str, int, float, bool, Mapping, another such dataclass, a tuple of one
+    type, or any of them or None.
+
+    Args:
+        kind: the dataclass.
+        value: the JSON value.
+        where: the file's name, for messages.
+
+    Raises:
+        DataError: the value is no object, a field without a default is missing, or a value has
+            another type, is not finite or does not fit into 64 bits.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Point:
+        ...     x: float
+        ...     names: tuple[str, ...] = ()
+        >>> parse_record(Point, {"x": 1, "names": ["a"]}, "point.json")
+        Point(x=1, names=('a',))
+        >>> parse_record(Point, {"x": "1"}, "point.json")
+        Traceback (most recent call last):
+            ...
+        tlcnn.errors.DataError: point.json has x='1'; a number is expected
+    """
+    if not isinstance(value, dict):
+        raise DataError(f"{where} holds a {type(value).__name__}; an object is expected")
+    values = {}
+    for name, hint, is_needed in _list_fields(kind):  # type: ignore[arg-type]
+        if name in value:
+            values[name] = _parse_value(hint, value[name], name, where)
+        elif is_needed:
+            raise DataError(f"{where} has no {name}")
+    return kind(**values)
+
+
+@cache
+def _list_fields(kind: type) -> list[tuple[str, Any, bool]]:
+    """Return name, type and whether there is no default, of each field."""
+    hints = get_type_hints(kind)
+    return [
+        (item.name, hints[item.name], item.default is item.default_factory is MISSING)
+        for item in fields(kind)  # type: ignore[arg-type]
+    ]
+
+
+@cache  # a table of 5,000 runs asks a million times
+def _take_apart(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint) or hint, get_args(hint)
+
+
+def _parse_value(hint: Any, value: Any, name: str, where: str) -> Any:
+    origin, arguments = _take_apart(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _parse_value(arguments[0], value, name, where)
+    if origin is Any:
+        return value
+    if is_dataclass(origin):
+        return parse_record(origin, value, f"{where}, {name},")  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse_value(arguments[0], item, name, where) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        if arguments[1] is Any:
+            return value
+        return {key: _parse_value(arguments[1], item, key, where) for key, item in value.items()}
+    if not _is_of(origin, value):
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+        raise DataError(f"{where} has {name}={shown}; {_WORDS[origin]} is expected")
+    return value
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return kind is bool and isinstance(value, bool)
+    if isinstance(value, int) and kind in (int, float):
+        return abs(value) < _LARGEST
+    if kind is float:
+        return isinstance(value, float) and math.isfinite(value)
+    return kind is str and isinstance(value, str)

@@ -1,0 +1,112 @@
+"""What a run has measured: summary.json at its end, metrics.jsonl epoch by epoch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import DataError
+from tlcnn.records.files import read_json, read_json_lines
+from tlcnn.records.folder import RunDir
+from tlcnn.records.parse import parse_record
+
+SUMMARY, HISTORY = "summary.json", "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run has measured. An imported run has metrics alone.
+
+    Attributes:
+        metrics: `SPLIT/METRIC` and its value; None where it is not defined.
+        epochs: the number of trained epochs.
+        best_epoch: the epoch whose weights were tested, from 1.
+        steps: the number of optimiser updates.
+        train_s: seconds in training, without evaluations.
+        n_skipped_images: images that could not be decoded.
+        finished: the local time at the end.
+        reuse: what the frozen units computed and what was read from the store.
+    """
+
+    metrics: Mapping[str, float | None]
+    run_id: str = ""
+    epochs: int | None = None
+    best_epoch: int | None = None
+    steps: int | None = None
+    train_s: float | None = None
+    images_per_s: float | None = None
+    n_skipped_images: int = 0
+    finished: str = ""
+    reuse: Mapping[str, Any] | None = None
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Write summary.json, whole or not at all."""
+    RunDir(folder).write_json(SUMMARY, asdict(summary))
+
+
+def read_summary(folder: Path) -> Summary:
+    """Return what a finished run has measured.
+
+    Raises:
+        DataError: summary.json is missing, damaged, or not what the run wrote.
+    """
+    return parse_record(Summary, read_json(folder / SUMMARY), SUMMARY)
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of metrics.jsonl, one an epoch; none where there is no file yet.
+
+    Half a line at the end, which a killed copy leaves, is left out.
+
+    Raises:
+        DataError: another line is no JSON object, or one of its values is no number.
+    """
+    return read_epochs(folder)[0]
+
+
+def read_epochs(folder: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the records of metrics.jsonl, and whether half a line was left out at its end."""
+    path = folder / HISTORY
+    if not path.is_symlink() and not path.exists():
+        return [], False
+    records, is_cut = read_json_lines(path)
+    for record in records:
+        if not isinstance(record, dict):
+            raise DataError(f"{path} holds a line that is no JSON object")
+        for key, value in record.items():
+            if value is not None and not _is_number(value):
+                raise DataError(f"{path} has {key}={value!r:.60}; a number is expected")
+    return records, is_cut
+
+
+def summarize_epochs(history: Sequence[Mapping[str, Any]]) -> Summary:
+    """Return what a run has measured so far: the validation scores of its best epoch.
+
+    Raises:
+        DataError: an epoch lacks the scores that the best one is chosen by.
+    """
+    if not history:
+        return Summary(metrics={}, epochs=0)
+    try:
+        best = max(history, key=_rank_epoch)
+        return Summary(
+            metrics={key: value for key, value in best.items() if key.startswith("val/")},
+            epochs=len(history),
+            best_epoch=best["epoch"],
+            train_s=sum(record["train_s"] for record in history),
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"an epoch in {HISTORY} is not complete: {error}") from error
+
+
+def _rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
+    score, loss = record["val/balanced_accuracy"], record["val/nll"]
+    return (-math.inf if score is None else score, -math.inf if loss is None else -loss)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) < 2**63  # also false for NaN and infinity

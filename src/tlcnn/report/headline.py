@@ -1,0 +1,92 @@
+"""The headline numbers of a report, each under a name of its own: for macros in a paper."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tlcnn.report.content import Content
+from tlcnn.report.numbers import format_gap, format_p, format_range, format_score, format_value
+
+Record = Mapping[Any, Any]
+
+
+def list_numbers(content: Content) -> dict[str, str]:
+    """Return the headline numbers by name: counts, cells with a role, comparisons answered.
+
+    A name begins with the dataset, the model and, where they were trained by several recipes, the
+    recipe's number; `DATASET MODEL recipe N` is then that recipe in words.
+    """
+    runs = content.runs
+    n_done = int((runs["state"] == "done").sum()) if len(runs) else 0
+    cells = {str(row["cell"]): row for row in content.cells.to_dict("records")}
+    starts, recipes = _name_blocks(list(cells.values()))
+    numbers = {"runs": str(n_done), "cells": str(len(content.cells)), **recipes}
+    groups = [
+        (f"{starts[cell]} {role}", _describe_cell(cells[cell], content.metric))
+        for _, role, cell in content.highlights
+        if cell in cells
+    ]
+    names: list[str] = []
+    for name, texts in [*groups, *_list_comparisons(content, cells, starts)]:
+        names.append(name)
+        n_uses = names.count(name)
+        unique = f"{name} again {n_uses}" if n_uses > 1 else name
+        numbers |= {f"{unique} {part}".strip(): text for part, text in texts.items()}
+    return numbers
+
+
+def _name_blocks(rows: Sequence[Record]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the start of each cell's names, and the recipes by their names."""
+    recipes: dict[str, set[str]] = {}
+    for row in rows:
+        recipes.setdefault(f"{row['dataset']} {row['model']}", set()).add(
+            str(row.get("recipe", ""))
+        )
+    starts, texts = {}, {}
+    for row in rows:
+        block, recipe = f"{row['dataset']} {row['model']}", str(row.get("recipe", ""))
+        name = block
+        if len(recipes[block]) > 1:
+            name = f"{block} recipe {sorted(recipes[block]).index(recipe) + 1}"
+            texts[name] = recipe
+        starts[str(row["cell"])] = name
+    return starts, texts
+
+
+def _list_comparisons(
+    content: Content, cells: Mapping[str, Record], starts: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name and texts of every comparison that a finding rests on.
+
+    Where one question was asked of several sources, the source is in the name.
+    """
+    table, metric = content.comparisons, content.metric
+    questions: list[tuple[str, list[Record]]] = []
+    for finding in content.findings:
+        rows: list[Record] = [dict(table.loc[i]) for i in finding.comparisons if i in table.index]
+        block = starts.get(str(rows[0]["a"]), finding.dataset) if rows else ""
+        questions.append((f"{block} {finding.key}", rows))
+    names = [name for name, _ in questions]
+    for name, rows in questions:
+        for number, row in enumerate(rows, start=1):
+            source = str(cells.get(str(row["a"]), {}).get("init", ""))
+            full_name = f"{name} {source}" if names.count(name) > 1 else name
+            full_name += f" {number}" if len(rows) > 1 else ""
+            yield full_name, _describe_comparison(row, metric)
+
+
+def _describe_cell(row: Record, metric: str) -> dict[str, str]:
+    return {
+        "": format_score(row.get(metric), metric),
+        "interval": format_range(row.get(f"{metric} low"), row.get(f"{metric} high"), metric),
+        "seeds": format_value(row.get("n_seeds")),
+        "label": format_value(row.get("label")),
+    }
+
+
+def _describe_comparison(row: Record, metric: str) -> dict[str, str]:
+    return {
+        "delta": format_gap(row.get("delta"), metric),
+        "delta interval": format_range(row.get("low"), row.get("high"), metric, signed=True),
+        "p": format_p(row.get("p_holm")),
+        "verdict": format_value(row.get("verdict")),
+    }

@@ -1,0 +1,199 @@
+"""The table that every format writes: entries that are texts, with what they sort by and open.
+
+numbers (`tables.Table`, frames of `Content`) -> TextTable -> writers (text, Markdown, LaTeX, HTML)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tlcnn.report.forest import Scale
+from tlcnn.report.numbers import NONE
+from tlcnn.text import make_visible
+
+_MAX_CHOICES = 14
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table. Control characters of its texts are made visible here.
+
+    Attributes:
+        value: what it sorts by; None sorts last.
+        why: the text shown on hover, e.g. why there is no number.
+        tone: the look of a verdict.
+        bar: low end, point and high end of a forest bar, in units of the metric.
+        below: a second line in small letters.
+        is_best: printed bold, or with a star where there is no bold.
+    """
+
+    text: str
+    value: float | str | None = None
+    why: str = ""
+    tone: str = ""
+    bar: tuple[float, float, float] | None = None
+    below: str = ""
+    is_best: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("text", "why", "below"):
+            object.__setattr__(self, name, make_visible(getattr(self, name)))
+
+    def pack(self) -> list[Any]:
+        """Return the entry as short JSON, in the order that the page's script reads."""
+        return [self.text, self.value, self.why, self.tone, self.bar, self.below]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table column.
+
+    Attributes:
+        kind: text, number, count, verdict, bar or code.
+        hint: the text shown on hover.
+        choices: texts to filter by, where there are few.
+        aside: whether the column is left out in print.
+    """
+
+    name: str
+    kind: str = "text"
+    hint: str = ""
+    choices: tuple[str, ...] = ()
+    aside: bool = False
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the column is flush right."""
+        return self.kind in ("number", "count")
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as texts.
+
+    Attributes:
+        rows: the entries, one a column.
+        key: the table's id in a page.
+        opens: what a click on each row's first entry opens (`cell:KEY`, `run:NUMBER` or "").
+        everywhere: (column, text) of the columns that say the same in every row.
+        scale: the scale of its forest bars.
+        nouns: what one row and several rows are called.
+        footnotes: sentences that the column `note` refers to by number, from 1.
+        notes: sentences below the table.
+        best: what it means that an entry is the best.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    key: str = ""
+    title: str = ""
+    opens: tuple[str, ...] = ()
+    everywhere: tuple[tuple[str, str], ...] = ()
+    scale: Scale | None = None
+    nouns: tuple[str, str] = ("row", "rows")
+    footnotes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    best: str = ""
+
+    @property
+    def filters(self) -> list[tuple[int, Column]]:
+        """The columns to filter by, with their positions; text before verdicts and counts."""
+        order = {"text": 0, "verdict": 1, "count": 2}
+        columns = [(i, column) for i, column in enumerate(self.columns) if column.choices]
+        return sorted(columns, key=lambda item: order[item[1].kind])
+
+    def describe_everywhere(self) -> str:
+        """Return a sentence on the columns that say the same in every row; empty without any."""
+        pairs = ", ".join(f"{name} {text}" for name, text in self.everywhere)
+        return f"The same in every row: {pairs}." if pairs else ""
+
+    def select(self, positions: Sequence[int]) -> "TextTable":
+        """Return the table with some of its columns."""
+        return replace(
+            self,
+            columns=tuple(self.columns[i] for i in positions),
+            rows=tuple(tuple(row[i] for i in positions) for row in self.rows),
+        )
+
+    def drop_bars(self) -> "TextTable":
+        """Return the table without forest bars, which only a page can draw."""
+        return self.select([i for i, column in enumerate(self.columns) if column.kind != "bar"])
+
+
+def fill_table(
+    records: Sequence[Mapping[str, Any]],
+    describe: Callable[[Mapping[str, Any]], Mapping[Column, Entry]],
+    open_row: Callable[[Mapping[str, Any]], str] = lambda record: "",
+    **more: Any,
+) -> TextTable:
+    """Return the table of some records.
+
+    Notes are numbered, columns that say the same in every row go into `everywhere`, and columns
+    of few texts get them as choices.
+
+    Args:
+        records: one a row.
+        describe: the columns and entries of a record, the same columns for all.
+        open_row: what a click on a record's first entry opens.
+        more: further fields of the table.
+    """
+    described = [describe(record) for record in records]
+    columns = tuple(described[0]) if described else ()
+    table = TextTable(
+        columns,
+        tuple(tuple(row.values()) for row in described),
+        opens=tuple(map(open_row, records)),
+        **more,
+    )
+    table = move_constants(_number_notes(table), skip_first=True)
+    texts = list(zip(*([entry.text for entry in row] for row in table.rows), strict=True))
+    pairs = zip(table.columns, texts, strict=True) if texts else ()
+    return replace(table, columns=tuple(_add_choices(*pair) for pair in pairs))
+
+
+def move_constants(table: TextTable, *, skip_first: bool = False) -> TextTable:
+    """Return the table with the columns that say the same in every row moved to `everywhere`.
+
+    Only text and counts are moved; columns that are empty in every row are dropped.
+
+    Args:
+        skip_first: the first column names the row and stays.
+    """
+    shown, everywhere = [], []
+    for i, column in enumerate(table.columns):
+        texts = {row[i].text for row in table.rows}
+        is_plain = column.kind in ("text", "count") and not (skip_first and i == 0)
+        if not is_plain or (len(texts) > 1 or len(table.rows) == 1) and texts != {NONE}:
+            shown.append(i)
+        elif texts and texts != {NONE}:
+            everywhere.append((column.name, texts.pop()))
+    return replace(table.select(shown), everywhere=tuple(everywhere))
+
+
+def _number_notes(table: TextTable) -> TextTable:
+    """Return the table with numbers in the column `note`, which refer to its footnotes.
+
+    A note is often the same in many rows, and longer than a column is wide.
+    """
+    names = [column.name for column in table.columns]
+    if "note" not in names:
+        return table
+    at = names.index("note")
+    notes = list(dict.fromkeys(row[at].text for row in table.rows if row[at].text != NONE))
+    numbers = {note: i for i, note in enumerate(notes, start=1)}
+    rows = [
+        (*row[:at], Entry(str(n), float(n), row[at].text), *row[at + 1 :])
+        if (n := numbers.get(row[at].text))
+        else row
+        for row in table.rows
+    ]
+    return replace(table, rows=tuple(rows), footnotes=tuple(notes))
+
+
+def _add_choices(column: Column, texts: Sequence[str]) -> Column:
+    """Return a column with the texts to filter by, where they are few and some repeat."""
+    choices = sorted(set(texts) - {NONE}, key=lambda text: (len(text), text))
+    is_useful = 1 < len(choices) <= _MAX_CHOICES and len(choices) < len(texts)
+    if column.name == "note" or column.kind not in ("text", "count", "verdict") or not is_useful:
+        return column
+    return replace(column, choices=tuple(choices))

@@ -1,0 +1,5 @@
+"""One writer a format: `write_<format>(table)` of a TextTable, and `write_csv` of a frame.
+
+Each writer escapes what its format could take for markup, in one function of its own. Control
+characters were made visible before, when the table was made.
+"""

@@ -1,0 +1,57 @@
+"""Tables in Markdown, and texts that Markdown shows as they are."""
+
+import re
+from collections.abc import Iterable
+
+from tlcnn.report.text_table import Entry, TextTable
+from tlcnn.text import make_visible
+
+# What a line of text could begin: a list, a rule, the underline of a heading.
+_AT_START = re.compile(r"^(\d*)([-+=.)])(?=\s|[-=]|$)")
+
+
+def escape_markdown(text: object) -> str:
+    """Return a text as one line without markup: no HTML, cell borders, emphasis, links, formulas.
+
+    Addresses and mentions are parted, as GitHub links them without any markup.
+
+    Example:
+        >>> print(escape_markdown("a|b <img src=x> *c* d_e _f_"))
+        a\\|b &lt;img src=x&gt; \\*c\\* d_e \\_f\\_
+        >>> print(escape_markdown("- www.example.org a@example.org"))
+        \\- www\\.example.org a&#64;&#8203;example.org
+        >>> print(escape_markdown("1. no list"), escape_markdown("0.889"), escape_markdown("+1.5"))
+        1\\. no list 0.889 +1.5
+    """
+    line = make_visible(text).strip()
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\|`*\[\]$~#])", r"\\\1", line)
+    line = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", line)
+    line = re.sub(r"(www)\.", r"\1\\.", line, flags=re.IGNORECASE)
+    line = line.replace("://", ":&#8203;//").replace("@", "&#64;&#8203;")
+    return _AT_START.sub(r"\1\\\2", line)
+
+
+def write_markdown(table: TextTable) -> str:
+    """Return a table in Markdown without its bars, the best in bold; then its notes."""
+    table = table.drop_bars()
+    lines = [
+        _join(escape_markdown(column.name) for column in table.columns),
+        _join("---:" if column.is_right else "---" for column in table.columns),
+        *(_join(map(_write_entry, row)) for row in table.rows),
+    ]
+    footnotes = [f"{n}. {escape_markdown(note)}" for n, note in enumerate(table.footnotes, 1)]
+    below = [table.describe_everywhere(), *table.notes]
+    parts = ["\n".join(lines), "\n".join(footnotes), *map(escape_markdown, below)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _write_entry(entry: Entry) -> str:
+    text = escape_markdown(entry.text)
+    if isinstance(entry.value, float):  # a number's own brackets make no link
+        text = text.replace("\\[", "[").replace("\\]", "]")
+    return f"**{text}**" if entry.is_best else text
+
+
+def _join(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"
