@@ -70,8 +70,7 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
 def open_new(path: Path) -> BinaryIO:
     """Open a new file for writing in the place of any older one, never through a link."""
     path.unlink(missing_ok=True)
-    file: BinaryIO = open(path, "xb")
-    return file
+    return open(path, "xb")
 
 
 def publish_file(file: BinaryIO, path: Path, *, durable: bool = True) -> None:
