@@ -16,13 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlcnn.data import cache, decode
-from tlcnn.data.cache import (
-    compute_file_digest,
-    load_image_cache,
-    make_cache_key,
-    stored_size,
-)
+from tlcnn import storage
+from tlcnn.data import array_store, decode
+from tlcnn.data.cache import load_image_cache, make_cache_key, stored_size
 from tlcnn.data.resize import FITS, resize_image
 from tlcnn.errors import ConfigError, DataError, Stopped, StorageError
 
@@ -53,14 +49,14 @@ class Drawn:
 
 def build(folder, images=None, **changes):
     images = Drawn() if images is None else images
-    given = {
+    arguments = {
         "digests": images.load_digests(),
         "image_size": 16,
         "fit": "crop",
         "cache_dir": folder,
         "workers": 2,
     } | changes
-    return load_image_cache(images, **given)
+    return load_image_cache(images, **arguments)
 
 
 def files_of(folder):
@@ -86,7 +82,7 @@ def test_every_image_is_in_its_place(tmp_path):
 def test_images_are_read_without_their_neighbours(tmp_path):
     """Else an array larger than the memory pushes out what it has just read."""
     for found in (build(tmp_path), build(tmp_path)):  # built, and opened
-        (name,) = (tmp_path / "images").glob("*.npy")
+        (name,) = (tmp_path / "images").glob("*.bin")
         blocks = Path("/proc/self/smaps").read_text().split("VmFlags:")
         after = [i + 1 for i, block in enumerate(blocks) if str(name) in block]
         assert len(found.array) and after
@@ -97,7 +93,7 @@ def test_images_are_read_without_their_neighbours(tmp_path):
 def test_workers_do_not_change_the_file(tmp_path, workers):
     build(tmp_path / "one", workers=1)
     build(tmp_path / "other", workers=workers)
-    name = files_of(tmp_path / "one")[1]
+    name = files_of(tmp_path / "one")[0]
     one, other = ((tmp_path / f / "images" / name).read_bytes() for f in ("one", "other"))
     assert one == other
 
@@ -216,7 +212,7 @@ def damage_sidecar_type(path, sidecar):
 
 
 def damage_bad_list(path, sidecar):
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"bad": [1]}))
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"info": {"bad": [1]}}))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +220,7 @@ def damage_bad_list(path, sidecar):
 )
 def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, damage, caplog):
     intact = np.array(build(tmp_path).array)
-    sidecar, path = (tmp_path / "images" / name for name in files_of(tmp_path))
+    path, sidecar = (tmp_path / "images" / name for name in files_of(tmp_path))
     damage(path, sidecar)
     images = Drawn()
     assert (build(tmp_path, images).array == intact).all() and len(images.loaded) == 70
@@ -234,24 +230,22 @@ def test_a_damaged_cache_is_built_again_with_a_warning(tmp_path, damage, caplog)
     assert caplog.text == ""
 
 
+def test_a_list_of_bad_images_that_was_changed_is_noticed(tmp_path):
+    """Else black images would be trained on."""
+    build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip")
+    (sidecar,) = (tmp_path / "images").glob("*.json")
+    content = json.loads(sidecar.read_text())
+    content.get("info", content)["bad"] = {}
+    sidecar.write_text(json.dumps(content))
+    assert build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip").bad == (3, 40)
+
+
 def test_an_array_without_its_sidecar_is_not_trusted(tmp_path):
     build(tmp_path)
-    sidecar, path = (tmp_path / "images" / name for name in files_of(tmp_path))
+    path, sidecar = (tmp_path / "images" / name for name in files_of(tmp_path))
     sidecar.unlink()
     path.write_bytes(b"half")
     assert (build(tmp_path).array[5] == 5).all()
-
-
-def test_a_large_file_is_hashed_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "HASH_BLOCK", 1000)
-    path = tmp_path / "file"
-    path.write_bytes(bytes(10_500))
-    digest = compute_file_digest(path, 3)
-    assert digest == compute_file_digest(path, 1)
-    with open(path, "r+b") as file:
-        file.seek(7000)
-        file.write(b"x")
-    assert compute_file_digest(path, 3) != digest
 
 
 # ---- stopping, killing, several builders --------------------------------------------------------
@@ -407,7 +401,7 @@ def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path):
 
 def test_a_small_disk_is_refused_before_decoding(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(array_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     images = Drawn()
     with pytest.raises(StorageError, match=r"needs 1 MiB.*0 MiB free.*TLCNN_CACHE"):
         build(tmp_path, images)
@@ -444,7 +438,7 @@ def test_a_finished_cache_opens_on_a_read_only_disk(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise PermissionError(13, "read-only file system")
 
-    monkeypatch.setattr(cache, "FileLock", fail)
+    monkeypatch.setattr(storage, "FileLock", fail)
     assert build(tmp_path).array.shape[0] == 70
 
 

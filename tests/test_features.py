@@ -1,516 +1,91 @@
-"""Reusing what frozen units compute never changes a bit, and computes nothing twice."""
-
-import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-from dataclasses import replace
+"""Features are stored and read with their bits, type and strides, or not at all."""
 
 import numpy as np
 import pytest
 import torch
-from runs import forget_features, stop_at_every_step, tiny_command, tiny_config
-from test_run import check_same, one_thread
+from test_array_store import FullDisk, make_store, names
 
-from tlcnn.data.augment import make_image_keys
-from tlcnn.data.batches import Batches
-from tlcnn.errors import Stopped
-from tlcnn.frozen import features as features_module
-from tlcnn.frozen import frozen_prefix
-from tlcnn.frozen.feature_store import FeatureStore
-from tlcnn.memory import Memory
-from tlcnn.model.build import build_model
-from tlcnn.model.cut import pass_boundaries
-from tlcnn.model.load_units import load_unit_map
-from tlcnn.plan.describe import describe_plan
-from tlcnn.plan.plan import make_plan
-from tlcnn.plan.reuse import decide_reuse, make_source_key
-from tlcnn.run.run import run
+from tlcnn.data import array_store
+from tlcnn.frozen.features import FeatureViews, FeatureWriter, make_rows, shape_rows
 
-VIEWS = {
-    "one view": ["train.augment=none"],
-    "a pool": ["train.views=2"],
-    "new views": ["shared_depths=[1,1,2,3,4,5]"],
-    "new views alone": [],
+LAYOUTS = {
+    "nchw": lambda n: torch.randn(n, 5, 4, 3),
+    "nhwc": lambda n: torch.randn(n, 4, 3, 5).permute(0, 3, 1, 2),
+    "pooled": lambda n: torch.randn(n, 8, 1, 1),
+    "pooled nhwc": lambda n: torch.randn(n, 8, 1, 1).to(memory_format=torch.channels_last),
+    "vector": lambda n: torch.randn(n, 7),
+    "bf16": lambda n: torch.randn(n, 4, 3, 5).permute(0, 3, 1, 2).bfloat16(),
 }
-FROZEN = ["freeze.allow_random=true", "model.drop_rate=0.3", "train.ema_decay=0.9"]
-
-
-@pytest.fixture(autouse=True)
-def one_core():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def folder(cache_dir):
-    """Where features are stored: nothing yet. Facts and images are those of all tests."""
-    return forget_features(cache_dir)
-
-
-@pytest.fixture
-def plan_of(tmp_path, cache_dir):
-    """A plan of its own folder: every one of them trains, and they share what is stored."""
-    numbers = itertools.count()
-
-    def make(*words):
-        folder = tmp_path / f"out{next(numbers)}"
-        depths = [json.loads(w.split("=")[1]) for w in words if w.startswith("shared_depths=")]
-        keys = [word for word in words if not word.startswith("shared_depths=")]
-        plan = make_plan(tiny_config(folder, cache_dir, *FROZEN, *keys))
-        return replace(plan, shared_depths=tuple(depths[-1] if depths else ()))
-
-    return make
-
-
-def check_reuse(plan_of, *words, stored=True, sittings=2):
-    """Train without reuse, with it, and with all of it there; return what the last two counted."""
-    plain = plan_of(*words, "reuse=none")
-    assert "reuse" not in run(plain)
-    counts = []
-    for _ in range(sittings):
-        plan = plan_of(*words)
-        assert plan.run_id == plain.run_id
-        counts.append(run(plan)["reuse"])
-        check_same(plain.run_dir, plan.run_dir)
-        said = (plan.run_dir / "log.txt").read_text()
-        assert " not used" not in said and "computed anew" not in said
-    if stored and sittings == 2:
-        assert counts[1]["images_computed"] == counts[1]["arrays_filled"] == 0
-        assert counts[1]["images_reused"] > 0
-    return counts
-
-
-@pytest.mark.parametrize("views", VIEWS)
-@pytest.mark.parametrize("unit", ["stem", "stage2", "all"])
-def test_no_bit_depends_on_reuse(plan_of, unit, views):
-    words = [f"freeze.through={unit}", *VIEWS[views]]
-    first, _ = check_reuse(plan_of, *words, stored=views != "new views alone")
-    assert first["images_computed"] > 0 and first["arrays_filled"] >= 2  # val and test
-
-
-@pytest.mark.parametrize("views", VIEWS)
-def test_no_bit_depends_on_reuse_under_autocast(plan_of, views):
-    words = ["freeze.through=stage2", "train.precision=bf16", *VIEWS[views]]
-    check_reuse(plan_of, *words, stored=views != "new views alone")
-
-
-@pytest.mark.parametrize("name", ["test_convnext", "test_nfnet", "mobilenetv3_small_050"])
-def test_no_bit_of_other_families_depends_on_reuse(plan_of, name):
-    check_reuse(plan_of, f"model.name={name}", "freeze.through=2", "train.views=2")
-
-
-FAMILIES = {
-    "resnet18": 32,
-    "densenet121": 32,
-    "mobilenetv2_100": 32,
-    "efficientnet_b0": 32,
-    "convnext_atto": 32,
-    "regnetx_002": 32,
-    "repvgg_a0": 32,
-    "resnetv2_18": 32,
-    "test_nfnet": 32,
-    "mobilenetv3_small_050": 64,
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("views", ["one view", "a pool"])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_no_bit_depends_on_reuse_at_any_boundary(plan_of, cache_dir, name, views, precision):
-    """Three epochs of every cell; deeper boundaries are computed from shallower ones."""
-    units = load_unit_map(name, cache_dir=cache_dir)
-    numbers = [n for n, unit in enumerate(units.units, start=1) if unit.cut is None]
-    assert numbers
-    words = [f"model.name={name}", "train.epochs=3", f"train.precision={precision}"]
-    words += [f"dataset.image_size={FAMILIES[name]}", "train.batch_size=32"]
-    words += VIEWS["one view"] if views == "one view" else ["train.views=4"]
-    for number in numbers:  # two runs of three epochs see four views
-        frozen = [f"freeze.through={number}", f"shared_depths=[{number},{number}]"]
-        check_reuse(plan_of, *words, *frozen, sittings=1)
-    check_reuse(plan_of, *words, "freeze=all", "model.drop_rate=0", sittings=1)  # a probe
-
-
-# ------------------------------------------------------------------------ what is computed once
-
-
-def test_each_unit_computes_an_image_once_in_a_sweep_of_increasing_depth(plan_of, monkeypatch):
-    """Deeper boundaries are computed from the shallower ones that are there."""
-    entered = []
-    real = frozen_prefix.pass_boundaries
-
-    def watch(model, unit_map, first, wanted):
-        entered.append((first, tuple(wanted)))
-        return real(model, unit_map, first, wanted)
-
-    monkeypatch.setattr(frozen_prefix, "pass_boundaries", watch)
-    for unit in (1, 2, 4):
-        words = [f"freeze.through={unit}", "train.augment=none"]
-        plans = [plan_of(*words), plan_of(*words, "reuse=none")]
-        assert run(plans[0])["reuse"]["arrays_filled"] == 3
-        run(plans[1])
-        check_same(plans[0].run_dir, plans[1].run_dir)
-    fills = [(first, wanted) for first, wanted in entered if first or wanted != (1,)]
-    assert {(1, (2,)), (2, (4,))} <= set(fills)
-    assert not [pair for pair in fills if pair[0] == 0 and len(pair[1]) > 1]
-
-
-def test_one_pass_fills_all_boundaries_that_a_sweep_needs(plan_of, tmp_path):
-    own = ["shared_depths=[1,2,4]", "init=checkpoint"]
-    own.append(f"init.weights={save_source(tmp_path)}")
-    first = run(plan_of("freeze.through=1", *own))["reuse"]
-    assert first["arrays_filled"] == 3 * (2 + 2)  # boundaries x (val, test, two epochs)
-    for unit in (2, 4):
-        plan = plan_of(f"freeze.through={unit}", *own)
-        counts = run(plan)["reuse"]
-        assert counts["arrays_filled"] == counts["images_computed"] - checked(counts) == 0
-        plain = plan_of(f"freeze.through={unit}", *own, "reuse=none")
-        run(plain)
-        check_same(plain.run_dir, plan.run_dir)
-
-
-def checked(counts):
-    """Images of the batches that are compared before anything is reused: one an epoch."""
-    return counts["images_computed"] if counts["images_computed"] <= 2 * 16 else 0
-
-
-def save_source(folder):
-    from safetensors.torch import save_file
-
-    path = folder / "source.safetensors"
-    save_file(build_model("test_resnet", n_classes=5, seed=7).state_dict(), path)
-    return path
-
-
-def test_deeper_boundaries_in_one_pass_are_those_of_the_untrained_source(plan_of, tmp_path):
-    """The run that fills them trains these units, and its later epochs have moved them."""
-    source = [f"init.weights={save_source(tmp_path)}", "init=checkpoint", "train.epochs=3"]
-    source += ["shared_depths=[1,3]"]
-    run(plan_of("freeze.through=1", *source))
-    plan, plain = (plan_of("freeze.through=3", *source, word) for word in ("seed=0", "reuse=none"))
-    counts = run(plan)["reuse"]
-    run(plain)
-    check_same(plan.run_dir, plain.run_dir)
-    assert counts["arrays_filled"] == 0
-
-
-def test_seeds_share_a_pool_of_views(plan_of, tmp_path):
-    own = ["init=checkpoint", "freeze.through=stage3"]
-    own += [f"init.weights={save_source(tmp_path)}", "train.views=2"]
-    filled = [run(plan_of(*own, f"seed={seed}"))["reuse"]["arrays_filled"] for seed in range(2)]
-    assert filled == [2 + 2, 0]
-
-
-def test_other_weights_buffers_or_pixels_share_nothing(plan_of):
-    own = ["freeze.through=stage1", "train.augment=none"]
-    others = ["seed=1", "dataset.normalize=half", "train.precision=bf16"]
-    others += ["train.channels_last=false", "dataset.options.data_seed=5"]
-    for word in ("seed=0", *others):
-        counts = run(plan_of(*own, word))["reuse"]
-        assert counts["arrays_filled"] == 3, word
-
-
-def test_a_run_alone_keeps_no_views_that_come_once(plan_of, folder):
-    assert run(plan_of("freeze.through=1"))["reuse"]["arrays_filled"] == 2
-    assert len(list(folder.glob("*.bin"))) == 2
-
-
-# --------------------------------------------------------------------------- interruptions
-
-
-@pytest.mark.parametrize("views", ["a pool", "new views"])
-def test_sittings_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypatch, views):
-    words = ["freeze.through=stage2", *VIEWS[views], "eval_batch_size=16"]
-    whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
-    run(whole)
-    sittings = itertools.count()
-    stop_at_every_step(monkeypatch)
-    while True:
-        reuse = ("auto", "none")[next(sittings) % 2]
-        try:
-            run(replace(stopped, config=replace(stopped.config, reuse=reuse)))
-            break
-        except Stopped:
-            continue
-    assert next(sittings) > 4
-    check_same(whole.run_dir, stopped.run_dir)
-
-
-def test_a_stop_while_features_are_computed_leaves_nothing_half_done(plan_of, folder):
-    words = ["freeze.through=stage2", "train.augment=none", "eval_batch_size=8"]
-    plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
-    real, n_calls = pass_boundaries, itertools.count()
-
-    def stop_later(*arguments):
-        function = real(*arguments)
-
-        def run_and_signal(inputs):
-            if next(n_calls) == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return function(inputs)
-
-        return run_and_signal
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(frozen_prefix, "pass_boundaries", stop_later)
-        with pytest.raises(Stopped):
-            run(plan)
-    assert not list(folder.glob("*.bin"))
-    assert not list(folder.glob(".*.tmp"))
-    run(plan)
-    run(plain)
-    check_same(plan.run_dir, plain.run_dir)
-
-
-SLOW_FILL = """
-import sys, time
-from tlcnn.frozen import filling
-
-real = filling.Filling._write
-def slowly(self, rows):
-    print("row", file=sys.stderr, flush=True)
-    time.sleep(0.05)
-    real(self, rows)
-filling.Filling._write = slowly
-sys.argv = ["tlcnn", *sys.argv[1:]]
-from tlcnn.train import main
-main()
-"""
-
-
-@pytest.mark.parametrize("memory", ["2", "0"])
-def test_a_kill_while_filling_and_the_same_command_end_in_the_same_bits(
-    tmp_path, cache_dir, plan_of, folder, memory
-):
-    words = [*FROZEN, "freeze.through=stage2", "train.views=2", f"reuse_memory_gib={memory}"]
-    command = tiny_command(tmp_path / "killed", cache_dir, *words)
-    for n_rows in (3, 9):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SLOW_FILL, *command],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=one_thread(),
-        )
-        rows = (line for line in process.stderr if line == "row\n")
-        for _ in range(n_rows):
-            next(rows)
-        process.kill()
-        process.communicate()
-    plan = make_plan(tiny_config(tmp_path / "killed", cache_dir, *words))
-    run(plan)
-    plain = plan_of(*words[3:], "reuse=none")
-    run(plain)
-    check_same(plan.run_dir, plain.run_dir)
-    assert not list(folder.glob(".*.tmp"))
-    store = FeatureStore(folder, disk_bytes=2**30, memory_bytes=0)
-    stems = [path.stem for path in folder.glob("*.bin")]
-    assert len(stems) == 4 and all(store.find(stem) for stem in stems)
-
-
-def test_two_processes_at_once_compute_each_array_once(tmp_path, cache_dir, plan_of):
-    words = [*FROZEN, "freeze.through=stage2", "train.augment=none", "init=checkpoint"]
-    words.append(f"init.weights={save_source(tmp_path)}")
-    commands = [
-        [
-            *(sys.executable, "-c", SLOW_FILL),
-            *tiny_command(tmp_path / "both", cache_dir, *words, f"seed={seed}"),
-        ]
-        for seed in range(2)
-    ]
-    both = [
-        subprocess.Popen(each, stderr=subprocess.PIPE, text=True, env=one_thread())
-        for each in commands
-    ]
-    said = [process.communicate(timeout=180)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    counts = []
-    for seed in range(2):
-        config = tiny_config(tmp_path / "both", cache_dir, *words, f"seed={seed}")
-        plan, plain = make_plan(config), plan_of(*words[3:], f"seed={seed}", "reuse=none")
-        run(plain)
-        check_same(plan.run_dir, plain.run_dir)
-        counts.append(json.loads((plan.run_dir / "summary.json").read_text())["reuse"])
-    assert sum(each["arrays_filled"] for each in counts) == 3
-
-
-# ------------------------------------------------------------------------------ bad conditions
-
-
-@pytest.mark.parametrize("budget", [("0", "2"), ("2", "0"), ("0", "0")])
-def test_budgets_change_no_bit(plan_of, folder, budget):
-    words = ["freeze.through=stage2", "train.augment=none"]
-    words += [f"reuse_disk_gib={budget[0]}", f"reuse_memory_gib={budget[1]}"]
-    plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
-    counts = run(plan)["reuse"]
-    run(plain)
-    check_same(plan.run_dir, plain.run_dir)
-    assert counts["arrays_filled"] == (0 if budget == ("0", "0") else 3)
-    assert folder.exists() == (budget[0] != "0")
-
-
-def test_memory_serves_the_runs_of_a_process_where_the_disk_may_not(plan_of):
-    words = ["freeze.through=stage2", "train.augment=none", "reuse_disk_gib=0"]
-    memory = Memory()
-    assert run(plan_of(*words), memory)["reuse"]["arrays_filled"] == 3
-    assert run(plan_of(*words, "train.lr=1e-3"), memory)["reuse"]["images_computed"] == 0
-
-
-def test_a_full_disk_changes_no_bit(plan_of, folder, monkeypatch, heard):
-    from test_feature_store import FullDisk
-
-    for memory in ("2", "0"):
-        words = ["freeze.through=stage2", "train.augment=none", f"reuse_memory_gib={memory}"]
-        monkeypatch.setattr("tlcnn.frozen.filling.open", FullDisk(10_000), raising=False)
-        plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
-        run(plan)
-        run(plain)
-        check_same(plan.run_dir, plain.run_dir)
-        assert "no longer stored on disk" in heard.text
-        assert not list(folder.glob("*.bin"))
-
-
-def test_wrong_features_are_noticed_before_they_are_used(plan_of, monkeypatch, heard):
-    """As where a family's frozen units gave other bits in other batches."""
-    words = ["freeze.through=stage2", "train.augment=none"]
-    real = frozen_prefix.FrozenPrefix._fill
-
-    def drift(self, split, view, spot, batches):
-        if len(batches[0]) != 16:  # of an evaluation, which is computed in its very batches
-            return real(self, split, view, spot, batches)
-        with torch.no_grad():
-            weight = next(self.model.parameters())
-            kept = weight.clone()
-            weight.mul_(1.0001)
-            try:
-                return real(self, split, view, spot, batches)
-            finally:
-                weight.copy_(kept)
-
-    monkeypatch.setattr(frozen_prefix.FrozenPrefix, "_fill", drift)
-    plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
-    run(plan)
-    run(plain)
-    check_same(plan.run_dir, plain.run_dir)
-    assert "stored features are not used" in heard.text
-
-
-# ----------------------------------------------------------------------------------- in words
-
-
-def reuse_line(plan):
-    (line,) = [line for line in describe_plan(plan).splitlines() if line.startswith("reuse ")]
-    return line
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (["freeze=none"], "nothing is frozen"),
-        (["freeze=stage2", "freeze.bn=adapt"], "freeze.bn=adapt lets the frozen units change"),
-        (["freeze=stage2", "train.compile=true"], "train.compile fuses"),
-        (["freeze=stage2", "reuse=none"], "reuse=none"),
-    ],
-)
-def test_the_plan_says_why_nothing_is_reused(plan_of, words, why):
-    plan = plan_of(*words)
-    assert f"none: {why}" in reuse_line(plan)
-    assert make_source_key(plan) is None
-
-
-def test_the_plan_says_where_a_network_cannot_be_cut(plan_of):
-    line = reuse_line(plan_of("model.name=hrnet_w18_small", "freeze=stage2"))
-    assert "none: no single tensor leaves stage2: a list of tensors crosses" in line
-
-
-def test_the_plan_says_what_is_kept(plan_of):
-    frozen = "freeze.through=stage3"
-    said = reuse_line(plan_of(frozen, "train.views=2"))
-    assert "boundary of stage3 (192x2x2 fp32): val, test once; 2 training views" in said
-    assert "training images once" in reuse_line(plan_of(frozen, "train.augment=none"))
-    assert "new views every epoch (train.views=4" in reuse_line(plan_of(frozen))
-    assert "3 training views are more than 2 epochs show" in reuse_line(
-        plan_of(frozen, "train.views=3")
-    )
-    shared = reuse_line(plan_of(frozen, "train.precision=bf16", "shared_depths=[3,3,3]"))
-    assert "192x2x2 bf16" in shared and "2 epochs' views" in shared
-    assert "shared with 2 more runs" in shared
-    tight = ["reuse_disk_gib=0.00005", "reuse_memory_gib=0", "train.augment=none"]
-    assert "exceed" in reuse_line(plan_of(frozen, *tight))
-
-
-def test_a_budget_that_holds_some_epochs_keeps_these(plan_of):
-    words = ["freeze.through=stage3", "shared_depths=[3,3]", "train.epochs=40"]
-    plan = plan_of(*words)
-    sizes = {
-        split: int((plan.dataset.splits == split).sum()) for split in ("train", "val", "test")
-    }
-    eval_gib, view_gib = (
-        n * 192 * 2 * 2 * 4 / 2**30 for n in (sizes["val"] + sizes["test"], sizes["train"])
-    )
-    tight = ["reuse_memory_gib=0", f"reuse_disk_gib={eval_gib + 7.5 * view_gib}"]
-    assert decide_reuse(plan_of(*words, *tight)).n_views == 7
-    assert decide_reuse(plan_of(*words)).n_views == 40
-
-
-def test_who_shares_a_source(plan_of, tmp_path):
-    source = ["init=checkpoint", f"init.weights={save_source(tmp_path)}"]
-    key = make_source_key(plan_of(*source, "freeze.through=2", "train.views=2"))
-    for word in ("freeze.through=3", "seed=1", "train.lr=0.1", "init.through=4"):
-        assert make_source_key(plan_of(*source, "freeze.through=2", "train.views=2", word)) == key
-    for word in ("dataset.image_size=64", "train.views=3", "train.precision=bf16"):
-        assert make_source_key(plan_of(*source, "freeze.through=2", "train.views=2", word)) != key
-    fresh = [make_source_key(plan_of(*source, "freeze.through=2", f"seed={s}")) for s in (0, 1)]
-    assert fresh[0] != fresh[1]
-
-
-def test_the_shapes_of_a_plan_are_those_of_the_arrays(plan_of, folder):
-    own = ["freeze.through=stage2", "train.augment=none"]
-    run(plan_of(*own))
-    shapes = {tuple(json.loads(path.read_text())["shape"]) for path in folder.glob("*.json")}
-    assert shapes == {(48, 4, 4)} and "48x4x4" in reuse_line(plan_of(*own))
-
-
-# ---------------------------------------------------------------------------------- how fast
-
-
-def test_a_head_on_stored_features_trains_without_the_network(plan_of):
-    """Every step reads D numbers an image: no pixel is touched and no frozen unit is called."""
-    words = ["freeze=all", "train.augment=none"]
-    run(plan_of(*words))
-    plan = plan_of(*words)
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("make_views", "make_plain_views"):
-            patched.setattr(features_module, name, lambda *_: 1 / 0)
-        counts = run(plan)["reuse"]
-    assert counts["images_computed"] == 0
-
-
-def test_a_prefix_is_named_by_weights_and_buffers_of_its_own_units(cache_dir):
-    units = load_unit_map("test_resnet", cache_dir=cache_dir)
-    model = build_model("test_resnet", n_classes=3, seed=0)
-    before = frozen_prefix.digest_units(model, units, 3)
-    for number in (1, 2, 3):
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        for name in (units.tensors_of(number, number)[0], units.tensors_of(number, number)[-1]):
-            kept = tensors[name].detach().clone()
-            with torch.no_grad():
-                tensors[name].add_(1)
-                found = frozen_prefix.digest_units(model, units, 3)
-                tensors[name].copy_(kept)
-            assert [n for n in before if found[n] != before[n]] == list(range(number, 4)), name
-    statistics = model.get_buffer("bn1.running_mean")
-    statistics.add_(1)
-    assert not set(before.values()) & set(frozen_prefix.digest_units(model, units, 3).values())
-
-
-def test_stored_views_are_of_the_images_of_these_ids():
-    """A view depends on an image's id: the same files under other names look another way."""
-    keys = make_image_keys(["a", "b"])
-    pixels, rows = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), np.arange(2)
-    split = Batches(pixels, rows, torch.zeros(2), keys, image_size=8, normalize="half")
-    renamed = replace(split, keys=make_image_keys(["a", "c"]))
-    view = frozen_prefix.View("standard", 1)
-    assert view.key(split) != view.key(renamed)
-    assert frozen_prefix.View().key(split) == frozen_prefix.View().key(renamed)
+NAME = "0123456789abcdef-01"
+
+
+def fill(store, tensor, batch=4):
+    """Write features in batches of one size, of which the last overlaps the one before."""
+    writer = FeatureWriter(store, NAME, len(tensor), batch)
+    n_done = 0
+    for start in [*range(0, len(tensor) - batch, batch), len(tensor) - batch]:
+        writer.add(tensor[start : start + batch], n_repeated=n_done - start)
+        n_done = start + batch
+    return writer.finish()
+
+
+def take(array, picked):
+    return FeatureViews([array], torch.device("cpu")).take(np.array(picked))
+
+
+def same(array, tensor):
+    features = take(array, range(len(tensor)))
+    return torch.equal(features, tensor) and features.dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_batch_comes_back_with_its_bits_and_its_strides(kind):
+    batch = LAYOUTS[kind](6)
+    rows, layout = make_rows(batch)
+    again = shape_rows(rows.clone(), layout)
+    assert torch.equal(batch, again) and batch.stride() == again.stride()
+    assert batch.dtype == again.dtype and rows.is_contiguous()
+
+
+def test_what_has_gaps_or_is_no_list_of_images_is_not_stored(tmp_path, heard):
+    batch = torch.randn(6, 5, 4)
+    for odd in (batch[:, :, ::2], batch.permute(1, 0, 2), batch[:, :1].expand(6, 5, 4), batch[:1]):
+        with pytest.raises(ValueError, match="has no rows"):
+            make_rows(odd)
+    assert fill(make_store(tmp_path), torch.randn(8, 5, 8)[:, :, ::2]) is None
+    assert "computed every time" in heard.text and names(tmp_path) == []
+
+
+@pytest.mark.parametrize("disk_mib", [10, 0], ids=["on disk", "in memory"])
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_features_are_found_again(tmp_path, kind, disk_mib):
+    tensor, store = LAYOUTS[kind](22), make_store(tmp_path, disk_mib=disk_mib)
+    stored = fill(store, tensor)
+    array = (make_store(tmp_path) if disk_mib else store).find(NAME)
+    assert same(stored, tensor) and same(array, tensor)
+    assert take(array, [3, 1]).stride()[1:] == tensor.stride()[1:]
+    assert array.digest == stored.digest and array.info["batch_size"] == 4
+
+
+def test_batches_of_another_layout_are_not_stored_together(tmp_path, heard):
+    writer = FeatureWriter(make_store(tmp_path), NAME, 8, 4)
+    writer.add(torch.randn(4, 5, 2, 2))
+    writer.add(torch.randn(4, 5, 2, 2).to(memory_format=torch.channels_last))
+    assert writer.finish() is None and "differ in layout" in heard.text
+
+
+def test_what_fits_nowhere_costs_a_warning(tmp_path, heard):
+    store = make_store(tmp_path, disk_mib=0.1, memory_mib=0.1)
+    assert fill(store, torch.randn(40, 2**11)) is None
+    assert "fits neither" in heard.text and names(tmp_path) == []
+
+
+@pytest.mark.parametrize("memory_mib", [10, 0])
+def test_a_disk_that_fills_up_costs_a_warning(tmp_path, monkeypatch, heard, memory_mib):
+    store = make_store(tmp_path, memory_mib=memory_mib)
+    monkeypatch.setattr(array_store, "open_new", FullDisk(1000))
+    tensor = torch.randn(22, 900)
+    assert fill(store, tensor) is None and store.find(NAME) is None
+    assert "arrays are no longer stored in" in heard.text and names(tmp_path) == []
+    again = fill(store, tensor)  # the next time memory serves, if there is any
+    assert (again is None) if memory_mib == 0 else same(again, tensor)

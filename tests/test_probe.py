@@ -10,7 +10,7 @@ from test_run import check_same
 from torch import nn
 
 from tlcnn.errors import Stopped
-from tlcnn.frozen.probe import ProbeInputs, find_probe
+from tlcnn.frozen.probe import ProbeBatches, find_probe
 from tlcnn.plan.plan import make_plan
 from tlcnn.run import inputs
 from tlcnn.run.run import run
@@ -123,13 +123,13 @@ def test_a_probe_goes_on_in_the_middle_of_an_epoch(plan_of, monkeypatch):
 
 
 def test_the_memory_of_rows_is_given_back(plan_of, monkeypatch):
-    stores, real = [], inputs.FeatureStore
+    stores, real = [], inputs.ArrayStore
 
     def noted(*args, **words):
         stores.append(real(*args, **words))
         return stores[-1]
 
-    monkeypatch.setattr(inputs, "FeatureStore", noted)
+    monkeypatch.setattr(inputs, "ArrayStore", noted)
     run(plan_of("train.views=2"))
     assert len(stores) == 1 and stores[0]._n_reserved == 0
 
@@ -137,8 +137,10 @@ def test_the_memory_of_rows_is_given_back(plan_of, monkeypatch):
 def test_rows_that_differ_from_those_of_a_batch_are_not_used(plan_of, monkeypatch):
     """As where pooling many images at once gives other last bits than pooling a batch."""
     plain, plan = plan_of("train.views=2", "reuse=none"), plan_of("train.views=2")
-    real = ProbeInputs._read
-    monkeypatch.setattr(ProbeInputs, "_read", lambda self, view: real(self, view) * (1 + 2**-20))
+    real = ProbeBatches._pool_views
+    monkeypatch.setattr(
+        ProbeBatches, "_pool_views", lambda self, view: real(self, view) * (1 + 2**-20)
+    )
     run(plain)
     run(plan)
     check_same(plain.run_dir, plan.run_dir)

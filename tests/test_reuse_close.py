@@ -6,11 +6,12 @@ import shutil
 import pytest
 import torch
 from runs import forget_features, tiny_config
-from test_features import reuse_line, save_source
+from test_reuse import reuse_line, save_source
 from test_run import check_same
 
 from tlcnn.device import Device
-from tlcnn.frozen import frozen_prefix, placing
+from tlcnn.frozen import device_cache, frozen_units
+from tlcnn.frozen.features import FeatureViews
 from tlcnn.model.difference import measure_difference
 from tlcnn.plan.plan import make_plan
 from tlcnn.plan.reuse import TOLERANCES, find_reason, find_tolerance, make_source_key
@@ -40,7 +41,7 @@ def plan_of(tmp_path, cache_dir):
 
 def disturb(monkeypatch, size):
     """Let a fill come out off by `size` of the largest value: as on a GPU, in other batches."""
-    real = frozen_prefix.pass_boundaries
+    real = frozen_units.pass_boundaries
 
     def pass_disturbed(model, unit_map, first, wanted):
         function = real(model, unit_map, first, wanted)
@@ -53,7 +54,7 @@ def disturb(monkeypatch, size):
 
         return compute
 
-    real_fill, filling = frozen_prefix.FrozenPrefix._fill, []
+    real_fill, filling = frozen_units.FrozenUnits._fill, []
 
     def fill(self, *arguments):
         filling.append(True)
@@ -62,8 +63,8 @@ def disturb(monkeypatch, size):
         finally:
             filling.pop()
 
-    monkeypatch.setattr(frozen_prefix, "pass_boundaries", pass_disturbed)
-    monkeypatch.setattr(frozen_prefix.FrozenPrefix, "_fill", fill)
+    monkeypatch.setattr(frozen_units, "pass_boundaries", pass_disturbed)
+    monkeypatch.setattr(frozen_units.FrozenUnits, "_fill", fill)
 
 
 # ------------------------------------------------------------------------------ how close is close
@@ -111,12 +112,12 @@ def test_large_differences_are_refused_with_a_line_that_says_so(plan_of, monkeyp
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_another_image_is_never_close(plan_of, monkeypatch, heard, precision):
-    real = placing.Placed.take
+    real = FeatureViews.take
 
     def take_neighbours(self, picked, which=None):
-        return real(self, (picked + 1) % len(self.views[0].rows), which)
+        return real(self, (picked + 1) % len(self.arrays[0].rows), which)
 
-    monkeypatch.setattr(placing.Placed, "take", take_neighbours)
+    monkeypatch.setattr(FeatureViews, "take", take_neighbours)
     words = [*CLOSE, f"train.precision={precision}"]
     plan, plain = plan_of("close", *words), plan_of("none", *words, "reuse=none")
     counts = run(plan)["reuse"]
@@ -140,15 +141,15 @@ def test_exact_refuses_what_close_takes(plan_of, monkeypatch, heard):
 
 
 def test_other_draws_are_refused_however_close(plan_of, monkeypatch, heard):
-    real = frozen_prefix.FrozenPrefix.compute
+    real = frozen_units.FrozenUnits.compute
 
     def draw(self, images):
         torch.rand(1)
         return real(self, images)
 
-    monkeypatch.setattr(frozen_prefix.FrozenPrefix, "compute", draw)
+    monkeypatch.setattr(frozen_units.FrozenUnits, "compute", draw)
     counts = run(plan_of("close", *CLOSE))["reuse"]
-    assert "not used: they lie or are drawn differently" in heard.text
+    assert "or the network draws random numbers" in heard.text
     assert counts["largest_difference"] == 0  # and JSON has no infinity
 
 
@@ -217,15 +218,15 @@ def test_what_stands_in_the_way_stands_in_the_way_of_both(plan_of):
 def device_memory(monkeypatch):
     """A CPU whose memory is taken for a device's: `free` bytes of it, less what is placed."""
     room = {"free": 10**9, "uploads": 0}
-    real = placing._upload
+    real = device_cache.copy_rows
 
     def upload(views, device):
         room["uploads"] += 1
         return real(views, device)
 
-    monkeypatch.setattr(placing, "has_own_memory", lambda device: True)
-    monkeypatch.setattr(placing, "_upload", upload)
-    monkeypatch.setattr(placing, "find_room", lambda device, n_held=0: room["free"] // 2)
+    monkeypatch.setattr(device_cache, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(device_cache, "copy_rows", upload)
+    monkeypatch.setattr(device_cache, "find_room", lambda device, n_held=0: room["free"] // 2)
     return room
 
 
@@ -259,18 +260,20 @@ def test_a_probe_reads_what_lies_on_the_device(plan_of, device_memory, views):
 
 def test_a_probe_whose_rows_are_off_by_little_is_a_probe(plan_of, monkeypatch, heard):
     """Its rows are made in large batches, which a GPU may compute in another way."""
-    from tlcnn.frozen.probe import ProbeInputs
+    from tlcnn.frozen.probe import ProbeBatches
 
-    real, is_off = ProbeInputs._read, [1.0]
-    monkeypatch.setattr(ProbeInputs, "_read", lambda self, views: real(self, views) * is_off[0])
+    real, is_off = ProbeBatches._pool_views, [1.0]
+    monkeypatch.setattr(
+        ProbeBatches, "_pool_views", lambda self, views: real(self, views) * is_off[0]
+    )
     reached = []
-    gather = ProbeInputs._gather
+    gather = ProbeBatches._gather
 
-    def watch(self, picked, seed, epoch):
-        reached.append(self._is_good)
-        return gather(self, picked, seed, epoch)
+    def watch(self, *arguments):
+        reached.append(self._may_use)
+        return gather(self, *arguments)
 
-    monkeypatch.setattr(ProbeInputs, "_gather", watch)
+    monkeypatch.setattr(ProbeBatches, "_gather", watch)
     for size, n_good in ((1e-6, 6), (1e-1, 1)):  # steps, the comparison among them
         is_off[0] = 1 + size
         reached.clear()

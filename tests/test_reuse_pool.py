@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from runs import tiny_command, tiny_config
-from test_features import save_source
+from test_reuse import save_source
 from test_run import check_same, one_thread
 
 from tlcnn.plan.plan import make_plan
@@ -106,8 +106,8 @@ def test_a_disk_without_room_for_features_changes_no_bit(
     counts = run(plan)["reuse"]
     run(plain)
     check_same(plan.run_dir, plain.run_dir)
-    assert "features are no longer stored on disk" in caplog.text
-    assert "MiB are free" in caplog.text or "No space left" in caplog.text
+    assert "arrays are no longer stored in" in caplog.text
+    assert "MiB free" in caplog.text or "No space left" in caplog.text
     assert not list(small_disk.glob(".*.tmp"))
     assert (counts["arrays_filled"] == 3) == (memory == "2")
 

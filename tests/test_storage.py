@@ -23,6 +23,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    path, outside = tmp_path / "folder" / "file", tmp_path / "outside"
+    path.parent.mkdir()
+    outside.write_text("as it was")
+    temporary = f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
+    (path.parent / temporary).symlink_to(outside)
+    storage.write_atomic(path, "new")
+    assert path.read_text() == "new" and outside.read_text() == "as it was"
+    assert not path.is_symlink()
+
+
 def test_a_folder_that_cannot_be_made_says_so():
     with pytest.raises(StorageError, match="/dev/null/x"):
         storage.make_dir(storage.Path("/dev/null/x"))

@@ -1,16 +1,16 @@
-"""What the runs of one process share, so that the second one does not find it out again."""
+"""Values that the runs of one process share, so that each is computed once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-N_KEPT = 8  # of each kind: datasets are large, and a sweep uses few at a time
+N_KEPT = 8  # values of a kind: datasets are large, and a sweep uses few at a time
 
 
 class Memory:
-    """Values of one process by kind and key; of each kind the last few that were asked for.
+    """Values of one process by kind and key: the most recently used ones of each kind.
 
-    Nothing in it may be changed by whom it is given to.
+    Values are shared, so nobody may change one.
 
     Example:
         >>> memory = Memory()
@@ -24,11 +24,16 @@ class Memory:
     def recall(
         self, kind: str, key: Hashable, compute: Callable[[], Any], *, n_kept: int = N_KEPT
     ) -> Any:
-        """Return `compute()`, from memory when this key was asked for not long ago."""
-        kept = self._kinds.setdefault(kind, OrderedDict())
-        if key not in kept:
-            while len(kept) >= n_kept:
-                kept.popitem(last=False)
-            kept[key] = compute()
-        kept.move_to_end(key)
-        return kept[key]
+        """Return the value of a key, computed by `compute()` where it is not in memory.
+
+        Args:
+            n_kept: the number of values of this kind in memory, this one among them. The least
+                recently used ones are dropped before a new one is computed.
+        """
+        values = self._kinds.setdefault(kind, OrderedDict())
+        if key not in values:
+            while len(values) >= n_kept:
+                values.popitem(last=False)
+            values[key] = compute()
+        values.move_to_end(key)
+        return values[key]

@@ -1,4 +1,4 @@
-"""Atomic files, content digests, and facts that are expensive to find out and never change."""
+"""Files that are whole or absent, digests of content, locks, and facts that are computed once."""
 
 import errno
 import hashlib
@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,29 +34,23 @@ def digest_of(value: Any, length: int = 64) -> str:
 def digest_of_file(path: Path) -> str:
     """Return the sha256 of a file's bytes. Raises StorageError when it cannot be read."""
     try:
+        digest = hashlib.sha256()
         with open(path, "rb") as file:
-            return (
-                hashlib.file_digest(file, "sha256").hexdigest()
-                if hasattr(hashlib, "file_digest")
-                else _digest_by_blocks(file)
-            )
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _digest_by_blocks(file: Any) -> str:
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder.
+    """Write a whole file or nothing: to a temporary file, which then gets the file's name.
 
     Args:
-        durable: False leaves out both fsyncs, of which each can take many milliseconds: a power
-            cut in the next seconds may then leave an empty file.
+        path: the file.
+        content: all that it will hold; text is encoded in UTF-8.
+        durable: whether the file survives a power cut in the next seconds. Without that it is
+            written many milliseconds faster, and a power cut may leave an empty file.
 
     Raises:
         StorageError: the disk is full or the folder is not writable; `path` is as it was.
@@ -67,22 +61,27 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
         try:
             with open_new(temporary) as file:
                 file.write(data)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            os.replace(temporary, path)
-            if durable:
-                sync_folder(path.parent)
+                publish_file(file, path, durable=durable)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Open a new file for writing. What stood at `path` is deleted; a link is not followed."""
+    """Open a new file for writing in the place of any older one, never through a link."""
     path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
+    return open(path, "xb")
+
+
+def publish_file(file: BinaryIO, path: Path, *, durable: bool = True) -> None:
+    """Close a whole temporary file and give it its name. Raises OSError when the disk is full."""
+    file.flush()
+    if durable:
+        os.fsync(file.fileno())
+    file.close()
+    os.replace(file.name, path)
+    if durable:
+        sync_folder(path.parent)
 
 
 def open_to_append(path: Path) -> BinaryIO:
@@ -145,22 +144,15 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into a StorageError that names the file and the free space."""
+    """Turn an OSError into a StorageError that names the file and, on a full disk, its space."""
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}{_free(path, error)}"
-        ) from error
-
-
-def _free(path: Path, error: OSError) -> str:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return ""
-    folder = next((p for p in (path, *path.parents) if p.is_dir()), None)
-    if folder is None:
-        return ""
-    return f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk)"
+        space = ""
+        folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), None)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and folder is not None:
+            space = f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free on its disk)"
+        raise StorageError(f"cannot write {path}: {error.strerror or error}{space}") from error
 
 
 def make_dir(path: Path) -> Path:
@@ -173,10 +165,10 @@ def make_dir(path: Path) -> Path:
 
 
 def remember(cache_dir: Path, kind: str, key: Any, compute: Callable[[], Any]) -> Any:
-    """Return `compute()`, a JSON value, from the cache when this key has been asked before.
+    """Return `compute()`, a JSON value, and keep it on disk for all later calls with this key.
 
-    Facts live in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable fact is computed
-    again, so the folder can be deleted at any time.
+    The value is kept in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable file is
+    computed again, so the folder can be deleted at any time.
     """
     path = cache_dir / "facts" / f"{kind}-{digest_of([kind, key], 24)}.json"
     try:
@@ -198,7 +190,7 @@ def stat_signature(path: Path) -> list[Any]:
 
 
 def load_file_digest(path: Path, cache_dir: Path) -> str:
-    """Return the sha256 of a file, remembered by its path, size and time of change."""
+    """Return the sha256 of a file, computed once for each path, size and time of change."""
     return remember(cache_dir, "digest", stat_signature(path), lambda: digest_of_file(path))
 
 
@@ -217,8 +209,8 @@ def hold_lock(
     """
     if path.is_symlink():
         raise StorageError(f"cannot lock {path}: it is a link. Delete it and try again")
-    lock, has_waited = FileLock(path), False
-    while not _try_lock(lock, path):
+    has_waited = False
+    while (lock := try_lock(path)) is None:
         if not has_waited:
             on_wait()
             has_waited = True
@@ -230,10 +222,10 @@ def hold_lock(
         lock.release()
 
 
-def _try_lock(lock: BaseFileLock, path: Path) -> bool:
-    with writing(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:  # an OSError too, but not one of the disk's
-            return False
-    return True
+def try_lock(path: Path) -> BaseFileLock | None:
+    """Return the system's lock on a file, held until it is released; None: another holds it."""
+    lock = FileLock(path)
+    with writing(path), suppress(Timeout):
+        lock.acquire(timeout=0)
+        return lock
+    return None

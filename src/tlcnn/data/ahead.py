@@ -1,8 +1,8 @@
-"""The next batches are gathered by a thread while the current one is computed.
+"""Gathering the next batches in a thread while the current one is computed.
 
-It pays where a gather waits for something else than the processor: a disk, or the bus to a GPU.
-What is gathered, and in which order, stays the caller's: a batch that was not expected is gathered
-where it is asked for.
+It pays where a gather waits for something other than the processor: a disk, or the bus to a GPU.
+The caller still decides what is gathered and in which order: a batch that was not announced is
+gathered when it is taken.
 """
 
 import os
@@ -19,11 +19,11 @@ from torch import Tensor
 
 N_AHEAD = 2  # batches that are held beside the current one
 
-Gather = Callable[[np.ndarray], Tensor]
+Gather = Callable[[np.ndarray], Tensor]  # rows of an array -> a batch
 
 
 class Ahead:
-    """What gathers batches, two ahead inside `expect`; else, where it is asked for."""
+    """Gathers batches: two ahead of the caller inside `expect`, and else when they are taken."""
 
     def __init__(self, gather: Gather) -> None:
         self._gather = gather
@@ -33,10 +33,10 @@ class Ahead:
 
     @contextmanager
     def expect(self, batches: Iterable[np.ndarray]) -> Iterator[None]:
-        """Gather these batches, in order, by the time that they are taken.
+        """Gather the announced batches in this order, each before it is taken.
 
-        However the block is left, its thread has ended then. Inside another's block nothing is
-        gathered ahead.
+        The thread has ended when the block is left, even by an exception. A block inside another
+        one gathers nothing ahead.
         """
         if self._thread is not None:
             yield
@@ -66,16 +66,22 @@ class Ahead:
 
 
 def gather(pixels: np.ndarray, rows: np.ndarray, *, is_pinned: bool) -> Tensor:
-    """Return some images of an array, (B, S, S, 3) uint8; pinned memory can be sent on its way."""
+    """Return some images of an array, (B, S, S, 3) uint8.
+
+    Args:
+        pixels: (N, S, S, 3) uint8.
+        rows: (B,) positions in it.
+        is_pinned: whether the batch is in pinned memory, which can be sent without waiting.
+    """
     shape = (len(rows), *pixels.shape[1:])
     batch = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)
-    # Clipping is never needed; with any other mode there would be a copy on the way.
+    # All rows are valid, so nothing is clipped; but any other mode makes numpy copy the output.
     np.take(pixels, rows, axis=0, out=batch.numpy(), mode="clip")
     return batch
 
 
 def is_beyond_memory(n_bytes: int) -> bool:
-    """Return whether so much would not stay in memory beside what a training needs."""
+    """Return whether an array is too large to stay in memory beside what a training needs."""
     return n_bytes > find_memory() // 2
 
 
@@ -89,17 +95,14 @@ def find_memory(
     lines = proc.read_text().splitlines() if proc.is_file() else []
     for _, controllers, path in (line.split(":", 2) for line in lines):
         if controllers == "":  # version 2 has one hierarchy
-            limits += _read_limits(root, path, "memory.max")
+            hierarchy, name = root, "memory.max"
         elif "memory" in controllers.split(","):
-            limits += _read_limits(root / "memory", path, "memory.limit_in_bytes")
+            hierarchy, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = hierarchy / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError):  # a container does not see the groups above its own
+                limit = (folder / name).read_text().strip()
+                limits += [int(limit)] if limit.isdigit() else []
     return min(limits)
-
-
-def _read_limits(root: Path, path: str, name: str) -> list[int]:
-    """Return the limits of a group and of those that it is in."""
-    group = root / path.lstrip("/")
-    texts = []
-    for folder in (group, *group.parents):
-        with suppress(OSError):  # a container does not see the groups above its own
-            texts.append((folder / name).read_text().strip())
-    return [int(text) for text in texts if text.isdigit()]

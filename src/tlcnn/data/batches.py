@@ -24,7 +24,7 @@ _ORDER_STREAM = 0x0D
 
 
 class Inputs(Protocol):
-    """A split as what is trained is fed with it: images, or what crosses a boundary."""
+    """A split as the inputs of what is trained: images, features or rows in front of a layer."""
 
     def __len__(self) -> int: ...
 
@@ -53,13 +53,13 @@ class Batches:
 
     Attributes:
         pixels: (N, S, S, 3) uint8, all images of the dataset: a tensor on the device where they
-            fit, else the memory map they are cached in.
-        rows: (n,) which of the N images belong to the split.
+            fit, else the memory map of the image cache.
+        rows: (n,) positions of the split's images among all N.
         labels: (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task.
-        keys: (n,) uint64, one number an image that depends on its id alone.
-        image_size: side of the network's input, pixels.
-        normalize: `imagenet` or `half`: the mean and deviation that pixels are scaled by.
-        ahead: what gathers the batches that are expected, where that is worth a thread.
+        keys: (n,) uint64, one number an image, which depends on its id alone.
+        image_size: the side of the network's input, pixels.
+        normalize: `imagenet` or `half`, the mean and deviation that pixels are scaled by.
+        ahead: the gatherer of expected batches, where that is worth a thread.
     """
 
     pixels: Tensor | np.ndarray
@@ -75,7 +75,7 @@ class Batches:
 
     @property
     def device(self) -> torch.device:
-        """Where batches are made."""
+        """The device on which batches are made."""
         return self.labels.device
 
     def take(self, picked: np.ndarray) -> Tensor:
@@ -108,9 +108,9 @@ class Batches:
 def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
     """Return a context in which these positions of a split will be taken, in this order.
 
-    What they are gathered from may use it to be quicker; the batches are the same without it.
+    Images can then be gathered ahead; the batches are the same without it.
     """
-    images = getattr(split, "split", split)  # features may have to be computed from their images
+    images = getattr(split, "split", split)  # features may be computed from images
     ahead: Ahead | None = getattr(images, "ahead", None)
     if ahead is None:
         return nullcontext()
@@ -125,10 +125,10 @@ def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
 def make_train_batch(
     split: Inputs, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return some images of an epoch as the trained part of a network wants them.
+    """Return the inputs and labels of some images of an epoch.
 
     Returns:
-        inputs (B, 3, H, W) or what crosses a boundary, labels (B,) or (B, K) int64.
+        Inputs, (B, 3, H, W) for images, and labels, (B,) or (B, K) int64.
     """
     inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
     return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))
@@ -138,7 +138,10 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
     """Return one view of each picked image, (B, 3, H, W) float32 normalised.
 
     Args:
+        split: the images.
+        picked: (B,) positions in the split.
         views: (B,) uint64, the numbers of the views.
+        augment: the policy that views are drawn from.
     """
     mean, std = NORMALIZE[split.normalize]
     policy = find_policy(augment)
@@ -162,7 +165,8 @@ def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
 def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:
     """Return the positions of an evaluation's batches, in order.
 
-    None has one image only: networks compute a lone image in another way, to other last bits.
+    No batch has a single image, unless there is only one: networks compute a single image in
+    another way, to other last bits.
 
     Example:
         >>> [len(batch) for batch in list_eval_batches(9, 4)]

@@ -1,8 +1,9 @@
-"""Decode and resize many images, in order, on all cores.
+"""Decoding and resizing many images, in order, on all cores.
 
-Little work is done by threads, which start at once: Pillow gives up the GIL while it decodes and
-resizes. Much work is done by processes (`decode_process`), which the GIL of drawn images, or of
-many cores, does not hold back. The pixels are the same, so it may be chosen by a timing.
+A little work is done by threads, which start at once: Pillow releases the GIL while it decodes and
+resizes. Much work is done by processes (`decode_process`): they also help where Python code holds
+the GIL, as it does for drawn images or on many cores. The pixels are the same either way, so the
+choice may depend on a timing.
 """
 
 import time
@@ -17,8 +18,8 @@ from tlcnn.data.index import Images
 from tlcnn.data.resize import Chunk, decode_range
 from tlcnn.errors import Stopped
 
-CHUNK = 32  # images a task
-PROCESSES_PAY_S = 5.0  # of work; a process takes about half a second of a core to start
+CHUNK = 32  # images that a worker decodes at a time
+PROCESSES_PAY_S = 5.0  # seconds of work; a process needs half a second of a core to start
 
 
 def decode_images(
@@ -27,7 +28,7 @@ def decode_images(
     """Yield chunks (n, S, S, 3) in order with their bad images, decoded ahead by workers.
 
     Raises:
-        Stopped: `stop()`, asked after each chunk, was true.
+        Stopped: `stop()`, called after each chunk, returned true.
     """
     n_images = len(images)
     ranges = [range(i, min(i + CHUNK, n_images)) for i in range(0, n_images, CHUNK)]
@@ -41,8 +42,8 @@ def decode_images(
         for chunk in _decode_ranges(images, ranges, size, fit, workers):
             if stop():
                 raise Stopped(
-                    "stopped while the images were being decoded; nothing is kept of it: "
-                    "run the same command again"
+                    "stopped while the images were being decoded: run the same command again, "
+                    "which begins with the first image"
                 )
             yield chunk
             bar.update(len(chunk[0]))
@@ -51,17 +52,18 @@ def decode_images(
 def _decode_ranges(
     images: Images, ranges: Sequence[range], size: int, fit: str, workers: int
 ) -> Iterator[Chunk]:
-    """Yield the chunk of each range: the first from here, timed, the others from workers."""
+    """Yield the chunk of each range. The first one is decoded here and timed."""
+
+    def decode_here(positions: range) -> Chunk:
+        return decode_range(images, positions, size, fit)
+
     start = time.perf_counter()
-    yield decode_range(images, ranges[0], size, fit)
+    yield decode_here(ranges[0])
     seconds = (time.perf_counter() - start) * (len(ranges) - 1)
     if workers <= 1:
-        for positions in ranges[1:]:
-            yield decode_range(images, positions, size, fit)
+        yield from map(decode_here, ranges[1:])
     elif seconds < PROCESSES_PAY_S:
-        yield from _map_in_order(
-            lambda positions: decode_range(images, positions, size, fit), ranges[1:], workers
-        )
+        yield from _map_in_order(decode_here, ranges[1:], workers)
     else:
         with DecodeProcesses(images, size, fit, workers) as processes:
             yield from _map_in_order(processes.decode, ranges[1:], workers)
@@ -70,7 +72,7 @@ def _decode_ranges(
 def _map_in_order(
     function: Callable[[range], Chunk], ranges: Sequence[range], workers: int
 ) -> Iterator[Chunk]:
-    """Yield function(range) in order, from threads; three chunks a worker are held at most."""
+    """Yield function(range) in order, from threads that hold at most three chunks a worker."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     waiting: deque[Future[Chunk]] = deque()
     try:

@@ -1,9 +1,9 @@
-"""Decoding in processes of our own, which import nothing of the program that started them.
+"""Decoding in processes that import nothing of the program that started them.
 
 `multiprocessing` would either fork a process that has threads, or import its main module again,
-which a script without a guard does not survive. Here a child is `python -c`, gets the images
-pickled and ranges of positions through its standard input, and answers with pixels. It ends when
-that input does, so when its parent is killed as well.
+which fails for a script without a guard. Here a child is `python -c`. It reads the pickled images
+and then ranges of positions from its standard input, and answers with pixels. It ends when its
+input ends, so also when its parent is killed.
 """
 
 import json
@@ -15,15 +15,12 @@ import sys
 from contextlib import suppress
 from io import BytesIO
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from tlcnn.data.index import Images
-from tlcnn.data.resize import decode_range
+from tlcnn.data.resize import Chunk, decode_range
 
-# A signal to the whole process group is the parent's to answer.
+# A signal to the whole process group is handled by the parent.
 PROGRAM = """
 import json, signal, sys
 for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
@@ -38,6 +35,8 @@ MAX_JOB_BYTES = 32 * 2**20
 
 log = logging.getLogger(__name__)
 
+Process = subprocess.Popen[bytes]
+
 
 class DecodeProcesses:
     """Some processes that decode ranges of the same images; a context manager."""
@@ -46,30 +45,33 @@ class DecodeProcesses:
         self._images, self._size, self._fit = images, size, fit
         self._n_processes = n_processes
         self._job = b""
-        self._all: list[subprocess.Popen[bytes]] = []
-        self._told: set[int] = set()  # ids of processes that have the images
-        self._idle: SimpleQueue[subprocess.Popen[bytes] | None] = SimpleQueue()
+        self._processes: list[Process] = []
+        self._ready: set[int] = set()  # ids of processes that have the images
+        self._idle: SimpleQueue[Process | None] = SimpleQueue()  # None: decode here
 
     def __enter__(self) -> "DecodeProcesses":
         try:
             self._job = make_job(self._images, self._size, self._fit)
-        except Exception as error:  # whatever a foreign class raises
-            log.debug("images are decoded by threads, they cannot be sent: %r", error)
+        except Exception as error:  # a foreign class may raise anything
+            log.debug("images cannot be sent to processes and are decoded by threads: %r", error)
         for _ in range(self._n_processes):
             self._idle.put(self._start() if self._job else None)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for process in self._all:
-            _end(process)
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes:
+            assert process.stdin is not None and process.stdout is not None
+            with suppress(OSError):  # it ended before it had read everything
+                process.stdin.close()
+            process.stdout.close()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
-    def decode(self, positions: range) -> tuple[np.ndarray, dict[int, str]]:
-        """Return the chunk of a range from an idle process, or from here if that one died."""
+    def decode(self, positions: range) -> Chunk:
+        """Return the chunk of a range from an idle process, or decode it here if that one died."""
         process = self._idle.get()
         if process is not None:
             try:
@@ -81,65 +83,55 @@ class DecodeProcesses:
         self._idle.put(None)
         return decode_range(self._images, positions, self._size, self._fit)
 
-    def _start(self) -> "subprocess.Popen[bytes] | None":
+    def _start(self) -> Process | None:
         command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
         try:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
             log.debug("a decoding process cannot be started: %r", error)
             return None
-        self._all.append(process)
+        self._processes.append(process)
         return process
 
-    def _ask(
-        self, process: "subprocess.Popen[bytes]", positions: range
-    ) -> tuple[np.ndarray, dict[int, str]]:
+    def _ask(self, process: Process, positions: range) -> Chunk:
         assert process.stdin is not None and process.stdout is not None
-        if process.pid not in self._told:  # here and not at the start: it waits for the child
+        if process.pid not in self._ready:  # not at the start, because it waits for the child
             process.stdin.write(self._job)
-            self._told.add(process.pid)
+            self._ready.add(process.pid)
         pickle.dump(positions, process.stdin)
         process.stdin.flush()
-        return pickle.load(process.stdout)  # from our own child, never from a file
-
-
-class _Job(BytesIO):
-    """A pickle of limited size: images that lie in memory are not copied to every process."""
-
-    def write(self, part: Any) -> int:
-        if self.tell() + len(part) > MAX_JOB_BYTES:
-            raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
-        return super().write(part)
+        chunk: Chunk = pickle.load(process.stdout)  # from our own child, never from a file
+        return chunk
 
 
 def make_job(images: Images, size: int, fit: str) -> bytes:
-    """Return what a process is told first. Raises what pickling does, and when it is large."""
-    job = _Job()
+    """Return the first message to a process.
+
+    Raises:
+        ValueError: it is large: images that are in memory are not copied to every process.
+        Exception: the images cannot be pickled.
+    """
+
+    class Job(BytesIO):
+        def write(self, part: Any) -> int:
+            if self.tell() + len(part) > MAX_JOB_BYTES:
+                raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
+            return super().write(part)
+
+    job = Job()
     pickle.Pickler(job, protocol=5).dump((images, size, fit))
     return job.getvalue()
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    assert process.stdin is not None and process.stdout is not None
-    with suppress(OSError):  # it ended before it had read everything
-        process.stdin.close()
-    process.stdout.close()
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def serve() -> None:
     """Answer ranges of positions from standard input until it ends. Runs in the child."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a reader prints must not stand between the answers
-    questions = sys.stdin.buffer
+    os.dup2(2, 1)  # what a reader prints must not mix with the answers
+    requests = sys.stdin.buffer
     try:
-        images, size, fit = pickle.load(questions)
+        images, size, fit = pickle.load(requests)
         while True:
-            chunk = decode_range(images, pickle.load(questions), size, fit)
+            chunk = decode_range(images, pickle.load(requests), size, fit)
             pickle.dump(chunk, answers, protocol=5)
             answers.flush()
     except BaseException:  # the end of the input, or an error that the parent will meet itself

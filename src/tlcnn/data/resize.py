@@ -13,12 +13,19 @@ DECODES = ("full", "scaled")
 
 Chunk = tuple[np.ndarray, dict[int, str]]  # (n, S, S, 3) uint8; position -> why it is bad
 
-# What a reader raises on a broken file; Pillow uses all of them.
+# Errors that readers raise for a broken file; Pillow raises all of them.
 UNREADABLE = (DataError, OSError, ValueError, SyntaxError)
 
 
 def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """Return an (H, W, 3) uint8 image as (size, size, 3), antialiased."""
+    """Return an (H, W, 3) uint8 image as (size, size, 3), antialiased.
+
+    Args:
+        image: the image.
+        size: the side of the result, pixels.
+        fit: "crop" (shorter side to `size`, then centre), "squash" (ignore the aspect ratio) or
+            "pad" (longer side to `size`, black around).
+    """
     height, width = image.shape[:2]
     picture = Image.fromarray(np.ascontiguousarray(image))
     if fit == "pad":
@@ -29,7 +36,7 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
         canvas.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
         return np.asarray(canvas)
     box = (0.0, 0.0, float(width), float(height))
-    if fit == "crop":  # the centre square alone is resampled: the same pixels, less work
+    if fit == "crop":  # only the centre square is resampled: less work for the same pixels
         side = min(height, width)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
@@ -37,7 +44,7 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
 
 
 def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:
-    """Return the images as they are to be decoded: whole, or JPEGs at no more than is needed."""
+    """Return the images to decode: at full size, or JPEGs no larger than they are needed."""
     if decode == "scaled" and isinstance(images, FileImages):
         return FileImages(images.refs, (size, fit))
     return images
@@ -49,14 +56,10 @@ def decode_range(images: Images, positions: range, size: int, fit: str) -> Chunk
     bad = {}
     for row, position in enumerate(positions):
         try:
-            pixels[row] = resize_image(_load_checked(images, position), size, fit)
+            image = images.load(position)
+            if image.dtype != np.uint8 or image.shape[2:] != (3,) or image.size == 0:
+                raise DataError(f"(H, W, 3) uint8 expected, got {image.shape} {image.dtype}")
+            pixels[row] = resize_image(image, size, fit)
         except UNREADABLE as error:
             bad[position] = str(error) or type(error).__name__
     return pixels, bad
-
-
-def _load_checked(images: Images, position: int) -> np.ndarray:
-    image = images.load(position)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise DataError(f"(H, W, 3) uint8 expected, got {image.shape} {image.dtype}")
-    return image

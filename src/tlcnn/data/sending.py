@@ -1,4 +1,4 @@
-"""Tensors of the host on their way to a device."""
+"""Sending tensors from the host to a device."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the host on a device, without waiting for what the device is doing.
 
-    torch keeps a pinned block until its copy is over, and then uses it again.
+    torch does not reuse a pinned block before the copy from it is over.
     """
     if wants_pinned(device) and not tensor.is_pinned():
         tensor = tensor.pin_memory()

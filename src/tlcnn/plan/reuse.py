@@ -1,8 +1,13 @@
 """What a run stores of its frozen units' outputs, or why it stores nothing. No torch at import.
 
-plan + sizes of the boundaries + budgets -> Reuse -> one line of the plan
+    plan + sizes of the boundaries + budgets -> Reuse -> one line of the plan
+
+The budgets go first to validation and test images, then to views of the training images, and last
+to the boundaries of other runs.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,22 +30,15 @@ _SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "
 
 @dataclass(frozen=True)
 class Boundary:
-    """The size of what crosses a boundary, for one image."""
+    """The shape and type of what crosses a boundary, for one image."""
 
     shape: tuple[int, ...]
     dtype: str
 
     @property
     def n_bytes(self) -> int:
-        """Bytes an image."""
-        n = _BYTES[self.dtype]
-        for size in self.shape:
-            n *= size
-        return n
-
-    def describe(self) -> str:
-        """Return it in words, such as `256x4x4 fp32`."""
-        return f"{'x'.join(map(str, self.shape))} {_SHORT[self.dtype]}"
+        """The bytes of one image."""
+        return _BYTES[self.dtype] * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,24 @@ class Reuse:
     """What of the frozen units' outputs is stored.
 
     Attributes:
-        why_not: why nothing is; None where something is.
-        n_eval: 1 where validation and test images are worth storing, else 0.
-        n_views: how many views of the training images are worth storing: all or the first.
-        also: boundaries besides the run's own that other runs of a sweep need.
-        words: for the plan.
+        obstacle: why nothing is stored; None where something may be.
+        boundary: what crosses the run's boundary.
+        n_eval: 1 where validation and test images are stored, else 0.
+        n_views: how many views of each training image are stored: all of them, or the first ones.
+        n_worth: how many views would be stored without budgets.
+        n_bytes: the bytes of the run's own boundary.
+        other_boundaries: boundaries of other runs of the sweep that are stored in the same pass.
+        n_sharing: other runs of the sweep that share the source.
     """
 
-    why_not: str | None
+    obstacle: str | None = None
+    boundary: Boundary | None = None
     n_eval: int = 0
     n_views: int = 0
-    also: tuple[int, ...] = ()
-    words: str = ""
+    n_worth: int = 0
+    n_bytes: int = 0
+    other_boundaries: tuple[int, ...] = ()
+    n_sharing: int = 0
 
 
 def find_reason(plan: Plan) -> str | None:
@@ -85,7 +89,7 @@ def is_close(plan: Plan) -> bool:
 
 
 def find_tolerance(plan: Plan) -> float:
-    """Return the largest difference that is let in, relative to a tensor's largest magnitude."""
+    """Return the largest difference that is allowed, relative to a tensor's largest magnitude."""
     if not is_close(plan):
         return 0.0
     # Cards that compute in bf16 natively are those that compute fp32 convolutions in TF32.
@@ -94,16 +98,16 @@ def find_tolerance(plan: Plan) -> float:
 
 
 def make_source_key(plan: Plan) -> str | None:
-    """Return what runs share that can share features, at one boundary or another.
+    """Return a key that is equal for runs that can share outputs, at whatever boundary.
 
-    None where a run reuses nothing. Frozen units of the source do not depend on the seed; new
-    views every epoch, fresh frozen units and drawn ones do.
+    None where a run reuses nothing. Frozen units of the source do not depend on the seed; views
+    that are new every epoch, fresh frozen units and drawn ones do.
     """
     if find_reason(plan) is not None:
         return None
     identity, cfg, cell = plan.identity, plan.config, plan.treatment
     train = identity["train"]
-    by_seed = _is_fresh(plan) or cell.j > cell.k or cell.source == "stats"
+    depends_on_seed = count_views(plan) == 0 or cell.j > cell.k or cell.source == "stats"
     return digest_of(
         [
             {key: value for key, value in identity["init"].items() if key != "k"},
@@ -111,120 +115,80 @@ def make_source_key(plan: Plan) -> str | None:
             [identity["model"][key] for key in ("name", "units")],
             [train["precision"], train["channels_last"], train.get("views")],
             [cfg.threads, str(plan.cache_dir), cell.k if cell.j > cell.k else None],
-            cfg.seed if by_seed else None,
+            cfg.seed if depends_on_seed else None,
         ],
         16,
     )
 
 
-def decide_reuse(plan: Plan) -> Reuse:
-    """Return what a run stores, within its budgets."""
-    why_not = find_reason(plan)
-    if why_not is None:
-        boundaries = load_boundaries(plan)
-        if boundaries is None:
-            why_not = "images of this size do not get through the network"
-    if why_not is not None:
-        return Reuse(why_not, words=f"none: {why_not}")
-    assert boundaries is not None
-    own = boundaries[plan.treatment.j - 1]
-    if own is None:
-        return Reuse("no single tensor crosses", words="none: no single tensor crosses")
-    return _fit_budgets(plan, own, boundaries)
+def count_views(plan: Plan) -> int:
+    """Return how many views a training image has in all epochs; 0: new ones every epoch."""
+    is_plain = find_policy(plan.config.train.augment) == Policy()
+    return 1 if is_plain else plan.config.train.views or 0
 
 
-def _fit_budgets(plan: Plan, own: Boundary, boundaries: list[Boundary | None]) -> Reuse:
-    """Store validation and test images first, then training views, then others' boundaries."""
-    cfg = plan.config
-    sizes = {
-        split: int((plan.dataset.splits == split).sum()) for split in ("train", "val", "test")
-    }
-    room = int(max(cfg.reuse_disk_gib, cfg.reuse_memory_gib) * GIB)
-    n_eval_bytes = (sizes["val"] + sizes["test"]) * own.n_bytes
-    n_eval = int(n_eval_bytes <= room)
-    room -= n_eval * n_eval_bytes
-    n_fit = room // (sizes["train"] * own.n_bytes)
-    wanted, why_none = _count_views(plan)
-    if wanted > n_fit:
-        gib = sizes["train"] * own.n_bytes / GIB
-        why_none = f"a view of {gib:.3g} GiB exceeds reuse_disk_gib and reuse_memory_gib"
-        if not _is_fresh(plan) and n_fit:
-            why_none = f"{wanted} views of {gib:.3g} GiB exceed reuse_disk_gib"
-        wanted = int(n_fit) if _is_fresh(plan) else 0
-    room -= wanted * sizes["train"] * own.n_bytes
-    n_images = n_eval * (sizes["val"] + sizes["test"]) + wanted * sizes["train"]
-    also = _choose_others(plan, boundaries, n_images, room)
-    words = _describe(plan, own, n_eval, wanted, why_none, n_images)
-    return Reuse(None, n_eval, wanted, also, words)
+def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reuse:
+    """Return what a run stores, within its budgets.
+
+    Args:
+        plan: the run's plan.
+        shared_depths: the numbers of frozen units of all runs of the sweep that share this run's
+            source, itself among them; None: those of the plan.
+    """
+    obstacle = find_reason(plan)
+    if obstacle is not None:
+        return Reuse(obstacle)
+    boundaries = load_boundaries(plan)
+    if boundaries is None:
+        return Reuse("images of this size do not get through the network")
+    boundary = boundaries[plan.treatment.j - 1]
+    if boundary is None:
+        return Reuse("no single tensor crosses")
+    depths = plan.shared_depths if shared_depths is None else shared_depths
+    cfg, splits = plan.config, plan.dataset.splits
+    n_train = int((splits == "train").sum())
+    n_eval_images = int((splits == "val").sum() + (splits == "test").sum())
+
+    budget = int(max(cfg.reuse_disk_gib, cfg.reuse_memory_gib) * GIB)
+    n_fit = budget // boundary.n_bytes  # images
+    n_eval = int(n_eval_images <= n_fit)
+    n_fit_views = (n_fit - n_eval * n_eval_images) // n_train
+    n_views = n_worth = _count_worth(plan, max(1, len(depths)))
+    if n_worth > n_fit_views:  # some of the epochs' views are of use, but a pool only as a whole
+        n_views = n_fit_views if count_views(plan) == 0 else 0
+    n_images = n_eval * n_eval_images + n_views * n_train
+
+    room = budget - n_images * boundary.n_bytes
+    shared = []
+    for depth in sorted(set(depths) - {plan.treatment.j}, reverse=True):
+        crossing = boundaries[depth - 1] if 0 < depth <= plan.treatment.k else None
+        if crossing is not None and n_images * crossing.n_bytes <= room:
+            shared.append(depth)
+            room -= n_images * crossing.n_bytes
+    return Reuse(
+        boundary=boundary,
+        n_eval=n_eval,
+        n_views=n_views,
+        n_worth=n_worth,
+        n_bytes=n_images * boundary.n_bytes,
+        other_boundaries=tuple(sorted(shared)),
+        n_sharing=max(0, len(depths) - 1),
+    )
 
 
-def _is_fresh(plan: Plan) -> bool:
-    """Return whether every epoch has new views."""
-    return not _is_plain(plan) and plan.config.train.views is None
-
-
-def count_pool(plan: Plan) -> int:
-    """Return how many views a training image has, all told; 0: new ones every epoch."""
-    return 1 if _is_plain(plan) else plan.config.train.views or 0
-
-
-def _is_plain(plan: Plan) -> bool:
-    return find_policy(plan.config.train.augment) == Policy()
-
-
-def _count_views(plan: Plan) -> tuple[int, str]:
-    """Return how many views of the training images are worth storing, and why none is."""
-    epochs, n_runs = plan.config.train.epochs, max(1, len(plan.shared_depths))
-    if _is_plain(plan):
-        return 1, ""
-    views = plan.config.train.views
-    if views is None:
-        why = "training has new views every epoch (train.views=4 would allow more)"
-        return (epochs, "") if n_runs > 1 else (0, why)
-    if views > epochs * n_runs:
-        return 0, f"{views} training views are more than {epochs} epochs show"
-    return views, ""
-
-
-def _choose_others(
-    plan: Plan, boundaries: list[Boundary | None], n_images: int, room: int
-) -> tuple[int, ...]:
-    """Return the other boundaries that runs of the sweep need and that fit, deepest first."""
-    also = []
-    asked = set(plan.shared_depths) - {plan.treatment.j}
-    for n in sorted(asked, reverse=True):
-        boundary = boundaries[n - 1] if 0 < n <= plan.treatment.k else None
-        if boundary is not None and n_images * boundary.n_bytes <= room:
-            also.append(n)
-            room -= n_images * boundary.n_bytes
-    return tuple(sorted(also))
-
-
-def _describe(
-    plan: Plan, own: Boundary, n_eval: int, n_views: int, why_none: str, n_images: int
-) -> str:
-    name = plan.unit_map.names[plan.treatment.j - 1]
-    parts = ["val, test once"] if n_eval else ["val and test exceed the budget"]
-    if n_views:
-        of = {True: "training views once", False: "training views"}[_is_plain(plan)]
-        kept = "training images once" if _is_plain(plan) else f"{n_views} {of}"
-        kept = f"{n_views} epochs' views" if _is_fresh(plan) else kept
-        parts.append(kept)
-    else:
-        parts.append(why_none)
-    text = f"boundary of {name} ({own.describe()}): {'; '.join(parts)}"
-    if n_images:
-        text += f"; {n_images * own.n_bytes / 1e9:.2f} GB"
-    if is_close(plan):
-        text += f"; close: up to {find_tolerance(plan):.2g} of the largest value off"
-    others = len(plan.shared_depths) - 1
-    return text + (f"; shared with {others} more runs" if others > 0 else "")
+def _count_worth(plan: Plan, n_runs: int) -> int:
+    """Return how many views of a training image are worth storing for so many runs."""
+    epochs, n_views = plan.config.train.epochs, count_views(plan)
+    if n_views == 0:  # each is shown once a run, to all runs of this seed
+        return epochs if n_runs > 1 else 0
+    return n_views if n_views <= epochs * n_runs else 0
 
 
 def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
-    """Return what crosses each boundary, None at those without a cut; None: images too small.
+    """Return what crosses each boundary, None where the network cannot be cut.
 
-    Found out once by a pass of two images, and remembered.
+    The sizes are measured once, with two images. None instead of the list: images of this size do
+    not get through the network.
     """
     size = plan.config.dataset.image_size
     key = [
@@ -238,14 +202,45 @@ def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
         return measure_boundaries(plan.unit_map, image_size=size, precision=plan.precision)
 
     try:
-        found = remember(plan.cache_dir, "boundaries", key, compute)
+        sizes = remember(plan.cache_dir, "boundaries", key, compute)
     except StorageError:  # a full disk is no reason not to train
-        found = compute()
+        sizes = compute()
     except RuntimeError:
         return None
-    return [each and Boundary(tuple(each[0]), each[1]) for each in found]
+    return [each and Boundary(tuple(each[0]), each[1]) for each in sizes]
 
 
-def describe_reuse(plan: Plan) -> str:
-    """Return in one line what of the frozen units' outputs is stored, or why not."""
-    return decide_reuse(plan).words
+def describe_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> str:
+    """Return in one line what of the frozen units' outputs is stored, or why nothing is."""
+    reuse = decide_reuse(plan, shared_depths)
+    boundary = reuse.boundary
+    if boundary is None:
+        return f"none: {reuse.obstacle}"
+    name = plan.unit_map.names[plan.treatment.j - 1]
+    shape = f"{'x'.join(map(str, boundary.shape))} {_SHORT[boundary.dtype]}"
+    evaluation = "val, test once" if reuse.n_eval else "val and test exceed the budget"
+    parts = [f"boundary of {name} ({shape}): {evaluation}", _describe_views(plan, reuse, boundary)]
+    if reuse.n_bytes:
+        parts.append(f"{reuse.n_bytes / 1e9:.2f} GB")
+    if is_close(plan):
+        parts.append(f"close: up to {find_tolerance(plan):.2g} of the largest value off")
+    if reuse.n_sharing:
+        parts.append(f"shared with {reuse.n_sharing} more runs")
+    return "; ".join(parts)
+
+
+def _describe_views(plan: Plan, reuse: Reuse, boundary: Boundary) -> str:
+    """Return which views of the training images are stored, or why none is."""
+    n_views, epochs = count_views(plan), plan.config.train.epochs
+    if reuse.n_views:
+        if n_views == 0:
+            return f"{reuse.n_views} epochs' views"
+        return "training images once" if n_views == 1 else f"{n_views} training views"
+    if reuse.n_worth:
+        gib = int((plan.dataset.splits == "train").sum()) * boundary.n_bytes / GIB
+        if n_views > 1:
+            return f"{n_views} views of {gib:.3g} GiB exceed reuse_disk_gib and reuse_memory_gib"
+        return f"a view of {gib:.3g} GiB exceeds reuse_disk_gib and reuse_memory_gib"
+    if n_views == 0:
+        return "training has new views every epoch (train.views=4 would allow more)"
+    return f"{n_views} training views are more than {epochs} epochs show"

@@ -21,7 +21,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
 from tlcnn.device import count_cores, find_room
 from tlcnn.errors import DataError, Stopped, list_names
-from tlcnn.frozen.frozen_prefix import Counts
+from tlcnn.frozen.frozen_units import ReuseCounts
 from tlcnn.memory import Memory
 from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
 from tlcnn.plan.ancestry import collect_seen
@@ -33,7 +33,7 @@ from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary, write_summary
 from tlcnn.records.weights import write_weights
 from tlcnn.records.write import make_splits_file, write_predictions, write_seen, write_splits
-from tlcnn.run.inputs import Fed, build_inputs, describe_counts
+from tlcnn.run.inputs import TrainedPart, build_inputs, describe_counts
 from tlcnn.run.network import Start
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.fit import Fit
@@ -205,7 +205,7 @@ def _build_fit(
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
-    fed: Fed,
+    fed: TrainedPart,
     fixed: Collection[str],
 ) -> Fit:
     def on_epoch(history: list[dict[str, Any]]) -> None:
@@ -238,7 +238,7 @@ def _write_results(
     folder: RunDir,
     stop: StopRequest,
     model: nn.Module,
-    fed: Fed,
+    fed: TrainedPart,
     fitted: Position,
 ) -> Summary:
     """Read the test images once, and write predictions, weights and summary."""
@@ -275,7 +275,11 @@ def _write_results(
 
 
 def _make_summary(
-    plan: Plan, fitted: Position, metrics: dict[str, float], n_used: int, counts: Counts | None
+    plan: Plan,
+    fitted: Position,
+    metrics: dict[str, float],
+    n_used: int,
+    counts: ReuseCounts | None,
 ) -> Summary:
     train_s = sum(record["train_s"] for record in fitted.history)
     n_images = sum(record["images_per_s"] * record["train_s"] for record in fitted.history)

@@ -1,15 +1,17 @@
 """Features on a device: what fits, what has to go, and the same tensors wherever they lie."""
 
 import gc
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
 from tlcnn import device as devices
-from tlcnn.frozen import placing
-from tlcnn.frozen.feature_store import Features, read_rows
-from tlcnn.frozen.placing import Placed, Shelf
+from tlcnn.data.array_store import CachedArray
+from tlcnn.frozen import device_cache
+from tlcnn.frozen.device_cache import DeviceCache
+from tlcnn.frozen.features import FeatureViews, make_rows, view_rows
 
 CPU = torch.device("cpu")
 KIB = 1024
@@ -19,68 +21,68 @@ def make_features(name, n=16, n_bytes=16 * KIB, seed=0):
     """An array of so many bytes in all."""
     width = n_bytes // n // 4
     batch = torch.randn(n, width, 1, 1, generator=torch.Generator().manual_seed(seed))
-    rows, layout = read_rows(batch)
-    return Features(rows, layout, name, 4)
+    rows, layout = make_rows(batch)
+    return CachedArray(rows.view(torch.uint8).numpy(), name, asdict(layout))
 
 
 @pytest.fixture
 def room(monkeypatch):
     """A CPU that counts as a device with 40 KiB of room."""
     given = {"bytes": 40 * KIB}
-    monkeypatch.setattr(placing, "has_own_memory", lambda device: True)
-    monkeypatch.setattr(placing, "find_room", lambda device, n_held=0: given["bytes"])
+    monkeypatch.setattr(device_cache, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(device_cache, "find_room", lambda device, n_held=0: given["bytes"])
     return given
 
 
 def test_on_the_cpu_arrays_stay_where_they_are():
-    placed = Shelf(CPU).place([make_features("a")])
+    placed = DeviceCache(CPU).place([make_features("a")])
     assert placed.rows is None
 
 
 @pytest.mark.parametrize("n_views", [1, 3])
 def test_batches_are_the_same_wherever_the_rows_lie(room, n_views):
     views = [make_features(str(seed), n_bytes=4 * KIB, seed=seed) for seed in range(n_views)]
-    placed, gathered = Shelf(CPU).place(views), Placed(views, CPU)
-    assert placed.rows is not None and placed.rows.data_ptr() != views[0].rows.data_ptr()
+    placed, gathered = DeviceCache(CPU).place(views), FeatureViews(views, CPU)
+    assert placed.rows is not None and placed.rows.data_ptr() != view_rows(views[0]).data_ptr()
     picked = np.array([3, 3, 0, 15, 7])
     which = np.arange(5).astype(np.uint64) % n_views
     found = [each.take(picked, which) for each in (placed, gathered)]
     assert torch.equal(*found) and found[0].stride() == found[1].stride()
     for row, image, view in zip(found[0], picked, which, strict=True):
-        assert torch.equal(row.flatten(), views[int(view)].rows[image])
+        assert torch.equal(row.flatten(), view_rows(views[int(view)])[image])
 
 
 def test_a_view_of_its_own_number_needs_no_other(room):
     """Views that come once are numbered by their epoch, not from 0."""
     view = make_features("a")
     which = np.full(2, 2**63 + 5, dtype=np.uint64)
-    for placed in (Shelf(CPU).place([view]), Placed([view], CPU)):
-        assert torch.equal(placed.take(np.array([1, 2]), which).flatten(1), view.rows[1:3])
+    for placed in (DeviceCache(CPU).place([view]), FeatureViews([view], CPU)):
+        assert torch.equal(placed.take(np.array([1, 2]), which).flatten(1), view_rows(view)[1:3])
 
 
 def test_the_least_recently_used_goes_but_never_what_is_in_use(room):
-    shelf = Shelf(CPU)
+    cache = DeviceCache(CPU)
     a, b, c = (make_features(name) for name in "abc")
-    first, second = shelf.place([a]), shelf.place([b])
+    first, second = cache.place([a]), cache.place([b])
     assert first.rows is not None and second.rows is not None
-    assert shelf.place([c]).rows is None  # both are in use
+    assert cache.place([c]).rows is None  # both are in use
     del second
     gc.collect()
-    third = shelf.place([c])
-    assert third.rows is not None and shelf.place([a]).rows is first.rows
-    assert shelf.place([b]).rows is None
+    third = cache.place([c])
+    assert third.rows is not None and cache.place([a]).rows is first.rows
+    assert cache.place([b]).rows is None
     del first, third
     gc.collect()
-    kept = shelf.place([a]).rows
-    assert shelf.place([b]).rows is not None  # c, the longest unused, has gone
-    assert shelf.place([a]).rows is kept
+    kept = cache.place([a]).rows
+    assert cache.place([b]).rows is not None  # c, the longest unused, has gone
+    assert cache.place([a]).rows is kept
 
 
 def test_what_never_fits_sends_nothing_away_that_is_in_use(room):
-    shelf = Shelf(CPU)
-    small = shelf.place([make_features("small")])
-    assert shelf.place([make_features("large", n_bytes=64 * KIB)]).rows is None
-    assert shelf.place(small.views).rows is small.rows
+    cache = DeviceCache(CPU)
+    small = cache.place([make_features("small")])
+    assert cache.place([make_features("large", n_bytes=64 * KIB)]).rows is None
+    assert cache.place(small.arrays).rows is small.rows
 
 
 def test_a_device_that_is_full_after_all_costs_a_warning(room, monkeypatch, caplog):
@@ -91,10 +93,10 @@ def test_a_device_that_is_full_after_all_costs_a_warning(room, monkeypatch, capl
     def fail(views, device):
         raise torch.OutOfMemoryError("taken by another process")
 
-    monkeypatch.setattr(placing, "_upload", fail)
+    monkeypatch.setattr(device_cache, "copy_rows", fail)
     view = make_features("a")
-    placed = Shelf(CPU).place([view])
-    assert torch.equal(placed.take(np.array([5])).flatten(1), view.rows[5:6])
+    placed = DeviceCache(CPU).place([view])
+    assert torch.equal(placed.take(np.array([5])).flatten(1), view_rows(view)[5:6])
     assert "no longer fit on cpu" in caplog.text
 
 
@@ -173,8 +175,8 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
 def test_batches_are_taken_without_waiting_for_the_device(fits):
     gpu = torch.device("cuda")
     views = [make_features(str(seed), seed=seed) for seed in range(3)]
-    shelf = Shelf(gpu)
-    placed = shelf.place(views) if fits else Placed(views, gpu)
+    cache = DeviceCache(gpu)
+    placed = cache.place(views) if fits else FeatureViews(views, gpu)
     assert (placed.rows is not None) == fits
     picked, which = np.arange(12), np.arange(12).astype(np.uint64) % 3
     placed.take(picked, which)  # the first call may prepare the device
@@ -184,17 +186,17 @@ def test_batches_are_taken_without_waiting_for_the_device(fits):
         found = placed.take(picked, which)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(found.cpu(), Placed(views, CPU).take(picked, which))
+    assert torch.equal(found.cpu(), FeatureViews(views, CPU).take(picked, which))
 
 
 @pytest.mark.gpu
 def test_pinned_batches_in_flight_are_not_overwritten():
     gpu = torch.device("cuda")
     view = make_features("a", n=4096, n_bytes=16 * 2**20)
-    placed = Placed([view], gpu)
+    placed = FeatureViews([view], gpu)
     torch.cuda._sleep(200_000_000)  # cycles: the copies wait behind it while the host goes on
     parts = [placed.take(np.arange(start, start + 64)) for start in range(0, 4096, 64)]
-    assert torch.equal(torch.cat(parts).flatten(1).cpu(), view.rows)
+    assert torch.equal(torch.cat(parts).flatten(1).cpu(), view_rows(view))
 
 
 @pytest.mark.gpu

@@ -1,0 +1,229 @@
+"""The frozen units of a network as a function whose values are computed once and stored.
+
+    images of a view -> units 1..j -> boundary tensors -> ArrayStore
+
+Frozen units are a fixed function. What they compute follows from their weights and buffers, the
+images, the view and the machine; a digest of all these is the name of the stored array.
+"""
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tlcnn.data.array_store import ArrayStore, CachedArray
+from tlcnn.data.batches import Batches, make_plain_views, make_views
+from tlcnn.data.policy import Policy, describe_views, find_policy
+from tlcnn.errors import StorageError
+from tlcnn.frozen.features import FeatureViews, FeatureWriter
+from tlcnn.model.cut import evaluating, pass_boundaries
+from tlcnn.model.unit_map import UnitMap
+from tlcnn.storage import digest_of
+from tlcnn.training.evaluate import autocast
+
+FEATURES_VERSION = 2  # counts up whenever equal names would hold other bits
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of every image of a split.
+
+    Attributes:
+        augment: the policy that the view is drawn from; `none`: the images as they are.
+        number: the number of the view.
+    """
+
+    augment: str = "none"
+    number: int = 0
+
+    def make_images(self, split: Batches, picked: np.ndarray) -> Tensor:
+        """Return this view of picked images, (B, 3, H, W)."""
+        if find_policy(self.augment) == Policy():
+            return make_plain_views(split, picked)
+        numbers = np.full(len(picked), self.number, dtype=np.uint64)
+        return make_views(split, picked, numbers, self.augment)
+
+    def make_key(self, split: Batches) -> Any:
+        """Return what decides the pixels beside the images: also their ids, which draws use."""
+        policy = find_policy(self.augment)
+        if policy == Policy():
+            return "plain"
+        return [describe_views(policy), str(self.number), _digest_of_numbers(split.keys)]
+
+
+@dataclass
+class ReuseCounts:
+    """How much a run computed and how much it read.
+
+    Attributes:
+        images_computed: images that passed through frozen units.
+        images_reused: images whose features were read instead.
+        arrays_filled: arrays that this run stored.
+        arrays_found: arrays that another run, or an earlier sitting, had stored.
+        largest_difference: the largest difference between features that were read and computed,
+            relative to the largest magnitude in a tensor; 0.0: the same bits.
+        tolerance: the largest difference that the run allows.
+    """
+
+    images_computed: int = 0
+    images_reused: int = 0
+    arrays_filled: int = 0
+    arrays_found: int = 0
+    largest_difference: float = 0.0
+    tolerance: float = 0.0
+
+    def note_difference(self, difference: float) -> None:
+        """Take a difference into account, if the tensors could be compared."""
+        if math.isfinite(difference):
+            self.largest_difference = max(self.largest_difference, difference)
+
+
+class FrozenUnits:
+    """The frozen units of a network as a fixed function whose values are stored.
+
+    Args:
+        model: the network at its start, with the units frozen.
+        unit_map: the network's units.
+        n_frozen: the number of frozen units; the network can be cut behind them.
+        precision: fp32 or bf16.
+        key: what else decides the bits: versions, hardware, threads, the scaling of pixels.
+        other_boundaries: boundaries that other runs will need, computed in the same pass.
+        digests: the result of `digest_units`; None: computed here.
+        store: the store of the arrays.
+        check_stop: a function that raises when a signal has come.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        unit_map: UnitMap,
+        n_frozen: int,
+        *,
+        precision: str,
+        key: Any,
+        other_boundaries: Sequence[int] = (),
+        digests: Mapping[int, str] | None = None,
+        store: ArrayStore,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.unit_map, self.n_frozen = model, unit_map, n_frozen
+        self.precision, self.key, self.store, self.check_stop = precision, key, store, check_stop
+        self.boundaries = sorted({n_frozen, *other_boundaries})
+        deepest = self.boundaries[-1]
+        self.digests = digests or digest_units(model, unit_map, deepest)
+        # Other runs need deeper units as they are now, and this run may train them.
+        self.source = model if deepest == n_frozen else copy.deepcopy(model).eval()
+        self.counts = ReuseCounts()
+        self._run = pass_boundaries(model, unit_map, 0, [n_frozen])
+
+    def compute(self, images: Tensor) -> Tensor:
+        """Return what crosses the boundary, (B, ...), computed by the network."""
+        self.counts.images_computed += len(images)
+        with torch.no_grad(), autocast(images.device, self.precision):
+            return self._run(images)[self.n_frozen]
+
+    def load(
+        self, split: Batches, view: View, batches: Sequence[np.ndarray], *, fills: bool
+    ) -> CachedArray | None:
+        """Return the stored features of a view of a split, or None.
+
+        Args:
+            split: the images.
+            view: the view of every image.
+            batches: positions in the split, in order, to compute them in; batches may overlap.
+            fills: whether to compute and store them where they are missing.
+        """
+        names = self._name_arrays(split, view)
+        name = names[self.n_frozen]
+        array = self.store.find(name)
+        if array is None and fills:
+            with self._holding(name):
+                array = self.store.find(name)  # another process may have stored it meanwhile
+                if array is None:
+                    return self._fill(split, view, names, batches)
+        if array is not None:
+            self.counts.arrays_found += 1
+        return array
+
+    def _name_arrays(self, split: Batches, view: View) -> dict[int, str]:
+        """Return the name of the array of each boundary; all begin alike, and share a lock."""
+        pixels = [_digest_of_numbers(split.rows), view.make_key(split)]
+        key = [FEATURES_VERSION, self.key, self.precision, *pixels]
+        start = digest_of([*key, self.unit_map.digest(), self.digests[1]], 16)
+        return {n: f"{start}-{n:02d}{digest_of(d, 14)}" for n, d in self.digests.items()}
+
+    @contextmanager
+    def _holding(self, name: str) -> Iterator[None]:
+        """Hold the lock of an array, if the disk allows it; what is in memory needs none."""
+        with ExitStack() as stack:
+            if self.store.can_write:
+                work = "computes the same features"
+                try:
+                    stack.enter_context(
+                        self.store.hold(name, work=work, check_stop=self.check_stop)
+                    )
+                except StorageError as error:
+                    self.store.stop_writing(error)
+            yield
+
+    def _fill(
+        self, split: Batches, view: View, names: Mapping[int, str], batches: Sequence[np.ndarray]
+    ) -> CachedArray | None:
+        """Compute and store what is missing, from the deepest boundary that is stored.
+
+        Where a boundary cannot be stored there is a warning; for the run's own, None.
+        """
+        missing = [n for n in self.boundaries if self.store.find(names[n]) is None]
+        first, below = 0, None
+        for n in range(missing[0] - 1, 0, -1):
+            can_cut = self.unit_map.units[n - 1].cut is None
+            if can_cut and (array := self.store.find(names[n])) is not None:
+                first, below = n, FeatureViews([array], split.device)
+                break
+        run = pass_boundaries(self.source, self.unit_map, first, tuple(missing))
+        with ExitStack() as stack:
+            size = 0 if below else len(batches[0])
+            writers = {n: FeatureWriter(self.store, names[n], len(split), size) for n in missing}
+            for writer in writers.values():
+                stack.callback(writer.discard)
+            n_done = 0
+            for picked in batches:
+                self.check_stop()
+                inputs = below.take(picked) if below else view.make_images(split, picked)
+                device = inputs.device
+                with torch.no_grad(), evaluating(self.source), autocast(device, self.precision):
+                    crossed = run(inputs)
+                self.counts.images_computed += len(picked)
+                for n, writer in writers.items():
+                    writer.add(crossed[n], n_repeated=n_done - int(picked[0]))
+                if writers[self.n_frozen].has_failed:
+                    return None
+                n_done = int(picked[-1]) + 1
+            arrays = {n: writer.finish() for n, writer in writers.items()}
+        self.counts.arrays_filled += sum(array is not None for array in arrays.values())
+        return arrays[self.n_frozen]
+
+
+def _digest_of_numbers(numbers: np.ndarray) -> str:
+    """Return the sha256 of some numbers: positions of images, or the keys of their ids."""
+    return hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).hexdigest()
+
+
+def digest_units(model: nn.Module, unit_map: UnitMap, n_units: int) -> dict[int, str]:
+    """Return, for each n up to `n_units`, the sha256 of all tensors of units 1..n."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    digest, digests = hashlib.sha256(), {}
+    for number in range(1, n_units + 1):
+        for name in sorted(unit_map.tensors_of(number, number)):
+            tensor = tensors[name].detach().cpu().contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digests[number] = digest.hexdigest()
+    return digests
