@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from sklearn import metrics as sk
-
-from tlcnn.training import multilabel
 from tlcnn.training.metrics import compute_metrics, compute_softmax
 from tlcnn.training.ordinal import ORDINAL_METRICS
+
+from tlcnn.training import multilabel
 
 CLOSE = 1e-12
 

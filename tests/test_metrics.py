@@ -4,8 +4,6 @@ import time
 
 import numpy as np
 import pytest
-
-from tlcnn.errors import ConfigError, DataError, Diverged
 from tlcnn.training.metrics import (
     METRICS,
     compute_all,
@@ -15,6 +13,8 @@ from tlcnn.training.metrics import (
     compute_softmax,
     make_predictions,
 )
+
+from tlcnn.errors import ConfigError, DataError, Diverged
 
 CLASSES = ("nv", "mel", "bkl", "bcc")
 

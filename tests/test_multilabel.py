@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
-
-from tlcnn.errors import ConfigError, DataError, Diverged
-from tlcnn.training import metrics, multilabel
 from tlcnn.training.multilabel import (
     CLASS_METRICS,
     METRICS,
@@ -17,6 +14,9 @@ from tlcnn.training.multilabel import (
     make_findings,
     make_groups,
 )
+
+from tlcnn.errors import ConfigError, DataError, Diverged
+from tlcnn.training import metrics, multilabel
 from tlcnn.training.tasks import find_task
 
 

@@ -150,17 +150,17 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
     """Of what torch does on a GPU this changes flags alone."""
     from types import SimpleNamespace
 
-    from tlcnn.run.experiment import apply_flags
+    from tlcnn.run.run import set_torch_flags
 
     said = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *a, **k: said.append((a, k)))
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     plan = SimpleNamespace(config=SimpleNamespace(threads=1), device=SimpleNamespace(name="cpu"))
-    apply_flags(plan)
+    set_torch_flags(plan)
     assert not said and torch.utils.deterministic.fill_uninitialized_memory
     plan.device.name = "cuda"
-    apply_flags(plan)
+    set_torch_flags(plan)
     assert said == [((True,), {"warn_only": True})]
     assert not torch.utils.deterministic.fill_uninitialized_memory
 

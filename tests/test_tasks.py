@@ -10,6 +10,8 @@ from medmnist_files import write_file
 from runs import stop_at_every_step
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import cohen_kappa_score
+from tlcnn.training.metrics import compute_softmax, make_predictions
+from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
 from torch.nn import functional as F
 
 from tlcnn.config.compose import compose_config
@@ -19,8 +21,6 @@ from tlcnn.model.build import build_model
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run.run import run
-from tlcnn.training.metrics import compute_softmax, make_predictions
-from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
 from tlcnn.training.tasks import (
     TASKS,
     compute_sigmoid_loss,

@@ -5,9 +5,7 @@ import time
 import numpy as np
 import pytest
 from statistics_data import CLASSES, draw_scored
-
 from tlcnn.statistics.counted import Scored
-from tlcnn.statistics.resample import center_influence, draw_weights
 from tlcnn.statistics.weighted import (
     CLASS_KINDS,
     KINDS,
@@ -17,6 +15,8 @@ from tlcnn.statistics.weighted import (
 )
 from tlcnn.training.metrics import METRICS, Predictions, compute_metrics
 from tlcnn.training.ordinal import ORDINAL_METRICS
+
+from tlcnn.statistics.resample import center_influence, draw_weights
 
 ALL = [*KINDS, "recall/mel", "precision/nv", "sensitivity_at_90_specificity/mel"]
 

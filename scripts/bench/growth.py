@@ -120,7 +120,7 @@ def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
     from tlcnn.data.splits import check_splits, make_splits, manifest_digest
     from tlcnn.data.tabular import make_index_table
     from tlcnn.records.write import make_splits_file, write_predictions, write_splits
-    from tlcnn.training.tasks import find_task
+    from tlcnn.statistics.metrics import compute_scores, compute_selection
 
     random = np.random.default_rng(0)
     labels = random.choice(7, n, p=[0.67, 0.11, 0.11, 0.05, 0.03, 0.02, 0.01])
@@ -132,7 +132,7 @@ def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
     index = Index("made", classes, table, None)  # type: ignore[arg-type]
     keys, logits = make_image_keys(ids), random.normal(size=(n, 7)).astype(np.float32)
     splits = np.where(np.arange(n) // 4 % 10 < 8, "train", "val").astype(object)
-    task, rows = find_task("multi-class"), {"val": np.arange(n)}
+    task, rows = "multi-class", {"val": np.arange(n)}
     names = table["group"].to_numpy()
 
     def write(work: Callable[[Path], None]) -> None:
@@ -152,9 +152,9 @@ def list_bookkeeping(n: int) -> dict[str, Callable[[], Any]]:
         ),
         "epoch: order": lambda: make_order(keys, seed=0, epoch=1),
         "epoch: batches of an evaluation": lambda: list_eval_batches(n, 256),
-        "epoch: scores for the selection": lambda: task.compute_selection(logits, labels),
-        "end: all scores": lambda: task.compute_scores(
-            logits, labels, names, classes=classes, positive=None
+        "epoch: scores for the selection": lambda: compute_selection(task, logits, labels),
+        "end: all scores": lambda: compute_scores(
+            task, logits, labels, names, classes=classes, positive=None
         ),
         "end: predictions.parquet": lambda: write(
             lambda folder: write_predictions(folder, table, rows, {"val": logits}, classes)

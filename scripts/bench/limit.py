@@ -13,11 +13,11 @@ from bench.records import Section
 from bench.sides import Case, make_tlcnn_words
 from tlcnn.config.compose import compose_config
 from tlcnn.plan.plan import Plan, make_plan
-from tlcnn.run.network import build_start
+from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.fit import Fit
-from tlcnn.training.optim import build_optimizer, clip_gradients
+from tlcnn.training.optim import build_optimizer
 
 
 def measure_limit(case: Case, precisions: tuple[str, ...], epochs: int) -> Section:
@@ -46,10 +46,14 @@ def make_bare_step(plan: Plan) -> Callable[[], None]:
     """Return one training step without a data path."""
     recipe = plan.identity["train"]
     device, size = plan.device.name, plan.config.dataset.image_size
-    model = build_start(plan).model.to(device)
+    model = build_initial_network(plan).model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(
-        model, name="adamw", lr=1e-6, weight_decay=recipe["weight_decay"], momentum=0.0
+        list(model.parameters()),
+        name="adamw",
+        lr=1e-6,
+        weight_decay=recipe["weight_decay"],
+        momentum=0.0,
     )
     images = torch.randn(recipe["batch_size"], 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -60,7 +64,7 @@ def make_bare_step(plan: Plan) -> Callable[[], None]:
         with autocast(images.device, recipe["precision"]):
             logits = model(images)
         nn.functional.cross_entropy(logits.float(), labels).backward()
-        clip_gradients(model.parameters(), recipe["clip_norm"])
+        nn.utils.clip_grad_norm_(model.parameters(), recipe["clip_norm"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -70,26 +74,26 @@ def make_bare_step(plan: Plan) -> Callable[[], None]:
 @contextmanager
 def watching_fit(section: Section, what: str, step: Callable[[], None]) -> Iterator[None]:
     """Time every epoch, validation and checkpoint, and bare steps after each epoch."""
-    real = {name: getattr(Fit, name) for name in ("_train_epoch", "_validate", "save")}
+    real = {name: getattr(Fit, name) for name in ("train_epoch", "validate", "save")}
 
     def train_epoch(fit: Fit) -> None:
-        n_images = fit.n_steps * min(fit.recipe.batch_size, len(fit.train))
-        took = _time(lambda: real["_train_epoch"](fit))
+        n_images = fit.n_steps * fit.batch_size
+        took = _time(lambda: real["train_epoch"](fit))
         bare = _time(lambda: [step() for _ in range(fit.n_steps)])
         note("checkpoint", _time(lambda: real["save"](fit)))
-        if fit.at.epoch > 1:
+        if fit.position.epoch > 1:
             section.row(what, "tlcnn").add(**_rates(took, n_images))
             section.row(what, "pure compute").add(**_rates(bare, n_images))
             ratio = {name: bare[i] / took[i] for i, name in enumerate(("share", "cpu_share"))}
             section.row(what, "tlcnn").add(**ratio)
 
     def validate(fit: Fit) -> None:
-        note("validation", _time(lambda: real["_validate"](fit)))
+        note("validation", _time(lambda: real["validate"](fit)))
 
     def note(name: str, took: tuple[float, float]) -> None:
         section.row(what, name).add(ms=1000 * took[0], cpu_ms=1000 * took[1])
 
-    patched: dict[str, Any] = {"_train_epoch": train_epoch, "_validate": validate}
+    patched: dict[str, Any] = {"train_epoch": train_epoch, "validate": validate}
     try:
         for name, method in patched.items():
             setattr(Fit, name, method)

@@ -98,7 +98,7 @@ def watching_cells() -> Iterator[list[tuple[float, float]]]:
 
     gaps: list[tuple[float, float]] = []
     ends: list[tuple[float, float]] = []
-    done, epoch = RunDir.write_done, Fit._train_epoch
+    done, epoch = RunDir.write_done, Fit.train_epoch
 
     def write_done(folder: RunDir, run_id: str) -> None:
         done(folder, run_id)
@@ -110,11 +110,11 @@ def watching_cells() -> Iterator[list[tuple[float, float]]]:
             gaps.append((time.perf_counter() - wall_s, time.process_time() - cpu_s))
         epoch(fit)
 
-    RunDir.write_done, Fit._train_epoch = write_done, train_epoch  # type: ignore[method-assign]
+    RunDir.write_done, Fit.train_epoch = write_done, train_epoch  # type: ignore[method-assign]
     try:
         yield gaps
     finally:
-        RunDir.write_done, Fit._train_epoch = done, epoch  # type: ignore[method-assign]
+        RunDir.write_done, Fit.train_epoch = done, epoch  # type: ignore[method-assign]
 
 
 def _python(

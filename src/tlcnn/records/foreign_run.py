@@ -8,9 +8,8 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ from tlcnn.records.foreign import Foreign
 from tlcnn.records.foreign_seed import choose_seed
 from tlcnn.records.plan_record import RECORD
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
+from tlcnn.statistics.metrics import compute_scores
 from tlcnn.storage import digest_of, write_atomic
-from tlcnn.training import metrics, multilabel
-from tlcnn.training.ordinal import ORDINAL_METRICS
 
 _MANIFESTS = 20  # splits of a dataset that are compared with
 
@@ -325,8 +323,15 @@ def make_summary(foreign: Foreign, run_id: str) -> dict[str, Any]:
     scores: dict[str, float] = {}
     for split, part in foreign.table.groupby("split"):
         logits = part[[f"logit/{name}" for name in foreign.classes]].to_numpy(np.float64)
-        found = _find_scorer(foreign)(logits, _truth(part, foreign), part["group"].to_numpy())
-        scores |= {f"{split}/{name}": value for name, value in found.items()}
+        of_split = compute_scores(
+            foreign.task,
+            logits,
+            _truth(part, foreign),
+            part["group"].to_numpy(),
+            classes=foreign.classes,
+            positive=foreign.positive,
+        )
+        scores |= {f"{split}/{name}": value for name, value in of_split.items()}
     nothing = {"best_epoch": None, "epochs": None, "steps": None, "train_s": None}
     done = {"finished": time.strftime("%Y-%m-%d %H:%M:%S")}
     return {"run_id": run_id, "imported": True, **nothing, "metrics": scores, **done}
@@ -336,11 +341,3 @@ def _truth(part: pd.DataFrame, foreign: Foreign) -> np.ndarray:
     if foreign.task != "multi-label":
         return part["label"].to_numpy()
     return part[[f"target/{name}" for name in foreign.classes]].to_numpy()
-
-
-def _find_scorer(foreign: Foreign) -> Callable[..., dict[str, float]]:
-    classes, positive = foreign.classes, foreign.positive
-    if foreign.task == "multi-label":
-        return partial(multilabel.compute_all, classes=classes, positive=positive)
-    extra = ORDINAL_METRICS if foreign.task == "ordinal" else None
-    return partial(metrics.compute_all, classes=classes, positive=positive, extra=extra)

@@ -12,7 +12,7 @@ from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
 from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study import questions
 from tlcnn.study.block import Block, find_best, is_at_chance, list_grid
 from tlcnn.study.cells import list_unplaced, make_cells, name_source

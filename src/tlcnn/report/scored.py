@@ -11,7 +11,7 @@ from tlcnn.report.rows import Row
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast, make_unknown
 from tlcnn.statistics.folds import estimate_folds
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.cells import read_plan
 from tlcnn.study.predictions import load_cell, make_arm
 from tlcnn.study.scores import cut_to_range

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 # Columns that stand beside a scored one, `<column> low`, and are part of its cell.

@@ -33,10 +33,10 @@ def run_config(config: Config, memory: Memory) -> None:
     plan = make_job_plan(config, memory)
     if config.dry_run:
         from tlcnn.plan.describe import describe_plan
-        from tlcnn.run.network import build_start, has_weights
+        from tlcnn.run.network import build_initial_network, has_weights
 
         if has_weights(plan):
-            build_start(plan, memory)  # so that weights that do not fit are found now
+            build_initial_network(plan, memory)  # so that weights that do not fit are found now
         print(describe_plan(plan))
         return
     from tlcnn.run.run import run

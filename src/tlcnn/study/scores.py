@@ -11,7 +11,7 @@ import pandas as pd
 from tlcnn.errors import TlcnnError
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.predictions import load_cell, make_arm
 
 FOLDED = "over folds, corrected for the training images that they share (Nadeau and Bengio 2003)"

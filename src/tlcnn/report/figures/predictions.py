@@ -90,7 +90,8 @@ def _is_same_test(first: Predicted, other: Predicted) -> bool:
 
 
 def _load_cell(cell: pd.Series, paths: list[tuple[int, Path]]) -> Predicted:
-    from tlcnn.training.metrics import compute_softmax, find_positive
+    from tlcnn.statistics.metrics import find_positive
+    from tlcnn.statistics.predictions import compute_softmax
 
     frames = [_read_test(path) for _, path in paths]
     first = frames[0]

@@ -69,7 +69,7 @@ def _draw(dataset: str, shown: list[Predicted]) -> Drawn:
 
 def compute_errors(shown: Predicted) -> np.ndarray:
     """Return the expected calibration error of each run, (S,)."""
-    from tlcnn.training.metrics import compute_calibration_error
+    from tlcnn.statistics.ranking import compute_calibration_error
 
     confidence, right = shown.probabilities.max(axis=2), shown.predicted == shown.labels
     pairs = zip(confidence, right, strict=True)
@@ -87,7 +87,7 @@ def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFra
         One row a bin that is not empty: n, confidence and accuracy (means), ascending. The gaps,
         weighted by n, sum to n times `compute_calibration_error`.
     """
-    from tlcnn.training.metrics import N_BINS
+    from tlcnn.statistics.ranking import N_BINS
 
     rank = np.searchsorted(np.sort(confidence), confidence)
     bins = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
@@ -149,7 +149,7 @@ def _finish_row(diagrams: "Sequence[Axes]", histograms: "Sequence[Axes]") -> Non
 
 
 def _plot_diagram(ax: "Axes", confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:
-    from tlcnn.training.metrics import compute_calibration_error
+    from tlcnn.statistics.ranking import compute_calibration_error
 
     ax.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls=(0, (4, 2)))
     if len(confidence) > 1:

@@ -1,0 +1,158 @@
+"""What a run writes into its folder: before its first step, after every epoch, and at its end."""
+
+import logging
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from tlcnn.data.dataset import find_root
+from tlcnn.memory import Memory
+from tlcnn.plan.ancestry import collect_seen
+from tlcnn.plan.describe import plan_record
+from tlcnn.plan.plan import Plan, make_ancestor
+from tlcnn.records.environment import describe_environment
+from tlcnn.records.folder import RunDir
+from tlcnn.records.write import (
+    make_splits_file,
+    write_predictions,
+    write_seen,
+    write_splits,
+    write_weights,
+)
+from tlcnn.run.inputs import Fed, describe_counts
+from tlcnn.run.network import InitialNetwork
+from tlcnn.statistics.metrics import compute_scores
+from tlcnn.training.evaluate import compute_logits
+from tlcnn.training.fit import Network, Position
+from tlcnn.training.interrupt import StopRequest
+
+log = logging.getLogger(__name__)
+
+
+def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
+    """Write what is known before the first step: plan, configuration, splits, sources."""
+    folder.write_json("plan.json", plan_record(plan))
+    folder.write_config(asdict(plan.config))
+    folder.write_json("init.json", asdict(initial.report))
+    changes = folder.add_sitting(
+        describe_environment(
+            device=plan.device.name,
+            hardware=plan.device.hardware,
+            threads=torch.get_num_threads(),
+        )
+    )
+    if changes:
+        log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
+    dataset = plan.dataset
+    content = memory.recall(
+        "splits file",
+        (find_root(plan.config.dataset), dataset.index.name, dataset.manifest),
+        lambda: make_splits_file(dataset.index, dataset.splits, dataset.digests),
+        n_kept=1,
+    )
+    write_splits(folder.path, content)
+    if plan.ancestry:
+        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
+
+
+def write_epoch(plan: Plan, folder: RunDir, history: list[dict[str, Any]]) -> None:
+    """Write the records of the finished epochs, and log the last one."""
+    folder.write_metrics(history)
+    if history:
+        last = history[-1]
+        log.info(
+            "epoch %d/%d  loss %.4f  val balanced accuracy %.4f  %s images/s",
+            last["epoch"],
+            plan.config.train.epochs,
+            last["train/loss"],
+            last["val/balanced_accuracy"],
+            f"{last['images_per_s']:,.0f}",
+        )
+
+
+def write_results(
+    plan: Plan,
+    folder: RunDir,
+    network: Network,
+    inputs: Fed,
+    position: Position,
+    stop: StopRequest,
+) -> dict[str, Any]:
+    """Read the test images once; write predictions, weights and summary; return the summary.
+
+    Raises:
+        Stopped: a signal came; nothing is written.
+        Diverged: a logit is not finite.
+    """
+    index, splits = plan.dataset.index, inputs.splits
+    metrics: dict[str, float] = {}
+    logits = {}
+    for split in ("val", "test"):
+        logits[split] = compute_logits(
+            network.trained,
+            splits[split],
+            batch_size=plan.config.eval_batch_size,
+            precision=plan.precision,
+            check_stop=stop.check,
+        )
+        rows = splits[split].rows
+        scores = compute_scores(
+            index.task,
+            logits[split],
+            index.truth[rows],
+            index.table["group"].to_numpy()[rows],
+            classes=index.classes,
+            positive=index.positive,
+        )
+        metrics |= {f"{split}/{name}": value for name, value in scores.items()}
+    split_rows = {split: splits[split].rows for split in logits}
+    write_predictions(folder.path, index.table, split_rows, logits, index.classes, index.targets)
+    write_weights(folder.path, network.model, describe_weights(plan))
+    n_used = sum(len(split) for split in splits.values())
+    summary = {
+        "run_id": plan.run_id,
+        "n_skipped_images": len(index) - n_used,
+        "best_epoch": position.best_epoch,
+        **_summarize_epochs(position.history),
+        "metrics": metrics,
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    if inputs.counts is not None:
+        log.info("%s", describe_counts(inputs.counts))
+        summary["reuse"] = asdict(inputs.counts)
+    folder.write_json("summary.json", summary)
+    return summary
+
+
+def describe_weights(plan: Plan) -> dict[str, Any]:
+    """Return what a file of weights records about itself and the runs that it comes from."""
+    ancestry = [ancestor.record() for ancestor in plan.ancestry]
+    run = make_ancestor(plan).record()
+    return {"run_id": plan.run_id, "run": run, "identity": plan.identity, "ancestry": ancestry}
+
+
+def _summarize_epochs(history: list[dict[str, Any]]) -> dict[str, Any]:
+    train_s = sum(record["train_s"] for record in history)
+    n_images = sum(record["images_per_s"] * record["train_s"] for record in history)
+    return {
+        "epochs": len(history),
+        "steps": history[-1]["step"],
+        "train_s": round(train_s, 3),
+        "images_per_s": round(n_images / max(train_s, 1e-9), 1),
+    }
+
+
+def log_result(summary: dict[str, Any], folder: RunDir) -> None:
+    """Log the main metrics of a finished run, and where it is."""
+    metrics = summary["metrics"]
+    log.info(
+        "test, at epoch %d (best on validation): balanced accuracy %.4f, macro AUROC %.4f, "
+        "accuracy %.4f\ndone: %s",
+        summary["best_epoch"],
+        metrics["test/balanced_accuracy"],
+        metrics["test/macro_auroc"],
+        metrics["test/accuracy"],
+        folder.path,
+    )
