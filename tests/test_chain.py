@@ -103,7 +103,7 @@ def test_the_source_of_another_cell_is_found_and_not_trained_again(family, monke
     other = make_plan(compose_like(plan, "init.through=stem", "freeze=none"))
     assert other.run_id != plan.run_id and other.parent.run_id == plan.parent.run_id
     trained = []
-    monkeypatch.setattr("tlcnn.run.experiment.train", lambda plan, *_: trained.append(plan) or {})
+    monkeypatch.setattr("tlcnn.run.run.train", lambda plan, *_: trained.append(plan) or {})
     run(other)
     assert trained == [other]
 
@@ -456,7 +456,7 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
     assert all(torch.equal(again[name], states[0][name]) for name in again)
     other = build_initial_network(stats("init.through=2", "seed=1"), Memory()).model.state_dict()
     assert not any(torch.equal(other[name], states[0][name]) for name in weights)
-    assert cells[0].label == "stats" and cells[0].cell.source == "stats"
+    assert cells[0].label == "stats" and cells[0].treatment.source == "stats"
 
 
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):

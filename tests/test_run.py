@@ -342,6 +342,18 @@ def test_a_signal_that_comes_too_late_still_ends_a_sweep(tmp_path, cache_dir, mo
     assert RunDir(plan.run_dir).is_done
 
 
+def test_the_log_is_not_written_through_a_link(tmp_path, cache_dir):
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "train.epochs=1"))
+    outside = tmp_path / "outside"
+    outside.write_text("not ours")
+    plan.run_dir.mkdir(parents=True)
+    (plan.run_dir / "log.txt").symlink_to(outside)
+    run(plan)
+    assert outside.read_text() == "not ours"
+    log_file = plan.run_dir / "log.txt"
+    assert log_file.is_file() and not log_file.is_symlink()
+
+
 def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cache_dir):
     plan = make_plan(tiny_config(tmp_path, cache_dir, "train.lr=1e30", "train.clip_norm=null"))
     with pytest.raises(Diverged, match="Lower train.lr"):
