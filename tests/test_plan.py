@@ -161,7 +161,7 @@ def test_frozen_fresh_units_need_to_be_asked_for(plan_of):
     with pytest.raises(ConfigError, match="would stay random filters") as error:
         plan_of("freeze=layer2")
     assert "freeze.allow_random=true" in str(error.value)
-    assert plan_of("freeze=layer2", "freeze.allow_random=true").cell.j == 3
+    assert plan_of("freeze=layer2", "freeze.allow_random=true").treatment.j == 3
 
 
 def test_a_unit_of_another_family_is_refused_with_the_names_there_are(plan_of):
@@ -204,7 +204,7 @@ def test_a_run_is_a_source_by_its_id_wherever_it_lies(tmp_path, cache_dir):
 def test_a_source_that_trained_on_the_test_images_is_refused(tmp_path, cache_dir):
     source = make_source(tmp_path, cache_dir)
     cell = ["init=checkpoint", f"init.weights={source.run_dir}"]
-    assert make_plan(tiny_config(tmp_path, cache_dir, *cell)).cell.k == 5  # the same split
+    assert make_plan(tiny_config(tmp_path, cache_dir, *cell)).treatment.k == 5  # the same split
     with pytest.raises(DataError, match="test images .* are in the training data of synthetic-"):
         make_plan(tiny_config(tmp_path, cache_dir, *cell, "dataset.split_seed=1"))
     renamed = [*cell, "dataset.split_seed=1", "dataset.name=renamed"]
