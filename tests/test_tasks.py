@@ -20,6 +20,7 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run.run import run
 from tlcnn.statistics.metrics import compute_metrics, compute_scores
+from tlcnn.training.recipe import Recipe
 from tlcnn.training.tasks import (
     TASKS,
     build_objective,
@@ -33,14 +34,7 @@ from tlcnn.training.tasks import (
 def test_every_kind_of_task_has_an_entry():
     assert set(TASKS) == set(NAMES)
     with pytest.raises(ConfigError, match="task=multilabel is not one of binary, multi-class"):
-        build_objective(
-            "multilabel",
-            torch.zeros(2).long(),
-            2,
-            class_weights="none",
-            effective_beta=0.0,
-            label_smoothing=0.0,
-        )
+        build_objective("multilabel", torch.zeros(2).long(), 2, Recipe())
 
 
 # ---- weights and loss ---------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from tlcnn.run.inputs import Fed, describe_counts
 from tlcnn.run.network import InitialNetwork
 from tlcnn.statistics.metrics import compute_scores
 from tlcnn.training.evaluate import compute_logits
-from tlcnn.training.fit import Network, Position
 from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.state import Network, Position
 
 log = logging.getLogger(__name__)
 

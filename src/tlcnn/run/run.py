@@ -78,8 +78,9 @@ def train(
     from tlcnn.run.inputs import build_inputs
     from tlcnn.run.results import log_result, write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
-    from tlcnn.training.fit import Fit, Network
+    from tlcnn.training.fit import Fit
     from tlcnn.training.recipe import Recipe
+    from tlcnn.training.state import Network
     from tlcnn.training.tasks import build_objective
 
     cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
@@ -98,14 +99,7 @@ def train(
         network,
         inputs.splits,
         recipe,
-        build_objective(
-            index.task,
-            images["train"].labels,
-            len(index.classes),
-            class_weights=recipe.class_weights,
-            effective_beta=recipe.effective_beta,
-            label_smoothing=recipe.label_smoothing,
-        ),
+        build_objective(index.task, images["train"].labels, len(index.classes), recipe),
         Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,

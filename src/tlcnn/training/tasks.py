@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tlcnn.errors import ConfigError
+from tlcnn.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,35 +49,25 @@ class Objective:
         return compute(logits, truth, self.weights, self.label_smoothing)
 
 
-def build_objective(
-    task: str,
-    truth: Tensor,
-    n_classes: int,
-    *,
-    class_weights: str,
-    effective_beta: float,
-    label_smoothing: float,
-) -> Objective:
+def build_objective(task: str, truth: Tensor, n_classes: int, recipe: Recipe) -> Objective:
     """Return the objective of a training, its weights on the device of the training labels.
 
     Args:
         task: one of `TASKS`.
         truth: labels (N,) or targets (N, K) of the training images.
         n_classes: K.
-        class_weights, effective_beta: see `compute_class_weights`.
-        label_smoothing: from 0 to 1.
+        recipe: how to train: here the scheme of class weights and the label smoothing.
 
     Raises:
         ConfigError: the task is not one of `TASKS`.
     """
     if task not in TASKS:
         raise ConfigError(f"task={task} is not one of {', '.join(TASKS)}")
-    weights = TASKS[task].compute_weights(
-        truth.cpu().numpy(), n_classes, scheme=class_weights, beta=effective_beta
+    values = TASKS[task].compute_weights(
+        truth.cpu().numpy(), n_classes, scheme=recipe.class_weights, beta=recipe.effective_beta
     )
-    return Objective(
-        task, torch.tensor(weights, dtype=torch.float32, device=truth.device), label_smoothing
-    )
+    weights = torch.tensor(values, dtype=torch.float32, device=truth.device)
+    return Objective(task, weights, recipe.label_smoothing)
 
 
 # ---- class weights ------------------------------------------------------------------------------
