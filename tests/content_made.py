@@ -15,7 +15,8 @@ import pandas as pd
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
-from tlcnn.training.metrics import compute_metrics, compute_selection_metrics, compute_softmax
+from tlcnn.statistics.metrics import compute_metrics, compute_selection
+from tlcnn.statistics.predictions import compute_softmax
 
 METRIC = "test/balanced_accuracy"
 METRICS = ("test/macro_auroc", "test/accuracy", "test/ece")
@@ -203,8 +204,10 @@ def write_run(outputs: Path, draw: Draw, init: str, k: int, j: int, seed: int) -
 def _score_splits(draw: Draw, logits: np.ndarray) -> dict[str, float]:
     labels = draw.table["label"].to_numpy()
     val, test = ((draw.table["split"] == split).to_numpy() for split in ("val", "test"))
-    told = compute_selection_metrics(logits[val], labels[val])
-    scores = compute_metrics(compute_softmax(logits[test]), labels[test], classes=draw.classes)
+    told = compute_selection("multi-class", logits[val], labels[val])
+    scores = compute_metrics(
+        "multi-class", compute_softmax(logits[test]), labels[test], classes=draw.classes
+    )
     return {f"val/{k}": v for k, v in told.items()} | {f"test/{k}": v for k, v in scores.items()}
 
 

@@ -40,14 +40,14 @@ def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a signal come after every step, so that a sitting is one step or one evaluation."""
     from tlcnn.training.fit import Fit
 
-    real: Any = Fit._step
+    real: Any = Fit.step
 
     def step_then_stop(self: Fit, *step: Any) -> Any:
         loss = real(self, *step)
         self.stop.signal_name = "SIGTERM"
         return loss
 
-    monkeypatch.setattr(Fit, "_step", step_then_stop)
+    monkeypatch.setattr(Fit, "step", step_then_stop)
 
 
 def forget_features(cache_dir: Path) -> Path:

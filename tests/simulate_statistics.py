@@ -22,9 +22,9 @@ from simulated_world import (
 
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.statistics.counted import Scored
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.power import compute_power
+from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.ratio import estimate_ratio
 
 N_PERMUTATIONS = 999
@@ -137,7 +137,7 @@ def compare(a: Arm, b: Arm, margin: float = 0.01, family: str = "") -> Compariso
 
 
 def measure_runs(
-    draw: Draw, a_runs: Sequence[Scored], b_runs: Sequence[Scored], a: Arm, b: Arm
+    draw: Draw, a_runs: Sequence[Predictions], b_runs: Sequence[Predictions], a: Arm, b: Arm
 ) -> dict[str, np.ndarray]:
     """Return what `compute_power` wants to know of two cells: by class where it can be."""
     right_a, right_b = (

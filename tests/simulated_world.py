@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Sample
-from tlcnn.statistics.counted import Scored
-from tlcnn.statistics.weighted import make_score
+from tlcnn.statistics.metrics import make_score
+from tlcnn.statistics.predictions import Predictions
 from tlcnn.study.predictions import make_scored_arm
 
 HAM10000_IMAGES = (65, 103, 220, 23, 223, 1341, 29)  # akiec bcc bkl df mel nv vasc, test split
@@ -64,7 +64,7 @@ def draw_sample(world: World, rng: np.random.Generator, number: int) -> Draw:
 
 def draw_runs(
     world: World, draw: Draw, signal: float, common: np.ndarray, rng: np.random.Generator
-) -> list[Scored]:
+) -> list[Predictions]:
     """Return the predictions of a cell's runs.
 
     Args:
@@ -80,12 +80,12 @@ def draw_runs(
         noise = world.run_sd * rng.normal(size=(n_lesions, n_classes))
         logits = np.exp(cell + noise[draw.lesion] + favour)
         logits /= logits.sum(axis=1, keepdims=True)
-        runs.append(Scored(logits, draw.labels, draw.lesion, n_lesions))
+        runs.append(Predictions(logits, draw.labels, draw.lesion, n_lesions))
     return runs
 
 
 def make_simulated_arm(
-    name: str, draw: Draw, runs: Sequence[Scored], metric: str, n_draws: int
+    name: str, draw: Draw, runs: Sequence[Predictions], metric: str, n_draws: int
 ) -> Arm:
     """Score simulated runs as real ones are."""
     classes = tuple(map(str, range(runs[0].n_classes)))
@@ -108,7 +108,7 @@ def compute_truth(world: World, seed: int, n_samples: int) -> dict[str, float]:
     return {name: total / n_samples for name, total in sums.items()}
 
 
-def compute_run_score(run: Scored, metric: str) -> float:
+def compute_run_score(run: Predictions, metric: str) -> float:
     """Return the score of one run where every group weighs 1."""
     ones = np.ones((1, run.n_groups))
     return float(make_score(metric, run, ()).compute(ones)[0])

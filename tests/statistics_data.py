@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.statistics.arm import Arm, Sample
-from tlcnn.statistics.counted import Scored, make_mean
+from tlcnn.statistics.predictions import Predictions, compute_softmax
+from tlcnn.statistics.score import make_mean
 from tlcnn.study.predictions import make_scored_arm
-from tlcnn.training.metrics import compute_softmax
 
 CLASSES = ("akiec", "mel", "nv", "df")
 
@@ -24,14 +24,16 @@ def draw_scored(n_groups=40, n_classes=4, seed=0, ties=True, mixed=True):
         labels[-1] = (labels[-1] + 1) % n_classes
     logits = rng.normal(size=(len(group), n_classes)) + 1.2 * np.eye(n_classes)[labels]
     probabilities = compute_softmax(np.round(logits, 1 if ties else 9))
-    return Scored(probabilities, labels, group, n_groups)
+    return Predictions(probabilities, labels, group, n_groups)
 
 
 def make_linear_arm(name, values, strata, seeds=None, sample="5", n_draws=400):
     """An arm whose score is the mean over groups of values (S, G): every formula is exact."""
     values, strata = np.asarray(values, dtype=float), np.asarray(strata)
     n_groups = values.shape[1]
-    blank = Scored(np.ones((n_groups, 1)), np.zeros(n_groups, int), np.arange(n_groups), n_groups)
+    blank = Predictions(
+        np.ones((n_groups, 1)), np.zeros(n_groups, int), np.arange(n_groups), n_groups
+    )
     scores = [make_mean(blank, row) for row in values]
     seeds = np.arange(len(values)) if seeds is None else np.asarray(seeds)
     where = Sample(sample, np.arange(n_groups), strata)

@@ -14,7 +14,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # The parts from the ground up. A part imports only parts of lower rows.
 FLOORS = (
     ("errors",),
-    ("text", "storage", "memory"),
+    ("text", "storage", "memory", "statistics"),
     ("device",),
     ("config",),
     ("data", "model"),
@@ -24,7 +24,6 @@ FLOORS = (
     ("plan",),
     ("run",),
     ("sweep",),
-    ("statistics",),
     ("study",),
     ("report",),
     ("cli", "train"),

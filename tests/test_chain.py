@@ -31,7 +31,7 @@ from tlcnn.records.plan_record import write_plan
 from tlcnn.records.weights import write_weights
 from tlcnn.records.write import make_splits_file, write_seen, write_splits
 from tlcnn.run.job import Job, plan_job
-from tlcnn.run.network import build_cell
+from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
 
 TASK = [
@@ -100,7 +100,7 @@ def test_the_source_of_another_cell_is_found_and_not_trained_again(family, monke
     other = make_plan(compose_like(plan, "init.through=stem", "freeze=none"))
     assert other.run_id != plan.run_id and other.parent.run_id == plan.parent.run_id
     trained = []
-    monkeypatch.setattr("tlcnn.run.experiment.train", lambda plan, *_: trained.append(plan) or {})
+    monkeypatch.setattr("tlcnn.run.run.train", lambda plan, *_: trained.append(plan) or {})
     run(other)
     assert trained == [other]
 
@@ -114,7 +114,7 @@ def compose_like(plan, *words):
 def test_transferred_units_are_the_sources_bit_for_bit(family):
     plan, _ = family
     source = load_file(plan.parent.run_dir / "weights.safetensors")
-    start = build_cell(plan, Memory())[0].state_dict()
+    start = build_initial_network(plan, Memory()).model.state_dict()
     body = plan.unit_map.tensors_of(1, len(plan.unit_map))
     assert all(torch.equal(start[name], source[name]) for name in body)
     end = load_file(plan.run_dir / "weights.safetensors")
@@ -444,13 +444,13 @@ def stats(plan_of, tmp_path):
 
 def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
     cells = [stats(f"init.through={k}") for k in (2, 5)]
-    states = [build_cell(plan, Memory())[0].state_dict() for plan in cells]
+    states = [build_initial_network(plan, Memory()).model.state_dict() for plan in cells]
     shared = cells[0].unit_map.tensors_of(1, 2)
     weights = [name for name in shared if name.endswith("conv1.weight")]
     assert weights and all(torch.equal(states[0][name], states[1][name]) for name in shared)
-    again = build_cell(cells[0], Memory())[0].state_dict()
+    again = build_initial_network(cells[0], Memory()).model.state_dict()
     assert all(torch.equal(again[name], states[0][name]) for name in again)
-    other = build_cell(stats("init.through=2", "seed=1"), Memory())[0].state_dict()
+    other = build_initial_network(stats("init.through=2", "seed=1"), Memory()).model.state_dict()
     assert not any(torch.equal(other[name], states[0][name]) for name in weights)
     assert cells[0].label == "stats" and cells[0].treatment.source == "stats"
 
@@ -458,10 +458,10 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):
     plan = stats()
     state, source = (
-        build_cell(plan, Memory())[0].state_dict(),
+        build_initial_network(plan, Memory()).model.state_dict(),
         load_file(plan.treatment.weights.path),
     )
-    fresh = build_cell(plan_of(), Memory())[0].state_dict()
+    fresh = build_initial_network(plan_of(), Memory()).model.state_dict()
     name = "conv1.weight" if "conv1.weight" in state else next(n for n in state if "conv" in n)
     assert not torch.equal(state[name], source[name]) and not torch.equal(state[name], fresh[name])
     for name in (n for n in state if "running" in n or "num_batches" in n):

@@ -14,7 +14,7 @@ from tlcnn.training import checkpoint
 from tlcnn.training.checkpoint import (
     LAST,
     PREVIOUS,
-    SaveTimer,
+    Checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
@@ -128,7 +128,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     real = io.open
 
     def full(path, mode="r", *rest, **options):
-        if "w" in mode and str(path).endswith(".tmp"):
+        if "x" in mode and str(path).endswith(".tmp"):
             raise OSError(28, "No space left on device")
         return real(path, mode, *rest, **options)
 
@@ -162,6 +162,16 @@ except StorageError as error:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.last.pt"]
 
 
+def test_a_checkpoint_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "run").mkdir()
+    outside = tmp_path / "outside"
+    outside.write_text("not ours")
+    (tmp_path / "run" / f".{LAST}.tmp").symlink_to(outside)
+    save_checkpoint(tmp_path / "run", state(1))
+    assert outside.read_text() == "not ours"
+    assert load_checkpoint(tmp_path / "run")["number"] == 1
+
+
 # ------------------------------------------------------------------------------------- when
 
 
@@ -177,33 +187,48 @@ def clock(monkeypatch):
     return wait
 
 
-def test_checkpoints_at_epochs_take_at_most_a_twentieth_of_the_time(clock):
-    timer = SaveTimer(300.0, n_bytes=0)
-    timer.start()
-    n_saved = spent = 0
-    for _ in range(1000):  # epochs of a second; a checkpoint takes half of one
+@pytest.fixture
+def checkpoints(tmp_path, clock, monkeypatch):
+    """Make checkpoints whose writing takes some seconds."""
+
+    def make(every_s, *, n_bytes, write_s=0.0):
+        monkeypatch.setattr(checkpoint, "save_checkpoint", lambda *_: clock(write_s))
+        checkpoints = Checkpoints(tmp_path, "id", every_s=every_s)
+        checkpoints.start_clock(n_bytes)
+        return checkpoints
+
+    return make
+
+
+def test_checkpoints_at_epochs_take_at_most_a_twentieth_of_the_time(clock, checkpoints):
+    timer = checkpoints(300.0, n_bytes=0, write_s=0.5)
+    spent = 0.0
+    for _ in range(1000):  # epochs of a second
         clock(1.0)
-        if timer.is_worth_it():
-            with timer.saving():
-                clock(0.5)
-            n_saved, spent = n_saved + 1, spent + 0.5
+        if timer.is_cheap():
+            timer.save({})
+            spent += 0.5
     assert 0.04 < spent / 1000 <= 0.05 + 0.5 / 1000
 
 
-def test_a_checkpoint_is_due_whatever_it_costs_when_a_kill_would_cost_more(clock):
-    timer = SaveTimer(30.0, n_bytes=2**40)
-    timer.start()
+def test_a_checkpoint_is_due_whatever_it_costs_when_a_kill_would_cost_more(clock, checkpoints):
+    timer = checkpoints(30.0, n_bytes=2**40, write_s=50.0)
     clock(29.0)
-    assert not timer.is_overdue() and not timer.is_worth_it()
+    assert not timer.is_overdue() and not timer.is_cheap()
     clock(2.0)
-    assert timer.is_overdue() and timer.is_worth_it()
-    with timer.saving():
-        clock(50.0)
-    assert not timer.is_overdue() and not timer.is_worth_it()
+    assert timer.is_overdue() and timer.is_cheap()
+    timer.save({})
+    assert not timer.is_overdue() and not timer.is_cheap()
 
 
-def test_without_an_interval_every_step_is_saved(clock):
-    timer = SaveTimer(0.0, n_bytes=2**40)
-    timer.start()
+def test_without_an_interval_every_step_is_saved(clock, checkpoints):
+    timer = checkpoints(0.0, n_bytes=2**40)
     clock(1e-6)
-    assert timer.is_overdue() and timer.is_worth_it()
+    assert timer.is_overdue() and timer.is_cheap()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    Checkpoints(tmp_path, "one", every_s=1.0).save(state(1))
+    assert Checkpoints(tmp_path, "one", every_s=1.0).load()["number"] == 1
+    with pytest.raises(StorageError, match="is of run one, not of two"):
+        Checkpoints(tmp_path, "two", every_s=1.0).load()

@@ -16,11 +16,11 @@ from tlcnn.statistics.comparison import (
     compute_group_differences,
     compute_holm,
 )
-from tlcnn.statistics.counted import Scored
+from tlcnn.statistics.metrics import make_score
 from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.settle import compute_difference_power, compute_seeds_needed
 from tlcnn.statistics.variance import Parts
-from tlcnn.statistics.weighted import make_score
 from tlcnn.study.predictions import make_scored_arm
 
 STRATA = np.zeros(30, int)
@@ -66,14 +66,14 @@ def test_a_flip_is_a_swap_of_predictions():
     """Of balanced accuracy: swap two arms' predictions of a lesion, score anew, and compare."""
     one, two = draw_scored(seed=1, mixed=False), draw_scored(seed=1, mixed=False)
     rng = np.random.default_rng(0)
-    two = Scored(two.probabilities[rng.permutation(len(two.labels))], *_rest(two))
+    two = Predictions(two.probabilities[rng.permutation(len(two.labels))], *_rest(two))
     sample = Sample("1", np.arange(40), np.arange(40) % 4)
     arms = [_score("balanced_accuracy", [run], sample) for run in (one, two)]
     differences = compute_group_differences(*arms)
     for group in range(40):
         mine = (one.group == group)[:, None]
         swapped = [
-            Scored(np.where(mine, y.probabilities, x.probabilities), *_rest(x))
+            Predictions(np.where(mine, y.probabilities, x.probabilities), *_rest(x))
             for x, y in ((one, two), (two, one))
         ]
         a, b = (_score("balanced_accuracy", [run], sample).mean for run in swapped)

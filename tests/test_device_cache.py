@@ -131,15 +131,15 @@ def test_processes_that_start_together_never_take_more_than_half(monkeypatch):
 
 
 def test_images_and_features_go_by_the_same_share(monkeypatch):
-    from tlcnn.run import experiment
+    from tlcnn.run import images
 
     gpu = torch.device("cuda")
     monkeypatch.setattr(devices, "free_memory", lambda device: 16 * KIB)
-    monkeypatch.setattr(experiment, "make_image_tensor", lambda array: Elsewhere())
+    monkeypatch.setattr(images, "make_image_tensor", lambda array: Elsewhere())
     images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     for share, place in {"1": "cuda", "2": "cuda", "3": None}.items():
         monkeypatch.setenv("TLCNN_GPU_SHARE", share)
-        assert getattr(experiment._place(images, gpu), "place", None) == place
+        assert getattr(images._place(images, gpu), "place", None) == place
 
 
 class Elsewhere:
@@ -152,17 +152,17 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
     """Of what torch does on a GPU this changes flags alone."""
     from types import SimpleNamespace
 
-    from tlcnn.run.experiment import apply_flags
+    from tlcnn.run.run import set_torch_flags
 
     said = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *a, **k: said.append((a, k)))
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     plan = SimpleNamespace(config=SimpleNamespace(threads=1), device=SimpleNamespace(name="cpu"))
-    apply_flags(plan)
+    set_torch_flags(plan)
     assert not said and torch.utils.deterministic.fill_uninitialized_memory
     plan.device.name = "cuda"
-    apply_flags(plan)
+    set_torch_flags(plan)
     assert said == [((True,), {"warn_only": True})]
     assert not torch.utils.deterministic.fill_uninitialized_memory
 

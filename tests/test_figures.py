@@ -26,7 +26,7 @@ from tlcnn.report.figures.recall import compute_interval, compute_recalls, plot_
 from tlcnn.report.figures.reliability import compute_errors, compute_reliability, plot_reliability
 from tlcnn.report.figures.roc import Curve, draw_roc, make_curve, plot_classes, plot_roc
 from tlcnn.report.figures.style import COLUMN, FULL, ReportFigure, make_literal, save_figure
-from tlcnn.training.metrics import compute_calibration_error, compute_sensitivity
+from tlcnn.statistics.ranking import compute_calibration_error, compute_sensitivity
 
 WIDTHS = [COLUMN, FULL]
 HOSTILE = ("$a_b$", "_melanoma & <i>", "squamous cell carcinoma in situ", r"\frac{1}{0}", "a\nb")

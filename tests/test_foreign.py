@@ -14,9 +14,9 @@ from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.foreign import Options, load_foreign, parse_evaluator_name
 from tlcnn.records.read import read_predictions, read_runs
+from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.study.predictions import load_cell
 from tlcnn.sweep.status import read_status
-from tlcnn.training.metrics import compute_softmax
 
 CLASSES = ("mel", "nv", "bcc")
 SAID = ["--dataset", "d", "--name", "other"]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tlcnn.training import multilabel
-from tlcnn.training.metrics import compute_metrics, compute_softmax
-from tlcnn.training.ordinal import ORDINAL_METRICS
+from tlcnn.statistics.metrics import compute_metrics
+from tlcnn.statistics.predictions import compute_softmax
 
 CLOSE = 1e-12
 
@@ -29,31 +28,35 @@ def names(n_classes):
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_are_those_of_scikit_learn(n_classes, seed):
     probabilities, labels = draw(n_classes, seed, decimals=1)
-    found = compute_metrics(probabilities, labels, classes=names(n_classes), extra=ORDINAL_METRICS)
-    said = probabilities.argmax(axis=1)
-    scores = probabilities[:, 1] if n_classes == 2 else probabilities
+    scores = compute_metrics("ordinal", probabilities, labels, classes=names(n_classes))
+    predicted = probabilities.argmax(axis=1)
+    ranked = probabilities[:, 1] if n_classes == 2 else probabilities
     expected = {
-        "accuracy": sk.accuracy_score(labels, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
-        "macro_f1": sk.f1_score(labels, said, average="macro", zero_division=0.0),
-        "macro_auroc": sk.roc_auc_score(labels, scores, multi_class="ovr", average="macro"),
+        "accuracy": sk.accuracy_score(labels, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
+        "macro_f1": sk.f1_score(labels, predicted, average="macro", zero_division=0.0),
+        "macro_auroc": sk.roc_auc_score(labels, ranked, multi_class="ovr", average="macro"),
         "nll": sk.log_loss(labels, probabilities),
-        "quadratic_kappa": sk.cohen_kappa_score(labels, said, weights="quadratic"),
-        "mae": sk.mean_absolute_error(labels, said),
+        "quadratic_kappa": sk.cohen_kappa_score(labels, predicted, weights="quadratic"),
+        "mae": sk.mean_absolute_error(labels, predicted),
     }
-    for c, recall in enumerate(sk.recall_score(labels, said, average=None, zero_division=0.0)):
+    for c, recall in enumerate(
+        sk.recall_score(labels, predicted, average=None, zero_division=0.0)
+    ):
         expected[f"recall/c{c}"] = recall
-    for c, share in enumerate(sk.precision_score(labels, said, average=None, zero_division=0.0)):
+    for c, share in enumerate(
+        sk.precision_score(labels, predicted, average=None, zero_division=0.0)
+    ):
         expected[f"precision/c{c}"] = share
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=CLOSE)
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=CLOSE)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_brier_is_scikit_learns_of_two_classes_twice(seed):
     probabilities, labels = draw(2, seed)
     one_sided = sk.brier_score_loss(labels, probabilities[:, 1])
-    found = compute_metrics(probabilities, labels, classes=names(2))["brier"]
-    assert found == pytest.approx(2 * one_sided, abs=CLOSE)
+    brier = compute_metrics("binary", probabilities, labels, classes=names(2))["brier"]
+    assert brier == pytest.approx(2 * one_sided, abs=CLOSE)
 
 
 # ---- MedMNIST v2, Yang et al. 2023: AUC and ACC, restated ---------------------------------------
@@ -97,11 +100,13 @@ def test_auc_and_acc_are_medmnists(which, task, seed):
     compute_auc, compute_acc = find_evaluator(which)
     n_classes = 2 if task == "binary-class" else 5
     probabilities, labels = draw(n_classes, seed)
-    found = compute_metrics(probabilities, labels, classes=names(n_classes))
-    assert found["macro_auroc"] == pytest.approx(
+    measured = compute_metrics("multi-class", probabilities, labels, classes=names(n_classes))
+    assert measured["macro_auroc"] == pytest.approx(
         compute_auc(labels, probabilities, task), abs=CLOSE
     )
-    assert found["accuracy"] == pytest.approx(compute_acc(labels, probabilities, task), abs=CLOSE)
+    assert measured["accuracy"] == pytest.approx(
+        compute_acc(labels, probabilities, task), abs=CLOSE
+    )
 
 
 @pytest.mark.parametrize("which", ["restated", "medmnist"])
@@ -112,6 +117,6 @@ def test_multi_label_auc_and_acc_are_medmnists(which, seed):
     rng = np.random.default_rng(seed)
     targets = (rng.random((300, 6)) < 0.3).astype(int)
     scores = np.round(np.clip(0.45 * rng.random((300, 6)) + 0.4 * targets, 0, 1), 3) + 1e-5
-    found = multilabel.compute_metrics(multilabel.make_findings(scores, targets), classes=names(6))
-    assert found["macro_auroc"] == pytest.approx(compute_auc(targets, scores, task), abs=CLOSE)
-    assert found["accuracy"] == pytest.approx(compute_acc(targets, scores, task), abs=CLOSE)
+    measured = compute_metrics("multi-label", scores, targets, classes=names(6))
+    assert measured["macro_auroc"] == pytest.approx(compute_auc(targets, scores, task), abs=CLOSE)
+    assert measured["accuracy"] == pytest.approx(compute_acc(targets, scores, task), abs=CLOSE)

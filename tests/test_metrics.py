@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from tlcnn.errors import ConfigError, DataError, Diverged
-from tlcnn.training.metrics import (
-    METRICS,
-    compute_all,
-    compute_group_means,
-    compute_metrics,
-    compute_selection_metrics,
-    compute_softmax,
-    make_predictions,
-)
+from tlcnn.statistics import metrics
+from tlcnn.statistics.metrics import METRICS, compute_scores, compute_selection
+from tlcnn.statistics.predictions import compute_group_means, compute_softmax, make_predictions
 
 CLASSES = ("nv", "mel", "bkl", "bcc")
+
+
+def compute_metrics(probabilities, labels, *, classes, positive=None):
+    return metrics.compute_metrics(
+        "multi-class", probabilities, labels, classes=classes, positive=positive
+    )
 
 
 def draw(n=400, k=4, seed=0):
@@ -166,10 +166,10 @@ def test_group_means():
 def test_all_scores_images_and_groups():
     logits = np.array([[2.0, 0.0], [0.0, 0.5], [0.0, 3.0], [0.0, 1.0]])
     labels = np.array([0, 0, 1, 1])
-    scores = compute_all(logits, labels, ["p", "p", "q", "r"], classes="ab")
+    scores = compute_scores("multi-class", logits, labels, ["p", "p", "q", "r"], classes="ab")
     assert scores["accuracy"] == 0.75
     assert scores["group/accuracy"] == 1.0  # p's mean is on the right side
-    alone = compute_all(logits, labels, list("pqrs"), classes="ab")
+    alone = compute_scores("multi-class", logits, labels, list("pqrs"), classes="ab")
     assert alone["group/nll"] == pytest.approx(alone["nll"])
 
 
@@ -191,9 +191,9 @@ def test_bad_input_is_refused():
 def test_selection_metrics_are_the_same_numbers_and_cheap():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(1500, 7)), rng.integers(0, 7, 1500)
-    compute_selection_metrics(logits, labels)
+    compute_selection("multi-class", logits, labels)
     start = time.perf_counter()
-    few = compute_selection_metrics(logits, labels)
+    few = compute_selection("multi-class", logits, labels)
     assert time.perf_counter() - start < 0.06
     every = compute_metrics(compute_softmax(logits), labels, classes="abcdefg")
     assert few == {name: every[name] for name in few} and set(few) <= set(METRICS)

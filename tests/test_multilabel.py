@@ -5,19 +5,27 @@ import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from tlcnn.errors import ConfigError, DataError, Diverged
-from tlcnn.training import metrics, multilabel
-from tlcnn.training.multilabel import (
+from tlcnn.statistics import metrics
+from tlcnn.statistics.metrics import (
     CLASS_METRICS,
+    FINDING_METRICS,
     METRICS,
-    Findings,
-    compute_all,
-    compute_metrics,
-    compute_selection_metrics,
-    compute_sigmoid,
-    make_findings,
-    make_groups,
+    SELECTION_METRICS,
+    compute_scores,
+    compute_selection,
 )
-from tlcnn.training.tasks import find_task
+from tlcnn.statistics.predictions import (
+    compute_group_means,
+    compute_sigmoid,
+    compute_softmax,
+    make_findings,
+)
+
+
+def compute_metrics(probabilities, targets, *, classes, positive=None):
+    return metrics.compute_metrics(
+        "multi-label", probabilities, targets, classes=classes, positive=positive
+    )
 
 
 def draw(n=300, k=5, seed=0):
@@ -62,13 +70,12 @@ def test_auc_and_acc_are_medmnists(task, k, seed):
         rng = np.random.default_rng(seed)
         truth = np.concatenate([np.arange(k), rng.integers(0, k, 200)])
         logits = np.round(rng.normal(size=(len(truth), k)) + np.eye(k)[truth], 1)
-        scores = metrics.compute_softmax(logits)
+        scores = compute_softmax(logits)
     names, groups = [str(i) for i in range(k)], np.arange(len(truth)).astype(str)
-    ours = find_task(task).compute_scores(logits, truth, groups, classes=names, positive="0")
+    ours = compute_scores(task, logits, truth, groups, classes=names, positive="0")
     assert ours["macro_auroc"] == pytest.approx(get_auc(truth, scores, task), abs=1e-12)
     assert ours["accuracy"] == pytest.approx(get_acc(truth, scores, task), abs=1e-12)
-    selected = find_task(task).compute_selection(logits, truth)
-    assert selected["accuracy"] == ours["accuracy"]
+    assert compute_selection(task, logits, truth)["accuracy"] == ours["accuracy"]
 
 
 # ---- one finding is a task of two classes -------------------------------------------------------
@@ -78,14 +85,13 @@ def test_one_finding_scores_as_two_classes_do():
     logits, targets = draw(k=1)
     assert (logits == 0).any()  # a probability of exactly 0.5 is a no, in both
     two = metrics.compute_metrics(
-        metrics.compute_softmax(np.column_stack([0 * logits, logits])),
+        "binary",
+        compute_softmax(np.column_stack([0 * logits, logits])),
         targets[:, 0],
         classes=["no", "yes"],
         positive="yes",
     )
-    one = compute_metrics(
-        make_findings(compute_sigmoid(logits), targets), classes=["yes"], positive="yes"
-    )
+    one = compute_metrics(compute_sigmoid(logits), targets, classes=["yes"], positive="yes")
     shared = set(one) & set(two) - {"macro_f1"}  # with two classes, that is F1 of no as well
     assert {"nll", "brier", "ece", "balanced_accuracy", "n_absent_classes"} < shared
     assert {"recall/yes", "precision/yes", "sensitivity_at_90_specificity/yes"} < shared
@@ -97,24 +103,27 @@ def test_one_finding_scores_as_two_classes_do():
 
 def test_many_findings_are_the_mean_of_each():
     logits, targets = draw()
-    whole = compute_metrics(make_findings(compute_sigmoid(logits), targets), classes="abcde")
+    whole = compute_metrics(compute_sigmoid(logits), targets, classes="abcde")
     each = [
-        compute_metrics(make_findings(compute_sigmoid(x[:, None]), t[:, None]), classes=[name])
+        compute_metrics(compute_sigmoid(x[:, None]), t[:, None], classes=[name])
         for x, t, name in zip(logits.T, targets.T, "abcde", strict=True)
     ]
-    for name in set(METRICS) - {"n_absent_classes"}:
+    averaged = {name for name, metric in METRICS.items() if not metric.needs_order}
+    for name in averaged - {"n_absent_classes"}:
         assert whole[name] == pytest.approx(np.mean([one[name] for one in each]), abs=1e-12)
-    for name in CLASS_METRICS:
+    for name in FINDING_METRICS:
         for one, letter in zip(each, "abcde", strict=True):
             assert whole[f"{name}/{letter}"] == one[f"{name}/{letter}"]
 
 
 def test_keys_are_those_of_other_tasks():
-    assert set(METRICS) == set(metrics.METRICS)
-    assert set(metrics.CLASS_METRICS) < set(CLASS_METRICS)
+    assert set(CLASS_METRICS) < set(FINDING_METRICS)
     logits, targets = draw()
-    scores = compute_all(logits, targets, np.arange(300).astype(str), classes="abcde")
-    assert {f"group/{name}" for name in METRICS} < set(scores)
+    groups = np.arange(300).astype(str)
+    scores = compute_scores("multi-label", logits, targets, groups, classes="abcde")
+    single = compute_scores("multi-class", logits, targets[:, 0], groups, classes="abcde")
+    assert {name for name in single if not name.startswith("group/")} < set(scores)
+    assert set(single) < set(scores)
     assert not [name for name in scores if "sensitivity" in name]
 
 
@@ -123,10 +132,10 @@ def test_keys_are_those_of_other_tasks():
 
 def test_perfect_and_constant_answers():
     targets = draw()[1]
-    perfect = compute_metrics(make_findings(targets, targets), classes="abcde")
+    perfect = compute_metrics(targets, targets, classes="abcde")
     for name, value in {"balanced_accuracy": 1, "accuracy": 1, "macro_auroc": 1, "ece": 0}.items():
         assert perfect[name] == value
-    never = compute_metrics(make_findings(np.full(targets.shape, 0.2), targets), classes="abcde")
+    never = compute_metrics(np.full(targets.shape, 0.2), targets, classes="abcde")
     assert never["balanced_accuracy"] == 0.5 and never["macro_auroc"] == 0.5
     assert never["accuracy"] == pytest.approx(1 - targets.mean())
     assert never["precision/a"] == 0.0 and never["recall/a"] == 0.0
@@ -136,26 +145,24 @@ def test_perfect_and_constant_answers():
 def test_findings_that_always_or_never_hold_are_left_out_and_counted():
     logits, targets = draw()
     targets[:, 0], targets[:, 1] = 0, 1
-    scores = compute_metrics(make_findings(compute_sigmoid(logits), targets), classes="abcde")
-    rest = compute_metrics(
-        make_findings(compute_sigmoid(logits[:, 2:]), targets[:, 2:]), classes="cde"
-    )
+    scores = compute_metrics(compute_sigmoid(logits), targets, classes="abcde")
+    rest = compute_metrics(compute_sigmoid(logits[:, 2:]), targets[:, 2:], classes="cde")
     assert scores["n_absent_classes"] == 2 and rest["n_absent_classes"] == 0
     for name in ("balanced_accuracy", "macro_auroc"):
         assert scores[name] == pytest.approx(rest[name], abs=1e-12)
     assert np.isnan([scores["recall/a"], scores["auroc/a"], scores["specificity/b"]]).all()
-    none = Findings(np.full((2, 1), 0.5), np.ones((2, 1), dtype=bool))
-    assert np.isnan(multilabel.compute_balanced_accuracy(none))
+    alone = compute_metrics(np.full((2, 1), 0.5), np.ones((2, 1)), classes="a")
+    assert np.isnan(alone["balanced_accuracy"]) and np.isnan(alone["macro_auroc"])
 
 
 def test_groups():
-    images = Findings(
+    probabilities, targets = compute_group_means(
         np.array([[0.9, 0.1], [0.5, 0.3], [0.1, 0.2]]),
-        np.array([[1, 0], [0, 0], [1, 1]], dtype=bool),
+        np.array([[1, 0], [0, 0], [1, 1]]),
+        ["b", "b", "a"],
     )
-    groups = make_groups(images, ["b", "b", "a"])
-    assert groups.probabilities == pytest.approx(np.array([[0.1, 0.2], [0.7, 0.2]]))
-    assert groups.targets.tolist() == [[True, True], [True, False]]  # half of b's images
+    assert probabilities == pytest.approx(np.array([[0.1, 0.2], [0.7, 0.2]]))
+    assert targets.tolist() == [[True, True], [True, False]]  # half of b's images
 
 
 def test_sigmoid_survives_large_logits():
@@ -164,9 +171,9 @@ def test_sigmoid_survives_large_logits():
 
 def test_selection_metrics_are_the_same_numbers():
     logits, targets = draw()
-    few = compute_selection_metrics(logits, targets)
-    every = compute_all(logits, targets, np.arange(300).astype(str), classes="abcde")
-    assert few == {name: every[name] for name in metrics.SELECTION_METRICS}
+    few = compute_selection("multi-label", logits, targets)
+    every = compute_metrics(compute_sigmoid(logits), targets, classes="abcde")
+    assert few == {name: every[name] for name in SELECTION_METRICS}
 
 
 def test_bad_input_is_refused():
@@ -180,4 +187,4 @@ def test_bad_input_is_refused():
     with pytest.raises(DataError, match="other than 0 and 1"):
         make_findings(compute_sigmoid(logits), targets * 2)
     with pytest.raises(ConfigError, match="positive class f"):
-        compute_all(logits, targets, np.arange(300), classes="abcde", positive="f")
+        compute_metrics(compute_sigmoid(logits), targets, classes="abcde", positive="f")

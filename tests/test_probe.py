@@ -41,7 +41,7 @@ def trained(monkeypatch):
     found, real = [], fitting.Fit.run
 
     def run_noted(self):
-        found.append(self.trained)
+        found.append(self.network.trained)
         return real(self)
 
     monkeypatch.setattr(fitting.Fit, "run", run_noted)

@@ -10,17 +10,18 @@ from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
 
 from tlcnn.errors import DataError
 from tlcnn.statistics import resample
-from tlcnn.statistics.counted import Score
 from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.metrics import compute_scores
 from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.statistics.predictions import compute_group_means
 from tlcnn.statistics.resample import (
     center_influence,
     draw_weights,
     iterate_weights,
     make_sample,
 )
+from tlcnn.statistics.score import Score
 from tlcnn.study.predictions import load_arm, load_cell, make_arm, parse_metric
-from tlcnn.training.metrics import compute_all, compute_group_means
 
 STRATA = np.repeat([0, 1, 2], [3, 12, 1])
 
@@ -123,7 +124,8 @@ def test_arms_of_folders_score_as_the_training_did(folders, metric):
     for folder, score in zip(folders, arm.scores, strict=True):
         frame = pd.read_parquet(folder / "predictions.parquet")
         logits = frame[[f"logit/{name}" for name in CLASSES]].to_numpy()
-        expected = compute_all(logits, frame["label"], frame["group"], classes=CLASSES)
+        task, truth = "multi-class", frame["label"].to_numpy()
+        expected = compute_scores(task, logits, truth, frame["group"], classes=CLASSES)
         assert score == pytest.approx(expected[metric], abs=1e-12)
     assert arm.replicates.shape == (3, 50) and arm.influence.shape == (3, 40)
     assert arm.lower_is_better == (metric in ("group/nll", "ece"))

@@ -143,20 +143,20 @@ def test_a_checkpoint_that_holds_frozen_tensors_too_is_taken_up(
 def stop_after_epoch(monkeypatch, plan):
     from tlcnn.errors import Stopped
 
-    real = fitting.Fit._validate
+    real = fitting.Fit.validate
 
     def validate_then_stop(self):
         real(self)
         self.stop.signal_name = "SIGTERM"
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting.Fit, "_validate", validate_then_stop)
+        patched.setattr(fitting.Fit, "validate", validate_then_stop)
         with pytest.raises(Stopped):
             run(plan)
 
 
 def read_full_state(plan):
     """Every tensor of the network at its start, which the frozen ones still are."""
-    from tlcnn.run.network import build_start
+    from tlcnn.run.network import build_initial_network
 
-    return build_start(plan).model.state_dict()
+    return build_initial_network(plan).model.state_dict()

@@ -20,7 +20,7 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.records.environment import Sitting, add_sitting, read_sittings
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
-from tlcnn.run import experiment
+from tlcnn.run import results
 from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 
@@ -232,7 +232,7 @@ import torch
 from runs import tiny_config
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.run import run
-from tlcnn.training import fit
+from tlcnn.training import checkpoint
 
 torch.set_num_threads(1)
 target, cache = Path(sys.argv[1]), Path(sys.argv[2])
@@ -241,7 +241,7 @@ run(make_plan(tiny_config(target / "whole", cache, *recipe)))
 
 def crash_at(point):
     # Die at the point-th of these calls inside the second save.
-    real_save, calls, saved = fit.save_checkpoint, itertools.count(1), []
+    real_save, calls, saved = checkpoint.save_checkpoint, itertools.count(1), []
     def counted(call):
         def wrapped(*args, **kwargs):
             if next(calls) == point:
@@ -256,7 +256,7 @@ def crash_at(point):
         real_save(*args)
         if len(saved) == 2:
             os._exit(0)  # the second save is over: there is no such point
-    fit.save_checkpoint = save
+    checkpoint.save_checkpoint = save
 
 def start(point, is_crashing):
     pid = os.fork()
@@ -343,6 +343,18 @@ def test_a_signal_that_comes_too_late_still_ends_a_sweep(tmp_path, cache_dir, mo
     assert RunDir(plan.run_dir).is_done
 
 
+def test_the_log_is_not_written_through_a_link(tmp_path, cache_dir):
+    plan = make_plan(tiny_config(tmp_path, cache_dir, "train.epochs=1"))
+    outside = tmp_path / "outside"
+    outside.write_text("not ours")
+    plan.run_dir.mkdir(parents=True)
+    (plan.run_dir / "log.txt").symlink_to(outside)
+    run(plan)
+    assert outside.read_text() == "not ours"
+    log_file = plan.run_dir / "log.txt"
+    assert log_file.is_file() and not log_file.is_symlink()
+
+
 def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cache_dir):
     plan = make_plan(tiny_config(tmp_path, cache_dir, "train.lr=1e30", "train.clip_norm=null"))
     with pytest.raises(Diverged, match="Lower train.lr"):
@@ -353,14 +365,14 @@ def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cac
 
 
 def test_a_broken_promise_is_never_a_result(tmp_path, cache_dir, monkeypatch):
-    real = fitting.Fit._step
+    real = fitting.Fit.step
 
     def drift(self, *step):
         loss = real(self, *step)
-        self.model.bn1.running_mean += 1e-3  # what BatchNorm does in everybody else's code
+        self.network.model.bn1.running_mean += 1e-3  # what BatchNorm does in everybody else's code
         return loss
 
-    monkeypatch.setattr(fitting.Fit, "_step", drift)
+    monkeypatch.setattr(fitting.Fit, "step", drift)
     plan = make_plan(tiny_config(tmp_path, cache_dir, "freeze=stem", "freeze.allow_random=true"))
     with pytest.raises(BrokenPromise, match="bn1.running_mean"):
         run(plan)
@@ -385,17 +397,17 @@ def test_patience_ends_a_run_early_and_the_best_epoch_is_kept(tmp_path, cache_di
 def test_a_signal_while_test_images_are_read_loses_no_step(tmp_path, cache_dir, monkeypatch):
     whole, stopped = (make_plan(tiny_config(tmp_path / n, cache_dir)) for n in ("whole", "cut"))
     run(whole)
-    monkeypatch.setattr(fitting.SaveTimer, "is_worth_it", lambda timer: False)
-    real = experiment.compute_logits
+    monkeypatch.setattr(fitting.Checkpoints, "is_cheap", lambda timer: False)
+    real = results.compute_logits
 
     def signal_first(*args, **words):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **words)
 
     with monkeypatch.context() as patched:
-        patched.setattr(experiment, "compute_logits", signal_first)
+        patched.setattr(results, "compute_logits", signal_first)
         with pytest.raises(Stopped):
             run(stopped)
-    monkeypatch.setattr(fitting.Fit, "_step", None)  # there is nothing left to train
+    monkeypatch.setattr(fitting.Fit, "step", None)  # there is nothing left to train
     run(stopped)
     check_same(whole.run_dir, stopped.run_dir)

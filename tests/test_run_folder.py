@@ -13,7 +13,7 @@ from tlcnn.errors import CannotCreate, StorageError, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
-from tlcnn.run.network import build_cell
+from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
 from tlcnn.storage import read_regular_file
 
@@ -33,7 +33,7 @@ def test_done_records_what_the_run_wrote_and_a_changed_parent_is_refused(plan_of
     assert set(record["sha256"]) == {"weights.safetensors", "predictions.parquet", "summary.json"}
     assert record["sha256"][weights.name] == hashlib.sha256(weights.read_bytes()).hexdigest()
     words = ["init=run", f"init.run={parent.run_id}", "seed=1"]
-    assert build_cell(plan_of(*words), Memory())
+    assert build_initial_network(plan_of(*words), Memory())
     content = weights.read_bytes()
     flipped = bytearray(content)
     flipped[len(content) * 2 // 3] ^= 1

@@ -7,7 +7,7 @@ from runs import tiny_config
 from tlcnn.data import cache
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
-from tlcnn.run.network import build_cell, build_start
+from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
 
 
@@ -20,7 +20,7 @@ def plan_of(tmp_path, cache_dir):
 
 
 def state_of(plan, memory):
-    return build_cell(plan, memory)[0].state_dict()
+    return build_initial_network(plan, memory).model.state_dict()
 
 
 def is_equal(one, other):
@@ -39,7 +39,7 @@ def test_cells_of_one_memory_start_as_they_would_alone(plan_of, tmp_path):
 
 def test_training_a_network_leaves_the_next_ones_draw_alone(plan_of):
     memory, plan = Memory(), plan_of()
-    model = build_start(plan, memory).model
+    model = build_initial_network(plan, memory).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         for tensor in model.state_dict().values():

@@ -19,24 +19,44 @@ from tlcnn.model.build import build_model
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run.run import run
-from tlcnn.training.metrics import compute_softmax, make_predictions
-from tlcnn.training.ordinal import compute_mae, compute_quadratic_kappa
+from tlcnn.statistics.metrics import compute_metrics, compute_scores
+from tlcnn.training.recipe import Recipe
 from tlcnn.training.tasks import (
     TASKS,
+    build_objective,
+    compute_class_weights,
     compute_sigmoid_loss,
     compute_softmax_loss,
     compute_target_weights,
-    find_task,
 )
 
 
 def test_every_kind_of_task_has_an_entry():
     assert set(TASKS) == set(NAMES)
     with pytest.raises(ConfigError, match="task=multilabel is not one of binary, multi-class"):
-        find_task("multilabel")
+        build_objective("multilabel", torch.zeros(2).long(), 2, Recipe())
 
 
 # ---- weights and loss ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["none", "balanced", "effective"])
+def test_class_weights_leave_the_mean_loss_scale_alone(scheme):
+    counts = np.array([1000, 10, 0, 100])
+    weights = compute_class_weights(counts, scheme=scheme, beta=0.999)
+    assert (weights * counts).sum() / counts.sum() == pytest.approx(1)
+    assert weights[2] == 0
+
+
+def test_balanced_weights_give_every_class_the_same_say():
+    counts = np.array([1000, 10, 100])
+    assert np.ptp(compute_class_weights(counts, scheme="balanced", beta=0) * counts) < 1e-9
+
+
+def test_effective_weights_follow_the_paper():
+    counts, beta = np.array([1000, 10]), 0.99
+    weights = compute_class_weights(counts, scheme="effective", beta=beta)
+    assert weights[1] / weights[0] == pytest.approx((1 - beta**1000) / (1 - beta**10))
 
 
 def draw(n=64, k=5, seed=0):
@@ -108,20 +128,18 @@ def test_ordinal_scores(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 5, 200)
     logits = rng.normal(size=(200, 5)) + 2 * np.eye(5)[labels]
-    predictions = make_predictions(compute_softmax(logits), labels)
-    guess = logits.argmax(axis=1)
-    expected = cohen_kappa_score(labels, guess, weights="quadratic")
-    assert compute_quadratic_kappa(predictions) == pytest.approx(expected, abs=1e-12)
-    assert compute_mae(predictions) == pytest.approx(np.abs(labels - guess).mean())
-    scores = find_task("ordinal").compute_scores(
-        logits, labels, labels.astype(str), classes="01234", positive=None
-    )
-    assert scores["quadratic_kappa"] == compute_quadratic_kappa(predictions)
-    assert {"mae", "group/mae", "group/quadratic_kappa"} < set(scores)
+    levels = logits.argmax(axis=1)
+    scores = compute_scores("ordinal", logits, labels, labels.astype(str), classes="01234")
+    kappa = cohen_kappa_score(labels, levels, weights="quadratic")
+    assert scores["quadratic_kappa"] == pytest.approx(kappa, abs=1e-12)
+    assert scores["mae"] == pytest.approx(np.abs(labels - levels).mean())
+    assert {"group/mae", "group/quadratic_kappa"} < set(scores)
+    assert "mae" not in compute_scores("multi-class", logits, labels, labels, classes="01234")
 
 
 def test_kappa_of_one_level_does_not_exist():
-    assert np.isnan(compute_quadratic_kappa(make_predictions(np.eye(3)[[1, 1]], [1, 1])))
+    scores = compute_metrics("ordinal", np.eye(3)[[1, 1]], np.array([1, 1]), classes="012")
+    assert np.isnan(scores["quadratic_kappa"])
 
 
 # ---- whole runs ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from tlcnn.data.batches import Batches, make_order, make_train_batch
 from tlcnn.data.policy import AUGMENTS
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
-from tlcnn.run.experiment import load_batches
+from tlcnn.run.images import load_batches
 from tlcnn.training.interrupt import StopRequest
 
 N_EPOCHS = 16  # in one measurement of tlcnn; one of the loader has a single epoch

@@ -1,4 +1,4 @@
-"""Where a run computes and in which precision, resolved by a fixed table and never by a timing."""
+"""The device and the precision of a run: from a fixed table, never from a timing."""
 
 import os
 import platform
@@ -16,61 +16,66 @@ GPU_SHARE = "TLCNN_GPU_SHARE"  # set by the pool: the processes that share a GPU
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device type and whether it computes in bfloat16 natively."""
+    """A device of this machine.
+
+    Attributes:
+        name: its torch type: cpu, cuda or mps.
+        bf16: whether it computes in bfloat16 natively.
+        hardware: the model of the processor.
+    """
 
     name: str
     bf16: bool
     hardware: str
 
-    def resolve_precision(self, wanted: str) -> str:
-        """Return `bf16` or `fp32` for `auto`, else what was asked for."""
-        if wanted != "auto":
-            return wanted
+    def resolve_precision(self, precision: str) -> str:
+        """Return `bf16` or `fp32`: what `auto` means on this device, else `precision`."""
+        if precision != "auto":
+            return precision
         return "bf16" if self.bf16 else "fp32"
 
 
-def find_device(wanted: str, cache_dir: Path) -> Device:
-    """Return the device that `wanted` (`auto`, `cpu`, `cuda`, `mps`) means on this machine.
+def find_device(device: str, cache_dir: Path) -> Device:
+    """Return the device that `auto`, `cpu`, `cuda` or `mps` means on this machine.
 
-    The facts are remembered, so that a finished run is skipped without importing torch.
+    What the machine has is stored under `cache_dir`, so that a finished run is skipped without
+    importing torch.
 
     Raises:
         ConfigError: the machine has no such device.
     """
-    key = [
-        find_version("torch"),
-        platform.node(),
-        platform.machine(),
-        _cpu_model(),
-        _gpu_signature(),
-    ]
-    has_driver = Path("/proc/driver/nvidia/version").is_file()
-    found: dict[str, Any] = remember(cache_dir, "device", key, _probe)
-    if has_driver and "cuda" not in found["devices"]:
-        found = _probe()  # a GPU that was busy or hidden once is not missing for good
-    name = found["best"] if wanted == "auto" else wanted
-    if name not in found["devices"]:
+    driver = Path("/proc/driver/nvidia/version")
+    has_driver = driver.is_file()
+    gpu = driver.read_text() if has_driver else "no driver"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    machine = [platform.node(), platform.machine(), _cpu_model(), f"{gpu} {visible}"]
+    key = [find_version("torch"), *machine]
+    facts: dict[str, Any] = remember(cache_dir, "device", key, _probe_devices)
+    if has_driver and "cuda" not in facts["devices"]:
+        facts = _probe_devices()  # the GPU may have been busy when the facts were stored
+    name = facts["best"] if device == "auto" else device
+    if name not in facts["devices"]:
         raise ConfigError(
-            f"device={wanted} is not available here. Allowed: auto, {', '.join(found['devices'])}"
+            f"device={device} is not available here. Allowed: auto, {', '.join(facts['devices'])}"
         )
-    return Device(name=name, **found["devices"][name])
+    return Device(name=name, **facts["devices"][name])
 
 
 def find_room(device: Any, n_held: int = 0) -> int:
     """Return how many bytes of a device's memory this process may keep data in.
 
-    That is half of what is free without what it keeps there, divided by the processes that share
-    the device: they may start at the same time, and then all of them see the same memory free.
+    It is half of the memory that is free, or held by data of this process, divided by the number
+    of processes that share the device: all of them may look at the same free memory at once.
 
     Args:
         device: a torch.device.
-        n_held: bytes that it keeps there now.
+        n_held: bytes of data that this process keeps on the device now.
     """
     return (free_memory(device) + n_held) // 2 // count_sharers()
 
 
 def free_memory(device: Any) -> int:
-    """Return the bytes of a device that are free or held for later by torch; 0 on the CPU."""
+    """Return the bytes of a device that are free or reserved by torch; 0 on the CPU."""
     import torch
 
     if device.type == "cuda":
@@ -81,32 +86,32 @@ def free_memory(device: Any) -> int:
     return 0
 
 
-@cache  # reading it takes longer than one would think, and what is installed does not change
+@cache  # reading it takes milliseconds, and it does not change
 def find_version(package: str) -> str:
     """Return the version of an installed package."""
     return version(package)
 
 
 def count_sharers() -> int:
-    """Return how many processes share this one's GPU, as the launcher says."""
-    said = os.environ.get(GPU_SHARE, "")
-    return int(said) if said.isdigit() and int(said) else 1
+    """Return how many processes share the GPU of this one, which a launcher sets."""
+    n_sharers = os.environ.get(GPU_SHARE, "")
+    return int(n_sharers) if n_sharers.isdigit() and int(n_sharers) else 1
 
 
 def count_cores() -> int:
-    """Return how many CPU cores this process may use: those it is bound to, and OMP_NUM_THREADS.
+    """Return how many CPU cores this process may use.
 
-    Launchers and schedulers say by one or the other what a run's share of a machine is.
+    Launchers and schedulers limit a process by binding it to cores or by OMP_NUM_THREADS.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
-def _probe() -> dict[str, Any]:
+def _probe_devices() -> dict[str, Any]:
     import torch
 
     devices = {"cpu": {"bf16": torch.cpu._is_avx512_bf16_supported(), "hardware": _cpu_model()}}
@@ -117,12 +122,6 @@ def _probe() -> dict[str, Any]:
         devices["mps"] = {"bf16": False, "hardware": platform.machine()}
     best = next(name for name in ("cuda", "mps", "cpu") if name in devices)
     return {"devices": devices, "best": best}
-
-
-def _gpu_signature() -> str:
-    driver = Path("/proc/driver/nvidia/version")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
-    return f"{driver.read_text() if driver.is_file() else 'no driver'} {visible}"
 
 
 def _cpu_model() -> str:

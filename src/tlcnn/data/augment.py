@@ -3,9 +3,9 @@
     image ids -> keys --+-> view numbers -> params (N, P) -> pixels (N, 3, H, W)
     seed, epoch --------+   (numpy, counter-based hash)     (torch, on the batch's device)
 
-Nothing is drawn from a generator, so order, batch size, workers and device count cannot change a
-view. Every operation stays within one image, and those that are used give an image the same bits
-in every batch and part of one: `tests/test_augment.py` holds it for batches of 1 to 130.
+Nothing is drawn from a generator, so order, batch size, workers and device count do not change a
+view. Every operation stays within one image and gives it the same bits in every batch:
+`tests/test_augment.py` shows this for batches of 1 to 130.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tlcnn.data.policy import Policy
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
 _N_DRAWS = 12
-PART_PIXELS = 2**16  # of views; a thread takes so many through all passes at once
+PART_PIXELS = 2**16  # pixels of views that a thread takes through all operations at once
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 PARAMS = (
@@ -84,15 +84,15 @@ def view_numbers(
 def draw_params(view_numbers: np.ndarray, image_keys: np.ndarray, policy: Policy) -> np.ndarray:
     """Return the parameters of each view, (N, P) float32, columns as in `PARAMS`.
 
-    Computed in float64, sines and all, so that the device has only exact arithmetic to do.
+    They are computed in float64 on the CPU, so that every device gets the same numbers.
     """
     base = mix(image_keys, np.asarray(view_numbers, dtype=np.uint64), _PARAM_STREAM)
     draws = _scramble(base[:, None] + np.arange(_N_DRAWS, dtype=np.uint64) * _GOLDEN)
     uniform = (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53  # (N, _N_DRAWS) in [0, 1)
-    # One draw has one meaning in every policy, so policies that share a range share its draws.
+    # A draw has the same meaning in every policy, so equal ranges give equal values.
     turn, shift_y, shift_x, size, aspect, angle, *colour = uniform.T
 
-    code = _draw_dihedral(turn, policy.dihedral)
+    code = np.floor(turn * {"none": 1, "mirror": 2, "all": 8}[policy.dihedral])
     shifts = [shift_y, shift_x] if policy.shift else [np.full_like(turn, 0.5)] * 2
     matrix = _make_matrix(code, size, aspect, angle, policy)
     strengths = (policy.brightness, policy.contrast, policy.saturation, *[policy.tint] * 3)
@@ -101,11 +101,6 @@ def draw_params(view_numbers: np.ndarray, image_keys: np.ndarray, policy: Policy
     channels = [brightness * tint for tint in tints]
     columns = [*matrix, *shifts, code, *channels, contrast, saturation]
     return np.stack(columns, axis=1).astype(np.float32)
-
-
-def _draw_dihedral(turn: np.ndarray, group: str) -> np.ndarray:
-    size = {"none": 1, "mirror": 2, "all": 8}[group]
-    return np.floor(turn * size)
 
 
 def _make_matrix(
@@ -124,7 +119,7 @@ def _make_matrix(
     yy, yx = rows[0] * flip_y, rows[1] * flip_x
     xy, xx = columns[0] * flip_y, columns[1] * flip_x
     swapped = [(yx, yy), (yy, yx), (xx, xy), (xy, xx)]
-    return [np.where(transpose, one, other) for one, other in swapped]
+    return [np.where(transpose, swap, plain) for swap, plain in swapped]
 
 
 # ---- pixels: torch, on the device of the images -------------------------------------------------
@@ -223,10 +218,14 @@ def _run(
     device: torch.device,
     n_pixels: int = PART_PIXELS,
 ) -> None:
-    """Make a batch in parts that stay in a processor's cache; a GPU takes all at once.
+    """Make a batch in parts that stay in the CPU's cache; a GPU makes it as one part.
 
     Args:
-        n_pixels: of a part; where there is little to do with one, calls cost more than its way.
+        make_part: makes the images of a slice.
+        n_images: images of the batch.
+        size: side of an image, pixels.
+        device: the device of the batch.
+        n_pixels: pixels of a part; more where a pixel takes so little work that the calls count.
     """
     if device.type == "cpu":
         most = max(1, n_pixels // size**2)
@@ -238,7 +237,7 @@ def _run(
 def _normalization(
     mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return (3,) scale and offset: (x / 255 - mean) / std = x * scale + offset."""
+    """Return the scale and the offset, both (3,): (x / 255 - mean) / std = x * scale + offset."""
     scale = tuple(1.0 / (255.0 * s) for s in std)
     offset = tuple(-m / s for m, s in zip(mean, std, strict=True))
     return _constant(scale, device), _constant(offset, device)
@@ -246,7 +245,7 @@ def _normalization(
 
 @lru_cache(maxsize=16)
 def _constant(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return numbers on a device: sent once, because a GPU may wait for what is sent."""
+    """Return numbers on a device; they are sent once, because a GPU may wait for a transfer."""
     with torch.inference_mode(False):
         return torch.tensor(numbers, dtype=torch.float32).to(device)
 
@@ -278,7 +277,7 @@ def _crop(images: Tensor, params: Tensor, size: int) -> Tensor:
 
 
 def _make_rows(params: Tensor, size: int, side: int) -> Tensor:
-    """Return what a row y of a grid is made of, (N, 2, 2 size): ramp[y] * first + second.
+    """Return the terms of each row y of a grid, (N, 2, 2 size): ramp[y] * first + second.
 
     A row is y, x, y, x, ... of the points it samples, negative, in the units of grid_sample: the
     stored image spans -1 to 1.
@@ -325,16 +324,15 @@ def _make_colours(
 ) -> tuple[Tensor, Tensor]:
     """Return matrices (N, 3, 3) and offsets (N, 3, 1): saturation, contrast, light, normalisation.
 
-    All of it is one affine map of the three channels of 0 to 255, so values are not clipped on the
-    way.
+    Together they are one affine map of three channels from 0 to 255, without clipping between.
     """
     scale, offset = _normalization(mean, std, params.device)
     saturation = _column(params, "saturation")[:, None, None]
     contrast = _column(params, "contrast")[:, None]
     light = params[:, PARAMS.index("red") : PARAMS.index("blue") + 1]  # (N, 3)
-    same = _constant((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), params.device).view(3, 3)
+    identity = _constant((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), params.device).view(3, 3)
     grey = _constant(_LUMA, params.device)
-    mixing = same * saturation + grey * (1 - saturation)  # (N, 3, 3)
+    mixing = identity * saturation + grey * (1 - saturation)  # (N, 3, 3)
     # light * (contrast * (x - mean) + mean), then (. - mean) / std
     gain = light * contrast * scale
     bias = offset - light * (1 - contrast) * offset

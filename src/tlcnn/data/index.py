@@ -43,7 +43,7 @@ class Index:
         task: one of `TASKS`. Ordinal classes are levels in ascending order.
         targets: (N, K) uint8, 1 where a class holds, of a multi-label task; None for the others.
             The table's `label` then only stratifies: see `make_strata`.
-        positive: the class that sensitivity is about; None: see `training.metrics`.
+        positive: the class that sensitivity is about; None: see `statistics.metrics`.
         notes: sentences that every plan with this dataset prints as warnings.
     """
 

@@ -1,11 +1,11 @@
-"""What a view may look like, and how pixels are scaled: the values behind two names. No torch."""
+"""The named policies of augmentation and of normalisation, as values without torch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tlcnn.config.schema import check_word
 
-VIEW_VERSION = 2  # counts up whenever a view of a number has other pixels
+VIEW_VERSION = 2  # raised whenever the pixels of a view change
 
 Range = tuple[float, float]
 
@@ -41,7 +41,7 @@ class Policy:
 
     @property
     def resamples(self) -> bool:
-        """Whether pixels fall between pixels, so that they must be interpolated."""
+        """Whether output pixels lie between stored pixels, so that they are interpolated."""
         return self.scale != (1.0, 1.0) or self.aspect != 1.0 or self.rotate != 0.0
 
     @property
@@ -95,7 +95,7 @@ def find_policy(name: str) -> Policy:
 def describe_views(policy: Policy) -> dict[str, Any]:
     """Return what decides the pixels of views beside their number and the image.
 
-    Crops and flips alone are exact, and have had no version.
+    Policies of crops and flips alone have no version: their pixels are copied and never change.
     """
     version = {"version": VIEW_VERSION} if policy.resamples or policy.recolours else {}
     return {**asdict(policy), **version}

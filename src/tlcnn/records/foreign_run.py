@@ -22,9 +22,8 @@ from tlcnn.records.foreign import Foreign
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
 from tlcnn.records.summary import Summary, write_summary
+from tlcnn.statistics import metrics
 from tlcnn.storage import digest_of, write_atomic
-from tlcnn.training import metrics, multilabel
-from tlcnn.training.ordinal import ORDINAL_METRICS
 
 MAX_REFERENCES = 20  # splits of a dataset that an import is compared with
 
@@ -332,13 +331,10 @@ def compute_scores(foreign: Foreign) -> dict[str, float]:
     options: dict[str, Any] = {"classes": foreign.classes, "positive": foreign.positive}
     scores: dict[str, float] = {}
     for split, part in foreign.table.groupby("split"):
-        logits, groups = replace(foreign, table=part).logits, part["group"].to_numpy()
+        truth = part["label"].to_numpy()
         if foreign.task == "multi-label":
-            targets = part[[f"target/{name}" for name in foreign.classes]].to_numpy()
-            values = multilabel.compute_all(logits, targets, groups, **options)
-        else:
-            extra = ORDINAL_METRICS if foreign.task == "ordinal" else None
-            labels = part["label"].to_numpy()
-            values = metrics.compute_all(logits, labels, groups, extra=extra, **options)
+            truth = part[[f"target/{name}" for name in foreign.classes]].to_numpy()
+        logits, groups = replace(foreign, table=part).logits, part["group"].to_numpy()
+        values = metrics.compute_scores(foreign.task, logits, truth, groups, **options)
         scores |= {f"{split}/{name}": value for name, value in values.items()}
     return scores

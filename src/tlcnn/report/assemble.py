@@ -20,7 +20,7 @@ from tlcnn.report.sentences import (
 )
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm, Estimate
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_cell, load_arms
 from tlcnn.study.block import Block, make_blocks

@@ -67,7 +67,7 @@ def choose_examples(
     Returns:
         image_id, true, predicted, probability, is_right; right ones first.
     """
-    from tlcnn.training.metrics import compute_softmax
+    from tlcnn.statistics.predictions import compute_softmax
 
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     columns = [name for name in test.columns if name.startswith("logit/")]

@@ -12,7 +12,7 @@ import pandas as pd
 from tlcnn.records.settings import CELL, check_columns, spread_settings
 from tlcnn.report.sentences import write_omission
 from tlcnn.statistics.arm import Arm, Estimate
-from tlcnn.statistics.weighted import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.cells import Omission, clean_numbers, list_numbers
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")

@@ -94,10 +94,10 @@ def run_config(config: Config, memory: Memory) -> None:
         run(plan, memory)
         return
     from tlcnn.plan.describe import describe_plan
-    from tlcnn.run.network import build_start, has_weights
+    from tlcnn.run.network import build_initial_network, has_weights
 
     if has_weights(plan):
-        build_start(plan, memory)  # weights that do not fit are refused now
+        build_initial_network(plan, memory)  # weights that do not fit are refused now
     print(describe_plan(plan))
 
 

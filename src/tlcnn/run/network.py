@@ -1,4 +1,4 @@
-"""The network of a run before its first step: the draw of its seed, and what the source gives."""
+"""The network of a run before its first step: drawn from the seed, then units 1..k transferred."""
 
 import copy
 import logging
@@ -21,22 +21,30 @@ from tlcnn.records.weights import load_run_weights
 
 log = logging.getLogger(__name__)
 
-_DRAWS_BYTES = 2**28  # of the networks that seeds have drawn, which a process keeps
+_DRAWS_BYTES = 2**28  # of drawn networks that a process keeps
 
 
 @dataclass(frozen=True)
-class Start:
-    """A network before its first step, and what of it came from the source."""
+class InitialNetwork:
+    """A network before its first step, on the CPU.
+
+    Attributes:
+        model: the network.
+        report: which of its tensors came from the source.
+    """
 
     model: nn.Module
     report: InitReport
 
 
-def build_start(plan: Plan, memory: Memory | None = None) -> Start:
-    """Build the network of a plan, on the CPU, and check that it can be trained.
+def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNetwork:
+    """Build the network of a plan and check that images of the plan's size get through it.
+
+    The whole network is drawn from the seed first, and units 1..k are overwritten then, so a
+    fresh unit is the same in every cell of a seed.
 
     Args:
-        plan: of the run.
+        plan: the run's plan.
         memory: what the runs of one process share: the draw of a seed, the source's weights.
 
     Raises:
@@ -44,66 +52,61 @@ def build_start(plan: Plan, memory: Memory | None = None) -> Start:
         ConfigError: images of this size do not get through the network.
     """
     memory = memory or Memory()
-    model, report = build_cell(plan, memory)
+    treatment, unit_map, weights = plan.treatment, plan.unit_map, plan.treatment.weights
+    model = _draw_network(plan, memory)
+    report = InitReport((), tuple(model.state_dict()), ())
+    if weights is not None and weights.path is not None:
+        state = match_names(_load_source(weights, memory), model, unit_map)
+        if treatment.source == "stats":
+            state = draw_stats(state, model, plan.config.seed)
+        report = apply_source(model, unit_map, state, treatment.k)
+        check_transfer(model, unit_map, state, treatment.k)
+        log.info("from %s: %s", weights.origin, report.describe())
     size = plan.config.dataset.image_size
     memory.recall(
         "fitting size", (plan.config.model.name, size), lambda: check_input_size(model, size)
     )
-    return Start(model, report)
+    return InitialNetwork(model, report)
 
 
 def has_weights(plan: Plan) -> bool:
-    """Return whether the source's weights are here; those of a planned run may not be yet."""
+    """Return whether the source's weights exist; those of a run that is only planned may not."""
     weights = plan.treatment.weights
     if weights is None or weights.path is None:
         return weights is None
     return weights.path.is_file() and (not weights.is_run or RunDir(weights.path.parent).is_done)
 
 
-def build_cell(plan: Plan, memory: Memory) -> tuple[nn.Module, InitReport]:
-    """Return the network at its start, on the CPU, and what of it came from the source.
-
-    The whole network is drawn from the seed first, so a fresh unit is the same in every cell.
-    """
-    model = _build_drawn(plan, memory)
-    weights = plan.treatment.weights
-    if weights is not None and weights.path is not None:
-        state = match_names(_recall_state(weights, memory), model, plan.unit_map)
-        if plan.treatment.source == "stats":
-            state = draw_stats(state, model, plan.config.seed)
-        report = apply_source(model, plan.unit_map, state, plan.treatment.k)
-        check_transfer(model, plan.unit_map, state, plan.treatment.k)
-        log.info("from %s: %s", weights.origin, report.describe())
-        return model, report
-    return model, InitReport((), tuple(model.state_dict()), ())
-
-
-def _build_drawn(plan: Plan, memory: Memory) -> nn.Module:
-    """Return the network as its seed draws it; cells of a seed are copies of one draw."""
+def _draw_network(plan: Plan, memory: Memory) -> nn.Module:
+    """Return the network that the plan's seed draws: a copy, because one draw serves all cells."""
     cfg = plan.config.model
-    words: dict[str, Any] = {
+    options: dict[str, Any] = {
         "n_classes": len(plan.dataset.index.classes),
         "seed": plan.config.seed,
         "drop_rate": cfg.drop_rate,
         "drop_path_rate": cfg.drop_path_rate,
     }
-    key = (cfg.name, *words.values())
     n_bytes = 4 * sum(unit.n_params for unit in plan.unit_map.units)
-    n_kept = min(64, max(1, _DRAWS_BYTES // max(1, n_bytes)))
-    drawn = memory.recall("drawn", key, lambda: build_model(cfg.name, **words), n_kept=n_kept)
+    drawn = memory.recall(
+        "drawn",
+        (cfg.name, *options.values()),
+        lambda: build_model(cfg.name, **options),
+        n_kept=min(64, max(1, _DRAWS_BYTES // max(1, n_bytes))),
+    )
     return copy.deepcopy(drawn)
 
 
-def _recall_state(weights: WeightsFile, memory: Memory) -> State:
-    """Return what is in a file of weights; the cells of a source read it once."""
+def _load_source(weights: WeightsFile, memory: Memory) -> State:
+    """Return the tensors of a file of weights, which the cells of a source read once."""
     path = weights.path
     assert path is not None
     key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, weights.digest)
 
+    digest = weights.digest
+
     def load() -> State:
         return load_run_weights(path.parent) if weights.is_run else load_state(path, sha256=digest)
 
-    digest = weights.digest
     return memory.recall("state", key, load, n_kept=1)
 
 

@@ -1,21 +1,32 @@
-"""One experiment, top to bottom: `run(plan)` trains it, resumes it, or says that it is done."""
+"""One experiment, top to bottom: `run(plan)` trains it, resumes it, or says that it is done.
+
+    plan -> network before its first step -> images -> trained network -> results
+
+torch is imported where it is used, because a finished run is skipped without it.
+"""
 
 import io
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tlcnn.device import count_cores
 from tlcnn.errors import Stopped, StorageError
 from tlcnn.memory import Memory
+from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
 from tlcnn.records.folder import RunDir
-from tlcnn.records.summary import read_summary
+from tlcnn.records.summary import Summary, read_summary
 from tlcnn.storage import open_to_append, writing
-from tlcnn.training.interrupt import catch_signals
+from tlcnn.training.interrupt import StopRequest, catch_signals
+
+if TYPE_CHECKING:
+    from tlcnn.run.network import InitialNetwork
 
 log = logging.getLogger(__name__)
 
@@ -24,46 +35,112 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, from wherever its folder stands, and return its summary.
 
     A finished run returns at once. A run that another process holds is waited for, or refused
-    with `on_locked=fail`. A run that starts from another trains that one first.
+    with `on_locked=fail`. A run that starts from another run trains that one first.
 
     Args:
-        plan: of the run.
-        memory: what the runs of one process share, pixels among it.
+        plan: the run's plan.
+        memory: what the runs of one process share, such as decoded images.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
         Stopped: a signal came; the same plan goes on from here.
-        Diverged, DataError, WeightsError, StorageError, BrokenPromise: see `errors`.
+        Diverged, DataError, WeightsError, StorageError, BrokenPromise: see `tlcnn.errors`.
     """
     folder = RunDir(plan.run_dir)
     if folder.is_done:
-        return _answer_done(folder)
+        return _finish_before(folder)
     memory = memory or Memory()
     if plan.parent is not None:
         run(plan.parent, memory)
-    from tlcnn.run.experiment import train  # torch: a finished run need not pay for it
-    from tlcnn.run.network import build_start
+    from tlcnn.run.network import build_initial_network
 
-    start = build_start(plan, memory)  # what cannot be trained leaves no folder behind
+    initial = build_initial_network(plan, memory)  # what cannot be trained leaves no folder
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
-        if folder.is_done:  # finished by whom we waited for
-            return _answer_done(folder)
+        if folder.is_done:  # the process that we waited for has finished it
+            return _finish_before(folder)
         folder.clear_failed()
-        with _log_file(folder.path / "log.txt"), _failures(folder):
-            summary = train(plan, start, folder, stop, memory)
+        with _log_file(folder.path / "log.txt"), _record_failure(folder):
+            summary = asdict(train(plan, initial, folder, stop, memory))
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
 
 
-def _answer_done(folder: RunDir) -> dict[str, Any]:
-    folder.delete_leftovers()  # of a kill between DONE and the tidying
+def _finish_before(folder: RunDir) -> dict[str, Any]:
+    folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
     log.info("already done: %s", folder.path)
     return asdict(read_summary(folder.path))
 
 
+def train(
+    plan: Plan, initial: "InitialNetwork", folder: RunDir, stop: StopRequest, memory: Memory
+) -> Summary:
+    """Train, test and record one run in a folder that this process holds; return its summary."""
+    from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
+    from tlcnn.run.images import load_batches
+    from tlcnn.run.inputs import build_inputs
+    from tlcnn.run.results import log_result, write_epoch, write_results, write_start
+    from tlcnn.training.checkpoint import Checkpoints
+    from tlcnn.training.fit import Fit
+    from tlcnn.training.recipe import Recipe
+    from tlcnn.training.state import Network
+    from tlcnn.training.tasks import build_objective
+
+    cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
+    set_torch_flags(plan)
+    write_start(plan, folder, initial, memory)
+    log.info("%s", describe_plan(plan))
+
+    images = load_batches(plan, stop, memory)
+    model = initial.model.to(images["train"].device)
+    apply_freeze(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
+    frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
+    inputs = build_inputs(plan, model, images, memory, stop)
+    network = Network(model, inputs.trained, fixed=frozenset(frozen))
+    recipe = Recipe(**{**asdict(cfg.train), "precision": plan.precision})
+    fit = Fit(
+        network,
+        inputs.splits,
+        recipe,
+        build_objective(index.task, images["train"].labels, len(index.classes), recipe),
+        Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
+        seed=cfg.seed,
+        eval_batch_size=cfg.eval_batch_size,
+        stop=stop,
+        progress=cfg.progress,
+    )
+    for position in fit.run():
+        write_epoch(plan, folder, position.history)
+    check_frozen(model, frozen)
+    try:
+        summary = write_results(plan, folder, network, inputs, fit.position, stop)
+    except Stopped:
+        fit.save()  # so that only the test is repeated
+        raise
+    folder.write_done(plan.run_id)
+    folder.delete_leftovers()
+    log_result(summary, folder)
+    return summary
+
+
+def set_torch_flags(plan: Plan) -> None:
+    """Set the number of CPU threads of this process and, on a GPU, deterministic algorithms.
+
+    torch warns of operations on a GPU that have no deterministic algorithm.
+    """
+    import torch
+
+    torch.set_num_threads(plan.config.threads or count_cores())
+    if plan.device.name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        # Filling new memory costs time and is of no use: nothing reads memory before it is set.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 @contextmanager
-def _failures(folder: RunDir) -> Iterator[None]:
+def _record_failure(folder: RunDir) -> Iterator[None]:
     """Leave FAILED with the traceback, in the folder and the log, when a run fails."""
     try:
         yield
@@ -71,13 +148,14 @@ def _failures(folder: RunDir) -> Iterator[None]:
         raise
     except BaseException:
         log.debug("failed", exc_info=True)
-        with suppress(StorageError):  # on a full disk the first error is the one to tell
+        with suppress(StorageError):  # on a full disk the first error is the one to report
             folder.write_failed(traceback.format_exc())
         raise
 
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
+    """Write the log of this process to a file of the run folder, too."""
     with writing(path):
         file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
     handler = logging.StreamHandler(file)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from tlcnn.statistics.arm import Sample
-from tlcnn.statistics.counted import Score
+from tlcnn.statistics.score import Score
 
 BLOCK = 8_000_000  # weights in one block: 64 MB
 KEPT = 32_000_000  # weights of one sample that are kept for its next run: 256 MB
@@ -16,7 +16,7 @@ KEPT = 32_000_000  # weights of one sample that are kept for its next run: 256 M
 def make_sample(groups: np.ndarray, labels: np.ndarray, image_ids: np.ndarray) -> Sample:
     """Return the groups of N images; a group's stratum is the label of most of its images.
 
-    The smallest label wins a tie, as in `training.metrics.compute_group_means`.
+    The smallest label wins a tie, as in `predictions.compute_group_means`.
 
     Args:
         groups, labels, image_ids: (N,).

@@ -12,8 +12,8 @@ import numpy as np
 from tlcnn.errors import TlcnnError
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
-from tlcnn.statistics.weighted import is_lower_better
 from tlcnn.study.cells import Cell
 from tlcnn.study.predictions import CellPredictions, load_cell, make_arm
 

@@ -14,10 +14,11 @@ from tlcnn.errors import DataError, list_names
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.statistics.arm import Arm, Sample
-from tlcnn.statistics.counted import Score, Scored
+from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score
 from tlcnn.statistics.notes import Note, NoteKind, Notes
+from tlcnn.statistics.predictions import Predictions, compute_group_means, compute_softmax
 from tlcnn.statistics.resample import center_influence, iterate_weights, make_sample
-from tlcnn.statistics.weighted import is_lower_better, is_weightable, make_score
+from tlcnn.statistics.score import Score
 
 N_DRAWS = 2000
 SPLITS = ("val", "test")
@@ -235,9 +236,7 @@ def parse_metric(metric: str) -> tuple[str, bool]:
     return rest.removeprefix("group/"), by_group
 
 
-def _make_scored(cell: CellPredictions, *, by_group: bool) -> Iterator[Scored]:
-    from tlcnn.training.metrics import compute_group_means, compute_softmax
-
+def _make_scored(cell: CellPredictions, *, by_group: bool) -> Iterator[Predictions]:
     names = cell.sample.groups
     member = np.searchsorted(names, cell.groups)
     for logits in cell.logits:
@@ -245,7 +244,7 @@ def _make_scored(cell: CellPredictions, *, by_group: bool) -> Iterator[Scored]:
         if by_group:
             rows, labels = compute_group_means(rows, cell.labels, cell.groups)
             group = np.arange(len(names))
-        yield Scored(rows, labels, group, len(names))
+        yield Predictions(rows, labels, group, len(names))
 
 
 def _read_score(folder: Path, metric: str) -> float:

@@ -1,11 +1,9 @@
-"""Checkpoints that are whole or absent: everything that moves, its sha256, and the one before."""
+"""Checkpoints: everything that training changes, with a sha256, and the checkpoint before."""
 
 import hashlib
 import io
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,41 +14,55 @@ from tlcnn.storage import open_new, sync_folder, writing
 
 LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
 _TRAILER = b"tlcnn-sha256:"
-_SHARE = 0.05  # of the time, at most, that checkpoints at the ends of epochs take
-_BYTES_PER_S = 2**28  # until one has been timed
+_SHARE = 0.05  # the most of the time that checkpoints at the ends of epochs may take
+_BYTES_PER_S = 2**28  # the speed of the disk, until a checkpoint has been timed
 
 
-class SaveTimer:
-    """When a checkpoint is due: after so many seconds, or sooner where it costs next to nothing.
+class Checkpoints:
+    """The checkpoints of one run: saved, found again, and when the next one is due.
 
     Args:
-        every_s: the most seconds between two; 0: one at every step.
-        n_bytes: about how large one is.
+        run_dir: the folder that they are written to.
+        run_id: the run; a checkpoint of another run is refused.
+        every_s: the most seconds between two while training; 0: one at every step.
     """
 
-    def __init__(self, every_s: float, *, n_bytes: int) -> None:
-        self.every_s, self._cost_s = every_s, n_bytes / _BYTES_PER_S
-        self._saved = time.monotonic()
+    def __init__(self, run_dir: Path, run_id: str, *, every_s: float) -> None:
+        self.run_dir, self.run_id, self.every_s = run_dir, run_id, every_s
+        self._cost_s, self._saved = 0.0, time.monotonic()
 
-    def start(self) -> None:
-        """Count from now."""
-        self._saved = time.monotonic()
+    def start_clock(self, n_bytes: int) -> None:
+        """Count the seconds to the next checkpoint, of about `n_bytes`, from now."""
+        self._cost_s, self._saved = n_bytes / _BYTES_PER_S, time.monotonic()
 
     def is_overdue(self) -> bool:
-        """Return whether to save now, wherever the training stands."""
+        """Return whether to save now, in the middle of an epoch."""
         return time.monotonic() - self._saved >= self.every_s
 
-    def is_worth_it(self) -> bool:
-        """Return whether to save at the end of an epoch."""
+    def is_cheap(self) -> bool:
+        """Return whether to save at the end of an epoch, because it takes little of the time."""
         return time.monotonic() - self._saved >= min(self.every_s, self._cost_s / _SHARE)
 
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Time a checkpoint, and count from its end."""
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint, and count from its end. Raises StorageError."""
         started = time.monotonic()
-        yield
+        save_checkpoint(self.run_dir, {"run_id": self.run_id, **state})
         self._saved = time.monotonic()
         self._cost_s = self._saved - started
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest whole checkpoint, or None where there is none yet.
+
+        Raises:
+            StorageError: all checkpoints are damaged, or they are of another run.
+        """
+        state = load_checkpoint(self.run_dir)
+        if state is not None and state["run_id"] != self.run_id:
+            raise StorageError(
+                f"the checkpoint in {self.run_dir} is of run {state['run_id']}, not of "
+                f"{self.run_id}. Move that folder away to train this run."
+            )
+        return state
 
 
 def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
@@ -62,15 +74,22 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full; the last good checkpoint is as it was.
     """
-    temporary = run_dir / f".{LAST}.tmp"  # one process holds the run, and sweeps what it left
+    temporary = run_dir / f".{LAST}.tmp"  # only one process holds the run
     with writing(run_dir / LAST):
+        temporary.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         try:
             with open_new(temporary) as file:
-                digest = _save_hashed(state, file)
-                file.write(_TRAILER + digest)
+                hashing = _HashingFile(file)
+                try:
+                    torch.save(state, hashing)  # type: ignore[arg-type]
+                except RuntimeError:
+                    if hashing.error is not None:  # torch does not say that the disk is full
+                        raise hashing.error from None
+                    raise
+                file.write(_TRAILER + hashing.sha256.digest())
                 file.flush()
                 os.fsync(file.fileno())
-            _keep_last(run_dir)
+            _move_last_to_previous(run_dir)
             os.replace(temporary, run_dir / LAST)
             sync_folder(run_dir)
         except OSError:
@@ -78,20 +97,8 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
             raise
 
 
-def _save_hashed(state: dict[str, Any], file: BinaryIO) -> bytes:
-    """Save to a file and return the sha256 of what went there."""
-    hashing = _HashingFile(file)
-    try:
-        torch.save(state, hashing)  # type: ignore[arg-type]
-    except RuntimeError:
-        if hashing.error is not None:  # torch does not say that the disk is full
-            raise hashing.error from None
-        raise
-    return hashing.sha256.digest()
-
-
 class _HashingFile:
-    """Hashes what goes to a file on its way: a checkpoint is never whole in memory."""
+    """A file that is hashed while it is written, so that no copy of it is in memory."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.sha256 = file, hashlib.sha256()
@@ -109,8 +116,8 @@ class _HashingFile:
         self._file.flush()
 
 
-def _keep_last(run_dir: Path) -> None:
-    # A hard link keeps LAST in place while PREVIOUS becomes it: there is always a whole one.
+def _move_last_to_previous(run_dir: Path) -> None:
+    # With a hard link LAST stays in place meanwhile, so there is always a whole checkpoint.
     last, previous, link = run_dir / LAST, run_dir / PREVIOUS, run_dir / f".{PREVIOUS}.tmp"
     if not last.is_file():
         return
@@ -134,7 +141,7 @@ def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     for path in files:
         state = _read(path)
         if state is not None:
-            if path.name == PREVIOUS:  # or the next save would keep the damaged one as the spare
+            if path.name == PREVIOUS:  # otherwise the next save would move the damaged LAST here
                 os.replace(path, run_dir / LAST)
             return state
     if files:

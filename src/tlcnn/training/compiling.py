@@ -1,20 +1,20 @@
-"""`train.compile`: the trained part as one compiled function, shared by the runs of a process."""
+"""`train.compile`: the trained part as a compiled function, shared by the runs of a process."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-N_VERSIONS = 1024  # of one function; torch allows 8 and then goes on uncompiled, to other bits
+N_VERSIONS = 1024  # of one function; after 8 torch would go on uncompiled, with other last bits
 
 
 def compile_trained(trained: nn.Module) -> Any:
-    """Return what trains a network, compiled when it is first called.
+    """Return the forward pass of a network, compiled when it is first called.
 
-    torch keeps what it compiles by the code of the network's class: the next run of the process
-    with this architecture, frozen depth, precision and batch is not compiled again. Each shape
-    is compiled for itself, because one function for all shapes, which torch would make after a
-    few of them, has other last bits: a run's would depend on the runs before it.
+    torch stores compiled code by the code of the network's class, so the next run of the process
+    with this architecture, frozen depth, precision and batch size is not compiled again. Each
+    shape is compiled by itself. After a few shapes torch would compile one function for all of
+    them; it has other last bits, so a run would depend on the runs before it.
     """
     settings: Any = torch._dynamo.config
     settings.recompile_limit = max(settings.recompile_limit, N_VERSIONS)

@@ -1,4 +1,4 @@
-"""Logits of a split, and their metrics."""
+"""Logits of a split, without training."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from tlcnn.data.batches import Inputs
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which a forward pass runs: bf16 autocast, or nothing for fp32."""
+    """Return the context of a forward pass: bf16 autocast, or no autocast for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -27,6 +27,10 @@ def compute_logits(
 
     Args:
         model: the network, or the part of it that takes what `split` yields.
+        split: the images, or the outputs of frozen units.
+        batch_size: images in a forward pass.
+        precision: bf16 or fp32.
+        check_stop: called before every batch; it may raise.
     """
     was_training = model.training
     model.eval()

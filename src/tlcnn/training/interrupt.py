@@ -1,11 +1,10 @@
-"""Signals as a question the loop asks: has somebody told this run to stop?"""
+"""Signals that stop a run: they set a flag, which long work asks at safe moments."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from tlcnn.errors import Stopped
 
@@ -13,7 +12,7 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
 class StopRequest:
-    """A flag that signals set and long work polls."""
+    """Whether a signal has arrived; true once it has."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -33,8 +32,8 @@ class StopRequest:
 def catch_signals() -> Iterator[StopRequest]:
     """Yield a flag that SIGTERM, SIGINT, SIGUSR1 and 2 set; a second SIGINT interrupts at once.
 
-    Inside another `catch_signals`, as a run inside a sweep is, it is the same flag. Outside the
-    main thread, where Python has no signals, it is never set.
+    Inside another `catch_signals`, like a run inside a sweep, it is the flag of the outer one.
+    Outside the main thread, where Python handles no signals, the flag is never set.
     """
     outer = getattr(signal.getsignal(signal.SIGTERM), "request", None)
     if outer is not None:
@@ -48,19 +47,11 @@ def catch_signals() -> Iterator[StopRequest]:
         request.signal_name = signal.Signals(number).name
 
     on_signal.request = request  # type: ignore[attr-defined]
-    with _handlers(on_signal):
-        yield request
-
-
-@contextmanager
-def _handlers(handler: Any) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    before = {number: signal.signal(number, handler) for number in numbers}
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, n) for n in SIGNALS if is_main and hasattr(signal, n)]
+    earlier = {number: signal.signal(number, on_signal) for number in numbers}
     try:
-        yield
+        yield request
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,30 +1,38 @@
-"""Optimiser, learning-rate schedule, class weights and the average of weights."""
+"""Optimiser, learning-rate schedule and the average of weights."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 def build_optimizer(
-    model: nn.Module, *, name: str, lr: float, weight_decay: float, momentum: float
+    parameters: Sequence[nn.Parameter],
+    *,
+    name: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
 ) -> torch.optim.Optimizer:
-    """Return AdamW or SGD over the trained tensors only; norms and biases are not decayed.
+    """Return AdamW or SGD; norms and biases are not decayed.
 
-    Frozen tensors are in no group: AdamW would decay them even without a gradient.
+    Args:
+        parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
+        name: `adamw` or `sgd`.
+        lr: the learning rate, until `set_lr`.
+        weight_decay: the decay of tensors with more than one dimension.
+        momentum: only for `sgd`.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    fused = all(p.device.type in ("cpu", "cuda") for p in trained)
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     return torch.optim.AdamW(groups, lr=lr, fused=fused)
 
 
@@ -34,7 +42,11 @@ def compute_lr(
     """Return the learning rate of a step: linear warm-up, then a cosine to `final_fraction`.
 
     Args:
-        step: counted from 0.
+        step: the number of updates before it.
+        peak: the rate after the warm-up.
+        n_steps: updates of the whole training.
+        n_warmup_steps: updates of the warm-up.
+        final_fraction: the share of `peak` that is left at the end.
 
     Example:
         >>> [round(compute_lr(s, peak=1, n_steps=4, n_warmup_steps=2, final_fraction=0), 2)
@@ -54,29 +66,8 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def compute_class_weights(counts: np.ndarray, *, scheme: str, beta: float) -> np.ndarray:
-    """Return K loss weights whose mean over the images is 1.
-
-    Args:
-        counts: (K,) training images of each class.
-        scheme: `none`, `balanced` (inverse frequency) or `effective` (inverse effective number,
-            (1 - beta^n) / (1 - beta): Cui et al. 2019, Class-Balanced Loss, equation 2).
-
-    Returns:
-        (K,) weights; a class without images gets 0.
-    """
-    present = counts > 0
-    size = {
-        "none": np.ones(len(counts)),
-        "balanced": counts.astype(float),
-        "effective": (1 - np.power(beta, counts)) / (1 - beta),
-    }[scheme]
-    weights = np.where(present, 1 / np.where(present, size, 1), 0.0)
-    return weights * counts.sum() / (weights * counts).sum()
-
-
 class WeightAverage:
-    """Exponential moving average of the trained tensors; buffers are taken as they are."""
+    """An exponential moving average of the trained tensors; buffers are not averaged."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -85,13 +76,17 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the current weights; early steps weigh more, as in timm's ModelEmaV3."""
+        """Move towards the current weights; early steps weigh more, as in timm's ModelEmaV3.
+
+        Args:
+            step: the number of updates before this one.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(_values(self.average), _values(self._trained), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the model compute with the average; afterwards it is as before."""
+        """Put the average into the model inside this context, and the weights back after it."""
         self._swap()
         try:
             yield
@@ -113,8 +108,3 @@ class WeightAverage:
 
 def _values(tensors: Mapping[str, Tensor]) -> list[Tensor]:
     return [tensor.detach() for tensor in tensors.values()]
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradient of some tensors to at most `max_norm`; return its norm before."""
-    return nn.utils.clip_grad_norm_(parameters, max_norm)

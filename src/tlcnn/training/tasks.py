@@ -1,13 +1,11 @@
-"""What depends on the kind of task: the loss, its weights and the scores. Nothing else does.
+"""The objective of each kind of task: its loss and its class weights. All else is equal.
 
-binary, multi-class   softmax over K classes; labels (N,)
-ordinal               the same, and scores that know the order
-multi-label           a sigmoid for each of K findings; targets (N, K) of 0 and 1
+binary, multi-class, ordinal   a softmax over K classes; labels (N,)
+multi-label                    a sigmoid for each of K findings; targets (N, K) of 0 and 1
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,32 +13,92 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tlcnn.errors import ConfigError
-from tlcnn.training import metrics, multilabel
-from tlcnn.training.optim import compute_class_weights
-from tlcnn.training.ordinal import ORDINAL_METRICS
+from tlcnn.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Task:
-    """How to train and score one kind of task; `truth` is labels (N,) or targets (N, K).
+    """How one kind of task is trained; `truth` is labels (N,) or targets (N, K).
 
     Attributes:
-        compute_weights: (truth, n_classes, scheme=, beta=) -> what `compute_loss` weighs by.
+        compute_weights: (truth, n_classes, scheme=, beta=) -> the weights of `compute_loss`.
         compute_loss: (logits (B, K), truth, weights, label_smoothing) -> scalar.
-        compute_selection: (logits, truth) -> the metrics that an epoch is chosen by.
-        compute_scores: (logits, truth, groups, classes=, positive=) -> every metric.
     """
 
     compute_weights: Callable[..., np.ndarray]
     compute_loss: Callable[[Tensor, Tensor, Tensor, float], Tensor]
-    compute_selection: Callable[[np.ndarray, np.ndarray], dict[str, float]]
-    compute_scores: Callable[..., dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises.
+
+    Attributes:
+        task: the kind of task, one of `TASKS`; it decides how an epoch is scored, too.
+        weights: the weights of classes, (K,), or of no and yes for each finding, (2, K).
+        label_smoothing: the share of the target that is spread over all classes.
+    """
+
+    task: str
+    weights: Tensor
+    label_smoothing: float
+
+    def compute_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean loss of logits (B, K), a scalar."""
+        compute = TASKS[self.task].compute_loss
+        return compute(logits, truth, self.weights, self.label_smoothing)
+
+
+def build_objective(task: str, truth: Tensor, n_classes: int, recipe: Recipe) -> Objective:
+    """Return the objective of a training, its weights on the device of the training labels.
+
+    Args:
+        task: one of `TASKS`.
+        truth: labels (N,) or targets (N, K) of the training images.
+        n_classes: K.
+        recipe: how to train: here the scheme of class weights and the label smoothing.
+
+    Raises:
+        ConfigError: the task is not one of `TASKS`.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"task={task} is not one of {', '.join(TASKS)}")
+    values = TASKS[task].compute_weights(
+        truth.cpu().numpy(), n_classes, scheme=recipe.class_weights, beta=recipe.effective_beta
+    )
+    weights = torch.tensor(values, dtype=torch.float32, device=truth.device)
+    return Objective(task, weights, recipe.label_smoothing)
+
+
+# ---- class weights ------------------------------------------------------------------------------
+
+
+def compute_class_weights(counts: np.ndarray, *, scheme: str, beta: float) -> np.ndarray:
+    """Return K loss weights whose mean over the images is 1.
+
+    Args:
+        counts: (K,) the number of training images of each class.
+        scheme: `none`, `balanced` (inverse frequency) or `effective` (inverse effective number,
+            (1 - beta^n) / (1 - beta): Cui et al. 2019, Class-Balanced Loss, equation 2).
+        beta: only for `effective`; from 0 to below 1.
+
+    Returns:
+        (K,) weights; a class without images gets 0.
+    """
+    present = counts > 0
+    size = {
+        "none": np.ones(len(counts)),
+        "balanced": counts.astype(float),
+        "effective": (1 - np.power(beta, counts)) / (1 - beta),
+    }[scheme]
+    weights = np.where(present, 1 / np.where(present, size, 1), 0.0)
+    return weights * counts.sum() / (weights * counts).sum()
 
 
 def compute_label_weights(
     labels: np.ndarray, n_classes: int, *, scheme: str, beta: float
 ) -> np.ndarray:
-    """Return one weight a class, (K,), of labels (N,)."""
+    """Return the weight of each class, (K,), from labels (N,)."""
     counts = np.bincount(labels, minlength=n_classes)
     return compute_class_weights(counts, scheme=scheme, beta=beta)
 
@@ -48,15 +106,18 @@ def compute_label_weights(
 def compute_target_weights(
     targets: np.ndarray, n_classes: int, *, scheme: str, beta: float
 ) -> np.ndarray:
-    """Return the weights of no and of yes for every finding, (2, K), of targets (N, K).
+    """Return the weights of no and of yes for each finding, (2, K), from targets (N, K).
 
-    Each finding is weighted as the two classes that it is, so `balanced` gives its few positives
+    Each finding is weighted like a task of two classes, so `balanced` gives its few positives
     the weight of its many negatives: the positive weight of BCE is row 1 over row 0.
     """
     positives = targets.sum(axis=0)
     counts = np.stack([len(targets) - positives, positives], axis=1)  # (K, 2)
     weights = [compute_class_weights(pair, scheme=scheme, beta=beta) for pair in counts]
     return np.stack(weights, axis=1)  # (2, K)
+
+
+# ---- losses -------------------------------------------------------------------------------------
 
 
 def compute_softmax_loss(
@@ -71,44 +132,21 @@ def compute_sigmoid_loss(
 ) -> Tensor:
     """Return the weighted mean binary cross-entropy of logits and targets, both (B, K).
 
-    As in a weighted cross-entropy the mean is over the batch's weights, so that a rare finding
-    does not make the loss jump. Smoothing moves yes and no towards 0.5, as with two classes.
+    The mean is over the weights in the batch, as in a weighted cross-entropy, so that a rare
+    finding does not make the loss jump. Smoothing moves yes and no towards 0.5, as it does with
+    two classes.
     """
-    wanted = targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    smooth = targets.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
     weight = torch.where(targets > 0, weights[1], weights[0])
     return (losses * weight).sum() / weight.sum()
 
 
-SOFTMAX = Task(
-    compute_label_weights,
-    compute_softmax_loss,
-    metrics.compute_selection_metrics,
-    metrics.compute_all,
-)
-ORDINAL = Task(
-    compute_label_weights,
-    compute_softmax_loss,
-    metrics.compute_selection_metrics,
-    partial(metrics.compute_all, extra=ORDINAL_METRICS),
-)
-MULTI_LABEL = Task(
-    compute_target_weights,
-    compute_sigmoid_loss,
-    multilabel.compute_selection_metrics,
-    multilabel.compute_all,
-)
+_SOFTMAX = Task(compute_label_weights, compute_softmax_loss)
 
 TASKS: dict[str, Task] = {
-    "binary": SOFTMAX,
-    "multi-class": SOFTMAX,
-    "ordinal": ORDINAL,
-    "multi-label": MULTI_LABEL,
+    "binary": _SOFTMAX,
+    "multi-class": _SOFTMAX,
+    "ordinal": _SOFTMAX,
+    "multi-label": Task(compute_target_weights, compute_sigmoid_loss),
 }
-
-
-def find_task(name: str) -> Task:
-    """Return the task of an index. Raises ConfigError for a name that is none."""
-    if name not in TASKS:
-        raise ConfigError(f"task={name} is not one of {', '.join(TASKS)}")
-    return TASKS[name]

@@ -103,7 +103,8 @@ def _has_same_images(first: CellTest, second: CellTest) -> bool:
 
 def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
     """Read the predictions of a cell's runs, whose folders are given by seed."""
-    from tlcnn.training.metrics import compute_softmax, find_positive
+    from tlcnn.statistics.metrics import find_positive
+    from tlcnn.statistics.predictions import compute_softmax
 
     frames = []
     for folder in folders.values():

@@ -65,7 +65,7 @@ def compute_errors(test: CellTest) -> np.ndarray:
 
 
 def _compute_errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    from tlcnn.training.metrics import compute_calibration_error
+    from tlcnn.statistics.ranking import compute_calibration_error
 
     pairs = zip(confidence, right, strict=True)
     return np.array([compute_calibration_error(c, r) for c, r in pairs])
@@ -82,7 +82,7 @@ def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFra
         One row a bin that is not empty: n, confidence and accuracy (means), ascending. The gaps,
         weighted by n, sum to n times `compute_calibration_error`.
     """
-    from tlcnn.training.metrics import N_BINS
+    from tlcnn.statistics.ranking import N_BINS
 
     rank = np.searchsorted(np.sort(confidence), confidence)
     bins = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})

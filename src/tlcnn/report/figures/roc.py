@@ -122,7 +122,7 @@ def make_curve(test: CellTest, position: int) -> Curve:
     """Return the curves of a cell's runs for one class against the rest."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
-    from tlcnn.training.metrics import compute_sensitivity
+    from tlcnn.statistics.ranking import compute_sensitivity
 
     truth, scores = test.truth[:, position], test.probabilities[:, :, position]
     curves = [roc_curve(truth, row) for row in scores]

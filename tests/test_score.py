@@ -1,4 +1,4 @@
-"""Weighted metrics: at weights 1 the plain ones, at whole weights those of repeated rows."""
+"""Metrics under weights of groups: whole weights are rows that occur as often."""
 
 import time
 
@@ -6,34 +6,33 @@ import numpy as np
 import pytest
 from statistics_data import CLASSES, draw_scored
 
-from tlcnn.statistics.counted import Scored
-from tlcnn.statistics.resample import center_influence, draw_weights
-from tlcnn.statistics.weighted import (
-    CLASS_KINDS,
-    KINDS,
+from tlcnn.statistics.metrics import (
+    CLASS_METRICS,
+    METRICS,
+    POSITIVE_METRICS,
+    compute_metrics,
     is_lower_better,
     is_weightable,
     make_score,
 )
-from tlcnn.training.metrics import METRICS, Predictions, compute_metrics
-from tlcnn.training.ordinal import ORDINAL_METRICS
+from tlcnn.statistics.predictions import Predictions
+from tlcnn.statistics.resample import center_influence, draw_weights
 
-ALL = [*KINDS, "recall/mel", "precision/nv", "sensitivity_at_90_specificity/mel"]
+ALL = [*METRICS, "recall/mel", "precision/nv", "sensitivity_at_90_specificity/mel"]
 
 
 def measure(probabilities, labels, metric):
-    """The metric as the training records it."""
-    if metric in ORDINAL_METRICS:
-        return ORDINAL_METRICS[metric](Predictions(probabilities, labels))
-    return compute_metrics(probabilities, labels, classes=CLASSES, positive="mel")[metric]
+    """The metric as a training records it."""
+    scores = compute_metrics("ordinal", probabilities, labels, classes=CLASSES, positive="mel")
+    return scores[metric]
 
 
 @pytest.mark.parametrize("metric", ALL)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_weights_of_one_are_the_plain_metric(metric, seed):
     scored = draw_scored(seed=seed)
-    found = make_score(metric, scored, CLASSES).compute(np.ones((1, scored.n_groups)))
-    assert found == pytest.approx(measure(scored.probabilities, scored.labels, metric), abs=1e-12)
+    score = make_score(metric, scored, CLASSES).value
+    assert score == pytest.approx(measure(scored.probabilities, scored.labels, metric), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -42,14 +41,14 @@ def test_whole_weights_are_repeated_rows(metric):
     rng = np.random.default_rng(0)
     weights = rng.integers(0, 4, size=(6, 30)).astype(float)
     weights[:, :8] += 1  # no class dies out
-    found = make_score(metric, scored, CLASSES).compute(weights)
-    for row, value in zip(weights, found, strict=True):
+    values = make_score(metric, scored, CLASSES).compute(weights)
+    for row, value in zip(weights, values, strict=True):
         times = row[scored.group].astype(int)
         repeated = np.repeat(scored.probabilities, times, axis=0), np.repeat(scored.labels, times)
         assert value == pytest.approx(measure(*repeated, metric), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", sorted(set(ALL) - {"ece"}))
+@pytest.mark.parametrize("metric", sorted(set(ALL) - {"ece", "n_absent_classes"}))
 def test_influence_tells_what_redraws_do(metric):
     scored = draw_scored(n_groups=400, seed=3, ties=False, mixed=False)
     score = make_score(metric, scored, CLASSES)
@@ -71,8 +70,9 @@ def test_closed_influences_agree_with_a_tiny_step(metric):
     assert score.influence == pytest.approx(slopes, abs=1e-6)
 
 
-def test_calibration_error_has_no_influence():
-    assert np.isnan(make_score("ece", draw_scored(), CLASSES).influence).all()
+@pytest.mark.parametrize("metric", ["ece", "n_absent_classes"])
+def test_steps_have_no_influence(metric):
+    assert np.isnan(make_score(metric, draw_scored(), CLASSES).influence).all()
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -89,7 +89,9 @@ def test_contributions_add_up_to_the_score(metric):
 def test_a_known_area_by_hand():
     """Positives .9 .4, negatives .5 .4 .1: pairs won 3 + (0 + .5 + 1), of 6."""
     scores = np.array([0.9, 0.4, 0.5, 0.4, 0.1])
-    scored = Scored(np.stack([1 - scores, scores], 1), np.array([1, 1, 0, 0, 0]), np.arange(5), 5)
+    scored = Predictions(
+        np.stack([1 - scores, scores], 1), np.array([1, 1, 0, 0, 0]), np.arange(5), 5
+    )
     score = make_score("macro_auroc", scored, ("no", "yes"))
     weights = np.array([[1, 1, 1, 1, 1], [1, 2, 0, 1, 1]])
     assert score.compute(weights) == pytest.approx([4.5 / 6, (2 + 2 * 1.5) / 6])
@@ -110,7 +112,7 @@ def test_a_class_that_weighs_nothing_is_left_out():
 def test_a_class_without_rows_is_undefined():
     scored = draw_scored(mixed=False)
     kept = scored.labels != 3
-    few = Scored(scored.probabilities[kept], scored.labels[kept], scored.group[kept], 40)
+    few = Predictions(scored.probabilities[kept], scored.labels[kept], scored.group[kept], 40)
     ones = np.ones((2, 40))
     assert np.isnan(make_score("recall/df", few, CLASSES).compute(ones)).all()
     assert np.isnan(
@@ -118,10 +120,11 @@ def test_a_class_without_rows_is_undefined():
     ).all()
 
 
-def test_every_scalar_of_the_training_is_weightable_but_a_count():
-    assert set(METRICS) - set(KINDS) == {"n_absent_classes"}
-    assert is_weightable("recall/mel") and not is_weightable("auroc/mel")
-    assert set(CLASS_KINDS) == {"recall", "precision", "sensitivity_at_90_specificity"}
+def test_every_metric_of_a_training_can_be_weighted():
+    names = compute_metrics("ordinal", np.eye(4), np.arange(4), classes=CLASSES, positive="mel")
+    assert all(map(is_weightable, names))
+    assert {*METRICS, *CLASS_METRICS, *POSITIVE_METRICS} == {name.split("/")[0] for name in names}
+    assert not is_weightable("auroc/mel") and not is_weightable("recall")
 
 
 def test_which_way_is_better():
@@ -138,7 +141,9 @@ def test_speed():
     group = np.sort(np.concatenate([np.arange(1500), rng.integers(0, 1500, 500)]))
     labels = strata[group]
     logits = rng.normal(size=(2000, 7)) + 1.5 * np.eye(7)[labels]
-    scored = Scored(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), labels, group, 1500)
+    scored = Predictions(
+        np.exp(logits) / np.exp(logits).sum(1, keepdims=True), labels, group, 1500
+    )
     weights = draw_weights(strata, 2000, 0)
     for metric, limit in (("balanced_accuracy", 0.25), ("macro_auroc", 3.0)):
         start = time.process_time()

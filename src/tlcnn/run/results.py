@@ -1,0 +1,139 @@
+"""What a run writes into its folder: before its first step, after every epoch, and at its end."""
+
+import logging
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from tlcnn.data.dataset import find_root
+from tlcnn.memory import Memory
+from tlcnn.plan.ancestry import collect_seen
+from tlcnn.plan.describe import plan_record
+from tlcnn.plan.plan import Plan
+from tlcnn.records.environment import add_sitting, make_sitting
+from tlcnn.records.folder import RunDir
+from tlcnn.records.plan_record import write_plan
+from tlcnn.records.summary import Summary, write_summary
+from tlcnn.records.weights import write_weights
+from tlcnn.records.write import make_splits_file, write_predictions, write_seen, write_splits
+from tlcnn.run.inputs import TrainedPart, describe_counts
+from tlcnn.run.network import InitialNetwork
+from tlcnn.statistics.metrics import compute_scores
+from tlcnn.training.evaluate import compute_logits
+from tlcnn.training.interrupt import StopRequest
+from tlcnn.training.state import Network, Position
+
+log = logging.getLogger(__name__)
+
+
+def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
+    """Write what is known before the first step: plan, configuration, splits, sources."""
+    write_plan(folder.path, plan_record(plan))
+    folder.write_config(asdict(plan.config))
+    folder.write_json("init.json", asdict(initial.report))
+    sitting = make_sitting(
+        device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()
+    )
+    changes = add_sitting(folder.path, sitting)
+    if changes:
+        log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
+    dataset = plan.dataset
+    content = memory.recall(
+        "splits file",
+        (find_root(plan.config.dataset), dataset.index.name, dataset.manifest),
+        lambda: make_splits_file(dataset.index, dataset.splits, dataset.digests),
+        n_kept=1,
+    )
+    write_splits(folder.path, content)
+    if plan.ancestry:
+        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
+
+
+def write_epoch(plan: Plan, folder: RunDir, history: list[dict[str, Any]]) -> None:
+    """Write the records of the finished epochs, and log the last one."""
+    folder.write_metrics(history)
+    if history:
+        last = history[-1]
+        log.info(
+            "epoch %d/%d  loss %.4f  val balanced accuracy %.4f  %s images/s",
+            last["epoch"],
+            plan.config.train.epochs,
+            last["train/loss"],
+            last["val/balanced_accuracy"],
+            f"{last['images_per_s']:,.0f}",
+        )
+
+
+def write_results(
+    plan: Plan,
+    folder: RunDir,
+    network: Network,
+    inputs: TrainedPart,
+    position: Position,
+    stop: StopRequest,
+) -> Summary:
+    """Read the test images once; write predictions, weights and summary; return the summary.
+
+    Raises:
+        Stopped: a signal came; nothing is written.
+        Diverged: a logit is not finite.
+    """
+    index, splits = plan.dataset.index, inputs.splits
+    metrics: dict[str, float] = {}
+    logits = {}
+    for split in ("val", "test"):
+        logits[split] = compute_logits(
+            network.trained,
+            splits[split],
+            batch_size=plan.config.eval_batch_size,
+            precision=plan.precision,
+            check_stop=stop.check,
+        )
+        rows = splits[split].rows
+        scores = compute_scores(
+            index.task,
+            logits[split],
+            index.truth[rows],
+            index.table["group"].to_numpy()[rows],
+            classes=index.classes,
+            positive=index.positive,
+        )
+        metrics |= {f"{split}/{name}": value for name, value in scores.items()}
+    split_rows = {split: splits[split].rows for split in logits}
+    write_predictions(folder.path, index.table, split_rows, logits, index.classes, index.targets)
+    write_weights(folder.path, network.model, plan_record(plan))
+    if inputs.counts is not None:
+        log.info("%s", describe_counts(inputs.counts))
+    history = position.history
+    train_s = sum(record["train_s"] for record in history)
+    n_images = sum(record["images_per_s"] * record["train_s"] for record in history)
+    summary = Summary(
+        metrics=metrics,
+        run_id=plan.run_id,
+        epochs=len(history),
+        best_epoch=position.best_epoch,
+        steps=history[-1]["step"],
+        train_s=round(train_s, 3),
+        images_per_s=round(n_images / max(train_s, 1e-9), 1),
+        n_skipped_images=len(index) - sum(len(split) for split in splits.values()),
+        finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+        reuse=None if inputs.counts is None else asdict(inputs.counts),
+    )
+    write_summary(folder.path, summary)
+    return summary
+
+
+def log_result(summary: Summary, folder: RunDir) -> None:
+    """Log the main metrics of a finished run, and where it is."""
+    metrics = summary.metrics
+    log.info(
+        "test, at epoch %d (best on validation): balanced accuracy %.4f, macro AUROC %.4f, "
+        "accuracy %.4f\ndone: %s",
+        summary.best_epoch,
+        metrics["test/balanced_accuracy"],
+        metrics["test/macro_auroc"],
+        metrics["test/accuracy"],
+        folder.path,
+    )

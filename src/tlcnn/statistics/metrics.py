@@ -1,0 +1,258 @@
+"""The metrics: their names, which way is better, and how a run's predictions are scored by them.
+
+Each metric is one function of `Predictions`, in `counting` or `ranking`. It returns a `Score`,
+which a training reads where all test groups weigh 1, and a comparison under redraws of them. A
+new metric is such a function and a line in `METRICS` or `CLASS_METRICS`.
+
+Keys: `balanced_accuracy` for images, `group/balanced_accuracy` for groups (lesions, patients),
+`recall/mel` for one class.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from tlcnn.errors import ConfigError, did_you_mean
+from tlcnn.statistics.counting import (
+    make_accuracy,
+    make_balanced_accuracy,
+    make_brier,
+    make_f1,
+    make_macro_f1,
+    make_mae,
+    make_n_absent_classes,
+    make_nll,
+    make_precision,
+    make_quadratic_kappa,
+    make_recall,
+)
+from tlcnn.statistics.predictions import (
+    Predictions,
+    compute_group_means,
+    compute_sigmoid,
+    compute_softmax,
+    make_findings,
+    make_predictions,
+)
+from tlcnn.statistics.ranking import make_ece, make_macro_auroc, make_sensitivity
+from tlcnn.statistics.score import Score
+
+MELANOMA = ("mel", "melanoma")  # the positive class by default, where a dataset has it
+SELECTION_METRICS = ("balanced_accuracy", "accuracy", "nll")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of predictions.
+
+    Attributes:
+        make: the metric as a function of the weights of test groups.
+        lower_is_better: for losses, errors and counts of what is missing.
+        needs_order: only for ordinal tasks, whose classes are levels.
+    """
+
+    make: Callable[[Predictions], Score]
+    lower_is_better: bool = False
+    needs_order: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "balanced_accuracy": Metric(make_balanced_accuracy),
+    "accuracy": Metric(make_accuracy),
+    "macro_auroc": Metric(make_macro_auroc),
+    "macro_f1": Metric(make_macro_f1),
+    "nll": Metric(make_nll, lower_is_better=True),
+    "brier": Metric(make_brier, lower_is_better=True),
+    "ece": Metric(make_ece, lower_is_better=True),
+    "n_absent_classes": Metric(make_n_absent_classes, lower_is_better=True),
+    "quadratic_kappa": Metric(make_quadratic_kappa, needs_order=True),
+    "mae": Metric(make_mae, lower_is_better=True, needs_order=True),
+}
+
+CLASS_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # one number a class
+    "recall": make_recall,
+    "precision": make_precision,
+}
+
+POSITIVE_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # of the positive class
+    "sensitivity_at_90_specificity": make_sensitivity,
+}
+
+FINDING_METRICS: dict[str, Callable[[Predictions], Score]] = {  # one number a finding
+    "recall": partial(make_recall, position=1),
+    "specificity": partial(make_recall, position=0),
+    "precision": partial(make_precision, position=1),
+    "auroc": make_macro_auroc,
+}
+
+
+# ---- one metric under weights -------------------------------------------------------------------
+
+
+def is_lower_better(metric: str) -> bool:
+    """Return whether a smaller value of a metric is the better one.
+
+    Example:
+        >>> is_lower_better("test/group/nll"), is_lower_better("test/accuracy")
+        (True, False)
+    """
+    return any(name in METRICS and METRICS[name].lower_is_better for name in metric.split("/"))
+
+
+def is_weightable(metric: str) -> bool:
+    """Return whether `make_score` has a metric, by its name without split and level."""
+    name, _, class_name = metric.partition("/")
+    return name in ({**CLASS_METRICS, **POSITIVE_METRICS} if class_name else METRICS)
+
+
+def make_score(metric: str, predictions: Predictions, classes: Sequence[str]) -> Score:
+    """Return a metric of one run as a function of the groups' weights.
+
+    Args:
+        metric: `balanced_accuracy`, `recall/mel`, ...: without split and level.
+        predictions: a run's predictions, with the test group of each row.
+        classes: K names.
+    """
+    name, _, class_name = metric.partition("/")
+    if not class_name:
+        return METRICS[name].make(predictions)
+    make = {**CLASS_METRICS, **POSITIVE_METRICS}[name]
+    return make(predictions, list(classes).index(class_name))
+
+
+# ---- all metrics of a run -----------------------------------------------------------------------
+
+
+def compute_scores(
+    task: str,
+    logits: np.ndarray,
+    truth: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    classes: Sequence[str],
+    positive: str | None = None,
+) -> dict[str, float]:
+    """Return every metric of the images, and as `group/...` of the groups.
+
+    Args:
+        task: binary, multi-class, ordinal or multi-label.
+        logits: (N, K).
+        truth: labels (N,), or targets (N, K) of a multi-label task.
+        groups: (N,) the group of each image; a group's prediction is its images' mean probability.
+        classes, positive: see `compute_metrics`.
+    """
+    probabilities = _compute_probabilities(task, logits)
+    by_group = compute_group_means(probabilities, truth, groups)
+    scores = compute_metrics(task, probabilities, truth, classes=classes, positive=positive)
+    group_scores = compute_metrics(task, *by_group, classes=classes, positive=positive)
+    return scores | {f"group/{name}": value for name, value in group_scores.items()}
+
+
+def compute_selection(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the few metrics that an epoch is chosen by; cheap enough for every epoch.
+
+    Args:
+        task, logits, truth: see `compute_scores`.
+    """
+    probabilities = _compute_probabilities(task, logits)
+    if task == "multi-label":
+        return _average_findings(make_findings(probabilities, truth), SELECTION_METRICS)
+    predictions = make_predictions(probabilities, truth)
+    return {name: METRICS[name].make(predictions).value for name in SELECTION_METRICS}
+
+
+def compute_metrics(
+    task: str,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    *,
+    classes: Sequence[str],
+    positive: str | None = None,
+) -> dict[str, float]:
+    """Return every metric of one set of predictions.
+
+    Args:
+        task: binary, multi-class, ordinal or multi-label.
+        probabilities: (N, K); rows sum to one except in a multi-label task.
+        truth: labels (N,), or targets (N, K) of a multi-label task.
+        classes: K names, for the keys.
+        positive: the class that sensitivity is about. By default it is melanoma if there is such
+            a class, else the second of two classes; in a multi-label task there is no default.
+
+    Raises:
+        DataError: no rows, or shapes and labels that do not fit.
+        Diverged: a probability is not finite.
+        ConfigError: `positive` is not a class.
+    """
+    if task == "multi-label":
+        return _compute_multi_label_metrics(probabilities, truth, classes, positive)
+    predictions = make_predictions(probabilities, truth, len(classes))
+    names = [name for name, m in METRICS.items() if task == "ordinal" or not m.needs_order]
+    names += [f"{name}/{class_name}" for name in CLASS_METRICS for class_name in classes]
+    position = find_positive(classes, positive)
+    if position is not None:
+        names += [f"{name}/{classes[position]}" for name in POSITIVE_METRICS]
+    return {name: make_score(name, predictions, classes).value for name in names}
+
+
+def find_positive(classes: Sequence[str], positive: str | None) -> int | None:
+    """Return the position of the positive class, or None.
+
+    Raises:
+        ConfigError: `positive` is not a class.
+    """
+    if positive is None:
+        melanoma = [i for i, name in enumerate(classes) if name.lower() in MELANOMA]
+        return melanoma[0] if melanoma else 1 if len(classes) == 2 else None
+    if positive not in classes:
+        hint = did_you_mean(positive, list(classes))
+        raise ConfigError(f"positive class {positive}: one of {', '.join(classes)}.{hint}")
+    return list(classes).index(positive)
+
+
+def _compute_probabilities(task: str, logits: np.ndarray) -> np.ndarray:
+    return compute_sigmoid(logits) if task == "multi-label" else compute_softmax(logits)
+
+
+# ---- multi-label tasks: each finding is a task of two classes -----------------------------------
+
+
+def _compute_multi_label_metrics(
+    probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], positive: str | None
+) -> dict[str, float]:
+    findings = make_findings(probabilities, targets)
+    scores = _average_findings(findings, [n for n, m in METRICS.items() if not m.needs_order])
+    for name, make in FINDING_METRICS.items():
+        values = [make(finding).value for finding in findings]
+        scores |= {
+            f"{name}/{class_name}": v for class_name, v in zip(classes, values, strict=True)
+        }
+    if positive is not None:
+        position = find_positive(classes, positive)
+        assert position is not None
+        for name, make_positive in POSITIVE_METRICS.items():
+            scores[f"{name}/{positive}"] = make_positive(findings[position], 1).value
+    return scores
+
+
+def _average_findings(findings: Sequence[Predictions], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean of some metrics over the findings, as MedMNIST's evaluator averages them.
+
+    A finding that all samples have, or none, has neither balanced accuracy nor AUROC; it is left
+    out of their means. `n_absent_classes` counts such findings. F1 is that of yes alone.
+    """
+    scores = {}
+    for name in names:
+        if name == "n_absent_classes":
+            scores[name] = float(sum(len(finding.present) < 2 for finding in findings))
+            continue
+        if name in ("balanced_accuracy", "macro_auroc"):
+            counted = [finding for finding in findings if len(finding.present) == 2]
+        else:
+            counted = list(findings)
+        make = partial(make_f1, position=1) if name == "macro_f1" else METRICS[name].make
+        values = [make(finding).value for finding in counted]
+        scores[name] = float(np.mean(values)) if values else float("nan")
+    return scores
