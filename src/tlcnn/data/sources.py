@@ -12,9 +12,16 @@ from tlcnn.data.checksum import Checksum
 from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
-DATAVERSE = "https://dataverse.harvard.edu"
+DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
 HAM_DOI = "10.7910/DVN/DBW86T"
-ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018/ISIC2018_Task3_Training_"
+ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018"
+ISIC_PARTS = ("GroundTruth.zip", "LesionGroupings.csv", "Input.zip")
+HAM_FILES = (  # name, number and MD5; "original" is the table as uploaded, not a conversion of it
+    ("HAM10000_metadata.csv", "4338392?format=original", "8f85fb1aa29d80a2797247e434deb79d"),
+    ("HAM10000_images_part_1.zip", "3172585", "4639bfa73ab251610530a97c898e6e46"),
+    ("HAM10000_images_part_2.zip", "3172584", "da43d6cc50f6613013be07e8986b384b"),
+)
+HAM_ORIGIN = "as Dataverse published it in version 4.0"
 
 DRAWN = ("synthetic", "synthetic_source")
 OWN = ("folder", "table")
@@ -29,7 +36,7 @@ LC25000_BY_HAND = """lc25000_lung has no address that a program may rely on; get
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One published file: its name in the dataset's folder, its address, its checksum if any."""
+    """One published file. Its name is the one in the dataset's folder."""
 
     name: str
     url: str
@@ -70,14 +77,6 @@ class Source:
     routes: tuple[Route, ...]
 
 
-def _ham_md5(value: str) -> Checksum:
-    return Checksum("md5", value, "as Dataverse published it in version 4.0")
-
-
-def _datafile(number: int) -> str:
-    return f"{DATAVERSE}/api/access/datafile/{number}"
-
-
 HAM10000 = Source(
     name="ham10000",
     what="10,015 dermatoscopic images of 7,470 lesions, 7 diagnoses",
@@ -89,34 +88,17 @@ HAM10000 = Source(
     routes=(
         Route(
             "isic",
-            (
-                RemoteFile("ISIC2018_Task3_Training_GroundTruth.zip", f"{ISIC}GroundTruth.zip"),
-                RemoteFile(
-                    "ISIC2018_Task3_Training_LesionGroupings.csv", f"{ISIC}LesionGroupings.csv"
-                ),
-                RemoteFile("ISIC2018_Task3_Training_Input.zip", f"{ISIC}Input.zip"),
+            tuple(
+                RemoteFile(name, f"{ISIC}/{name}")
+                for name in (f"ISIC2018_Task3_Training_{part}" for part in ISIC_PARTS)
             ),
             "https://challenge.isic-archive.com/data/#2018",
         ),
         Route(
             "dataverse",
-            (
-                # "original": as uploaded; without it, a conversion that has another checksum.
-                RemoteFile(
-                    "HAM10000_metadata.csv",
-                    f"{_datafile(4338392)}?format=original",
-                    _ham_md5("8f85fb1aa29d80a2797247e434deb79d"),
-                ),
-                RemoteFile(
-                    "HAM10000_images_part_1.zip",
-                    _datafile(3172585),
-                    _ham_md5("4639bfa73ab251610530a97c898e6e46"),
-                ),
-                RemoteFile(
-                    "HAM10000_images_part_2.zip",
-                    _datafile(3172584),
-                    _ham_md5("da43d6cc50f6613013be07e8986b384b"),
-                ),
+            tuple(
+                RemoteFile(name, f"{DATAVERSE}/{number}", Checksum("md5", md5, HAM_ORIGIN))
+                for name, number, md5 in HAM_FILES
             ),
             f"https://doi.org/{HAM_DOI}",
             HAM_DOI,
@@ -160,7 +142,8 @@ def find_source(name: str, size: int | None = None) -> Source:
         ConfigError: there is no such dataset, or not in this size.
         DataError: it must be got by hand.
     """
-    check_size(name, size)
+    if size is not None:
+        check_size(name, size)
     sources = {source.name: source for source in list_sources(size or SIZES[0])}
     if name in sources:
         return sources[name]
@@ -175,10 +158,8 @@ def find_source(name: str, size: int | None = None) -> Source:
     )
 
 
-def check_size(name: str, size: int | None) -> None:
-    """Raise ConfigError when a size is given that the dataset does not come in."""
-    if size is None:
-        return
+def check_size(name: str, size: int) -> None:
+    """Raise ConfigError when a dataset does not come in a size."""
     if name not in load_medmnist_info():
         raise ConfigError(f"--size {size} is not allowed for {name}: only MedMNIST has sizes")
     if size not in SIZES:
