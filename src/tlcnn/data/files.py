@@ -9,8 +9,10 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +60,12 @@ class FileRef:
         return f".{self.name.rsplit('.', 1)[1].lower()}" if "." in self.name else ""
 
     @property
+    def folder(self) -> str:
+        """Name of the folder that it lies in; empty at the top of an archive."""
+        parts = (self.member or self.path.as_posix()).split("/")
+        return parts[-2] if len(parts) > 1 else ""
+
+    @property
     def is_image(self) -> bool:
         """Whether its suffix is that of an image format that can be read."""
         return self.suffix in IMAGE_SUFFIXES
@@ -92,6 +100,55 @@ def list_files(root: Path) -> list[FileRef]:
         DataError: a folder cannot be read.
     """
     return sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
+
+
+def list_all_files(root: Path, skip: re.Pattern[str] | None = None) -> list[FileRef]:
+    """List the plain files under a folder, then the members of the zip archives among them.
+
+    Args:
+        skip: a pattern; files and members whose path under `root` has it are left out.
+    """
+    plain = [
+        ref
+        for ref in list_files(root)
+        if skip is None or not skip.search(str(ref.path.relative_to(root)))
+    ]
+    members = [
+        ref
+        for archive in plain
+        if archive.suffix == ".zip"
+        for ref in list_members(archive.path)
+        if skip is None or not skip.search(ref.member)
+    ]
+    return [ref for ref in plain if ref.suffix != ".zip"] + members
+
+
+def find_images(
+    candidates: Iterable[tuple[str, FileRef]], files: list[FileRef], root: Path, expected: str
+) -> dict[str, FileRef]:
+    """Return one file for each image id; the same image in several places counts once.
+
+    Args:
+        candidates: image ids and their files.
+        files: all files under `root`.
+        expected: the sentence that says what belongs into the folder.
+
+    Raises:
+        DataError: there is no image, or an id has files with different content.
+    """
+    images: dict[str, FileRef] = {}
+    for image_id, ref in candidates:
+        first = images.setdefault(image_id, ref)
+        if first is not ref and not is_same_content(first, ref):
+            raise DataError(
+                f"{image_id} is there twice with different content: {first} and {ref}. "
+                "Keep one of them"
+            )
+    if not images:
+        nested = [str(ref) for ref in files if ref.suffix == ".zip"]
+        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
+        raise DataError(f"no images at {root}.{hint if nested else ''} {expected}")
+    return images
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
@@ -168,6 +225,12 @@ def _refuse(path: Path, names: list[str], what: str) -> None:
         )
 
 
+def _check_size(name: object, n_bytes: int, limit: int) -> None:
+    if n_bytes > limit:
+        size, most = n_bytes / 2**20, limit / 2**20
+        raise DataError(f"{name} is refused: {size:,.0f} MiB, at most {most:,.0f} are read")
+
+
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
     """Raise DataError when a member must not be decompressed."""
     name = f"{info.filename} in {path}"
@@ -175,8 +238,7 @@ def check_member(path: Path, info: zipfile.ZipInfo) -> None:
         raise DataError(f"{name} is encrypted; unpack the archive yourself")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{name} is neither stored nor deflated; unpack the archive yourself")
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise DataError(_too_large(name, info.file_size, MAX_MEMBER_BYTES))
+    _check_size(name, info.file_size, MAX_MEMBER_BYTES)
     ratio = info.file_size / max(info.compress_size, 1)
     if ratio > MAX_MEMBER_RATIO and info.file_size > RATIO_FREE_BYTES:
         raise DataError(
@@ -185,29 +247,29 @@ def check_member(path: Path, info: zipfile.ZipInfo) -> None:
         )
 
 
-def _too_large(name: str, n_bytes: int, limit: int) -> str:
-    return f"{name} is refused: {n_bytes / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} are read"
-
-
 def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     """Return a file's bytes.
 
     Args:
-        ref: the file to read.
         archive: the open archive of a member; opened and closed here when None.
 
     Raises:
         DataError: it is missing, unreadable, broken or larger than the limits above.
     """
     try:
-        if not ref.member:
-            return _read_plain(ref.path)
-        if archive is not None:
-            return _read_member(ref, archive)
-        with open_archive(ref.path) as opened:
-            return _read_member(ref, opened)
+        if ref.member:
+            with nullcontext(archive) if archive else open_archive(ref.path) as opened:
+                info = opened.getinfo(ref.member)
+                check_member(ref.path, info)
+                with opened.open(info) as member:
+                    return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
+        with open_file(ref.path) as file:
+            _check_size(ref, os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)
+            return file.read(MAX_FILE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -225,26 +287,6 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_plain(path: Path) -> bytes:
-    with open_file(path) as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise DataError(_too_large(str(path), os.fstat(file.fileno()).st_size, MAX_FILE_BYTES))
-    return content
-
-
-def _read_member(ref: FileRef, archive: zipfile.ZipFile) -> bytes:
-    import zlib
-
-    try:
-        info = archive.getinfo(ref.member)
-        check_member(ref.path, info)
-        with archive.open(info) as file:
-            return file.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
-
-
 def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool:
     """Whether two files very likely hold the same bytes, without reading all of them.
 
@@ -256,13 +298,12 @@ def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool
         return first.crc == second.crc
     if first.member or second.member:  # an archive beside its unpacked files
         return True
-    return _read_tail(first, n_tail) == _read_tail(second, n_tail)
-
-
-def _read_tail(ref: FileRef, n_bytes: int) -> bytes:
-    try:
-        with open_file(ref.path) as file:
-            file.seek(max(0, ref.n_bytes - n_bytes))
-            return file.read(n_bytes)
-    except OSError as error:
-        raise DataError(f"cannot read {ref}: {error.strerror}") from error
+    tails = []
+    for ref in (first, second):
+        try:
+            with open_file(ref.path) as file:
+                file.seek(max(0, ref.n_bytes - n_tail))
+                tails.append(file.read(n_tail))
+        except OSError as error:
+            raise DataError(f"cannot read {ref}: {error.strerror}") from error
+    return tails[0] == tails[1]
