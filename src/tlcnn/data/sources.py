@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from tlcnn.data.checksum import Checksum
-from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
+from tlcnn.data.datasets.medmnist import SIZES, load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
 DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
