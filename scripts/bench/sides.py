@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ Side = Callable[[Case, str], Result]  # the name is that of the output folder
 def run_tlcnn(case: Case, name: str) -> Result:
     """Train with `python -m tlcnn.train`."""
     output = case.work / name
-    watched = watch([sys.executable, "-m", "tlcnn.train", *make_tlcnn_words(case, output)])
+    watched = watch("-m", "tlcnn.train", *make_tlcnn_words(case, output))
     accuracies = []
     for path in output.glob("runs/*/metrics.jsonl"):
         epochs = [json.loads(line) for line in path.read_text().splitlines()]
@@ -123,7 +122,7 @@ def make_timm(script: Path) -> Side:
     """Return the side that trains with timm's train.py; it cannot freeze, so it trains all."""
 
     def run_timm(case: Case, name: str) -> Result:
-        watched = watch([sys.executable, str(script), *make_timm_words(case, name)])
+        watched = watch(str(script), *make_timm_words(case, name))
         epoch_ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
         epoch = "0"
         for line in watched.lines:
@@ -167,7 +166,7 @@ def make_timm_words(case: Case, name: str) -> list[str]:
 
 def run_plain(case: Case, name: str) -> Result:
     """Train with the plain loop, which writes no folder."""
-    watched = watch([sys.executable, str(PLAIN_LOOP), *make_plain_words(case)])
+    watched = watch(str(PLAIN_LOOP), *make_plain_words(case))
     epoch_ends = watched.find("{")
     best: dict[tuple[int, ...], float] = {}
     for record in (json.loads(line.text) for line in epoch_ends):

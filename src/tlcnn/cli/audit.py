@@ -102,9 +102,7 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
         compare[other_name] = partial(
             _compare, dataset, _compose(other_name, [], other_root or None), cache_dir
         )
-    audit = compute_audit(
-        dataset.index, dataset.splits, dataset.digests, cache_dir, against=compare
-    )
+    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, compare)
     return replace(audit, seconds=time.perf_counter() - start)
 
 

@@ -3,12 +3,9 @@
 groups in several splits | equal bytes | fingerprints propose, pixels confirm -> Audit
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,13 @@ import pandas as pd
 from tlcnn.data.duplicates import (
     MAX_BITS,
     NO_FINGERPRINT,
+    confirm_pairs,
     find_near,
-    is_same_picture,
     load_fingerprints,
 )
-from tlcnn.data.index import SPLITS, Images, Index
+from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.overlap import Overlap
-from tlcnn.data.splits import compute_split_counts
+from tlcnn.data.splits import compute_split_counts, find_shared_groups
 
 MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
 
@@ -90,7 +87,7 @@ class Audit:
     n_unprinted: int
     notes: tuple[str, ...]
     against: dict[str, Overlap]
-    seconds: float
+    seconds: float = 0.0
 
     @property
     def leaks(self) -> tuple[Pair, ...]:
@@ -108,23 +105,14 @@ class Audit:
 
     def make_pair_table(self) -> pd.DataFrame:
         """Return one row a pair, those that leak first."""
-        rows = [
-            {
-                "leaks": pair.is_across and not pair.is_one_group,
-                "kind": pair.kind,
-                **{
-                    f"{which}_{column}": values[number]
-                    for column, values in (
-                        ("image", (pair.first, pair.second)),
-                        ("split", pair.splits),
-                        ("group", pair.groups),
-                        ("label", pair.labels),
-                    )
-                    for number, which in enumerate(("first", "second"))
-                },
-            }
-            for pair in sorted(self.pairs, key=lambda pair: (pair not in self.leaks, pair.first))
-        ]
+        rows = []
+        for pair in sorted(self.pairs, key=lambda pair: (pair not in self.leaks, pair.first)):
+            row: dict[str, Any] = {"leaks": pair in self.leaks, "kind": pair.kind}
+            row["first_image"], row["second_image"] = pair.first, pair.second
+            row["first_split"], row["second_split"] = pair.splits
+            row["first_group"], row["second_group"] = pair.groups
+            row["first_label"], row["second_label"] = pair.labels
+            rows.append(row)
         return pd.DataFrame(rows)
 
 
@@ -133,8 +121,7 @@ def compute_audit(
     splits: np.ndarray,
     digests: Sequence[str],
     cache_dir: Path,
-    *,
-    against: Mapping[str, Callable[[], Overlap]] | None = None,
+    against: Mapping[str, Callable[[], Overlap]],
 ) -> Audit:
     """Audit a dataset and its split.
 
@@ -145,19 +132,21 @@ def compute_audit(
         against: functions that compare the test images with another dataset, by its name.
 
     Raises:
-        DataError: an image has broken since its fingerprint was taken.
         StorageError: the cache cannot be written.
     """
-    start = time.perf_counter()
     fingerprints = load_fingerprints(index.images, digests, cache_dir)
     # Further copies in a split are found by their bytes, so one of them is compared by pixels.
-    contents = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
-    _, first = np.unique(contents, return_index=True)
-    rows = np.sort(first)
+    places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
+    rows = np.sort(np.unique(places, return_index=True)[1])
     candidates, max_bits = _propose_pairs(fingerprints[rows])
-    differing = [(int(i), int(j)) for i, j in rows[candidates] if digests[i] != digests[j]]
+    candidates = rows[candidates]
+    contents = np.asarray(digests)
+    differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
     pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
-    pairs += [(i, j, "picture") for i, j in _confirm_pairs(index.images, differing)]
+    results = confirm_pairs(index.images, index.images, differing)
+    pairs += [
+        (i, j, "picture") for (i, j), same in zip(differing.tolist(), results, strict=True) if same
+    ]
     ids, groups = index.table["image_id"].to_numpy(), index.table["group"].to_numpy()
     memberships, names = index.memberships, np.array(index.strata, dtype=object)
 
@@ -184,28 +173,8 @@ def compute_audit(
         max_bits=max_bits,
         n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
         notes=index.notes,
-        against={name: compare() for name, compare in (against or {}).items()},
-        seconds=time.perf_counter() - start,
+        against={name: compare() for name, compare in against.items()},
     )
-
-
-def find_shared_groups(
-    groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray
-) -> dict[str, tuple[str, ...]]:
-    """Return the groups that are in more than one split, and in which.
-
-    Example:
-        >>> find_shared_groups(["a", "a", "b"], ["train", "test", "test"])
-        {'a': ('test', 'train')}
-    """
-    where: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(groups, splits, strict=True):
-        where[str(group)].add(str(split))
-    return {
-        group: tuple(sorted(group_splits))
-        for group, group_splits in sorted(where.items())
-        if len(group_splits) > 1
-    }
 
 
 def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, int]]:
@@ -231,25 +200,3 @@ def _propose_pairs(fingerprints: np.ndarray) -> tuple[np.ndarray, int]:
         if len(pairs) <= MAX_LOOKS:
             return pairs, max_bits
     return pairs[:MAX_LOOKS], 0
-
-
-def _confirm_pairs(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the pairs that show the same picture, with all cores.
-
-    Raises:
-        DataError: an image has broken since its fingerprint was taken.
-    """
-    partners: dict[int, list[int]] = defaultdict(list)
-    for first, second in pairs:
-        partners[first].append(second)
-
-    def confirm(first: int) -> list[tuple[int, int]]:
-        pixels = images.load(first)
-        return [
-            (first, second)
-            for second in partners[first]
-            if is_same_picture(pixels, images.load(second))
-        ]
-
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        return [pair for confirmed in pool.map(confirm, partners) for pair in confirmed]

@@ -181,13 +181,35 @@ def list_members(path: Path) -> list[FileRef]:
     """
     with open_archive(path) as archive:
         infos = archive.infolist()
-    _check_archive(path, infos)
-    files = [info for info in infos if not info.is_dir() and not is_hidden(info.filename)]
-    refs = [FileRef(path, info.filename, info.file_size, info.CRC) for info in files]
-    for ref, info in zip(refs, files, strict=True):
-        if ref.is_image:
-            check_member(path, info)
+    if len(infos) > MAX_MEMBERS:
+        raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
+    names = [info.filename for info in infos]
+    refused = {
+        "names that point outside it": [name for name in names if _is_outside(name)],
+        "symbolic links": [
+            info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)
+        ],
+        "names that occur twice": [name for name, n in Counter(names).items() if n > 1],
+    }
+    for what, members in refused.items():
+        if members:
+            raise DataError(
+                f"{path} is refused: it holds {len(members):,} {what} "
+                f"({list_names(sorted(members))}). "
+                "Fetch the archive again from where it was published"
+            )
+    refs = []
+    for info in infos:
+        if not info.is_dir() and not is_hidden(info.filename):
+            refs.append(FileRef(path, info.filename, info.file_size, info.CRC))
+            if refs[-1].is_image:
+                check_member(path, info)
     return sorted(refs, key=lambda ref: ref.member)
+
+
+def _is_outside(name: str) -> bool:
+    parts = re.split(r"[\\/]", name)
+    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
@@ -200,29 +222,6 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise DataError(
             f"{path} is not a readable zip archive ({reason}); fetch it again"
         ) from error
-
-
-def _check_archive(path: Path, infos: list[zipfile.ZipInfo]) -> None:
-    if len(infos) > MAX_MEMBERS:
-        raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
-    unsafe = []
-    for name in (info.filename for info in infos):
-        parts = re.split(r"[\\/]", name)
-        if parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name:
-            unsafe.append(name)
-    _refuse(path, unsafe, "names that point outside it")
-    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
-    _refuse(path, links, "symbolic links")
-    counts = Counter(info.filename for info in infos)
-    _refuse(path, [name for name, n in counts.items() if n > 1], "names that occur twice")
-
-
-def _refuse(path: Path, names: list[str], what: str) -> None:
-    if names:
-        raise DataError(
-            f"{path} is refused: it holds {len(names):,} {what} ({list_names(sorted(names))}). "
-            "Fetch the archive again from where it was published"
-        )
 
 
 def _check_size(name: object, n_bytes: int, limit: int) -> None:
