@@ -144,9 +144,9 @@ def compute_audit(
     differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
     pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
     results = confirm_pairs(index.images, index.images, differing)
-    pairs += [
-        (i, j, "picture") for (i, j), same in zip(differing.tolist(), results, strict=True) if same
-    ]
+    for (i, j), is_same in zip(differing.tolist(), results, strict=True):
+        if is_same:
+            pairs.append((i, j, "picture"))
     ids, groups = index.table["image_id"].to_numpy(), index.table["group"].to_numpy()
     memberships, names = index.memberships, np.array(index.strata, dtype=object)
 

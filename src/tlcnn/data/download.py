@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlcnn import __version__
 from tlcnn.data.checksum import Checksum, find_problem
@@ -266,14 +266,3 @@ def _accept(path: Path, checksum: Checksum | None, is_resumed: bool) -> None:
         os.replace(part, path)
         sync_folder(path.parent)
     _discard(path)
-
-
-def load_json(url: str) -> Any:
-    """Return the JSON that an address answers. Raises Refused or Cut."""
-    with _open(url, {}) as response:
-        if response.status_code != 200:
-            raise Refused(f"{response.status_code} {response.reason}")
-        try:
-            return response.json()
-        except (OSError, ValueError) as error:  # cut, or something else
-            raise Refused("the answer is not whole JSON") from error

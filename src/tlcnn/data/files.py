@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from tlcnn.errors import DataError, list_names
@@ -45,25 +45,24 @@ class FileRef:
     crc: int | None = None
 
     @property
+    def inner_path(self) -> PurePath:
+        """The path inside the archive, or that of the plain file."""
+        return PurePosixPath(self.member) if self.member else self.path
+
+    @property
     def name(self) -> str:
         """File name without folders."""
-        return self.member.rsplit("/", 1)[-1] if self.member else self.path.name
+        return self.inner_path.name
 
     @property
     def stem(self) -> str:
         """File name without folders and suffix."""
-        return self.name.rsplit(".", 1)[0]
+        return self.inner_path.stem
 
     @property
     def suffix(self) -> str:
         """Lower-case suffix with its dot, or an empty string."""
-        return f".{self.name.rsplit('.', 1)[1].lower()}" if "." in self.name else ""
-
-    @property
-    def folder(self) -> str:
-        """Name of the folder that it lies in; empty at the top of an archive."""
-        parts = (self.member or self.path.as_posix()).split("/")
-        return parts[-2] if len(parts) > 1 else ""
+        return self.inner_path.suffix.lower()
 
     @property
     def is_image(self) -> bool:

@@ -7,14 +7,12 @@ later copies (trust on first use).
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from tlcnn.data.checksum import Checksum, compute_digests, find_problem
-from tlcnn.data.download import Cut, Refused, fetch_file, load_json
+from tlcnn.data.download import fetch_file
 from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden, open_file
 from tlcnn.data.sources import RemoteFile, Route, Source, make_addresses
 from tlcnn.errors import DataError, StorageError, list_names
@@ -56,16 +54,10 @@ def obtain(
             f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
             "away or give another folder with --root: what lies in one folder is read together"
         )
-    files = route.files
-    if route.doi:
-        try:
-            files = load_published(route, replacement)
-        except (Refused, Cut) as failure:
-            say(f"no list of checksums came ({failure}); using those that tlcnn has")
     make_dir(root)
     other_routes = [candidate.name for candidate in source.routes if candidate is not route]
     hint = f"; or try --route {' or '.join(other_routes)} with another --root"
-    for file in files:
+    for file in route.files:
         urls = make_addresses(file.url, mirrors, replacement)
         advice = (
             f"By hand: open {file.url} (found on {route.page}) in a browser, put the file at "
@@ -73,37 +65,6 @@ def obtain(
             f"{hint if other_routes else ''}"
         )
         _obtain_file(file, urls, root, advice, say)
-
-
-def load_published(route: Route, replacement: str) -> tuple[RemoteFile, ...]:
-    """Return a route's files with the numbers and MD5s that its Dataverse publishes now.
-
-    Of a table that a Dataverse has converted, it publishes the checksum of the original, under
-    the converted name (`HAM10000_metadata.tab`): names are compared without their suffix.
-    See https://guides.dataverse.org/en/latest/api/native-api.html.
-
-    Raises:
-        Refused, Cut: the list does not answer, or lacks one of the files.
-    """
-    path = f"/api/datasets/:persistentId/?persistentId=doi:{route.doi}"
-    (list_url,) = make_addresses(urljoin(route.files[0].url, path), (), replacement)
-    try:
-        rows = [row["dataFile"] for row in load_json(list_url)["data"]["latestVersion"]["files"]]
-        by_stem = {_stem(row["filename"]): row for row in rows}
-        published = []
-        for file in route.files:
-            row = by_stem[_stem(file.name)]
-            base, mark, query = file.url.partition("?")
-            url = f"{base.rpartition('/')[0]}/{int(row['id'])}{mark}{query}"
-            md5 = Checksum("md5", str(row["md5"]).lower(), "as Dataverse publishes it now")
-            published.append(replace(file, url=url, checksum=md5))
-        return tuple(published)
-    except (KeyError, TypeError) as error:
-        raise Refused(f"the list lacks {error}") from error
-
-
-def _stem(name: str) -> str:
-    return name.rsplit(".", 1)[0].lower()
 
 
 def _list_other_data(route: Route, root: Path) -> list[str]:

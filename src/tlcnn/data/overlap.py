@@ -24,7 +24,7 @@ class Part:
     """Some images of a dataset.
 
     Attributes:
-        dataset: the name of the dataset; groups and ids mean the same inside one name.
+        dataset: its name; groups and ids mean the same inside one name.
         table: n rows of `image_id`, `group` and `digest`.
         images: the dataset's N images, or None where they cannot be opened.
         rows: (n,) position of each row among them.

@@ -13,7 +13,6 @@ from tlcnn.data.datasets.medmnist import SIZES, load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
 DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
-HAM_DOI = "10.7910/DVN/DBW86T"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018"
 ISIC_PARTS = ("GroundTruth.zip", "LesionGroupings.csv", "Input.zip")
 HAM_FILES = (  # name, number and MD5; "original" is the table as uploaded, not a conversion of it
@@ -45,17 +44,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Route:
-    """One place that publishes a dataset.
-
-    Attributes:
-        page: the web page where a person finds the files.
-        doi: of a Dataverse, which is asked for its list of checksums; else empty.
-    """
+    """One place that publishes a dataset. Its page is where a person finds the files."""
 
     name: str
     files: tuple[RemoteFile, ...]
     page: str
-    doi: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ class Source:
 
     Attributes:
         root: its folder by default, as in `conf/dataset`.
-        is_shared: other datasets lie in the same folder.
+        is_shared: whether other datasets lie in the same folder.
         routes: the first is the default.
     """
 
@@ -100,8 +93,7 @@ HAM10000 = Source(
                 RemoteFile(name, f"{DATAVERSE}/{number}", Checksum("md5", md5, HAM_ORIGIN))
                 for name, number, md5 in HAM_FILES
             ),
-            f"https://doi.org/{HAM_DOI}",
-            HAM_DOI,
+            "https://doi.org/10.7910/DVN/DBW86T",
         ),
     ),
 )

@@ -44,13 +44,11 @@ def make_splits(
 
     Args:
         labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) names of groups, which may not straddle parts.
-        val_fraction: part of all N images for validation.
-        test_fraction: part of all N images for test; unused with folds.
-        folds: number F of test folds that partition the data, or None.
+        groups: (N,) names of groups.
+        val_fraction, test_fraction: parts of all N images; with folds, the latter is not used.
+        folds: the number of test folds that partition the data, or None.
         fold: the number of the fold that is the test part.
         seed: decides which groups go where; fractions and folds are met with any seed.
-        n_classes: K.
 
     Returns:
         (N,) array of str: "train", "val" or "test".

@@ -94,15 +94,16 @@ def _list_folders(root: Path) -> list[str]:
 
 def _is_official(root: Path) -> bool:
     """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits, others = [], []
-    for folder in _list_folders(root):
-        (splits if parse_split(folder) else others).append(folder)
+    folders = _list_folders(root)
+    splits = [folder for folder in folders if parse_split(folder)]
+    class_folders = [folder for folder in folders if folder not in splits]
     if "train" not in [parse_split(folder) for folder in splits]:
         return False
-    if others:
+    if class_folders:
         raise DataError(
             f"{root} holds the splits {list_names(splits)} beside other folders "
-            f"({list_names(others)}); move these away, or rename the splits if they are classes"
+            f"({list_names(class_folders)}); move these away, or rename the splits if they are "
+            "classes"
         )
     return True
 

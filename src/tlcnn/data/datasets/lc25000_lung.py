@@ -67,16 +67,17 @@ def load_lc25000_lung(
     """
     check_folder(root, EXPECTED)
     files = list_all_files(root)
-    refs = [ref for ref in files if ref.is_image and ref.folder in CLASSES]
+    folders = {ref: ref.inner_path.parent.name for ref in files if ref.is_image}
+    refs = [ref for ref, folder in folders.items() if folder in CLASSES]
     tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
     for ref in refs:
-        if ref.folder != tiles[ref.stem].folder:
+        if folders[ref] != folders[tiles[ref.stem]]:
             raise DataError(
                 f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
                 "Keep one of them"
             )
     rows = pd.DataFrame({"image_id": sorted(tiles)})
-    rows["label"] = [tiles[image_id].folder for image_id in rows["image_id"]]
+    rows["label"] = [folders[tiles[image_id]] for image_id in rows["image_id"]]
     images = FileImages([tiles[image_id] for image_id in rows["image_id"]])
     lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
     if lost:
