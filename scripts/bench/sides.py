@@ -22,7 +22,6 @@ class Case:
         data: a folder with train/, val/ and test/, each with a folder a class.
         weights: safetensors of the whole network, where every side starts.
         work: the folder for outputs.
-        cache: tlcnn's cache.
         views: tlcnn's pool of views an image; the others see new views every epoch.
         workers: decoding processes of the peers.
         pool: processes of tlcnn's pool launcher that train the grid; 1: none but the first.

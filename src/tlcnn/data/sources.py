@@ -14,7 +14,11 @@ from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
 DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018"
-ISIC_PARTS = ("GroundTruth.zip", "LesionGroupings.csv", "Input.zip")
+ISIC_FILES = (
+    "ISIC2018_Task3_Training_GroundTruth.zip",
+    "ISIC2018_Task3_Training_LesionGroupings.csv",
+    "ISIC2018_Task3_Training_Input.zip",
+)
 HAM_FILES = (  # name, number and MD5; "original" is the table as uploaded, not a conversion of it
     ("HAM10000_metadata.csv", "4338392?format=original", "8f85fb1aa29d80a2797247e434deb79d"),
     ("HAM10000_images_part_1.zip", "3172585", "4639bfa73ab251610530a97c898e6e46"),
@@ -81,10 +85,7 @@ HAM10000 = Source(
     routes=(
         Route(
             "isic",
-            tuple(
-                RemoteFile(name, f"{ISIC}/{name}")
-                for name in (f"ISIC2018_Task3_Training_{part}" for part in ISIC_PARTS)
-            ),
+            tuple(RemoteFile(name, f"{ISIC}/{name}") for name in ISIC_FILES),
             "https://challenge.isic-archive.com/data/#2018",
         ),
         Route(
@@ -101,30 +102,24 @@ HAM10000 = Source(
 
 def list_sources(size: int = 28) -> list[Source]:
     """Return every dataset that can be fetched; MedMNIST at `size` pixels a side."""
-    return [HAM10000, *(_make_medmnist(flag, size) for flag in load_medmnist_info())]
-
-
-def _make_medmnist(flag: str, size: int) -> Source:
-    facts = load_medmnist_info()[flag]
-    file = facts["files"][str(size)]
-    n_images = sum(facts["n_samples"].values())
-    n_bytes = n_images * size * size * facts["n_channels"]
-    checksum = Checksum("md5", file["md5"], "as MedMNIST 3.0.2 publishes it")
-    return Source(
-        name=flag,
-        what=f"MedMNIST: {n_images:,} images of {size} px, {facts['task']}",
-        licence=f"{facts['license']}; cite Yang et al. 2023, doi:10.1038/s41597-022-01721-8",
-        size=f"< {n_bytes / 1e9:.1f} GB" if n_bytes > 1e9 else f"< {n_bytes / 1e6:.0f} MB",
-        root="data/medmnist",
-        is_shared=True,
-        routes=(
-            Route(
-                "zenodo",
-                (RemoteFile(file["file"], file["url"], checksum),),
-                "https://zenodo.org/records/10519652",
-            ),
-        ),
-    )
+    sources = [HAM10000]
+    for flag, facts in load_medmnist_info().items():
+        file = facts["files"][str(size)]
+        checksum = Checksum("md5", file["md5"], "as MedMNIST 3.0.2 publishes it")
+        remote_file = RemoteFile(file["file"], file["url"], checksum)
+        n_images = sum(facts["n_samples"].values())
+        n_bytes = n_images * size * size * facts["n_channels"]
+        source = Source(
+            name=flag,
+            what=f"MedMNIST: {n_images:,} images of {size} px, {facts['task']}",
+            licence=f"{facts['license']}; cite Yang et al. 2023, doi:10.1038/s41597-022-01721-8",
+            size=f"< {n_bytes / 1e9:.1f} GB" if n_bytes > 1e9 else f"< {n_bytes / 1e6:.0f} MB",
+            root="data/medmnist",
+            is_shared=True,
+            routes=(Route("zenodo", (remote_file,), "https://zenodo.org/records/10519652"),),
+        )
+        sources.append(source)
+    return sources
 
 
 def find_source(name: str, size: int | None = None) -> Source:

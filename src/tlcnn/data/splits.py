@@ -15,6 +15,7 @@ such groups.
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,13 @@ def make_splits(
     elif folds > len(counts):
         raise ConfigError(f"dataset.folds={folds} is more than there are groups ({len(counts)})")
     else:
-        share = Fraction(1, folds) * total
-        parts = _divide(counts, range(folds), [share] * folds, ranked=False)
+        targets = [Fraction(1, folds) * total] * folds
+        parts = _divide(counts, range(folds), targets, ranked=False)
         rest = {group: counts[group] for group, part in parts.items() if part != fold}
         left = np.sum(list(rest.values()), axis=0, dtype=object)
-        val_share = np.minimum(val * total, left)
-        parts = dict.fromkeys(counts, "test") | _divide(
-            rest, ("train", "val"), [left - val_share, val_share]
-        )
+        val_target = np.minimum(val * total, left)
+        divided_rest = _divide(rest, ("train", "val"), [left - val_target, val_target])
+        parts = dict.fromkeys(counts, "test") | divided_rest
     fractions = {"train": 1, "val": val_fraction, "test": test_fraction or folds}
     empty = [part for part, share in fractions.items() if share and part not in parts.values()]
     if empty:
@@ -158,41 +158,29 @@ def choose_splits(
     Args:
         table: a table with `label`, `group` and `split`.
         mode: "official" (the dataset's own), "grouped" (ours), or "auto": the dataset's own where
-            it has one and no folds are asked for.
+            it has one and no folds are asked for. Without an official validation split,
+            `val_fraction` of all images is cut from the official training split.
 
     Raises:
-        ConfigError: an official split that does not exist, or is asked for with folds.
+        ConfigError: an official split that does not exist, lacks train or test, or is asked for
+            with folds.
         DataError: too few groups.
     """
     if mode == "official" and folds is not None:
         raise ConfigError("dataset.folds needs dataset.split=grouped: an official split is one")
-    has_official = bool((table["split"] != "").any())
-    if mode == "official" or (mode == "auto" and has_official and folds is None):
-        return use_official(table, val_fraction=val_fraction, seed=seed, n_classes=n_classes)
-    return make_splits(
-        table["label"].to_numpy(),
-        table["group"].to_numpy(),
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        folds=folds,
-        fold=fold,
-        seed=seed,
-        n_classes=n_classes,
-    )
-
-
-def use_official(
-    table: pd.DataFrame, *, val_fraction: float, seed: int, n_classes: int
-) -> np.ndarray:
-    """Return the dataset's own split; without validation, `val_fraction` of all is cut from train.
-
-    Raises:
-        ConfigError: the dataset has no official split, or one without train or test.
-        DataError: train has too few groups for validation.
-    """
+    labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
+    divide = partial(make_splits, seed=seed, n_classes=n_classes)
     official = table["split"].to_numpy(dtype=object).copy()
-    lost = [part for part in ("train", "test") if not (official == part).any()]
-    if lost or (official == "").any():
+    if mode == "grouped" or folds is not None or (mode == "auto" and (official == "").all()):
+        return divide(
+            labels,
+            groups,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            folds=folds,
+            fold=fold,
+        )
+    if (official == "").any() or not {"train", "test"} <= set(official):
         what = "no official split" if (official == "").all() else "an incomplete official split"
         raise ConfigError(f"the dataset has {what}; use dataset.split=grouped")
     if (official == "val").any() or val_fraction == 0:
@@ -204,14 +192,7 @@ def use_official(
             f"dataset.val_fraction={val_fraction} of {len(table):,} images is not less than the "
             f"official training split ({len(train):,})"
         )
-    official[train] = make_splits(
-        table["label"].to_numpy()[train],
-        table["group"].to_numpy()[train],
-        val_fraction=share,
-        test_fraction=0,
-        seed=seed,
-        n_classes=n_classes,
-    )
+    official[train] = divide(labels[train], groups[train], val_fraction=share, test_fraction=0)
     return official
 
 

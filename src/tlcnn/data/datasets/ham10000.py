@@ -171,7 +171,7 @@ def load_rows(files: list[FileRef], root: Path) -> tuple[pd.DataFrame, str]:
 
 
 def _load_metadata(refs: list[FileRef]) -> pd.DataFrame:
-    """Read the one table, which may be there several times if the rows are the same."""
+    """Read the one table. It may be there several times if the rows are the same."""
     frames = [_load_normalised(ref, KEY) for ref in refs]
     for frame in frames:
         frame["dx"] = frame["dx"].str.lower()
