@@ -27,39 +27,6 @@ MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about th
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two images that show the same picture.
-
-    Attributes:
-        first, second: image ids.
-        kind: "bytes" (equal files) or "picture" (the same picture, saved again).
-        splits, groups, labels: those of the two images.
-    """
-
-    first: str
-    second: str
-    kind: str
-    splits: tuple[str, str]
-    groups: tuple[str, str]
-    labels: tuple[str, str]
-
-    @property
-    def is_across(self) -> bool:
-        """Whether the two are in different splits."""
-        return self.splits[0] != self.splits[1]
-
-    @property
-    def is_one_group(self) -> bool:
-        """Whether the two are in one group."""
-        return self.groups[0] == self.groups[1]
-
-    @property
-    def is_contradictory(self) -> bool:
-        """Whether the two have different labels."""
-        return self.labels[0] != self.labels[1]
-
-
-@dataclass(frozen=True)
 class Audit:
     """What was found in a dataset and its split.
 
@@ -67,7 +34,10 @@ class Audit:
         n_images, n_groups: per split.
         n_per_class: per split and class.
         shared_groups: group -> the splits that it is in, of groups in more than one.
-        pairs: images that are there twice; of many equal files, each with one of each split.
+        pairs: one row a pair of images that show the same picture, those that leak first: `leaks`
+            (in different splits and groups), `kind` ("bytes": equal files; "picture": saved
+            again), and `first_` and `second_` image, split, group and label. Of many equal files,
+            each is there with one of each split.
         n_looked: pairs whose pixels were compared.
         max_bits: the distance of fingerprints up to which they were.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
@@ -81,7 +51,7 @@ class Audit:
     n_groups: dict[str, int]
     n_per_class: dict[str, dict[str, int]]
     shared_groups: dict[str, tuple[str, ...]]
-    pairs: tuple[Pair, ...]
+    pairs: pd.DataFrame
     n_looked: int
     max_bits: int
     n_unprinted: int
@@ -90,30 +60,19 @@ class Audit:
     seconds: float = 0.0
 
     @property
-    def leaks(self) -> tuple[Pair, ...]:
+    def leaks(self) -> pd.DataFrame:
         """Pairs in different splits and different groups."""
-        return tuple(pair for pair in self.pairs if pair.is_across and not pair.is_one_group)
+        return self.pairs[self.pairs["leaks"]]
 
     @property
     def is_leaking(self) -> bool:
         """Whether test scores count pictures that training has seen."""
-        return bool(self.shared_groups or self.leaks or any(self.against.values()))
+        return bool(self.shared_groups or len(self.leaks) or any(self.against.values()))
 
     def record(self) -> dict[str, Any]:
         """Return it as a JSON value."""
-        return {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks), **asdict(self)}
-
-    def make_pair_table(self) -> pd.DataFrame:
-        """Return one row a pair, those that leak first."""
-        rows = []
-        for pair in sorted(self.pairs, key=lambda pair: (pair not in self.leaks, pair.first)):
-            row: dict[str, Any] = {"leaks": pair in self.leaks, "kind": pair.kind}
-            row["first_image"], row["second_image"] = pair.first, pair.second
-            row["first_split"], row["second_split"] = pair.splits
-            row["first_group"], row["second_group"] = pair.groups
-            row["first_label"], row["second_label"] = pair.labels
-            rows.append(row)
-        return pd.DataFrame(rows)
+        summary = {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks)}
+        return {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
 
 
 def compute_audit(
@@ -147,33 +106,43 @@ def compute_audit(
     for (i, j), is_same in zip(differing.tolist(), results, strict=True):
         if is_same:
             pairs.append((i, j, "picture"))
-    ids, groups = index.table["image_id"].to_numpy(), index.table["group"].to_numpy()
-    memberships, names = index.memberships, np.array(index.strata, dtype=object)
-
-    def make_pair(i: int, j: int, kind: str) -> Pair:
-        labels = ["+".join(names[memberships[row] > 0]) for row in (i, j)]
-        return Pair(
-            first=str(ids[i]),
-            second=str(ids[j]),
-            kind=kind,
-            splits=(str(splits[i]), str(splits[j])),
-            groups=(str(groups[i]), str(groups[j])),
-            labels=(labels[0], labels[1]),
-        )
-
-    counts = compute_split_counts(memberships, splits, index.strata)
+    groups = index.table["group"].to_numpy()
+    counts = compute_split_counts(index.memberships, splits, index.strata)
     return Audit(
         name=index.name,
         n_images={split: int((splits == split).sum()) for split in SPLITS},
         n_groups={split: len(set(groups[splits == split])) for split in SPLITS},
         n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
         shared_groups=find_shared_groups(groups, splits),
-        pairs=tuple(make_pair(*pair) for pair in sorted(pairs)),
+        pairs=_make_pair_table(index, splits, sorted(pairs)),
         n_looked=len(candidates),
         max_bits=max_bits,
         n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
         notes=index.notes,
         against={name: compare() for name, compare in against.items()},
+    )
+
+
+def _make_pair_table(
+    index: Index, splits: np.ndarray, pairs: list[tuple[int, int, str]]
+) -> pd.DataFrame:
+    """Return the table of pairs, given as two rows of the index and a kind."""
+    strata, memberships = np.array(index.strata, dtype=object), index.memberships
+    table = pd.DataFrame({"leaks": False, "kind": [kind for _, _, kind in pairs]})
+    rows = {
+        "first": np.array([first for first, _, _ in pairs], dtype=np.int64),
+        "second": np.array([second for _, second, _ in pairs], dtype=np.int64),
+    }
+    columns = {"image": index.table["image_id"], "split": splits, "group": index.table["group"]}
+    for name, values in columns.items():
+        for side in rows:
+            table[f"{side}_{name}"] = np.asarray(values, dtype=object)[rows[side]]
+    for side in rows:
+        table[f"{side}_label"] = ["+".join(strata[row > 0]) for row in memberships[rows[side]]]
+    is_across = table["first_split"] != table["second_split"]
+    table["leaks"] = is_across & (table["first_group"] != table["second_group"])
+    return table.sort_values(
+        ["leaks", "first_image"], ascending=[False, True], kind="stable", ignore_index=True
     )
 
 
