@@ -107,18 +107,13 @@ def list_all_files(root: Path, skip: re.Pattern[str] | None = None) -> list[File
     Args:
         skip: a pattern; files and members whose path under `root` has it are left out.
     """
-    plain = [
-        ref
-        for ref in list_files(root)
-        if skip is None or not skip.search(str(ref.path.relative_to(root)))
-    ]
-    members = [
-        ref
-        for archive in plain
-        if archive.suffix == ".zip"
-        for ref in list_members(archive.path)
-        if skip is None or not skip.search(ref.member)
-    ]
+
+    def is_wanted(path: str) -> bool:
+        return skip is None or not skip.search(path)
+
+    plain = [ref for ref in list_files(root) if is_wanted(str(ref.path.relative_to(root)))]
+    archives = [ref.path for ref in plain if ref.suffix == ".zip"]
+    members = [ref for path in archives for ref in list_members(path) if is_wanted(ref.member)]
     return [ref for ref in plain if ref.suffix != ".zip"] + members
 
 
