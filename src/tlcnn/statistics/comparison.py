@@ -7,7 +7,7 @@ import numpy as np
 
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
-from tlcnn.statistics.estimate import choose_seeds, compute_parts, make_estimate, pick_seeds
+from tlcnn.statistics.estimate import compute_parts, make_estimate, pair_arms
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.settle import compute_seeds_needed
 from tlcnn.statistics.variance import compute_tail
@@ -112,9 +112,7 @@ def compute_group_differences(a: Arm, b: Arm) -> np.ndarray | None:
     sample = a.sample
     if sample is None or b.sample is None or sample.name != b.sample.name:
         return None
-    seeds, _ = choose_seeds([a.seeds, b.seeds])
-    if seeds is not None:
-        a, b = pick_seeds(a, seeds), pick_seeds(b, seeds)
+    a, b = pair_arms(a, b)
     if a.contributions is not None and b.contributions is not None:
         return a.contributions.mean(axis=0) - b.contributions.mean(axis=0)
     if a.influence is None or b.influence is None:

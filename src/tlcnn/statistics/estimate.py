@@ -147,6 +147,12 @@ def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, Notes]
     return None, (Note(NoteKind.UNPAIRED_SEEDS, counts),)
 
 
+def pair_arms(a: Arm, b: Arm) -> tuple[Arm, Arm]:
+    """Return two arms with the runs that their difference is of."""
+    seeds, _ = choose_seeds([a.seeds, b.seeds])
+    return (a, b) if seeds is None else (pick_seeds(a, seeds), pick_seeds(b, seeds))
+
+
 def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     """Return the arm with some of its runs, in the order of the seeds."""
     order = np.argsort(arm.seeds)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlcnn.statistics.predictions import Predictions
+from tlcnn.statistics.predictions import Predictions, make_predictions
 from tlcnn.statistics.score import (
     Compute,
     Score,
@@ -115,8 +115,7 @@ def _differentiate_sensitivity(sign: np.ndarray) -> np.ndarray:
 def compute_sensitivity(is_positive: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the sensitivity at 90 % specificity of a class, given as (N,) bool and (N,)."""
     both = np.stack([1 - probabilities, probabilities], axis=1)
-    group = np.zeros(len(both), dtype=np.int64)
-    return make_sensitivity(Predictions(both, is_positive.astype(np.int64), group, 1), 1).value
+    return make_sensitivity(make_predictions(both, is_positive), 1).value
 
 
 # ---- calibration --------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ class BestAnswer:
 
     Attributes:
         full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
-        contrast: of the best with it; None where the best is that cell itself, or there is none.
-        others: of the further cells with full fine-tuning.
+        contrast: the best against it; None where the best is that cell itself, or there is none.
+        others: the further cells against full fine-tuning.
     """
 
     block: Block
@@ -63,7 +63,7 @@ class LayersAnswer:
 
     Attributes:
         own: the network's own weights that the source is compared with.
-        arms: of every treatment and n that was trained.
+        arms: the arm of every treatment and n that was trained.
     """
 
     block: Block

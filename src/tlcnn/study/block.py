@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlcnn.statistics.arm import Arm
-from tlcnn.statistics.estimate import choose_seeds, pick_seeds
+from tlcnn.statistics.estimate import pair_arms
 from tlcnn.study.arms import estimate_mean
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
@@ -133,11 +133,8 @@ class Block:
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
         """Return the mean scores of two cells over the seeds that their difference is of."""
-        arms = (self.arms[a], self.arms[b])
-        seeds, _ = choose_seeds([arm.seeds for arm in arms])
-        if seeds is not None and len(seeds):
-            arms = (pick_seeds(arms[0], seeds), pick_seeds(arms[1], seeds))
-        return float(np.mean(arms[0].scores)), float(np.mean(arms[1].scores))
+        first, second = pair_arms(self.arms[a], self.arms[b])
+        return first.mean, second.mean
 
 
 def make_blocks(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tlcnn.config.schema import list_keys
 from tlcnn.records.plan_record import read_plan
-from tlcnn.records.settings import list_varying
+from tlcnn.records.settings import CELL, list_varying
 from tlcnn.storage import digest_of
 
 FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
@@ -194,8 +194,7 @@ def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     ]
 
     def rank(cell: Cell) -> tuple[Any, ...]:
-        name = (cell.dataset, cell.model, cell.init, cell.k, cell.j, cell.bn)
-        return (*name, order_settings(cell.recipe), cell.cell_id)
+        return (*(getattr(cell, name) for name in CELL), order_settings(cell.recipe), cell.cell_id)
 
     return tuple(sorted(cells, key=rank))
 
@@ -269,12 +268,7 @@ def _make_cell(
     cell_ids = sorted({run.cell_id for run in runs})
     return Cell(
         key=digest_of([*map(str, first.name), first.is_imported, cell_ids], 8),
-        dataset=first.dataset,
-        model=first.model,
-        init=first.init,
-        k=first.k,
-        j=first.j,
-        bn=first.bn,
+        **{name: getattr(first, name) for name in CELL},
         source=source,
         recipe=_pick(settings, recipe_keys),
         settings=settings,

@@ -125,11 +125,8 @@ def group_runs(
     """
     names = list(dict.fromkeys(columns))
     runs = check_columns(runs, names, "--group")
-    texts = zip(*([name_value(value) for value in runs[name]] for name in names), strict=True)
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, text in enumerate(texts):
-        places.setdefault(text, []).append(place)
-    parts = [runs.iloc[positions] for positions in places.values()]
+    keys = [runs[name].map(name_value) for name in names]
+    parts = [part for _, part in runs.groupby(keys, sort=False)]
     return [({name: part[name].iloc[0] for name in names}, part) for part in parts]
 
 
