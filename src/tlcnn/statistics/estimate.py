@@ -13,6 +13,7 @@ of the mean over seeds would count AL twice.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -136,9 +137,7 @@ def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, Notes]
         >>> choose_seeds([np.arange(8), np.arange(4)])[0] is None
         True
     """
-    common = seeds[0]
-    for other in seeds[1:]:
-        common = np.intersect1d(common, other)
+    common = reduce(np.intersect1d, seeds)
     counts = tuple(dict.fromkeys(len(values) for values in seeds))
     if counts == (len(common),):
         return common, ()

@@ -175,9 +175,9 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
     if question == "imagenet_vs_random":
         if block.scratch is None:
             yield MissingCells(block, "random", ((0, 0),))
-        asked = list_asked(block)
-        if not any(block.find_full(source) for source in asked):
-            yield MissingCells(block, asked[0].init if asked else "imagenet", full)
+        sources = list_asked(block)
+        if not any(block.find_full(source) for source in sources):
+            yield MissingCells(block, sources[0].init if sources else "imagenet", full)
     elif question == "chain":
         if block.imagenet is None or not block.find_full(block.imagenet):
             yield MissingCells(block, "imagenet", full)

@@ -111,4 +111,4 @@ def list_chain_pairs(block: Block, chain: Source) -> list[tuple[str, str]]:
     cells = block.find_trained(chain, block.imagenet)
     if not cells:
         return []
-    return [(cells[0], other) for other in (cells[1], block.scratch) if other]
+    return [(cells[0], cell) for cell in (cells[1], block.scratch) if cell]

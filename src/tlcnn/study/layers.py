@@ -132,13 +132,13 @@ def _list_terms(arms: Treated, n: int, pair: tuple[str, str]) -> Terms:
 
 
 def _estimate_gamma(arms: Treated, n: int, margin: float) -> tuple[Estimate | None, Notes]:
-    transferred, own, drawn = (arms.get((name, n)) for name in ("AnB", "BnB", "random-frozen"))
-    if transferred is None or own is None or drawn is None:
+    a_frozen, b_frozen, drawn = (arms.get((t, n)) for t in ("AnB", "BnB", "random-frozen"))
+    if a_frozen is None or b_frozen is None or drawn is None:
         return None, ()
-    denominator = [(1.0, own), (-1.0, drawn)]
+    denominator = [(1.0, b_frozen), (-1.0, drawn)]
     if not estimate_contrast(denominator).low > margin:
         return None, (Note(NoteKind.NO_GAMMA),)
-    return estimate_ratio([(1.0, transferred), (-1.0, drawn)], denominator), ()
+    return estimate_ratio([(1.0, a_frozen), (-1.0, drawn)], denominator), ()
 
 
 def _judge(gaps: Mapping[int, Estimate | None], margin: float) -> dict[int, LayerVerdict]:
