@@ -166,13 +166,6 @@ def test_settings_that_the_seed_decides_do_not_part_a_cell(tmp_path):
     assert shown.loc[0.1, "init.run"] == "a" and shown["init.run"].notna().sum() == 1
 
 
-def test_runs_without_a_cell_are_parted_by_all_that_differs(tmp_path):
-    for seed, lr in enumerate((0.1, 0.1, 0.2)):
-        make_run(tmp_path, f"{seed}", plan={**PLAN, "seed": seed, "settings": {"train.lr": lr}})
-    runs = read_runs(tmp_path).assign(cell_id=None)
-    assert list(make_cell_table(runs, [METRIC], interval="none").frame["n"]) == [2, 1]
-
-
 def test_settings_that_differ_within_a_cell_become_columns(tmp_path):
     for name, lr, epochs in [("a", 0.1, 3), ("b", 0.2, 3)]:
         settings = {"train.lr": lr, "train.epochs": epochs, "dataset.name": name}

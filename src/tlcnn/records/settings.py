@@ -49,9 +49,14 @@ def add_columns(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         if name not in runs:
             values = [s.get(name) if isinstance(s, dict) else None for s in runs["settings"]]
-            plain = [str(value) if isinstance(value, (list, dict)) else value for value in values]
+            plain = [write_value(value) for value in values]
             columns[name] = pd.Series(plain, runs.index, dtype=object).infer_objects()
     return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1) if columns else runs
+
+
+def write_value(value: Any) -> Any:
+    """Return a setting's value, lists and objects as text."""
+    return str(value) if isinstance(value, (list, dict)) else value
 
 
 def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.records.settings import CELL, list_values, list_varying
+from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import add_comparisons
 from tlcnn.report.sentences import write_note, write_omissions
 from tlcnn.report.tables import DEFAULT_METRICS, ScoredRow, Table, find_best, sort_rows
@@ -104,7 +104,7 @@ def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str]]:
         TableRow(
             {
                 **{name: getattr(cell, name) for name in CELL},
-                **{name: _flatten(cell.settings.get(name)) for name in varying},
+                **{name: write_value(cell.settings.get(name)) for name in varying},
                 "imported": cell.source.is_imported,
                 "cell_id": cell.cell_id,
             },
@@ -116,10 +116,6 @@ def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str]]:
     names = {tuple(name_value(row.key[name]) for name in columns) for row in rows}
     shown = columns if len(names) == len(rows) else [*columns, "cell_id"]
     return _sort(rows, [*columns, "cell_id"]), shown
-
-
-def _flatten(value: Any) -> Any:
-    return str(value) if isinstance(value, (list, dict)) else value
 
 
 def _group_rows(runs: pd.DataFrame, group: Sequence[str]) -> tuple[list[TableRow], list[str]]:
@@ -147,7 +143,7 @@ def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[s
     averaged = [name for name in varying if name not in group]
     texts = []
     for name in averaged:
-        values = pd.Series([_flatten(cell.get(name)) for cell in cells], dtype=object)
+        values = pd.Series([write_value(cell.get(name)) for cell in cells], dtype=object)
         texts.append(f"{name} ({list_values(values, 6)})")
     if not texts and any(len(row) > 1 for row in facts):
         texts = [f"cells ({max(map(len, facts))} in a row)"]

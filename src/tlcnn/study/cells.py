@@ -12,7 +12,7 @@ import pandas as pd
 
 from tlcnn.config.schema import list_keys
 from tlcnn.records.plan_record import read_plan
-from tlcnn.records.settings import CELL, list_varying
+from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.storage import digest_of
 
 FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
@@ -291,8 +291,7 @@ def _parse_count(value: Any) -> int:
 
 def _pick(settings: Mapping[str, Any], keys: Iterable[str]) -> Settings:
     """Return those settings that a cell has; lists and objects as text."""
-    values = {key: settings[key] for key in keys if settings.get(key) is not None}
-    return tuple((k, str(v) if isinstance(v, (list, dict)) else v) for k, v in values.items())
+    return tuple((k, write_value(settings[k])) for k in keys if settings.get(k) is not None)
 
 
 def _choose_runs(
