@@ -1,11 +1,13 @@
 """Groups of layers, in the order in which they run. `stages.py` makes units from them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from operator import attrgetter
 
 from timm.models import group_parameters
 from torch import nn
 
-from tlcnn.model.trace import Layer, Value
+from tlcnn.model.trace import Layer
+from tlcnn.model.unit_map import is_inside, list_enclosing
 
 Grouping = dict[str, float]  # layer path -> a number that sorts the groups
 
@@ -19,11 +21,6 @@ def find_head(model: nn.Module) -> tuple[str, ...]:
         for path, module in model.named_modules()
         if path and any(module is head for head in classifiers)
     )
-
-
-def is_inside(path: str, modules: Iterable[str]) -> bool:
-    """Return whether a path is one of the modules or lies inside one."""
-    return any(path == module or path.startswith(module + ".") for module in modules)
 
 
 def group_by_matcher(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) -> Grouping:
@@ -44,17 +41,16 @@ def group_by_features(model: nn.Module, layers: tuple[Layer, ...], coarse: bool)
     info = getattr(model, "feature_info", None)
     info = getattr(info, "info", info) or []
     modules = [each["module"] for each in info if isinstance(each, dict) and "module" in each]
-    ends = sorted(_end_of(module, layers) for module in modules)
-    return {
-        layer.path: sum(end < layer.calls[0].left for end in ends)
-        for layer in layers
-        if layer.params and layer.calls
-    }
+    ends = []
+    for module in modules:
+        calls = [c.left for la in layers if is_inside(la.path, [module]) for c in la.calls]
+        ends.append(max(calls, default=0))
+    return {layer.path: sum(end < layer.order for end in ends) for layer in _list_ran(layers)}
 
 
 def group_by_children(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) -> Grouping:
     """Group the layers by the network's direct children, in the order in which they run."""
-    ran = sorted((layer for layer in layers if layer.params and layer.calls), key=_left)
+    ran = _list_ran(layers)
     children = list(dict.fromkeys(layer.path.split(".")[0] for layer in ran))
     return {layer.path: children.index(layer.path.split(".")[0]) for layer in ran}
 
@@ -63,19 +59,32 @@ def group_by_convolution(layers: tuple[Layer, ...]) -> Grouping:
     """Group every convolution or linear layer with its norm, and the rest around them.
 
     A norm in front of a convolution (pre-activation) goes with the convolution that follows; a
-    scale or a learned activation goes with the one before.
+    scale or a learned activation goes with the one before. Groups whose layers run alternately,
+    as in parallel branches, are merged.
     """
     owner = find_owned_norms(layers)
-    ran = sorted((layer for layer in layers if layer.params and layer.calls), key=_left)
+    ran = _list_ran(layers)
     position = {layer.path: n for n, layer in enumerate(ran)}
     convs = [position[layer.path] for layer in ran if layer.kind == "conv"]
-    grouping: Grouping = {}
+    numbers = []
     for layer in ran:
         place = position[owner.get(layer.path, layer.path)]
-        ahead = layer.kind == "norm" and layer.path not in owner
-        number = sum(conv <= place for conv in convs) + ahead
-        grouping[layer.path] = min(max(number, 1), len(convs))
-    return _merge_until_monotone(grouping, ran)
+        is_ahead = layer.kind == "norm" and layer.path not in owner
+        number = sum(conv <= place for conv in convs) + is_ahead
+        numbers.append(min(max(number, 1), len(convs)))
+    grouping: Grouping = {}
+    largest, group = -1, 0
+    for n, layer in enumerate(ran):
+        group += largest < min(numbers[n:])  # no layer of an earlier group runs later
+        largest = max(largest, numbers[n])
+        grouping[layer.path] = float(group)
+    return grouping
+
+
+def _list_ran(layers: tuple[Layer, ...]) -> list[Layer]:
+    """Return the layers with parameters that the network calls, in the order in which they run."""
+    ran = (layer for layer in layers if layer.params and layer.calls)
+    return sorted(ran, key=attrgetter("order"))
 
 
 def find_owned_norms(layers: tuple[Layer, ...]) -> dict[str, str]:
@@ -85,27 +94,18 @@ def find_owned_norms(layers: tuple[Layer, ...]) -> dict[str, str]:
     concatenated tensor. If its input is the output of the stem's convolution, it is left out as
     well, because it lies in a block with convolutions of its own.
     """
-    convs = [layer.path for layer in layers if layer.kind == "conv"]
-    made_by: dict[Value | None, str] = {
-        call.value_out: layer.path
-        for layer in layers
-        for call in layer.calls
-        if layer.kind == "conv" and call.value_out is not None
-    }
-    owners = {
-        layer.path: made_by[layer.calls[0].value_in]
-        for layer in layers
-        if layer.kind == "norm" and layer.calls and layer.calls[0].value_in in made_by
-    }
-    return {norm: conv for norm, conv in owners.items() if not _opens_block(norm, conv, convs)}
-
-
-def _opens_block(norm: str, conv: str, convs: list[str]) -> bool:
-    """Return whether a norm lies in a module with convolutions that does not hold `conv`."""
-    parts = norm.split(".")
-    parents = (".".join(parts[:end]) for end in range(1, len(parts)))
-    block = next((path for path in parents if not is_inside(conv, [path])), None)
-    return block is not None and any(is_inside(path, [block]) for path in convs)
+    convs = [layer for layer in layers if layer.kind == "conv"]
+    source = {call.value_out: conv.path for conv in convs for call in conv.calls}
+    owners = {}
+    for norm in layers:
+        value = norm.calls[0].value_in if norm.kind == "norm" and norm.calls else None
+        if value is None or value not in source:
+            continue
+        around = list_enclosing(norm.path)[:-1]
+        block = next((path for path in around if not is_inside(source[value], [path])), None)
+        if block is None or not any(is_inside(conv.path, [block]) for conv in convs):
+            owners[norm.path] = source[value]
+    return owners
 
 
 GROUPINGS: tuple[Callable[[nn.Module, tuple[Layer, ...], bool], Grouping], ...] = (
@@ -113,26 +113,3 @@ GROUPINGS: tuple[Callable[[nn.Module, tuple[Layer, ...], bool], Grouping], ...] 
     group_by_features,
     group_by_children,
 )
-
-
-def _merge_until_monotone(grouping: Grouping, ran: list[Layer]) -> Grouping:
-    """Merge groups whose layers run alternately, as in parallel branches."""
-    numbers = [grouping[layer.path] for layer in ran]
-    smallest_after = [min(numbers[n:]) for n in range(len(numbers))]
-    merged, largest, group = {}, -1.0, 0
-    for layer, number, smallest in zip(ran, numbers, smallest_after, strict=True):
-        group += largest < smallest  # no layer of an earlier group runs later
-        largest = max(largest, number)
-        merged[layer.path] = float(group)
-    return merged
-
-
-def _left(layer: Layer) -> int:
-    return layer.calls[0].left
-
-
-def _end_of(module: str, layers: tuple[Layer, ...]) -> int:
-    return max(
-        (call.left for layer in layers if is_inside(layer.path, [module]) for call in layer.calls),
-        default=0,
-    )

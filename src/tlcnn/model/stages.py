@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 
-from tlcnn.model.groups import Grouping, find_owned_norms, is_inside
+from tlcnn.model.groups import Grouping, find_owned_norms
 from tlcnn.model.trace import Layer
+from tlcnn.model.unit_map import is_inside, list_enclosing
 
-Groups = tuple[tuple[Layer, ...], ...]
+Group = tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -19,33 +20,39 @@ class Division:
             the classifier, without the classifier.
     """
 
-    groups: Groups
-    has_neck: bool
+    groups: tuple[Group, ...]
+    has_neck: bool = False
 
 
-def make_division(
-    grouping: Grouping, layers: tuple[Layer, ...], head: tuple[str, ...]
-) -> Division:
+def make_division(grouping: Grouping, layers: Group, head: tuple[str, ...]) -> Division:
     """Return the groups in order, without the head, and with norms beside their convolutions.
 
+    A layer with parameters that the grouping does not list joins the group of the layer before it.
     The classifier's group may hold other layers. These form a group of their own, the neck, if one
     of them is a convolution or linear layer. Otherwise they join the group before.
     """
-    number = _number_every_layer(grouping, layers)
+    number: Grouping = {}
+    latest = min(grouping.values(), default=0.0)
+    for layer in layers:
+        if layer.params:
+            latest = number[layer.path] = grouping.get(layer.path, latest)
+    for norm, conv in find_owned_norms(layers).items():
+        if norm in number and conv in number:
+            number[norm] = number[conv]
+
     in_head = {layer.path for layer in layers if is_inside(layer.path, head)}
-    body = [layer for layer in layers if layer.path not in in_head]
-    members = {
-        group: tuple(layer for layer in body if number.get(layer.path) == group)
-        for group in sorted(set(number.values()))
-    }
-    groups = [group for group in members.values() if group]
-    last = members[max(members)] if members else ()
-    after = any(number.get(path) == max(members) for path in in_head) and bool(last)
-    if not after or len(groups) < 2:
-        return Division(tuple(groups), has_neck=False)
+    members: dict[float, list[Layer]] = {group: [] for group in sorted(set(number.values()))}
+    for layer in layers:
+        if layer.path in number and layer.path not in in_head:
+            members[number[layer.path]].append(layer)
+    groups = [tuple(group) for group in members.values() if group]
+    last = tuple(members[max(members)]) if members else ()
+    is_neck = bool(last) and any(number.get(path) == max(members) for path in in_head)
+    if not is_neck or len(groups) < 2:
+        return Division(tuple(groups))
     if any(layer.kind == "conv" for layer in last):
         return Division(tuple(groups), has_neck=True)
-    return Division((*groups[:-2], groups[-2] + last), has_neck=False)
+    return Division((*groups[:-2], groups[-2] + last))
 
 
 def merge_by_stride(division: Division, size: tuple[int, ...]) -> Division:
@@ -55,28 +62,27 @@ def merge_by_stride(division: Division, size: tuple[int, ...]) -> Division:
     """
     groups = list(division.groups)
     neck = [groups.pop()] if division.has_neck else []
-    stem = [groups.pop(0)]
-    stride = compute_stride(stem[0], size)
-    while groups and _is_lone(groups[0], groups) and compute_stride(groups[0], size) == stride:
-        stem.append(groups.pop(0))
-    stages: list[list[Layer]] = []
+    stem = groups.pop(0)
+    stride = compute_stride(stem, size)
+    while groups and _is_lone(groups[0], groups[1:]) and compute_stride(groups[0], size) == stride:
+        stem += groups.pop(0)
+    stages: list[Group] = []
     latest: int | None = None
     for group in groups:
         stride = compute_stride(group, size)
         if stride is not None and stride == latest:
-            stages[-1].extend(group)
+            stages[-1] += group
         else:
-            stages.append(list(group))
+            stages.append(group)
         latest = stride
-    merged = (tuple(layer for group in stem for layer in group), *map(tuple, stages), *neck)
-    return replace(division, groups=merged)
+    return replace(division, groups=(stem, *stages, *neck))
 
 
-def compute_stride(group: tuple[Layer, ...], size: tuple[int, ...]) -> int | None:
+def compute_stride(group: Group, size: tuple[int, ...]) -> int | None:
     """Return input pixels per output pixel of a group's last layer, rounded to a power of two.
 
-    Layers whose output is not a map of pixels are ignored: tokens, and the single pixel of a
-    squeeze-and-excitation block. The result is None if no layer is left.
+    Layers whose output is not a map of pixels, (N, C, H, W) or (N, H, W, C), are ignored: tokens,
+    and the single pixel of a squeeze-and-excitation block. The result is None if no layer is left.
 
     Args:
         group: layers with parameters.
@@ -84,44 +90,20 @@ def compute_stride(group: tuple[Layer, ...], size: tuple[int, ...]) -> int | Non
     """
     calls = [call for layer in group for call in layer.calls]
     for call in sorted(calls, key=lambda call: call.left, reverse=True):
-        height = _height(call.shape_out)
-        if height > 1:
-            return int(2 ** round(math.log2(size[1] / height)))
+        shape = call.shape_out or ()
+        if len(shape) == 4:
+            height = shape[1] if shape[1] == shape[2] != shape[3] else shape[2]
+            if height > 1:
+                return int(2 ** round(math.log2(size[1] / height)))
     return None
 
 
-def _height(shape: tuple[int, ...] | None) -> int:
-    """Return the height of an (N, C, H, W) or (N, H, W, C) map, and 1 for anything else."""
-    if shape is None or len(shape) != 4:
-        return 1
-    return shape[1] if shape[1] == shape[2] != shape[3] else shape[2]
-
-
-def _is_lone(group: tuple[Layer, ...], groups: list[tuple[Layer, ...]]) -> bool:
+def _is_lone(group: Group, following: list[Group]) -> bool:
     """Return whether a group is one convolution with its norm, and not a stage of such blocks."""
     convs = [layer.path for layer in group if layer.kind == "conv"]
     if len(convs) != 1:
         return False
-    rest = [layer.path for member in groups if member is not group for layer in member]
-    parts = convs[0].split(".")
-    parents = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-    block = next(path for path in parents if not any(is_inside(layer, [path]) for layer in rest))
-    return len(parts) - len(block.split(".")) <= 1
-
-
-def _number_every_layer(grouping: Grouping, layers: tuple[Layer, ...]) -> Grouping:
-    """Return the group of every layer with parameters.
-
-    A layer that the grouping does not list joins the group of the layer before it. A norm joins
-    the group of its convolution.
-    """
-    owners = find_owned_norms(layers)
-    number: Grouping = {}
-    latest = min(grouping.values(), default=0.0)
-    for layer in layers:
-        if layer.params:
-            latest = number[layer.path] = grouping.get(layer.path, latest)
-    for norm, conv in owners.items():
-        if norm in number and conv in number:
-            number[norm] = number[conv]
-    return number
+    rest = [layer.path for member in following for layer in member]
+    around = list_enclosing(convs[0])
+    block = next(path for path in around if not any(is_inside(layer, [path]) for layer in rest))
+    return len(around) - len(list_enclosing(block)) <= 1
