@@ -4,14 +4,13 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, MORE_FAMILIES, Family, load_map_with_cuts
+from families import FAMILIES, MORE_FAMILIES, Family, list_norms, load_map_with_cuts
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.errors import ConfigError
 from tlcnn.model.cut import check_cut, cut, find_cuts, make_suffix, try_cuts
 from tlcnn.model.freeze import apply_freeze, are_same_bits
-from tlcnn.model.norms import named_norms
 from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.model.units import compute_partition
 
@@ -181,7 +180,7 @@ def test_behind_the_last_unit_only_the_head_is_left():
 def test_a_wrong_cut_is_noticed():
     family, unit_map = Family("test_resnet"), load_map_with_cuts("test_resnet")
     model, images = family.build(), family.draw_images()
-    for _, norm in named_norms(model):  # the last of each block is 0: no block would do a thing
+    for _, norm in list_norms(model):  # the last of each block is 0: no block would do a thing
         nn.init.ones_(norm.weight)
     prefix, suffix = cut(model, unit_map, 2)
     check_cut(model, prefix, suffix, images)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tlcnn.errors import WeightsError, list_names
 from tlcnn.model.checkpoint_file import State
@@ -59,14 +59,31 @@ def apply_source(
     tensors = model.state_dict()  # shares its memory with the model
     names = [name for name in unit_map.tensors_of(1, n_transferred) if name in tensors]
     needed = {n: tensors[n].shape for n in names if n in state or not n.endswith(COUNTER)}
-    _check_fits(state, tensors, needed, unit_map.model)
+    if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
+        raise WeightsError(describe_misfit(state, needed, unit_map.model))
+    kinds = [n for n in needed if state[n].is_floating_point() != tensors[n].is_floating_point()]
+    if kinds:
+        raise WeightsError(
+            f"{len(kinds)} tensors for {unit_map.model} hold another kind of number "
+            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {tensors[kinds[0]].dtype}): "
+            f"{list_names(kinds)}. Quantised weights cannot be used."
+        )
+    broken = [n for n in needed if not torch.isfinite(state[n]).all()]
+    if broken:
+        raise WeightsError(
+            f"{len(broken)} tensors of this source are not finite: {list_names(broken)}. The "
+            f"training that made it diverged; use an earlier checkpoint."
+        )
     with torch.no_grad():
         for name in needed:
             tensors[name].copy_(state[name])
+    reasons = {name: "head" for name in unit_map.head}
+    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
+    unused = [name for name in state if name not in needed]
     return InitReport(
         loaded=tuple(needed),
         fresh=tuple(name for name in tensors if name not in needed),
-        skipped=_explain_skipped(state, needed, unit_map),
+        skipped=tuple(f"{name} ({reasons.get(name, 'not in this model')})" for name in unused),
     )
 
 
@@ -115,38 +132,3 @@ def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transfer
             f"{len(moved)} of {len(names)} transferred tensors of {unit_map.model} differ from "
             f"the source: {list_names(moved)}"
         )
-
-
-def _check_fits(
-    state: State, tensors: State, needed: dict[str, torch.Size], architecture: str
-) -> None:
-    if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
-        raise WeightsError(describe_misfit(state, needed, architecture))
-    kinds = [n for n in needed if state[n].is_floating_point() != tensors[n].is_floating_point()]
-    if kinds:
-        raise WeightsError(
-            f"{len(kinds)} tensors for {architecture} hold another kind of number "
-            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {tensors[kinds[0]].dtype}): "
-            f"{list_names(kinds)}. Quantised weights cannot be used."
-        )
-    broken = [n for n in needed if not _is_finite(state[n])]
-    if broken:
-        raise WeightsError(
-            f"{len(broken)} tensors of this source are not finite: {list_names(broken)}. The "
-            f"training that made it diverged; use an earlier checkpoint."
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # The sum is quick to compute and not finite if a value is not. It may also overflow.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
-
-
-def _explain_skipped(
-    state: State, needed: dict[str, torch.Size], unit_map: UnitMap
-) -> tuple[str, ...]:
-    """Return `NAME (REASON)` for every tensor of the source that is not copied."""
-    reasons = {name: "head" for name in unit_map.head}
-    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
-    unused = (name for name in state if name not in needed)
-    return tuple(f"{name} ({reasons.get(name, 'not in this model')})" for name in unused)

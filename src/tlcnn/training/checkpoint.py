@@ -89,7 +89,8 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
                 file.write(_TRAILER + hashing.sha256.digest())
                 file.flush()
                 os.fsync(file.fileno())
-            _move_last_to_previous(run_dir)
+            if (run_dir / LAST).is_file():
+                _move_last_to_previous(run_dir)
             os.replace(temporary, run_dir / LAST)
             sync_folder(run_dir)
         except OSError:
@@ -119,8 +120,6 @@ class _HashingFile:
 def _move_last_to_previous(run_dir: Path) -> None:
     # With a hard link LAST stays in place meanwhile, so there is always a whole checkpoint.
     last, previous, link = run_dir / LAST, run_dir / PREVIOUS, run_dir / f".{PREVIOUS}.tmp"
-    if not last.is_file():
-        return
     link.unlink(missing_ok=True)
     try:
         os.link(last, link)
@@ -139,22 +138,15 @@ def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     """
     files = [run_dir / name for name in (LAST, PREVIOUS) if (run_dir / name).is_file()]
     for path in files:
-        state = _read(path)
-        if state is not None:
+        data = path.read_bytes()
+        body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
+        if trailer == _TRAILER + hashlib.sha256(body).digest():
             if path.name == PREVIOUS:  # otherwise the next save would move the damaged LAST here
                 os.replace(path, run_dir / LAST)
-            return state
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     if files:
         raise StorageError(
             f"every checkpoint in {run_dir} is damaged: {', '.join(p.name for p in files)}.\n"
             "Restore one from a backup, or delete both to train this run from the start."
         )
     return None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    data = path.read_bytes()
-    body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
-    if trailer != _TRAILER + hashlib.sha256(body).digest():
-        return None
-    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)

@@ -1,7 +1,7 @@
 """Optimiser, learning-rate schedule and the average of weights."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,7 +21,7 @@ def build_optimizer(
     Args:
         parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
         name: `adamw` or `sgd`.
-        lr: the learning rate, until `set_lr`.
+        lr: the first learning rate; the loop sets it before every step.
         weight_decay: the decay of tensors with more than one dimension.
         momentum: only for `sgd`.
     """
@@ -60,12 +60,6 @@ def compute_lr(
     return peak * (final_fraction + (1 - final_fraction) * cosine)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 class WeightAverage:
     """An exponential moving average of the trained tensors; buffers are not averaged."""
 
@@ -82,7 +76,8 @@ class WeightAverage:
             step: the number of updates before this one.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(_values(self.average), _values(self._trained), 1 - decay)
+        current = [parameter.detach() for parameter in self._trained.values()]
+        torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -104,7 +99,3 @@ class WeightAverage:
         """Take over an average from a checkpoint."""
         for name, value in average.items():
             self.average[name].copy_(value)
-
-
-def _values(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    return [tensor.detach() for tensor in tensors.values()]
