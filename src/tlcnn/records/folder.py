@@ -90,23 +90,24 @@ class RunDir:
             return "another process"
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all. NaN becomes null: JSON has none."""
-        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write(name, text + "\n")
+        """Write a JSON file, whole or not at all. NaN becomes null: JSON has none.
 
-    def _write(self, name: str, text: str) -> None:
-        # Every sitting writes these anew, so only those of a finished run must be durable.
-        write_atomic(self.path / name, text, durable=False)
+        It is made durable at the end, by `write_done`, because every sitting writes it anew.
+        """
+        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / name, text + "\n", durable=False)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # is ten times as fast
-        self._write("config.yaml", yaml.dump(config, Dumper=dumper, sort_keys=False))
+        text = yaml.dump(config, Dumper=dumper, sort_keys=False)
+        write_atomic(self.path / "config.yaml", text, durable=False)
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl, one self-contained line an epoch."""
         lines = [json.dumps(_without_nan(record), allow_nan=False) for record in history]
-        self._write("metrics.jsonl", "".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomic(self.path / "metrics.jsonl", text, durable=False)
 
     def write_done(self, run_id: str) -> None:
         """Mark the run as finished, and record the sha256 of its results.

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import DONE, read_json, read_result
+from tlcnn.records.files import DONE, PREDICTIONS, SEEN, SPLITS, read_json, read_result
 from tlcnn.records.folder import FAILED, HOLDER
-from tlcnn.records.plan_record import PLAN, RECORD, PlanRecord, read_plan
+from tlcnn.records.plan_record import PLAN, RECORD, read_plan
 from tlcnn.records.summary import SUMMARY, read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
@@ -21,7 +21,10 @@ _ALWAYS = (
     *("folder", "run_id", "cell_id", "source", "imported", "task", "planned_epochs", "epochs"),
     *("train_s", "settings", "has_predictions", "problem"),
 )
-PREDICTIONS, SPLITS, SEEN = "predictions.parquet", "splits.parquet", "seen.parquet"
+_PLAN_COLUMNS = (
+    *("dataset", "model", "k", "j", "bn", "seed", "run_id", "cell_id", "source", "task"),
+    *("imported", "settings"),
+)
 # What makes a folder a run, be it the first or the last file of it.
 _MARKS = {PLAN, HOLDER, SUMMARY, DONE, FAILED}
 # The states of a run; of several copies of one run the one with the first of these is taken.
@@ -196,47 +199,30 @@ def read_run(folder: Path) -> dict[str, Any]:
     row |= {"imported": False, "has_predictions": False}
     try:
         row["state"] = read_state(folder)
-        has_summary = os.path.lexists(folder / SUMMARY)
-        if not os.path.lexists(folder / PLAN) and row["state"] != "done" and not has_summary:
+        files = set(os.listdir(folder))
+        has_summary = row["state"] == "done" or SUMMARY in files
+        if PLAN not in files and not has_summary:
             return row  # it is running, or ended, before it had a plan
-        row |= _make_columns(read_plan(folder))
-        if row["state"] == "done" or has_summary:
+        record = read_plan(folder)
+        row |= {name: getattr(record, name) for name in _PLAN_COLUMNS}
+        row |= {"init": "-".join(record.source), "planned_epochs": record.epochs}
+        if record.record > RECORD:
+            versions = f"record {record.record}; this one knows up to {RECORD}"
+            row["problem"] = f"written by a newer tlcnn ({versions}): what it knows was read"
+        if has_summary:
             summary = read_summary(folder)
         else:
             history, is_cut = read_epochs(folder)
             summary = summarize_epochs(history)
             row |= {"problem": "metrics.jsonl ends in half a line, left out"} if is_cut else {}
-        if os.path.lexists(folder / PREDICTIONS):
+        if PREDICTIONS in files:
             read_result(folder / PREDICTIONS)  # another sha256 is found before it is a number
             row["has_predictions"] = True
-    except DataError as error:
+    except (DataError, OSError) as error:
         return row | {"state": "unreadable", "problem": str(error)}
     scores = {key: float("nan") if v is None else v for key, v in summary.metrics.items()}
     measured = {k: v for k, v in vars(summary).items() if k != "metrics" and v is not None}
     return {**scores, **measured, **row}
-
-
-def _make_columns(record: PlanRecord) -> dict[str, Any]:
-    row = {
-        "dataset": record.dataset,
-        "model": record.model,
-        "init": "-".join(record.source),
-        "k": record.k,
-        "j": record.j,
-        "bn": record.bn,
-        "seed": record.seed,
-        "run_id": record.run_id,
-        "cell_id": record.cell_id,
-        "source": record.source,
-        "task": record.task,
-        "imported": record.imported,
-        "planned_epochs": record.epochs,
-        "settings": record.settings,
-    }
-    if record.record > RECORD:
-        words = f"record {record.record}; this one knows up to {RECORD}"
-        row["problem"] = f"written by a newer tlcnn ({words}): what it knows was read"
-    return row
 
 
 def read_state(folder: Path) -> str:
@@ -278,8 +264,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 def read_splits(folder: Path) -> pd.DataFrame:
     """Return dataset, image_id, label, group, split and digest of every image of a run's dataset.
 
-    Raises:
-        DataError: the file is missing or damaged.
+    Raises DataError where the file is missing or damaged.
     """
     return _read_table(folder / SPLITS)
 
@@ -287,8 +272,7 @@ def read_splits(folder: Path) -> pd.DataFrame:
 def read_seen(folder: Path) -> pd.DataFrame:
     """Return dataset, image_id, group, digest and run_id of what earlier runs have trained on.
 
-    Raises:
-        DataError: the file is missing or damaged.
+    Raises DataError where the file is missing or damaged.
     """
     return _read_table(folder / SEEN)
 
@@ -298,7 +282,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(io.BytesIO(content))
     except Exception as error:  # each version of the reader has errors of its own
+        reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(
-            f"{path} is cut or damaged ({(str(error).splitlines() or ['no message'])[0]}). Train "
-            "the run again, or leave it out"
+            f"{path} is cut or damaged ({reason}). Train the run again, or leave it out"
         ) from error
