@@ -22,7 +22,6 @@ def build_model(
 
     Args:
         name: the architecture (`resnet18`); a tag after a dot (`resnet18.tv_in1k`) is ignored.
-        n_classes: the number of outputs of the head.
         seed: the seed of the weights; torch's global generators are neither used nor changed.
         drop_rate: the dropout rate before the classifier.
         drop_path_rate: the rate of stochastic depth, for families that have it.

@@ -83,8 +83,6 @@ def pass_boundaries(
     """Return a function from the tensor at one boundary to the tensors at later boundaries.
 
     Args:
-        model: the network.
-        unit_map: its units.
         first: the number of the boundary at which the function starts, 0 for the images. The
             network can be cut there.
         later: the numbers of the later boundaries, at each of which a single tensor crosses.
@@ -122,9 +120,6 @@ def check_cut(
     """Check that suffix(prefix(images)) equals model(images) in evaluation mode.
 
     Args:
-        model: the whole network.
-        prefix: its part before the boundary.
-        suffix: its part behind the boundary.
         images: (N, 3, H, W).
         tolerance: the largest difference allowed, as `measure_difference` defines it. With 0 the
             outputs must be the same bits.
@@ -235,7 +230,6 @@ def try_cuts(model: nn.Module, unit_map: UnitMap, images: Tensor) -> list[str | 
 
     Args:
         model: a network in evaluation mode; its weights are overwritten.
-        unit_map: its units.
         images: (N, 3, H, W).
     """
     generator = torch.Generator().manual_seed(0)

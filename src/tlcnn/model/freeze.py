@@ -63,7 +63,6 @@ def apply_freeze(
 
     Args:
         model: the network that `unit_map` describes; changed in place.
-        unit_map: the units of the network.
         n_frozen: the number of units to freeze, counted from the input.
         bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 

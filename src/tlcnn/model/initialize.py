@@ -47,7 +47,6 @@ def apply_source(
 
     Args:
         model: a network with fresh weights; changed in place.
-        unit_map: its units.
         state: the tensors of the source under the names of the model (see `match_names`).
         n_transferred: k, from 0 (nothing is copied) to the number of units.
 
@@ -115,18 +114,11 @@ def draw_stats(state: State, model: nn.Module, seed: int) -> State:
 
 
 def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transferred: int) -> None:
-    """Check that units 1..k of a model still equal the source, bit for bit.
-
-    Raises:
-        WeightsError: a tensor differs; names the first ones.
-    """
+    """Raise WeightsError unless units 1..k of a model still equal the source, bit for bit."""
     tensors = model.state_dict()
     names = [n for n in unit_map.tensors_of(1, n_transferred) if n in tensors and n in state]
-    moved = []
-    for name in names:
-        expected = state[name].to(tensors[name].dtype).cpu()
-        if not torch.equal(tensors[name].cpu(), expected):
-            moved.append(name)
+    expected = {name: state[name].to(tensors[name].device, tensors[name].dtype) for name in names}
+    moved = [name for name in names if not torch.equal(tensors[name], expected[name])]
     if moved:
         raise WeightsError(
             f"{len(moved)} of {len(names)} transferred tensors of {unit_map.model} differ from "

@@ -31,7 +31,7 @@ class WeightsFile:
     """A file of weights and what identifies its content.
 
     Attributes:
-        path: where it is on this machine; None where it does not exist yet.
+        path: the place on this machine; None where the file does not exist yet.
         digest: the sha256 of its bytes, or `run:ID` for the weights of a run.
         tag: timm's name of the weights (`resnet18.a1_in1k`), or the file's name.
         origin: hub id, url or path, for the record.

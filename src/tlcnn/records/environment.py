@@ -31,7 +31,7 @@ class Sitting:
     """What a run needs to be repeated elsewhere.
 
     Attributes:
-        command: the command line.
+        device: the kind of device: `cpu`, `cuda` or `mps`.
         hardware: the device's name as its maker calls it.
         cores: CPU cores of the machine, of which `threads` computed.
         packages: versions; None for a package that was not installed.
@@ -51,13 +51,7 @@ class Sitting:
 
 
 def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
-    """Return where this process runs.
-
-    Args:
-        device: the kind of device: `cpu`, `cuda` or `mps`.
-        hardware: the device's name.
-        threads: the number of CPU threads that torch uses.
-    """
+    """Return where this process runs."""
     return Sitting(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         python=platform.python_version(),

@@ -4,9 +4,8 @@ import io
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -93,14 +92,8 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 # ---- which folders ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A run folder, or something that stands where one is expected.
-
-    Attributes:
-        state: empty for a run folder, else `no run` or `unreadable`.
-        problem: why it is no run folder.
-    """
+class _Place(NamedTuple):
+    """A run folder, or something else in its place, with a state and a problem."""
 
     folder: Path
     state: str = ""
@@ -171,7 +164,7 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
     """Give the state `duplicate` to all copies of a run but the most complete one."""
 
     def rank(row: dict[str, Any]) -> tuple[int, int]:
-        # A copy is called `... copy` or `copy-of-...` more often than its original is.
+        # The name of a copy is longer: `... copy`, `copy-of-...`.
         return _STATES.index(row["state"]), len(Path(row["folder"]).name)
 
     def list_scores(row: dict[str, Any]) -> dict[str, Any]:

@@ -35,14 +35,11 @@ class Fit:
     """One training of one network; `run` continues it from its last checkpoint to its end.
 
     Args:
-        network: the network, with what of it is trained.
         inputs: the splits `train` and `val`.
-        recipe: how to train; `precision` is not `auto` any more.
-        objective: the loss, and the kind of task.
-        checkpoints: where the training is saved, and how often.
+        recipe: the settings of the training; `precision` is not `auto` any more.
         seed: the seed of order, views and dropout.
-        eval_batch_size: images in a forward pass of a validation.
-        stop: asked before every step and every batch of a validation.
+        eval_batch_size: the number of images in a forward pass of a validation.
+        stop: the request to stop, read before every step and every batch of a validation.
         progress: whether to show a bar where somebody watches.
     """
 
@@ -66,13 +63,7 @@ class Fit:
         if recipe.channels_last:
             network.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [p for p in network.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(
-            self.parameters,
-            name=recipe.optimizer,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-        )
+        self.optimizer = build_optimizer(self.parameters, recipe)
         self.average = WeightAverage(network.model, recipe.ema_decay) if recipe.ema_decay else None
         self.forward = compile_trained(network.trained) if recipe.compile else network.trained
         self.batch_size = min(recipe.batch_size, len(self.train))
@@ -174,7 +165,6 @@ class Fit:
 
         Args:
             rows: (B,) positions in the training split.
-            lr: the learning rate.
             seed: the seed of what the network draws.
         """
         recipe, position = self.recipe, self.position

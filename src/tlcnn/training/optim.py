@@ -7,33 +7,26 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tlcnn.training.recipe import Recipe
 
-def build_optimizer(
-    parameters: Sequence[nn.Parameter],
-    *,
-    name: str,
-    lr: float,
-    weight_decay: float,
-    momentum: float,
-) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; norms and biases are not decayed.
+
+def build_optimizer(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW or SGD; norms and biases, tensors of one dimension, are not decayed.
 
     Args:
         parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
-        name: `adamw` or `sgd`.
-        lr: the first learning rate; the loop sets it before every step.
-        weight_decay: the decay of tensors with more than one dimension.
-        momentum: only for `sgd`.
+        recipe: the settings of the training.
     """
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    if recipe.optimizer == "sgd":
+        momentum = recipe.momentum
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=momentum > 0)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.AdamW(groups, lr=lr, fused=fused)
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
 
 
 def compute_lr(
@@ -43,9 +36,6 @@ def compute_lr(
 
     Args:
         step: the number of updates before it.
-        peak: the rate after the warm-up.
-        n_steps: updates of the whole training.
-        n_warmup_steps: updates of the warm-up.
         final_fraction: the share of `peak` that is left at the end.
 
     Example:
@@ -70,10 +60,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the current weights; early steps weigh more, as in timm's ModelEmaV3.
+        """Move towards the current weights after `step` earlier updates.
 
-        Args:
-            step: the number of updates before this one.
+        Early steps weigh more, as in timm's ModelEmaV3.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         current = [parameter.detach() for parameter in self._trained.values()]

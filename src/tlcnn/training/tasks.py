@@ -42,7 +42,6 @@ def build_objective(task: str, truth: Tensor, n_classes: int, recipe: Recipe) ->
     Args:
         task: one of `TASKS`.
         truth: labels (N,) or targets (N, K) of the training images.
-        n_classes: K.
         recipe: the scheme of class weights and the label smoothing are read from it.
 
     Raises:
