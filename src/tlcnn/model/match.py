@@ -22,18 +22,8 @@ COUNTER = "num_batches_tracked"
 TRAINED = (".weight", ".bias", ".running_mean", ".running_var")
 # Prefixes under which a checkpoint keeps *the* network when it holds several.
 PREFERRED = (
-    "",
-    "model.",
-    "net.",
-    "network.",
-    "backbone.",
-    "encoder.",
-    "encoder_q.",
-    "student.",
-    "trunk.",
-    "model.backbone.",
-    "model.encoder.",
-    "model.model.",
+    *("", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.", "student."),
+    *("trunk.", "model.backbone.", "model.encoder.", "model.model."),
 )
 # Foreign names whose order was checked to mean the same network: the outputs of the two programs
 # agree. Nothing else is mapped by position, because a file does not tell what its network computes
@@ -152,13 +142,11 @@ def _strip(state: State, prefix: str) -> State:
 
 
 def _convert_by_timm(state: State, architecture: str) -> State:
-    """Load into timm's own network with the file's class count, and read the names there.
-
-    The count is timm's own, or that of the last tensor where the file kept its order.
-    """
+    """Load into timm's own network with the file's class count, and read the names there."""
     import timm
 
     cfg = timm.get_pretrained_cfg(architecture)
+    # The count is timm's own, or that of the last tensor where the file kept its order.
     last = next((len(t) for t in reversed(state.values()) if t.dim()), 0)
     for n_classes in dict.fromkeys((cfg.num_classes if cfg else last, last)):
         source = {"state_dict": state, "num_classes": n_classes, "label_offset": 0}

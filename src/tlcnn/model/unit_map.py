@@ -36,7 +36,6 @@ class Unit:
         natives: the outermost modules of the network that lie wholly inside the unit (`layer3`).
         tensors: names of its parameters and buffers, as in `named_parameters`/`named_buffers`.
         modules: paths of its leaf modules in execution order, also those without tensors.
-        n_params: number of trainable values.
         stride: input pixels per output pixel, a power of two.
         cut_obstacle: the reason why the network cannot be cut behind this unit; None if it can,
             because a single tensor crosses from here to the next unit.

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -61,7 +62,7 @@ def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
         hardware=hardware,
         cores=os.cpu_count(),
         threads=threads,
-        packages={name: _find_version(name) for name in _PACKAGES},
+        packages=_find_versions(),
         commit=_find_commit(),
     )
 
@@ -101,12 +102,13 @@ def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
     return tuple(parse_record(Sitting, item, ENVIRONMENT) for item in sittings)
 
 
-@cache  # what this process has loaded does not change
-def _find_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+@cache  # the packages that this process has loaded do not change
+def _find_versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 @cache

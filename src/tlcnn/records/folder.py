@@ -110,10 +110,7 @@ class RunDir:
         write_atomic(self.path / "metrics.jsonl", text, durable=False)
 
     def write_done(self, run_id: str) -> None:
-        """Mark the run as finished, and record the sha256 of its results.
-
-        All its files are on the disk before DONE is.
-        """
+        """Mark the run as finished, once its files are on the disk, with the sha256 of results."""
         sync_files(self.path)
         record = {"run_id": run_id, "sha256": compute_digests(self.path)}
         write_atomic(self.path / DONE, json.dumps(record, indent=2) + "\n")

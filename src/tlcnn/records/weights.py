@@ -58,10 +58,7 @@ def locate_run(path: str | Path) -> WeightsFile | None:
 
 
 def load_run_weights(folder: Path) -> "State":
-    """Read the weights of a finished run.
-
-    Returns:
-        Tensor names -> tensors on the CPU.
+    """Read the weights of a finished run: tensor names -> tensors on the CPU.
 
     Raises:
         WeightsError: the weights are missing, or are not what the run wrote.

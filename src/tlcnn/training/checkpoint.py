@@ -19,12 +19,11 @@ _BYTES_PER_S = 2**28  # the speed of the disk, until a checkpoint has been timed
 
 
 class Checkpoints:
-    """The checkpoints of one run: saved, found again, and when the next one is due.
+    """The checkpoints of one run, and when the next one is due.
 
     Args:
-        run_dir: the folder that they are written to.
-        run_id: the run; a checkpoint of another run is refused.
-        every_s: the most seconds between two while training; 0: one at every step.
+        run_id: the id of the run; a checkpoint of another run is refused.
+        every_s: the most seconds between two checkpoints in training; 0: one at every step.
     """
 
     def __init__(self, run_dir: Path, run_id: str, *, every_s: float) -> None:
@@ -44,7 +43,7 @@ class Checkpoints:
         return time.monotonic() - self._saved >= min(self.every_s, self._cost_s / _SHARE)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint, and count from its end. Raises StorageError."""
+        """Write a checkpoint, and count the seconds from its end. Raises StorageError."""
         started = time.monotonic()
         save_checkpoint(self.run_dir, {"run_id": self.run_id, **state})
         self._saved = time.monotonic()

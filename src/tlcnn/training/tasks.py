@@ -21,7 +21,7 @@ class Objective:
     """What a training minimises.
 
     Attributes:
-        task: the kind of task, one of `TASKS`; it decides how an epoch is scored, too.
+        task: the kind of task, one of `TASKS`; epochs are scored by it, too.
         weights: the weights of classes, (K,), or of no and yes for each finding, (2, K).
         label_smoothing: the share of the target that is spread over all classes.
     """
