@@ -1,7 +1,8 @@
 """Copy units 1..k of a source into a network with fresh weights; the other units stay fresh."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -20,23 +21,23 @@ class InitReport:
     Attributes:
         loaded: tensors of the model that were copied from the source.
         fresh: tensors of the model that keep their fresh values.
-        skipped: tensors of the source that were not used, each as `NAME (REASON)`.
+        skipped: tensors of the source that were not used, and the reasons.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
-    skipped: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return one line for the log.
 
         Example:
-            >>> InitReport(("a.weight",), ("fc.weight",), ("fc.weight (head)",)).describe()
+            >>> InitReport(("a.weight",), ("fc.weight",), {"fc.weight": "head"}).describe()
             'tensors: 1 from the source, 1 fresh; of the source unused: 1 head'
         """
         text = f"tensors: {len(self.loaded)} from the source, {len(self.fresh)} fresh"
-        reasons = Counter(entry.split(" (", 1)[1].rstrip(")") for entry in self.skipped)
-        unused = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        counts = Counter(self.skipped.values())
+        unused = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         return f"{text}; of the source unused: {unused}" if unused else text
 
 
@@ -78,11 +79,10 @@ def apply_source(
             tensors[name].copy_(state[name])
     reasons = {name: "head" for name in unit_map.head}
     reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
-    unused = [name for name in state if name not in needed]
     return InitReport(
         loaded=tuple(needed),
         fresh=tuple(name for name in tensors if name not in needed),
-        skipped=tuple(f"{name} ({reasons.get(name, 'not in this model')})" for name in unused),
+        skipped={n: reasons.get(n, "not in this model") for n in state if n not in needed},
     )
 
 

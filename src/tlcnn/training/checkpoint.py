@@ -5,7 +5,7 @@ import io
 import os
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -73,19 +73,16 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full; the last good checkpoint is as it was.
     """
+    buffer = io.BytesIO()  # not the file: torch.save hides why a disk does not take it
+    torch.save(state, buffer)
+    body = buffer.getbuffer()
     temporary = run_dir / f".{LAST}.tmp"  # only one process holds the run
     with writing(run_dir / LAST):
         temporary.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         try:
             with open_new(temporary) as file:
-                hashing = _HashingFile(file)
-                try:
-                    torch.save(state, hashing)  # type: ignore[arg-type]
-                except RuntimeError:
-                    if hashing.error is not None:  # torch does not say that the disk is full
-                        raise hashing.error from None
-                    raise
-                file.write(_TRAILER + hashing.sha256.digest())
+                file.write(body)
+                file.write(_TRAILER + hashlib.sha256(body).digest())
                 file.flush()
                 os.fsync(file.fileno())
             if (run_dir / LAST).is_file():
@@ -95,25 +92,6 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-
-
-class _HashingFile:
-    """A file that is hashed while it is written, so that no copy of it is in memory."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            self.sha256.update(data)
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def _move_last_to_previous(run_dir: Path) -> None:
