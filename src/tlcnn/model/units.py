@@ -11,12 +11,15 @@ from tlcnn.model.build import find_input_size, make_network, parse_architecture
 from tlcnn.model.cut import find_cuts
 from tlcnn.model.groups import (
     GROUPINGS,
+    Division,
     Grouping,
+    compute_stride,
     find_head,
     find_owned_norms,
     group_by_convolution,
+    make_division,
+    merge_by_stride,
 )
-from tlcnn.model.stages import Division, compute_stride, make_division, merge_by_stride
 from tlcnn.model.trace import Layer, trace_layers
 from tlcnn.model.unit_map import GRANULARITIES, Unit, UnitMap, is_inside, list_enclosing
 
