@@ -23,7 +23,7 @@ from tlcnn.frozen import frozen_units
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.cut import pass_boundaries
-from tlcnn.model.unit_map import load_unit_map
+from tlcnn.model.load_units import load_unit_map
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import make_plan
 from tlcnn.plan.reuse import decide_reuse, make_source_key
