@@ -68,10 +68,10 @@ def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
 
 
 def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
-    """Append where a run runs now to its environment.json.
+    """Append a sitting to a run's environment.json.
 
     Returns:
-        What differs from the sitting before and can change the last bits of a result.
+        The differences from the sitting before that can change the last bits of a result.
     """
     try:
         sittings = read_sittings(folder)
@@ -90,11 +90,7 @@ def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
 
 
 def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
-    """Return where a run ran, first sitting first.
-
-    Raises:
-        DataError: environment.json is missing or damaged.
-    """
+    """Return where a run ran, first sitting first. Raises DataError as `read_json` does."""
     value = read_json(Path(folder) / ENVIRONMENT)
     sittings = value.get("sittings") if isinstance(value, dict) else None
     if not isinstance(sittings, list):

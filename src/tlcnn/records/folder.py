@@ -51,12 +51,12 @@ class RunDir:
         """Hold the run for this process; the lock dies with it, also by kill -9.
 
         Args:
-            wait: wait for another process that holds the run, or refuse.
-            say: called once with a text that says whom the run waits for.
-            check_stop: called while waiting; raises to give up.
+            wait: whether to wait for another process that holds the run, or to refuse.
+            say: called once with a text that names the process that the run waits for.
+            check_stop: called while waiting; it may raise.
 
         Raises:
-            RunLocked: somebody else holds it and `wait` is false; says who.
+            RunLocked: another process holds the run, and `wait` is false.
             CannotCreate: the folder cannot be created, or is a link.
             StorageError: the lock cannot be written.
         """
@@ -116,11 +116,8 @@ class RunDir:
         write_atomic(self.path / DONE, json.dumps(record, indent=2) + "\n")
 
     def delete_leftovers(self) -> None:
-        """Delete the checkpoints that a finished run no longer needs, and half-written files.
-
-        Nothing is deleted through a link to a folder elsewhere.
-        """
-        if self.path.is_symlink():
+        """Delete the checkpoints that a finished run no longer needs, and half-written files."""
+        if self.path.is_symlink():  # nothing is deleted in a folder elsewhere
             return
         for pattern in ("checkpoint.*.pt", ".*.tmp"):
             for path in self.path.glob(pattern):

@@ -215,12 +215,6 @@ def open_run(
 
     Raises:
         DataError: there is no such run, it was imported, or its records are damaged.
-
-    Example:
-        >>> import tlcnn
-        >>> run = tlcnn.open_run("outputs/runs/NAME-ID")  # doctest: +SKIP
-        >>> model, predictions = run.model(), run.predictions()  # doctest: +SKIP
-        >>> logits = [model(images) for images in run.images("test")]  # doctest: +SKIP
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

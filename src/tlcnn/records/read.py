@@ -24,6 +24,7 @@ _PLAN_COLUMNS = (
     *("dataset", "model", "k", "j", "bn", "seed", "run_id", "cell_id", "source", "task"),
     *("imported", "settings"),
 )
+_EMPTY = {"settings": {}, "imported": False, "has_predictions": False}
 # What makes a folder a run, be it the first or the last file of it.
 _MARKS = {PLAN, HOLDER, SUMMARY, DONE, FAILED}
 # The states of a run; of several copies of one run the one with the first of these is taken.
@@ -50,24 +51,6 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
     Raises:
         DataError: there is no such folder.
-
-    Example:
-        >>> import tempfile
-        >>> from tlcnn.records.plan_record import PlanRecord, write_plan
-        >>> from tlcnn.records.summary import Summary, write_summary
-        >>> output = Path(tempfile.mkdtemp())
-        >>> for seed, score in enumerate((0.5, 0.7)):
-        ...     folder = output / "runs" / f"run-{seed}"
-        ...     folder.mkdir(parents=True)
-        ...     plan = PlanRecord(
-        ...         str(seed), "cell", "d", "resnet18", ("imagenet",), 5, 0, "frozen", seed)
-        ...     write_plan(folder, plan)
-        ...     write_summary(folder, Summary({"test/balanced_accuracy": score}))
-        ...     (folder / "DONE").touch()
-        >>> runs = read_runs(output)
-        >>> done = runs[runs["state"] == "done"]
-        >>> done.groupby("init")["test/balanced_accuracy"].mean().round(3).to_dict()
-        {'imagenet': 0.6}
     """
     places: dict[str, _Place] = {}
     for path in map(Path, paths):
@@ -80,9 +63,8 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
             places.setdefault(os.path.realpath(place.folder), place)
     rows = []
     for place in sorted(places.values(), key=lambda place: place.folder):
-        row = {"folder": str(place.folder), "settings": {}, "imported": False}
-        row |= {"state": place.state, "problem": place.problem, "has_predictions": False}
-        rows.append(row if place.state else read_run(place.folder))
+        row = {"folder": str(place.folder), "state": place.state, "problem": place.problem}
+        rows.append(_EMPTY | row if place.state else read_run(place.folder))
     _mark_duplicates(rows)
     frame = pd.DataFrame(rows)
     order = dict.fromkeys([*COLUMNS, *_ALWAYS, *frame.columns])
@@ -188,8 +170,7 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Read one run folder into a flat record; a damaged one has the state `unreadable`."""
-    row: dict[str, Any] = {"folder": str(folder), "settings": {}}
-    row |= {"imported": False, "has_predictions": False}
+    row: dict[str, Any] = _EMPTY | {"folder": str(folder)}
     try:
         row["state"] = read_state(folder)
         files = set(os.listdir(folder))
