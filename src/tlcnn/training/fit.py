@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,11 @@ _STEP_STREAM = 0x57
 _READ_EVERY_S = 0.5  # reading a loss waits for the device, so it is not read at every step
 
 
+@dataclass(eq=False)
 class Fit:
     """One training of one network; `run` continues it from its last checkpoint to its end.
 
-    Args:
+    Attributes:
         inputs: the splits `train` and `val`.
         recipe: the settings of the training; `precision` is not `auto` any more.
         seed: the seed of order, views and dropout.
@@ -43,23 +45,19 @@ class Fit:
         progress: whether to show a bar where somebody watches.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        inputs: Mapping[str, Inputs],
-        recipe: Recipe,
-        objective: Objective,
-        checkpoints: Checkpoints,
-        *,
-        seed: int,
-        eval_batch_size: int,
-        stop: StopRequest,
-        progress: bool = True,
-    ) -> None:
-        self.network, self.recipe, self.objective = network, recipe, objective
-        self.train, self.val = inputs["train"], inputs["val"]
-        self.checkpoints, self.seed, self.stop = checkpoints, seed, stop
-        self.eval_batch_size, self.progress = eval_batch_size, progress
+    network: Network
+    inputs: Mapping[str, Inputs]
+    recipe: Recipe
+    objective: Objective
+    checkpoints: Checkpoints
+    seed: int
+    eval_batch_size: int
+    stop: StopRequest
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        network, recipe = self.network, self.recipe
+        self.train, self.val = self.inputs["train"], self.inputs["val"]
         if recipe.channels_last:
             network.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [p for p in network.model.parameters() if p.requires_grad]
@@ -113,7 +111,15 @@ class Fit:
         earlier_s = position.epoch_s
         exact = torch.float32 if self.train.device.type == "mps" else torch.float64
         total = torch.full((), position.loss_sum, dtype=exact, device=self.train.device)
-        with self._open_bar() as bar, expect(self.train, batches[position.step :]):
+        progress_bar = tqdm(
+            total=self.n_steps * self.batch_size,
+            initial=position.step * self.batch_size,
+            desc=f"epoch {position.epoch}/{self.recipe.epochs}",
+            unit="img",
+            leave=False,
+            disable=None if self.progress else True,  # None: hidden where nobody watches
+        )
+        with progress_bar as bar, expect(self.train, batches[position.step :]):
             while position.step < self.n_steps:
                 now = time.monotonic()
                 position.epoch_s = earlier_s + now - started
@@ -256,18 +262,6 @@ class Fit:
         log.info("resuming in epoch %d after %d steps", self.position.epoch, self.position.step)
         if self.average is not None:
             self.average.load(state["average"])
-
-    # ---- the progress bar -----------------------------------------------------------------------
-
-    def _open_bar(self) -> tqdm:
-        return tqdm(
-            total=self.n_steps * self.batch_size,
-            initial=self.position.step * self.batch_size,
-            desc=f"epoch {self.position.epoch}/{self.recipe.epochs}",
-            unit="img",
-            leave=False,
-            disable=None if self.progress else True,  # None: hidden where nobody watches
-        )
 
 
 def _read_finite(total: Tensor, position: Position) -> float:
