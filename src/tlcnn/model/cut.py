@@ -38,7 +38,7 @@ class Prefix(nn.Module):
         self.entrances = entrances
 
     def forward(self, images: Tensor) -> Tensor:
-        crossing = _capture(*self._network, {0: self.entrances}, images).get(0)
+        crossing = _capture(self._network[0], {0: self.entrances}, images).get(0)
         if isinstance(crossing, Tensor):
             return crossing
         place = self.entrances[0]

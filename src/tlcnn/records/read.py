@@ -152,15 +152,15 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
     def list_scores(row: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in row.items() if "/" in key and value == value}
 
-    copies: dict[str, list[dict[str, Any]]] = {}
+    rows_by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("run_id") and row["state"] in _STATES:
-            copies.setdefault(row["run_id"], []).append(row)
-    for of_one_run in copies.values():
-        first, *others = sorted(of_one_run, key=rank)
-        for row in others:
-            problem = f"a copy of {first['folder']}, which was taken"
-            if row["state"] == "done" and list_scores(row) != list_scores(first):
+            rows_by_run.setdefault(row["run_id"], []).append(row)
+    for copies in rows_by_run.values():
+        best, *duplicates = sorted(copies, key=rank)
+        for row in duplicates:
+            problem = f"a copy of {best['folder']}, which was taken"
+            if row["state"] == "done" and list_scores(row) != list_scores(best):
                 problem += ", with other numbers"
             row |= {"state": "duplicate", "problem": problem}
 
