@@ -9,7 +9,7 @@ import torch
 from tlcnn.data.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys, make_image_tensor
 from tlcnn.data.batches import Batches
-from tlcnn.data.cache import ImageCache, load_image_cache
+from tlcnn.data.cache import load_image_cache
 from tlcnn.data.dataset import find_root
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
@@ -25,35 +25,40 @@ log = logging.getLogger(__name__)
 def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Batches]:
     """Return the images of every split, decoded, and on the device where they fit.
 
-    Args:
-        plan: the run's plan.
-        stop: asked while images are decoded.
-        memory: what the runs of one process share: here the decoded images.
-
     Raises:
         DataError: an image cannot be decoded, or a split has fewer than two images.
         Stopped: a signal came.
     """
-    data, index, splits = plan.config.dataset, plan.dataset.index, plan.dataset.splits
+    cfg, data = plan.config, plan.config.dataset
+    index, splits = plan.dataset.index, plan.dataset.splits
     check_splits(index.table["group"].to_numpy(), splits)
     device = torch.device(plan.device.name)
     dataset = (find_root(data), plan.dataset.manifest)
     size = (data.image_size, data.fit, data.decode)
-    cache = memory.recall(  # the file is checked once a process, not once a run
-        "decoded",
-        (*dataset, str(plan.cache_dir), *size, data.on_bad),
-        lambda: _load_cache(plan, stop),
-        n_kept=1,
+    ids = index.table["image_id"].tolist()
+    load = partial(
+        load_image_cache,
+        index.images,
+        digests=plan.dataset.digests,
+        image_size=data.image_size,
+        fit=data.fit,
+        decode=data.decode,
+        cache_dir=plan.cache_dir,
+        workers=cfg.workers or count_cores(),
+        progress=cfg.progress,
+        on_bad=data.on_bad,
+        should_stop=lambda: bool(stop),
+        ids=ids,
     )
+    key = (*dataset, str(plan.cache_dir), *size, data.on_bad)
+    cache = memory.recall("decoded", key, load, n_kept=1)  # checked once a process, not once a run
     if cache.bad:
-        ids = index.table["image_id"].iloc[list(cache.bad)].tolist()
-        log.warning("skipped %d images that cannot be decoded: %s", len(ids), list_names(ids))
+        names = list_names([ids[row] for row in cache.bad])
+        log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
     pixels = memory.recall(
         "pixels", (*dataset, *size, str(device)), lambda: _place(cache.array, device), n_kept=1
     )
-    keys = memory.recall(
-        "image keys", dataset, lambda: make_image_keys(index.table["image_id"].tolist()), n_kept=1
-    )
+    keys = memory.recall("image keys", dataset, lambda: make_image_keys(ids), n_kept=1)
     ahead = _build_ahead(pixels, device)
     is_usable = ~np.isin(np.arange(len(index)), cache.bad)
     batches = {}
@@ -74,23 +79,6 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
             ahead=ahead,
         )
     return batches
-
-
-def _load_cache(plan: Plan, stop: StopRequest) -> ImageCache:
-    cfg = plan.config
-    return load_image_cache(
-        plan.dataset.index.images,
-        digests=plan.dataset.digests,
-        image_size=cfg.dataset.image_size,
-        fit=cfg.dataset.fit,
-        decode=cfg.dataset.decode,
-        cache_dir=plan.cache_dir,
-        workers=cfg.workers or count_cores(),
-        progress=cfg.progress,
-        on_bad=cfg.dataset.on_bad,
-        should_stop=lambda: bool(stop),
-        ids=plan.dataset.index.table["image_id"].tolist(),
-    )
 
 
 def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
