@@ -62,10 +62,7 @@ class Composer:
     """Composes many command lines of one program and reads the files once per set of options.
 
     Hydra applies `KEY=VALUE` after every file. So the cells of a grid that choose the same options
-    are copies of one composition of files, each with its own values.
-
-    Args:
-        flags: the flags of the command line that `list_flags` returns.
+    are copies of one composition of files, each with its own values. `flags` are of `list_flags`.
     """
 
     def __init__(self, flags: Sequence[str] = ()) -> None:

@@ -101,16 +101,12 @@ def make_plan(
 ) -> Plan:
     """Resolve a configuration into a plan, refusing what cannot be run.
 
-    Args:
-        cfg: the configuration.
-        memory: what the plans of one process share; a sweep gives the same to all.
-        descendants: folders of unfinished runs that start from this one, farthest first.
+    The plans of one process share `memory`. `descendants` are the folders of unfinished runs that
+    start from this one, farthest first.
 
     Raises:
-        ConfigError: a value, unit name or combination that is not allowed; raised before any
-            image is touched.
-        DataError: images or tables that are missing or broken, or test images that the source
-            has been trained on.
+        ConfigError: a value, unit name or combination that is not allowed.
+        DataError: images are missing or broken, or the source has been trained on test images.
         WeightsError: source weights that are missing or broken.
     """
     memory = memory or Memory()
@@ -177,8 +173,8 @@ def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
             raise ConfigError(
                 f"{key}.through=each stands for every unit, one run each: use it in a sweep (-m)."
             )
-    k = unit_map.count(cfg.init.through)
-    k = 0 if cfg.init.source == "random" else k
+    n_units = unit_map.count(cfg.init.through)
+    k = 0 if cfg.init.source == "random" else n_units
     j = k if cfg.freeze.through == TRANSFERRED else unit_map.count(cfg.freeze.through)
     if j <= k or cfg.freeze.allow_random:
         return k, j

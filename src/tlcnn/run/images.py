@@ -9,7 +9,7 @@ import torch
 from tlcnn.data.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys, make_image_tensor
 from tlcnn.data.batches import Batches
-from tlcnn.data.cache import load_image_cache
+from tlcnn.data.cache import ImageCache, load_image_cache
 from tlcnn.data.dataset import find_root
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import check_splits
@@ -29,29 +29,15 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
         DataError: an image cannot be decoded, or a split has fewer than two images.
         Stopped: a signal came.
     """
-    cfg, data = plan.config, plan.config.dataset
-    index, splits = plan.dataset.index, plan.dataset.splits
+    data, index, splits = plan.config.dataset, plan.dataset.index, plan.dataset.splits
     check_splits(index.table["group"].to_numpy(), splits)
     device = torch.device(plan.device.name)
     dataset = (find_root(data), plan.dataset.manifest)
     size = (data.image_size, data.fit, data.decode)
     ids = index.table["image_id"].tolist()
-    load = partial(
-        load_image_cache,
-        index.images,
-        digests=plan.dataset.digests,
-        image_size=data.image_size,
-        fit=data.fit,
-        decode=data.decode,
-        cache_dir=plan.cache_dir,
-        workers=cfg.workers or count_cores(),
-        progress=cfg.progress,
-        on_bad=data.on_bad,
-        should_stop=lambda: bool(stop),
-        ids=ids,
-    )
     key = (*dataset, str(plan.cache_dir), *size, data.on_bad)
-    cache = memory.recall("decoded", key, load, n_kept=1)  # checked once a process, not once a run
+    # the file is checked once a process, not once a run
+    cache = memory.recall("decoded", key, lambda: _load_cache(plan, stop, ids), n_kept=1)
     if cache.bad:
         names = list_names([ids[row] for row in cache.bad])
         log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
@@ -79,6 +65,23 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
             ahead=ahead,
         )
     return batches
+
+
+def _load_cache(plan: Plan, stop: StopRequest, ids: list[str]) -> ImageCache:
+    cfg, data = plan.config, plan.config.dataset
+    return load_image_cache(
+        plan.dataset.index.images,
+        digests=plan.dataset.digests,
+        image_size=data.image_size,
+        fit=data.fit,
+        decode=data.decode,
+        cache_dir=plan.cache_dir,
+        workers=cfg.workers or count_cores(),
+        progress=cfg.progress,
+        on_bad=data.on_bad,
+        should_stop=lambda: bool(stop),
+        ids=ids,
+    )
 
 
 def _place(array: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:

@@ -81,12 +81,7 @@ BEFORE_START = Outcome(Stopped.exit_code, "stopped before it began to train", St
 
 
 def run_job(job: Job, memory: Memory) -> Outcome:
-    """Train what a job asks for, in this process.
-
-    Args:
-        job: the job.
-        memory: what the runs of this process share; it holds their composer.
-    """
+    """Train what a job asks for, in this process, whose runs share `memory`."""
     from tlcnn.run.run import run
 
     try:

@@ -81,21 +81,18 @@ def write_results(
     metrics: dict[str, float] = {}
     logits = {}
     for split in ("val", "test"):
+        images = splits[split]
         logits[split] = compute_logits(
             network.trained,
-            splits[split],
+            images,
             batch_size=plan.config.eval_batch_size,
             precision=plan.precision,
             check_stop=stop.check,
         )
-        rows = splits[split].rows
+        truth, groups = index.truth[images.rows], index.table["group"].to_numpy()[images.rows]
+        names, positive = index.classes, index.positive
         scores = compute_scores(
-            index.task,
-            logits[split],
-            index.truth[rows],
-            index.table["group"].to_numpy()[rows],
-            classes=index.classes,
-            positive=index.positive,
+            index.task, logits[split], truth, groups, classes=names, positive=positive
         )
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     split_rows = {split: splits[split].rows for split in logits}
@@ -121,10 +118,15 @@ def write_results(
     write_summary(folder.path, summary)
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
+    _log_result(summary, folder)
+    return summary
+
+
+def _log_result(summary: Summary, folder: RunDir) -> None:
+    metrics = summary.metrics
     log.info(
         f"test, at epoch {summary.best_epoch} (best on validation): "
         f"balanced accuracy {metrics['test/balanced_accuracy']:.4f}, "
         f"macro AUROC {metrics['test/macro_auroc']:.4f}, accuracy {metrics['test/accuracy']:.4f}\n"
         f"done: {folder.path}"
     )
-    return summary

@@ -32,18 +32,15 @@ log = logging.getLogger("tlcnn")
 
 Launch = Callable[[list[Job]], Sequence[Outcome]]
 _MAX_LISTED = 12
+_UNKNOWN = (
+    "the launcher reports success, but the run's folder is not finished: another run was trained "
+    "than was planned here. Do all machines see the same data and output_dir?"
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as the command line and the study's file describe it.
-
-    Attributes:
-        arguments: the `KEY=VALUE` words of the command line.
-        params, blocks: the values and the grid blocks of the study's file.
-        flags: the flags of the command line, such as `--config-dir=DIR`.
-        output_dir, study, fail_fast, dry_run: as in the configuration.
-    """
+    """A sweep as the command line (`arguments`, `flags`) and the study's file describe it."""
 
     arguments: Sequence[str]
     params: Mapping[str, Any]
@@ -141,14 +138,11 @@ def _can_begin(run: SweepRun, outcomes: dict[str, Outcome]) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------ as text
-
-
 def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
     """Return what a sweep consists of and how long it may take, before it starts."""
     to_train = [run for run in sweep.runs if not run.is_done]
     n_parents = sum(run.role == "parent" for run in sweep.runs)
-    lines = [f"study {name}: {_count(sweep.n_cells, 'cell')}"]
+    lines = [f"study {name}: {sweep.n_cells} cell{'s' * (sweep.n_cells != 1)}"]
     if sweep.n_same:
         lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
     if sweep.left_out:
@@ -162,13 +156,9 @@ def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
-    runs = _count(len(sweep.runs), "run")
+    runs = f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}"
     lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
     return "\n".join(lines)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _list_left_out(sweep: Sweep) -> list[str]:
@@ -185,8 +175,8 @@ def _list_left_out(sweep: Sweep) -> list[str]:
 def _list_runs(sweep: Sweep) -> list[str]:
     rows = [("", "run", "id", "state", "")]
     for number, run in enumerate(sweep.runs, start=1):
-        note = "source of others" if run.role == "parent" else ""
-        note = f"after {run.plan.parent.run_id}" if run.plan.parent else note
+        note = f"after {run.plan.parent.run_id}" if run.plan.parent else ""
+        note = note or "source of others" * (run.role == "parent")
         state = "done" if run.is_done else "to train"
         rows.append((str(number), run.plan.run_name, run.run_id, state, note))
     return align_columns(rows, right=(0,))
@@ -226,9 +216,3 @@ def _close(
             "tries them again and skips what is done.",
             codes,
         )
-
-
-_UNKNOWN = (
-    "the launcher reports success, but the run's folder is not finished: another run was trained "
-    "than was planned here. Do all machines see the same data and output_dir?"
-)

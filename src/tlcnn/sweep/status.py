@@ -44,14 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Status:
-    """A study's runs, or the runs of a folder that no study names.
-
-    Attributes:
-        title: what the table calls them.
-        entries: the runs.
-        flags: the flags of the command line that began the study.
-        record: the study's file.
-    """
+    """A study's runs, the flags of its command line and its file; or the runs of no study."""
 
     title: str
     entries: tuple[Entry, ...]
@@ -65,11 +58,7 @@ class Status:
 
 
 def read_status(target: str, output_dir: Path) -> list[Status]:
-    """Return the status of a study, or of every study and other run of a folder.
-
-    Args:
-        target: a folder, or the name of a study.
-        output_dir: the folder in which studies are looked for.
+    """Return the status of a study of `output_dir`, or of every study and other run of a folder.
 
     Raises:
         DataError: there is no such folder or study, or its record cannot be read.
@@ -171,10 +160,7 @@ def list_failed(statuses: Sequence[Status]) -> list[Job]:
 
 
 def list_prunable(statuses: Sequence[Status]) -> list[Entry]:
-    """Return the runs whose folders hold no result: failed or stopped.
-
-    A folder that lies elsewhere, behind a link, is not among them.
-    """
+    """Return the failed and stopped runs whose folders do not lie elsewhere, behind a link."""
     entries = {e.folder: e for status in statuses for e in status.entries}
     return [
         entry
