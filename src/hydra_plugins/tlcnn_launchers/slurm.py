@@ -172,8 +172,8 @@ def run_command(*command: str) -> tuple[int, str, str]:
 def read_state(job_id: str) -> str:
     """Return the state of a task, such as `RUNNING`; empty when Slurm does not know it."""
     _, out, _ = run_command("scontrol", "--oneliner", "show", "job", job_id)
-    words = [word.partition("=") for line in out.splitlines()[:1] for word in line.split()]
-    return next((value for key, _, value in words if key == "JobState"), "")
+    fields = [word.partition("=") for line in out.splitlines()[:1] for word in line.split()]
+    return next((value for key, _, value in fields if key == "JobState"), "")
 
 
 def read_queue(array_ids: Sequence[str]) -> set[str] | None:

@@ -81,13 +81,13 @@ def launch_with_hydra(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:
 
     A run that is only the source of others has none of its own: those train it first.
     """
-    words = [
+    overrides = [
         [*job.overrides, *(write_override(key, value) for key, value in job.place.items())]
         for job in jobs
         if not job.ancestor
     ]
     outcomes = []
-    for returned in launcher.launch(words, initial_job_idx=0) if words else []:
+    for returned in launcher.launch(overrides, initial_job_idx=0) if overrides else []:
         value = getattr(returned, "_return_value", None)
         if isinstance(value, BaseException):
             kind = type(value).__name__

@@ -53,12 +53,14 @@ def _make_task_dataset(cfg: Config, memory: Memory) -> DatasetCfg:
         )
     _set_values(DatasetCfg(), values)  # refuses a value of a wrong type under its own key
     shared = {key: values.get(key, getattr(cfg.dataset, key)) for key in SHARED_KEYS}
-    words = [f"dataset={cfg.init.task}", write_override("cache_dir", cfg.cache_dir)]
-    words += [write_override(f"dataset.{key}", value) for key, value in shared.items()]
+    overrides = [f"dataset={cfg.init.task}", write_override("cache_dir", cfg.cache_dir)]
+    overrides += [write_override(f"dataset.{key}", value) for key, value in shared.items()]
     composer: Composer = memory.recall("composer", "", Composer)
     task = str(cfg.init.task)
     try:
-        dataset = memory.recall("task", tuple(words), lambda: composer.compose(words).dataset)
+        dataset = memory.recall(
+            "task", tuple(overrides), lambda: composer.compose(overrides).dataset
+        )
     except HydraException as error:
         allowed = composer.list_options("dataset")
         if task in allowed:

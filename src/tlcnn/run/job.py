@@ -49,8 +49,8 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         """Return the job that `to_json` wrote."""
         value = json.loads(text)
-        words, depths = tuple(value["overrides"]), tuple(value["shared_depths"])
-        return cls(words, value["ancestor"], depths, value["place"])
+        overrides, depths = tuple(value["overrides"]), tuple(value["shared_depths"])
+        return cls(overrides, value["ancestor"], depths, value["place"])
 
 
 @dataclass(frozen=True)

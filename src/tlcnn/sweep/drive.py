@@ -147,7 +147,15 @@ def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
         lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
     if sweep.left_out:
         lines.append(f"  left out, as they freeze more than they transfer: {len(sweep.left_out)}")
-        lines += _list_left_out(sweep)
+        # by the words that differ between cells; without seeds
+        cells = [overrides for overrides, _ in sweep.left_out]
+        trained = [set(run.job.overrides) for run in sweep.runs if run.role == "cell"]
+        shared = set.intersection(*trained, *map(set, cells)) if trained else set()
+        texts = dict.fromkeys(
+            " ".join(w for w in cell if w not in shared and "seed=" not in w) for cell in cells
+        )
+        lines += [f"    {text}" for text in [*texts][:_MAX_LISTED]]
+        lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)
     if n_parents:
         lines.append(f"  added, as others start from them: {n_parents}")
     lines += [f"  cannot be run: {' '.join(cell)}: {o.error}" for cell, o in sweep.broken]
@@ -159,17 +167,6 @@ def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
     runs = f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}"
     lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
     return "\n".join(lines)
-
-
-def _list_left_out(sweep: Sweep) -> list[str]:
-    """Return the cells that are left out, by the words that differ between cells; no seeds."""
-    cells = [overrides for overrides, _ in sweep.left_out]
-    trained = [set(run.job.overrides) for run in sweep.runs if run.role == "cell"]
-    shared = set.intersection(*trained, *map(set, cells)) if trained else set()
-    texts = [" ".join(w for w in cell if w not in shared and "seed=" not in w) for cell in cells]
-    texts = list(dict.fromkeys(texts))
-    more = [f"    … {len(texts) - _MAX_LISTED} more"] if len(texts) > _MAX_LISTED else []
-    return [f"    {text}" for text in texts[:_MAX_LISTED]] + more
 
 
 def _list_runs(sweep: Sweep) -> list[str]:

@@ -96,8 +96,8 @@ def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
             left_out.append((cell.overrides, str(error).splitlines()[0]))
         except ConfigError as error:
             shared = set.intersection(*(set(each.overrides) for each in cells))
-            words = [word for word in cell.overrides if word not in shared or len(cells) == 1]
-            raise type(error)(f"in the cell {' '.join(words)}: {error}") from error
+            differing = [word for word in cell.overrides if word not in shared or len(cells) == 1]
+            raise type(error)(f"in the cell {' '.join(differing)}: {error}") from error
         except TlcnnError as error:
             kind = type(error).__name__
             text = f"{kind}: {str(error).strip().splitlines()[0]}"
