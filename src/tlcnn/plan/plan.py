@@ -125,11 +125,7 @@ def make_plan(
     cell = Treatment(k, j, source.kind, source.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
-    names: tuple[str, ...] = (source.kind,)
-    if source.ancestry and source.kind != "stats":
-        nearest = source.ancestry[0].record
-        is_self = nearest.manifest == images.manifest and nearest.source == ("random",)
-        names = ("self",) if is_self else (*nearest.source, nearest.dataset)
+    names = _list_sources(source, images)
     n_train = int((images.splits == "train").sum())
     return Plan(
         config=cfg,
@@ -300,3 +296,11 @@ def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset
     except TlcnnError:
         return None
     return images if images.manifest == ancestor.record.manifest else None
+
+
+def _list_sources(source: WeightsSource, images: Dataset) -> tuple[str, ...]:
+    if source.kind == "stats" or not source.ancestry:
+        return (source.kind,)
+    nearest = source.ancestry[0].record
+    is_self = nearest.manifest == images.manifest and nearest.source == ("random",)
+    return ("self",) if is_self else (*nearest.source, nearest.dataset)
