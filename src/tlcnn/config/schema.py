@@ -28,10 +28,9 @@ TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfer
 
 
 def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any) -> Any:
-    """Return a field of the schema.
+    """Return a field of the schema; a default that is a type is called for a new value.
 
     Args:
-        default: its default; a type is called for a new value.
         part: what the key is part of. Without it, a key is part of the identity, so that a key
             whose part was forgotten can never make two different runs share one id.
         metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
@@ -43,9 +42,9 @@ def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any)
     return field(default=default, metadata=metadata)
 
 
-def choice(default: str, *others: str, part: Part = "identity", **metadata: Any) -> Any:
+def choice(default: str, *alternatives: str, part: Part = "identity", **metadata: Any) -> Any:
     """Return a field of the schema that takes one of a few words."""
-    return setting(default, part=part, choices=(default, *others), **metadata)
+    return setting(default, part=part, choices=(default, *alternatives), **metadata)
 
 
 def ranged(
@@ -206,8 +205,6 @@ def list_keys(part: Part | None = None) -> list[str]:
     Example:
         >>> list_keys("place")[:3]
         ['dataset.root', 'device', 'threads']
-        >>> [key for key in list_keys() if key.startswith("freeze")]
-        ['freeze.through', 'freeze.bn', 'freeze.allow_random']
     """
     parts = {key: item.metadata.get("part", "identity") for key, item in iterate_fields(Config)}
     return [key for key in parts if part in (None, parts[key])]
@@ -249,15 +246,7 @@ def check_config(cfg: Config) -> None:
 
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError unless `value` is one of the allowed words.
-
-    Example:
-        >>> check_word("freeze.bn", "frozn", ("frozen", "affine"))
-        Traceback (most recent call last):
-            ...
-        tlcnn.errors.ConfigError: freeze.bn=frozn is not allowed. Did you mean 'frozen'?
-        Allowed: frozen, affine
-    """
+    """Raise ConfigError unless `value` is one of the allowed words."""
     if value not in allowed:
         raise ConfigError(
             f"{key}={value} is not allowed.{did_you_mean(value, allowed)}\n"

@@ -55,13 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended.
-
-    Attributes:
-        code: the exit code of its process; 0: it is done.
-        error: the error in words, for people.
-        kind: the name of the error's class, such as `RunLocked`.
-    """
+    """How a training ended: exit code (0: done), error in words, and class such as `RunLocked`."""
 
     code: int = 0
     error: str = ""

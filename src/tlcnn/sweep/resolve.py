@@ -58,7 +58,6 @@ class Sweep:
     """A resolved sweep.
 
     Attributes:
-        n_cells: the cells of the grid.
         runs: every run once, parents before cells, in the order of the grid.
         left_out: the overrides of cells that freeze more than they transfer, with the reason.
         n_same: the cells that mean the same run as an earlier one.

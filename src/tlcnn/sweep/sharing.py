@@ -15,18 +15,19 @@ def order_by_source(runs: Sequence[SweepRun]) -> list[SweepRun]:
     of a source come where its first run was, in the order of how many units they freeze.
     """
     keys = [run.source_key or run.run_id for run in runs]
-    places = [
-        (run.role == "cell", keys.index(key), run.plan.treatment.j)
-        for run, key in zip(runs, keys, strict=True)
-    ]
-    return [runs[number] for number in sorted(range(len(runs)), key=places.__getitem__)]
+
+    def place(run: SweepRun) -> tuple[bool, int, int]:
+        first = keys.index(run.source_key or run.run_id)
+        return run.role == "cell", first, run.plan.treatment.j
+
+    return sorted(runs, key=place)
 
 
 def find_shared_depths(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[int, ...]:
     """Return how many units each run freezes that shares this one's source; () if none does."""
     if run.source_key is None:
         return ()
-    depths = sorted(other.plan.treatment.j for other in runs if other.source_key == run.source_key)
+    depths = sorted(r.plan.treatment.j for r in runs if r.source_key == run.source_key)
     return tuple(depths) if len(depths) > 1 else ()
 
 
@@ -49,7 +50,5 @@ def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
         except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
-    text = (
-        f"  frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
-    )
-    return [text] if reused else []
+    text = f"frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
+    return [f"  {text}"] if reused else []
