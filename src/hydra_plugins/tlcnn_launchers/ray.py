@@ -117,11 +117,9 @@ class RayLauncher(JobLauncher):
 
 
 def train_in_task(job: str, flags: Sequence[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
-    """Train a run on a node, in a process that ends with this one. A cancelled run saves.
+    """Train a run, a `Job` as JSON, in a process that ends with this one; if cancelled, it saves.
 
-    Args:
-        job: a `Job` as JSON.
-        flags, cwd, env: as for a `WorkerProcess`.
+    The other arguments are those of a `WorkerProcess`.
     """
     from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 

@@ -119,12 +119,7 @@ def train_in_task(job: str, flags: Sequence[str], max_requeues: int) -> dict[str
     """Train a run in the process that submitit has started on a node.
 
     When it is told to stop, it saves and asks Slurm to be queued again. It then leaves no result,
-    so that the launcher goes on waiting.
-
-    Args:
-        job: a `Job` as JSON.
-        flags: the flags of the sweep's command line.
-        max_requeues: how often the run may be queued again.
+    so that the launcher goes on waiting. `job` is a `Job` as JSON.
     """
     share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     os.environ.setdefault("OMP_NUM_THREADS", share or "1")

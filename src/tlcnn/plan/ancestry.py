@@ -35,8 +35,6 @@ class Ancestor:
     """A run whose weights, perhaps through others, a run starts from.
 
     Attributes:
-        record: what runs that start from it record of it.
-        folder: its run folder, finished or not.
         images: its images, where it is planned here.
         later: folders of runs that start from it; they keep a record of what it trained on.
     """

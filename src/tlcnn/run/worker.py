@@ -29,11 +29,7 @@ class _StopNow(BaseException):
 
 
 class Worker:
-    """Trains runs in this process, one at a time; a signal stops the one and begins no other.
-
-    Args:
-        flags: the flags of the sweep's command line, such as `--config-dir=DIR`.
-    """
+    """Trains runs in this process, one at a time; a signal stops the one and begins no other."""
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
         self.is_over = False

@@ -16,12 +16,7 @@ NOT_STARTED = Outcome(Stopped.exit_code, "not started", "NotStarted")
 
 
 class JobQueue:
-    """The jobs of a wave and how they ended, for all threads of a launcher.
-
-    Args:
-        jobs: the jobs.
-        fail_fast: whether the first failure ends the wave.
-    """
+    """The jobs of a wave and how they ended, for all threads of a launcher."""
 
     def __init__(self, jobs: Sequence[Job], *, fail_fast: bool) -> None:
         self.outcomes = [NOT_STARTED] * len(jobs)
