@@ -140,7 +140,7 @@ def describe_units(unit_map: UnitMap) -> str:
             str(unit.stride),
             f"{unit.n_params:,}",
             str(len(unit.tensors)),
-            shorten(unit.cut or "exact", 60, placeholder="…"),
+            shorten(unit.cut_obstacle or "exact", 60, placeholder="…"),
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]
