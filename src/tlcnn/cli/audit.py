@@ -1,4 +1,4 @@
-"""`tlcnn data audit`: does a split leak, and which images are there twice?"""
+"""`tlcnn data audit`: find duplicate images, and splits that share images or groups."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add `audit` to the parser of `tlcnn data`."""
     parser = actions.add_parser(
         "audit",
-        help="images that are there twice, and splits that leak",
+        help="find duplicate images, also across splits",
         description="Reports groups, equal files and near-duplicates within and across splits. "
         "Exits with 2 when a split leaks.",
     )
@@ -41,8 +41,8 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="also compare the test images with the training images of these datasets, as a run "
         "that starts from weights trained on them needs it",
     )
-    parser.add_argument("--pairs", metavar="FILE", type=Path, help="all pairs, as CSV")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="the whole report")
+    parser.add_argument("--pairs", metavar="FILE", type=Path, help="write all pairs as CSV")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
     _take_words_anywhere(parser)
 
