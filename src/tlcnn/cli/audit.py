@@ -92,18 +92,23 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
 
     from tlcnn.config.schema import find_cache_dir
     from tlcnn.data.audit import compute_audit
+    from tlcnn.data.overlap import find_overlap
+    from tlcnn.plan.ancestry import make_part
 
     start = time.perf_counter()
     cache_dir = find_cache_dir(None)
-    dataset = _load_images(_compose(name, overrides, root), cache_dir)
-    compare: dict[str, Callable[[], Overlap]] = {}
+    dataset = _load_dataset(_compose(name, overrides, root), cache_dir)
+
+    def compare(trained_on: "DatasetCfg") -> "Overlap":
+        training = make_part(_load_dataset(trained_on, cache_dir), "train")
+        return find_overlap(make_part(dataset, "test"), training, cache_dir)
+
+    comparisons: dict[str, Callable[[], Overlap]] = {}
     for text in against:
         other_name, _, other_root = text.partition("=")
-        compare[other_name] = partial(
-            _compare, dataset, _compose(other_name, [], other_root or None), cache_dir
-        )
+        comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
     audit = compute_audit(
-        dataset.index, dataset.splits, dataset.digests, cache_dir, against=compare
+        dataset.index, dataset.splits, dataset.digests, cache_dir, against=comparisons
     )
     return replace(audit, seconds=time.perf_counter() - start)
 
@@ -119,19 +124,11 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
     return config.dataset
 
 
-def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
-    """Return images and splits; splits that share groups are no error here but a finding."""
+def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     from tlcnn.data.dataset import load_dataset, load_dataset_index
 
+    # Splits that share groups are no error here but a finding.
     return load_dataset(cfg, load_dataset_index(cfg), cache_dir, check=False)
-
-
-def _compare(dataset: "Dataset", trained_on: "DatasetCfg", cache_dir: Path) -> "Overlap":
-    from tlcnn.data.overlap import find_overlap
-    from tlcnn.plan.ancestry import make_part
-
-    training = make_part(_load_images(trained_on, cache_dir), "train")
-    return find_overlap(make_part(dataset, "test"), training, cache_dir)
 
 
 # ---- in words -----------------------------------------------------------------------------------
@@ -157,7 +154,15 @@ def describe_audit(audit: "Audit") -> str:
         lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
     lines += [f"note: {note}" for note in audit.notes]
     for name, overlap in audit.against.items():
-        lines += _describe_overlap(name, overlap)
+        near = [f"{first} = {second}" for first, second in overlap.near]
+        facts = {"group": overlap.groups, "id": overlap.ids, "bytes": overlap.copies}
+        lines.append(f"test images that are training images of {name}:")
+        for kind, ids in {**facts, "picture": near}.items():
+            lines.append(f"  by {kind}: {len(ids):,}{_list(ids)}")
+        if overlap.n_unconfirmed:
+            lines.append(
+                f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}"
+            )
     lines.append(f"{'LEAKS' if audit.is_leaking else 'no leak found'} ({audit.seconds:.1f} s)")
     return "\n".join(lines)
 
@@ -167,26 +172,21 @@ def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:
     leaks = [pair for pair in across if not pair.is_one_group]
     within = [pair for pair in pairs if not pair.is_across]
     apart = [pair for pair in within if not pair.is_one_group]
+    contradictory = [pair for pair in pairs if pair.is_contradictory]
     lines = [
         f"{title}: {len(pairs):,} pairs",
         f"  within a split: {len(within):,}; in different groups, so that another split_seed may "
-        f"part them: {len(apart):,}{_list(_name(pair) for pair in apart)}",
+        f"part them: {len(apart):,}{_list(map(_name, apart))}",
         f"  across splits: {len(across):,}; in different groups: {len(leaks):,}"
-        f"{_list(_name(pair) for pair in leaks)}",
+        f"{_list(map(_name, leaks))}",
+        f"  with different labels: {len(contradictory):,}{_list(map(_name, contradictory))}",
     ]
-    contradictory = [pair for pair in pairs if pair.is_contradictory]
-    if contradictory:
-        names = _list(_name(pair) for pair in contradictory)
-        lines.append(f"  with different labels: {len(contradictory):,}{names}")
-    return lines
+    return lines if contradictory else lines[:-1]
 
 
 def _name(pair: "Pair") -> str:
-    facts = ((pair.first, pair.second), pair.splits, pair.groups, pair.labels)
-    images = zip(*facts, strict=True)
-    return " = ".join(
-        f"{image} [{split}, {group}, {label}]" for image, split, group, label in images
-    )
+    images = zip((pair.first, pair.second), pair.splits, pair.groups, pair.labels, strict=True)
+    return " = ".join(f"{image} [{', '.join(facts)}]" for image, *facts in images)
 
 
 def _list(names: Iterable[str]) -> str:
@@ -194,21 +194,6 @@ def _list(names: Iterable[str]) -> str:
     lines = [f"\n    {name}" for name in shown[:N_SHOWN]]
     rest = len(shown) - N_SHOWN
     return "".join(lines) + (f"\n    and {rest:,} more" if rest > 0 else "")
-
-
-def _describe_overlap(name: str, overlap: "Overlap") -> list[str]:
-    near = [f"{first} = {second}" for first, second in overlap.near]
-    lines = [f"test images that are training images of {name}:"]
-    for title, ids in (
-        ("by group", overlap.groups),
-        ("by id", overlap.ids),
-        ("by bytes", overlap.copies),
-        ("by picture", near),
-    ):
-        lines.append(f"  {title}: {len(ids):,}{_list(ids)}")
-    if overlap.n_unconfirmed:
-        lines.append(f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}")
-    return lines
 
 
 def _advise(audit: "Audit") -> str:

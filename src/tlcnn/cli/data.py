@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tlcnn.cli.audit import add_audit
 from tlcnn.errors import Stopped
-from tlcnn.text import print_text
+from tlcnn.text import align_columns, print_text
 
 MIRROR_VARIABLE = "TLCNN_MIRROR"
 
@@ -86,6 +86,4 @@ def _list(options: argparse.Namespace) -> None:
     what = "lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how"
     rows.append(["lc25000_lung", state, "1.9 GB", "data/lc25000_lung", "see its page", what])
     rows += [[name, "yes", "-", "-", "-", "drawn, nothing to download"] for name in DRAWN]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print_text("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
+    print_text("\n".join(align_columns(rows)))
