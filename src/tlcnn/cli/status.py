@@ -57,17 +57,15 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
     total = sum(measure_mib(entry.folder) for entry in entries)
     print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
     print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
-    if ask and not _confirm():
-        print_text("nothing was deleted")
-        return
+    if ask:
+        if not sys.stdin.isatty():
+            raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
+        answer = input("Delete them, with their checkpoints? [y/N] ").strip().lower()
+        if answer not in ("y", "yes"):
+            print_text("nothing was deleted")
+            return
     delete_runs(entries)
     print_text("deleted; the command that began them trains them from the start")
-
-
-def _confirm() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
-    return input("Delete them, with their checkpoints? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _retry(statuses: "Sequence[Status]") -> None:

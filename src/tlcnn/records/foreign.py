@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Options:
     labels: Path | None = None
     groups: Path | None = None
     classes: tuple[str, ...] = ()
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     task: str | None = None
     positive: str | None = None
     logits: bool = False
@@ -176,7 +176,7 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
 def _load_table(path: Path, options: Options) -> Texts:
     """Read a table with a header."""
     frame = _load_texts(path)
-    roles = _find_roles(frame, options.columns or {}, path)
+    roles = _find_roles(frame, options.columns, path)
     if "id" not in roles:
         raise DataError(
             f"{path} has no column of image ids (one of {', '.join(ROLES['id'])}); it has "
@@ -255,7 +255,7 @@ def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> 
 def _look_up(path: Path, role: str, texts: Texts, options: Options) -> list[str]:
     """Return a column of another table, for the images of this one."""
     frame = _load_texts(path)
-    columns = {k: v for k, v in (options.columns or {}).items() if v in frame}
+    columns = {k: v for k, v in options.columns.items() if v in frame}
     roles = _find_roles(frame, columns, path)
     if "id" not in roles or role not in roles:
         raise DataError(

@@ -75,7 +75,7 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> "Figure":
 
     layout, n = lay_out_grid(grid), len(grid.units) + 1
     points = {place: row for place, row in layout.points.items() if is_number(row["value"])}
-    values, shades = np.full((n, n), np.nan), np.full((n, n), np.nan)
+    values, shades = np.full((2, n, n), np.nan)
     for place, row in points.items():
         values[place] = row["value"]
     for place in layout.empty:
@@ -97,8 +97,8 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> "Figure":
             k, j = layout.best
             box: dict[str, Any] = {"fill": False, "clip_on": False, "zorder": 5}
             for colour, thickness in (("white", 3.4), (style.ORANGE, 1.8)):
-                corner = (j + 0.04, k + 0.04)
-                ax.add_patch(Rectangle(corner, 0.92, 0.92, ec=colour, lw=thickness, **box))
+                box |= {"ec": colour, "lw": thickness}
+                ax.add_patch(Rectangle((j + 0.04, k + 0.04), 0.92, 0.92, **box))
         ticks = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
         ax.set_xticks(np.arange(n) + 0.5)
         style.name_ticks(ax.xaxis, ticks, size)
