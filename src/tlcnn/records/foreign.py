@@ -152,16 +152,15 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
         table["group"] = _look_up(options.groups, "group", texts, options)
     else:
         table["group"] = texts.roles.get("group", texts.ids)
+    frames = [table, pd.DataFrame(logits, columns=[f"logit/{name}" for name in classes])]
     if task == "multi-label":
         targets = _parse_targets(texts, classes)
         table["label"] = make_strata(targets)
+        frames.append(pd.DataFrame(targets, columns=[f"target/{name}" for name in classes]))
     else:
         table["label"] = _parse_labels(texts, classes)
-    columns = {f"logit/{name}": logits[:, i] for i, name in enumerate(classes)}
-    if task == "multi-label":
-        columns |= {f"target/{name}": targets[:, i] for i, name in enumerate(classes)}
     return Foreign(
-        pd.concat([table, pd.DataFrame(columns)], axis=1),
+        pd.concat(frames, axis=1),
         classes,
         task,
         has_groups=options.groups is not None or "group" in texts.roles,

@@ -91,20 +91,15 @@ def match_reference(foreign: Foreign, references: list[Reference]) -> Foreign:
     Raises:
         DataError: an image has another label here than there.
     """
-    if not references:
-        note = "no run to pair it with yet: it is compared unpaired"
-        return replace(foreign, notes=(*foreign.notes, note))
-    tables = [_rename_images(foreign.table, reference) for reference in references]
-    n_common = [
-        len(set(table["image_id"]) & set(reference.table["image_id"]))
-        for table, reference in zip(tables, references, strict=True)
-    ]
-    if not max(n_common):
-        note = "no run of this dataset has its images: it is compared unpaired"
-        return replace(foreign, notes=(*foreign.notes, note))
-    best = int(np.argmax(n_common))
-    reference = references[best]
-    foreign = _order_classes(replace(foreign, table=tables[best]), reference.classes)
+    candidates = [(_rename_images(foreign.table, r), r) for r in references]
+    n_common = [len(set(table["image_id"]) & set(r.table["image_id"])) for table, r in candidates]
+    if not max(n_common, default=0):
+        note = (
+            "no run of this dataset has its images" if references else "no run to pair it with yet"
+        )
+        return replace(foreign, notes=(*foreign.notes, f"{note}: it is compared unpaired"))
+    table, reference = candidates[int(np.argmax(n_common))]
+    foreign = _order_classes(replace(foreign, table=table), reference.classes)
     table, images = foreign.table.copy(), reference.table.set_index("image_id")
     is_common = table["image_id"].isin(images.index)
     common = table[is_common].reset_index(drop=True)

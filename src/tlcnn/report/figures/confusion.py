@@ -90,16 +90,15 @@ def plot_confusion(
             ink = style.choose_ink(heat, share)
             if number == 0 and true != predicted:  # most cells of many classes: keep them quiet
                 lines, ink = ["0"], style.GREY
-            if size * 72 < 15:
-                lines = lines[:1]
+            lines = lines[: 1 if size * 72 < 15 else 2]
             if totals[true]:
                 x, y = predicted + 0.5, true + 0.5
                 style.print_cell(ax, x, y, lines, inches=size, ink=ink, bold=bold)
         n_lines = max(1, int(height / n * 72 / 8.6) - 1)  # lines of a name that fit beside a row
         names = [style.wrap(name, 16) for name in classes]
-        for i, name in enumerate(classes):
+        for i in range(n):
             if names[i].count("\n") >= n_lines:
-                names[i] = style.make_literal(name, 22)
+                names[i] = style.make_literal(classes[i], 22)
         ticks = np.arange(n) + 0.5
         pairs = zip(names, counts, strict=True)
         ax.set_yticks(ticks, [f"{name}\nn = {number:,}" for name, number in pairs])
