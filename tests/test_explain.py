@@ -1,6 +1,7 @@
 """Examples are the surest of the test images, and heat is where the network looks."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -130,13 +131,13 @@ def test_a_run_is_explained_on_its_own_test_images(run_dir):
 
 def test_pictures_are_drawn_with_what_they_were_taken_for(run_dir):
     examples = load_examples(run_dir, n_each=3)
-    figure = plot_examples(examples.table, examples.pictures, examples.heats)
+    figure = plot_examples(examples)
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert len(titles) == len(examples.table)
     for title, row in zip(titles, examples.table.to_dict("records"), strict=True):
         assert title.startswith(f"{row['true']}\n") and f"{row['probability']:.2f}" in title
         assert row["is_right"] or f"as {row['predicted']}" in title
-    plain = plot_examples(examples.table, examples.pictures, None)
+    plain = plot_examples(replace(examples, heats=None))
     assert sum(len(ax.images) for ax in plain.axes) == len(examples.table)
 
 
@@ -158,7 +159,7 @@ def test_weights_of_another_network_are_noticed(copied):
     state = load_file(path)
     head = next(name for name in state if name.endswith("bias") and state[name].shape == (7,))
     save_file({**state, head: torch.arange(7.0)}, path)
-    with pytest.raises(WeightsError, match="are not those that it was tested with"):
+    with pytest.raises(WeightsError, match="has changed"):
         load_examples(copied, n_each=2)
 
 
@@ -166,7 +167,7 @@ def test_a_dataset_that_is_gone_or_another_is_told(copied):
     config = yaml.safe_load((copied / "config.yaml").read_text())
     config["dataset"]["options"]["n_images"] = 30
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(DataError, match="no longer has"):
+    with pytest.raises(DataError, match="changed since the run"):
         load_examples(copied, n_each=6)
     config["dataset"] |= {"kind": "folder", "root": "/nowhere", "options": {}}
     (copied / "config.yaml").write_text(yaml.safe_dump(config))

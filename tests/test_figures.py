@@ -15,7 +15,13 @@ from sklearn.metrics import confusion_matrix, recall_score, roc_curve
 from tlcnn.report.content import Grid, LayerScores
 from tlcnn.report.figures import FIGURES, draw_figures
 from tlcnn.report.figures.bars import Panel, draw_bars, plot_bars
-from tlcnn.report.figures.choose import choose_cells, find_highlights, list_runs, name_apart
+from tlcnn.report.figures.choose import (
+    choose_cells,
+    find_highlights,
+    list_histories,
+    list_runs,
+    name_apart,
+)
 from tlcnn.report.figures.confusion import compute_confusion, draw_confusion, plot_confusion
 from tlcnn.report.figures.convergence import compute_steps, plot_convergence
 from tlcnn.report.figures.grid import draw_grid, plot_grid
@@ -140,7 +146,7 @@ def test_importing_the_figures_imports_neither_matplotlib_nor_torch():
 def test_files_are_the_same_bytes_each_time_and_fonts_are_embedded(content, tmp_path):
     paths = {}
     for folder in ("a", "b"):
-        figure = draw_grid(content)[0]
+        figure = next(draw_grid(content))
         paths[folder] = save_figure(figure, tmp_path / folder)
     for first, second in zip(paths["a"], paths["b"], strict=True):
         assert first.read_bytes() == second.read_bytes(), first.suffix
@@ -154,9 +160,9 @@ def test_files_are_the_same_bytes_each_time_and_fonts_are_embedded(content, tmp_
 def test_the_users_matplotlibrc_changes_nothing(content, tmp_path):
     import matplotlib
 
-    plain = save_figure(draw_grid(content)[0], tmp_path / "a", ["svg"])[0].read_bytes()
+    plain = save_figure(next(draw_grid(content)), tmp_path / "a", ["svg"])[0].read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "axes.facecolor": "red"}):
-        styled = save_figure(draw_grid(content)[0], tmp_path / "b", ["svg"])[0].read_bytes()
+        styled = save_figure(next(draw_grid(content)), tmp_path / "b", ["svg"])[0].read_bytes()
     assert plain == styled
 
 
@@ -186,32 +192,24 @@ def make_hostile(width):
     values = {"value": 0.5, "low": 0.4, "high": 0.6}
     bars = pd.DataFrame([{"name": name, "j": 0, **values} for name in labels])
     seeds = pd.DataFrame({"position": [0, 1, 2], "seed": 0, "value": 0.5})
-    ramp = np.linspace(0, 1, 30)
-    curve = [Curve(n, True, (ramp,), (ramp**0.5,), np.ones(1), np.ones(1)) for n in labels]
+    rates = np.linspace(0, 1, 1001)[None] ** 0.5
+    curve = [Curve(n, True, rates, np.ones(1), np.ones(1)) for n in labels]
     confidence = np.linspace(0.2, 1, 90).reshape(3, 30)
     recalls = [{"label": n, "j": 0, "class": c, "n": 9, **values} for n in labels for c in HOSTILE]
     size = len(HOSTILE)
     metric, names = METRIC, ("$d$", "m", "$_x")
     return {
         "grid": plot_grid(Grid(*names, metric, units, table, best="31"), width=width),
-        "layers": plot_layers(
-            LayerScores(*names, metric, units, curves, scores, margin=0.01), width=width
-        ),
-        "learning": plot_learning({"$d$": history}, metric="val/x", width=width),
-        "convergence": plot_convergence(
-            {"$d$": compute_steps(history, "val/x", 0.5)}, width=width
-        ),
+        "layers": plot_layers(LayerScores(*names, metric, units, curves, scores, margin=0.01)),
+        "learning": plot_learning({"$d$": history}, metric="val/x"),
+        "convergence": plot_convergence({"$d$": compute_steps(history, "val/x", 0.5)}),
         "bars": plot_bars([Panel("$t$", "from", bars, seeds)], metric=metric, width=width),
         "confusion": plot_confusion(
             np.eye(size, dtype=int), classes=HOSTILE, counts=np.ones(size, int), width=width
         ),
-        "reliability": plot_reliability(
-            labels, [confidence] * 3, [confidence > 0.5] * 3, width=width
-        ),
-        "roc": plot_roc(curve, name="$a_b$", width=width),
-        "classes": plot_classes(
-            dict.fromkeys(HOSTILE, curve), counts=np.arange(size), width=width
-        ),
+        "reliability": plot_reliability(labels, [confidence] * 3, [confidence > 0.5] * 3),
+        "roc": plot_roc(curve, name="$a_b$"),
+        "classes": plot_classes(dict.fromkeys(HOSTILE, curve), counts=np.arange(size)),
         "recall": plot_recall(pd.DataFrame(recalls), width=width),
     }
 
@@ -239,7 +237,7 @@ def test_a_name_that_legends_would_hide_is_shown():
 
 def test_every_cell_of_the_grid_says_its_value_and_interval(content):
     grid = content.grids[0]
-    texts = texts_of(draw_grid(content)[0].figure)
+    texts = texts_of(next(draw_grid(content)).figure)
     for row in grid.table.to_dict("records"):
         assert f"{row['value']:.3f}" in texts
         assert f"±{(row['high'] - row['low']) / 2:.3f}" in texts
@@ -253,7 +251,7 @@ def test_the_outline_is_where_validation_is_best_and_not_where_the_test_is(conte
     grid = content.grids[1]
     best = grid.table.loc[grid.table["val"].idxmax()]
     assert best["cell"] != grid.table.loc[grid.table["value"].idxmax(), "cell"]
-    ax = draw_grid(content)[1].figure.axes[0]
+    ax = list(draw_grid(content))[1].figure.axes[0]
     boxes = [p for p in ax.patches if isinstance(p, Rectangle) and not p.get_fill()]
     assert {(int(box.get_x()), int(box.get_y())) for box in boxes} == {(best["j"], best["k"])}
 
@@ -279,7 +277,7 @@ def test_an_interval_that_is_not_symmetric_shows_its_ends(content):
 
 def test_layer_curves_go_through_their_points(content):
     layers = content.layers[0]
-    above, below = draw_layers(content)[0].figure.axes
+    above, below = next(draw_layers(content)).figure.axes
     lines = list(above.lines)
     assert len([line for line in above.lines if len(line.get_xdata()) == 5]) == 5  # five arms
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in lines])
@@ -291,7 +289,7 @@ def test_layer_curves_go_through_their_points(content):
 
 def test_verdicts_are_marked_at_their_unit(content):
     layers = content.layers[0]
-    below = draw_layers(content)[0].figure.axes[1]
+    below = next(draw_layers(content)).figure.axes[1]
     marks = {line.get_marker(): line for line in below.lines if line.get_linestyle() == "None"}
     for verdict, marker in (("general", "o"), ("specific", "s"), ("undetermined", "D")):
         wanted = layers.scores.loc[layers.scores["verdict"] == verdict, "n"]
@@ -302,13 +300,12 @@ def test_verdicts_are_marked_at_their_unit(content):
 
 
 def test_learning_curves_are_means_over_seeds(content):
-    figure = draw_learning(content)[0].figure
+    figure = next(draw_learning(content)).figure
     ham = choose_cells(content, "ham10000")
     assert len(figure.axes) == 2 and len(figure.axes[0].lines) == len(ham) <= 8
     assert ham["init"].iloc[0] == "random" and "self" not in set(ham["init"])
-    from tlcnn.report.figures.choose import read_histories
-
-    history = read_histories(content, ham.head(1))
+    history = dict(list_histories(content))["ham10000"]
+    history = history[history["cell"] == ham["cell"].iloc[0]]
     mean = history.groupby("epoch")["val/balanced_accuracy"].mean()
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), mean)
     for line, frozen in zip(figure.axes[0].lines, ham["j"] > 0, strict=True):
@@ -334,9 +331,9 @@ def test_steps_are_counted_to_the_first_epoch_that_is_good_enough():
 
 
 def test_the_lines_of_seeds_go_through_their_scores(content):
-    figure = draw_bars(content)[0].figure
+    figure = next(draw_bars(content)).figure
     starts = figure.axes[0]
-    lines = [line for line in starts.lines if len(line.get_xdata()) == 2]
+    lines = [line for line in starts.lines if line.get_linestyle() == "-"]
     runs = content.runs[(content.runs["dataset"] == "ham10000") & (content.runs["j"] == 0)]
     for seed, line in enumerate(lines):
         mine = runs[runs["seed"] == seed].set_index(["init", "k"])[METRIC]
@@ -347,7 +344,7 @@ def test_the_lines_of_seeds_go_through_their_scores(content):
 
 
 def test_chains_stand_beside_their_alternatives(content):
-    figure = draw_bars(content)[1].figure
+    figure = list(draw_bars(content))[1].figure
     labels = [text.get_text().replace("\n", " ") for text in figure.axes[0].get_xticklabels()]
     wanted = ["random", "ImageNet", "ImageNet → HAM10000", "random → HAM10000"]
     assert sorted(labels) == sorted(wanted)
@@ -388,7 +385,7 @@ def test_the_confusion_matrix_is_sklearns_summed_over_seeds(content, shown):
     theirs = sum(confusion_matrix(best.labels, p, labels=range(7)) for p in best.predicted)
     matrix = compute_confusion(best)
     assert (matrix == theirs).all() and matrix.sum() == 3 * 662
-    texts = texts_of(draw_confusion(content)[0].figure)
+    texts = texts_of(next(draw_confusion(content)).figure)
     assert f"{matrix[5, 5]:,}" in texts and f"{100 * matrix[5, 5] / matrix[5].sum():.0f}" in texts
     assert "nv\nn = 330" in texts
 
@@ -401,7 +398,7 @@ def test_reliability_bins_hold_every_prediction_and_give_the_ece(shown):
     assert bins["confidence"].is_monotonic_increasing
     gaps = (bins["n"] * (bins["accuracy"] - bins["confidence"])).abs().sum() / len(confidence)
     assert gaps == pytest.approx(compute_calibration_error(confidence, right))
-    assert compute_errors(one)[0] == pytest.approx(gaps)
+    assert compute_errors(confidence[None], right[None])[0] == pytest.approx(gaps)
 
 
 def test_equal_confidences_share_a_bin():
@@ -411,7 +408,7 @@ def test_equal_confidences_share_a_bin():
 
 def test_the_operating_point_of_melanoma_is_where_sklearn_has_it(content, shown):
     mel = shown[0].positive
-    ax = draw_roc(content)[0].figure.axes[0]
+    ax = next(draw_roc(content)).figure.axes[0]
     points = [line for line in ax.lines if line.get_linestyle() == "None"]
     assert len(points) == 4
     for point, one in zip(points, shown, strict=True):
@@ -426,11 +423,12 @@ def test_the_operating_point_of_melanoma_is_where_sklearn_has_it(content, shown)
 
 def test_the_mean_curve_passes_through_the_operating_point(shown):
     curve = make_curve(shown[2], shown[2].positive)
-    assert curve.mean[100] == pytest.approx(curve.sensitivities.mean(), abs=0.01)
+    mean = curve.rates.mean(axis=0)
+    assert mean[100] == pytest.approx(curve.sensitivities.mean(), abs=0.01)
     truth = shown[2].truth[:, shown[2].positive]
     ours = compute_sensitivity(truth, shown[2].probabilities[0, :, shown[2].positive])
     assert curve.sensitivities[0] == ours
-    assert trapezoid(curve.mean, dx=1e-3) == pytest.approx(curve.areas.mean(), abs=2e-3)
+    assert trapezoid(mean, dx=1e-3) == pytest.approx(curve.areas.mean(), abs=2e-3)
 
 
 def test_recalls_are_sklearns_with_intervals_that_hold_them(shown):

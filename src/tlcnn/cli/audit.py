@@ -1,4 +1,4 @@
-"""`tlcnn data audit`: does a split leak, and which images are there twice?"""
+"""`tlcnn data audit`: find duplicate images, and splits that share images or groups."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add `audit` to the parser of `tlcnn data`."""
     parser = actions.add_parser(
         "audit",
-        help="images that are there twice, and splits that leak",
+        help="find duplicate images, also across splits",
         description="Reports groups, equal files and near-duplicates within and across splits. "
         "Exits with 2 when a split leaks.",
     )
@@ -43,8 +43,8 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="also compare the test images with the training images of these datasets, as a run "
         "that starts from weights trained on them needs it",
     )
-    parser.add_argument("--pairs", metavar="FILE", type=Path, help="all pairs, as CSV")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="the whole report")
+    parser.add_argument("--pairs", metavar="FILE", type=Path, help="write all pairs as CSV")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
     _take_words_anywhere(parser)
 
@@ -94,17 +94,22 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
 
     from tlcnn.config.schema import find_cache_dir
     from tlcnn.data.audit import compute_audit
+    from tlcnn.data.overlap import find_overlap
+    from tlcnn.plan.ancestry import make_part
 
     start = time.perf_counter()
     cache_dir = find_cache_dir(None)
-    dataset = _load_images(_compose(name, overrides, root), cache_dir)
-    compare: dict[str, Callable[[], Overlap]] = {}
+    dataset = _load_dataset(_compose(name, overrides, root), cache_dir)
+
+    def compare(trained_on: "DatasetCfg") -> "Overlap":
+        training = make_part(_load_dataset(trained_on, cache_dir), "train")
+        return find_overlap(make_part(dataset, "test"), training, cache_dir)
+
+    comparisons: dict[str, Callable[[], Overlap]] = {}
     for text in against:
         other_name, _, other_root = text.partition("=")
-        compare[other_name] = partial(
-            _compare, dataset, _compose(other_name, [], other_root or None), cache_dir
-        )
-    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, compare)
+        comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
+    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, comparisons)
     return replace(audit, seconds=time.perf_counter() - start)
 
 
@@ -119,19 +124,11 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
     return config.dataset
 
 
-def _load_images(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
-    """Return images and splits; splits that share groups are no error here but a finding."""
+def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     from tlcnn.data.dataset import load_dataset, load_dataset_index
 
+    # Splits that share groups are no error here but a finding.
     return load_dataset(cfg, load_dataset_index(cfg), cache_dir, check=False)
-
-
-def _compare(dataset: "Dataset", trained_on: "DatasetCfg", cache_dir: Path) -> "Overlap":
-    from tlcnn.data.overlap import find_overlap
-    from tlcnn.plan.ancestry import make_part
-
-    training = make_part(_load_images(trained_on, cache_dir), "train")
-    return find_overlap(make_part(dataset, "test"), training, cache_dir)
 
 
 # ---- in words -----------------------------------------------------------------------------------
@@ -157,7 +154,15 @@ def describe_audit(audit: "Audit") -> str:
         lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
     lines += [f"note: {note}" for note in audit.notes]
     for name, overlap in audit.against.items():
-        lines += _describe_overlap(name, overlap)
+        near = [f"{first} = {second}" for first, second in overlap.near]
+        facts = {"group": overlap.groups, "id": overlap.ids, "bytes": overlap.copies}
+        lines.append(f"test images that are training images of {name}:")
+        for kind, ids in {**facts, "picture": near}.items():
+            lines.append(f"  by {kind}: {len(ids):,}{_list(ids)}")
+        if overlap.n_unconfirmed:
+            lines.append(
+                f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}"
+            )
     lines.append(f"{'LEAKS' if audit.is_leaking else 'no leak found'} ({audit.seconds:.1f} s)")
     return "\n".join(lines)
 
@@ -193,21 +198,6 @@ def _list(names: Iterable[str]) -> str:
     lines = [f"\n    {name}" for name in shown[:N_SHOWN]]
     rest = len(shown) - N_SHOWN
     return "".join(lines) + (f"\n    and {rest:,} more" if rest > 0 else "")
-
-
-def _describe_overlap(name: str, overlap: "Overlap") -> list[str]:
-    near = [f"{first} = {second}" for first, second in overlap.near]
-    lines = [f"test images that are training images of {name}:"]
-    for title, ids in (
-        ("by group", overlap.groups),
-        ("by id", overlap.ids),
-        ("by bytes", overlap.copies),
-        ("by picture", near),
-    ):
-        lines.append(f"  {title}: {len(ids):,}{_list(ids)}")
-    if overlap.n_unconfirmed:
-        lines.append(f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}")
-    return lines
 
 
 def _advise(audit: "Audit") -> str:

@@ -1,4 +1,4 @@
-"""`tlcnn data get | list | audit`: datasets from where they are published, verified."""
+"""`tlcnn data get | list | audit`: download, list and audit datasets."""
 
 import argparse
 import os
@@ -6,24 +6,26 @@ from pathlib import Path
 
 from tlcnn.cli.audit import add_audit
 from tlcnn.errors import Stopped
-from tlcnn.text import print_text
+from tlcnn.text import align_columns, print_text
 
 MIRROR_VARIABLE = "TLCNN_MIRROR"
 
 
 def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `data` and its own commands to the parser of `tlcnn`."""
-    parser = commands.add_parser("data", help="get datasets, list them, audit them")
+    parser = commands.add_parser("data", help="download, list and audit datasets")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     get = actions.add_parser(
         "get",
-        help="download a dataset, verified; repeat it to go on after a break",
-        epilog=f"{MIRROR_VARIABLE}=URL_PREFIX in the environment takes the place of the scheme "
-        "and host of every source: a laboratory's own copy, or a server for tests",
+        help="download and verify a dataset; repeat it to continue",
+        epilog=f"{MIRROR_VARIABLE}=URL_PREFIX in the environment replaces the scheme and host of "
+        "every source, for example by a laboratory's own copy",
     )
     get.add_argument("name", metavar="NAME", help="as in: tlcnn data list")
-    get.add_argument("--route", help="where from: isic (default) or dataverse for ham10000")
-    get.add_argument("--size", type=int, help="pixels a side of MedMNIST: 28, 64, 128 or 224")
+    get.add_argument("--route", help="the publisher: isic (default) or dataverse for ham10000")
+    get.add_argument(
+        "--size", type=int, help="size of the MedMNIST images in pixels: 28, 64, 128 or 224"
+    )
     get.add_argument("--root", type=Path, metavar="DIR", help="default: see tlcnn data list")
     get.add_argument(
         "--mirror",
@@ -31,11 +33,15 @@ def add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         action="extend",
         default=[],
         metavar="URL_PREFIX",
-        help="tried in order before the source, in place of its scheme and host",
+        help="addresses of mirrors, tried first, in this order",
     )
     get.set_defaults(command=_get)
-    listing = actions.add_parser("list", help="the datasets that `get` knows, and which are there")
-    listing.add_argument("--size", type=int, default=28, help="pixels of MedMNIST; default: 28")
+    listing = actions.add_parser(
+        "list", help="list the datasets that `get` can download, and those on disk"
+    )
+    listing.add_argument(
+        "--size", type=int, default=28, help="size of the MedMNIST images in pixels; default: 28"
+    )
     listing.set_defaults(command=_list)
     add_audit(actions)
 
@@ -80,6 +86,4 @@ def _list(options: argparse.Namespace) -> None:
     what = "lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how"
     rows.append(["lc25000_lung", state, "1.9 GB", "data/lc25000_lung", "see its page", what])
     rows += [[name, "yes", "-", "-", "-", "drawn, nothing to download"] for name in DRAWN]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print_text("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip())
+    print_text("\n".join(align_columns(rows)))

@@ -1,4 +1,4 @@
-"""`tlcnn import`: predictions of other tools as run folders, for the same tables and tests."""
+"""`tlcnn import`: import predictions of other tools, to compare them with trained runs."""
 
 import argparse
 from pathlib import Path
@@ -19,15 +19,17 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command to the parser."""
     parser = commands.add_parser(
         "import",
-        help="predictions of other tools as runs, for the same tables and tests",
+        help="import predictions of other tools, to compare them with your runs",
         description="A file is one run: a table (CSV, TSV, parquet) of image id, label and one "
         "column of probabilities a class, or a file of MedMNIST's evaluator.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="each is a run of its own")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="a file of predictions; each becomes a run"
+    )
     parser.add_argument("-o", "--output-dir", default="outputs", help="default: outputs")
-    parser.add_argument("--dataset", help="as own runs call it, e.g. ham10000")
-    parser.add_argument("--name", help="of the method; default: the model")
-    parser.add_argument("--model", help="default: the name")
+    parser.add_argument("--dataset", help="the name of the dataset, as in dataset=NAME")
+    parser.add_argument("--name", help="a name for the method; default: the model")
+    parser.add_argument("--model", help="the name of the network; default: the name of the method")
     parser.add_argument("--init", default="unknown", help="source of the weights, e.g. imagenet")
     parser.add_argument("--k", type=int, help="units transferred (`tlcnn units MODEL`)")
     parser.add_argument("--j", type=int, default=0, help="units frozen; default: 0")
@@ -40,23 +42,28 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--seed",
         type=int,
-        help="of the first file, the others count on; default: the next that are free",
+        help="the seed of the first file; the next files get the next seeds; default: "
+        "the next free seeds",
     )
-    parser.add_argument("--split", help=f"{', '.join(SPLITS)}; default: test")
+    parser.add_argument(
+        "--split", help=f"the split of the images: {', '.join(SPLITS)}; default: test"
+    )
     parser.add_argument("--labels", metavar="FILE", help="a table of id and label, or an npz")
     parser.add_argument("--groups", metavar="FILE", help="a table of id and group (the lesion)")
-    parser.add_argument("--classes", nargs="+", default=[], help="in the order of the labels")
-    parser.add_argument("--positive", help="the class that sensitivity is about")
+    parser.add_argument(
+        "--classes", nargs="+", default=[], help="the names, in the order of the labels"
+    )
+    parser.add_argument("--positive", help="the positive class")
     parser.add_argument("--task", help=", ".join(TASKS))
-    parser.add_argument("--logits", action="store_true", help="scores are logits")
+    parser.add_argument("--logits", action="store_true", help="the scores are logits")
     for role in ("id", "label", "group", "split"):
-        parser.add_argument(f"--{role}-column", metavar="COLUMN", help=f"which holds the {role}")
+        parser.add_argument(f"--{role}-column", metavar="COLUMN", help=f"the column of the {role}")
     parser.add_argument(
         "--setting",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="anything else that tells cells apart, e.g. train.lr=0.001",
+        help="a setting that differs between methods, e.g. train.lr=0.001",
     )
     parser.set_defaults(command=_import)
 
@@ -102,7 +109,7 @@ def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Met
     if not dataset and evaluator_name:
         dataset = _DATASETS.get(evaluator_name.flag, evaluator_name.flag)
     if not dataset or not name:
-        missing = "--dataset (as own runs call it)" if not dataset else "--name or --model"
+        missing = "--dataset (as in dataset=NAME)" if not dataset else "--name or --model"
         raise ConfigError(f"say what {path.name} is: {missing} is missing")
     if options.k is None and options.init not in ("unknown", "random"):
         raise ConfigError(

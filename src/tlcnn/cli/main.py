@@ -51,7 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_units(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("units", help="the units of a model: what k and j count")
+    parser = commands.add_parser(
+        "units", help="list the units of a network (the blocks that are transferred or frozen)"
+    )
     parser.add_argument("model", help="any timm CNN, e.g. resnet50")
     parser.add_argument("--granularity", default="stage", help=", ".join(GRANULARITIES))
     parser.set_defaults(command=_units)
@@ -69,10 +71,12 @@ def _units(options: argparse.Namespace) -> None:
 
 
 def _add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("show", help="a contact sheet of a dataset, one row a class")
-    parser.add_argument("overrides", nargs="+", help="e.g. dataset=synthetic")
+    parser = commands.add_parser(
+        "show", help="draw example images of a dataset, one row for each class"
+    )
+    parser.add_argument("overrides", nargs="+", help="the dataset, e.g. dataset=synthetic")
     parser.add_argument("-o", "--output", default="sheet.png", help="default: sheet.png")
-    parser.add_argument("--columns", type=int, default=8, help="images a class; default: 8")
+    parser.add_argument("--columns", type=int, default=8, help="images of each class; default: 8")
     parser.set_defaults(command=_show)
 
 

@@ -1,4 +1,4 @@
-"""`tlcnn status`: what became of the runs of a study or folder; retry and prune."""
+"""`tlcnn status`: the states of the runs of a study or folder; retry and prune."""
 
 import argparse
 import sys
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 def add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("status", help="runs done, running, failed and missing")
+    parser = commands.add_parser(
+        "status", help="list the runs that are done, running, failed or missing"
+    )
     parser.add_argument(
         "target", nargs="?", default="outputs", metavar="STUDY|FOLDER", help="default: outputs"
     )
     parser.add_argument(
-        "--output-dir", default="outputs", help="where a study is looked for; default: outputs"
+        "--output-dir",
+        default="outputs",
+        help="the folder in which to look for the study; default: outputs",
     )
     parser.add_argument("--all", action="store_true", help="list finished runs, too")
     parser.add_argument("--retry-failed", action="store_true", help="train the failed runs again")
@@ -53,17 +57,15 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
     total = sum(measure_mib(entry.folder) for entry in entries)
     print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
     print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
-    if ask and not _confirm():
-        print_text("nothing was deleted")
-        return
+    if ask:
+        if not sys.stdin.isatty():
+            raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
+        answer = input("Delete them, with their checkpoints? [y/N] ").strip().lower()
+        if answer not in ("y", "yes"):
+            print_text("nothing was deleted")
+            return
     delete_runs(entries)
     print_text("deleted; the command that began them trains them from the start")
-
-
-def _confirm() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError("nothing was deleted: this needs an answer. Repeat it with --yes")
-    return input("Delete them, with their checkpoints? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _retry(statuses: "Sequence[Status]") -> None:

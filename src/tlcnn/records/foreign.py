@@ -11,12 +11,13 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.schema import check_word
 from tlcnn.data.datasets.medmnist import load_medmnist_info
 from tlcnn.data.files import open_file
 from tlcnn.data.index import SPLITS, TASKS, make_strata
@@ -55,7 +56,7 @@ class Options:
     labels: Path | None = None
     groups: Path | None = None
     classes: tuple[str, ...] = ()
-    columns: Mapping[str, str] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     task: str | None = None
     positive: str | None = None
     logits: bool = False
@@ -121,17 +122,15 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
         ConfigError: an unknown split, task, class or column.
     """
     options = options or Options()
-    for name, value, allowed in (
-        ("--task", options.task, TASKS),
-        ("--split", options.split, SPLITS),
-    ):
-        if value is not None and value not in allowed:
-            hint = did_you_mean(value, allowed)
-            raise ConfigError(f"{name} {value}: one of {', '.join(allowed)}.{hint}")
+    if options.task is not None:
+        check_word("--task", options.task, TASKS)
+    if options.split is not None:
+        check_word("--split", options.split, SPLITS)
     if len(set(options.classes)) < len(options.classes):
         raise ConfigError(f"--classes {' '.join(options.classes)}: every class once")
     evaluator_name = parse_evaluator_name(path)
-    if evaluator_name and _has_no_header(path):
+    first_line = _read_bytes(path).partition(b"\n")[0].decode("utf-8-sig", "replace")
+    if evaluator_name and all(map(_NUMBER.match, first_line.split(","))):  # it has no header
         texts, options = _load_evaluator_file(path, evaluator_name, options)
     else:
         texts = _load_table(path, options)
@@ -153,16 +152,15 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
         table["group"] = _look_up(options.groups, "group", texts, options)
     else:
         table["group"] = texts.roles.get("group", texts.ids)
+    frames = [table, pd.DataFrame(logits, columns=[f"logit/{name}" for name in classes])]
     if task == "multi-label":
         targets = _parse_targets(texts, classes)
         table["label"] = make_strata(targets)
+        frames.append(pd.DataFrame(targets, columns=[f"target/{name}" for name in classes]))
     else:
         table["label"] = _parse_labels(texts, classes)
-    columns = {f"logit/{name}": logits[:, i] for i, name in enumerate(classes)}
-    if task == "multi-label":
-        columns |= {f"target/{name}": targets[:, i] for i, name in enumerate(classes)}
     return Foreign(
-        pd.concat([table, pd.DataFrame(columns)], axis=1),
+        pd.concat(frames, axis=1),
         classes,
         task,
         has_groups=options.groups is not None or "group" in texts.roles,
@@ -177,7 +175,7 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
 def _load_table(path: Path, options: Options) -> Texts:
     """Read a table with a header."""
     frame = _load_texts(path)
-    roles = _find_roles(frame, options.columns or {}, path)
+    roles = _find_roles(frame, options.columns, path)
     if "id" not in roles:
         raise DataError(
             f"{path} has no column of image ids (one of {', '.join(ROLES['id'])}); it has "
@@ -254,9 +252,9 @@ def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> 
 
 
 def _look_up(path: Path, role: str, texts: Texts, options: Options) -> list[str]:
-    """Return a column of another table for the images of this one."""
+    """Return a column of another table, for the images of this one."""
     frame = _load_texts(path)
-    columns = {k: v for k, v in (options.columns or {}).items() if v in frame}
+    columns = {k: v for k, v in options.columns.items() if v in frame}
     roles = _find_roles(frame, columns, path)
     if "id" not in roles or role not in roles:
         raise DataError(
@@ -287,7 +285,10 @@ def _load_texts(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, *, header: int | None) -> pd.DataFrame:
-    text = _read_text(path)
+    try:
+        text = _read_bytes(path).decode("utf-8-sig")
+    except ValueError as error:
+        raise DataError(f"cannot read {path} as text: {error}") from error
     if not text.strip():
         raise DataError(f"{path} is empty")
     first_line = text.splitlines()[0]
@@ -302,13 +303,6 @@ def _read_csv(path: Path, *, header: int | None) -> pd.DataFrame:
         )
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"cannot read {path}: {error}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return _read_bytes(path).decode("utf-8-sig")
-    except ValueError as error:
-        raise DataError(f"cannot read {path} as text: {error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -345,13 +339,6 @@ def parse_evaluator_name(path: Path) -> EvaluatorName | None:
         return None
     run = re.search(r"@\D*(\d{1,6})\.csv$", path.name)  # longer numbers are times
     return EvaluatorName(match[1], match[3], int(run[1]) if run else None)
-
-
-def _has_no_header(path: Path) -> bool:
-    if path.suffix == ".parquet":
-        return False
-    lines = _read_text(path).splitlines()
-    return bool(lines) and all(_NUMBER.match(word) for word in lines[0].split(","))
 
 
 def _load_evaluator_file(
@@ -439,7 +426,6 @@ def _parse_labels(texts: Texts, classes: Sequence[str]) -> np.ndarray:
 
 
 def _parse_targets(texts: Texts, classes: Sequence[str]) -> np.ndarray:
-    """Return targets (N, K) uint8."""
     missing = [name for name in classes if name not in texts.targets]
     if missing:
         raise DataError(

@@ -91,26 +91,45 @@ def match_reference(foreign: Foreign, references: list[Reference]) -> Foreign:
     Raises:
         DataError: an image has another label here than there.
     """
-    if not references:
-        return _add_note(foreign, "no run to pair it with yet: it is compared unpaired")
     candidates = [(_rename_images(foreign.table, r), r) for r in references]
     n_common = [len(set(table["image_id"]) & set(r.table["image_id"])) for table, r in candidates]
-    if not max(n_common):
-        note = "no run of this dataset has its images: it is compared unpaired"
-        return _add_note(foreign, note)
+    if not max(n_common, default=0):
+        note = (
+            "no run of this dataset has its images" if references else "no run to pair it with yet"
+        )
+        return replace(foreign, notes=(*foreign.notes, f"{note}: it is compared unpaired"))
     table, reference = candidates[int(np.argmax(n_common))]
     foreign = _order_classes(replace(foreign, table=table), reference.classes)
-    images = reference.table.set_index("image_id")
-    is_common = foreign.table["image_id"].isin(images.index)
-    common = foreign.table[is_common]
-    expected = images.loc[common["image_id"]]
-    if len(foreign.classes) == len(reference.classes):
-        _check_labels(common, expected, foreign, reference)
+    table, images = foreign.table.copy(), reference.table.set_index("image_id")
+    is_common = table["image_id"].isin(images.index)
+    common = table[is_common].reset_index(drop=True)
+    expected = images.loc[common["image_id"]].reset_index()
+    differing = np.flatnonzero(common["label"] != expected["label"])
+    if len(differing) and len(foreign.classes) == len(reference.classes):
+        first = int(differing[0])
+        label = [*foreign.classes, "none"][common["label"][first]]
+        reference_label = [*reference.classes, "none"][expected["label"][first]]
+        raise DataError(
+            f"{len(differing):,} of {len(common):,} images have another label than in "
+            f"{reference.name}: {common['image_id'][first]} is {label} here and {reference_label} "
+            "there. Check the order of --classes, or import under another --dataset"
+        )
     if not foreign.has_groups:
-        table = foreign.table.copy()
         table.loc[is_common, "group"] = expected["group"].to_numpy()
-        foreign = replace(foreign, table=table)
-    return _add_note(foreign, _describe_match(foreign, reference))
+    sentences = []
+    for split, part in table.groupby("split"):
+        ids = set(part["image_id"])
+        reference_ids = set(images.index[images["split"] == split])
+        if ids == reference_ids:
+            sentences.append(
+                f"the {len(ids):,} {split} images are those of {reference.name}: paired"
+            )
+        else:
+            sentences.append(
+                f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
+                f"{len(reference_ids):,} of {reference.name}: only equal sets can be paired"
+            )
+    return replace(foreign, table=table, notes=(*foreign.notes, "; ".join(sentences)))
 
 
 def _rename_images(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
@@ -142,44 +161,6 @@ def _order_classes(foreign: Foreign, classes: tuple[str, ...]) -> Foreign:
     images = table[["split", "image_id", "group", "label"]]
     ordered = table[[f"{kind}/{name}" for kind in kinds for name in classes]]
     return replace(foreign, table=pd.concat([images, ordered], axis=1), classes=classes)
-
-
-def _check_labels(
-    common: pd.DataFrame, expected: pd.DataFrame, foreign: Foreign, reference: Reference
-) -> None:
-    differing = np.flatnonzero(common["label"].to_numpy() != expected["label"].to_numpy())
-    if not len(differing):
-        return
-    first = int(differing[0])
-    label = [*foreign.classes, "none"][common["label"].iloc[first]]
-    reference_label = [*reference.classes, "none"][expected["label"].iloc[first]]
-    raise DataError(
-        f"{len(differing):,} of {len(common):,} images have another label than in "
-        f"{reference.name}: {common['image_id'].iloc[first]} is {label} here and "
-        f"{reference_label} there. Check the order of --classes, or import under another --dataset"
-    )
-
-
-def _describe_match(foreign: Foreign, reference: Reference) -> str:
-    sentences = []
-    for split, part in foreign.table.groupby("split"):
-        ids = set(part["image_id"])
-        in_split = reference.table["split"] == split
-        reference_ids = set(reference.table.loc[in_split, "image_id"])
-        if ids == reference_ids:
-            sentences.append(
-                f"the {len(ids):,} {split} images are those of {reference.name}: paired"
-            )
-        else:
-            sentences.append(
-                f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
-                f"{len(reference_ids):,} of {reference.name}: only equal sets can be paired"
-            )
-    return "; ".join(sentences)
-
-
-def _add_note(foreign: Foreign, note: str) -> Foreign:
-    return replace(foreign, notes=(*foreign.notes, note))
 
 
 # ---- the run folder -----------------------------------------------------------------------------
@@ -261,6 +242,11 @@ def _choose_seed(foreign: Foreign, method: Method, output_dir: Path) -> Method:
 
 
 def _make_identity(foreign: Foreign, method: Method) -> dict[str, Any]:
+    # The digest of predictions is that of their values, whatever the file's format or row order.
+    table = foreign.table.sort_values(["split", "image_id"], kind="stable")
+    texts = table[["split", "image_id", "group", "label"]].astype(str).to_numpy().tolist()
+    digest = hashlib.sha256(digest_of([texts, list(table.columns)]).encode())
+    digest.update(np.ascontiguousarray(replace(foreign, table=table).logits).tobytes())
     return {
         "imported": True,
         "dataset": {"name": method.dataset, "task": foreign.task, "classes": foreign.classes},
@@ -269,22 +255,13 @@ def _make_identity(foreign: Foreign, method: Method) -> dict[str, Any]:
         "freeze": {"j": method.j, "bn": "frozen"},
         "name": method.name,
         "settings": dict(method.settings),
-        "predictions": _digest_predictions(foreign),
+        "predictions": digest.hexdigest(),
         "seed": method.seed,
     }
 
 
 def _make_cell_id(identity: Mapping[str, Any]) -> str:
     return digest_of({**identity, "predictions": None, "seed": None}, 12)
-
-
-def _digest_predictions(foreign: Foreign) -> str:
-    """Return the sha256 of the predictions, whatever the file's format or the order of rows."""
-    table = foreign.table.sort_values(["split", "image_id"], kind="stable")
-    texts = table[["split", "image_id", "group", "label"]].astype(str).to_numpy().tolist()
-    digest = hashlib.sha256(digest_of([texts, list(table.columns)]).encode())
-    digest.update(np.ascontiguousarray(replace(foreign, table=table).logits).tobytes())
-    return digest.hexdigest()
 
 
 def make_plan_record(foreign: Foreign, method: Method, source: Path) -> PlanRecord:

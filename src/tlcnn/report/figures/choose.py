@@ -72,27 +72,22 @@ def list_runs(content: Content, cell: pd.Series) -> pd.DataFrame:
     return runs[in_cell].drop_duplicates("run_id").sort_values("seed", kind="stable")
 
 
-def read_histories(content: Content, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the epochs of all runs of some cells: a record of metrics.jsonl a row.
-
-    Returns:
-        cell, label, init, k, j, seed, and the records' columns: epoch, step, val/..., train/...
-    """
-    rows = []
-    for _, cell in cells.iterrows():
-        names = {key: cell[key] for key in ("cell", "label", "init", "k", "j")}
-        for _, run in list_runs(content, cell).iterrows():
-            records = read_history(Path(str(run["folder"])))
-            rows += [{**record, **names, "seed": run["seed"]} for record in records]
-    return pd.DataFrame(rows, columns=None if rows else ["cell", "label", "epoch", "step"])
-
-
 def list_histories(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield each dataset with the epochs of its main cells, where any are recorded."""
+    """Yield each dataset with the epochs of its main cells, where any are recorded.
+
+    Yields:
+        A dataset and the records of metrics.jsonl of all runs of these cells: cell, label, j, seed
+        and the records' columns: epoch, step, val/..., train/...
+    """
     for dataset in list_datasets(content):
-        history = read_histories(content, choose_cells(content, dataset))
-        if len(history):
-            yield dataset, history
+        rows = []
+        for _, cell in choose_cells(content, dataset).iterrows():
+            names = {key: cell[key] for key in ("cell", "label", "j")}
+            for _, run in list_runs(content, cell).iterrows():
+                records = read_history(Path(str(run["folder"])))
+                rows += [{**record, **names, "seed": run["seed"]} for record in records]
+        if rows:
+            yield dataset, pd.DataFrame(rows)
 
 
 def find_val_metric(metric: str, history: pd.DataFrame) -> str:

@@ -1,65 +1,53 @@
 """The confusion matrix: which class is taken for which."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlcnn.report.content import Content
+from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
-from tlcnn.report.figures.style import (
-    COLUMN,
-    FULL,
-    GREY,
-    ReportFigure,
-    choose_ink,
-    drawing,
-    hide_frame,
-    make_literal,
-    make_name,
-    name_ticks,
-    wrap,
-)
 from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLOURS = ["#FFFFFF", "#8FA6C8", "#00224E"]  # white to the dark end of cividis
 
 
-def draw_confusion(content: Content) -> list[ReportFigure]:
+def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
     """Draw the confusion matrix of the best cell of each dataset."""
-    figures = []
     for dataset, tests in list_tests(content, 12, with_multi_label=False):
-        best = [test for test in tests if "best" in test.role]
-        figures.append(_draw(dataset, (best or tests)[0]))
-    return figures
-
-
-def _draw(dataset: str, test: CellTest) -> ReportFigure:
-    matrix = compute_confusion(test)
-    is_wide = len(test.classes) > 7
-    worst = _describe_worst(matrix, test.classes)
-    return ReportFigure(
-        name=make_name("confusion", dataset),
-        title=f"Confusions: {name_dataset(dataset)}, {test.label}",
-        caption=(
-            f"Confusion matrix of the cell “{test.label}” on {name_dataset(dataset)}: "
-            f"{test.describe()}. Each row is a true class with n test images. The upper number of "
-            "a cell is the share of the row's predictions in %, so rows sum to 100 and the "
-            f"diagonal is recall. The lower number counts predictions over all seeds. {worst}"
-        ),
-        figure=plot_confusion(
-            matrix,
-            classes=test.classes,
-            counts=test.counts,
-            width=FULL if is_wide else COLUMN,
-        ),
-        alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
-        wide=is_wide,
-        section="predictions",
-    )
+        test = next((test for test in tests if "best" in test.role), tests[0])
+        matrix, is_wide = compute_confusion(test), len(test.classes) > 7
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        np.fill_diagonal(shares, -1)
+        true, predicted = np.unravel_index(shares.argmax(), shares.shape)
+        worst = (
+            f"The commonest confusion is {test.classes[true]} taken for {test.classes[predicted]} "
+            f"({100 * shares[true, predicted]:.0f} % of its images)."
+        )
+        yield style.ReportFigure(
+            name=style.make_name("confusion", dataset),
+            title=f"Confusions: {name_dataset(dataset)}, {test.label}",
+            caption=(
+                f"Confusion matrix of the cell “{test.label}” on {name_dataset(dataset)}: "
+                f"{test.describe()}. Each row is a true class with n test images. The upper "
+                "number of a cell is the share of the row's predictions in %, so rows sum to 100 "
+                "and the diagonal is recall. The lower number counts predictions over all seeds. "
+                f"{worst}"
+            ),
+            figure=plot_confusion(
+                matrix,
+                classes=test.classes,
+                counts=test.counts,
+                width=style.FULL if is_wide else style.COLUMN,
+            ),
+            alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
+            wide=is_wide,
+            section="predictions",
+        )
 
 
 def compute_confusion(test: CellTest) -> np.ndarray:
@@ -69,27 +57,12 @@ def compute_confusion(test: CellTest) -> np.ndarray:
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def _describe_worst(matrix: np.ndarray, classes: tuple[str, ...]) -> str:
-    shares = _compute_shares(matrix)
-    np.fill_diagonal(shares, -1)
-    true, predicted = np.unravel_index(np.nanargmax(shares), shares.shape)
-    return (
-        f"The commonest confusion is {classes[true]} taken for {classes[predicted]} "
-        f"({100 * shares[true, predicted]:.0f} % of its images)."
-    )
-
-
-def _compute_shares(matrix: np.ndarray) -> np.ndarray:
-    totals = matrix.sum(axis=1, keepdims=True)
-    return np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
-
-
 def plot_confusion(
     matrix: np.ndarray,
     *,
     classes: tuple[str, ...],
     counts: np.ndarray,
-    width: float = COLUMN,
+    width: float = style.COLUMN,
 ) -> "Figure":
     """Plot a row-normalised confusion matrix with shares and counts.
 
@@ -101,56 +74,36 @@ def plot_confusion(
     """
     from matplotlib.colors import LinearSegmentedColormap
 
-    n = len(classes)
-    shares = 100 * _compute_shares(matrix)
+    n, totals = len(classes), matrix.sum(axis=1)
     size = (width - 1.0) / n  # inches of a cell
     height = min(max(size * n, 1.8), 6.5)
-    with drawing(width, height + 0.85) as figure:
+    with style.drawing(width, height + 0.85) as figure:
         ax = figure.add_subplot()
+        look: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.8, "vmin": 0, "vmax": 100}
+        shares = np.full((n, n), np.nan)
+        shares[totals > 0] = 100 * matrix[totals > 0] / totals[totals > 0, None]
         colours = LinearSegmentedColormap.from_list("blues", _COLOURS)
-        look: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.8}
-        heat = ax.pcolormesh(shares, cmap=colours, vmin=0, vmax=100, **look)
-        for (true, predicted), number in np.ndenumerate(matrix):
-            if not np.isnan(shares[true, predicted]):
-                _print_cell(ax, heat, (true, predicted), shares[true, predicted], number, size)
+        heat = ax.pcolormesh(shares, cmap=colours, **look)
+        for (true, predicted), share in np.ndenumerate(shares):
+            number = matrix[true, predicted]
+            lines, bold = [f"{share:.0f}", f"{number:,}"], 0 if true == predicted else -1
+            ink = style.choose_ink(heat, share)
+            if number == 0 and true != predicted:  # most cells of many classes: keep them quiet
+                lines, ink = ["0"], style.GREY
+            lines = lines[: 1 if size * 72 < 15 else 2]
+            if totals[true]:
+                x, y = predicted + 0.5, true + 0.5
+                style.print_cell(ax, x, y, lines, inches=size, ink=ink, bold=bold)
         n_lines = max(1, int(height / n * 72 / 8.6) - 1)  # lines of a name that fit beside a row
+        names = [style.wrap(name, 16) for name in classes]
+        for i in range(n):
+            if names[i].count("\n") >= n_lines:
+                names[i] = style.make_literal(classes[i], 22)
         ticks = np.arange(n) + 0.5
-        pairs = zip(classes, counts, strict=True)
-        ax.set_yticks(ticks, [f"{_fold(name, n_lines)}\nn = {total:,}" for name, total in pairs])
+        pairs = zip(names, counts, strict=True)
+        ax.set_yticks(ticks, [f"{name}\nn = {number:,}" for name, number in pairs])
         ax.set_xticks(ticks)
-        name_ticks(ax.xaxis, list(classes), size)
+        style.name_ticks(ax.xaxis, list(classes), size)
         ax.set(xlabel="predicted class", ylabel="true class")
-        hide_frame(ax, n)
+        style.hide_frame(ax, n)
     return figure
-
-
-def _fold(name: str, n_lines: int) -> str:
-    folded = wrap(name, 16)
-    return folded if folded.count("\n") < n_lines else make_literal(name, 22)
-
-
-def _print_cell(
-    ax: "Axes", heat: Any, place: tuple[int, int], share: float, number: int, size: float
-) -> None:
-    """Print the share in % and, where there is room, the count of a cell of `size` inches."""
-    true, predicted = place
-    x, y = predicted + 0.5, true + 0.5
-    if number == 0 and true != predicted:  # most cells of many classes: keep them quiet
-        ax.text(x, y, "0", ha="center", va="center", color=GREY, fontsize=6)
-        return
-    ink = choose_ink(heat, share)
-    large = min(8.0, 72 * size / 2.9)
-    has_count = size * 72 >= 15
-    ax.text(
-        x,
-        y,
-        f"{share:.0f}",
-        ha="center",
-        va="bottom" if has_count else "center",
-        color=ink,
-        fontsize=large if has_count else max(large, 4.5),
-        fontweight="bold" if true == predicted else "normal",
-    )
-    if has_count:
-        small = max(4.2, min(6.0, 72 * size / (0.68 * max(len(f"{number:,}"), 4))))
-        ax.text(x, y + 0.08, f"{number:,}", ha="center", va="top", color=ink, fontsize=small)

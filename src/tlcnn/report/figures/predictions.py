@@ -21,15 +21,12 @@ class CellTest:
     Attributes:
         label: the cell's name in legends.
         role: why it is shown: `best`, `random`, ...
-        j: units frozen.
         seeds: (S,) int.
         classes: K names.
         truth: (N, K) bool, which classes hold; one a row but in multi-label tasks.
         probabilities: (S, N, K) float64, of a softmax; of sigmoids in multi-label tasks.
         groups: (N,) str: lesions, patients.
-        is_multi_label: several classes may hold at once.
         positive: the position of the class that sensitivity is about, or None.
-        folders: (S) run folders.
     """
 
     label: str
@@ -88,42 +85,35 @@ def load_highlights(content: Content, dataset: str, limit: int) -> list[CellTest
         runs = list_runs(content, cell).drop_duplicates("seed")
         folders = {int(run["seed"]): Path(str(run["folder"])) for _, run in runs.iterrows()}
         folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
-        test = _load_cell(cell, folders) if folders else None
-        if test and (not tests or _has_same_images(tests[0], test)):
+        if not folders:
+            continue
+        test = _load_cell(cell, folders)
+        first = tests[0] if tests else test
+        if test.classes == first.classes and np.array_equal(test.truth, first.truth):
             tests.append(test)
     is_over = len(tests) > limit
     tests.sort(key=lambda test: is_over and "all frozen" in test.role)
     return tests[:limit]
 
 
-def _has_same_images(first: CellTest, second: CellTest) -> bool:
-    is_alike = first.classes == second.classes and first.truth.shape == second.truth.shape
-    return is_alike and bool((first.truth == second.truth).all())
-
-
 def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
     """Read the predictions of a cell's runs, whose folders are given by seed."""
     from tlcnn.statistics.metrics import find_positive
-    from tlcnn.statistics.predictions import compute_softmax
+    from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
 
-    frames = []
-    for folder in folders.values():
-        frame = read_predictions(folder)
-        test = frame[frame["split"] == "test"]
-        frames.append(test.sort_values("image_id", ignore_index=True))
-    first = frames[0]
-    classes = tuple(c.removeprefix("logit/") for c in first.columns if c.startswith("logit/"))
-    logits = [frame[[f"logit/{name}" for name in classes]].to_numpy() for frame in frames]
+    frames = [read_predictions(folder) for folder in folders.values()]
+    tests = [frame[frame["split"] == "test"].sort_values("image_id") for frame in frames]
+    first = tests[0]
+    plan = read_plan(next(iter(folders.values())))
+    classes = tuple(c.removeprefix("logit/") for c in first if c.startswith("logit/"))
     targets = [f"target/{name}" for name in classes]
     is_multi_label = targets[0] in first
+    compute = compute_sigmoid if is_multi_label else compute_softmax
+    logits = [frame[[f"logit/{name}" for name in classes]].to_numpy() for frame in tests]
     if is_multi_label:
         truth = first[targets].to_numpy() > 0
-        clipped = np.clip(np.stack(logits).astype(np.float64), -60, 60)
-        probabilities = 1 / (1 + np.exp(-clipped))
     else:
         truth = np.eye(len(classes), dtype=bool)[first["label"].to_numpy()]
-        probabilities = np.stack([compute_softmax(part) for part in logits])
-    plan = read_plan(next(iter(folders.values())))
     return CellTest(
         label=str(cell["label"]),
         role=str(cell["role"]),
@@ -131,7 +121,7 @@ def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
         seeds=np.array(list(folders)),
         classes=classes,
         truth=truth,
-        probabilities=probabilities,
+        probabilities=np.stack([compute(part) for part in logits]),
         groups=first["group"].to_numpy().astype(str),
         is_multi_label=is_multi_label,
         positive=find_positive(classes, plan.positive),

@@ -1,24 +1,14 @@
 """Recall of each class, which a mean over classes hides."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tlcnn.report.content import Content
+from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
-from tlcnn.report.figures.style import (
-    COLUMN,
-    FULL,
-    ReportFigure,
-    add_legend,
-    choose_look,
-    drawing,
-    make_name,
-    make_reach,
-    name_ticks,
-    wrap,
-)
 from tlcnn.report.words import join_words, name_dataset
 
 if TYPE_CHECKING:
@@ -27,35 +17,33 @@ if TYPE_CHECKING:
 MOST = 4  # cells side by side
 
 
-def draw_recall(content: Content) -> list[ReportFigure]:
+def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
     """Draw the recall of every class for the highlighted cells, a figure a dataset."""
-    return [_draw(dataset, tests) for dataset, tests in list_tests(content, MOST)]
-
-
-def _draw(dataset: str, tests: list[CellTest]) -> ReportFigure:
-    tables = [compute_recalls(test).assign(label=test.label, j=test.j) for test in tests]
-    table, last = pd.concat(tables), tables[-1]
-    is_wide = len(table) > 14
-    hardest = last.loc[last["value"].idxmin()]
-    return ReportFigure(
-        name=make_name("recall", dataset),
-        title=f"Recall of every class: {name_dataset(dataset)}",
-        caption=(
-            f"Share of each class's test images that are recognised on {name_dataset(dataset)}: "
-            f"{tests[0].describe()} a cell; n is the number of test images of the class. "
-            "Marks are means over seeds. Bars are 95 % intervals that hold for new seeds and new "
-            "test groups (Wilson's interval, with the number of independent images that give the "
-            "variance of both). A class of few groups has a wide interval."
-        ),
-        figure=plot_recall(table, width=FULL if is_wide else COLUMN),
-        alt=(
-            f"Recall of {join_words(tests[0].classes)} for {len(tests)} cells. With "
-            f"{tests[-1].label}, the hardest class is {hardest['class']} "
-            f"({hardest['value']:.2f})."
-        ),
-        wide=is_wide,
-        section="predictions",
-    )
+    for dataset, tests in list_tests(content, MOST):
+        tables = [compute_recalls(test).assign(label=test.label, j=test.j) for test in tests]
+        table, last = pd.concat(tables), tables[-1]
+        is_wide = len(table) > 14
+        hardest = last.loc[last["value"].idxmin()]
+        yield style.ReportFigure(
+            name=style.make_name("recall", dataset),
+            title=f"Recall of every class: {name_dataset(dataset)}",
+            caption=(
+                "Share of each class's test images that are recognised on "
+                f"{name_dataset(dataset)}: {tests[0].describe()} a cell; n is the number of test "
+                "images of the class. Marks are means over seeds. Bars are 95 % intervals that "
+                "hold for new seeds and new test groups (Wilson's interval, with the number of "
+                "independent images that give the variance of both). A class of few groups has a "
+                "wide interval."
+            ),
+            figure=plot_recall(table, width=style.FULL if is_wide else style.COLUMN),
+            alt=(
+                f"Recall of {join_words(tests[0].classes)} for {len(tests)} cells. With "
+                f"{tests[-1].label}, the hardest class is {hardest['class']} "
+                f"({hardest['value']:.2f})."
+            ),
+            wide=is_wide,
+            section="predictions",
+        )
 
 
 def compute_recalls(test: CellTest) -> pd.DataFrame:
@@ -64,10 +52,9 @@ def compute_recalls(test: CellTest) -> pd.DataFrame:
     Returns:
         One row a class that occurs: class, n (test images), value, low, high.
     """
+    hits = np.eye(len(test.classes), dtype=bool)[test.predicted]  # (S, N, K)
     if test.is_multi_label:
-        hits = test.probabilities > 0.5  # (S, N, K)
-    else:
-        hits = np.eye(len(test.classes), dtype=bool)[test.predicted]  # (S, N, K)
+        hits = test.probabilities > 0.5
     rows = []
     for position, name in enumerate(test.classes):
         in_class = test.truth[:, position]
@@ -105,26 +92,14 @@ def compute_interval(
     parts = [(grouped, n_groups - 1), (between, n_seeds - 1)]
     spread = sum(part**2 / df for part, df in parts if df > 0 and part > 0)
     df = variance**2 / spread if spread > 0 else float("inf")
-    n_effective = share * (1 - share) / variance if variance > 0 else float(n_groups)
-    return compute_wilson(
-        share, min(n_effective, float(n_groups)), float(t.ppf((1 + level) / 2, df))
-    )
-
-
-def compute_wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share of n.
-
-    Example:
-        >>> low, high = compute_wilson(0.5, 10, 1.96)
-        >>> round(low, 3), round(high, 3)
-        (0.237, 0.763)
-    """
+    n = min(share * (1 - share) / variance if variance > 0 else n_groups, n_groups)
+    z = float(t.ppf((1 + level) / 2, df))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
 
 
-def plot_recall(table: pd.DataFrame, *, width: float = FULL) -> "Figure":
+def plot_recall(table: pd.DataFrame, *, width: float = style.FULL) -> "Figure":
     """Plot recall with intervals, cells side by side in each class.
 
     Args:
@@ -134,26 +109,23 @@ def plot_recall(table: pd.DataFrame, *, width: float = FULL) -> "Figure":
     classes = list(dict.fromkeys(table["class"]))
     counts = table.drop_duplicates("class").set_index("class")["n"]
     cells = list(table.groupby("label", sort=False))
-    with drawing(width, 2.7 + 0.16 * len(cells)) as figure:
+    with style.drawing(width, 2.45 + 0.16 * len(cells)) as figure:
         ax = figure.add_subplot()
-        handles, names = [], []
-        for i, (label, rows) in enumerate(cells):
-            look = choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0) | {"ls": ""}
+        handles = []
+        for i, (_, rows) in enumerate(cells):
+            look = style.choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0) | {"ls": ""}
             shift = 0.68 * ((i + 0.5) / len(cells) - 0.5)
             x = np.array([classes.index(name) for name in rows["class"]]) + shift
-            reach = make_reach(rows["value"], rows["low"], rows["high"])
-            marks = ax.errorbar(x, rows["value"], yerr=reach, elinewidth=1, ms=4.5, **look)
-            handles.append(marks)
-            names.append(wrap(label, 46 if width < 5 else 100))
+            handles.append(style.plot_intervals(ax, x, rows, elinewidth=1, ms=4.5, **look))
         for edge in range(1, len(classes)):
             ax.axvline(edge - 0.5, color="#E3E3E3", lw=0.6)
         ax.set_xticks(range(len(classes)))
         ticks = [f"{name}\nn = {counts[name]:,}" for name in classes]
-        n_lines = name_ticks(ax.xaxis, ticks, (width - 0.6) / len(classes))
+        height = style.name_ticks(ax.xaxis, ticks, (width - 0.6) / len(classes))
         ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(-0.02, 1.02), ylabel="recall")
         ax.tick_params(axis="x", length=0)
         ax.grid(axis="y")
-        is_turned = ax.get_xticklabels()[0].get_rotation() > 0
-        figure.set_figheight(figure.get_figheight() + 0.9 * is_turned)
-        add_legend(ax, handles, names, down=1.3 if is_turned else 0.1 + 0.125 * n_lines)
+        figure.set_figheight(figure.get_figheight() + height)
+        names = [style.wrap(label, 46 if width < 5 else 100) for label, _ in cells]
+        style.add_legend(ax, handles, names, down=0.1 + height)
     return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from tlcnn.storage import make_dir, writing
 from tlcnn.text import make_visible
@@ -37,7 +38,6 @@ STYLE: dict[str, Any] = {
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
-    "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
@@ -45,7 +45,6 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.grid": False,
     "grid.color": "#D9D9D9",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
@@ -55,14 +54,8 @@ STYLE: dict[str, Any] = {
     "ytick.major.size": 2.5,
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 100,
     "text.parse_math": False,  # names from data are what they are, `$` and `_` too
-    "axes.formatter.use_mathtext": False,
     "pdf.fonttype": 42,  # TrueType, as journals ask for
-    "ps.fonttype": 42,
-    "svg.fonttype": "path",
 }
 
 
@@ -132,17 +125,14 @@ def save_figure(
     """
     import warnings
 
-    metadata: dict[str, dict[str, Any]] = {
-        "pdf": {"CreationDate": None, "Title": figure.title},
-        "svg": {"Date": None, "Title": figure.title},
-        "png": {"Software": None, "Title": figure.title},
-    }
+    times: dict[str, Any] = {"pdf": "CreationDate", "svg": "Date", "png": "Software"}
     make_dir(folder)
     paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
     for path, suffix in zip(paths, formats, strict=True):
+        metadata = {times[suffix]: None, "Title": figure.title}
         with styled(figure.name), writing(path), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # boxes are drawn
-            figure.figure.savefig(path, dpi=PNG_DPI, metadata=metadata.get(suffix))
+            figure.figure.savefig(path, dpi=PNG_DPI, metadata=metadata)
     return paths
 
 
@@ -194,6 +184,19 @@ def begin(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def describe_seeds(n_seeds: pd.Series, noun: str) -> str:
+    """Return how many seeds some cells or points have.
+
+    Example:
+        >>> describe_seeds(pd.Series([3, 5, 3]), "cell")
+        'cells are means of 3 to 5 seeds'
+    """
+    low, high = int(n_seeds.min()), int(n_seeds.max())
+    if low < high:
+        return f"{noun}s are means of {low} to {high} seeds"
+    return f"every {noun} is {'one seed' if high == 1 else f'the mean of {high} seeds'}"
+
+
 # ---- parts that several figures share -----------------------------------------------------------
 
 
@@ -214,10 +217,37 @@ def choose_ink(heat: Any, value: float) -> str:
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
 
 
-def make_reach(value: Any, low: Any, high: Any) -> np.ndarray:
-    """Return how far intervals reach below and above their values, (2, n); 0 where unknown."""
-    value, low, high = (np.asarray(numbers, dtype=float) for numbers in (value, low, high))
-    return np.nan_to_num(np.maximum(np.vstack([value - low, high - value]), 0.0))
+def plot_intervals(ax: "Axes", x: Any, rows: pd.DataFrame, **look: Any) -> Any:
+    """Plot the values of `rows` with bars from `low` to `high`, no bar where those are NaN."""
+    value, low, high = rows[["value", "low", "high"]].to_numpy(float).T
+    reach = np.nan_to_num(np.maximum([value - low, high - value], 0.0))
+    return ax.errorbar(x, value, yerr=reach, **look)
+
+
+def print_cell(
+    ax: "Axes", x: float, y: float, lines: Sequence[str], *, inches: float, ink: str, bold: int
+) -> None:
+    """Print lines into a cell of a heat map, in letters that fit.
+
+    Args:
+        x, y: the middle of the cell, which is 1 wide.
+        inches: the side of the cell.
+        bold: the line that is printed large and bold; -1 for none.
+    """
+    large = min(8.0, 72 * inches / 3.4)
+    small = min(large - 1.5, 72 * inches / (0.66 * max(map(len, lines))))
+    gap = min(0.3, 0.9 / len(lines))
+    for i, line in enumerate(lines):
+        ax.text(
+            x,
+            y + gap * (i - (len(lines) - 1) / 2),
+            line,
+            fontsize=large if i == max(bold, 0) else max(small, 4.2),
+            fontweight="bold" if i == bold else "normal",
+            ha="center",
+            va="center",
+            color=ink,
+        )
 
 
 def hide_frame(ax: "Axes", n: int) -> None:
@@ -241,15 +271,7 @@ def add_panels(figure: "Figure", n: int, per_row: int, *, share: bool = False) -
     return list(axes[:n])
 
 
-def letter_panels(axes: Sequence["Axes"]) -> None:
-    """Put a, b, c, ... at the upper left of several panels, as papers do."""
-    if len(axes) < 2:
-        return
-    for letter, ax in zip("abcdefghijklmnopqrstuvwxyz", axes, strict=False):
-        ax.set_title(letter, loc="left", fontsize=9)
-
-
-def name_ticks(axis: "Axis", names: Sequence[str], inches: float, limit: int = 24) -> int:
+def name_ticks(axis: "Axis", names: Sequence[str], inches: float) -> float:
     """Name the ticks of an x axis in lines, or turned where the words do not fit.
 
     Args:
@@ -257,23 +279,23 @@ def name_ticks(axis: "Axis", names: Sequence[str], inches: float, limit: int = 2
         inches: the distance between two ticks.
 
     Returns:
-        The number of lines.
+        The height of the names in inches.
     """
     letters = max(3, int((inches * 72 - 2) / 4.1))
     lines = [make_literal(line) for name in names for line in name.split("\n")]
     # A line such as `n = 12` is not broken, others may be between words.
     parts = [part for line in lines for part in ([line] if "=" in line else line.split())]
-    is_turned = max(len(part) for part in parts) > letters
+    is_turned = max(map(len, parts)) > letters
     if is_turned:
         flat = [re.sub(r"^(\d+)\n", r"\1 ", name).replace("\n", ", ") for name in names]
-        texts = [make_literal(name, limit + 10) for name in flat]
+        texts = [make_literal(name, 34) for name in flat]
     else:
         texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
     axis.set_ticklabels(texts)
     for label in axis.get_ticklabels():
         label.set(rotation=40 if is_turned else 0, ha="right" if is_turned else "center")
         label.set_rotation_mode("anchor" if is_turned else "default")
-    return 1 if is_turned else max(text.count("\n") + 1 for text in texts)
+    return 1.2 if is_turned else 0.125 * (1 + max(text.count("\n") for text in texts))
 
 
 def add_legend(
