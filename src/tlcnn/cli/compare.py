@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
@@ -14,8 +14,7 @@ from tlcnn.text import print_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tlcnn.report.cell_table import TableRow
-    from tlcnn.report.tables import Table
+    from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
 
@@ -134,7 +133,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     return sort_table(table, options.sort) if options.sort else table
 
 
-def _watch(rows: "Sequence[TableRow]") -> "Iterable[TableRow]":
+def _watch(rows: Sequence[Any]) -> Iterable[Any]:
     """Show on a terminal how many cells are scored, once it takes long."""
     from tqdm import tqdm
 
@@ -153,25 +152,23 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
 
 
 def _show(table: "Table", options: argparse.Namespace) -> None:
-    from tlcnn.report.show import show_table
     from tlcnn.report.writers.csv import write_csv
     from tlcnn.report.writers.html import write_html
     from tlcnn.report.writers.latex import write_latex
     from tlcnn.report.writers.markdown import write_markdown
     from tlcnn.report.writers.text import write_text
 
-    texts = show_table(table)
     writers: dict[str, Callable[[], str]] = {
         "csv": lambda: write_csv(table.frame),
-        "markdown": lambda: write_markdown(texts),
-        "latex": lambda: write_latex(texts),
-        "html": lambda: write_html(texts),
+        "markdown": lambda: write_markdown(table),
+        "latex": lambda: write_latex(table),
+        "html": lambda: write_html(table),
     }
     is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
     if any(is_written):
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_text(write_text(texts, width))
+    print_text(write_text(table, width))
 
 
 def _write(path: str | None, write: "Callable[[], str]") -> bool:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
+from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.sentences import (
@@ -170,12 +170,6 @@ def _tabulate_cells(
     if not rows:
         columns = ["cell", "label", "dataset", "model", "init", "k", "j", "folders", *columns]
     return pd.DataFrame(rows, columns=columns)
-
-
-def compute_deviation(arms: Sequence[Arm]) -> float:
-    """Return the standard deviation of the scores of all runs; NaN for one."""
-    scores = np.concatenate([arm.scores for arm in arms])
-    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
 
 
 _COMPARED = (

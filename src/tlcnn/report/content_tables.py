@@ -25,7 +25,7 @@ from tlcnn.report.show import (
     show_value,
     show_verdict,
 )
-from tlcnn.report.text_table import Column, Entry, TextTable, fill_table
+from tlcnn.report.table import Column, Entry, Table, fill_table
 
 _BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
 _NEEDED = "the number that would settle an inconclusive result"
@@ -68,7 +68,7 @@ def make_comparison_scale(content: Content) -> Scale:
     return make_scale(frame, "low", "delta", "high", float(max(margins, default=0.01)))
 
 
-def make_comparison_table(content: Content) -> TextTable:
+def make_comparison_table(content: Content) -> Table:
     """Return the comparisons: difference, interval, bar, p after Holm, verdict."""
     frame = content.comparisons
     below = _find_below(frame)
@@ -99,7 +99,7 @@ def make_comparison_table(content: Content) -> TextTable:
     )
 
 
-def make_finding_table(finding: Finding, content: Content) -> TextTable:
+def make_finding_table(finding: Finding, content: Content) -> Table:
     """Return the comparisons that an answer rests on."""
     frame = content.comparisons
     return fill_table(
@@ -134,7 +134,7 @@ _NO_SETTINGS = {
 }
 
 
-def make_cell_table(content: Content) -> TextTable:
+def make_cell_table(content: Content) -> Table:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
     settings = [c for c in map(str, frame.columns) if c not in _NO_SETTINGS and "/" not in c]
@@ -168,7 +168,7 @@ def make_cell_table(content: Content) -> TextTable:
     )
 
 
-def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
+def make_run_table(content: Content, names: Sequence[str]) -> Table:
     """Return one row a run, of every state.
 
     Args:
@@ -215,7 +215,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
     )
 
 
-def make_command_table(names: Sequence[str], commands: Sequence[str]) -> TextTable:
+def make_command_table(names: Sequence[str], commands: Sequence[str]) -> Table:
     """Return one row a run that has a command: its name and the command that trains it again."""
     pairs = enumerate(zip(names, commands, strict=True))
     records = [{"name": name, "command": c, "position": i} for i, (name, c) in pairs if c]
@@ -245,7 +245,7 @@ _LAYER_SCORES = (
 )
 
 
-def make_layer_table(layers: LayerScores, key: str) -> TextTable:
+def make_layer_table(layers: LayerScores, key: str) -> Table:
     """Return one row a unit: C, S, G, gamma, a bar of S and the verdict."""
     metric = layers.metric
     unit = name_unit(metric) or "the metric"
@@ -285,7 +285,7 @@ def make_layer_table(layers: LayerScores, key: str) -> TextTable:
     )
 
 
-def make_grid_table(grid: Grid) -> TextTable:
+def make_grid_table(grid: Grid) -> Table:
     """Return a grid as a table: rows are transferred units k, columns frozen units j."""
     layout = lay_out_grid(grid)
     columns = [Column(f"j = {j} ({layout.names[j]})", "number") for j in layout.js]
@@ -306,6 +306,4 @@ def make_grid_table(grid: Grid) -> TextTable:
                 )
             )
         rows.append(tuple(entries))
-    return TextTable(
-        (Column("k"), *columns), tuple(rows), title="Grid", best="the best on validation"
-    )
+    return Table((Column("k"), *columns), tuple(rows), title="Grid", best="the best on validation")

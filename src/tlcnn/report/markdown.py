@@ -15,7 +15,7 @@ from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
-from tlcnn.report.text_table import TextTable
+from tlcnn.report.table import Table
 from tlcnn.report.writers.markdown import escape_markdown, write_markdown
 from tlcnn.text import make_visible
 
@@ -69,7 +69,7 @@ def _list_answers(content: Content) -> Iterable[str]:
         yield "\n".join(f"- {escape_markdown(line)}" for line in finding.details)
 
 
-def _list_table(title: str, table: TextTable) -> Iterable[str]:
+def _list_table(title: str, table: Table) -> Iterable[str]:
     if table.rows:
         yield f"## {title}"
         yield write_markdown(table)

@@ -25,7 +25,7 @@ def is_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 

@@ -41,7 +41,7 @@ from tlcnn.report.numbers import (
 )
 from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.show import find_tone
-from tlcnn.report.text_table import TextTable
+from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
 from tlcnn.report.writers.html import write_table
 from tlcnn.text import make_visible
@@ -263,7 +263,7 @@ def _embed(
     content: Content,
     data: PageData,
     layouts: Sequence[GridLayout],
-    tables: Sequence[TextTable],
+    tables: Sequence[Table],
     first_rows: int,
 ) -> dict[str, Any]:
     """Return the JSON that the page's script reads."""
