@@ -22,7 +22,7 @@ FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "compare", help="one row a run, or means with intervals over seeds, from run folders"
+        "compare", help="tables of runs, or of means over seeds with intervals"
     )
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
     _add_rows(parser)
@@ -33,7 +33,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             nargs="?",
             const="-",
             metavar="FILE",
-            help=f"as {words}, to a file or the terminal",
+            help=f"write {words}, to a file or the terminal",
         )
     parser.set_defaults(command=_compare)
 
@@ -41,7 +41,11 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     """Add what chooses rows and columns."""
     add = parser.add_argument
-    add("--seeds", action="store_true", help="one row a cell: mean and interval")
+    add(
+        "--seeds",
+        action="store_true",
+        help="one row for each setting: mean over seeds and interval",
+    )
     add(
         "--where",
         nargs="+",
@@ -50,10 +54,17 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
         metavar="COL=VALUE",
         help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
     )
-    add("--group", nargs="+", default=[], metavar="COL", help="what makes a row")
-    add("--rows", nargs="+", default=[], metavar="COL", help="pivot: down")
-    add("--columns", nargs="+", default=[], metavar="COL", help="pivot: across")
-    add("--grid", action="store_true", help="pivot: k down, j across")
+    add(
+        "--group",
+        nargs="+",
+        default=[],
+        metavar="COL",
+        help="one row for each combination of these columns",
+    )
+    for name in ("rows", "columns"):
+        words = f"columns whose values become {name}"
+        add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
+    add("--grid", action="store_true", help="k as rows, j as columns")
     add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
 
 
@@ -69,7 +80,12 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         metavar="COL=VALUE",
         help="the cell that others of its dataset and model are compared with",
     )
-    add("--margin", type=float, default=0.01, help="what does not matter; default: 0.01")
+    add(
+        "--margin",
+        type=float,
+        default=0.01,
+        help="differences below this count as equivalent; default: 0.01",
+    )
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -68,14 +68,7 @@ def make_content(
     Raises:
         ConfigError: no finished run has the metric, or less of it is better.
     """
-    measured = [name for name in runs.columns if name.startswith("test/")]
-    higher = [name for name in measured if not is_lower_better(name)]
-    if measured and metric not in higher:
-        why = "less of it is better" if metric in measured else "no finished run has it"
-        raise ConfigError(
-            f"a report cannot judge by {metric}: {why}.{did_you_mean(metric, higher)} There are: "
-            f"{list_names(higher, 8)}"
-        )
+    _check_metric(metric, runs)
     runs, odd = clean_numbers(runs)
     finished, omissions = make_runs(runs)
     omissions += (Omission("odd effort", len(odd), tuple(odd)),) if odd else ()
@@ -106,6 +99,17 @@ def make_content(
         provenance=make_provenance(runs, table),
         assumptions=ASSUMPTIONS,
     )
+
+
+def _check_metric(metric: str, runs: pd.DataFrame) -> None:
+    measured = [name for name in runs.columns if name.startswith("test/")]
+    higher = [name for name in measured if not is_lower_better(name)]
+    if measured and metric not in higher:
+        why = "less of it is better" if metric in measured else "no finished run has it"
+        raise ConfigError(
+            f"a report cannot judge by {metric}: {why}.{did_you_mean(metric, higher)} There are: "
+            f"{list_names(higher, 8)}"
+        )
 
 
 def _list_left_out(

@@ -77,7 +77,6 @@ def make_cell_table(
 
     Args:
         runs: what `read_runs` returned.
-        metrics: `val/...` or `test/...`.
         group: columns or settings; each combination of their values is one row.
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
@@ -90,8 +89,7 @@ def make_cell_table(
         ConfigError: columns, values or a baseline that are not there.
     """
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    chosen = _group_cells(finished, group) if group else _list_cells(finished)
-    members, names, notes = chosen
+    members, names, notes = _group_cells(finished, group) if group else _list_cells(finished)
     rows = [
         _score_row(key, cells, metrics, redraws=interval == "full", lone=bool(baseline))
         for key, cells in watch(members)

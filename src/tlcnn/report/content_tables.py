@@ -78,7 +78,7 @@ def make_comparison_table(content: Content) -> Table:
     def describe(row: Record) -> dict[Column, Entry]:
         size = row.get("family_size")
         family = format_value(row.get("family"))
-        family += f", {count(int(size), 'comparison')}" if is_number(size) else ""
+        family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
         n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
             **_describe_comparison(row, content.metric, below),

@@ -70,17 +70,14 @@ def _list_answers(content: Content) -> Iterable[str]:
 
 
 def _list_table(title: str, table: Table) -> Iterable[str]:
-    if table.rows:
-        yield f"## {title}"
-        yield write_markdown(table)
+    return [f"## {title}", write_markdown(table)] if table.rows else []
 
 
 def _list_runs(content: Content, data: PageData) -> Iterable[str]:
     if len(content.runs) <= MAX_RUNS:
-        yield from _list_table("Runs", make_run_table(content, data.names))
-    else:
-        yield "## Runs"
-        yield f"All {len(content.runs):,} runs are in [runs.csv](paper/tables/runs.csv)."
+        return _list_table("Runs", make_run_table(content, data.names))
+    text = f"All {len(content.runs):,} runs are in [runs.csv](paper/tables/runs.csv)."
+    return ["## Runs", text]
 
 
 def _list_grids(content: Content) -> Iterable[str]:

@@ -33,15 +33,14 @@ def pivot_table(
     keys, metrics = table.list_columns("key"), table.list_columns("score")
     for name in (*rows, *columns):
         if name not in keys:
-            shown = ", ".join(key for key in keys if key != "cell_id")
-            raise ConfigError(f"--rows/--columns {name}: choose of {shown}")
+            raise ConfigError(f"--rows/--columns {name}: choose of {', '.join(keys)}")
     if not table.rows:
         return table
     names = [column.name for column in table.columns]
     records: list[Record] = [dict(zip(names, row, strict=True)) for row in table.rows]
-    front = [key for key in keys if key not in (*rows, *columns, "cell_id")]
-    if across_random and "init" in front and "k" in keys:
-        records = _spread_random(records, front)
+    left = [key for key in keys if key not in (*rows, *columns, "cell_id")] + [*rows]
+    if across_random and "init" in left and "k" in keys:
+        records = _spread_random(records, left)
     sizes = {record["n"].value for record in records}
     if len(sizes) > 1:
         records = [_add_sizes(record, metrics) for record in records]
@@ -49,22 +48,22 @@ def pivot_table(
     across = sorted(places, key=places.__getitem__)
     lines = []
     for metric in metrics:
-        title = [show_value(metric)] if len(metrics) > 1 else []
-        for part in _group(records, [*front, *rows]):
-            labels = [part[0][name] for name in (*front, *rows)]
+        title = {"metric": show_value(metric)} if len(metrics) > 1 else {}
+        for part in _group(records, left):
             scores = {_name_place(record, columns): record[metric] for record in part}
             if len(scores) < len(part):
-                raise ConfigError(_describe_shared(part, [*front, *rows], columns))
-            lines.append((*title, *labels, *(scores.get(name, Entry(NONE)) for name in across)))
+                raise ConfigError(_describe_shared(part, left, columns))
+            lines.append({**title, **{name: part[0][name] for name in left}, **scores})
     heads = {column.name: column for column in table.columns}
-    heads_left = [heads[name] for name in (*front, *rows)]
-    heads_left = [Column("metric"), *heads_left] if len(metrics) > 1 else heads_left
+    shown = [heads[name] for name in left]
+    shown += [Column(name, "number", role="score") for name in across]
+    shown = [Column("metric"), *shown] if len(metrics) > 1 else shown
     notes = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
     notes += [f"{count(int(*sizes), 'run')} in every cell"] if len(sizes) == 1 else []
     return replace(
         table,
-        columns=(*heads_left, *(Column(name, "number", role="score") for name in across)),
-        rows=tuple(lines),
+        columns=tuple(shown),
+        rows=tuple(tuple(line.get(c.name, Entry(NONE)) for c in shown) for line in lines),
         notes=(*notes, *table.notes),
     )
 
@@ -85,14 +84,14 @@ def _group(records: Sequence[Record], names: Sequence[str]) -> list[list[Record]
     return list(groups.values())
 
 
-def _spread_random(records: Sequence[Record], front: Sequence[str]) -> list[Record]:
+def _spread_random(records: Sequence[Record], left: Sequence[str]) -> list[Record]:
     """Return the records with the cells that transfer nothing under every source.
 
     A source is `init` and the settings `init.*` that tell it from others of the name.
     """
-    own = [name for name in front if name == "init" or name.startswith("init.")]
+    own = [name for name in left if name == "init" or name.startswith("init.")]
     spread = []
-    for part in _group(records, [name for name in front if name not in own]):
+    for part in _group(records, [name for name in left if name not in ("k", *own)]):
         is_random = [r["init"].value == "random" and r["k"].value == 0 for r in part]
         sources = _group([r for r in part if r["init"].value != "random"], own)
         for record, is_free in zip(part, is_random, strict=True):

@@ -49,23 +49,20 @@ def name_cell(cell: Cell) -> str:
 
     For example `ImageNet, frozen through stage3`.
     """
-    n_units = len(cell.units)
+    names = dict(enumerate(cell.units, start=1))
+    n_units = len(names)
     source = name_source(cell.source)
-    if cell.k and cell.k < n_units:
-        source += f" through {_name_unit(cell.units, cell.k)}"
+    if 0 < cell.k < n_units:
+        source += f" through {names[cell.k]}"
     if cell.j == 0:
         frozen = "all trained"
     elif cell.j == n_units:
         frozen = "all frozen"
     else:
-        frozen = f"frozen through {_name_unit(cell.units, cell.j)}"
+        frozen = f"frozen through {names.get(cell.j, f'unit {cell.j}')}"
     if cell.j and cell.bn not in ("frozen", None):
         frozen += f" (bn {cell.bn})"
     return f"{source}, {frozen}{_write_details(cell.source)}"
-
-
-def _name_unit(units: Sequence[str], n: int) -> str:
-    return units[n - 1] if n <= len(units) else f"unit {n}"
 
 
 def _write_details(source: Source) -> str:
