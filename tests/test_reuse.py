@@ -67,7 +67,7 @@ def plan_of(tmp_path, cache_dir):
 def check_reuse(plan_of, *words, stored=True, sittings=2):
     """Train without reuse, with it, and with all of it there; return what the last two counted."""
     plain = plan_of(*words, "reuse=none")
-    assert "reuse" not in run(plain)
+    assert run(plain)["reuse"] is None
     counts = []
     for _ in range(sittings):
         plan = plan_of(*words)
