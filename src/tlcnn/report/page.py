@@ -84,7 +84,7 @@ def render_page(
 
     Args:
         problems: the figures that could not be drawn, and why.
-        first_rows: how many rows of every table are written as HTML.
+        first_rows: rows of every table that are written as HTML.
     """
     tables = {
         "comparisons": make_comparison_table(content),
@@ -99,15 +99,14 @@ def render_page(
     embedded = _embed(
         content, data, layouts, [*tables.values(), *(table for _, table in layers)], first_rows
     )
-    script = _load_script()
     unit = name_unit(content.metric)
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
     return _load_template().render(
         **tables,
         version=__version__,
         style=Markup(_load("style.css")),
-        script=Markup(script),
-        script_hash=_compute_hash(script),
+        script=Markup(_load_script()),
+        script_hash=_compute_hash(_load_script()),
         data=Markup(embed_json(embedded)),
         content=content,
         lead=write_lead(content),

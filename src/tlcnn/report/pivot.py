@@ -22,8 +22,7 @@ def pivot_table(
     What else tells cells apart (dataset, model, source, recipe) and differs stands in front.
 
     Args:
-        table: a table of cells.
-        rows, columns: columns of it.
+        rows, columns: columns of the table.
         across_random: cells that transfer nothing (k = 0) stand beside those of every source of
             their dataset and model, since they are the same cells.
 
@@ -36,8 +35,8 @@ def pivot_table(
             raise ConfigError(f"--rows/--columns {name}: choose of {', '.join(keys)}")
     if not table.rows:
         return table
-    names = [column.name for column in table.columns]
-    records: list[Record] = [dict(zip(names, row, strict=True)) for row in table.rows]
+    heads = {column.name: column for column in table.columns}
+    records: list[Record] = [dict(zip(heads, row, strict=True)) for row in table.rows]
     left = [key for key in keys if key not in (*rows, *columns, "cell_id")] + [*rows]
     if across_random and "init" in left and "k" in keys:
         records = _spread_random(records, left)
@@ -54,10 +53,9 @@ def pivot_table(
             if len(scores) < len(part):
                 raise ConfigError(_describe_shared(part, left, columns))
             lines.append({**title, **{name: part[0][name] for name in left}, **scores})
-    heads = {column.name: column for column in table.columns}
-    shown = [heads[name] for name in left]
+    shown = [Column("metric")] if len(metrics) > 1 else []
+    shown += [heads[name] for name in left]
     shown += [Column(name, "number", role="score") for name in across]
-    shown = [Column("metric"), *shown] if len(metrics) > 1 else shown
     notes = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
     notes += [f"{count(int(*sizes), 'run')} in every cell"] if len(sizes) == 1 else []
     return replace(
