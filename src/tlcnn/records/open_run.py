@@ -7,6 +7,7 @@ torch is imported when a network or images are asked for.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,10 +39,9 @@ class OpenRun:
     """A run that was read from its folder. Images and networks are loaded when asked for.
 
     Attributes:
-        folder: the run folder.
-        record: what plan.json says.
-        config: the run's configuration; its `dataset.root` is where images are looked for.
-        cache_dir: where decoded images, digests and unit maps are kept.
+        record: the content of plan.json.
+        config: the run's configuration; its `dataset.root` is the folder of the images.
+        cache_dir: the folder of decoded images, digests and unit maps.
     """
 
     folder: Path
@@ -116,12 +116,8 @@ class OpenRun:
     def batches(self, split: str, device: str = "cpu") -> "Batches":
         """Return the images of a split, decoded, resized and normalised as in the run.
 
-        Args:
-            split: `train`, `val` or `test`.
-            device: where batches are made.
-
         Raises:
-            DataError: see `dataset`; or there is no such split.
+            DataError: see `dataset`; or the split is not `train`, `val` or `test`.
         """
         import torch
 
@@ -133,21 +129,19 @@ class OpenRun:
             raise DataError(f"there is no split {split}: {', '.join(SPLITS)}")
         cfg, dataset = self.config.dataset, self.dataset()
         ids = dataset.index.table["image_id"].tolist()
-
-        def load() -> object:
-            return load_image_cache(
-                dataset.index.images,
-                digests=dataset.digests,
-                image_size=cfg.image_size,
-                fit=cfg.fit,
-                decode=cfg.decode,
-                cache_dir=self.cache_dir,
-                workers=self.config.workers or count_cores(),
-                progress=False,
-                on_bad=cfg.on_bad,
-                ids=ids,
-            )
-
+        load = partial(
+            load_image_cache,
+            dataset.index.images,
+            digests=dataset.digests,
+            image_size=cfg.image_size,
+            fit=cfg.fit,
+            decode=cfg.decode,
+            cache_dir=self.cache_dir,
+            workers=self.config.workers or count_cores(),
+            progress=False,
+            on_bad=cfg.on_bad,
+            ids=ids,
+        )
         cache = self._memory.recall("decoded", "", load)
         is_usable = ~np.isin(np.arange(len(dataset.index)), cache.bad)
         rows = np.flatnonzero((dataset.splits == split) & is_usable)
@@ -221,12 +215,6 @@ def open_run(
 
     Raises:
         DataError: there is no such run, it was imported, or its records are damaged.
-
-    Example:
-        >>> import tlcnn
-        >>> run = tlcnn.open_run("outputs/runs/NAME-ID")  # doctest: +SKIP
-        >>> model, predictions = run.model(), run.predictions()  # doctest: +SKIP
-        >>> logits = [model(images) for images in run.images("test")]  # doctest: +SKIP
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.records.settings import CELL, list_values, list_varying
+from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import format_estimate, format_seconds, is_number
-from tlcnn.report.sentences import write_note, write_omission, write_omissions
+from tlcnn.report.sentences import write_note, write_omissions
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key
@@ -89,7 +89,8 @@ def make_cell_table(
         ConfigError: columns, values or a baseline that are not there.
     """
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    members, names, notes = _group_cells(finished, group) if group else _list_cells(finished)
+    members, names = _group_cells(finished, group) if group else _list_cells(finished)
+    notes = _describe_averaged(members, names) if group else []
     rows = [
         _score_row(key, cells, metrics, redraws=interval == "full", lone=bool(baseline))
         for key, cells in watch(members)
@@ -120,14 +121,13 @@ def make_cell_table(
 Members = list[tuple[Key, tuple[Cell, ...]]]
 
 
-def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str], list[str]]:
-    """Return a row for each cell, the columns that tell them apart, and notes.
+def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str]]:
+    """Return a row for each cell, and the columns that tell them apart.
 
     The columns are those of a cell and the settings in which runs of one name differ, with
     nothing for a setting that differs inside a cell.
     """
-    finished, without_place = make_runs(runs)
-    cells = make_cells(finished)
+    cells = make_cells(make_runs(runs))
     members = [(cell, run) for cell in cells for run in cell.runs]
     settings = [
         {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
@@ -143,7 +143,7 @@ def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str], list[str]]:
     keys = [
         {
             **{name: getattr(cell, name) for name in CELL},
-            **{name: _flatten(cell.settings.get(name)) for name in varying},
+            **{name: write_value(cell.settings.get(name)) for name in varying},
             "imported": cell.source.is_imported,
             "cell_id": cell.cell_id,
         }
@@ -152,25 +152,15 @@ def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str], list[str]]:
     names = {tuple(name_value(key[name]) for name in columns) for key in keys}
     rows = _sort([(k, (c,)) for k, c in zip(keys, cells, strict=True)], [*columns, "cell_id"])
     columns += ["cell_id"] if len(names) < len(keys) else []
-    return rows, columns, [f"left out: {write_omission(omission)}" for omission in without_place]
+    return rows, columns
 
 
-def _flatten(value: Any) -> Any:
-    return str(value) if isinstance(value, (list, dict)) else value
-
-
-def _group_cells(runs: pd.DataFrame, group: Sequence[str]) -> tuple[Members, list[str], list[str]]:
-    """Return a row for each combination of values of some columns, those columns, and notes."""
-    rows: Members = []
-    notes = []
-    for key, part in group_runs(runs, group):
-        finished, without_place = make_runs(part)
-        notes += [f"left out: {write_omission(omission)}" for omission in without_place]
-        cells = make_cells(finished)
-        if cells:
-            rows.append((key, cells))
+def _group_cells(runs: pd.DataFrame, group: Sequence[str]) -> tuple[Members, list[str]]:
+    """Return a row for each combination of values of some columns, and those columns."""
+    parts = group_runs(runs, group)
+    rows: Members = [(key, make_cells(make_runs(part))) for key, part in parts]
     columns = list(dict.fromkeys(group))
-    return _sort(rows, columns), columns, [*_describe_averaged(rows, columns), *notes]
+    return _sort(rows, columns), columns
 
 
 def _sort(rows: Members, columns: Sequence[str]) -> Members:
@@ -186,7 +176,7 @@ def _describe_averaged(rows: Members, group: Sequence[str]) -> list[str]:
     texts = []
     for name in list_varying([at for at, _ in members], facts):
         if name not in group:
-            values = pd.Series([_flatten(cell.get(name)) for cell in facts], dtype=object)
+            values = pd.Series([write_value(cell.get(name)) for cell in facts], dtype=object)
             texts.append(f"{name} ({list_values(values, 6)})")
     n_cells = max((len(cells) for _, cells in rows), default=0)
     if not texts and n_cells > 1:

@@ -9,11 +9,9 @@ import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
 from tlcnn.report.numbers import format_estimate, format_seconds, is_number
-from tlcnn.report.sentences import write_omission
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.statistics.metrics import is_lower_better
-from tlcnn.study.cells import Omission, clean_numbers
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 BEST = "the best of its dataset by this metric; choose a cell by a val/ metric"
@@ -26,7 +24,6 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
         runs: what `read_runs` returned.
         metrics: metric columns; one that no run has is left empty.
     """
-    runs, odd = clean_numbers(runs)
     runs, varying = spread_settings(runs)
     has_imported = "imported" in runs and runs["imported"].eq(True).any()
     names = [*CELL, *varying, *(["imported"] if has_imported else []), "seed"]
@@ -43,8 +40,7 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
             columns.append(show_column(name, values, format_seconds))
         else:
             columns.append(show_column(name, values, role="key" if name in names else ""))
-    notes = (write_omission(Omission("odd effort", len(odd), tuple(odd))),) if odd else ()
-    return join_columns(columns, notes)
+    return join_columns(columns)
 
 
 def join_columns(
