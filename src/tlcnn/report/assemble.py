@@ -164,6 +164,13 @@ def _tabulate_cells(
     return pd.DataFrame(columns)
 
 
+_COMPARED = [
+    *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
+    *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin"),
+    *("verdict", "seeds_needed", "n_seeds", "note"),
+]
+
+
 def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     names = ("p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin", "verdict")
     rows = []
@@ -189,7 +196,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 "note": write_notes(result.delta.notes),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
 
 
 def _name_sources(block: Block) -> dict[Source, str]:

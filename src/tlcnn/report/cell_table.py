@@ -76,7 +76,6 @@ def make_cell_table(
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
     Args:
-        runs: what `read_runs` returned.
         group: columns or settings; each combination of their values is one row.
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
