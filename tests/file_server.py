@@ -1,11 +1,10 @@
 """A web server on loopback for downloads in tests: it can misbehave in every way that is known.
 
-Files are given by path; a Dataverse's list of files is made for whoever asks. What was asked is
-kept, so that a test can tell a resumed transfer from a new one.
+Files are given by path. What was asked is kept, so that a test can tell a resumed transfer from a
+new one.
 """
 
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -47,8 +46,6 @@ class FileServer:
         content_type: of every file.
         stall_at: every body waits after so many bytes until `go` is set.
         moved: path -> the address that it sends to.
-        list_status: the answer to questions for a Dataverse's list.
-        listed: file number -> (name, content that the list's MD5 is of).
     """
 
     files: dict[str, bytes]
@@ -63,8 +60,6 @@ class FileServer:
     content_type: str = "application/octet-stream"
     stall_at: int = -1
     moved: dict[str, str] = field(default_factory=dict)
-    list_status: int = 200
-    listed: dict[int, tuple[str, bytes]] = field(default_factory=dict)
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     n_sent: int = 0
@@ -79,19 +74,6 @@ class FileServer:
         return sum(part in asked.path for asked in self.asked)
 
 
-def make_list(server: FileServer) -> bytes:
-    """Return a Dataverse's answer to a question for the files of a dataset."""
-    files = [
-        {"label": name, "dataFile": {"id": number, "filename": name, "md5": _md5(content)}}
-        for number, (name, content) in server.listed.items()
-    ]
-    return json.dumps({"status": "OK", "data": {"latestVersion": {"files": files}}}).encode()
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
-
-
 def make_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     """Return a request handler that serves one server's files."""
 
@@ -104,8 +86,6 @@ def make_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             asked = Asked(self.path, dict(self.headers))
             server.asked.append(asked)
-            if "/api/datasets/" in self.path:
-                return self._send(server.list_status, {}, make_list(server))
             status = server.statuses.pop(0) if server.statuses else server.status
             if status:
                 return self._send(status, {"Content-Type": "text/html", "Retry-After": "0"}, PAGE)
@@ -118,7 +98,7 @@ def make_handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
 
         def _send_file(self, asked: Asked, content: bytes) -> None:
             head = {"Content-Type": server.content_type}
-            known = {"etag": f'"{_md5(content)}"', "date": _make_date(content)}
+            known = {"etag": f'"{hashlib.md5(content).hexdigest()}"', "date": _make_date(content)}
             mine = known.get(server.validator, "")
             if mine:
                 head["ETag" if server.validator == "etag" else "Last-Modified"] = mine

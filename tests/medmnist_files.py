@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tlcnn.data.datasets.medmnist import load_medmnist_info
 from tlcnn.data.index import SPLITS
-from tlcnn.data.medmnist_info import load_medmnist_info
 
 COUNTS = {"train": 96, "val": 48, "test": 48}
 

@@ -99,13 +99,14 @@ def test_equal_files_are_found_also_with_contradictory_labels(root):
     content = (root / "train/nv/train_nv_0.png").read_bytes()
     (root / "train/mel/a.png").write_bytes(content)
     found = load_audit("folder", [], str(root), [])
-    (pair,) = found.pairs
-    assert pair.kind == "bytes" and pair.is_contradictory and not pair.is_across
+    (pair,) = found.pairs.itertuples()
+    assert pair.kind == "bytes" and pair.first_label != pair.second_label
+    assert pair.first_split == pair.second_split
     assert not found.is_leaking
     (root / "test/nv/b.png").write_bytes(content)
     found = load_audit("folder", [], str(root), [])
     assert found.is_leaking and len(found.leaks) == 2
-    assert {pair.kind for pair in found.pairs} == {"bytes"}  # told once, not as pictures too
+    assert set(found.pairs["kind"]) == {"bytes"}  # told once, not as pictures too
     assert "with different labels: 2" in describe_audit(found)
 
 
@@ -113,8 +114,9 @@ def test_the_same_pictures_in_one_group_and_split_are_no_leak(root):
     save_again(root, "train/nv/train_nv_0.png", "train/nv/train_nv_0_b.jpg")
     grouped = ["dataset.split=grouped", r"dataset.options.group_regex='^(\w+?_\w+?_\d)'"]
     found = load_audit("folder", grouped, str(root), [])
-    (pair,) = found.pairs
-    assert pair.kind == "picture" and pair.is_one_group and not pair.is_across
+    (pair,) = found.pairs.itertuples()
+    assert pair.kind == "picture" and pair.first_group == pair.second_group
+    assert pair.first_split == pair.second_split
     assert not found.is_leaking
 
 
@@ -146,7 +148,7 @@ def test_against_another_dataset(root, tmp_path_factory):
     save_again(root, "test/nv/test_nv_1.png", "copied.jpg")
     (root / "copied.jpg").rename(other / "train/a/copied.jpg")
     found = load_audit("folder", options, *clean)
-    assert found.is_leaking and not found.leaks
+    assert found.is_leaking and not len(found.leaks)
     assert found.against["folder"].near == [("test/nv/test_nv_1.png", "train/a/copied.jpg")]
     code, message = run("folder", "--root", root, "--against", f"folder={other}", *options)
     assert code == 2 and "training images of folder" in message
@@ -156,7 +158,7 @@ def test_broken_and_blank_images_are_counted_not_fatal(root):
     (root / "train/nv/broken.png").write_bytes(b"no image")
     Image.new("RGB", (50, 50), "grey").save(root / "train/nv/blank.png")
     found = load_audit("folder", [], str(root), [])
-    assert found.n_unprinted == 2 and not found.pairs
+    assert found.n_unprinted == 2 and not len(found.pairs)
     assert "blank or broken" in describe_audit(found)
 
 
@@ -186,8 +188,9 @@ def test_real_photographs(shared, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{row.group}-{row.image_id}.jpg").write_bytes(source.images.read(row.Index))
     found = load_audit("folder", [], str(tmp_path), [])
-    assert found.leaks
-    lesions = [pair for pair in found.pairs if pair.first.split("/")[-1][:11] in pair.second]
+    assert len(found.leaks)
+    ids = found.pairs[["first_image", "second_image"]].to_numpy()
+    lesions = [first for first, second in ids if first.split("/")[-1][:11] in second]
     assert len(lesions) == len(found.pairs)  # every pair found is one lesion
     regex = [r"dataset.options.group_regex='^(HAM_\d+)'"]
     assert load_audit("folder", regex, str(tmp_path), []).shared_groups

@@ -8,7 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from bench.bars import find_bars  # noqa: E402
 from bench.sides import Case, Result  # noqa: E402
 from bench.trainings import extend, measure_grid, multiply  # noqa: E402
 
@@ -62,8 +61,6 @@ def test_the_grid_is_measured_whole_or_estimated(recorded_sides, tmp_path):
     assert [rows[s]["n_measured"][0] for s in ("tlcnn", "plain loop", "timm")] == [63, 21, 3]
     assert rows["timm"]["whole_s"] == [8 * 63] and rows["timm"]["n_cells"] == [63]
     assert rows["plain loop"]["whole_s"] == [47 + 42 * 2] and rows["tlcnn"]["whole_s"] == [100]
-    bars = {bar.name: bar.measured for bar in find_bars({"grid": section})}
-    assert bars["grid, timm / tlcnn, clock"] == 8 * 63 / 100
 
 
 def test_without_timm_and_with_all_seeds_nothing_is_estimated(recorded_sides, tmp_path):

@@ -233,7 +233,7 @@ def test_a_pretrained_source_reads_the_weights_that_are_given(plan_of, tmp_path)
     assert (
         plan.parent.treatment.source == "imagenet" and plan.parent.treatment.weights.path == path
     )
-    assert plan.label == "imagenet-synthetic_source"
+    assert plan.source == ("imagenet", "synthetic_source")
     assert plan.run_id != plan_of(*TASK).run_id
 
 
@@ -242,7 +242,7 @@ def test_a_pretrained_source_reads_the_weights_that_are_given(plan_of, tmp_path)
 
 def test_self_is_the_next_seed_of_this_dataset_from_random_weights(plan_of):
     plan = plan_of(*SELF, "seed=5", "freeze=layer1")
-    assert plan.label == "self" and "-self-k5-j2-s5" in plan.run_name
+    assert plan.source == ("self",) and "-self-k5-j2-s5" in plan.run_name
     assert plan.parent.run_id == plan_of("seed=6").run_id
     assert plan.parent.treatment.k == plan.parent.treatment.j == 0
     assert plan_of(*SELF, "seed=5", "init.self_seed=0").parent.run_id == plan_of().run_id
@@ -300,7 +300,7 @@ def test_no_units_of_any_source_are_the_random_run(plan_of, source):
     if source == ["init=run"]:
         source = [*source, f"init.run={finish(plan_of('seed=1')).run_id}"]
     plan = plan_of(*source, "init.through=none")
-    assert (plan.run_dir, plan.cell_id, plan.label) == (base.run_dir, base.cell_id, "random")
+    assert (plan.run_dir, plan.cell_id, plan.source) == (base.run_dir, base.cell_id, ("random",))
     assert plan.ancestry == () and plan.parent is None
 
 
@@ -397,7 +397,7 @@ def test_three_datasets_make_two_ancestors(plan_of):
     last = plan_of("init=run", f"init.run={middle.run_id}")
     assert [a.record.dataset for a in last.ancestry] == ["middle", "synthetic_source"]
     assert [a.record.run_id for a in last.ancestry] == [middle.run_id, middle.parent.run_id]
-    assert last.label == "random-synthetic_source-middle"
+    assert last.source == ("random", "synthetic_source", "middle")
     assert (last.parent.run_id, last.parent.parent.run_id) == (middle.run_id, middle.parent.run_id)
     lines = [line for line in describe_plan(last).splitlines() if " -> " in line]
     assert [line.split()[0] for line in lines] == ["from", "before"]
@@ -455,7 +455,7 @@ def test_a_stats_draw_is_one_in_every_cell_of_a_seed(stats):
     assert all(torch.equal(again[name], states[0][name]) for name in again)
     other = build_initial_network(stats("init.through=2", "seed=1"), Memory()).model.state_dict()
     assert not any(torch.equal(other[name], states[0][name]) for name in weights)
-    assert cells[0].label == "stats" and cells[0].treatment.source == "stats"
+    assert cells[0].source == ("stats",) and cells[0].treatment.source == "stats"
 
 
 def test_stats_is_neither_its_source_nor_the_fresh_draw(stats, plan_of):
@@ -542,7 +542,7 @@ def test_strangers_are_no_leak(folders, leave):
     source = leave(folders.plan("source"))
     plan = folders.plan("target", *starting(source))
     assert [a.record.run_id for a in plan.ancestry] == [source.run_id]
-    assert plan.label == "random-source"
+    assert plan.source == ("random", "source")
 
 
 def refuse(folders, source, *, match, name=None):
@@ -636,7 +636,7 @@ def test_equal_ids_of_one_dataset_are_a_leak_whatever_their_bytes(tmp_path, cach
     assert source.run_name in str(error.value) and "groups" in str(error.value)
     assert plan("two", "dataset.name=other", *starting(source))
     same = plan("one", "dataset.name=mine", "dataset.split_seed=1", *starting(source))
-    assert same.label == "self"  # one split of one dataset
+    assert same.source == ("self",)  # one split of one dataset
     with pytest.raises(DataError, match="by their bytes"):
         plan("one", "dataset.name=mine", *starting(source))
 
@@ -751,7 +751,7 @@ def test_a_copy_of_a_runs_weights_is_still_that_runs(folders, tmp_path, way):
     told = folders.plan("middle", *starting(middle))
     assert [a.record for a in plan.ancestry] == [a.record for a in told.ancestry]
     assert plan.treatment.source == ("stats" if way == "stats" else "checkpoint")
-    assert plan.label == ("stats" if way == "stats" else told.label)
+    assert plan.source == (("stats",) if way == "stats" else told.source)
     assert len(plan.identity["init"]["digest"]) == 64  # its content, not what it says
 
 
@@ -764,7 +764,7 @@ def test_a_copy_whose_run_is_nowhere_is_refused_or_allowed_by_hand(folders, tmp_
         folders.plan("target", *words)
     plan = folders.plan("target", *words, UNCHECKED)
     assert heard().count("cannot be checked") == 2
-    assert plan.label == "random-source-middle"
+    assert plan.source == ("random", "source", "middle")
     told = folders.plan("middle", *starting(middle))
     assert [a.record for a in plan.ancestry] == [a.record for a in told.ancestry]
 
@@ -786,7 +786,7 @@ def test_weights_of_others_have_no_ancestry(plan_of, tmp_path):
     (tmp_path / "plan.json").write_text('{"somebody": "else"}')
     for path in ("a.safetensors", "b.safetensors", "c.pt", "d.pt"):
         plan = plan_of("init=checkpoint", f"init.weights={tmp_path / path}")
-        assert (plan.ancestry, plan.label) == ((), "checkpoint")
+        assert (plan.ancestry, plan.source) == ((), ("checkpoint",))
 
 
 @pytest.mark.parametrize("name", ["checkpoint.last.pt", "weights.safetensors", "renamed.pth"])
@@ -852,7 +852,7 @@ def test_a_source_that_is_only_planned_is_checked_too(folders, tmp_path):
         folders.plan("target", *words)
     assert not (tmp_path / "out").exists()
     words[-2] = f"init.task_dataset.root={tmp_path / 'target'}"
-    assert folders.plan("target", *words).label == "self"
+    assert folders.plan("target", *words).source == ("self",)
 
 
 def test_stats_of_a_run_that_saw_test_images_are_refused_too(folders):

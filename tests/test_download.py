@@ -13,7 +13,8 @@ from file_server import PAGE, serve_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tlcnn.data.checksum import Checksum, compute_digests, find_kind_problem
+from tlcnn.data import download
+from tlcnn.data.checksum import Checksum, compute_digests, find_problem
 from tlcnn.data.download import USER_AGENT, fetch_file, find_part
 from tlcnn.errors import DataError, StorageError
 
@@ -48,9 +49,7 @@ def fetch(server, folder, checksum=RIGHT, *, name="a.zip", say=None, urls=None):
     folder.mkdir(exist_ok=True)
     urls = urls or [f"{server.url}/{name}"]
     told = [] if say is None else say
-    url = fetch_file(
-        folder / name, urls, checksum, advice="By hand: do.", say=told.append, pause_s=0.001
-    )
+    url = fetch_file(folder / name, urls, checksum, advice="By hand: do.", say=told.append)
     assert [path.name for path in folder.iterdir()] == [name], "something is left over"
     return url
 
@@ -62,6 +61,12 @@ def refused(server, folder, text, checksum=RIGHT, **options):
     assert text in message and message.endswith("By hand: do."), message
     assert not (folder / options.get("name", "a.zip")).exists()
     return message
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    """Pause for a millisecond between two tries."""
+    monkeypatch.setattr(download, "PAUSE_S", 0.001)
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def make_odd_files(folder):
 def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path):
     for path in make_odd_files(tmp_path):
         with pytest.raises(StorageError, match=f"cannot read {path}: "):
-            find_kind_problem(path, ".zip")
+            find_problem(path, ".zip", None)
         with pytest.raises(StorageError, match=f"cannot read {path}: "):
             compute_digests(path)
 

@@ -14,8 +14,8 @@ from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import check_config, find_conf_dir
 from tlcnn.data import npz
 from tlcnn.data.datasets import check_options, load_index, medmnist
+from tlcnn.data.datasets.medmnist import SIZES, load_medmnist_info
 from tlcnn.data.index import SPLITS, TASKS
-from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, StorageError
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import make_plan

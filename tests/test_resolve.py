@@ -87,10 +87,10 @@ def test_missing_data_breaks_only_the_cells_that_need_it(sweep_of, tmp_path):
     cells = expand(composer_words, params={}, blocks=blocks, parse=composer.parse)
     sweep = resolve([Job(cell) for cell in cells], composer)
     assert len(sweep.runs) == 2
-    assert [broken.code for broken in sweep.broken] == [2, 2]
-    assert all("gone" in broken.error for broken in sweep.broken)
-    assert all(broken.error.startswith("DataError: ") for broken in sweep.broken)
-    assert f"dataset.root={tmp_path / 'gone'}" in sweep.broken[0].overrides
+    assert [outcome.code for _, outcome in sweep.broken] == [2, 2]
+    assert all("gone" in broken[1].error for broken in sweep.broken)
+    assert all(broken[1].error.startswith("DataError: ") for broken in sweep.broken)
+    assert f"dataset.root={tmp_path / 'gone'}" in sweep.broken[0][0]
 
 
 def test_a_parent_is_added_once_and_trained_before_its_children(sweep_of):

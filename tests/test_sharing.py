@@ -18,7 +18,8 @@ from tlcnn.sweep.sharing import describe_sharing, find_shared_depths, order_by_s
 
 
 def run(name, source, n_frozen, role="cell"):
-    return SimpleNamespace(run_id=name, role=role, source_key=source, n_frozen=n_frozen)
+    plan = SimpleNamespace(treatment=SimpleNamespace(j=n_frozen))
+    return SimpleNamespace(run_id=name, role=role, source_key=source, plan=plan)
 
 
 RUNS = [

@@ -18,7 +18,6 @@ from tlcnn.data.splits import (
     list_split_warnings,
     make_splits,
     manifest_digest,
-    use_official,
 )
 from tlcnn.errors import ConfigError, DataError
 
@@ -280,19 +279,27 @@ def test_an_official_split_is_used_as_it_is():
 
 def test_validation_is_cut_from_an_official_train():
     table = make_official(val=False)
-    splits = use_official(table, val_fraction=0.15, seed=0, n_classes=3)
+    splits = choose_splits(
+        table, mode="official", val_fraction=0.15, test_fraction=0.2, n_classes=3
+    )
     assert ((splits == "test") == (table["split"] == "test")).all()
     assert abs((splits == "val").mean() - 0.15) < 0.01
     check_splits(table["group"], splits)
     with pytest.raises(ConfigError, match="is not less than the official training split"):
-        use_official(table, val_fraction=0.9, seed=0, n_classes=3)
+        choose_splits(table, mode="official", val_fraction=0.9, test_fraction=0.2, n_classes=3)
 
 
 def test_no_or_half_an_official_split():
     table = make_official(val=True)
     for what, split in (("no", ""), ("an incomplete", table["split"].replace("test", ""))):
         with pytest.raises(ConfigError, match=f"{what} official split; use dataset.split=grouped"):
-            use_official(table.assign(split=split), val_fraction=0.1, seed=0, n_classes=3)
+            choose_splits(
+                table.assign(split=split),
+                mode="official",
+                val_fraction=0.1,
+                test_fraction=0.2,
+                n_classes=3,
+            )
 
 
 def test_manifest_reacts_to_everything_in_it_and_nothing_else():

@@ -74,14 +74,14 @@ def status(*words: str) -> None:
 
 def test_the_state_of_a_run_is_read_from_its_folder(outputs):
     (mine,) = read_status("mine", outputs)
-    found = {entry.name.removeprefix("r-"): entry.state for entry in mine.entries}
+    found = {entry.folder.name.split("-")[1]: entry.state for entry in mine.entries}
     assert found == {**{state: state for state in STATES}, "killed": "stopped"}
     assert mine.count() == dict.fromkeys(STATES, 1) | {"stopped": 2}
 
 
 def test_who_trains_a_run_and_how_far_it_is(outputs):
     (mine,) = read_status("mine", outputs)
-    details = {entry.name.removeprefix("r-"): entry.detail for entry in mine.entries}
+    details = {entry.folder.name.split("-")[1]: entry.detail for entry in mine.entries}
     left = "epoch 2 of 8, about 6 min left"
     assert details["running"] == f"{platform.node()} pid {os.getpid()}, {left}"
     assert details["stopped"] == details["killed"] == left
@@ -103,7 +103,7 @@ def test_a_run_that_has_hardly_begun(outputs):
     (folder / "metrics.jsonl").unlink()
     (folder / "plan.json").unlink()
     (mine,) = read_status("mine", outputs)
-    entry = next(entry for entry in mine.entries if entry.name == "r-running")
+    entry = next(entry for entry in mine.entries if entry.folder.name.startswith("r-running-"))
     assert entry.state == "running" and entry.detail.endswith(f"pid {os.getpid()}")
 
 
@@ -252,7 +252,9 @@ def test_prune_leaves_what_lies_behind_a_link(outputs, tmp_path_factory):
 
 def test_a_failed_run_of_no_study_cannot_be_retried(outputs, capsys):
     make_run(outputs / "runs" / "lost-0123456789ab", "failed")
-    with pytest.raises(DataError, match="lost belongs to no study: repeat the command"):
+    with pytest.raises(
+        DataError, match="lost-0123456789ab belongs to no study: repeat the command"
+    ):
         list_failed(read_status(str(outputs), outputs))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench import plain_loop
 from bench.records import Section
 from bench.sides import Case, make_plain_words, make_tlcnn_words
-from bench.watch import read_children_cpu_s
+from bench.watch import list_processes, read_cpu_s
 from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import Batches, make_order, make_train_batch
 from tlcnn.data.policy import AUGMENTS
@@ -87,11 +87,14 @@ def time_epochs(make_epoch: Epoch, n_epochs: int) -> dict[str, float]:
 
     Epochs are whole, so that no worker goes on with the next batches while another side is timed.
     """
-    workers_s, own_s = read_children_cpu_s(os.getpid()), time.process_time()
-    started = time.perf_counter()
+
+    def read_s() -> float:
+        return time.process_time() + read_cpu_s(list_processes(os.getpid())[1:])
+
+    started_cpu_s, started = read_s(), time.perf_counter()
     n_images = sum(len(batch) for _ in range(n_epochs) for batch in make_epoch())
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     wall_s = time.perf_counter() - started
-    cpu_s = time.process_time() - own_s + read_children_cpu_s(os.getpid()) - workers_s
+    cpu_s = read_s() - started_cpu_s
     return {"images_per_s": n_images / wall_s, "cpu_us_per_image": 1e6 * cpu_s / n_images}

@@ -1,7 +1,6 @@
 """What all sides share: JPEGs of 600 x 450 pixels in folders, as HAM10000's are, and weights."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,17 +58,6 @@ def write_folder(
     return root
 
 
-def link_folder(root: Path, source: Path, counts: Mapping[str, int]) -> Path:
-    """Make `root` a part of a folder that `write_folder` wrote, without copies; return `root`."""
-    for split, n_images in counts.items():
-        files = sorted((source / split).glob("*/*.jpg"))
-        for position in pick([file.parent.name for file in files], n_images):
-            target = root / files[position].relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(files[position], target)
-    return root
-
-
 def pick(labels: Sequence[int] | Sequence[str], n: int) -> np.ndarray:
     """Return n drawn positions; the first ones are of different classes, as far as n goes.
 
@@ -103,7 +91,7 @@ def write_weights(
         arguments = ["dataset=synthetic_source", "dataset.options.n_images=600", "train=quick"]
         arguments += ["train.augment=light", f"model.name={model}", f"device={device}"]
         arguments += [f"output_dir='{output}'", f"cache_dir='{cache_dir}'"]
-        watch([sys.executable, "-m", "tlcnn.train", *arguments])
+        watch("-m", "tlcnn.train", *arguments)
         source = next((output / "runs").glob("*/weights.safetensors"))
     body = load_state(source)
     torch.manual_seed(0)

@@ -2,9 +2,7 @@
 
     python scripts/bench/plain_loop.py --data FOLDER --weights FILE [--freeze layer3]
 
-It decodes every image in every epoch, in worker processes that persist; trains channels_last,
-under bf16 autocast if asked, with a fused AdamW, warm-up and cosine; frozen layers run in eval
-mode without a graph. One JSON line an epoch. It knows nothing of tlcnn.
+It writes one JSON line an epoch, and uses nothing of tlcnn. docs/performance.md describes it.
 """
 
 import argparse

@@ -6,8 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -34,32 +33,6 @@ class Section:
         row = self.rows.setdefault((task, side), {})
         for quantity, value in values.items():
             row.setdefault(quantity, []).append(value)
-
-    def median(self, task: str, side: str, quantity: str) -> float | None:
-        """Return the median of a quantity, or None if it was not measured."""
-        values = self.rows.get((task, side), {}).get(quantity)
-        return median(values) if values else None
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A number that is wanted, and what was measured; None where a side was not run.
-
-    Attributes:
-        at_most: the wanted number is an upper limit instead of a lower one.
-    """
-
-    name: str
-    wanted: float
-    measured: float | None
-    at_most: bool = False
-
-    @property
-    def is_met(self) -> bool | None:
-        """Whether it is reached."""
-        if self.measured is None:
-            return None
-        return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
 
 
 def describe_machine(device: str, threads: int, timm_train: Path | None = None) -> dict[str, Any]:
@@ -92,32 +65,20 @@ def describe_machine(device: str, threads: int, timm_train: Path | None = None) 
     }
 
 
-def write_results(
-    path: Path, machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
-) -> None:
+def write_results(path: Path, machine: dict[str, Any], sections: dict[str, Section]) -> None:
     """Write everything that was measured, as JSON and beside it as Markdown."""
-    content = {
-        "machine": machine,
-        "sections": {
-            name: {
-                "title": section.title,
-                "notes": section.notes,
-                "rows": [
-                    {"task": task, "side": side, "values": values}
-                    for (task, side), values in section.rows.items()
-                ],
-            }
-            for name, section in sections.items()
-        },
-        "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in bars],
-    }
+    content: dict[str, Any] = {"machine": machine, "sections": {}}
+    for name, section in sections.items():
+        rows = [
+            {"task": task, "side": side, "values": values}
+            for (task, side), values in section.rows.items()
+        ]
+        content["sections"][name] = {"title": section.title, "notes": section.notes, "rows": rows}
     path.write_text(json.dumps(content, indent=1) + "\n")
-    path.with_suffix(".md").write_text(render_markdown(machine, sections, bars), encoding="utf-8")
+    path.with_suffix(".md").write_text(render_markdown(machine, sections), encoding="utf-8")
 
 
-def render_markdown(
-    machine: dict[str, Any], sections: dict[str, Section], bars: Sequence[Bar]
-) -> str:
+def render_markdown(machine: dict[str, Any], sections: dict[str, Section]) -> str:
     """Return the tables for people: medians, with the range in brackets."""
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
     parts = [
@@ -129,28 +90,12 @@ def render_markdown(
         parts.append(f"### {section.title}")
         parts.append("\n".join(f"- {note}" for note in section.notes))
         quantities = list(dict.fromkeys(name for row in section.rows.values() for name in row))
-        lines = [
-            [task, side, *(_format_values(row.get(name, [])) for name in quantities)]
-            for (task, side), row in section.rows.items()
-        ]
         titles = [name.replace("_per_", "/").replace("_", " ") for name in quantities]
-        parts.append(_render_table(["", "side", *titles], lines))
-    measured_bars = [
-        [bar.name, f"{'≤' if bar.at_most else '≥'} {bar.wanted:g}", f"{bar.measured:.3g}"]
-        + ["yes" if bar.is_met else "no"]
-        for bar in bars
-        if bar.measured is not None
-    ]
-    if measured_bars:
-        parts += ["### Bars", _render_table(["bar", "wanted", "measured", "met"], measured_bars)]
-        missing = [bar.name for bar in bars if bar.measured is None]
-        parts += [f"Not measured: {'; '.join(missing)}."] if missing else []
+        lines = [["", "side", *titles], ["---"] * (2 + len(titles))]
+        for (task, side), row in section.rows.items():
+            lines.append([task, side, *(_format_values(row.get(name, [])) for name in quantities)])
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
-
-
-def _render_table(titles: list[str], lines: list[list[str]]) -> str:
-    rows = [titles, ["---"] * len(titles), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _format_values(values: list[float]) -> str:

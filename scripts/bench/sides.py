@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ class Case:
         data: a folder with train/, val/ and test/, each with a folder a class.
         weights: safetensors of the whole network, where every side starts.
         work: the folder for outputs.
-        cache: tlcnn's cache.
         views: tlcnn's pool of views an image; the others see new views every epoch.
         workers: decoding processes of the peers.
         pool: processes of tlcnn's pool launcher that train the grid; 1: none but the first.
@@ -79,7 +77,7 @@ Side = Callable[[Case, str], Result]  # the name is that of the output folder
 def run_tlcnn(case: Case, name: str) -> Result:
     """Train with `python -m tlcnn.train`."""
     output = case.work / name
-    watched = watch([sys.executable, "-m", "tlcnn.train", *make_tlcnn_words(case, output)])
+    watched = watch("-m", "tlcnn.train", *make_tlcnn_words(case, output))
     accuracies = []
     for path in output.glob("runs/*/metrics.jsonl"):
         epochs = [json.loads(line) for line in path.read_text().splitlines()]
@@ -123,7 +121,7 @@ def make_timm(script: Path) -> Side:
     """Return the side that trains with timm's train.py; it cannot freeze, so it trains all."""
 
     def run_timm(case: Case, name: str) -> Result:
-        watched = watch([sys.executable, str(script), *make_timm_words(case, name)])
+        watched = watch(str(script), *make_timm_words(case, name))
         epoch_ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
         epoch = "0"
         for line in watched.lines:
@@ -167,7 +165,7 @@ def make_timm_words(case: Case, name: str) -> list[str]:
 
 def run_plain(case: Case, name: str) -> Result:
     """Train with the plain loop, which writes no folder."""
-    watched = watch([sys.executable, str(PLAIN_LOOP), *make_plain_words(case)])
+    watched = watch(str(PLAIN_LOOP), *make_plain_words(case))
     epoch_ends = watched.find("{")
     best: dict[tuple[int, ...], float] = {}
     for record in (json.loads(line.text) for line in epoch_ends):

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sys
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
@@ -22,7 +21,7 @@ def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:
         ["'already done' is the same training command after it has finished"],
     )
     command = make_tlcnn_words(replace(case, epochs=2), case.work / "start")
-    _run_python(*TRAIN, *command)
+    watch(*TRAIN, *command)
     programs: dict[str, tuple[str, ...]] = {
         "python, nothing": ("-c", "pass"),
         "python, import torch": ("-c", "import torch"),
@@ -37,7 +36,7 @@ def measure_starts(case: Case, timm_train: Path | None, rounds: int) -> Section:
         programs["timm train.py --help"] = (str(timm_train), "--help")
     for _ in range(rounds):
         for name, program in programs.items():
-            watched = _run_python(*program)
+            watched = watch(*program)
             section.add(name, "whole", s=watched.wall_s, cpu_s=watched.cpu_s)
     return section
 
@@ -63,15 +62,15 @@ def measure_resume(case: Case, timm_train: Path | None, rounds: int) -> Section:
 
     for number in range(rounds):
         command = make_tlcnn_words(replace(case, epochs=9), case.work / f"resume-{number}")
-        stopped = _run_python(*TRAIN, *command, kill_at="epoch 2/", signal_number=signal.SIGTERM)
+        stopped = watch(*TRAIN, *command, kill_at="epoch 2/", signal_number=signal.SIGTERM)
         add("fresh", "tlcnn", stopped, "epoch 1/")
         section.add("stopping", "tlcnn", s=stopped.wall_s - stopped.find("epoch 2/")[0].at_s)
-        add("resumed", "tlcnn", _run_python(*TRAIN, *command, kill_at="epoch "), "epoch ")
+        add("resumed", "tlcnn", watch(*TRAIN, *command, kill_at="epoch "), "epoch ")
         plain_words = make_plain_words(case)
-        add("fresh", "plain loop", _run_python(str(PLAIN_LOOP), *plain_words, kill_at="{"), "{")
+        add("fresh", "plain loop", watch(str(PLAIN_LOOP), *plain_words, kill_at="{"), "{")
         if timm_train:
             timm_words = make_timm_words(case, f"fresh-{number}")
-            timm = _run_python(str(timm_train), *timm_words, kill_at="Train:")
+            timm = watch(str(timm_train), *timm_words, kill_at="Train:")
             add("fresh", "timm", timm, "Train:")
     _measure_sweep(section, replace(case, epochs=2, seeds=(0, 1, 2, 3), freeze="none,layer3"))
     return section
@@ -81,7 +80,7 @@ def _measure_sweep(section: Section, case: Case) -> None:
     """Note what lies between the runs of a sweep, and how long it takes to skip them all."""
     output = case.work / "sweep"
     command = [*TRAIN, *make_tlcnn_words(case, output), "progress=false"]
-    _run_python(*command)
+    watch(*command)
     done_files = sorted(output.glob("runs/*/DONE"), key=lambda path: path.stat().st_mtime)
     for previous, current in pairwise(done_files):
         epochs = re.findall(
@@ -91,11 +90,5 @@ def _measure_sweep(section: Section, case: Case) -> None:
         second_epoch_s = (second - first).total_seconds()
         first_epoch_s = first.timestamp() - previous.stat().st_mtime
         section.add("next cell", "tlcnn", s=first_epoch_s - second_epoch_s)
-    skipped = _run_python(*command)
+    skipped = watch(*command)
     section.add("skip", "tlcnn", s=skipped.wall_s / len(done_files))
-
-
-def _run_python(
-    *arguments: str, kill_at: str | None = None, signal_number: signal.Signals = signal.SIGKILL
-) -> Watched:
-    return watch([sys.executable, *arguments], kill_at=kill_at, signal_number=signal_number)

@@ -110,8 +110,8 @@ def measure_grid(case: Case, sides: Mapping[str, Side], n_plain_seeds: int | Non
 
     train_timm(case.seeds[0])
     tlcnn = sides["tlcnn"](replace(case, cache=case.work / "cache-grid", pool=pool), "grid")
-    if len(case.seeds) > 1:
-        train_timm(case.seeds[1])
+    for seed in case.seeds[1:2]:
+        train_timm(seed)
     plain = sides["plain loop"](plain_case, "grid-plain")
     for seed in case.seeds[2:]:
         train_timm(seed)

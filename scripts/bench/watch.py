@@ -3,8 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,6 @@ class Line:
     Attributes:
         at_s: seconds since the program was started.
         cpu_s: processor seconds that the program and its children had used by then.
-        text: the line.
     """
 
     at_s: float
@@ -31,9 +32,7 @@ class Watched:
     """One program from its start to its end.
 
     Attributes:
-        wall_s: seconds from its start to its end.
         cpu_s: processor seconds of the program and its children.
-        lines: what it wrote.
         peak_mib: the largest memory of its process tree at one of its lines; pages that processes
             share count once (Linux's PSS).
     """
@@ -49,12 +48,11 @@ class Watched:
 
 
 def watch(
-    command: Sequence[str],
-    *,
+    *arguments: str,
     kill_at: str | None = None,
     signal_number: signal.Signals = signal.SIGKILL,
 ) -> Watched:
-    """Run a program to its end.
+    """Run Python with arguments to its end.
 
     Args:
         kill_at: the first line that begins with this text ends the program.
@@ -63,6 +61,7 @@ def watch(
     Raises:
         SystemExit: the program failed; its last lines.
     """
+    command = [sys.executable, *arguments]
     start_s = time.perf_counter()
     lines: list[Line] = []
     is_killed, peak_mib = False, 0.0
@@ -77,8 +76,9 @@ def watch(
     assert process.stdout is not None
     for text in process.stdout:
         at_s = time.perf_counter() - start_s
-        lines.append(Line(at_s, read_cpu_s(process.pid), text.rstrip()))
-        peak_mib = max(peak_mib, sum(map(_read_memory_mib, list_processes(process.pid))))
+        pids = list_processes(process.pid)
+        lines.append(Line(at_s, read_cpu_s(pids), text.rstrip()))
+        peak_mib = max(peak_mib, sum(map(_read_memory_mib, pids)))
         if kill_at is not None and not is_killed and text.startswith(kill_at):
             process.send_signal(signal_number)
             is_killed = True
@@ -93,16 +93,6 @@ def watch(
     return Watched(wall_s, cpu_s, lines, peak_mib)
 
 
-def read_cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process and of all processes that it started."""
-    return sum(map(_read_process_cpu_s, list_processes(pid)))
-
-
-def read_children_cpu_s(pid: int) -> float:
-    """Return the processor seconds of the living processes that a process started."""
-    return sum(map(_read_process_cpu_s, list_processes(pid)[1:]))
-
-
 def list_processes(pid: int) -> list[int]:
     """Return a process and all living processes that it started, directly or not."""
     pids = [pid]
@@ -115,13 +105,14 @@ def list_processes(pid: int) -> list[int]:
     return pids
 
 
-def _read_process_cpu_s(pid: int) -> float:
-    """Return the processor seconds of a process and of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+def read_cpu_s(pids: Iterable[int]) -> float:
+    """Return the processor seconds of processes and of their children that have ended."""
+    n_ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            n_ticks += sum(map(int, fields[11:15]))
+    return n_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _read_memory_mib(pid: int) -> float:

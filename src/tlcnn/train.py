@@ -7,23 +7,16 @@ command again), 70 an unexpected error.
 
 import logging
 import os
-import re
 import sys
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from tlcnn.config.compose import Composer, make_hydra_options, register_schema
+from tlcnn.config.compose import make_hydra_options, make_memory, register_schema
 from tlcnn.config.overrides import check_overrides, list_flags, spell
-from tlcnn.config.schema import describe_type, find_conf_dir, list_keys
-from tlcnn.errors import ConfigError, TlcnnError
-from tlcnn.memory import Memory
-from tlcnn.run.job import Outcome, log_to_stderr, run_config, watch_errors
-
-log = logging.getLogger("tlcnn")
+from tlcnn.config.schema import find_conf_dir
+from tlcnn.run.job import Outcome, explain_failure, log_to_stderr
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,14 +30,31 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     codes = [0]
 
-    def task(cfg: DictConfig) -> Outcome:
-        config: Any = OmegaConf.to_object(cfg)
-        memory = Memory()
-        memory.recall("composer", "", lambda: Composer(list_flags(arguments)))
-        with watch_errors() as watched:
-            run_config(config, memory)
-        codes.append(watched.outcome.code)
-        return watched.outcome  # Hydra's own launchers return it
+    def task(config_node: DictConfig) -> Outcome:
+        from tlcnn.plan.plan import make_plan  # pandas: not for --help
+
+        outcome = Outcome()
+        try:
+            cfg: Any = OmegaConf.to_object(config_node)
+            memory = make_memory(list_flags(arguments))
+            plan = make_plan(cfg, memory)
+            if cfg.dry_run:
+                from tlcnn.plan.describe import describe_plan
+                from tlcnn.run.network import build_initial_network, has_weights
+
+                if has_weights(plan):
+                    build_initial_network(plan, memory)  # weights that do not fit are refused now
+                print(describe_plan(plan))
+            else:
+                from tlcnn.run.run import run
+
+                run(plan, memory)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            outcome = explain_failure(error)
+        codes.append(outcome.code)
+        return outcome  # Hydra's own launchers return it
 
     log_to_stderr(logging.INFO)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
@@ -55,33 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
         options = {"config_path": str(find_conf_dir()), "config_name": "config"}
         hydra.main(**options, **make_hydra_options())(task)()
         return codes[-1]
-    except (HydraException, OmegaConfBaseException) as error:
-        log.error("ConfigError: %s", _explain(error))
-        return ConfigError.exit_code
-    except TlcnnError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        return error.exit_code
     except KeyboardInterrupt:
-        log.error("interrupted")
+        logging.getLogger("tlcnn").error("interrupted")
         return 130
     except BrokenPipeError:  # the reader of a plan has seen enough
         return 0
-
-
-def _explain(error: BaseException) -> str:
-    """Return what Hydra or OmegaConf rejected, without its own frames and repetitions."""
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    text = " ".join(" ".join(str(cause).split()) for cause in causes)
-    wrong = re.search(r"Value '(.*)' of type .* full_key: (\S+)", text)
-    if wrong and wrong[2] in list_keys():
-        return f"{wrong[2]}={wrong[1]} is not allowed: it must be {describe_type(wrong[2])}."
-    lines = str(error).splitlines()
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        lines += str(error.__cause__).splitlines()
-    shown = [line for line in lines if not line.strip().startswith(("object_type=", "reference_"))]
-    return "\n".join(dict.fromkeys(shown)) + "\nSee: python -m tlcnn.train --help"
+    except Exception as error:
+        return explain_failure(error).code
 
 
 if __name__ == "__main__":

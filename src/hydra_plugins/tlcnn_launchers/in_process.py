@@ -1,26 +1,17 @@
 """hydra/launcher=in_process: one run after the other in this process, which they share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
-from tlcnn.config.compose import Composer
-from tlcnn.memory import Memory
+from tlcnn.config.compose import make_memory
 from tlcnn.run.job import Job, Outcome
 
-
-@dataclass
-class InProcessConf:
-    """Nothing to set."""
-
-    _target_: str = "hydra_plugins.tlcnn_launchers.in_process.InProcessLauncher"
-
-
+NODE = {"_target_": "hydra_plugins.tlcnn_launchers.in_process.InProcessLauncher"}
 ConfigStore.instance().store(
-    group="hydra/launcher", name="in_process", node=InProcessConf, provider="tlcnn"
+    group="hydra/launcher", name="in_process", node=NODE, provider="tlcnn"
 )
 
 
@@ -30,8 +21,7 @@ class InProcessLauncher(JobLauncher):
     def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration."""
         super().setup(**context)
-        self.memory = Memory()
-        self.memory.recall("composer", "", lambda: Composer(find_flags()))
+        self.memory = make_memory(find_flags())
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Train the jobs and return how each ended, in their order."""

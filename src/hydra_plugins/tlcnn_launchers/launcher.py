@@ -3,10 +3,10 @@
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from tlcnn.config.overrides import list_flags
@@ -18,9 +18,7 @@ class JobLauncher(Launcher):
 
     config: DictConfig
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, config: DictConfig, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError where the launcher cannot work."""
         self.config = config
 
@@ -33,10 +31,9 @@ class JobLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Train the runs that these overrides mean, for one of Hydra's own sweepers."""
         outcomes = self.train([Job(tuple(overrides)) for overrides in job_overrides])
-        pairs = zip(job_overrides, outcomes, strict=True)
         return [
             JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
-            for job, outcome in pairs
+            for job, outcome in zip(job_overrides, outcomes, strict=True)
         ]
 
 

@@ -19,9 +19,8 @@ from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 from tlcnn.errors import ConfigError
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
 
-if TYPE_CHECKING:  # they need pandas, and Hydra imports every plugin
+if TYPE_CHECKING:  # pandas: Hydra imports every plugin
     from tlcnn.sweep.queue import JobQueue
-    from tlcnn.training.interrupt import StopRequest
 
 _POLL_S = 0.2
 
@@ -55,8 +54,15 @@ class PoolLauncher(JobLauncher):
     def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError for a wrong number."""
         super().setup(**context)
-        check_count("workers", self.workers, optional=True)
-        check_count("per_gpu", self.per_gpu)
+        for name, value, null in (
+            ("workers", self.workers, " or null"),
+            ("per_gpu", self.per_gpu, ""),
+        ):
+            if not (value is None and null) and (type(value) is not int or value < 1):
+                raise ConfigError(
+                    f"hydra.launcher.{name}={value} is not allowed: it must be an integer of at "
+                    f"least 1{null}."
+                )
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Train the jobs and return how each ended, in their order.
@@ -69,11 +75,28 @@ class PoolLauncher(JobLauncher):
 
         if not self.seats:  # they keep their processes from one wave of a sweep to the next
             slots = make_slots(self.workers, self._find_gpus(), self.per_gpu)
-            self.seats = [Seat(number, slot, find_flags()) for number, slot in enumerate(slots)]
+            self.seats = [Seat(number, slot) for number, slot in enumerate(slots)]
             weakref.finalize(self, _dismiss, self.seats)  # at the end of the program, too
         queue = JobQueue(jobs, fail_fast=bool(self.config.fail_fast))
+        seats = self.seats[: len(jobs)]
+        threads = [threading.Thread(target=seat.serve, args=(queue,)) for seat in seats]
         with catch_signals() as stop:
-            Wave(self.seats[: len(jobs)], queue).run(stop)
+            for thread in threads:
+                thread.start()
+            try:
+                while any(thread.is_alive() for thread in threads):
+                    for thread in threads:
+                        thread.join(_POLL_S / len(threads))
+                    if stop and not queue.is_stopped:
+                        queue.stop()
+                        _tell_to_stop(seats)
+            except BaseException:  # a second Ctrl-C
+                queue.stop()
+                _tell_to_stop(seats)
+                for seat in seats:
+                    if seat.worker is not None:
+                        seat.worker.kill()
+                raise
         if not any(outcome.was_stopped for outcome in queue.outcomes):
             stop.check()
         return queue.outcomes
@@ -87,35 +110,33 @@ class PoolLauncher(JobLauncher):
         return [str(gpu) for gpu in ([self.gpus] if is_single else self.gpus)]
 
 
-def check_count(name: str, value: Any, *, optional: bool = False) -> None:
-    """Raise ConfigError unless a key of a launcher is a positive integer."""
-    if (value is None and optional) or (type(value) is int and value > 0):
-        return
-    null = " or null" if optional else ""
-    raise ConfigError(
-        f"hydra.launcher.{name}={value} is not allowed: it must be an integer of at least 1{null}."
-    )
-
-
 class Seat:
     """A slot and its process, which is started when needed and replaced when it is unsound."""
 
-    def __init__(self, number: int, slot: Slot, flags: Sequence[str]) -> None:
-        self.number, self.slot, self.flags = number, slot, flags
+    def __init__(self, number: int, slot: Slot) -> None:
+        self.number, self.slot = number, slot
         self.worker: WorkerProcess | None = None
 
-    def prepare(self) -> WorkerProcess:
-        """Return a process that can train. Raises OSError when none can be started."""
+    def serve(self, queue: "JobQueue") -> None:
+        """Train jobs of a queue until none is left."""
+        while (entry := queue.take()) is not None:
+            number, job = entry
+            try:
+                if self.worker is None or not self.worker.is_sound:
+                    self.dismiss()
+                    env, cores = self.slot.env, self.slot.cores
+                    self.worker = WorkerProcess(find_flags(), env=env, cores=cores, show=self.show)
+                if queue.is_stopped:  # the others were told before this one was started
+                    self.worker.tell_to_stop()
+                outcome = self.worker.run(job)
+            except OSError as error:
+                text = f"its process cannot be started: {error}"
+                outcome = Outcome(UNEXPECTED, text, type(error).__name__)
+            queue.finish(number, job, outcome)
 
-        def show(line: str) -> None:
-            tqdm.write(f"worker {self.number}: {line}", file=sys.stderr)  # above a progress bar
-
-        if self.worker is None or not self.worker.is_sound:
-            self.dismiss()
-            self.worker = WorkerProcess(
-                self.flags, env=self.slot.env, cores=self.slot.cores, show=show
-            )
-        return self.worker
+    def show(self, line: str) -> None:
+        """Print a line of the process above a progress bar."""
+        tqdm.write(f"worker {self.number}: {line}", file=sys.stderr)
 
     def dismiss(self) -> None:
         """End the process, if there is one that is not training."""
@@ -124,63 +145,13 @@ class Seat:
             self.worker = None
 
 
-def _dismiss(seats: Sequence[Seat]) -> None:
+def _tell_to_stop(seats: Sequence[Seat]) -> None:
     for seat in seats:
         if seat.worker is not None:
-            seat.worker.tell_to_stop()  # all of them before the wait for the first
+            seat.worker.tell_to_stop()
+
+
+def _dismiss(seats: Sequence[Seat]) -> None:
+    _tell_to_stop(seats)  # all of them before the wait for the first
     for seat in seats:
         seat.dismiss()
-
-
-class Wave:
-    """The jobs of one `train`, taken from a queue by all seats."""
-
-    def __init__(self, seats: Sequence[Seat], queue: "JobQueue") -> None:
-        self.seats, self.queue = seats, queue
-        self.lock = threading.Lock()  # of the queue
-        self.is_stopping = False
-
-    def run(self, stop: "StopRequest") -> None:
-        """Run until no job is left, or until a signal has stopped those that were running."""
-        threads = [threading.Thread(target=self._serve, args=(seat,)) for seat in self.seats]
-        for thread in threads:
-            thread.start()
-        try:
-            while any(thread.is_alive() for thread in threads):
-                for thread in threads:
-                    thread.join(_POLL_S / len(threads))
-                if stop and not self.is_stopping:
-                    self._stop()
-        except BaseException:  # a second Ctrl-C
-            self._stop()
-            for seat in self.seats:
-                if seat.worker is not None:
-                    seat.worker.kill()
-            raise
-
-    def _stop(self) -> None:
-        self.is_stopping = True
-        with self.lock:
-            self.queue.stop()
-        for seat in self.seats:
-            if seat.worker is not None:
-                seat.worker.tell_to_stop()
-
-    def _serve(self, seat: Seat) -> None:
-        """Train jobs in a seat's process until none is left."""
-        while True:
-            with self.lock:
-                entry = self.queue.take()
-            if entry is None:
-                return
-            number, job = entry
-            try:
-                worker = seat.prepare()
-                if self.is_stopping:  # the others were stopped before it was started
-                    worker.tell_to_stop()
-                outcome = worker.run(job)
-            except OSError as error:
-                text = f"its process cannot be started: {error}"
-                outcome = Outcome(UNEXPECTED, text, type(error).__name__)
-            with self.lock:
-                self.queue.finish(number, job, outcome)

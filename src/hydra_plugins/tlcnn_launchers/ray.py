@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_store import ConfigStore
 
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
-from hydra_plugins.tlcnn_launchers.slots import GPU_SHARE
+from tlcnn.device import GPU_SHARE
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
 
@@ -58,19 +58,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConf, p
 class RayLauncher(JobLauncher):
     """Trains jobs as tasks of Ray."""
 
-    def __init__(
-        self,
-        address: str | None,
-        cpus_per_run: float,
-        gpus_per_run: float,
-        max_retries: int,
-        num_cpus: int | None,
-        num_gpus: int | None,
-    ) -> None:
-        self.address = address
-        self.needs = {"num_cpus": cpus_per_run, "num_gpus": gpus_per_run}
-        self.max_retries = max_retries
-        self.machine = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    def __init__(self, **options: Any) -> None:
+        self.options = RayConf(**options)
 
     def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError without ray."""
@@ -84,15 +73,20 @@ class RayLauncher(JobLauncher):
 
         from tlcnn.training.interrupt import catch_signals
 
-        options: Any = {"max_retries": self.max_retries, "scheduling_strategy": "SPREAD"}
         env = {key: value for key, value in os.environ.items() if key.startswith("TLCNN_")}
-        if 0 < self.needs["num_gpus"] < 1:
-            env[GPU_SHARE] = str(math.ceil(1 / self.needs["num_gpus"]))
+        n_gpus = self.options.gpus_per_run
+        if 0 < n_gpus < 1:
+            env[GPU_SHARE] = str(math.ceil(1 / n_gpus))
         with self._connected(), catch_signals() as stop:
-            remote: Any = ray.remote(**options | self.needs)(train_in_task)
+            remote: Any = ray.remote(
+                num_cpus=self.options.cpus_per_run,
+                num_gpus=n_gpus,
+                max_retries=self.options.max_retries,
+                scheduling_strategy="SPREAD",
+            )(train_in_task)
             context = (find_flags(), os.getcwd(), env)
             tasks = [remote.remote(job.to_json(), *context) for job in jobs]
-            return Tasks(tasks, fail_fast=bool(self.config.fail_fast)).wait(stop)
+            return wait_for_tasks(tasks, stop, fail_fast=bool(self.config.fail_fast))
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -100,16 +94,20 @@ class RayLauncher(JobLauncher):
         import ray
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options: dict[str, Any] = {"address": self.address} if self.address else dict(self.machine)
-        if not self.address:
-            options |= {"include_dashboard": False}
+        address = self.options.address
+        options: dict[str, Any] = {"address": address}
+        if not address:
+            machine = {"num_cpus": self.options.num_cpus, "num_gpus": self.options.num_gpus}
+            options = {**machine, "include_dashboard": False}
         try:
-            check_answers(self.address)
+            match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+            if match:  # Ray itself takes minutes to see that nothing listens there
+                socket.create_connection((match[1], int(match[2])), timeout=10).close()
             ray.init(logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError) as error:
             text = " ".join(str(error).split())
             raise ConfigError(
-                f"hydra.launcher.address={self.address}: no Ray answers there ({text}). "
+                f"hydra.launcher.address={address}: no Ray answers there ({text}). "
                 "Start one with `ray start --head`, or leave the address out."
             ) from error
         try:
@@ -118,19 +116,10 @@ class RayLauncher(JobLauncher):
             ray.shutdown()
 
 
-def check_answers(address: str | None) -> None:
-    """Raise OSError when no program listens at HOST:PORT; Ray itself takes minutes for that."""
-    match = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
-    if match:
-        socket.create_connection((match[1], int(match[2])), timeout=10).close()
-
-
 def train_in_task(job: str, flags: Sequence[str], cwd: str, env: dict[str, str]) -> dict[str, Any]:
-    """Train a run on a node, in a process that ends with this one. A cancelled run saves.
+    """Train a run, a `Job` as JSON, in a process that ends with this one; if cancelled, it saves.
 
-    Args:
-        job: a `Job` as JSON.
-        flags, cwd, env: as for a `WorkerProcess`.
+    The other arguments are those of a `WorkerProcess`.
     """
     from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 
@@ -145,39 +134,24 @@ def train_in_task(job: str, flags: Sequence[str], cwd: str, env: dict[str, str])
     return asdict(outcome.result())
 
 
-class Tasks:
-    """Tasks of Ray, until all have ended."""
+def wait_for_tasks(tasks: list[Any], stop: "StopRequest", *, fail_fast: bool) -> list[Outcome]:
+    """Return how every task ended; a signal, or a failure with `fail_fast`, cancels the others."""
+    import ray
 
-    def __init__(self, tasks: Sequence[Any], *, fail_fast: bool) -> None:
-        self.tasks, self.fail_fast = list(tasks), fail_fast
-        self.outcomes: dict[Any, Outcome] = {}
+    from tlcnn.sweep.queue import NOT_STARTED
 
-    def wait(self, stop: "StopRequest") -> list[Outcome]:
-        """Return how every task ended; a signal cancels those that have not."""
-        import ray
-
-        from tlcnn.sweep.queue import NOT_STARTED
-
-        waiting = list(self.tasks)
-        while waiting:
-            ended, waiting = ray.wait(waiting, timeout=_POLL_S)
-            self.outcomes |= {task: read_outcome(task) for task in ended}
-            failed = any(self.outcomes[task].code for task in ended)
-            if stop or (self.fail_fast and failed):
-                self._cancel(waiting)
-                break
-        return [self.outcomes.get(task, NOT_STARTED) for task in self.tasks]
-
-    def _cancel(self, waiting: list[Any]) -> None:
-        """Have the tasks save and leave, and wait for that."""
-        import ray
-
-        if not waiting:
-            return
-        for task in waiting:
-            ray.cancel(task, force=False)
-        ended, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_SAVE_S)
-        self.outcomes |= {task: read_outcome(task) for task in ended}
+    outcomes: dict[Any, Outcome] = {}
+    waiting = tasks
+    while waiting:
+        ended, waiting = ray.wait(waiting, timeout=_POLL_S)
+        outcomes |= {task: read_outcome(task) for task in ended}
+        if waiting and (stop or (fail_fast and any(outcomes[task].code for task in ended))):
+            for task in waiting:
+                ray.cancel(task, force=False)  # it saves and leaves
+            ended, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_SAVE_S)
+            outcomes |= {task: read_outcome(task) for task in ended}
+            break
+    return [outcomes.get(task, NOT_STARTED) for task in tasks]
 
 
 def read_outcome(task: Any) -> Outcome:

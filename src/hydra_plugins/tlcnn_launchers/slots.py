@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tlcnn.device import GPU_SHARE
+
 CPU_WORKERS = 2
-GPU_SHARE = "TLCNN_GPU_SHARE"  # as in tlcnn.device: the processes that share a GPU
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,13 @@ def list_cores() -> list[int]:
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
 
-    def find_position(cpu: int) -> tuple[int, int, int]:
+    def find_position(cpu: int) -> tuple[int, int]:
         folder = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
             package = int((folder / "physical_package_id").read_text())
-            return package, int((folder / "core_id").read_text()), cpu
+            return package, int((folder / "core_id").read_text())
         except (OSError, ValueError):
-            return 0, cpu, cpu
+            return 0, cpu
 
     return sorted(os.sched_getaffinity(0), key=find_position)
 

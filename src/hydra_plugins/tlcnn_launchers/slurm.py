@@ -90,35 +90,26 @@ class SlurmLauncher(JobLauncher):
 
         from tlcnn.training.interrupt import catch_signals
 
-        output_dir = Path(self.config.output_dir).expanduser().absolute()
-        flags = find_flags()
-        with catch_signals() as stop:
-            executor = submitit.SlurmExecutor(folder=str(output_dir / ".slurm" / "%j"))
-            executor.update_parameters(**self._make_parameters())
-            tasks: list[Any] = []
-            for start in range(0, len(jobs), _MAX_TASKS):
-                part = [job.to_json() for job in jobs[start : start + _MAX_TASKS]]
-                limits = [self.max_requeues] * len(part)
-                tasks += executor.map_array(train_in_task, part, [flags] * len(part), limits)
-            return Array(tasks, self.poll_s, fail_fast=bool(self.config.fail_fast)).wait(stop)
-
-    def _make_parameters(self) -> dict[str, Any]:
-        """Return the options that are set, under submitit's names."""
         options: dict[str, Any] = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in self.options.items()
             if value is not None
         }
-        options["time"] = options.pop("timeout_min")
+        options["time"] = options.pop("timeout_min")  # submitit's names
         if "mem_gb" in options:
             options["mem"] = f"{round(options.pop('mem_gb') * 1024)}MB"
-        additional = {"requeue": True, **options["additional_parameters"]}
-        return {
-            "job_name": "tlcnn",
-            "stderr_to_stdout": True,
-            **options,
-            "additional_parameters": additional,
-        }
+        options["additional_parameters"] = {"requeue": True, **options["additional_parameters"]}
+        output_dir = Path(self.config.output_dir).expanduser().absolute()
+        with catch_signals() as stop:
+            executor = submitit.SlurmExecutor(folder=str(output_dir / ".slurm" / "%j"))
+            executor.update_parameters(job_name="tlcnn", stderr_to_stdout=True, **options)
+            tasks: list[Any] = []
+            for start in range(0, len(jobs), _MAX_TASKS):
+                part = [job.to_json() for job in jobs[start : start + _MAX_TASKS]]
+                flags, limits = [find_flags()] * len(part), [self.max_requeues] * len(part)
+                tasks += executor.map_array(train_in_task, part, flags, limits)
+            fail_fast = bool(self.config.fail_fast)
+            return wait_for_tasks(tasks, stop, self.poll_s, fail_fast=fail_fast)
 
 
 # ---------------------------------------------------------------------------------- on a node
@@ -128,12 +119,7 @@ def train_in_task(job: str, flags: Sequence[str], max_requeues: int) -> dict[str
     """Train a run in the process that submitit has started on a node.
 
     When it is told to stop, it saves and asks Slurm to be queued again. It then leaves no result,
-    so that the launcher goes on waiting.
-
-    Args:
-        job: a `Job` as JSON.
-        flags: the flags of the sweep's command line.
-        max_requeues: how often the run may be queued again.
+    so that the launcher goes on waiting. `job` is a `Job` as JSON.
     """
     share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     os.environ.setdefault("OMP_NUM_THREADS", share or "1")
@@ -156,105 +142,86 @@ def queue_again(max_requeues: int) -> bool:
     """
     # SLURM_JOB_ID of an array's last task means the whole array to scontrol
     job_id = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
-    state = read_states(["scontrol", "--oneliner", "show", "job", job_id])
-    if state and "RUNNING" not in state.values():
+    if read_state(job_id) not in ("RUNNING", ""):
         return True
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= max_requeues:
         return False
-    code, _, error = run_command(["scontrol", "requeue", job_id])
+    code, _, error = run_command("scontrol", "requeue", job_id)
     if code:
         print(f"tlcnn: scontrol requeue {job_id}: {error}", flush=True)
     return code == 0
 
 
-# ---------------------------------------------------------------------------- asking Slurm
+# ------------------------------------------------------------------------------ the launcher
 
 
-def run_command(command: Sequence[str]) -> tuple[int, str, str]:
+def run_command(*command: str) -> tuple[int, str, str]:
     """Return the exit code, output and errors of one of Slurm's commands."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.SubprocessError) as error:
         return 1, "", str(error)
-    return done.returncode, done.stdout, done.stderr
+    return answer.returncode, answer.stdout, answer.stderr
 
 
-def read_states(command: Sequence[str]) -> dict[str, str]:
-    """Return the state of every job that `scontrol --oneliner show job` lists, by its id."""
-    states = {}
-    for line in run_command(command)[1].splitlines():
-        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        job_id = values.get("JobId", "")
-        if "ArrayTaskId" in values:
-            job_id = f"{values['ArrayJobId']}_{values['ArrayTaskId']}"
-        states[job_id] = values.get("JobState", "")
-    return states
+def read_state(job_id: str) -> str:
+    """Return the state of a task, such as `RUNNING`; empty when Slurm does not know it."""
+    _, out, _ = run_command("scontrol", "--oneliner", "show", "job", job_id)
+    fields = [word.partition("=") for line in out.splitlines()[:1] for word in line.split()]
+    return next((value for key, _, value in fields if key == "JobState"), "")
 
 
 def read_queue(array_ids: Sequence[str]) -> set[str] | None:
     """Return the ids of the tasks that wait or run; None when Slurm does not answer."""
     waiting: set[str] = set()
     for array_id in array_ids:
-        command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={array_id}"]
-        code, out, error = run_command(command)
+        code, out, error = run_command(
+            "squeue", "--noheader", "--array", "--format=%i", f"--jobs={array_id}"
+        )
         if code and "Invalid job id" not in error:  # this error means that it ended long ago
             return None
         waiting |= set(out.split())
     return waiting
 
 
-class Array:
-    """Submitted tasks, until all have ended.
+def wait_for_tasks(
+    tasks: Sequence[Any], stop: "StopRequest", poll_s: float, *, fail_fast: bool
+) -> list[Outcome]:
+    """Return how every task ended, when all have, or when a signal ends the waiting.
 
     Args:
         tasks: submitit's jobs.
+        stop: the request to stop; the tasks then go on.
         poll_s: seconds between two looks.
-        fail_fast: cancel the others when one fails.
+        fail_fast: whether the others are cancelled when one fails.
     """
-
-    def __init__(self, tasks: Sequence[Any], poll_s: float, *, fail_fast: bool) -> None:
-        self.tasks, self.poll_s, self.fail_fast = tasks, poll_s, fail_fast
-        self.ids = list(dict.fromkeys(task.job_id.split("_")[0] for task in tasks))
-        self.outcomes: dict[int, Outcome] = {}
-        self._gone_since: dict[int, float] = {}
-
-    def wait(self, stop: "StopRequest") -> list[Outcome]:
-        """Return how every task ended, when all have, or when a signal ends the waiting."""
-        while len(self.outcomes) < len(self.tasks):
-            self._look()
-            if self.fail_fast and any(outcome.code for outcome in self.outcomes.values()):
-                self._give_up("cancelled, because another run failed", cancel=True)
-            elif stop:
-                self._give_up("left to Slurm, where it goes on", cancel=False)
-            else:
-                until = time.monotonic() + self.poll_s
-                is_complete = len(self.outcomes) == len(self.tasks)
-                while time.monotonic() < until and not stop and not is_complete:
-                    time.sleep(0.2)
-        return [self.outcomes[number] for number in range(len(self.tasks))]
-
-    def _look(self) -> None:
-        """Note the tasks that have ended since the last look."""
-        waiting = read_queue(self.ids)
-        for number, task in enumerate(self.tasks):
-            if number in self.outcomes:
+    array_ids = list(dict.fromkeys(task.job_id.split("_")[0] for task in tasks))
+    outcomes: dict[int, Outcome] = {}
+    missing_since: dict[int, float] = {}  # of tasks that are not in the queue any more
+    text = ""
+    while len(outcomes) < len(tasks) and not text:
+        queue = read_queue(array_ids)
+        for number, task in enumerate(tasks):
+            if number in outcomes:
                 continue
             if task.paths.result_pickle.exists():
-                self.outcomes[number] = read_result(task)
-            elif waiting is not None and task.job_id not in waiting:
-                gone_since = self._gone_since.setdefault(number, time.monotonic())
-                if time.monotonic() - gone_since > _LATE_S:
-                    self.outcomes[number] = explain_end(task)
-
-    def _give_up(self, error: str, *, cancel: bool) -> None:
-        if cancel:
-            run_command(["scancel", *self.ids])
-        else:
-            hint = f"the runs go on in Slurm; end them with: scancel {' '.join(self.ids)}"
+                outcomes[number] = read_result(task)
+            elif queue is not None and task.job_id not in queue:
+                since = missing_since.setdefault(number, time.monotonic())
+                if time.monotonic() - since > _LATE_S:
+                    outcomes[number] = explain_end(task)
+        if fail_fast and any(outcome.code for outcome in outcomes.values()):
+            run_command("scancel", *array_ids)
+            text = "cancelled, because another run failed"
+        elif stop:
+            hint = f"the runs go on in Slurm; end them with: scancel {' '.join(array_ids)}"
             tqdm.write(hint, file=sys.stderr)
-        for number in range(len(self.tasks)):
-            outcome = Outcome(Stopped.exit_code, error, Stopped.__name__)
-            self.outcomes.setdefault(number, outcome)
+            text = "left to Slurm, where it goes on"
+        until = time.monotonic() + poll_s
+        while not (text or stop or len(outcomes) == len(tasks)) and time.monotonic() < until:
+            time.sleep(0.2)
+    unfinished = Outcome(Stopped.exit_code, text, Stopped.__name__)
+    return [outcomes.get(number, unfinished) for number in range(len(tasks))]
 
 
 def read_result(task: Any) -> Outcome:
@@ -270,8 +237,7 @@ def read_result(task: Any) -> Outcome:
 
 def explain_end(task: Any) -> Outcome:
     """Return the outcome of a task that ended without leaving one."""
-    states = read_states(["scontrol", "--oneliner", "show", "job", task.job_id])
-    state = next(iter(states.values()), "unknown")
+    state = read_state(task.job_id) or "unknown"
     return Outcome(
         _ENDED_BY.get(state, UNEXPECTED),
         f"Slurm job {task.job_id} ended without a result, state {state}; run the same command "

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-from tlcnn.errors import Stopped
-from tlcnn.run.job import DEVICE_FAILURE, UNEXPECTED, Job, Outcome
+from tlcnn.run.job import BEFORE_START, DEVICE_FAILURE, UNEXPECTED, Job, Outcome
 
 _LEAVE_S = 20.0  # for a process without a run to end: libraries take their time
 PROGRAM = ("-m", "tlcnn.run.worker")
@@ -51,9 +50,10 @@ class WorkerProcess:
             errors="replace",
             start_new_session=True,
         )
+        self.pid = self._process.pid
         if cores is not None and hasattr(os, "sched_setaffinity"):
             with suppress(ProcessLookupError):
-                os.sched_setaffinity(self._process.pid, cores)
+                os.sched_setaffinity(self.pid, cores)
 
         def pass_on(lines: IO[str], show: Callable[[str], None]) -> None:
             with lines:
@@ -63,11 +63,6 @@ class WorkerProcess:
         if show:
             lines = self._process.stderr
             threading.Thread(target=pass_on, args=(lines, show), daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
 
     def run(self, job: Job) -> Outcome:
         """Have it train a run and return the run's outcome, also when it dies of it."""
@@ -89,8 +84,7 @@ class WorkerProcess:
         code = self._process.wait()
         self._kill_group()
         if self._is_stopping:
-            text = "stopped before it began to train"
-            return Outcome(Stopped.exit_code, text, Stopped.__name__)
+            return BEFORE_START
         again = "run the same command again to resume"
         if code < 0:
             reason = " (out of memory, perhaps)" if code == -9 else ""
@@ -103,7 +97,7 @@ class WorkerProcess:
         """Kill the processes that a dead one has started, so that none of them writes files."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     def tell_to_stop(self) -> None:
         """Have it save and leave; does not wait."""
@@ -113,11 +107,7 @@ class WorkerProcess:
             self._process.stdin.close()
 
     def dismiss(self, patience_s: float = _LEAVE_S) -> None:
-        """Tell it to stop, wait for its end, and kill it when that takes too long.
-
-        Args:
-            patience_s: the seconds after which it is killed; a run needs time to save.
-        """
+        """Tell it to stop, wait for its end, and kill it after `patience_s` seconds."""
         self.tell_to_stop()
         try:
             self._process.wait(timeout=patience_s)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,26 +57,23 @@ class TlcnnSweeper(Sweeper):
         """Run the sweep. Raises `SweepFailed` or `Stopped` unless everything is done."""
         from tlcnn.sweep.drive import Request, drive  # pandas: Hydra imports every plugin
 
-        def make_plain(node: Any) -> Any:
-            is_config = OmegaConf.is_config(node)
-            return OmegaConf.to_container(node, resolve=True) if is_config else node
-
+        grid: Any = [
+            OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            for node in (self.params, self.blocks)
+        ]
         request = Request(
             arguments=arguments,
-            params=make_plain(self.params),
-            blocks=make_plain(self.blocks),
+            params=grid[0],
+            blocks=grid[1],
             flags=find_flags(),
             output_dir=Path(self.config.output_dir).expanduser().absolute(),
             study=self.config.study,
             fail_fast=self.config.fail_fast,
             dry_run=self.config.dry_run,
         )
-        drive(request, self._launch)
-
-    def _launch(self, jobs: list[Job]) -> Sequence[Outcome]:
-        if isinstance(self.launcher, JobLauncher):
-            return self.launcher.train(jobs)
-        return launch_with_hydra(self.launcher, jobs)
+        is_ours = isinstance(self.launcher, JobLauncher)
+        launch = self.launcher.train if is_ours else partial(launch_with_hydra, self.launcher)
+        drive(request, launch)
 
 
 def launch_with_hydra(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:
@@ -83,17 +81,17 @@ def launch_with_hydra(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:
 
     A run that is only the source of others has none of its own: those train it first.
     """
-    cells = [job for job in jobs if not job.ancestor]
-    words = [
-        [*job.overrides, *(write_override(k, v) for k, v in job.place.items())] for job in cells
+    overrides = [
+        [*job.overrides, *(write_override(key, value) for key, value in job.place.items())]
+        for job in jobs
+        if not job.ancestor
     ]
-    returned = launcher.launch(words, initial_job_idx=0) if cells else []
-    outcomes = iter([_read_return(getattr(r, "_return_value", None)) for r in returned])
-    return [Outcome() if job.ancestor else next(outcomes) for job in jobs]
-
-
-def _read_return(value: Any) -> Outcome:
-    if isinstance(value, BaseException):
-        kind = type(value).__name__
-        return Outcome(UNEXPECTED, f"{kind}: {value}", kind)
-    return value if isinstance(value, Outcome) else Outcome()
+    outcomes = []
+    for returned in launcher.launch(overrides, initial_job_idx=0) if overrides else []:
+        value = getattr(returned, "_return_value", None)
+        if isinstance(value, BaseException):
+            kind = type(value).__name__
+            value = Outcome(UNEXPECTED, f"{kind}: {value}", kind)
+        outcomes.append(value if isinstance(value, Outcome) else Outcome())
+    remaining = iter(outcomes)
+    return [Outcome() if job.ancestor else next(remaining) for job in jobs]

@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from tlcnn.storage import write_atomic
 from tlcnn.text import print_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tlcnn.config.schema import DatasetCfg
-    from tlcnn.data.audit import Audit, Pair
+    from tlcnn.data.audit import Audit
     from tlcnn.data.dataset import Dataset
     from tlcnn.data.overlap import Overlap
 
@@ -67,7 +69,7 @@ def _audit(options: argparse.Namespace) -> None:
     audit = load_audit(options.name, options.overrides + overrides, options.root, against)
     print_text(describe_audit(audit))
     if options.pairs:
-        write_atomic(options.pairs, audit.make_pair_table().to_csv(index=False))
+        write_atomic(options.pairs, audit.pairs.to_csv(index=False))
         print_text(f"wrote {options.pairs}")
     if options.json:
         write_atomic(options.json, json.dumps(audit.record(), indent=1))
@@ -102,9 +104,7 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
         compare[other_name] = partial(
             _compare, dataset, _compose(other_name, [], other_root or None), cache_dir
         )
-    audit = compute_audit(
-        dataset.index, dataset.splits, dataset.digests, cache_dir, against=compare
-    )
+    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, compare)
     return replace(audit, seconds=time.perf_counter() - start)
 
 
@@ -148,7 +148,7 @@ def describe_audit(audit: "Audit") -> str:
     shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
     for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
-        lines += _describe_pairs(title, [pair for pair in audit.pairs if pair.kind == kind])
+        lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
     lines.append(
         f"compared by pixels: {audit.n_looked:,} pairs, those whose fingerprints differ in at "
         f"most {audit.max_bits} of 64 bits; copies that are turned, mirrored or cut are not seen"
@@ -162,30 +162,29 @@ def describe_audit(audit: "Audit") -> str:
     return "\n".join(lines)
 
 
-def _describe_pairs(title: str, pairs: "list[Pair]") -> list[str]:
-    across = [pair for pair in pairs if pair.is_across]
-    leaks = [pair for pair in across if not pair.is_one_group]
-    within = [pair for pair in pairs if not pair.is_across]
-    apart = [pair for pair in within if not pair.is_one_group]
+def _describe_pairs(title: str, pairs: "pd.DataFrame") -> list[str]:
+    is_across = pairs["first_split"] != pairs["second_split"]
+    is_apart = pairs["first_group"] != pairs["second_group"]
+    apart, leaks = pairs[~is_across & is_apart], pairs[pairs["leaks"]]
     lines = [
         f"{title}: {len(pairs):,} pairs",
-        f"  within a split: {len(within):,}; in different groups, so that another split_seed may "
-        f"part them: {len(apart):,}{_list(_name(pair) for pair in apart)}",
-        f"  across splits: {len(across):,}; in different groups: {len(leaks):,}"
-        f"{_list(_name(pair) for pair in leaks)}",
+        f"  within a split: {(~is_across).sum():,}; in different groups, so that another "
+        f"split_seed may part them: {len(apart):,}{_list(map(_name, apart.to_dict('records')))}",
+        f"  across splits: {is_across.sum():,}; in different groups: {len(leaks):,}"
+        f"{_list(map(_name, leaks.to_dict('records')))}",
     ]
-    contradictory = [pair for pair in pairs if pair.is_contradictory]
-    if contradictory:
-        names = _list(_name(pair) for pair in contradictory)
+    contradictory = pairs[pairs["first_label"] != pairs["second_label"]]
+    if len(contradictory):
+        names = _list(map(_name, contradictory.to_dict("records")))
         lines.append(f"  with different labels: {len(contradictory):,}{names}")
     return lines
 
 
-def _name(pair: "Pair") -> str:
-    facts = ((pair.first, pair.second), pair.splits, pair.groups, pair.labels)
-    images = zip(*facts, strict=True)
+def _name(pair: dict[Hashable, Any]) -> str:
     return " = ".join(
-        f"{image} [{split}, {group}, {label}]" for image, split, group, label in images
+        f"{pair[f'{side}_image']} [{pair[f'{side}_split']}, {pair[f'{side}_group']}, "
+        f"{pair[f'{side}_label']}]"
+        for side in ("first", "second")
     )
 
 
@@ -216,8 +215,8 @@ def _advise(audit: "Audit") -> str:
     if audit.shared_groups:
         problems.append(f"{len(audit.shared_groups):,} groups are in more than one split")
         advice.append("let tlcnn split by group with dataset.split=grouped")
-    if audit.leaks:
-        ids = [f"{pair.first} = {pair.second}" for pair in audit.leaks]
+    if len(audit.leaks):
+        ids = (audit.leaks["first_image"] + " = " + audit.leaks["second_image"]).tolist()
         problems.append(
             f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
         )

@@ -1,8 +1,7 @@
 """Command-line words to a typed configuration, through Hydra."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from tlcnn.config.schema import Config, find_conf_dir, list_keys
+from tlcnn.memory import Memory
 
 
 def register_schema() -> None:
@@ -38,6 +38,13 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
     return Composer().compose(spell(overrides))
 
 
+def make_memory(flags: Sequence[str] = ()) -> Memory:
+    """Return the memory of the runs of one command line: it holds their composer."""
+    memory = Memory()
+    memory.recall("composer", "", lambda: Composer(flags))
+    return memory
+
+
 def write_override(key: str, value: Any) -> str:
     r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
 
@@ -46,23 +53,16 @@ def write_override(key: str, value: Any) -> str:
         "cache_dir='/it\\'s/[mine], now'"
     """
     if isinstance(value, str):
-        return f"{key}={_quote(value)}"
+        escaped = value.replace("'", "\\'")
+        return f"{key}='{escaped}'"
     return f"{key}={'null' if value is None else value}"
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 class Composer:
     """Composes many command lines of one program and reads the files once per set of options.
 
     Hydra applies `KEY=VALUE` after every file. So the cells of a grid that choose the same options
-    are copies of one composition of files, each with its own values.
-
-    Args:
-        flags: the flags of the command line that `list_flags` returns.
+    are copies of one composition of files, each with its own values. `flags` are of `list_flags`.
     """
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
@@ -101,31 +101,22 @@ class Composer:
     def list_options(self, group: str) -> list[str]:
         """Return the options of a group: ours, and those of the user's own folders."""
         folders = [find_conf_dir(), *map(Path, self._paths)]
-        return sorted(
-            {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-        )
+        return sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
 
     def _compose_files(self, choices: Sequence[str]) -> Any:
         from hydra import compose, initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
 
-        folders = ",".join(_quote(f"file://{path}") for path in self._paths)
+        folders = ",".join(write_override("", f"file://{path}")[1:] for path in self._paths)
         search_path = [f"hydra.searchpath=[{folders}]"] if self._paths else []
         options = {"config_dir": str(find_conf_dir()), **make_hydra_options()}
-        with _suspend_hydra(), initialize_config_dir(**options):
-            return compose("config", [*choices, *search_path])
-
-
-@contextmanager
-def _suspend_hydra() -> Iterator[None]:
-    """Suspend the program's own Hydra: there can be one at a time."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    ours = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = ours
+        ours = GlobalHydra.instance().hydra  # there can be one at a time
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(**options):
+                return compose("config", [*choices, *search_path])
+        finally:
+            GlobalHydra.instance().hydra = ours
 
 
 def _is_value(override: Any) -> bool:

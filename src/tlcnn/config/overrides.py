@@ -28,24 +28,11 @@ _SYNONYMS = {  # names from other programs, and the key that each means
 }
 _SWEEP = ("-m", "--multirun")
 _OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
-_TAKE_A_VALUE = (
-    "-cd",
-    "--config-dir",
-    *_OTHER_CONFIGS,
-    "-p",
-    "--package",
-    "-c",
-    "--cfg",
-    "-i",
-    "--info",
-)
+_TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
 _COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
-_KEY_OF_GROUP = {
-    "freeze": "freeze.through",
-    "model": "model.name",
-    "init": "init.through",
-    "dataset": "dataset.name",
-}
+_KEY_OF_GROUP = dict(
+    freeze="freeze.through", model="model.name", init="init.through", dataset="dataset.name"
+)
 
 
 def spell(arguments: Sequence[str]) -> list[str]:
@@ -78,7 +65,14 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         a.startswith(_OTHER_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
     )
     parser = OverridesParser.create()
-    is_sweep = _is_sweep(arguments, folders)
+    experiments = [
+        a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")
+    ]
+    files = [folder / "experiment" / f"{name}.yaml" for name in experiments for folder in folders]
+    nodes = [yaml.safe_load(path.read_text()) for path in files if path.is_file()]
+    is_sweep = any(argument in _SWEEP for argument in arguments) or any(
+        (node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in nodes
+    )
     dataset_options = _find_dataset_options(arguments, conf_dir)
     for argument in _find_overrides(arguments):
         try:
@@ -90,7 +84,9 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
             raise ConfigError(f"{argument} is several values: add -m to run all of them.")
         _check_key(override, dataset_options)
         if override.key_or_group in GROUPS and not brings_options and not override.is_delete():
-            for value in _list_values(override):
+            is_list = override.is_sweep_override()
+            values = list(override.sweep_iterator()) if is_list else override.value()
+            for value in values if isinstance(values, list) else [values]:
                 _check_option(override.key_or_group, value, folders)
 
 
@@ -110,16 +106,6 @@ def list_flags(arguments: Sequence[str]) -> list[str]:
     return flags
 
 
-def _is_sweep(arguments: Sequence[str], folders: Sequence[Path]) -> bool:
-    """Return whether this is a sweep: by -m, or by an experiment that is one."""
-    if any(argument in _SWEEP for argument in arguments):
-        return True
-    names = [a.split("=", 1)[1] for a in arguments if a.lstrip("+").startswith("experiment=")]
-    paths = [folder / "experiment" / f"{name}.yaml" for name in names for folder in folders]
-    loaded = [yaml.safe_load(path.read_text()) for path in paths if path.is_file()]
-    return any((node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in loaded)
-
-
 def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
     takes_value = False  # the argument before, e.g. `-cn NAME`
@@ -129,7 +115,7 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
         if argument.startswith("--") and key in (*GROUPS, *list_keys()):
             raise ConfigError(f"{argument}: write {key}={value or 'VALUE'}, without dashes.")
         if argument.startswith("-"):
-            takes_value = argument in _TAKE_A_VALUE
+            takes_value = argument in (*_TAKE_A_VALUE, *_OTHER_CONFIGS)
             continue
         if not takes_value:
             if "=" not in argument and not argument.startswith("~"):
@@ -166,33 +152,23 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
-    node, _, _ = key.partition(".")
-    leaf = key.rpartition(".")[2]
-    synonyms = [_SYNONYMS[leaf]] if leaf in _SYNONYMS else []
-    candidates = synonyms or [each for each in keys if each.rpartition(".")[2] == leaf]
-    hint = f" Did you mean '{candidates[0]}'?" if candidates else ""
-    hint = hint or did_you_mean(key, [*keys, *GROUPS])
+    node, leaf = key.split(".")[0], key.split(".")[-1]
+    homonyms = [each for each in keys if each.split(".")[-1] == leaf]
+    nearest = _SYNONYMS.get(leaf) or next(iter(homonyms), None)
+    hint = f" Did you mean '{nearest}'?" if nearest else did_you_mean(key, [*keys, *GROUPS])
     listing = _describe_keys(node if node in GROUPS else None)
     raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")
-
-
-def _list_values(override: Any) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_iterator())
-    value = override.value()
-    return value if isinstance(value, list) else [value]
 
 
 def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     allowed = sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
     if value is None or str(value) in allowed:
         return
-    key = _KEY_OF_GROUP.get(group)
-    spelling = ""
-    if key and not did_you_mean(str(value), allowed):
-        spelling = f" For any other value write {key}={value}."
+    hint = did_you_mean(str(value), allowed)
+    if group in _KEY_OF_GROUP and not hint:
+        hint = f" For any other value write {_KEY_OF_GROUP[group]}={value}."
     raise ConfigError(
-        f"{group}={value} is not an option.{did_you_mean(str(value), allowed)}{spelling}\n"
+        f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"
     )
 

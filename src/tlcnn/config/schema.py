@@ -1,12 +1,11 @@
 """The schema behind every YAML: types, defaults, allowed values. `conf/` only holds values."""
 
 import re
-import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from tlcnn.errors import CannotCreate, ConfigError, did_you_mean
 from tlcnn.storage import make_dir
@@ -18,15 +17,20 @@ Part = Literal["identity", "place", "protocol"]
 #   protocol  what the program may do and what it calls things: permissions, names, dry runs
 
 
+_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
+_NEEDED = {  # source -> the key that it needs, and its value for a message
+    "checkpoint": ("weights", "FILE"),
+    "run": ("run", "ID or its folder"),
+    "task": ("task", "the name of a dataset"),
+}
 EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
 TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfers
 
 
 def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any) -> Any:
-    """Return a field of the schema.
+    """Return a field of the schema; a default that is a type is called for a new value.
 
     Args:
-        default: its default; a type is called for a new value.
         part: what the key is part of. Without it, a key is part of the identity, so that a key
             whose part was forgotten can never make two different runs share one id.
         metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
@@ -38,9 +42,9 @@ def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any)
     return field(default=default, metadata=metadata)
 
 
-def choice(default: str, *others: str, part: Part = "identity", **metadata: Any) -> Any:
+def choice(default: str, *alternatives: str, part: Part = "identity", **metadata: Any) -> Any:
     """Return a field of the schema that takes one of a few words."""
-    return setting(default, part=part, choices=(default, *others), **metadata)
+    return setting(default, part=part, choices=(default, *alternatives), **metadata)
 
 
 def ranged(
@@ -51,14 +55,7 @@ def ranged(
     above: float | None = None,
     part: Part = "identity",
 ) -> Any:
-    """Return a field of the schema that takes a number between two bounds.
-
-    Args:
-        default: its default.
-        low, high: the smallest and the largest value that are allowed.
-        above: a bound that is itself not allowed.
-        part: what the key is part of.
-    """
+    """Return a field that takes a number from `low` to `high`, or larger than `above`."""
     return setting(default, part=part, low=low, high=high, above=above)
 
 
@@ -208,31 +205,19 @@ def list_keys(part: Part | None = None) -> list[str]:
     Example:
         >>> list_keys("place")[:3]
         ['dataset.root', 'device', 'threads']
-        >>> [key for key in list_keys() if key.startswith("freeze")]
-        ['freeze.through', 'freeze.bn', 'freeze.allow_random']
     """
     parts = {key: item.metadata.get("part", "identity") for key, item in iterate_fields(Config)}
     return [key for key in parts if part in (None, parts[key])]
 
 
 def list_cell_columns() -> dict[str, str]:
-    """Return the column of a table of runs that a key is resolved to, for the keys that have one.
-
-    Example:
-        >>> list_cell_columns()["init.through"]
-        'k'
-    """
+    """Return the column of a table of runs that a key is resolved to, as in `init.through: k`."""
     items = dict(iterate_fields(Config))
     return {k: i.metadata["column"] for k, i in items.items() if "column" in i.metadata}
 
 
 def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    """Yield the dotted key and the field of every setting.
-
-    Args:
-        node: `Config`, one of its nodes, or a value of these types.
-        prefix: the dotted path of the node, with a trailing dot.
-    """
+    """Yield the dotted key and the field of every setting of a node, a type or a value."""
     for item in fields(node):
         inner = getattr(node, item.name, item.default_factory)  # a class has no such attribute
         if is_dataclass(inner):
@@ -242,11 +227,7 @@ def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any
 
 
 def check_config(cfg: Config) -> None:
-    """Refuse words and numbers outside what the schema allows.
-
-    Raises:
-        ConfigError: names the key, the value and what is allowed.
-    """
+    """Refuse words and numbers outside what the schema allows. Raises ConfigError."""
     for key, item in iterate_fields(cfg):
         value, rules = attrgetter(key)(cfg), item.metadata
         if "choices" in rules:
@@ -265,15 +246,7 @@ def check_config(cfg: Config) -> None:
 
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ConfigError unless `value` is one of the allowed words.
-
-    Example:
-        >>> check_word("freeze.bn", "frozn", ("frozen", "affine"))
-        Traceback (most recent call last):
-            ...
-        tlcnn.errors.ConfigError: freeze.bn=frozn is not allowed. Did you mean 'frozen'?
-        Allowed: frozen, affine
-    """
+    """Raise ConfigError unless `value` is one of the allowed words."""
     if value not in allowed:
         raise ConfigError(
             f"{key}={value} is not allowed.{did_you_mean(value, allowed)}\n"
@@ -284,13 +257,12 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
 def _check_combinations(cfg: Config) -> None:
     """Refuse values that are allowed alone and make no sense together."""
     data, train = cfg.dataset, cfg.train
-    if data.folds is None and data.fold:
-        raise ConfigError(f"dataset.fold={data.fold} needs dataset.folds, the number of folds.")
-    if data.folds is not None and data.fold >= data.folds:
-        raise ConfigError(
-            f"dataset.fold={data.fold}: {data.folds} folds are 0 to {data.folds - 1}."
-        )
-    test_fraction = data.test_fraction if data.folds is None else 1 / data.folds
+    fold, folds = data.fold, data.folds
+    if folds is None and fold:
+        raise ConfigError(f"dataset.fold={fold} needs dataset.folds, the number of folds.")
+    if folds is not None and fold >= folds:
+        raise ConfigError(f"dataset.fold={fold}: {folds} folds are 0 to {folds - 1}.")
+    test_fraction = data.test_fraction if folds is None else 1 / folds
     if data.val_fraction + test_fraction >= 1:
         raise ConfigError(
             f"dataset.val_fraction={data.val_fraction} and a test set of {test_fraction:.3g} "
@@ -306,25 +278,14 @@ def _check_combinations(cfg: Config) -> None:
             f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
         )
     init = cfg.init
-    if init.source in _NEEDED:
-        needed, example = _NEEDED[init.source]
-        if getattr(init, needed) is None:
-            raise ConfigError(
-                f"init={init.source} does not say which: add init.{needed}={example}"
-            )
+    needed, example = _NEEDED.get(init.source, ("source", ""))
+    if getattr(init, needed) is None:
+        raise ConfigError(f"init={init.source} does not say which: add init.{needed}={example}")
     if init.weights is not None and init.source not in _READS_WEIGHTS:
         raise ConfigError(
             f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
             "or init=imagenet; init.through=none is the random run of either."
         )
-
-
-_READS_WEIGHTS = ("imagenet", "checkpoint", "stats", "task")
-_NEEDED = {  # source -> the key that it needs, and its value for a message
-    "checkpoint": ("weights", "FILE"),
-    "run": ("run", "ID or its folder"),
-    "task": ("task", "the name of a dataset"),
-}
 
 
 def describe_type(key: str) -> str:
@@ -336,20 +297,17 @@ def describe_type(key: str) -> str:
     rules, hint = dict(iterate_fields(Config))[key].metadata, get_type_hints(node)[name]
     if "choices" in rules:
         return "one of " + ", ".join(rules["choices"])
-    is_optional = get_origin(hint) in (Union, types.UnionType)
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if is_optional else [hint]
+    is_optional = type(None) in get_args(hint)
+    kind = get_args(hint)[0] if is_optional else hint
     texts = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-    text = texts.get(kinds[0], "a value") + _describe_bounds(rules)
+    text = texts.get(kind, "a value") + _describe_bounds(rules)
     return text + (" or null" if is_optional else "")
 
 
-def _describe_bounds(bounds: Mapping[str, Any]) -> str:
-    low, high, above = (bounds.get(name) for name in ("low", "high", "above"))
+def _describe_bounds(rules: Mapping[str, Any]) -> str:
+    low, high, above = (rules.get(name) for name in ("low", "high", "above"))
     if low is not None and high is not None:
         return f" from {low:g} to {high:g}"
-    parts = [
-        f"at least {low:g}" if low is not None else "",
-        f"above {above:g}" if above is not None else "",
-        f"at most {high:g}" if high is not None else "",
-    ]
-    return " " + " and ".join(part for part in parts if part) if any(parts) else ""
+    bounds = {"at least": low, "above": above, "at most": high}
+    text = " and ".join(f"{name} {n:g}" for name, n in bounds.items() if n is not None)
+    return f" {text}" if text else ""

@@ -3,12 +3,9 @@
 groups in several splits | equal bytes | fingerprints propose, pixels confirm -> Audit
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +15,15 @@ import pandas as pd
 from tlcnn.data.duplicates import (
     MAX_BITS,
     NO_FINGERPRINT,
+    confirm_pairs,
     find_near,
-    is_same_picture,
     load_fingerprints,
 )
-from tlcnn.data.index import SPLITS, Images, Index
+from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.overlap import Overlap
-from tlcnn.data.splits import compute_split_counts
+from tlcnn.data.splits import compute_split_counts, find_shared_groups
 
 MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images that show the same picture.
-
-    Attributes:
-        first, second: image ids.
-        kind: "bytes" (equal files) or "picture" (the same picture, saved again).
-        splits, groups, labels: those of the two images.
-    """
-
-    first: str
-    second: str
-    kind: str
-    splits: tuple[str, str]
-    groups: tuple[str, str]
-    labels: tuple[str, str]
-
-    @property
-    def is_across(self) -> bool:
-        """Whether the two are in different splits."""
-        return self.splits[0] != self.splits[1]
-
-    @property
-    def is_one_group(self) -> bool:
-        """Whether the two are in one group."""
-        return self.groups[0] == self.groups[1]
-
-    @property
-    def is_contradictory(self) -> bool:
-        """Whether the two have different labels."""
-        return self.labels[0] != self.labels[1]
 
 
 @dataclass(frozen=True)
@@ -70,7 +34,10 @@ class Audit:
         n_images, n_groups: per split.
         n_per_class: per split and class.
         shared_groups: group -> the splits that it is in, of groups in more than one.
-        pairs: images that are there twice; of many equal files, each with one of each split.
+        pairs: one row a pair of images that show the same picture, those that leak first: `leaks`
+            (in different splits and groups), `kind` ("bytes": equal files; "picture": saved
+            again), and `first_` and `second_` image, split, group and label. Of many equal files,
+            each is there with one of each split.
         n_looked: pairs whose pixels were compared.
         max_bits: the distance of fingerprints up to which they were.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
@@ -84,48 +51,28 @@ class Audit:
     n_groups: dict[str, int]
     n_per_class: dict[str, dict[str, int]]
     shared_groups: dict[str, tuple[str, ...]]
-    pairs: tuple[Pair, ...]
+    pairs: pd.DataFrame
     n_looked: int
     max_bits: int
     n_unprinted: int
     notes: tuple[str, ...]
     against: dict[str, Overlap]
-    seconds: float
+    seconds: float = 0.0
 
     @property
-    def leaks(self) -> tuple[Pair, ...]:
+    def leaks(self) -> pd.DataFrame:
         """Pairs in different splits and different groups."""
-        return tuple(pair for pair in self.pairs if pair.is_across and not pair.is_one_group)
+        return self.pairs[self.pairs["leaks"]]
 
     @property
     def is_leaking(self) -> bool:
         """Whether test scores count pictures that training has seen."""
-        return bool(self.shared_groups or self.leaks or any(self.against.values()))
+        return bool(self.shared_groups or len(self.leaks) or any(self.against.values()))
 
     def record(self) -> dict[str, Any]:
         """Return it as a JSON value."""
-        return {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks), **asdict(self)}
-
-    def make_pair_table(self) -> pd.DataFrame:
-        """Return one row a pair, those that leak first."""
-        rows = [
-            {
-                "leaks": pair.is_across and not pair.is_one_group,
-                "kind": pair.kind,
-                **{
-                    f"{which}_{column}": values[number]
-                    for column, values in (
-                        ("image", (pair.first, pair.second)),
-                        ("split", pair.splits),
-                        ("group", pair.groups),
-                        ("label", pair.labels),
-                    )
-                    for number, which in enumerate(("first", "second"))
-                },
-            }
-            for pair in sorted(self.pairs, key=lambda pair: (pair not in self.leaks, pair.first))
-        ]
-        return pd.DataFrame(rows)
+        summary = {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks)}
+        return {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
 
 
 def compute_audit(
@@ -133,8 +80,7 @@ def compute_audit(
     splits: np.ndarray,
     digests: Sequence[str],
     cache_dir: Path,
-    *,
-    against: Mapping[str, Callable[[], Overlap]] | None = None,
+    against: Mapping[str, Callable[[], Overlap]],
 ) -> Audit:
     """Audit a dataset and its split.
 
@@ -145,67 +91,59 @@ def compute_audit(
         against: functions that compare the test images with another dataset, by its name.
 
     Raises:
-        DataError: an image has broken since its fingerprint was taken.
         StorageError: the cache cannot be written.
     """
-    start = time.perf_counter()
     fingerprints = load_fingerprints(index.images, digests, cache_dir)
     # Further copies in a split are found by their bytes, so one of them is compared by pixels.
-    contents = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
-    _, first = np.unique(contents, return_index=True)
-    rows = np.sort(first)
+    places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
+    rows = np.sort(np.unique(places, return_index=True)[1])
     candidates, max_bits = _propose_pairs(fingerprints[rows])
-    differing = [(int(i), int(j)) for i, j in rows[candidates] if digests[i] != digests[j]]
+    candidates = rows[candidates]
+    contents = np.asarray(digests)
+    differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
     pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
-    pairs += [(i, j, "picture") for i, j in _confirm_pairs(index.images, differing)]
-    ids, groups = index.table["image_id"].to_numpy(), index.table["group"].to_numpy()
-    memberships, names = index.memberships, np.array(index.strata, dtype=object)
-
-    def make_pair(i: int, j: int, kind: str) -> Pair:
-        labels = ["+".join(names[memberships[row] > 0]) for row in (i, j)]
-        return Pair(
-            first=str(ids[i]),
-            second=str(ids[j]),
-            kind=kind,
-            splits=(str(splits[i]), str(splits[j])),
-            groups=(str(groups[i]), str(groups[j])),
-            labels=(labels[0], labels[1]),
-        )
-
-    counts = compute_split_counts(memberships, splits, index.strata)
+    results = confirm_pairs(index.images, index.images, differing)
+    for (i, j), is_same in zip(differing.tolist(), results, strict=True):
+        if is_same:
+            pairs.append((i, j, "picture"))
+    groups = index.table["group"].to_numpy()
+    counts = compute_split_counts(index.memberships, splits, index.strata)
     return Audit(
         name=index.name,
         n_images={split: int((splits == split).sum()) for split in SPLITS},
         n_groups={split: len(set(groups[splits == split])) for split in SPLITS},
         n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
         shared_groups=find_shared_groups(groups, splits),
-        pairs=tuple(make_pair(*pair) for pair in sorted(pairs)),
+        pairs=_make_pair_table(index, splits, sorted(pairs)),
         n_looked=len(candidates),
         max_bits=max_bits,
         n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
         notes=index.notes,
-        against={name: compare() for name, compare in (against or {}).items()},
-        seconds=time.perf_counter() - start,
+        against={name: compare() for name, compare in against.items()},
     )
 
 
-def find_shared_groups(
-    groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray
-) -> dict[str, tuple[str, ...]]:
-    """Return the groups that are in more than one split, and in which.
-
-    Example:
-        >>> find_shared_groups(["a", "a", "b"], ["train", "test", "test"])
-        {'a': ('test', 'train')}
-    """
-    where: dict[str, set[str]] = defaultdict(set)
-    for group, split in zip(groups, splits, strict=True):
-        where[str(group)].add(str(split))
-    return {
-        group: tuple(sorted(group_splits))
-        for group, group_splits in sorted(where.items())
-        if len(group_splits) > 1
+def _make_pair_table(
+    index: Index, splits: np.ndarray, pairs: list[tuple[int, int, str]]
+) -> pd.DataFrame:
+    """Return the table of pairs, given as two rows of the index and a kind."""
+    strata, memberships = np.array(index.strata, dtype=object), index.memberships
+    table = pd.DataFrame({"leaks": False, "kind": [kind for _, _, kind in pairs]})
+    rows = {
+        "first": np.array([first for first, _, _ in pairs], dtype=np.int64),
+        "second": np.array([second for _, second, _ in pairs], dtype=np.int64),
     }
+    columns = {"image": index.table["image_id"], "split": splits, "group": index.table["group"]}
+    for name, values in columns.items():
+        for side in rows:
+            table[f"{side}_{name}"] = np.asarray(values, dtype=object)[rows[side]]
+    for side in rows:
+        table[f"{side}_label"] = ["+".join(strata[row > 0]) for row in memberships[rows[side]]]
+    is_across = table["first_split"] != table["second_split"]
+    table["leaks"] = is_across & (table["first_group"] != table["second_group"])
+    return table.sort_values(
+        ["leaks", "first_image"], ascending=[False, True], kind="stable", ignore_index=True
+    )
 
 
 def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, int]]:
@@ -231,25 +169,3 @@ def _propose_pairs(fingerprints: np.ndarray) -> tuple[np.ndarray, int]:
         if len(pairs) <= MAX_LOOKS:
             return pairs, max_bits
     return pairs[:MAX_LOOKS], 0
-
-
-def _confirm_pairs(images: Images, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the pairs that show the same picture, with all cores.
-
-    Raises:
-        DataError: an image has broken since its fingerprint was taken.
-    """
-    partners: dict[int, list[int]] = defaultdict(list)
-    for first, second in pairs:
-        partners[first].append(second)
-
-    def confirm(first: int) -> list[tuple[int, int]]:
-        pixels = images.load(first)
-        return [
-            (first, second)
-            for second in partners[first]
-            if is_same_picture(pixels, images.load(second))
-        ]
-
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        return [pair for confirmed in pool.map(confirm, partners) for pair in confirmed]

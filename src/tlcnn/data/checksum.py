@@ -33,8 +33,13 @@ class Checksum:
         return f"{self.algorithm} is right, {self.origin}"
 
 
-def find_kind_problem(path: Path, suffix: str) -> str:
-    """Say why a file cannot be what its suffix says, by its first bytes and end; "" if it can."""
+def find_problem(path: Path, suffix: str, checksum: Checksum | None) -> str:
+    """Say why a file is not what it should be; "" when nothing is wrong.
+
+    Args:
+        suffix: the suffix of the finished file, which tells what its bytes begin and end with.
+        checksum: the digest that it must have, if there is one.
+    """
     with _open(path) as file:
         first = file.read(512)
     if suffix in (".zip", ".npz"):
@@ -45,15 +50,7 @@ def find_kind_problem(path: Path, suffix: str) -> str:
             return f"it is no whole {suffix} file: its end, the list of its members, is missing"
     if suffix == ".csv" and first.lstrip()[:1] in (b"<", b"{", b""):
         return f"it is no table but begins with {first[:24]!r}"
-    return ""
-
-
-def find_problem(path: Path, checksum: Checksum | None) -> str:
-    """Say how a file differs from its checksum; "" when it does not, or there is none."""
-    if checksum is None:
-        return ""
-    digest = compute_digests(path)[checksum.algorithm]
-    if digest == checksum.value:
+    if checksum is None or (digest := compute_digests(path)[checksum.algorithm]) == checksum.value:
         return ""
     problem = f"its {checksum.algorithm} is {digest}, not {checksum.value} ({checksum.origin})"
     return f"{problem}; {checksum.advice}" if checksum.advice else problem
@@ -63,7 +60,7 @@ def compute_digests(path: Path) -> dict[str, str]:
     """Return a file's md5 and sha256 in hex. Raises StorageError when it cannot be read."""
     digests = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
     with _open(path) as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
+        while block := file.read(1 << 20):
             for digest in digests:
                 digest.update(block)
     return {digest.name: digest.hexdigest() for digest in digests}

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlcnn import __version__
-from tlcnn.data.checksum import Checksum, find_kind_problem, find_problem
+from tlcnn.data.checksum import Checksum, find_problem
 from tlcnn.data.files import open_file
 from tlcnn.errors import DataError, StorageError
 from tlcnn.storage import sync_folder, write_atomic, writing
@@ -37,7 +37,7 @@ FLEETING = (408, 425, 429, 500, 502, 503, 504)  # answers that may change soon
 
 @dataclass(frozen=True)
 class Beginning:
-    """What NAME.part is the beginning of: an address, the server's word for the version, a size.
+    """What NAME.part is the beginning of.
 
     Attributes:
         validator: a strong ETag or a date of change; empty where the server gives none.
@@ -61,18 +61,13 @@ class Cut(Exception):
         self.pause_s = pause_s
 
 
-def be_silent(text: str) -> None:
-    """Say nothing."""
-
-
 def fetch_file(
     path: Path,
     urls: Sequence[str],
     checksum: Checksum | None,
     *,
     advice: str,
-    say: Callable[[str], None] = be_silent,
-    pause_s: float = PAUSE_S,
+    say: Callable[[str], None],
 ) -> str:
     """Put a file in place from the first address that gives it, and return that address.
 
@@ -82,7 +77,6 @@ def fetch_file(
         checksum: the digest that it must have; None where none is published.
         advice: the last lines of the message when no address gives the file.
         say: a function that is called with what goes wrong on the way.
-        pause_s: seconds before the second try of an address; doubled with each try.
 
     Raises:
         DataError: no address gives the file.
@@ -92,7 +86,7 @@ def fetch_file(
     failures = []
     for url in urls:
         try:
-            _fetch_from(url, path, checksum, say, pause_s)
+            _fetch_from(url, path, checksum, say)
             return url
         except Refused as refusal:
             failures.append(f"  {url}: {refusal}")
@@ -100,7 +94,7 @@ def fetch_file(
 
 
 def _fetch_from(
-    url: str, path: Path, checksum: Checksum | None, say: Callable[[str], None], pause_s: float
+    url: str, path: Path, checksum: Checksum | None, say: Callable[[str], None]
 ) -> None:
     most, n_failed = 0, 0
     while True:
@@ -114,7 +108,7 @@ def _fetch_from(
             if n_failed >= N_TRIES:
                 raise Refused(f"{cut} ({N_TRIES} tries)") from cut
             say(f"{path.name}: {cut}; trying again")
-            time.sleep(max(min(cut.pause_s, MAX_PAUSE_S), pause_s * 2 ** (n_failed - 1)))
+            time.sleep(max(min(cut.pause_s, MAX_PAUSE_S), PAUSE_S * 2 ** (n_failed - 1)))
 
 
 def find_part(path: Path) -> Path:
@@ -128,14 +122,6 @@ def _find_note(path: Path) -> Path:
 
 def _find_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _load_beginning(path: Path) -> Beginning | None:
-    try:
-        with open_file(_find_note(path)) as file:
-            return Beginning(**json.loads(file.read()))
-    except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
-        return None
 
 
 def _discard(path: Path) -> None:
@@ -152,19 +138,17 @@ def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
         Cut: it is not whole yet.
         Refused: the server gives something else.
     """
-    old = _load_beginning(path)
-    start = _find_start(url, old, _find_size(find_part(path)), checksum)
-    headers = {}
+    old, start = _find_beginning(url, path, checksum)
     if old and start == old.n_total:
         return True
-    if old and start:
-        headers["Range"] = f"bytes={start}-"
-        if old.validator and old.url == url:
-            headers["If-Range"] = old.validator
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    if old and start and old.validator and old.url == url:
+        headers["If-Range"] = old.validator
     with _open(url, headers) as response:
         new = _check_answer(response, url, path, old, start)
-        if not start or response.status_code != 206:
+        if response.status_code != 206:
             start = 0
+        if not start:
             _discard(path)
             write_atomic(_find_note(path), json.dumps(asdict(new)))
         n_needed, n_free = (new.n_total or 0) - start, shutil.disk_usage(path.parent).free
@@ -181,12 +165,22 @@ def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
     return start > 0
 
 
-def _find_start(url: str, old: Beginning | None, n_bytes: int, checksum: Checksum | None) -> int:
-    """Return how many bytes may be kept: those of a version that will be recognised."""
-    if old is None or (old.n_total is not None and n_bytes > old.n_total):
-        return 0
+def _find_beginning(
+    url: str, path: Path, checksum: Checksum | None
+) -> tuple[Beginning | None, int]:
+    """Return what the part on disk is the beginning of, and how many of its bytes may stay.
+
+    They may stay when bytes of another version would be recognised.
+    """
+    try:
+        with open_file(_find_note(path)) as file:
+            old = Beginning(**json.loads(file.read()))
+    except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
+        return None, 0
+    n_bytes = _find_size(find_part(path))
     is_recognised = (old.url == url and old.validator) or checksum or n_bytes == old.n_total
-    return n_bytes if is_recognised else 0
+    fits = old.n_total is None or n_bytes <= old.n_total
+    return old, n_bytes if is_recognised and fits else 0
 
 
 @contextmanager
@@ -198,59 +192,50 @@ def _open(url: str, headers: dict[str, str]) -> "Iterator[Response]":
         response = requests.get(
             url, headers={**defaults, **headers}, stream=True, timeout=TIMEOUT_S
         )
-    except (requests.exceptions.SSLError, ValueError) as error:  # ValueError: no address at all
-        raise Refused(_explain(error)) from error
-    except requests.RequestException as error:
-        raise Cut(_explain(error)) from error
+    except (requests.RequestException, ValueError) as error:
+        last = str(error).rsplit(": ", 1)[-1].strip("'\")( ")  # of a nested error the telling part
+        reason = f"no connection ({last})" if last else "no connection"
+        if isinstance(error, (requests.exceptions.SSLError, ValueError)):  # no address at all
+            raise Refused(reason) from error
+        raise Cut(reason) from error
     with response:
         yield response
-
-
-def _explain(error: Exception) -> str:
-    """Return the last and most telling part of a nested network error."""
-    last = str(error).rsplit(": ", 1)[-1].strip("'\")( ")
-    return f"no connection ({last})" if last else "no connection"
 
 
 def _check_answer(
     response: "Response", url: str, path: Path, old: Beginning | None, start: int
 ) -> Beginning:
     """Return what the answer is the beginning of, or raise Cut or Refused."""
-    status = response.status_code
+    status, headers = response.status_code, response.headers
     if status in FLEETING:
-        pause = response.headers.get("Retry-After", "")
+        pause = headers.get("Retry-After", "")
         raise Cut(f"{status} {response.reason}", float(pause) if pause.isdigit() else 0.0)
     if status not in (200, 206) and not (start and status == 416):
         raise Refused(f"{status} {response.reason}")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
+    if headers.get("Content-Type", "").startswith("text/html"):
         raise Refused("a web page came instead of the file")
-    etag = response.headers.get("ETag", "")
+    etag = headers.get("ETag", "")
     is_weak = not etag or etag.startswith("W/")  # a weak one is not allowed in If-Range
-    validator = response.headers.get("Last-Modified", "") if is_weak else etag
-    new = Beginning(url, validator, _find_total(response))
-    if status != 200 and not (old and _is_continued(response, old, new, start)):
-        _discard(path)
-        raise Cut("the part on disk is of another version; starting again")
-    return new
-
-
-def _find_total(response: "Response") -> int | None:
-    if response.status_code == 206:
-        total = re.search(r"/(\d+)$", response.headers.get("Content-Range", ""))
-        return int(total[1]) if total else None
-    length = response.headers.get("Content-Length", "")
-    packed = response.headers.get("Content-Encoding", "identity") != "identity"
-    return int(length) if length.isdigit() and not packed else None
-
-
-def _is_continued(response: "Response", old: Beginning, new: Beginning, start: int) -> bool:
-    first = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    same_version = new.url != old.url or new.validator == old.validator
-    same_size = new.n_total is None or old.n_total is None or new.n_total == old.n_total
-    return bool(first and int(first[1]) == start and same_version and same_size)
+    validator = headers.get("Last-Modified", "") if is_weak else etag
+    if status == 200:
+        length = headers.get("Content-Length", "")
+        is_packed = headers.get("Content-Encoding", "identity") != "identity"
+        return Beginning(
+            url, validator, int(length) if length.isdigit() and not is_packed else None
+        )
+    content_range = re.fullmatch(r"bytes (\d+)-\d*/(\d+|\*)", headers.get("Content-Range", ""))
+    if old and content_range and int(content_range[1]) == start:
+        n_total = int(content_range[2]) if content_range[2] != "*" else None
+        new = Beginning(url, validator, n_total)
+        is_same_size = None in (n_total, old.n_total) or n_total == old.n_total
+        if is_same_size and (url != old.url or validator == old.validator):
+            return new
+    _discard(path)
+    raise Cut("the part on disk is of another version; starting again")
 
 
 def _append(response: "Response", path: Path, start: int, n_total: int | None) -> None:
+    import requests
     from tqdm import tqdm
 
     part = find_part(path)
@@ -258,26 +243,20 @@ def _append(response: "Response", path: Path, start: int, n_total: int | None) -
         total=n_total, initial=start, unit="B", unit_scale=True, desc=path.name, disable=None
     )
     with progress, writing(part), open(part, "ab") as file:
-        for block in _read_blocks(response):
-            file.write(block)
-            progress.update(len(block))
+        try:
+            for block in response.iter_content(BLOCK_BYTES):
+                file.write(block)
+                progress.update(len(block))
+        except requests.RequestException as error:  # an OSError too, but not one of the disk's
+            raise Cut("the connection was cut") from error
         file.flush()
         os.fsync(file.fileno())
-
-
-def _read_blocks(response: "Response") -> Iterator[bytes]:
-    import requests
-
-    try:
-        yield from response.iter_content(BLOCK_BYTES)
-    except requests.RequestException as error:  # an OSError too, but not one of the disk's
-        raise Cut("the connection was cut") from error
 
 
 def _accept(path: Path, checksum: Checksum | None, is_resumed: bool) -> None:
     """Give a whole part its name, or discard it and say why."""
     part = find_part(path)
-    problem = find_kind_problem(part, path.suffix) or find_problem(part, checksum)
+    problem = find_problem(part, path.suffix, checksum)
     if problem:
         _discard(path)
         if is_resumed:  # perhaps of two versions after all
@@ -287,14 +266,3 @@ def _accept(path: Path, checksum: Checksum | None, is_resumed: bool) -> None:
         os.replace(part, path)
         sync_folder(path.parent)
     _discard(path)
-
-
-def load_json(url: str) -> Any:
-    """Return the JSON that an address answers, or raise Refused or Cut."""
-    with _open(url, {}) as response:
-        if response.status_code != 200:
-            raise Refused(f"{response.status_code} {response.reason}")
-        try:
-            return json.loads(b"".join(_read_blocks(response)))
-        except ValueError as error:
-            raise Refused("the answer is not JSON") from error

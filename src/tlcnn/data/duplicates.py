@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image
 
 from tlcnn.data.index import Images
 from tlcnn.errors import DataError
-from tlcnn.storage import digest_of, make_dir, write_atomic
+from tlcnn.storage import remember
 
 FINGERPRINT_VERSION = 1
 NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
@@ -47,7 +46,6 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
 
     Args:
         digests: (N,) content digests.
-        cache_dir: the cache; fingerprints lie in its folder `fingerprints`.
 
     Returns:
         (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
@@ -55,25 +53,6 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     Raises:
         StorageError: the cache folder cannot be written.
     """
-    key = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    name = f"{digest_of([FINGERPRINT_VERSION, key], 32)}.npy"
-    path = Path(cache_dir) / "fingerprints" / name
-    try:
-        stored: np.ndarray = np.load(path, allow_pickle=False)
-        if stored.shape == (len(images),) and stored.dtype == np.uint64:
-            return stored
-    except (OSError, ValueError, EOFError):  # there is none, or it is damaged
-        pass
-    fingerprints = compute_fingerprints(images)
-    file = BytesIO()
-    np.save(file, fingerprints)
-    make_dir(path.parent)
-    write_atomic(path, file.getvalue())
-    return fingerprints
-
-
-def compute_fingerprints(images: Images) -> np.ndarray:
-    """Return each image's perceptual hash, (N,) uint64, with all cores; see above."""
 
     def compute(position: int) -> int:
         try:
@@ -82,8 +61,12 @@ def compute_fingerprints(images: Images) -> np.ndarray:
             log.debug("no fingerprint: %s", error)
             return NO_FINGERPRINT
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(compute, range(len(images)))), "u8")
+    def compute_all() -> list[int]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(compute, range(len(images))))
+
+    key = [FINGERPRINT_VERSION, hashlib.sha256("\n".join(digests).encode()).hexdigest()]
+    return np.array(remember(cache_dir, "fingerprints", key, compute_all), "u8")
 
 
 def make_fingerprint(pixels: np.ndarray) -> int:
@@ -118,19 +101,15 @@ def find_near(first: np.ndarray, second: np.ndarray, max_bits: int) -> np.ndarra
     pairs = [np.empty((0, 2), np.int64)]
     n_rows = max(1, _BLOCK // max(1, len(right)))
     for start in range(0, len(left), n_rows):
-        distances = _count_bits(left[start : start + n_rows, None] ^ right[None])
+        differing = left[start : start + n_rows, None] ^ right
+        if hasattr(np, "bitwise_count"):  # numpy 2
+            distances = np.bitwise_count(differing)
+        else:
+            halves = differing[..., None].view(np.uint16)  # (..., 4)
+            distances = _POPCOUNT[halves].sum(axis=-1, dtype=np.uint8)
         rows, columns = np.nonzero(distances <= max_bits)
         pairs.append(np.stack([printed[0][rows + start], printed[1][columns]], axis=1))
     return np.concatenate(pairs)
-
-
-def _count_bits(values: np.ndarray) -> np.ndarray:
-    """Return the number of ones in each uint64, as uint8."""
-    if hasattr(np, "bitwise_count"):  # numpy 2
-        counts: np.ndarray = np.bitwise_count(values)
-        return counts
-    halves = values[..., None].view(np.uint16)  # (..., 4)
-    return _POPCOUNT[halves].sum(axis=-1, dtype=np.uint8)
 
 
 def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
@@ -152,20 +131,35 @@ def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
     return _correlate(left, right) >= MIN_WHOLE and _compare_detail(left, right) >= MIN_DETAIL
 
 
-def compute_likeness(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Return the correlation of two images' grey levels, and that of their detail.
-
-    Detail is what lies between `NOISE` and `NEAR`. It is compared in blocks, because a dark spot
-    on bright skin, or a frame, would outweigh everything else; the second worst block counts.
+def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool | None]:
+    """Return whether each pair shows the same picture, with all cores.
 
     Args:
-        first, second: (H, W, 3) uint8 RGB, of any two sizes; the frame is made square.
+        pairs: (M, 2) positions in `first` and `second`, sorted.
 
     Returns:
-        Two numbers from -1 to 1; 0 where one of the images is (nearly) blank in that respect.
+        One value a pair; None where one of the images cannot be decoded.
     """
-    left, right = _make_small(first), _make_small(second)
-    return _correlate(left, right), _compare_detail(left, right)
+
+    def confirm(block: np.ndarray) -> list[bool | None]:
+        """Compare one image with its partners."""
+        results: list[bool | None] = []
+        try:
+            pixels = first.load(int(block[0, 0]))
+        except DataError:
+            return [None] * len(block)
+        for position in block[:, 1]:
+            try:
+                results.append(is_same_picture(pixels, second.load(int(position))))
+            except DataError:
+                results.append(None)
+        return results
+
+    if not len(pairs):
+        return []
+    blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [result for results in pool.map(confirm, blocks) for result in results]
 
 
 def _make_small(pixels: np.ndarray) -> np.ndarray:
@@ -175,6 +169,11 @@ def _make_small(pixels: np.ndarray) -> np.ndarray:
 
 
 def _compare_detail(left: np.ndarray, right: np.ndarray) -> float:
+    """Return the correlation of two images' detail, 0 where one is (nearly) blank in it.
+
+    Detail is what lies between `NOISE` and `NEAR`. It is compared in blocks, because a dark spot
+    on bright skin, or a frame, would outweigh everything else; the second worst block counts.
+    """
     pairs = list(zip(_cut_detail(left), _cut_detail(right), strict=True))
     correlations = sorted(
         _correlate(*pair) for pair in pairs if min(map(np.std, pair)) > FLAT_BLOCK
@@ -184,20 +183,13 @@ def _compare_detail(left: np.ndarray, right: np.ndarray) -> float:
 
 def _cut_detail(grey: np.ndarray) -> list[np.ndarray]:
     """Return the detail of each block, (S / N_BLOCKS, S / N_BLOCKS) each."""
-    smooth = _blur(grey, NOISE)
-    detail = smooth - _blur(smooth, NEAR)
+    from scipy.ndimage import uniform_filter
+
+    smooth = uniform_filter(grey, NOISE, mode="nearest")
+    detail = smooth - uniform_filter(smooth, NEAR, mode="nearest")
     return [
         block for row in np.split(detail, N_BLOCKS) for block in np.split(row, N_BLOCKS, axis=1)
     ]
-
-
-def _blur(grey: np.ndarray, side: int) -> np.ndarray:
-    """Return the mean of each pixel's `side` x `side` neighbours, (S, S)."""
-    padded = np.pad(grey, side // 2, mode="edge")
-    for axis in (0, 1):
-        shifts = [np.take(padded, range(i, i + SIDE), axis=axis) for i in range(side)]
-        padded = np.mean(shifts, axis=0)
-    return padded
 
 
 def _correlate(first: np.ndarray, second: np.ndarray) -> float:

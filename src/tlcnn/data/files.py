@@ -9,10 +9,12 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from tlcnn.errors import DataError, list_names
@@ -43,19 +45,24 @@ class FileRef:
     crc: int | None = None
 
     @property
+    def inner_path(self) -> PurePath:
+        """The path inside the archive, or that of the plain file."""
+        return PurePosixPath(self.member) if self.member else self.path
+
+    @property
     def name(self) -> str:
         """File name without folders."""
-        return self.member.rsplit("/", 1)[-1] if self.member else self.path.name
+        return self.inner_path.name
 
     @property
     def stem(self) -> str:
         """File name without folders and suffix."""
-        return self.name.rsplit(".", 1)[0]
+        return self.inner_path.stem
 
     @property
     def suffix(self) -> str:
         """Lower-case suffix with its dot, or an empty string."""
-        return f".{self.name.rsplit('.', 1)[1].lower()}" if "." in self.name else ""
+        return self.inner_path.suffix.lower()
 
     @property
     def is_image(self) -> bool:
@@ -94,6 +101,50 @@ def list_files(root: Path) -> list[FileRef]:
     return sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
 
 
+def list_all_files(root: Path, skip: re.Pattern[str] | None = None) -> list[FileRef]:
+    """List the plain files under a folder, then the members of the zip archives among them.
+
+    Args:
+        skip: a pattern; files and members whose path under `root` has it are left out.
+    """
+
+    def is_wanted(path: str) -> bool:
+        return skip is None or not skip.search(path)
+
+    plain = [ref for ref in list_files(root) if is_wanted(str(ref.path.relative_to(root)))]
+    archives = [ref.path for ref in plain if ref.suffix == ".zip"]
+    members = [ref for path in archives for ref in list_members(path) if is_wanted(ref.member)]
+    return [ref for ref in plain if ref.suffix != ".zip"] + members
+
+
+def find_images(
+    candidates: Iterable[tuple[str, FileRef]], files: list[FileRef], root: Path, expected: str
+) -> dict[str, FileRef]:
+    """Return one file for each image id; the same image in several places counts once.
+
+    Args:
+        candidates: image ids and their files.
+        files: all files under `root`.
+        expected: the sentence that says what belongs into the folder.
+
+    Raises:
+        DataError: there is no image, or an id has files with different content.
+    """
+    images: dict[str, FileRef] = {}
+    for image_id, ref in candidates:
+        first = images.setdefault(image_id, ref)
+        if first is not ref and not is_same_content(first, ref):
+            raise DataError(
+                f"{image_id} is there twice with different content: {first} and {ref}. "
+                "Keep one of them"
+            )
+    if not images:
+        nested = [str(ref) for ref in files if ref.suffix == ".zip"]
+        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
+        raise DataError(f"no images at {root}.{hint if nested else ''} {expected}")
+    return images
+
+
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
     try:
         status = folder.stat()
@@ -124,13 +175,35 @@ def list_members(path: Path) -> list[FileRef]:
     """
     with open_archive(path) as archive:
         infos = archive.infolist()
-    _check_archive(path, infos)
-    files = [info for info in infos if not info.is_dir() and not is_hidden(info.filename)]
-    refs = [FileRef(path, info.filename, info.file_size, info.CRC) for info in files]
-    for ref, info in zip(refs, files, strict=True):
-        if ref.is_image:
-            check_member(path, info)
+    if len(infos) > MAX_MEMBERS:
+        raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
+    names = [info.filename for info in infos]
+    refused = {
+        "names that point outside it": [name for name in names if _is_outside(name)],
+        "symbolic links": [
+            info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)
+        ],
+        "names that occur twice": [name for name, n in Counter(names).items() if n > 1],
+    }
+    for what, members in refused.items():
+        if members:
+            raise DataError(
+                f"{path} is refused: it holds {len(members):,} {what} "
+                f"({list_names(sorted(members))}). "
+                "Fetch the archive again from where it was published"
+            )
+    refs = []
+    for info in infos:
+        if not info.is_dir() and not is_hidden(info.filename):
+            refs.append(FileRef(path, info.filename, info.file_size, info.CRC))
+            if refs[-1].is_image:
+                check_member(path, info)
     return sorted(refs, key=lambda ref: ref.member)
+
+
+def _is_outside(name: str) -> bool:
+    parts = re.split(r"[\\/]", name)
+    return parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
@@ -145,27 +218,10 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         ) from error
 
 
-def _check_archive(path: Path, infos: list[zipfile.ZipInfo]) -> None:
-    if len(infos) > MAX_MEMBERS:
-        raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
-    unsafe = []
-    for name in (info.filename for info in infos):
-        parts = re.split(r"[\\/]", name)
-        if parts[0] == "" or parts[0].endswith(":") or ".." in parts or "\0" in name:
-            unsafe.append(name)
-    _refuse(path, unsafe, "names that point outside it")
-    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
-    _refuse(path, links, "symbolic links")
-    counts = Counter(info.filename for info in infos)
-    _refuse(path, [name for name, n in counts.items() if n > 1], "names that occur twice")
-
-
-def _refuse(path: Path, names: list[str], what: str) -> None:
-    if names:
-        raise DataError(
-            f"{path} is refused: it holds {len(names):,} {what} ({list_names(sorted(names))}). "
-            "Fetch the archive again from where it was published"
-        )
+def _check_size(name: object, n_bytes: int, limit: int) -> None:
+    if n_bytes > limit:
+        size, most = n_bytes / 2**20, limit / 2**20
+        raise DataError(f"{name} is refused: {size:,.0f} MiB, at most {most:,.0f} are read")
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -175,8 +231,7 @@ def check_member(path: Path, info: zipfile.ZipInfo) -> None:
         raise DataError(f"{name} is encrypted; unpack the archive yourself")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{name} is neither stored nor deflated; unpack the archive yourself")
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise DataError(_too_large(name, info.file_size, MAX_MEMBER_BYTES))
+    _check_size(name, info.file_size, MAX_MEMBER_BYTES)
     ratio = info.file_size / max(info.compress_size, 1)
     if ratio > MAX_MEMBER_RATIO and info.file_size > RATIO_FREE_BYTES:
         raise DataError(
@@ -185,29 +240,29 @@ def check_member(path: Path, info: zipfile.ZipInfo) -> None:
         )
 
 
-def _too_large(name: str, n_bytes: int, limit: int) -> str:
-    return f"{name} is refused: {n_bytes / 2**20:,.0f} MiB, at most {limit / 2**20:,.0f} are read"
-
-
 def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     """Return a file's bytes.
 
     Args:
-        ref: the file to read.
         archive: the open archive of a member; opened and closed here when None.
 
     Raises:
         DataError: it is missing, unreadable, broken or larger than the limits above.
     """
     try:
-        if not ref.member:
-            return _read_plain(ref.path)
-        if archive is not None:
-            return _read_member(ref, archive)
-        with open_archive(ref.path) as opened:
-            return _read_member(ref, opened)
+        if ref.member:
+            with nullcontext(archive) if archive else open_archive(ref.path) as opened:
+                info = opened.getinfo(ref.member)
+                check_member(ref.path, info)
+                with opened.open(info) as member:
+                    return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
+        with open_file(ref.path) as file:
+            _check_size(ref, os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)
+            return file.read(MAX_FILE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -225,26 +280,6 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_plain(path: Path) -> bytes:
-    with open_file(path) as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise DataError(_too_large(str(path), os.fstat(file.fileno()).st_size, MAX_FILE_BYTES))
-    return content
-
-
-def _read_member(ref: FileRef, archive: zipfile.ZipFile) -> bytes:
-    import zlib
-
-    try:
-        info = archive.getinfo(ref.member)
-        check_member(ref.path, info)
-        with archive.open(info) as file:
-            return file.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
-    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
-
-
 def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool:
     """Whether two files very likely hold the same bytes, without reading all of them.
 
@@ -256,13 +291,12 @@ def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool
         return first.crc == second.crc
     if first.member or second.member:  # an archive beside its unpacked files
         return True
-    return _read_tail(first, n_tail) == _read_tail(second, n_tail)
-
-
-def _read_tail(ref: FileRef, n_bytes: int) -> bytes:
-    try:
-        with open_file(ref.path) as file:
-            file.seek(max(0, ref.n_bytes - n_bytes))
-            return file.read(n_bytes)
-    except OSError as error:
-        raise DataError(f"cannot read {ref}: {error.strerror}") from error
+    tails = []
+    for ref in (first, second):
+        try:
+            with open_file(ref.path) as file:
+                file.seek(max(0, ref.n_bytes - n_tail))
+                tails.append(file.read(n_tail))
+        except OSError as error:
+            raise DataError(f"cannot read {ref}: {error.strerror}") from error
+    return tails[0] == tails[1]

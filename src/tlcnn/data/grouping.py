@@ -117,9 +117,6 @@ def make_groups(n_images: int, pairs: np.ndarray, scores: np.ndarray) -> np.ndar
         is_copy &= (scores >= threshold) | ~is_large[pairs[:, 0]]
 
 
-# ---- from images to harmonics -------------------------------------------------------------------
-
-
 def compute_crop(degrees: float, side: int = 768) -> tuple[float, float]:
     """Return the width and height of what Augmentor keeps of a turned square, as parts of it.
 
@@ -176,9 +173,6 @@ def make_harmonics(pixels: np.ndarray) -> np.ndarray:
         )
         harmonics[level, FIRST_RINGS[level] :] = np.fft.rfft(rings, axis=1)[:, :N_HARMONICS]
     return harmonics
-
-
-# ---- from harmonics to pairs --------------------------------------------------------------------
 
 
 def find_copy_pairs(harmonics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tlcnn.data.files import FileRef, open_archive, read_file
 from tlcnn.errors import DataError
@@ -18,18 +18,6 @@ from tlcnn.storage import digest_of
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # no format that runs code or other decoders
 MAX_PIXELS = 25_000_000
-
-# The value of the EXIF tag 0x0112 -> what makes the image upright.
-ORIENTATION_TAG = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def decode_image(
@@ -42,7 +30,6 @@ def decode_image(
     several is read.
 
     Args:
-        content: the file's bytes.
         name: the name of the image in error messages.
         reduce_for: side and fit that the image will be resized to; a large JPEG may then come out
             at a half, a quarter or an eighth, see `reduce_jpeg`.
@@ -63,13 +50,11 @@ def decode_image(
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
-            return np.array(_make_upright(_make_rgb(image), image))  # (H, W, 3)
-    except DataError:
+            return np.array(_make_rgb(_make_upright(image)))  # (H, W, 3)
+    except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} is refused: more than {MAX_PIXELS:,} pixels") from error
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
         raise DataError(f"{name} {_explain(content, error)}") from error
 
@@ -107,12 +92,13 @@ def _make_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _make_upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+def _make_upright(image: Image.Image) -> Image.Image:
     try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
+        return ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
     except Exception:  # broken EXIF data beside good pixels: many cameras' software writes it
-        turn = None
-    return rgb if turn is None else rgb.transpose(turn)
+        return image
 
 
 class FileImages:
@@ -135,9 +121,8 @@ class FileImages:
 
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
-        paths = sorted({ref.path for ref in self.refs})
         stats = {}
-        for path in paths:
+        for path in {ref.path for ref in self.refs}:
             try:
                 status = path.stat()
             except OSError as error:
@@ -160,11 +145,7 @@ class FileImages:
     def read(self, position: int) -> bytes:
         """Return one file's bytes. Raises DataError naming the file."""
         ref = self.refs[position]
-        return read_file(ref, self._open(ref.path) if ref.member else None)
-
-    def _open(self, path: Path) -> zipfile.ZipFile:
-        # The process is in the key because a fork would share the position in the file.
-        key = (os.getpid(), path)
-        if key not in self._archives:
-            self._archives[key] = open_archive(path)
-        return self._archives[key]
+        key = (os.getpid(), ref.path)  # a fork would share the position in an open file
+        if ref.member and key not in self._archives:
+            self._archives[key] = open_archive(ref.path)
+        return read_file(ref, self._archives.get(key))

@@ -7,7 +7,6 @@ The key is the member's name, size and checksum, so an unpacked file can be shar
 """
 
 import logging
-import os
 import shutil
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ from numpy.lib import format as npy
 from tqdm import tqdm
 
 from tlcnn.errors import DataError, StorageError
-from tlcnn.storage import digest_of, hold_lock, make_dir, sync_folder, writing
+from tlcnn.storage import digest_of, hold_lock, make_dir, open_new, publish_file, writing
 
 STREAM_BYTES = 256 * 2**20
 BLOCK = 2**20  # bytes a read
@@ -35,9 +34,7 @@ class NpzArray:
     """An array inside an npz file, known by its header alone.
 
     Attributes:
-        path: the npz file.
         member: its name in there, with `.npy`.
-        shape: the shape of the array.
         dtype: its type, as NumPy spells it.
         n_bytes: size of the member, header included.
         crc: checksum that the archive declares.
@@ -61,27 +58,24 @@ def list_arrays(path: Path) -> dict[str, NpzArray]:
         DataError: the file is missing, a web page, truncated or no npz; or an array holds Python
             objects, is not in C order, or has another size than its header says.
     """
-    with _reading(path), _open(path) as archive:
+    with _open(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         arrays = [_read_header(path, archive, info) for info in members]
     return {array.member.removesuffix(".npy"): array for array in arrays}
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what zipfile and NumPy raise on broken files into a DataError."""
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an npz file; what zipfile and NumPy raise on a broken one becomes a DataError."""
     try:
-        yield
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path} {_explain(path)}: fetch it again")
+        with zipfile.ZipFile(path) as archive:
+            yield archive
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise DataError(f"{path} is broken or truncated ({error}): fetch it again") from error
-
-
-def _open(path: Path) -> zipfile.ZipFile:
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} {_explain(path)}: fetch it again")
-    return zipfile.ZipFile(path)
 
 
 def _explain(path: Path) -> str:
@@ -122,28 +116,23 @@ def load_array(array: NpzArray, cache_dir: Path) -> np.ndarray:
         DataError: the member is broken.
         StorageError: it cannot be unpacked below `cache_dir`.
     """
-    if array.n_bytes > STREAM_BYTES:
-        return _map_array(array, cache_dir)
-    with _reading(array.path), _open(array.path) as archive:
-        content = archive.read(array.member)  # checks the checksum
-        return np.asarray(npy.read_array(BytesIO(content), allow_pickle=False))
-
-
-def _map_array(array: NpzArray, cache_dir: Path) -> np.ndarray:
+    if array.n_bytes <= STREAM_BYTES:
+        with _open(array.path) as archive:
+            content = archive.read(array.member)  # checks the checksum
+            return np.asarray(npy.read_array(BytesIO(content), allow_pickle=False))
     key = digest_of([array.member, array.n_bytes, array.crc, array.shape, array.dtype], 32)
     path = cache_dir / "arrays" / f"{key}.npy"
-    if not _is_whole(path, array):
-        make_dir(path.parent)
-        lock = path.with_name(f".{key}.lock")
+
+    def is_whole() -> bool:
+        return path.is_file() and path.stat().st_size == array.n_bytes
+
+    if not is_whole():
+        lock = make_dir(path.parent) / f".{key}.lock"
         say = f"waiting for another process that is unpacking {array}"
         with hold_lock(lock, on_wait=lambda: log.info(say), check_stop=lambda: None):
-            if not _is_whole(path, array):  # unpacked by another while this one waited
+            if not is_whole():  # unpacked by another while this one waited
                 _unpack(array, path)
     return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _is_whole(path: Path, array: NpzArray) -> bool:
-    return path.is_file() and path.stat().st_size == array.n_bytes
 
 
 def _unpack(array: NpzArray, path: Path) -> None:
@@ -157,28 +146,20 @@ def _unpack(array: NpzArray, path: Path) -> None:
         )
     log.info("unpacking %s once: %s MiB", array, f"{array.n_bytes / 2**20:,.0f}")
     temporary = path.with_name(f".{path.stem}.tmp")
+    bar = tqdm(
+        total=array.n_bytes, desc="unpacking, once", unit="B", unit_scale=True, disable=None
+    )
     try:
-        with writing(path), open(temporary, "wb") as file:
+        with bar, writing(path), open_new(temporary) as file:
             for block in _iter_blocks(array):
                 file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+                bar.update(len(block))
+            publish_file(file, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _iter_blocks(array: NpzArray) -> Iterator[bytes]:
-    bar = tqdm(
-        total=array.n_bytes, desc="unpacking, once", unit="B", unit_scale=True, disable=None
-    )
-    with (
-        bar,
-        _reading(array.path),
-        _open(array.path) as archive,
-        archive.open(array.member) as file,
-    ):
-        while block := file.read(BLOCK):
+    with _open(array.path) as archive, archive.open(array.member) as member:
+        while block := member.read(BLOCK):
             yield block
-            bar.update(len(block))

@@ -11,9 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tlcnn.data.checksum import Checksum, compute_digests, find_kind_problem, find_problem
-from tlcnn.data.dataverse import load_published, make_list_url
-from tlcnn.data.download import PAUSE_S, Refused, fetch_file
+from tlcnn.data.checksum import Checksum, compute_digests, find_problem
+from tlcnn.data.download import fetch_file
 from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden, open_file
 from tlcnn.data.sources import RemoteFile, Route, Source, make_addresses
 from tlcnn.errors import DataError, StorageError, list_names
@@ -34,7 +33,6 @@ def obtain(
     mirrors: Sequence[str] = (),
     replacement: str = "",
     say: Say,
-    pause_s: float = PAUSE_S,
 ) -> None:
     """Put every file of a route under `root`, verified.
 
@@ -42,44 +40,31 @@ def obtain(
         mirrors: beginnings of addresses to try before the source's own.
         replacement: the beginning that replaces the source's scheme and host.
         say: a function that is called with what happens.
-        pause_s: seconds before the second try of an address.
 
     Raises:
         ConfigError: a mirror is no address.
         DataError: a file is there but wrong, or cannot be fetched, or another layout is there.
         StorageError: a full disk, or a folder that cannot be written.
     """
-    make_addresses(route.page, mirrors, replacement)
-    check_layout(source, route, root)
-    files = route.files
-    if route.doi:
-        (list_url,) = make_addresses(make_list_url(route), (), replacement)
-        try:
-            files = load_published(files, list_url)
-        except Refused as refusal:
-            say(f"no list of checksums came ({refusal}); using those that tlcnn has")
+    make_addresses(route.page, mirrors, replacement)  # refuses what is no address
+    other_data = [] if source.is_shared else _list_other_data(route, root)
+    if other_data:
+        raise DataError(
+            f"{root} holds something else already ({list_names(other_data)}). If it is "
+            f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
+            "away or give another folder with --root: what lies in one folder is read together"
+        )
     make_dir(root)
     other_routes = [candidate.name for candidate in source.routes if candidate is not route]
     hint = f"; or try --route {' or '.join(other_routes)} with another --root"
-    for file in files:
+    for file in route.files:
         urls = make_addresses(file.url, mirrors, replacement)
         advice = (
             f"By hand: open {file.url} (found on {route.page}) in a browser, put the file at "
             f"{root / file.name} and run the same command again, which checks it"
             f"{hint if other_routes else ''}"
         )
-        _obtain_file(file, urls, root, advice, say, pause_s)
-
-
-def check_layout(source: Source, route: Route, root: Path) -> None:
-    """Raise DataError when the folder holds the dataset in another layout."""
-    other_names = [] if source.is_shared else _list_other_data(route, root)
-    if other_names:
-        raise DataError(
-            f"{root} holds something else already ({list_names(other_names)}). If it is "
-            f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
-            "away or give another folder with --root: what lies in one folder is read together"
-        )
+        _obtain_file(file, urls, root, advice, say)
 
 
 def _list_other_data(route: Route, root: Path) -> list[str]:
@@ -98,9 +83,7 @@ def _list_other_data(route: Route, root: Path) -> list[str]:
     )
 
 
-def _obtain_file(
-    file: RemoteFile, urls: Sequence[str], root: Path, advice: str, say: Say, pause_s: float
-) -> None:
+def _obtain_file(file: RemoteFile, urls: Sequence[str], root: Path, advice: str, say: Say) -> None:
     path = root / file.name
     if path.exists() and _find_checksum(file, path):  # no lock: the folder may be read-only
         return _check_present(file, path, say)
@@ -112,7 +95,7 @@ def _obtain_file(
         if path.exists():
             return _check_present(file, path, say)
         checksum = _find_checksum(file, path)
-        url = fetch_file(path, urls, checksum, advice=advice, say=say, pause_s=pause_s)
+        url = fetch_file(path, urls, checksum, advice=advice, say=say)
         record = _record(file, path, url)
         say(f"{path.name}: fetched; {checksum.describe() if checksum else record}")
 
@@ -133,7 +116,7 @@ def _find_checksum(file: RemoteFile, path: Path) -> Checksum | None:
 
 def _check_present(file: RemoteFile, path: Path, say: Say) -> None:
     checksum = _find_checksum(file, path)
-    problem = find_kind_problem(path, path.suffix) or find_problem(path, checksum)
+    problem = find_problem(path, path.suffix, checksum)
     if problem:
         raise DataError(
             f"{path} is there but is not the file that belongs there: {problem}. It was not "
@@ -144,22 +127,19 @@ def _check_present(file: RemoteFile, path: Path, say: Say) -> None:
 
 
 def _record(file: RemoteFile, path: Path, url: str) -> str:
-    """Write a file's entry, and return what its bytes were compared with."""
+    """Write a file's entry, and return the sentence for a file without a checksum."""
     digests = compute_digests(path)
+    published = file.checksum and f"{file.checksum.algorithm}, {file.checksum.origin}"
     entry = {
         "url": url,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "n_bytes": path.stat().st_size,
         **digests,
-        "checked": f"{file.checksum.algorithm}, {file.checksum.origin}"
-        if file.checksum
-        else FIRST_USE,
+        "checked": published or FIRST_USE,
     }
     entries = load_entries(path.parent) | {path.name: entry}
     text = json.dumps({"files": dict(sorted(entries.items()))}, indent=2)
     write_atomic(path.parent / RECORD, text + "\n")
-    if file.checksum:
-        return file.checksum.describe()
     return (
         f"no checksum is published: its sha256 was recorded in {RECORD}, not verified "
         f"({digests['sha256']})"

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.data.duplicates import MAX_BITS, find_near, is_same_picture, load_fingerprints
+from tlcnn.data.duplicates import MAX_BITS, confirm_pairs, find_near, load_fingerprints
 from tlcnn.data.index import Images
-from tlcnn.errors import DataError
 
 _ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
 _MAX_PAIRS = 200_000  # pairs whose pixels are compared; more would take hours
@@ -25,7 +24,7 @@ class Part:
     """Some images of a dataset.
 
     Attributes:
-        dataset: the name of the dataset; groups and ids mean the same inside one name.
+        dataset: its name; groups and ids mean the same inside one name.
         table: n rows of `image_id`, `group` and `digest`.
         images: the dataset's N images, or None where they cannot be opened.
         rows: (n,) position of each row among them.
@@ -87,7 +86,14 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     is_shared = (copies | ids).to_numpy()
     pairs = _propose(first, second, cache_dir)
     pairs = pairs[~is_shared[pairs[:, 0]]]  # they are known already
-    near, n_unconfirmed = _confirm(first, second, pairs)
+    near, n_unconfirmed = [], len(pairs)
+    if first.images is not None and second.images is not None and len(pairs) <= _MAX_PAIRS:
+        positions = np.stack([first.rows[pairs[:, 0]], second.rows[pairs[:, 1]]], axis=1)
+        results = confirm_pairs(first.images, second.images, positions)
+        n_unconfirmed = results.count(None)
+        for (i, j), is_same in zip(pairs, results, strict=True):
+            if is_same:
+                near.append((str(first.table["image_id"][i]), str(second.table["image_id"][j])))
     return Overlap(
         groups=sorted(groups),
         ids=first.table["image_id"][ids].tolist(),
@@ -110,8 +116,11 @@ def find_isic_id(image_id: str) -> str | None:
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
     """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
-    position = {_stem(text): i for i, text in enumerate(second.table["image_id"])}
-    stems = [_stem(text) for text in first.table["image_id"]]
+    stems, other_stems = (
+        [Path(image_id).stem.lower() for image_id in part.table["image_id"]]
+        for part in (first, second)
+    )
+    position = {stem: i for i, stem in enumerate(other_stems)}
     equal_stems = [(i, position[stem]) for i, stem in enumerate(stems) if stem in position]
     pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 2)]
     if first.images is not None and second.images is not None:
@@ -122,23 +131,3 @@ def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
         ]
         pairs.append(find_near(prints[0], prints[1], MAX_BITS))
     return np.unique(np.concatenate(pairs), axis=0)
-
-
-def _stem(image_id: str) -> str:
-    return image_id.rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()
-
-
-def _confirm(first: Part, second: Part, pairs: np.ndarray) -> tuple[list[tuple[str, str]], int]:
-    """Return the ids of the pairs that show one picture, and how many could not be compared."""
-    if first.images is None or second.images is None or len(pairs) > _MAX_PAIRS:
-        return [], len(pairs)
-    near, n_broken = [], 0
-    for i, j in pairs:
-        try:
-            pixels = first.images.load(int(first.rows[i])), second.images.load(int(second.rows[j]))
-        except DataError:
-            n_broken += 1
-            continue
-        if is_same_picture(*pixels):
-            near.append((str(first.table["image_id"][i]), str(second.table["image_id"][j])))
-    return near, n_broken

@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from tlcnn.data.checksum import Checksum
-from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
+from tlcnn.data.datasets.medmnist import SIZES, load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
-DATAVERSE = "https://dataverse.harvard.edu"
-HAM_DOI = "10.7910/DVN/DBW86T"
-ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018/ISIC2018_Task3_Training_"
+DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
+ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018"
+ISIC_FILES = (
+    "ISIC2018_Task3_Training_GroundTruth.zip",
+    "ISIC2018_Task3_Training_LesionGroupings.csv",
+    "ISIC2018_Task3_Training_Input.zip",
+)
+HAM_FILES = (  # name, number and MD5; "original" is the table as uploaded, not a conversion of it
+    ("HAM10000_metadata.csv", "4338392?format=original", "8f85fb1aa29d80a2797247e434deb79d"),
+    ("HAM10000_images_part_1.zip", "3172585", "4639bfa73ab251610530a97c898e6e46"),
+    ("HAM10000_images_part_2.zip", "3172584", "da43d6cc50f6613013be07e8986b384b"),
+)
+HAM_ORIGIN = "as Dataverse published it in version 4.0"
 
 DRAWN = ("synthetic", "synthetic_source")
 OWN = ("folder", "table")
@@ -29,7 +39,7 @@ LC25000_BY_HAND = """lc25000_lung has no address that a program may rely on; get
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One published file: its name in the dataset's folder, its address, its checksum if any."""
+    """One published file. Its name is the one in the dataset's folder."""
 
     name: str
     url: str
@@ -38,17 +48,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Route:
-    """One place that publishes a dataset.
-
-    Attributes:
-        page: the web page where a person finds the files.
-        doi: of a Dataverse, which is asked for its list of checksums; else empty.
-    """
+    """One place that publishes a dataset. Its page is where a person finds the files."""
 
     name: str
     files: tuple[RemoteFile, ...]
     page: str
-    doi: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Source:
 
     Attributes:
         root: its folder by default, as in `conf/dataset`.
-        is_shared: other datasets lie in the same folder.
+        is_shared: whether other datasets lie in the same folder.
         routes: the first is the default.
     """
 
@@ -68,14 +72,6 @@ class Source:
     root: str
     is_shared: bool
     routes: tuple[Route, ...]
-
-
-def _ham_md5(value: str) -> Checksum:
-    return Checksum("md5", value, "as Dataverse published it in version 4.0")
-
-
-def _datafile(number: int) -> str:
-    return f"{DATAVERSE}/api/access/datafile/{number}"
 
 
 HAM10000 = Source(
@@ -89,37 +85,16 @@ HAM10000 = Source(
     routes=(
         Route(
             "isic",
-            (
-                RemoteFile("ISIC2018_Task3_Training_GroundTruth.zip", f"{ISIC}GroundTruth.zip"),
-                RemoteFile(
-                    "ISIC2018_Task3_Training_LesionGroupings.csv", f"{ISIC}LesionGroupings.csv"
-                ),
-                RemoteFile("ISIC2018_Task3_Training_Input.zip", f"{ISIC}Input.zip"),
-            ),
+            tuple(RemoteFile(name, f"{ISIC}/{name}") for name in ISIC_FILES),
             "https://challenge.isic-archive.com/data/#2018",
         ),
         Route(
             "dataverse",
-            (
-                # "original": as uploaded; without it, a conversion that has another checksum.
-                RemoteFile(
-                    "HAM10000_metadata.csv",
-                    f"{_datafile(4338392)}?format=original",
-                    _ham_md5("8f85fb1aa29d80a2797247e434deb79d"),
-                ),
-                RemoteFile(
-                    "HAM10000_images_part_1.zip",
-                    _datafile(3172585),
-                    _ham_md5("4639bfa73ab251610530a97c898e6e46"),
-                ),
-                RemoteFile(
-                    "HAM10000_images_part_2.zip",
-                    _datafile(3172584),
-                    _ham_md5("da43d6cc50f6613013be07e8986b384b"),
-                ),
+            tuple(
+                RemoteFile(name, f"{DATAVERSE}/{number}", Checksum("md5", md5, HAM_ORIGIN))
+                for name, number, md5 in HAM_FILES
             ),
-            f"https://doi.org/{HAM_DOI}",
-            HAM_DOI,
+            "https://doi.org/10.7910/DVN/DBW86T",
         ),
     ),
 )
@@ -127,30 +102,24 @@ HAM10000 = Source(
 
 def list_sources(size: int = 28) -> list[Source]:
     """Return every dataset that can be fetched; MedMNIST at `size` pixels a side."""
-    return [HAM10000, *(_make_medmnist(flag, size) for flag in load_medmnist_info())]
-
-
-def _make_medmnist(flag: str, size: int) -> Source:
-    facts = load_medmnist_info()[flag]
-    file = facts["files"][str(size)]
-    n_images = sum(facts["n_samples"].values())
-    n_bytes = n_images * size * size * facts["n_channels"]
-    checksum = Checksum("md5", file["md5"], "as MedMNIST 3.0.2 publishes it")
-    return Source(
-        name=flag,
-        what=f"MedMNIST: {n_images:,} images of {size} px, {facts['task']}",
-        licence=f"{facts['license']}; cite Yang et al. 2023, doi:10.1038/s41597-022-01721-8",
-        size=f"< {n_bytes / 1e9:.1f} GB" if n_bytes > 1e9 else f"< {n_bytes / 1e6:.0f} MB",
-        root="data/medmnist",
-        is_shared=True,
-        routes=(
-            Route(
-                "zenodo",
-                (RemoteFile(file["file"], file["url"], checksum),),
-                "https://zenodo.org/records/10519652",
-            ),
-        ),
-    )
+    sources = [HAM10000]
+    for flag, facts in load_medmnist_info().items():
+        file = facts["files"][str(size)]
+        checksum = Checksum("md5", file["md5"], "as MedMNIST 3.0.2 publishes it")
+        remote_file = RemoteFile(file["file"], file["url"], checksum)
+        n_images = sum(facts["n_samples"].values())
+        n_bytes = n_images * size * size * facts["n_channels"]
+        source = Source(
+            name=flag,
+            what=f"MedMNIST: {n_images:,} images of {size} px, {facts['task']}",
+            licence=f"{facts['license']}; cite Yang et al. 2023, doi:10.1038/s41597-022-01721-8",
+            size=f"< {n_bytes / 1e9:.1f} GB" if n_bytes > 1e9 else f"< {n_bytes / 1e6:.0f} MB",
+            root="data/medmnist",
+            is_shared=True,
+            routes=(Route("zenodo", (remote_file,), "https://zenodo.org/records/10519652"),),
+        )
+        sources.append(source)
+    return sources
 
 
 def find_source(name: str, size: int | None = None) -> Source:
@@ -160,7 +129,8 @@ def find_source(name: str, size: int | None = None) -> Source:
         ConfigError: there is no such dataset, or not in this size.
         DataError: it must be got by hand.
     """
-    check_size(name, size)
+    if size is not None:
+        check_size(name, size)
     sources = {source.name: source for source in list_sources(size or SIZES[0])}
     if name in sources:
         return sources[name]
@@ -175,10 +145,8 @@ def find_source(name: str, size: int | None = None) -> Source:
     )
 
 
-def check_size(name: str, size: int | None) -> None:
-    """Raise ConfigError when a size is given that the dataset does not come in."""
-    if size is None:
-        return
+def check_size(name: str, size: int) -> None:
+    """Raise ConfigError when a dataset does not come in a size."""
     if name not in load_medmnist_info():
         raise ConfigError(f"--size {size} is not allowed for {name}: only MedMNIST has sizes")
     if size not in SIZES:

@@ -15,11 +15,13 @@ such groups.
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tlcnn.data.apportion import GroupCounts, apportion
+from tlcnn.data.apportion import apportion
 from tlcnn.data.index import SPLITS
 from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.storage import digest_of
@@ -43,13 +45,11 @@ def make_splits(
 
     Args:
         labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) names of groups, which may not straddle parts.
-        val_fraction: part of all N images for validation.
-        test_fraction: part of all N images for test; unused with folds.
-        folds: number F of test folds that partition the data, or None.
+        groups: (N,) names of groups.
+        val_fraction, test_fraction: parts of all N images; with folds, the latter is not used.
+        folds: the number of test folds that partition the data, or None.
         fold: the number of the fold that is the test part.
         seed: decides which groups go where; fractions and folds are met with any seed.
-        n_classes: K.
 
     Returns:
         (N,) array of str: "train", "val" or "test".
@@ -59,13 +59,23 @@ def make_splits(
         DataError: too few groups to fill every part.
     """
     _check_request(val_fraction, test_fraction, folds, fold)
-    counted = count_groups(labels, groups, n_classes, seed)
-    if folds is not None and folds > len(counted):
-        raise ConfigError(f"dataset.folds={folds} is more than there are groups ({len(counted)})")
+    counts = count_groups(labels, groups, n_classes, seed)
+    total = np.sum(list(counts.values()), axis=0, dtype=object)  # (K,)
+    val = _exact(val_fraction)
     if folds is None:
-        parts = _divide(counted, _exact(val_fraction), _exact(test_fraction))
+        test = _exact(test_fraction)
+        names = ("train", "test", "val")  # the order in which a rare class fills them
+        parts = _divide(counts, names, [(1 - val - test) * total, test * total, val * total])
+    elif folds > len(counts):
+        raise ConfigError(f"dataset.folds={folds} is more than there are groups ({len(counts)})")
     else:
-        parts = _divide_folds(counted, _exact(val_fraction), folds, fold)
+        targets = [Fraction(1, folds) * total] * folds
+        parts = _divide(counts, range(folds), targets, ranked=False)
+        rest = {group: counts[group] for group, part in parts.items() if part != fold}
+        left = np.sum(list(rest.values()), axis=0, dtype=object)
+        val_target = np.minimum(val * total, left)
+        divided_rest = _divide(rest, ("train", "val"), [left - val_target, val_target])
+        parts = dict.fromkeys(counts, "test") | divided_rest
     fractions = {"train": 1, "val": val_fraction, "test": test_fraction or folds}
     empty = [part for part, share in fractions.items() if share and part not in parts.values()]
     if empty:
@@ -105,8 +115,8 @@ def count_groups(
     groups: Sequence[str] | np.ndarray,
     n_classes: int,
     seed: int,
-) -> list[GroupCounts]:
-    """Return the classes' image counts of each group, in the order of hash(seed, group)."""
+) -> dict[str, list[int]]:
+    """Return the images of each class in each group, in the order of hash(seed, group)."""
     counts: dict[str, list[int]] = {}
     for label, group in zip(labels, groups, strict=True):
         assert 0 <= label < n_classes, f"label {label} of {n_classes} classes"
@@ -116,35 +126,20 @@ def count_groups(
         return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
 
     ordered = sorted(counts, key=lambda group: (compute_hash(group), group))
-    return [GroupCounts(group, tuple(counts[group])) for group in ordered]
+    return {group: counts[group] for group in ordered}
 
 
-def _total(counted: list[GroupCounts]) -> list[int]:
-    return [sum(column) for column in zip(*(group.counts for group in counted), strict=True)]
-
-
-def _divide(counted: list[GroupCounts], val: Fraction, test: Fraction) -> dict[str, str]:
-    total = _total(counted)
-    parts = ["train", "test", "val"]  # the order in which a rare class fills them
-    fractions = [1 - val - test, test, val]
-    targets = [[fraction * n for n in total] for fraction in fractions]
-    chosen = apportion(counted, targets, ranked=True)
-    return {group.name: parts[part] for group, part in zip(counted, chosen, strict=True)}
-
-
-def _divide_folds(
-    counted: list[GroupCounts], val: Fraction, folds: int, fold: int
-) -> dict[str, str]:
-    total = _total(counted)
-    targets = [[Fraction(n, folds) for n in total] for _ in range(folds)]
-    chosen = apportion(counted, targets, ranked=False)
-    parts = {g.name: "test" for g, part in zip(counted, chosen, strict=True) if part == fold}
-    rest = [group for group, part in zip(counted, chosen, strict=True) if part != fold]
-    left = _total(rest)
-    val_targets = [min(val * n, Fraction(m)) for n, m in zip(total, left, strict=True)]
-    train_targets = [m - want for m, want in zip(left, val_targets, strict=True)]
-    chosen = apportion(rest, [train_targets, val_targets], ranked=True)
-    return parts | {g.name: ("train", "val")[p] for g, p in zip(rest, chosen, strict=True)}
+def _divide(
+    counts: dict[str, list[int]],
+    names: Sequence[Any],
+    targets: list[np.ndarray],
+    *,
+    ranked: bool = True,
+) -> dict[str, Any]:
+    """Return the name of the part of each group."""
+    exact = [[Fraction(value) for value in row] for row in targets]
+    chosen = apportion(list(counts.values()), exact, ranked=ranked)
+    return {group: names[part] for group, part in zip(counts, chosen, strict=True)}
 
 
 def choose_splits(
@@ -163,41 +158,29 @@ def choose_splits(
     Args:
         table: a table with `label`, `group` and `split`.
         mode: "official" (the dataset's own), "grouped" (ours), or "auto": the dataset's own where
-            it has one and no folds are asked for.
+            it has one and no folds are asked for. Without an official validation split,
+            `val_fraction` of all images is cut from the official training split.
 
     Raises:
-        ConfigError: an official split that does not exist, or is asked for with folds.
+        ConfigError: an official split that does not exist, lacks train or test, or is asked for
+            with folds.
         DataError: too few groups.
     """
     if mode == "official" and folds is not None:
         raise ConfigError("dataset.folds needs dataset.split=grouped: an official split is one")
-    has_official = bool((table["split"] != "").any())
-    if mode == "official" or (mode == "auto" and has_official and folds is None):
-        return use_official(table, val_fraction=val_fraction, seed=seed, n_classes=n_classes)
-    return make_splits(
-        table["label"].to_numpy(),
-        table["group"].to_numpy(),
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        folds=folds,
-        fold=fold,
-        seed=seed,
-        n_classes=n_classes,
-    )
-
-
-def use_official(
-    table: pd.DataFrame, *, val_fraction: float, seed: int, n_classes: int
-) -> np.ndarray:
-    """Return the dataset's own split; without validation, `val_fraction` of all is cut from train.
-
-    Raises:
-        ConfigError: the dataset has no official split, or one without train or test.
-        DataError: train has too few groups for validation.
-    """
+    labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
+    divide = partial(make_splits, seed=seed, n_classes=n_classes)
     official = table["split"].to_numpy(dtype=object).copy()
-    lost = [part for part in ("train", "test") if not (official == part).any()]
-    if lost or (official == "").any():
+    if mode == "grouped" or folds is not None or (mode == "auto" and (official == "").all()):
+        return divide(
+            labels,
+            groups,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            folds=folds,
+            fold=fold,
+        )
+    if (official == "").any() or not {"train", "test"} <= set(official):
         what = "no official split" if (official == "").all() else "an incomplete official split"
         raise ConfigError(f"the dataset has {what}; use dataset.split=grouped")
     if (official == "val").any() or val_fraction == 0:
@@ -209,30 +192,33 @@ def use_official(
             f"dataset.val_fraction={val_fraction} of {len(table):,} images is not less than the "
             f"official training split ({len(train):,})"
         )
-    cut = make_splits(
-        table["label"].to_numpy()[train],
-        table["group"].to_numpy()[train],
-        val_fraction=share,
-        test_fraction=0,
-        seed=seed,
-        n_classes=n_classes,
-    )
-    official[train] = cut
+    official[train] = divide(labels[train], groups[train], val_fraction=share, test_fraction=0)
     return official
+
+
+def find_shared_groups(
+    groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray
+) -> dict[str, tuple[str, ...]]:
+    """Return the groups that are in more than one split, and in which.
+
+    Example:
+        >>> find_shared_groups(["a", "a", "b"], ["train", "test", "test"])
+        {'a': ('test', 'train')}
+    """
+    places = pd.DataFrame({"group": groups, "split": splits}, dtype=object).map(str)
+    places = places.drop_duplicates()
+    shared = places[places.duplicated("group", keep=False)].groupby("group")["split"]
+    return {str(group): tuple(sorted(group_splits)) for group, group_splits in shared}
 
 
 def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray) -> None:
     """Raise DataError when a group is in two splits, or a split has another name."""
-    part, parts = pd.factorize(pd.Series(splits).map(str).to_numpy(dtype=object))
-    strange = sorted(set(parts) - set(SPLITS))
+    strange = sorted(set(map(str, splits)) - set(SPLITS))
     if strange:
         raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
-    code, names = pd.factorize(pd.Series(groups).map(str).to_numpy(dtype=object))
-    pairs = np.unique(code * len(SPLITS) + part)  # (group, split) that occur
-    torn = np.isin(code, np.flatnonzero(np.bincount(pairs // len(SPLITS)) > 1))
-    where = pd.Series(parts[part[torn]]).groupby(names[code[torn]]).unique()
     leaking = [
-        f"{group} ({', '.join(sorted(group_splits))})" for group, group_splits in where.items()
+        f"{group} ({', '.join(group_splits)})"
+        for group, group_splits in find_shared_groups(groups, splits).items()
     ]
     if leaking:
         raise DataError(

@@ -14,14 +14,9 @@ SEPARATORS = (",", "\t", ";")
 EMPTY = ("", "na", "n/a", "nan", "none", "null")  # in lower case
 SPLIT_WORDS = {
     "": "",
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 
@@ -31,33 +26,25 @@ def load_table_text(ref: FileRef) -> pd.DataFrame:
     Raises:
         DataError: it has no header, two columns of one name, or rows longer than the header.
     """
-    text = _decode(read_file(ref), ref)
+    content = read_file(ref)
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{ref} is not UTF-8 text ({error}); save it as UTF-8") from error
     header = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(SEPARATORS, key=header.count)
     try:
-        rows = [
-            row for row in csv.reader(StringIO(text, newline=""), delimiter=separator) if any(row)
+        lines = [
+            [value.strip() for value in row]
+            for row in csv.reader(StringIO(text, newline=""), delimiter=separator)
+            if any(row)
         ]
     except csv.Error as error:
         raise DataError(f"{ref} is not a readable table: {error}") from error
-    if not rows:
+    if not lines:
         raise DataError(f"{ref} is empty: a table with a header row is expected")
-    columns = [name.strip() for name in rows[0]]
-    _check_rows(columns, rows[1:], ref)
-    cells = [[value.strip() for value in row] for row in rows[1:]]
-    padded = [row + [""] * (len(columns) - len(row)) for row in cells]
-    return pd.DataFrame(padded, columns=columns, dtype=object)
-
-
-def _decode(content: bytes, ref: FileRef) -> str:
-    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{ref} is not UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def _check_rows(columns: list[str], rows: list[list[str]], ref: FileRef) -> None:
+    columns, *rows = lines
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise DataError(f"{ref} has columns of the same name: {list_names(twice)}")
@@ -67,6 +54,8 @@ def _check_rows(columns: list[str], rows: list[list[str]], ref: FileRef) -> None
             f"{ref}: {len(long):,} rows have more than the {len(columns)} values of the header, "
             f"the first in line {long[0]}; check its separator and quotes"
         )
+    padded = [row + [""] * (len(columns) - len(row)) for row in rows]
+    return pd.DataFrame(padded, columns=columns, dtype=object)
 
 
 def is_empty(value: str) -> bool:
@@ -160,13 +149,9 @@ def make_index_table(
     splits: Sequence[str] | str = "",
 ) -> pd.DataFrame:
     """Return the four columns that every index has, in the order given."""
-    table = pd.DataFrame({"image_id": pd.Series(list(image_ids), dtype=object)})
-    table["label"] = pd.Series(list(labels), dtype="int64")
-    table["group"] = pd.Series(list(groups), dtype=object)
-    table["split"] = pd.Series(
-        [splits] * len(table) if isinstance(splits, str) else list(splits), dtype=object
-    )
-    return table
+    columns = {"image_id": image_ids, "label": labels, "group": groups, "split": splits}
+    types = {"image_id": object, "label": "int64", "group": object, "split": object}
+    return pd.DataFrame(columns, index=range(len(image_ids))).astype(types)
 
 
 def parse_split(value: str) -> str | None:

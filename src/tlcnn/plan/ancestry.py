@@ -35,8 +35,6 @@ class Ancestor:
     """A run whose weights, perhaps through others, a run starts from.
 
     Attributes:
-        record: what runs that start from it record of it.
-        folder: its run folder, finished or not.
         images: its images, where it is planned here.
         later: folders of runs that start from it; they keep a record of what it trained on.
     """
@@ -53,23 +51,16 @@ class Ancestor:
 
     def describe(self) -> str:
         """Return one line: where its weights came from, what it trained on, and its state."""
-        if (self.folder / DONE).is_file():
-            state = ""
-        elif self.images is not None:
-            state = ", to be trained first"
-        else:
-            state = ", not finished" if self.folder.is_dir() else ", its folder is not here"
-        record = self.record
+        record, state = self.record, ""
+        if not (self.folder / DONE).is_file():
+            begun = ", not finished" if self.folder.is_dir() else ", its folder is not here"
+            state = begun if self.images is None else ", to be trained first"
         chain = " -> ".join([*record.source, record.dataset])
         return f"{chain} (run {record.run_id}, seed {record.seed}{state})"
 
 
 def find_run_dir(run: str, output_dir: Path) -> Path:
-    """Return the folder of a run that is given by its id, the id's beginning, or its path.
-
-    Raises:
-        WeightsError: there is none, or several.
-    """
+    """Return the folder of a run by its id, the id's beginning, or its path; or WeightsError."""
     place = Path(run).expanduser()
     if (place / PLAN).is_file():
         return place.absolute()
@@ -97,11 +88,7 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
 
 
 def read_ancestors(run_dir: Path) -> tuple[Ancestor, ...]:
-    """Return a run and those before it, nearest first, from its plan.json.
-
-    Raises:
-        WeightsError: the folder's plan cannot be read.
-    """
+    """Return a run and those before it, nearest first. Raises WeightsError without a plan."""
     try:
         plan = read_plan(run_dir)
         return _place_ancestors([plan.as_ancestor(), *plan.ancestry], run_dir.parent, run_dir)
@@ -115,12 +102,8 @@ def read_ancestors(run_dir: Path) -> tuple[Ancestor, ...]:
 def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancestor, ...]:
     """Return the runs that a file of weights comes from, nearest first, or nothing.
 
-    The file may be a copy under any name, or one of a run that is not finished.
-
-    Args:
-        file: the file of weights.
-        metadata: what a run wrote into it; None where no run did, and then the folder decides.
-        output_dir: the output folder whose runs may include the one that the metadata name.
+    The file may be a copy under any name. `metadata` is what a run wrote into it; None where no
+    run did, and then the folder decides.
 
     Raises:
         WeightsError: a run wrote the metadata, and they cannot be read.
@@ -153,21 +136,13 @@ def _read_run_id(folder: Path) -> str | None:
 def _place_ancestors(
     records: Sequence[AncestorRecord], runs: Path, first: Path | None = None
 ) -> tuple[Ancestor, ...]:
-    """Return the runs of these records, nearest first, each with where it is looked for.
-
-    Args:
-        records: the runs, nearest first.
-        runs: the folder of run folders.
-        first: the folder of the first run, where it is known.
-    """
-    ancestors: list[Ancestor] = []
-    for record in records:
-        folder = runs / f"{record.run_name}-{record.run_id}"
-        later = tuple(ancestor.folder for ancestor in ancestors)
-        if first is not None and not ancestors:
-            folder = first
-        ancestors.append(Ancestor(record, folder, later=later))
-    return tuple(ancestors)
+    """Return the runs of these records, nearest first; the first one's folder may be known."""
+    folders = [runs / f"{record.run_name}-{record.run_id}" for record in records]
+    folders[0] = first or folders[0]
+    return tuple(
+        Ancestor(record, folders[number], later=tuple(folders[:number]))
+        for number, record in enumerate(records)
+    )
 
 
 def check_leaks(
@@ -181,11 +156,8 @@ def check_leaks(
     """Refuse weights of runs that trained on what this run tests on.
 
     Args:
-        images: the run's dataset.
-        ancestors: the runs before it.
         open_images: a function that returns an ancestor's dataset where it can still be opened.
-        cache_dir: the folder where comparisons are remembered.
-        allow_unchecked: only warn of a run whose training images are not known any more.
+        allow_unchecked: whether a run whose training images are not known is only warned of.
 
     Raises:
         DataError: names the images or groups and the run that trained on them, or the run whose
@@ -196,7 +168,7 @@ def check_leaks(
             continue
         seen = _find_training_images(ancestor, open_images)
         if seen is not None:
-            _refuse_overlap(_recall_overlap(images, seen, ancestor, cache_dir), ancestor)
+            _refuse_overlap(images, seen, ancestor, cache_dir)
             continue
         unknown = (
             f"whether {ancestor.full_name} trained on test images of this run cannot be checked"
@@ -242,14 +214,9 @@ def _find_training_images(
 
 
 def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
-    """Return what the runs before one have trained on, as far as it is known.
+    """Return what the runs before one have trained on: one row a run and image, where known.
 
-    Args:
-        ancestors: the runs before it.
-        run_dir: the run's folder, which may have a record from an earlier sitting.
-
-    Returns:
-        One row a run and image: dataset, image_id, group, digest and run_id.
+    The folder of the run itself may have a record from an earlier sitting.
     """
     tables = [pd.DataFrame(columns=["dataset", *_COLUMNS, "run_id"], dtype=str)]
     for ancestor in ancestors:
@@ -261,8 +228,8 @@ def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _recall_overlap(images: Dataset, seen: Part, ancestor: Ancestor, cache_dir: Path) -> Overlap:
-    """Return what of a run's test images an ancestor has trained on, computed once."""
+def _refuse_overlap(images: Dataset, seen: Part, ancestor: Ancestor, cache_dir: Path) -> None:
+    """Raise DataError when a run tests on what an ancestor has trained on; compared once."""
     names = [images.index.name, ancestor.record.dataset]  # decide what equal ids and groups mean
     manifests = [images.manifest, ancestor.record.manifest]
     key = [GUARD_VERSION, FINGERPRINT_VERSION, *names, *manifests, seen.images is not None]
@@ -272,10 +239,7 @@ def _recall_overlap(images: Dataset, seen: Part, ancestor: Ancestor, cache_dir: 
         trained = set(make_part(images, "train").table["digest"])
         return vars(find_overlap(make_part(images, "test"), seen.without(trained), cache_dir))
 
-    return Overlap(**remember(cache_dir, "overlap", key, compute))
-
-
-def _refuse_overlap(overlap: Overlap, ancestor: Ancestor) -> None:
+    overlap = Overlap(**remember(cache_dir, "overlap", key, compute))
     if overlap.n_unconfirmed:
         log.warning(
             "%d test images look like training images of %s, whose pixels cannot be compared",

@@ -5,7 +5,7 @@ init=self   this very dataset and recipe from random weights, by default of the 
 init=run    the configuration in the folder of an unfinished run
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ def make_parent_config(cfg: Config, memory: Memory) -> Config:
 
 def _make_task_dataset(cfg: Config, memory: Memory) -> DatasetCfg:
     """Return the source's dataset, seen at the resolution and scale of the run's own."""
+    from hydra.errors import HydraException
+
     values = {key: value for key, value in cfg.init.task_dataset.items() if value is not None}
     keys = [item.name for item in fields(DatasetCfg)]
     unknown = [key for key in values if key not in keys]
@@ -51,28 +53,23 @@ def _make_task_dataset(cfg: Config, memory: Memory) -> DatasetCfg:
         )
     _set_values(DatasetCfg(), values)  # refuses a value of a wrong type under its own key
     shared = {key: values.get(key, getattr(cfg.dataset, key)) for key in SHARED_KEYS}
-    words = [f"dataset={cfg.init.task}", write_override("cache_dir", cfg.cache_dir)]
-    words += [write_override(f"dataset.{key}", value) for key, value in shared.items()]
+    overrides = [f"dataset={cfg.init.task}", write_override("cache_dir", cfg.cache_dir)]
+    overrides += [write_override(f"dataset.{key}", value) for key, value in shared.items()]
     composer: Composer = memory.recall("composer", "", Composer)
     task = str(cfg.init.task)
-    dataset = memory.recall("task", tuple(words), lambda: _compose_task(composer, task, words))
-    return _set_values(dataset, values)
-
-
-def _compose_task(composer: Composer, task: str, words: Sequence[str]) -> DatasetCfg:
-    """Return a dataset as a run on it would have it, so that both are one run."""
-    from hydra.errors import HydraException
-
-    allowed = composer.list_options("dataset")
     try:
-        return composer.compose(words).dataset
+        dataset = memory.recall(
+            "task", tuple(overrides), lambda: composer.compose(overrides).dataset
+        )
     except HydraException as error:
+        allowed = composer.list_options("dataset")
         if task in allowed:
             raise ConfigError(f"init.task={task}: {error}") from error
         raise ConfigError(
             f"init.task={task} is not a dataset.{did_you_mean(task, allowed)}\n"
             f"Datasets: {list_names(allowed, 40)}"
         ) from error
+    return _set_values(dataset, values)
 
 
 def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
@@ -90,11 +87,7 @@ def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
 
 
 def load_run_config(run_dir: Path, cfg: Config) -> Config:
-    """Return the configuration of an unfinished run, to be trained in another place.
-
-    Args:
-        run_dir: the run's folder.
-        cfg: the configuration whose places (device, threads, paths, memory) are used.
+    """Return the configuration of an unfinished run, to be trained in the places of `cfg`.
 
     Raises:
         WeightsError: its config.yaml is missing or of another version.

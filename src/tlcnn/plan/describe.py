@@ -1,6 +1,7 @@
 """A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
 from dataclasses import asdict
+from textwrap import shorten
 
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
@@ -49,7 +50,7 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def list_treatments(plan: Plan) -> tuple[UnitRecord, ...]:
+def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
@@ -70,10 +71,9 @@ def _describe_units(plan: Plan) -> list[str]:
     bn = plan.config.freeze.bn
     frozen = "frozen" if bn == "frozen" else f"frozen (bn {bn})"
     rows = [("", "unit", "modules", "parameters", "weights", "")]
-    for number, unit in enumerate(list_treatments(plan), start=1):
-        state = frozen if unit.frozen else "trained"
-        parameters = f"{unit.n_params:,}"
-        rows.append((str(number), unit.unit, unit.modules, parameters, str(unit.weights), state))
+    for number, unit in enumerate(_list_units(plan), start=1):
+        state, size = frozen if unit.frozen else "trained", f"{unit.n_params:,}"
+        rows.append((str(number), unit.unit, unit.modules, size, str(unit.weights), state))
     rows.append(("", "head", "", "", "fresh", "trained"))
     return align_columns(rows, right=(0, 3))
 
@@ -101,9 +101,9 @@ def plan_record(plan: Plan) -> PlanRecord:
         for group in ("dataset", "model", "init", "freeze", "train")
         for key, value in asdict(getattr(plan.config, group)).items()
     }
-    options = settings.pop("dataset.options")
-    options.pop("cache_dir", None)  # a place
-    settings |= {f"dataset.options.{key}": value for key, value in options.items()}
+    for key, value in settings.pop("dataset.options").items():
+        if key != "cache_dir":  # a place
+            settings[f"dataset.options.{key}"] = value
     return PlanRecord(
         run_id=plan.run_id,
         run_name=plan.run_name,
@@ -118,7 +118,7 @@ def plan_record(plan: Plan) -> PlanRecord:
         j=cell.j,
         bn=plan.identity["freeze"]["bn"],
         seed=plan.config.seed,
-        units=list_treatments(plan),
+        units=_list_units(plan),
         classes=tuple(images.index.classes),
         task=images.index.task,
         positive=images.index.positive,
@@ -131,10 +131,6 @@ def plan_record(plan: Plan) -> PlanRecord:
 
 def describe_units(unit_map: UnitMap) -> str:
     """Return the units as a table, one line each, and a line for the head."""
-
-    def shorten(text: str, limit: int = 60) -> str:
-        return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
     rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
     rows += [
         (
@@ -144,7 +140,7 @@ def describe_units(unit_map: UnitMap) -> str:
             str(unit.stride),
             f"{unit.n_params:,}",
             str(len(unit.tensors)),
-            "exact" if unit.cut_obstacle is None else shorten(unit.cut_obstacle),
+            shorten(unit.cut_obstacle or "exact", 60, placeholder="…"),
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]

@@ -1,11 +1,11 @@
 """What makes two runs the same run, and what they are called."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from operator import attrgetter
 from typing import Any
 
-from tlcnn.config.schema import Config, TrainCfg, iterate_fields
+from tlcnn.config.schema import Config, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
@@ -82,26 +82,18 @@ def make_identity(
             **({} if cell.weights is None else {"digest": cell.weights.digest}),
         },
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
-        "train": make_recipe(cfg.train, precision, is_close=reads_close(cfg, unit_map, cell.j)),
+        "train": make_recipe(cfg, precision, find_obstacle(cfg, unit_map, cell.j)),
         "views": describe_views(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }
-    for key, value in _list_later_values(cfg):
-        *nodes, name = key.split(".")
-        (identity[nodes[0]] if nodes else identity)[name] = value
-    return identity
-
-
-def _list_later_values(cfg: Config) -> Iterator[tuple[str, Any]]:
-    """Yield the keys that are not among the first and the values that are not their default."""
     for key, item in iterate_fields(cfg):
         if key in FIRST_KEYS or item.metadata.get("part", "identity") != "identity":
             continue
-        value = attrgetter(key)(cfg)
-        make = item.default_factory
-        default = item.default if make is MISSING else make()
-        if value != default:
-            yield key, value
+        value, make = attrgetter(key)(cfg), item.default_factory
+        if value != (item.default if make is MISSING else make()):
+            *nodes, name = key.split(".")
+            (identity[nodes[0]] if nodes else identity)[name] = value
+    return identity
 
 
 def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
@@ -115,34 +107,29 @@ def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
     return None if reason is None else f"no single tensor leaves {name}: {reason}"
 
 
-def reads_close(cfg: Config, unit_map: UnitMap, n_frozen: int) -> bool:
-    """Return whether a run may read stored outputs that are close to its network's own."""
-    return cfg.train.features == "close" and find_obstacle(cfg, unit_map, n_frozen) is None
-
-
-def make_recipe(train: TrainCfg, precision: str, *, is_close: bool = False) -> dict[str, Any]:
-    """Return the part of the recipe that changes numbers.
-
-    Args:
-        is_close: whether `train.features=close` does, in this run.
-    """
+def make_recipe(cfg: Config, precision: str, obstacle: str | None) -> dict[str, Any]:
+    """Return the part of the recipe that changes numbers; `obstacle` is of `find_obstacle`."""
+    train = cfg.train
     recipe = {key: value for key, value in vars(train).items() if f"train.{key}" in FIRST_KEYS}
     recipe["precision"] = precision
     unused = {
         "momentum": train.optimizer != "sgd",
         "effective_beta": train.class_weights != "effective",
         "views": train.augment == "none",
-        "features": not is_close,
+        "features": train.features != "close" or obstacle is not None,
     }
     return {key: value for key, value in recipe.items() if not unused.get(key)}
 
 
-def make_name(cfg: Config, cell: Treatment, label: str) -> str:
+def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:
+    """Return a run's readable name: `ham10000-resnet18-imagenet-k3-j2-s0`."""
     model = cfg.model.name.split(".")[0]
-    return f"{cfg.dataset.name}-{model}-{label}-k{cell.k}-j{cell.j}-s{cfg.seed}"
+    return f"{cfg.dataset.name}-{model}-{'-'.join(source)}-k{cell.k}-j{cell.j}-s{cfg.seed}"
 
 
-def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor], label: str) -> str:
+def make_cell_id(
+    identity: dict[str, Any], ancestry: Sequence[Ancestor], source: Sequence[str]
+) -> str:
     """Return what runs that are equal but for the seed share; parents have seeds, too.
 
     A network of the same seed as its own source shares its draws, so `self` with another distance
@@ -150,6 +137,6 @@ def make_cell_id(identity: dict[str, Any], ancestry: Sequence[Ancestor], label: 
     """
     init = dict(identity["init"])
     if ancestry:
-        distance = ancestry[0].record.seed - identity["seed"] if label == "self" else 0
+        distance = ancestry[0].record.seed - identity["seed"] if source == ("self",) else 0
         init["digest"] = f"cell:{ancestry[0].record.cell_id}{distance:+d}"
     return digest_of({**identity, "init": init, "seed": None}, 12)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tlcnn.config.schema import (
     EACH,
     TRANSFERRED,
@@ -79,11 +81,6 @@ class Plan:
     shared_depths: tuple[int, ...] = ()
 
     @property
-    def label(self) -> str:
-        """The source as one text, as it stands in names: `imagenet-ham10000`."""
-        return "-".join(self.source)
-
-    @property
     def run_dir(self) -> Path:
         """The folder of this run: a readable name that ends in the run id."""
         return self.output_dir / "runs" / f"{self.run_name}-{self.run_id}"
@@ -91,14 +88,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the weights of units 1..k come from.
-
-    Attributes:
-        kind: random, imagenet, checkpoint, stats or run.
-        weights: the file; for a run that is not trained yet, the file that it will write.
-        ancestry: the runs that these weights come from, nearest first.
-        parent: the plan of the nearest one, where that run may have to be trained first.
-    """
+    """Where the weights of units 1..k come from; as in `Treatment` and `Plan`."""
 
     kind: str
     weights: WeightsFile | None = None
@@ -111,16 +101,12 @@ def make_plan(
 ) -> Plan:
     """Resolve a configuration into a plan, refusing what cannot be run.
 
-    Args:
-        cfg: the configuration.
-        memory: what the plans of one process share; a sweep gives the same to all.
-        descendants: folders of unfinished runs that start from this one, farthest first.
+    The plans of one process share `memory`. `descendants` are the folders of unfinished runs that
+    start from this one, farthest first.
 
     Raises:
-        ConfigError: a value, unit name or combination that is not allowed; raised before any
-            image is touched.
-        DataError: images or tables that are missing or broken, or test images that the source
-            has been trained on.
+        ConfigError: a value, unit name or combination that is not allowed.
+        DataError: images are missing or broken, or the source has been trained on test images.
         WeightsError: source weights that are missing or broken.
     """
     memory = memory or Memory()
@@ -133,14 +119,13 @@ def make_plan(
     recall_index(cfg.dataset, memory)  # missing images are reported before weights are downloaded
     source = _find_source(cfg, k, cache_dir, memory, descendants) if k else WeightsSource("random")
     images = recall_dataset(cfg.dataset, cache_dir, memory)
-    allow_unchecked = cfg.init.allow_unchecked
     open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
-    check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow_unchecked)
+    allow = cfg.init.allow_unchecked
+    check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)
     cell = Treatment(k, j, source.kind, source.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
     names = _list_sources(source, images)
-    label = "-".join(names)
     n_train = int((images.splits == "train").sum())
     return Plan(
         config=cfg,
@@ -152,10 +137,10 @@ def make_plan(
         steps_per_epoch=max(1, n_train // cfg.train.batch_size),
         identity=identity,
         run_id=digest_of(identity, 12),
-        cell_id=make_cell_id(identity, source.ancestry, label),
+        cell_id=make_cell_id(identity, source.ancestry, names),
         source=names,
-        run_name=make_name(cfg, cell, label),
-        output_dir=find_output_dir(cfg),
+        run_name=make_name(cfg, cell, names),
+        output_dir=_find_output_dir(cfg),
         cache_dir=cache_dir,
         ancestry=source.ancestry,
         parent=source.parent,
@@ -184,8 +169,8 @@ def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
             raise ConfigError(
                 f"{key}.through=each stands for every unit, one run each: use it in a sweep (-m)."
             )
-    k = unit_map.count(cfg.init.through)
-    k = 0 if cfg.init.source == "random" else k
+    n_units = unit_map.count(cfg.init.through)
+    k = 0 if cfg.init.source == "random" else n_units
     j = k if cfg.freeze.through == TRANSFERRED else unit_map.count(cfg.freeze.through)
     if j <= k or cfg.freeze.allow_random:
         return k, j
@@ -199,8 +184,7 @@ def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
     )
 
 
-def find_output_dir(cfg: Config) -> Path:
-    """Return the absolute folder that runs and studies are written to."""
+def _find_output_dir(cfg: Config) -> Path:
     return Path(cfg.output_dir).expanduser().absolute()
 
 
@@ -216,33 +200,28 @@ def _find_source(
     if init.source == "run":
         return _find_run_source(cfg, cache_dir, memory, descendants)
     if init.weights is None:  # check_config has refused init=checkpoint without a file
-        weights = _recall_imagenet(cfg.model.name, cache_dir, memory)
+        model = cfg.model.name
+
+        def locate() -> WeightsFile | WeightsError:
+            try:
+                return locate_imagenet(model, cache_dir=cache_dir)
+            except WeightsError as error:  # a failed download is not tried again for every cell
+                return error
+
+        located = memory.recall("imagenet", model, locate)
+        if isinstance(located, WeightsError):
+            raise located
+        weights = located
     else:
-        run = locate_run(init.weights)
-        weights = run or locate_checkpoint(init.weights, cache_dir=cache_dir)
+        weights = locate_run(init.weights) or locate_checkpoint(init.weights, cache_dir=cache_dir)
     assert weights.path is not None
     if weights.is_run:
         ancestry = read_ancestors(weights.path.parent)
     else:
-        ancestry = find_ancestors(weights.path, weights.metadata, find_output_dir(cfg))
+        ancestry = find_ancestors(weights.path, weights.metadata, _find_output_dir(cfg))
     if init.source == "stats" or not ancestry:
         return WeightsSource(init.source, weights, ancestry)
     return WeightsSource("run" if weights.is_run else "checkpoint", weights, ancestry)
-
-
-def _recall_imagenet(model: str, cache_dir: Path, memory: Memory) -> WeightsFile:
-    """Return pretrained weights; a download that failed is not tried again for every cell."""
-
-    def locate() -> WeightsFile | WeightsError:
-        try:
-            return locate_imagenet(model, cache_dir=cache_dir)
-        except WeightsError as error:
-            return error
-
-    result = memory.recall("imagenet", model, locate)
-    if isinstance(result, WeightsError):
-        raise result
-    return result
 
 
 def _find_run_source(
@@ -250,7 +229,7 @@ def _find_run_source(
 ) -> WeightsSource:
     """Return a finished run's weights, or the plan that finishes an unfinished run."""
     assert cfg.init.run is not None  # check_config has refused it
-    run_dir = find_run_dir(cfg.init.run, find_output_dir(cfg))
+    run_dir = find_run_dir(cfg.init.run, _find_output_dir(cfg))
     weights = locate_run(run_dir)
     if weights is not None:
         return WeightsSource("run", weights, read_ancestors(run_dir))
@@ -274,18 +253,12 @@ def _find_run_source(
 
 def _describe_change(run_dir: Path, plan: Plan) -> str:
     """Return the first difference between a run's identity and a plan's, as text."""
-
-    def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {prefix[:-1]: value}
-        pairs = (flatten(inner, f"{prefix}{key}.") for key, inner in value.items())
-        return {key: leaf for leaves in pairs for key, leaf in leaves.items()}
-
     try:
-        before = flatten(dict(read_plan(run_dir).identity))
+        identity = read_plan(run_dir).identity
     except DataError:
-        before = {}
-    now = flatten(json.loads(json.dumps(plan.identity)))
+        identity = {}
+    values = (identity, json.loads(json.dumps(plan.identity)))
+    before, now = (pd.json_normalize(dict(value)).to_dict("records")[0] for value in values)
     changes = [key for key in now | before if now.get(key) != before.get(key)]
     if not before or not changes:
         return "its data or tlcnn have changed since"
@@ -295,30 +268,22 @@ def _describe_change(run_dir: Path, plan: Plan) -> str:
 
 
 def _make_run_source(parent: Plan) -> WeightsSource:
-    weights = WeightsFile(
-        parent.run_dir / RUN_WEIGHTS,
-        f"run:{parent.run_id}",
-        parent.run_name,
-        f"run {parent.run_id}",
-    )
-    before = [replace(a, later=(parent.run_dir, *a.later)) for a in parent.ancestry]
-    return WeightsSource("run", weights, (make_ancestor(parent), *before), parent)
-
-
-def make_ancestor(plan: Plan) -> Ancestor:
-    """Return a planned run as an ancestor of another."""
+    path, run_id = parent.run_dir / RUN_WEIGHTS, parent.run_id
+    weights = WeightsFile(path, f"run:{run_id}", parent.run_name, f"run {run_id}")
     record = AncestorRecord(
-        run_id=plan.run_id,
-        run_name=plan.run_name,
-        cell_id=plan.cell_id,
-        dataset=plan.config.dataset.name,
-        source=plan.source,
-        k=plan.treatment.k,
-        j=plan.treatment.j,
-        seed=plan.config.seed,
-        manifest=plan.dataset.manifest,
+        run_id=parent.run_id,
+        run_name=parent.run_name,
+        cell_id=parent.cell_id,
+        dataset=parent.config.dataset.name,
+        source=parent.source,
+        k=parent.treatment.k,
+        j=parent.treatment.j,
+        seed=parent.config.seed,
+        manifest=parent.dataset.manifest,
     )
-    return Ancestor(record, plan.run_dir, images=plan.dataset)
+    nearest = Ancestor(record, parent.run_dir, images=parent.dataset)
+    before = [replace(a, later=(parent.run_dir, *a.later)) for a in parent.ancestry]
+    return WeightsSource("run", weights, (nearest, *before), parent)
 
 
 def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
@@ -337,6 +302,5 @@ def _list_sources(source: WeightsSource, images: Dataset) -> tuple[str, ...]:
     if source.kind == "stats" or not source.ancestry:
         return (source.kind,)
     nearest = source.ancestry[0].record
-    if nearest.manifest == images.manifest and nearest.source == ("random",):
-        return ("self",)
-    return (*nearest.source, nearest.dataset)
+    is_self = nearest.manifest == images.manifest and nearest.source == ("random",)
+    return ("self",) if is_self else (*nearest.source, nearest.dataset)

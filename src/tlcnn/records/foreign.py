@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlcnn.data.datasets.medmnist import load_medmnist_info
 from tlcnn.data.files import open_file
 from tlcnn.data.index import SPLITS, TASKS, make_strata
-from tlcnn.data.medmnist_info import load_medmnist_info
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
 MIN_PROBABILITY = 1e-30  # so that its logarithm is finite

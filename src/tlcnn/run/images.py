@@ -25,11 +25,6 @@ log = logging.getLogger(__name__)
 def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Batches]:
     """Return the images of every split, decoded, and on the device where they fit.
 
-    Args:
-        plan: the run's plan.
-        stop: asked while images are decoded.
-        memory: what the runs of one process share: here the decoded images.
-
     Raises:
         DataError: an image cannot be decoded, or a split has fewer than two images.
         Stopped: a signal came.
@@ -39,21 +34,17 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     device = torch.device(plan.device.name)
     dataset = (find_root(data), plan.dataset.manifest)
     size = (data.image_size, data.fit, data.decode)
-    cache = memory.recall(  # the file is checked once a process, not once a run
-        "decoded",
-        (*dataset, str(plan.cache_dir), *size, data.on_bad),
-        lambda: _load_cache(plan, stop),
-        n_kept=1,
-    )
+    ids = index.table["image_id"].tolist()
+    key = (*dataset, str(plan.cache_dir), *size, data.on_bad)
+    # the file is checked once a process, not once a run
+    cache = memory.recall("decoded", key, lambda: _load_cache(plan, stop, ids), n_kept=1)
     if cache.bad:
-        ids = index.table["image_id"].iloc[list(cache.bad)].tolist()
-        log.warning("skipped %d images that cannot be decoded: %s", len(ids), list_names(ids))
+        names = list_names([ids[row] for row in cache.bad])
+        log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
     pixels = memory.recall(
         "pixels", (*dataset, *size, str(device)), lambda: _place(cache.array, device), n_kept=1
     )
-    keys = memory.recall(
-        "image keys", dataset, lambda: make_image_keys(index.table["image_id"].tolist()), n_kept=1
-    )
+    keys = memory.recall("image keys", dataset, lambda: make_image_keys(ids), n_kept=1)
     ahead = _build_ahead(pixels, device)
     is_usable = ~np.isin(np.arange(len(index)), cache.bad)
     batches = {}
@@ -76,20 +67,20 @@ def load_batches(plan: Plan, stop: StopRequest, memory: Memory) -> dict[str, Bat
     return batches
 
 
-def _load_cache(plan: Plan, stop: StopRequest) -> ImageCache:
-    cfg = plan.config
+def _load_cache(plan: Plan, stop: StopRequest, ids: list[str]) -> ImageCache:
+    cfg, data = plan.config, plan.config.dataset
     return load_image_cache(
         plan.dataset.index.images,
         digests=plan.dataset.digests,
-        image_size=cfg.dataset.image_size,
-        fit=cfg.dataset.fit,
-        decode=cfg.dataset.decode,
+        image_size=data.image_size,
+        fit=data.fit,
+        decode=data.decode,
         cache_dir=plan.cache_dir,
         workers=cfg.workers or count_cores(),
         progress=cfg.progress,
-        on_bad=cfg.dataset.on_bad,
+        on_bad=data.on_bad,
         should_stop=lambda: bool(stop),
-        ids=plan.dataset.index.table["image_id"].tolist(),
+        ids=ids,
     )
 
 

@@ -1,16 +1,16 @@
-"""One training from its configuration or a launcher's job to its outcome."""
+"""A training that a sweep asks a launcher for, and how it ended."""
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.config.compose import Composer
-from tlcnn.config.schema import Config
-from tlcnn.errors import Stopped, TlcnnError
+from tlcnn.config.schema import describe_type, list_keys
+from tlcnn.errors import ConfigError, Stopped, TlcnnError
 from tlcnn.memory import Memory
 
 if TYPE_CHECKING:  # pandas: not for --help
@@ -42,32 +42,20 @@ class Job:
 
     def to_json(self) -> str:
         """Return the job as one line for another process."""
-        return json.dumps(
-            {
-                "overrides": self.overrides,
-                "ancestor": self.ancestor,
-                "shared_depths": self.shared_depths,
-                "place": dict(self.place),
-            }
-        )
+        names = ("overrides", "ancestor", "shared_depths", "place")
+        return json.dumps({name: getattr(self, name) for name in names})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """Return the job that `to_json` wrote."""
         value = json.loads(text)
-        words, depths = tuple(value["overrides"]), tuple(value["shared_depths"])
-        return cls(words, value["ancestor"], depths, value["place"])
+        overrides, depths = tuple(value["overrides"]), tuple(value["shared_depths"])
+        return cls(overrides, value["ancestor"], depths, value["place"])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended.
-
-    Attributes:
-        code: the exit code of its process; 0: it is done.
-        error: the error in words, for people.
-        kind: the name of the error's class, such as `RunLocked`.
-    """
+    """How a training ended: exit code (0: done), error in words, and class such as `RunLocked`."""
 
     code: int = 0
     error: str = ""
@@ -83,39 +71,21 @@ class Outcome:
         return json.dumps(asdict(self))
 
 
-def run_config(config: Config, memory: Memory) -> None:
-    """Plan and train one configuration, or print its plan. Raises the run's errors."""
-    from tlcnn.plan.plan import make_plan
-
-    plan = make_plan(config, memory)
-    if not config.dry_run:
-        from tlcnn.run.run import run
-
-        run(plan, memory)
-        return
-    from tlcnn.plan.describe import describe_plan
-    from tlcnn.run.network import build_initial_network, has_weights
-
-    if has_weights(plan):
-        build_initial_network(plan, memory)  # weights that do not fit are refused now
-    print(describe_plan(plan))
+BEFORE_START = Outcome(Stopped.exit_code, "stopped before it began to train", Stopped.__name__)
 
 
 def run_job(job: Job, memory: Memory) -> Outcome:
-    """Train what a job asks for, in this process.
-
-    Args:
-        job: the job.
-        memory: what the runs of this process share; it holds their composer.
-    """
+    """Train what a job asks for, in this process, whose runs share `memory`."""
     from tlcnn.run.run import run
 
-    with watch_errors() as watched:
+    try:
         plan = job.plan or plan_job(job, memory)
         if plan is not None:
             config = replace(plan.config, **job.place)
             run(replace(plan, config=config, shared_depths=job.shared_depths), memory)
-    return watched.outcome
+    except Exception as error:
+        return explain_failure(error)
+    return Outcome()
 
 
 def plan_job(job: Job, memory: Memory) -> "Plan | None":
@@ -129,43 +99,39 @@ def plan_job(job: Job, memory: Memory) -> "Plan | None":
     return plan
 
 
-@dataclass
-class Watched:
-    """The outcome of work that `watch_errors` watches."""
-
-    outcome: Outcome = field(default_factory=Outcome)
-
-
-@contextmanager
-def watch_errors() -> Iterator[Watched]:
-    """Log an error of a run and note it as the outcome, instead of raising it."""
+def explain_failure(error: Exception) -> Outcome:
+    """Log an error and return it as an outcome; an error of Hydra is a ConfigError."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    watched = Watched()
-    try:
-        yield watched
-    except (HydraException, OmegaConfBaseException, BrokenPipeError):
-        raise
-    except Exception as error:
-        code = error.exit_code if isinstance(error, TlcnnError) else UNEXPECTED
-        if code == UNEXPECTED:
-            log.exception("unexpected, so perhaps a bug in tlcnn; please report it with this:")
-        else:
-            log.error("%s: %s", type(error).__name__, error)
-        lines = str(error).strip().splitlines()
-        text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-        watched.outcome = Outcome(code, text, _find_kind(error))
-
-
-def _find_kind(error: BaseException) -> str:
-    """Return the class of an error, or DEVICE_FAILURE where the device caused it."""
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        error = ConfigError(_explain_hydra(error))
+    name, code = type(error).__name__, UNEXPECTED
+    if isinstance(error, TlcnnError):
+        code = error.exit_code
+        log.error("%s: %s", name, error)
+    else:
+        text = "unexpected, so perhaps a bug in tlcnn; please report it with this:"
+        log.error(text, exc_info=error)
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
     cause: BaseException | None = error
-    while cause is not None:
-        if type(cause).__name__ == DEVICE_FAILURE:
-            return DEVICE_FAILURE
+    while cause is not None and type(cause).__name__ != DEVICE_FAILURE:
         cause = cause.__cause__
-    return type(error).__name__
+    return Outcome(code, f"{name}: {first_line}", DEVICE_FAILURE if cause else name)
+
+
+def _explain_hydra(error: BaseException) -> str:
+    """Return what Hydra or OmegaConf rejected, without its own frames and repetitions."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    text = " ".join(" ".join(str(cause).split()) for cause in causes)
+    wrong = re.search(r"Value '(.*)' of type .* full_key: (\S+)", text)
+    if wrong and wrong[2] in list_keys():
+        return f"{wrong[2]}={wrong[1]} is not allowed: it must be {describe_type(wrong[2])}."
+    lines = [line for cause in causes[:2] for line in str(cause).splitlines()]
+    shown = [line for line in lines if not line.strip().startswith(("object_type=", "reference_"))]
+    return "\n".join(dict.fromkeys(shown)) + "\nSee: python -m tlcnn.train --help"
 
 
 def log_to_stderr(level: int) -> None:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,12 +27,7 @@ _DRAWS_BYTES = 2**28  # of drawn networks that a process keeps
 
 @dataclass(frozen=True)
 class InitialNetwork:
-    """A network before its first step, on the CPU.
-
-    Attributes:
-        model: the network.
-        report: which of its tensors came from the source.
-    """
+    """A network before its first step, on the CPU, and which tensors came from the source."""
 
     model: nn.Module
     report: InitReport
@@ -43,10 +39,6 @@ def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNe
     The whole network is drawn from the seed first, and units 1..k are overwritten then, so a
     fresh unit is the same in every cell of a seed.
 
-    Args:
-        plan: the run's plan.
-        memory: what the runs of one process share: the draw of a seed, the source's weights.
-
     Raises:
         WeightsError: the source's weights are broken, unsafe or do not fit.
         ConfigError: images of this size do not get through the network.
@@ -56,7 +48,7 @@ def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNe
     model = _draw_network(plan, memory)
     report = InitReport((), tuple(model.state_dict()))
     if weights is not None and weights.path is not None:
-        state = match_names(_load_source(weights, memory), model, unit_map)
+        state = match_names(_load_source(weights, weights.path, memory), model, unit_map)
         if treatment.source == "stats":
             state = draw_stats(state, model, plan.config.seed)
         report = apply_source(model, unit_map, state, treatment.k)
@@ -64,7 +56,7 @@ def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNe
         log.info("from %s: %s", weights.origin, report.describe())
     size = plan.config.dataset.image_size
     memory.recall(
-        "fitting size", (plan.config.model.name, size), lambda: check_input_size(model, size)
+        "fitting size", (plan.config.model.name, size), lambda: _check_input_size(model, size)
     )
     return InitialNetwork(model, report)
 
@@ -96,22 +88,19 @@ def _draw_network(plan: Plan, memory: Memory) -> nn.Module:
     return copy.deepcopy(drawn)
 
 
-def _load_source(weights: WeightsFile, memory: Memory) -> State:
+def _load_source(weights: WeightsFile, path: Path, memory: Memory) -> State:
     """Return the tensors of a file of weights, which the cells of a source read once."""
-    path = weights.path
-    assert path is not None
-    key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, weights.digest)
-
-    digest = weights.digest
 
     def load() -> State:
-        return load_run_weights(path.parent) if weights.is_run else load_state(path, sha256=digest)
+        if weights.is_run:
+            return load_run_weights(path.parent)
+        return load_state(path, sha256=weights.digest)
 
+    key = (str(path), path.stat().st_mtime_ns if path.is_file() else 0, weights.digest)
     return memory.recall("state", key, load, n_kept=1)
 
 
-def check_input_size(model: nn.Module, image_size: int) -> None:
-    """Raise ConfigError when images of this size do not get through the network."""
+def _check_input_size(model: nn.Module, image_size: int) -> None:
     was_training = model.training
     try:
         with torch.no_grad():

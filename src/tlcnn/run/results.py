@@ -55,14 +55,11 @@ def write_epoch(plan: Plan, folder: RunDir, history: list[dict[str, Any]]) -> No
     """Write the records of the finished epochs, and log the last one."""
     folder.write_metrics(history)
     if history:
-        last = history[-1]
+        last, n_epochs = history[-1], plan.config.train.epochs
         log.info(
-            "epoch %d/%d  loss %.4f  val balanced accuracy %.4f  %s images/s",
-            last["epoch"],
-            plan.config.train.epochs,
-            last["train/loss"],
-            last["val/balanced_accuracy"],
-            f"{last['images_per_s']:,.0f}",
+            f"epoch {last['epoch']}/{n_epochs}  loss {last['train/loss']:.4f}  "
+            f"val balanced accuracy {last['val/balanced_accuracy']:.4f}  "
+            f"{last['images_per_s']:,.0f} images/s"
         )
 
 
@@ -74,7 +71,7 @@ def write_results(
     position: Position,
     stop: StopRequest,
 ) -> Summary:
-    """Read the test images once; write predictions, weights and summary; return the summary.
+    """Read the test images once; write predictions, weights, summary and DONE.
 
     Raises:
         Stopped: a signal came; nothing is written.
@@ -84,21 +81,18 @@ def write_results(
     metrics: dict[str, float] = {}
     logits = {}
     for split in ("val", "test"):
+        images = splits[split]
         logits[split] = compute_logits(
             network.trained,
-            splits[split],
+            images,
             batch_size=plan.config.eval_batch_size,
             precision=plan.precision,
             check_stop=stop.check,
         )
-        rows = splits[split].rows
+        truth, groups = index.truth[images.rows], index.table["group"].to_numpy()[images.rows]
+        names, positive = index.classes, index.positive
         scores = compute_scores(
-            index.task,
-            logits[split],
-            index.truth[rows],
-            index.table["group"].to_numpy()[rows],
-            classes=index.classes,
-            positive=index.positive,
+            index.task, logits[split], truth, groups, classes=names, positive=positive
         )
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     split_rows = {split: splits[split].rows for split in logits}
@@ -122,18 +116,17 @@ def write_results(
         reuse=None if inputs.counts is None else asdict(inputs.counts),
     )
     write_summary(folder.path, summary)
+    folder.write_done(plan.run_id)
+    folder.delete_leftovers()
+    _log_result(summary, folder)
     return summary
 
 
-def log_result(summary: Summary, folder: RunDir) -> None:
-    """Log the main metrics of a finished run, and where it is."""
+def _log_result(summary: Summary, folder: RunDir) -> None:
     metrics = summary.metrics
     log.info(
-        "test, at epoch %d (best on validation): balanced accuracy %.4f, macro AUROC %.4f, "
-        "accuracy %.4f\ndone: %s",
-        summary.best_epoch,
-        metrics["test/balanced_accuracy"],
-        metrics["test/macro_auroc"],
-        metrics["test/accuracy"],
-        folder.path,
+        f"test, at epoch {summary.best_epoch} (best on validation): "
+        f"balanced accuracy {metrics['test/balanced_accuracy']:.4f}, "
+        f"macro AUROC {metrics['test/macro_auroc']:.4f}, accuracy {metrics['test/accuracy']:.4f}\n"
+        f"done: {folder.path}"
     )

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.device import count_cores
@@ -35,11 +34,8 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, from wherever its folder stands, and return its summary.
 
     A finished run returns at once. A run that another process holds is waited for, or refused
-    with `on_locked=fail`. A run that starts from another run trains that one first.
-
-    Args:
-        plan: the run's plan.
-        memory: what the runs of one process share, such as decoded images.
+    with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
+    of one process share, such as decoded images, is in `memory`.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
@@ -60,7 +56,7 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
         if folder.is_done:  # the process that we waited for has finished it
             return _finish_before(folder)
         folder.clear_failed()
-        with _log_file(folder.path / "log.txt"), _record_failure(folder):
+        with _recording(folder):
             summary = asdict(train(plan, initial, folder, stop, memory))
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
@@ -79,7 +75,7 @@ def train(
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
     from tlcnn.run.images import load_batches
     from tlcnn.run.inputs import build_inputs
-    from tlcnn.run.results import log_result, write_epoch, write_results, write_start
+    from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
     from tlcnn.training.fit import Fit
     from tlcnn.training.recipe import Recipe
@@ -113,14 +109,10 @@ def train(
         write_epoch(plan, folder, position.history)
     check_frozen(model, frozen)
     try:
-        summary = write_results(plan, folder, network, inputs, fit.position, stop)
+        return write_results(plan, folder, network, inputs, fit.position, stop)
     except Stopped:
         fit.save()  # so that only the test is repeated
         raise
-    folder.write_done(plan.run_id)
-    folder.delete_leftovers()
-    log_result(summary, folder)
-    return summary
 
 
 def set_torch_flags(plan: Plan) -> None:
@@ -140,22 +132,9 @@ def set_torch_flags(plan: Plan) -> None:
 
 
 @contextmanager
-def _record_failure(folder: RunDir) -> Iterator[None]:
-    """Leave FAILED with the traceback, in the folder and the log, when a run fails."""
-    try:
-        yield
-    except (Stopped, KeyboardInterrupt):
-        raise
-    except BaseException:
-        log.debug("failed", exc_info=True)
-        with suppress(StorageError):  # on a full disk the first error is the one to report
-            folder.write_failed(traceback.format_exc())
-        raise
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Write the log of this process to a file of the run folder, too."""
+def _recording(folder: RunDir) -> Iterator[None]:
+    """Write the log to the run folder, too, and leave FAILED with the traceback if a run fails."""
+    path = folder.path / "log.txt"
     with writing(path):
         file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
     handler = logging.StreamHandler(file)
@@ -165,6 +144,13 @@ def _log_file(path: Path) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
+    except (Stopped, KeyboardInterrupt):
+        raise
+    except BaseException:
+        log.debug("failed", exc_info=True)
+        with suppress(StorageError):  # on a full disk the first error is the one to report
+            folder.write_failed(traceback.format_exc())
+        raise
     finally:
         logger.removeHandler(handler)
         handler.close()

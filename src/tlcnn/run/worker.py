@@ -18,13 +18,10 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import TextIO
 
-from tlcnn.config.compose import Composer
-from tlcnn.errors import ConfigError, Stopped
-from tlcnn.memory import Memory
-from tlcnn.run.job import Job, Outcome, log_to_stderr, run_job
+from tlcnn.config.compose import make_memory
+from tlcnn.run.job import BEFORE_START, Job, Outcome, log_to_stderr, run_job
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
-BEFORE_START = Outcome(Stopped.exit_code, "stopped before it began to train", "Stopped")
 
 
 class _StopNow(BaseException):
@@ -32,18 +29,13 @@ class _StopNow(BaseException):
 
 
 class Worker:
-    """Trains runs in this process, one at a time; a signal stops the one and begins no other.
-
-    Args:
-        flags: the flags of the sweep's command line, such as `--config-dir=DIR`.
-    """
+    """Trains runs in this process, one at a time; a signal stops the one and begins no other."""
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
         self.is_over = False
         self._flags = list(flags)
         self._is_busy = False
-        self._memory = Memory()
-        self._memory.recall("composer", "", lambda: Composer(self._flags))
+        self._memory = make_memory(flags)
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
         for name in SIGNALS:
             if hasattr(signal, name):
@@ -59,23 +51,16 @@ class Worker:
 
     def run(self, job: Job) -> Outcome:
         """Train what a job asks for, and return how it ended."""
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
         sys.argv = ["train.py", *self._flags, *job.overrides]  # for environment.json
         try:
             self._is_busy = True
             if self.is_over:  # set by a thread or a signal just before
                 raise _StopNow
             outcome = run_job(job, self._memory)
-            self._is_busy = False
+            self._is_busy = False  # in here, where a signal may still raise
         except _StopNow:
             self._is_busy = False
             outcome = BEFORE_START
-        except (HydraException, OmegaConfBaseException) as error:
-            self._is_busy = False
-            text = " ".join(str(error).split())
-            outcome = Outcome(ConfigError.exit_code, text, ConfigError.__name__)
         self.is_over = self.is_over or outcome.was_stopped
         return outcome
 
@@ -87,35 +72,26 @@ class Worker:
                 self._waiting.put(line)
             self.is_over = True
             self._waiting.put(None)
-            if self._is_busy:
-                _signal_main_thread()
+            if not self._is_busy:
+                return
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            else:
+                import _thread
+
+                _thread.interrupt_main(signal.SIGTERM)
 
         threading.Thread(target=read, daemon=True).start()
         while not self.is_over and (line := self._waiting.get()) is not None:
             print(self.run(Job.from_json(line)).to_json(), file=answers, flush=True)
 
 
-def _signal_main_thread() -> None:
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-    else:
-        import _thread
-
-        _thread.interrupt_main(signal.SIGTERM)
-
-
-def take_stdout() -> TextIO:
-    """Return standard output for the answers alone; what is printed goes to stderr."""
+def main() -> None:
+    """Serve standard input until it ends; stdout is for answers, and prints go to stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     if hasattr(os, "register_at_fork"):  # else a child keeps the pipe open
         os.register_at_fork(after_in_child=lambda: os.close(answers.fileno()))
     os.dup2(2, 1)
-    return answers
-
-
-def main() -> None:
-    """Serve standard input until it ends."""
-    answers = take_stdout()
     log_to_stderr(logging.WARNING)  # a run's log.txt holds everything
     Worker(sys.argv[1:]).serve(sys.stdin, answers)
 

@@ -31,14 +31,8 @@ def expand(
 ) -> list[tuple[str, ...]]:
     """Return the overrides of every cell, in order, without sweeps.
 
-    Args:
-        arguments: `KEY=VALUE` words of the command line, sweeps among them.
-        params: values for every block.
-        blocks: the study's blocks; none is the same as one empty block.
-        parse: Hydra's parser of one word.
-
-    Raises:
-        ConfigError: an interval, which is not a list of values.
+    `params` are values for every block; no block is the same as one empty block. `parse` is
+    Hydra's parser of one word. Raises ConfigError for an interval, which is no list of values.
     """
     from_user = [parse(word) for word in arguments]
     replaced = {override.get_key_element().lstrip("+~") for override in from_user}
@@ -55,10 +49,9 @@ def expand(
     sources = {word for cell in cells for word in cell if word.startswith("init=")}
     if not sources - _READ_NO_FILE:
         return cells
+    unread = "init.weights="
     return [
-        tuple(word for word in cell if not word.startswith("init.weights="))
-        if _READ_NO_FILE & set(cell)
-        else cell
+        tuple(w for w in cell if not (w.startswith(unread) and _READ_NO_FILE & set(cell)))
         for cell in cells
     ]
 

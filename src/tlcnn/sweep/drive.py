@@ -4,8 +4,7 @@ words -> cells -> runs in waves -> jobs for a launcher, wave by wave -> states r
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
+from tlcnn.records.folder import RunDir
 from tlcnn.run.job import UNEXPECTED, Job, Outcome, run_job
 from tlcnn.sweep.blocks import expand, expand_units
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
@@ -32,18 +32,15 @@ log = logging.getLogger("tlcnn")
 
 Launch = Callable[[list[Job]], Sequence[Outcome]]
 _MAX_LISTED = 12
+_UNKNOWN = (
+    "the launcher reports success, but the run's folder is not finished: another run was trained "
+    "than was planned here. Do all machines see the same data and output_dir?"
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as the command line and the study's file describe it.
-
-    Attributes:
-        arguments: the `KEY=VALUE` words of the command line.
-        params, blocks: the values and the grid blocks of the study's file.
-        flags: the flags of the command line, such as `--config-dir=DIR`.
-        output_dir, study, fail_fast, dry_run: as in the configuration.
-    """
+    """A sweep as the command line (`arguments`, `flags`) and the study's file describe it."""
 
     arguments: Sequence[str]
     params: Mapping[str, Any]
@@ -56,11 +53,7 @@ class Request:
 
 
 def drive(request: Request, launch: Launch) -> None:
-    """Train the runs that a sweep lacks, and print how it ended.
-
-    Args:
-        request: the sweep.
-        launch: a function that trains jobs and returns how each ended.
+    """Train the runs that a sweep lacks with `launch`, and print how it ended.
 
     Raises:
         ConfigError: a cell that is not allowed; nothing has been trained.
@@ -68,12 +61,10 @@ def drive(request: Request, launch: Launch) -> None:
         Stopped: a signal came.
     """
     composer = Composer(request.flags)
-    cells = expand_units(
-        expand(
-            request.arguments, params=request.params, blocks=request.blocks, parse=composer.parse
-        ),
-        composer,
+    cells = expand(
+        request.arguments, params=request.params, blocks=request.blocks, parse=composer.parse
     )
+    cells = expand_units(cells, composer)
     sweep = resolve([Job(cell) for cell in cells], composer)
     if not sweep.runs and not sweep.broken:
         reason = sweep.left_out[0][1] if sweep.left_out else "the grid has no cell"
@@ -93,40 +84,38 @@ def drive(request: Request, launch: Launch) -> None:
 def run_sweep(
     name: str, sweep: Sweep, launch: Launch, *, fail_fast: bool, record: Path | None
 ) -> None:
-    """Train the runs that a resolved sweep lacks, and print how it ended.
+    """Train the runs that a resolved sweep lacks, and print how it ended, as `drive` does.
 
-    Args:
-        name: the study's name in the closing table.
-        sweep: the resolved sweep.
-        launch: as in `drive`.
-        fail_fast: whether the first failure ends it.
-        record: the study's record, where failures are noted.
-
-    Raises:
-        SweepFailed, Stopped: as in `drive`.
+    Failures are noted in the study's record.
     """
     done_before = {run.run_id for run in sweep.runs if run.is_done}
     outcomes: dict[str, Outcome] = {}
     waves = [] if fail_fast and sweep.broken else sweep.waves()
-    with _quiet_console(), show_progress([run for wave in waves for run in wave]):
+    for handler in log.handlers:
+        if type(handler) is logging.StreamHandler:  # the terminal's; logs hold everything
+            handler.setLevel(logging.WARNING)
+    with show_progress([run for wave in waves for run in wave]):
         for wave in waves:
             ready = order_by_source([run for run in wave if _can_begin(run, outcomes)])
             if any(o.was_stopped or (fail_fast and o.code) for o in outcomes.values()):
                 continue
-            results = launch([_make_job(run, ready) for run in ready])
-            pairs = zip(ready, results, strict=True)
-            outcomes |= {run.run_id: outcome for run, outcome in pairs}
+            jobs = [
+                replace(
+                    run.job,
+                    # what `auto` means is decided here, not where the run is trained
+                    overrides=(*run.job.overrides, f"train.precision={run.plan.precision}"),
+                    shared_depths=find_shared_depths(run, ready),
+                    place={"progress": False},  # the sweep shows its own
+                    plan=run.plan,
+                )
+                for run in ready
+            ]
+            outcomes |= zip([run.run_id for run in ready], launch(jobs), strict=True)
     _close(name, sweep, done_before, outcomes, record)
 
 
 def launch_here(jobs: Sequence[Job], memory: Memory, *, fail_fast: bool = False) -> list[Outcome]:
-    """Train jobs one after the other in this process, until a signal comes.
-
-    Args:
-        jobs: the jobs.
-        memory: what the jobs share; it holds their composer.
-        fail_fast: whether the first failure ends it.
-    """
+    """Train jobs one after the other in this process, until a signal comes."""
     queue = JobQueue(jobs, fail_fast=fail_fast)
     with catch_signals() as stop:
         while not stop and (entry := queue.take()):
@@ -136,27 +125,11 @@ def launch_here(jobs: Sequence[Job], memory: Memory, *, fail_fast: bool = False)
     return [stopped if stop and o == NOT_STARTED else o for o in queue.outcomes]
 
 
-def _make_job(run: SweepRun, wave: Sequence[SweepRun]) -> Job:
-    """Return the job of a run: what `auto` means is decided here, not where it is trained."""
-    return replace(
-        run.job,
-        overrides=(*run.job.overrides, f"train.precision={run.plan.precision}"),
-        shared_depths=find_shared_depths(run, wave),
-        place={"progress": False},  # the sweep shows its own
-        plan=run.plan,
-    )
-
-
 def _can_begin(run: SweepRun, outcomes: dict[str, Outcome]) -> bool:
     """Return whether a run's parent is done; if not, note why the run cannot begin."""
     parent = run.plan.parent
     outcome = outcomes.get(parent.run_id) if parent else None
-    if (
-        parent is None
-        or outcome is None
-        or not outcome.code
-        or (parent.run_dir / "DONE").is_file()
-    ):
+    if parent is None or outcome is None or not outcome.code or RunDir(parent.run_dir).is_done:
         return True
     text = f"the run it starts from did not finish ({outcome.error})"
     outcomes[run.run_id] = (
@@ -165,66 +138,42 @@ def _can_begin(run: SweepRun, outcomes: dict[str, Outcome]) -> bool:
     return False
 
 
-@contextmanager
-def _quiet_console() -> Iterator[None]:
-    """Show only warnings of the runs; their logs hold everything."""
-    handlers = [h for h in log.handlers if type(h) is logging.StreamHandler]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
-
-
-# ------------------------------------------------------------------------------------ as text
-
-
 def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
     """Return what a sweep consists of and how long it may take, before it starts."""
     to_train = [run for run in sweep.runs if not run.is_done]
     n_parents = sum(run.role == "parent" for run in sweep.runs)
-    lines = [f"study {name}: {_count(sweep.n_cells, 'cell')}"]
+    lines = [f"study {name}: {sweep.n_cells} cell{'s' * (sweep.n_cells != 1)}"]
     if sweep.n_same:
         lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
     if sweep.left_out:
         lines.append(f"  left out, as they freeze more than they transfer: {len(sweep.left_out)}")
-        lines += _list_left_out(sweep)
+        # by the words that differ between cells; without seeds
+        cells = [overrides for overrides, _ in sweep.left_out]
+        trained = [set(run.job.overrides) for run in sweep.runs if run.role == "cell"]
+        shared = set.intersection(*trained, *map(set, cells)) if trained else set()
+        texts = dict.fromkeys(
+            " ".join(w for w in cell if w not in shared and "seed=" not in w) for cell in cells
+        )
+        lines += [f"    {text}" for text in [*texts][:_MAX_LISTED]]
+        lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)
     if n_parents:
         lines.append(f"  added, as others start from them: {n_parents}")
-    lines += [f"  cannot be run: {' '.join(b.overrides)}: {b.error}" for b in sweep.broken]
+    lines += [f"  cannot be run: {' '.join(cell)}: {o.error}" for cell, o in sweep.broken]
     lines += describe_sharing(to_train)
     seconds = estimate_seconds(to_train, output_dir) if to_train else 0.0
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
-    runs = _count(len(sweep.runs), "run")
+    runs = f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}"
     lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
     return "\n".join(lines)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _list_left_out(sweep: Sweep) -> list[str]:
-    """Return the cells that are left out, by the words that differ between cells; no seeds."""
-    cells = [overrides for overrides, _ in sweep.left_out]
-    trained = [set(run.job.overrides) for run in sweep.runs if run.role == "cell"]
-    shared = set.intersection(*trained, *map(set, cells)) if trained else set()
-    texts = [" ".join(w for w in cell if w not in shared and "seed=" not in w) for cell in cells]
-    texts = list(dict.fromkeys(texts))
-    more = [f"    … {len(texts) - _MAX_LISTED} more"] if len(texts) > _MAX_LISTED else []
-    return [f"    {text}" for text in texts[:_MAX_LISTED]] + more
 
 
 def _list_runs(sweep: Sweep) -> list[str]:
     rows = [("", "run", "id", "state", "")]
     for number, run in enumerate(sweep.runs, start=1):
-        note = "source of others" if run.role == "parent" else ""
-        note = f"after {run.plan.parent.run_id}" if run.plan.parent else note
+        note = f"after {run.plan.parent.run_id}" if run.plan.parent else ""
+        note = note or "source of others" * (run.role == "parent")
         state = "done" if run.is_done else "to train"
         rows.append((str(number), run.plan.run_name, run.run_id, state, note))
     return align_columns(rows, right=(0,))
@@ -246,8 +195,8 @@ def _close(
     print(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
         print(line)
-    for broken in sweep.broken:
-        print(f"  failed  {' '.join(broken.overrides)}\n          {broken.error}")
+    for cell, outcome in sweep.broken:
+        print(f"  failed  {' '.join(cell)}\n          {outcome.error}")
     errors = {run.run_id: outcome.error if outcome.code else _UNKNOWN for run, outcome in failed}
     for run, _ in failed:
         print(f"  failed  {run.run_dir.name}\n          {errors[run.run_id]}")
@@ -257,17 +206,10 @@ def _close(
         write_failures(record, errors)
     if n_waiting and any(o.was_stopped and o != NOT_STARTED for o in outcomes.values()):
         raise Stopped("the sweep was stopped; the same command goes on from here")
-    codes = {outcome.code or UNEXPECTED for _, outcome in failed}
-    codes |= {broken.code for broken in sweep.broken}
+    codes = {outcome.code or UNEXPECTED for _, outcome in (*failed, *sweep.broken)}
     if codes:
         raise SweepFailed(
             f"{n_failed} of {len(sweep.runs) + len(sweep.broken)} runs failed. The same command "
             "tries them again and skips what is done.",
             codes,
         )
-
-
-_UNKNOWN = (
-    "the launcher reports success, but the run's folder is not finished: another run was trained "
-    "than was planned here. Do all machines see the same data and output_dir?"
-)

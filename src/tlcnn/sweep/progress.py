@@ -1,12 +1,13 @@
 """How far a sweep is: one line on the terminal, read from the run folders."""
 
-import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,27 +26,25 @@ def estimate_seconds(runs: Sequence[SweepRun], output_dir: Path) -> float | None
     A run takes as long as finished runs of its dataset, model, image size, epochs and j, or else
     as those that differ in j only. None where there is neither.
     """
-    durations: dict[str, list[float]] = {}
+    durations: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for path in sorted((output_dir / "runs").glob("*/summary.json"))[-_MAX_READ:]:
         try:
-            plan = read_plan(path.parent)
+            record = read_plan(path.parent)
             seconds = read_summary(path.parent).train_s
         except DataError:
             continue
-        if seconds is None:  # an imported run has no training time
-            continue
-        names = ("dataset", "model", "epochs", "j", "image_size")
-        key = {name: getattr(plan, name) for name in names}
-        for each in (key, {**key, "j": None}):
-            durations.setdefault(json.dumps(each, sort_keys=True), []).append(seconds)
+        if seconds is not None:  # an imported run has no training time
+            alike = (record.dataset, record.model, record.image_size, record.epochs)
+            for key in (alike, (*alike, record.j)):
+                durations[key].append(seconds)
     total = 0.0
     for run in runs:
-        keys = (run.duration_key, {**run.duration_key, "j": None})
-        texts = [json.dumps(key, sort_keys=True) for key in keys]
-        alike = next((durations[text] for text in texts if text in durations), None)
-        if alike is None:
+        cfg = run.plan.config
+        alike = (cfg.dataset.name, cfg.model.name, cfg.dataset.image_size, cfg.train.epochs)
+        times = durations.get((*alike, run.plan.treatment.j)) or durations.get(alike)
+        if times is None:
             return None
-        total += median(alike)
+        total += median(times)
     return total
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -13,7 +12,8 @@ from tlcnn.errors import ConfigError, ImpossibleCell, TlcnnError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import make_source_key
-from tlcnn.run.job import Job, plan_job
+from tlcnn.records.files import DONE
+from tlcnn.run.job import Job, Outcome, plan_job
 
 
 @dataclass(frozen=True)
@@ -45,43 +45,12 @@ class SweepRun:
     @property
     def is_done(self) -> bool:
         """Whether it is finished, which its folder records."""
-        return is_done(self.plan)
-
-    @property
-    def n_frozen(self) -> int:
-        """The number of units that are frozen."""
-        return self.plan.treatment.j
+        return (self.run_dir / DONE).is_file()
 
     @cached_property
     def source_key(self) -> str | None:
         """What runs share whose frozen units compute the same; None: nothing is stored."""
         return make_source_key(self.plan)
-
-    @property
-    def duration_key(self) -> dict[str, Any]:
-        """What runs that take about as long have in common."""
-        config = self.plan.config
-        return {
-            "dataset": config.dataset.name,
-            "model": config.model.name,
-            "image_size": config.dataset.image_size,
-            "epochs": config.train.epochs,
-            "j": self.n_frozen,
-        }
-
-
-def is_done(plan: Plan) -> bool:
-    """Return whether a run is finished."""
-    return (plan.run_dir / "DONE").is_file()
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A cell that cannot be planned, because its data or weights are missing or broken."""
-
-    overrides: tuple[str, ...]
-    code: int
-    error: str
 
 
 @dataclass(frozen=True)
@@ -89,18 +58,17 @@ class Sweep:
     """A resolved sweep.
 
     Attributes:
-        n_cells: the cells of the grid.
         runs: every run once, parents before cells, in the order of the grid.
         left_out: the overrides of cells that freeze more than they transfer, with the reason.
         n_same: the cells that mean the same run as an earlier one.
-        broken: the cells that cannot be planned.
+        broken: the overrides of cells whose data or weights are missing or broken, with the error.
     """
 
     n_cells: int
     runs: tuple[SweepRun, ...]
     left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
     n_same: int = 0
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[tuple[tuple[str, ...], Outcome], ...] = ()
 
     def waves(self) -> list[list[SweepRun]]:
         """Return the unfinished runs by wave; parents are first in theirs."""
@@ -127,11 +95,12 @@ def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
             left_out.append((cell.overrides, str(error).splitlines()[0]))
         except ConfigError as error:
             shared = set.intersection(*(set(each.overrides) for each in cells))
-            words = [word for word in cell.overrides if word not in shared or len(cells) == 1]
-            raise type(error)(f"in the cell {' '.join(words)}: {error}") from error
+            differing = [word for word in cell.overrides if word not in shared or len(cells) == 1]
+            raise type(error)(f"in the cell {' '.join(differing)}: {error}") from error
         except TlcnnError as error:
-            text = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-            broken.append(Broken(cell.overrides, error.exit_code, text))
+            kind = type(error).__name__
+            text = f"{kind}: {str(error).strip().splitlines()[0]}"
+            broken.append((cell.overrides, Outcome(error.exit_code, text, kind)))
         else:
             if plan is not None:
                 n_same += plan.run_id in runs and runs[plan.run_id].role == "cell"
@@ -151,4 +120,4 @@ def _add_cell(runs: dict[str, SweepRun], plan: Plan, cell: Job) -> None:
         run = SweepRun(job, each, "parent" if distance else "cell", wave)
         if each.run_id not in runs or (not distance and runs[each.run_id].role == "parent"):
             runs[each.run_id] = run
-        wave = 0 if is_done(each) else wave + 1
+        wave = 0 if run.is_done else wave + 1

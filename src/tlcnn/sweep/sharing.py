@@ -14,12 +14,11 @@ def order_by_source(runs: Sequence[SweepRun]) -> list[SweepRun]:
     What the first of them stores is then read while it is in memory. Parents stay first. The runs
     of a source come where its first run was, in the order of how many units they freeze.
     """
-    first: dict[str, int] = {}
-    for position, run in enumerate(runs):
-        first.setdefault(run.source_key or run.run_id, position)
+    keys = [run.source_key or run.run_id for run in runs]
 
     def place(run: SweepRun) -> tuple[bool, int, int]:
-        return run.role == "cell", first[run.source_key or run.run_id], run.n_frozen
+        first = keys.index(run.source_key or run.run_id)
+        return run.role == "cell", first, run.plan.treatment.j
 
     return sorted(runs, key=place)
 
@@ -28,7 +27,7 @@ def find_shared_depths(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[int, ..
     """Return how many units each run freezes that shares this one's source; () if none does."""
     if run.source_key is None:
         return ()
-    depths = sorted(other.n_frozen for other in runs if other.source_key == run.source_key)
+    depths = sorted(r.plan.treatment.j for r in runs if r.source_key == run.source_key)
     return tuple(depths) if len(depths) > 1 else ()
 
 
@@ -51,8 +50,5 @@ def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
         except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
-    if not reused:
-        return []
-    return [
-        f"  frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
-    ]
+    text = f"frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
+    return [f"  {text}"] if reused else []

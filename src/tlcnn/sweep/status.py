@@ -36,8 +36,6 @@ class Entry:
         job: what trains it, where a study recorded that.
     """
 
-    run_id: str
-    name: str
     folder: Path
     state: str
     detail: str
@@ -46,14 +44,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Status:
-    """A study's runs, or the runs of a folder that no study names.
-
-    Attributes:
-        title: what the table calls them.
-        entries: the runs.
-        flags: the flags of the command line that began the study.
-        record: the study's file.
-    """
+    """A study's runs, the flags of its command line and its file; or the runs of no study."""
 
     title: str
     entries: tuple[Entry, ...]
@@ -67,11 +58,7 @@ class Status:
 
 
 def read_status(target: str, output_dir: Path) -> list[Status]:
-    """Return the status of a study, or of every study and other run of a folder.
-
-    Args:
-        target: a folder, or the name of a study.
-        output_dir: the folder in which studies are looked for.
+    """Return the status of a study of `output_dir`, or of every study and other run of a folder.
 
     Raises:
         DataError: there is no such folder or study, or its record cannot be read.
@@ -82,9 +69,9 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
     if not folder.is_dir():
         return [_read_study_status(find_study(target, output_dir))]
     studies = [_read_study_status(path) for path in find_studies(folder)]
-    in_studies = {entry.run_id for study in studies for entry in study.entries}
-    entries = [_read_entry(run_dir) for run_dir in sorted(find_run_dirs(folder))]
-    others = tuple(entry for entry in entries if entry.run_id not in in_studies)
+    in_studies = {entry.folder.name for study in studies for entry in study.entries}
+    folders = sorted(find_run_dirs(folder))
+    others = tuple(_read_entry(path) for path in folders if path.name not in in_studies)
     if not studies and not others:
         raise DataError(f"there is no run in {folder} yet; train something first")
     return [*studies, *([Status("runs of no study", others)] if others else [])]
@@ -92,40 +79,34 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
 
 def _read_study_status(path: Path) -> Status:
     record = read_study(path)
-    failures = record.get("failures", {})
     entries = []
     for run in record["runs"]:
         folder = path.parents[1] / "runs" / f"{run['run_name']}-{run['run_id']}"
         entry = _read_entry(folder, Job(tuple(run["overrides"]), run["ancestor"]))
-        if entry.state in ("missing", "stopped") and entry.run_id in failures:
+        failure = record.get("failures", {}).get(run["run_id"])
+        if entry.state in ("missing", "stopped") and failure is not None:
             # It failed before it could write FAILED, or it was killed.
             saved = f"  (saved: {entry.detail})" if entry.state == "stopped" else ""
-            entry = replace(entry, state="failed", detail=failures[entry.run_id] + saved)
+            entry = replace(entry, state="failed", detail=failure + saved)
         entries.append(entry)
     return Status(f"study {record['name']}", tuple(entries), tuple(record.get("flags", ())), path)
 
 
 def _read_entry(folder: Path, job: Job | None = None) -> Entry:
-    name, _, run_id = folder.name.rpartition("-")
     begun = (folder / "plan.json").is_file() or is_held(folder) or (folder / "FAILED").is_file()
     state = read_state(folder) if begun else "missing"
     detail = ""
     if state in ("running", "stopped"):
         detail = _describe_progress(folder)
     elif state == "failed":
-        detail = _read_error(folder)
-    return Entry(run_id, name, folder, state, detail, job)
-
-
-def _read_error(folder: Path) -> str:
-    """Return the first line of the error that a run's traceback ends with."""
-    try:
-        lines = read_text(folder / "FAILED").splitlines()
-    except DataError as error:
-        return str(error)
-    errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
-    reason = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
-    return f"{reason}  ({folder / 'log.txt'})"
+        try:  # the traceback ends with the error
+            lines = read_text(folder / "FAILED").splitlines()
+        except DataError as error:
+            return Entry(folder, state, str(error), job)
+        errors = [line for line in lines if line and not line[0].isspace() and ": " in line]
+        reason = errors[-1].removeprefix("tlcnn.errors.") if errors else "failed"
+        detail = f"{reason}  ({folder / 'log.txt'})"
+    return Entry(folder, state, detail, job)
 
 
 def _describe_progress(folder: Path) -> str:
@@ -147,12 +128,7 @@ def _describe_progress(folder: Path) -> str:
 
 
 def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
-    """Return a table of counts, and below it the runs that are not done.
-
-    Args:
-        statuses: the studies, and the runs of no study.
-        every: whether finished runs are listed, too.
-    """
+    """Return a table of counts, and below it the runs that are not done, or `every` run."""
     rows: list[tuple[str, ...]] = [("", *STATES, "all")]
     for status in statuses:
         counts = [str(n) for n in (*status.count().values(), len(status.entries))]
@@ -168,16 +144,12 @@ def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
 
 
 def list_failed(statuses: Sequence[Status]) -> list[Job]:
-    """Return jobs for the failed runs, each once, in the order of their studies.
-
-    Raises:
-        DataError: a failed run is in no study, so that its overrides are unknown.
-    """
+    """Return jobs for the failed runs, each once. Raises DataError for a run of no study."""
     jobs: dict[str, Job] = {}
     for entry in (e for status in statuses for e in status.entries if e.state == "failed"):
         if entry.job is None:
             raise DataError(
-                f"{entry.name} belongs to no study: repeat the command that began it "
+                f"{entry.folder.name} belongs to no study: repeat the command that began it "
                 "(environment.json in its folder has it)"
             )
         # A relative output_dir is relative to the folder in which the study was begun.
@@ -188,11 +160,8 @@ def list_failed(statuses: Sequence[Status]) -> list[Job]:
 
 
 def list_prunable(statuses: Sequence[Status]) -> list[Entry]:
-    """Return the runs whose folders hold no result: failed or stopped.
-
-    A folder that lies elsewhere, behind a link, is not among them.
-    """
-    entries = {e.run_id: e for status in statuses for e in status.entries}
+    """Return the failed and stopped runs whose folders do not lie elsewhere, behind a link."""
+    entries = {e.folder: e for status in statuses for e in status.entries}
     return [
         entry
         for entry in entries.values()
@@ -209,18 +178,11 @@ def measure_mib(folder: Path) -> float:
 
 
 def delete_runs(entries: Sequence[Entry]) -> None:
-    """Delete run folders, except of runs that a process has begun to train meanwhile.
-
-    Raises:
-        StorageError: a file cannot be deleted.
-    """
+    """Delete run folders, except of runs that a process trains meanwhile. Raises StorageError."""
     for folder in (entry.folder for entry in entries):
         if is_held(folder):  # by another host, which the lock may not show
             continue
-        with (
-            suppress(RunLocked),
-            RunDir(folder).hold(wait=False, say=print),
-            writing(folder),
-        ):
+        hold = RunDir(folder).hold(wait=False, say=print)
+        with suppress(RunLocked), hold, writing(folder):
             if not (folder / "DONE").is_file():
                 shutil.rmtree(folder, ignore_errors=os.name == "nt")  # there, a lock file stays

@@ -43,11 +43,7 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
 def write_study(output_dir: Path, name: str, sweep: Sweep, *, sources: Mapping[str, Any]) -> Path:
     """Record which runs a study consists of, and return the file.
 
-    Args:
-        output_dir: the folder of runs and studies.
-        name: the study's name.
-        sweep: the resolved sweep.
-        sources: what it was made from: arguments, params, blocks and flags.
+    `sources` is what the sweep was made from: arguments, params, blocks and flags.
     """
     runs = [
         {
@@ -66,19 +62,16 @@ def write_study(output_dir: Path, name: str, sweep: Sweep, *, sources: Mapping[s
         **sources,
         "runs": runs,
         "left_out": [{"overrides": list(cell), "why": why} for cell, why in sweep.left_out],
-        "broken": [{"overrides": list(b.overrides), "why": b.error} for b in sweep.broken],
+        "broken": [{"overrides": list(cell), "why": o.error} for cell, o in sweep.broken],
     }
     path = make_dir(output_dir / "studies") / f"{name}.json"
-    _write(path, record)
+    write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
 def write_failures(path: Path, errors: Mapping[str, str]) -> None:
     """Note in a study's record which runs failed in its last sweep, and why."""
-    _write(path, {**read_study(path), "failures": dict(errors)})
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
+    record = {**read_study(path), "failures": dict(errors)}
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -94,30 +87,24 @@ def read_study(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["version"] != STUDY_VERSION:
             raise ValueError(f"version {record['version']}")
-        for text in (record.setdefault("name", path.stem), *record.get("flags", [])):
-            _check_text(text)
+        texts = [record.setdefault("name", path.stem), *record.get("flags", [])]
+        for item in record.get("failures", {}).items():
+            texts += item
         for run in record["runs"]:
-            for text in (run["run_id"], run["run_name"], *run["overrides"]):
-                _check_text(text)
+            texts += [run["run_id"], run["run_name"], *run["overrides"]]
             folder = f"{run['run_name']}-{run['run_id']}"
             if not re.fullmatch(r"[\w.+-]+", folder):
                 raise ValueError(f"{folder!r} is not the name of a run folder")
             if type(run.setdefault("ancestor", 0)) is not int:
                 raise ValueError(f"ancestor {run['ancestor']!r}")
-        for run_id, error in record.get("failures", {}).items():
-            _check_text(run_id)
-            _check_text(error)
+        if no_texts := [value for value in texts if not isinstance(value, str)]:
+            raise ValueError(f"{no_texts[0]!r} is not a text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no record of a study that this version can read ({error}): repeat the "
             "study's command with dry_run=false, which writes it again and trains nothing twice"
         ) from error
     return dict(record)
-
-
-def _check_text(value: Any) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")
 
 
 def find_studies(output_dir: Path) -> list[Path]:

@@ -41,7 +41,6 @@ def load_index(kind: str, *, name: str, root: Path | str, options: Mapping[str, 
     Args:
         kind: a key of `DATASETS`.
         name: the dataset's name in records.
-        root: its folder.
         options: the loader's own options.
 
     Raises:

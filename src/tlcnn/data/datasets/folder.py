@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, list_files
+from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, is_hidden, list_files
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.tabular import make_classes, make_index_table, parse_split
@@ -35,8 +35,6 @@ def load_folder(
     r"""Load the index of a folder of class folders.
 
     Args:
-        root: the folder.
-        name: the dataset's name in records.
         classes: the names of all class folders, in the order of the labels; sorted if None.
         group_regex: searched in each file's name without its suffix; its one capture group says
             what may not straddle splits, such as `^(patient\d+)_`.
@@ -48,8 +46,7 @@ def load_folder(
     check_folder(root, EXPECTED)
     files = [ref for ref in list_files(root) if ref.is_image]
     paths = [ref.path.relative_to(root).parts for ref in files]
-    top = _list_folders(root)
-    is_official = _is_official(top, root)
+    is_official = _is_official(root)
     depth = 1 if is_official else 0
     if not paths:
         raise DataError(f"no images at {root}. {EXPECTED}")
@@ -60,38 +57,49 @@ def load_folder(
             "Move them into their class or away"
         )
     folder_names = {parts[depth] for parts in paths}
-    _check_folders(root, depth, folder_names)
+    parents = [root / folder for folder in _list_folders(root)] if is_official else [root]
+    empty = {folder for parent in parents for folder in _list_folders(parent)} - folder_names
+    if empty:  # a copy that went wrong
+        raise DataError(
+            f"{root}: {len(empty)} class folders hold no image: {list_names(sorted(empty))}. "
+            "Complete them or take them away"
+        )
     ordered = make_classes(folder_names, classes)
     if set(ordered) != folder_names:
         raise ConfigError(
             f"dataset.options.classes={list(ordered)} are not the class folders: "
             f"{list_names(sorted(folder_names), 20)}"
         )
-    image_ids = [unicodedata.normalize("NFC", "/".join(parts)) for parts in paths]
+    image_ids = [_compose("/".join(parts)) for parts in paths]
     table = make_index_table(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
-        _make_groups(files, image_ids, group_regex, root),
+        _make_groups(files, group_regex, root) or image_ids,
         [parse_split(parts[0]) or "" for parts in paths] if is_official else "",
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
-    names = tuple(unicodedata.normalize("NFC", class_name) for class_name in ordered)
+    names = tuple(_compose(class_name) for class_name in ordered)
     return Index(name, names, table, FileImages([files[i] for i in order]))
 
 
+def _compose(text: str) -> str:
+    """Write accents as one character, as not every disk does."""
+    return unicodedata.normalize("NFC", text)
+
+
 def _list_folders(root: Path) -> list[str]:
-    hidden = (".", "__MACOSX")
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(hidden))
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
-def _is_official(top: list[str], root: Path) -> bool:
+def _is_official(root: Path) -> bool:
     """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits = [folder for folder in top if parse_split(folder)]
+    folders = _list_folders(root)
+    splits = [folder for folder in folders if parse_split(folder)]
+    class_folders = [folder for folder in folders if folder not in splits]
     if "train" not in [parse_split(folder) for folder in splits]:
         return False
-    if len(splits) < len(top):
-        class_folders = [folder for folder in top if folder not in splits]
+    if class_folders:
         raise DataError(
             f"{root} holds the splits {list_names(splits)} beside other folders "
             f"({list_names(class_folders)}); move these away, or rename the splits if they are "
@@ -100,21 +108,8 @@ def _is_official(top: list[str], root: Path) -> bool:
     return True
 
 
-def _check_folders(root: Path, depth: int, filled_folders: set[str]) -> None:
-    """Raise DataError when a class folder holds no image anywhere: a copy that went wrong."""
-    parents = [root / folder for folder in _list_folders(root)] if depth else [root]
-    class_folders = {folder for parent in parents for folder in _list_folders(parent)}
-    empty = sorted(class_folders - filled_folders)
-    if empty:
-        raise DataError(
-            f"{root}: {len(empty)} class folders hold no image: {list_names(empty)}. "
-            "Complete them or take them away"
-        )
-
-
-def _make_groups(
-    files: list[FileRef], image_ids: list[str], regex: str | None, root: Path
-) -> list[str]:
+def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[str]:
+    """Return each file's group; none without a regex."""
     if regex is None:
         log.warning(
             "%s: every image is taken as its own group. If patients, lesions or source images "
@@ -122,20 +117,7 @@ def _make_groups(
             "images will be known from training",
             root,
         )
-        return image_ids
-    pattern = _compile(regex)
-    matches = [pattern.search(unicodedata.normalize("NFC", ref.stem)) for ref in files]
-    groups = [match.group(1) if match else None for match in matches]
-    unmatched = [str(ref.name) for ref, group in zip(files, groups, strict=True) if not group]
-    if unmatched:
-        raise DataError(
-            f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} file "
-            f"names: {list_names(unmatched)}"
-        )
-    return [str(group) for group in groups]
-
-
-def _compile(regex: str) -> re.Pattern[str]:
+        return []
     try:
         pattern = re.compile(regex)
     except re.error as error:
@@ -145,4 +127,12 @@ def _compile(regex: str) -> re.Pattern[str]:
             f"dataset.options.group_regex={regex} has {pattern.groups} capture groups; put "
             "exactly one pair of parentheses around what names the group"
         )
-    return pattern
+    matches = [pattern.search(_compose(ref.stem)) for ref in files]
+    groups = [match.group(1) if match else None for match in matches]
+    unmatched = [str(ref.name) for ref, group in zip(files, groups, strict=True) if not group]
+    if unmatched:
+        raise DataError(
+            f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} file "
+            f"names: {list_names(unmatched)}"
+        )
+    return [str(group) for group in groups]

@@ -17,13 +17,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from tlcnn.data.datasets.ham10000_rows import CLASSES, load_rows
-from tlcnn.data.files import FileRef, check_folder, is_same_content, list_files, list_members
+from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, find_images, list_all_files
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
-from tlcnn.data.tabular import check_filled, check_known, check_unique, make_index_table
+from tlcnn.data.tabular import (
+    check_columns,
+    check_filled,
+    check_known,
+    check_unique,
+    load_table_text,
+    make_index_table,
+)
 from tlcnn.errors import ConfigError, DataError, list_names
 
+CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 N_PUBLISHED = 10_015
 
 # One photograph in two colourings, published under two lesion ids. Found by `tlcnn data audit`,
@@ -49,6 +56,27 @@ OTHER_PARTS = re.compile(
     r"ISIC2018_Task3_(Test|Validation)|segmentation|superpixel", re.IGNORECASE
 )
 
+# Names of the published tables, in lower case.
+METADATA = "ham10000_metadata"
+TRUTH = "isic2018_task3_training_groundtruth"
+LESIONS = "isic2018_task3_training_lesiongroupings"
+TABLE_SUFFIXES = ("", ".csv", ".tab", ".tsv", ".txt")
+
+# The ISIC archive's column names and values -> those of HAM10000_metadata.
+RENAMED = {"image": "image_id", "diagnosis": "dx", "diagnosis_confirm_type": "dx_type"}
+CONFIRMED = {
+    "histopathology": "histo",
+    "serial imaging showing no change": "follow_up",
+    "single image expert consensus": "consensus",
+    "confocal microscopy with consensus dermoscopy": "confocal",
+}
+KEY = ["image_id", "lesion_id", "dx"]
+
+# Parts of the publications that are no training images.
+OTHER_PARTS = re.compile(
+    r"ISIC2018_Task3_(Test|Validation)|segmentation|superpixel", re.IGNORECASE
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +84,6 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     """Load the index of HAM10000 from any layout that it is published or shared in.
 
     Args:
-        root: the folder with images and metadata.
-        name: the dataset's name in records.
         missing: the answer to rows whose image is not there: `refuse`, or `drop` them (for
             people who hold a part of the dataset; the number is logged).
 
@@ -68,52 +94,28 @@ def load_ham10000(root: Path, *, name: str, missing: str = "refuse") -> Index:
     if missing not in ("refuse", "drop"):
         raise ConfigError(f"missing={missing} is not allowed; choose refuse or drop")
     check_folder(root, EXPECTED)
-    files = list_ham_files(root)
-    images = find_images(files, root)
-    rows, source = load_rows(files, root, EXPECTED)
+    files = list_all_files(root, skip=OTHER_PARTS)
+    candidates = [(ref.stem.upper(), ref) for ref in files if ref.is_image]
+    images = find_images(candidates, files, root, EXPECTED)
+    rows, source = load_rows(files, root)
     for column in ("image_id", "dx", "lesion_id"):
         check_filled(rows, column, source)
     check_known(rows, "dx", list(CLASSES), source)
     check_unique(rows, source, "dx")
-    rows = match_rows(rows, images, source, missing)
+    rows = match_rows(rows, images, source, missing).sort_values("image_id", ignore_index=True)
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of HAM10000's %d images", root, len(rows), N_PUBLISHED)
-    table = make_table(rows)
+    table = make_index_table(
+        rows["image_id"].tolist(),
+        [CLASSES.index(dx) for dx in rows["dx"]],
+        [SAME_LESIONS.get(lesion, lesion) for lesion in rows["lesion_id"]],
+    )
+    for column in ("dx_type", "age", "sex", "localization", "dataset"):
+        if column in rows:
+            table[column] = rows[column].astype(object)
+    if "age" in table:
+        table["age"] = pd.to_numeric(table["age"], errors="coerce").astype("float64")
     return Index(name, CLASSES, table, FileImages([images[i] for i in table["image_id"]]))
-
-
-def list_ham_files(root: Path) -> list[FileRef]:
-    """List plain files first, then the members of archives."""
-    plain = [ref for ref in list_files(root) if _is_wanted(str(ref.path.relative_to(root)))]
-    archives = [ref.path for ref in plain if ref.suffix == ".zip"]
-    members = [ref for path in archives for ref in list_members(path) if _is_wanted(ref.member)]
-    return [ref for ref in plain if ref.suffix != ".zip"] + members
-
-
-def _is_wanted(path: str) -> bool:
-    return OTHER_PARTS.search(path) is None
-
-
-def find_images(files: list[FileRef], root: Path) -> dict[str, FileRef]:
-    """Return one file for each image id; the same image in several places counts once.
-
-    Raises:
-        DataError: there is no image, or an id has files with different content.
-    """
-    images: dict[str, FileRef] = {}
-    for ref in (ref for ref in files if ref.is_image):
-        image_id = ref.stem.upper()
-        first = images.setdefault(image_id, ref)
-        if first is not ref and not is_same_content(first, ref):
-            raise DataError(
-                f"{image_id} is there twice with different content: {first} and {ref}. "
-                "Keep one of them"
-            )
-    if not images:
-        nested = [str(ref) for ref in files if ref.suffix == ".zip"]
-        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
-        raise DataError(f"no images at {root}.{hint if nested else ''} {EXPECTED}")
-    return images
 
 
 def match_rows(
@@ -142,15 +144,70 @@ def match_rows(
     return rows[has_image]
 
 
-def make_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the index table, sorted by image id, with the metadata columns that are known."""
-    rows = rows.sort_values("image_id", ignore_index=True)
-    labels = [CLASSES.index(dx) for dx in rows["dx"]]
-    groups = [SAME_LESIONS.get(lesion, lesion) for lesion in rows["lesion_id"]]
-    table = make_index_table(rows["image_id"].tolist(), labels, groups)
-    for column in ("dx_type", "age", "sex", "localization", "dataset"):
-        if column in rows:
-            table[column] = rows[column].astype(object)
-    if "age" in table:
-        table["age"] = pd.to_numeric(table["age"], errors="coerce").astype("float64")
-    return table
+def load_rows(files: list[FileRef], root: Path) -> tuple[pd.DataFrame, str]:
+    """Return lesion_id, image_id, dx and metadata, and the name of the table they are from.
+
+    Harvard Dataverse and Kaggle have one table (HAM10000_metadata); the ISIC 2018 challenge has a
+    one-hot table of diagnoses and a table of lesions.
+
+    Raises:
+        DataError: no table, a table without the needed columns, or tables that contradict.
+    """
+    tables = [ref for ref in files if ref.suffix in TABLE_SUFFIXES]
+    metadata, truth, lesions = (
+        [ref for ref in tables if ref.stem.lower() == stem] for stem in (METADATA, TRUTH, LESIONS)
+    )
+    if metadata:
+        return _load_metadata(metadata), metadata[0].name
+    if truth and lesions:
+        return _load_isic(truth[0], lesions[0]), truth[0].name
+    if truth:
+        raise DataError(
+            f"{root} has {truth[0].name} but not ISIC2018_Task3_Training_LesionGroupings.csv: "
+            "without it, images of one lesion cannot be kept in one split. Get it from "
+            "https://challenge.isic-archive.com/data/#2018"
+        )
+    raise DataError(f"no metadata at {root}. {EXPECTED}")
+
+
+def _load_metadata(refs: list[FileRef]) -> pd.DataFrame:
+    """Read the one table. It may be there several times if the rows are the same."""
+    frames = [_load_normalised(ref, KEY) for ref in refs]
+    for frame in frames:
+        frame["dx"] = frame["dx"].str.lower()
+    keys = [frame[KEY].sort_values(KEY, ignore_index=True) for frame in frames]
+    for ref, key in zip(refs, keys, strict=True):
+        if not key.equals(keys[0]):
+            raise DataError(f"{refs[0]} and {ref} differ; keep the one that is right")
+    return frames[0]
+
+
+def _load_normalised(ref: FileRef, columns: list[str]) -> pd.DataFrame:
+    """Read a table with our column names and image ids (upper case, no suffix)."""
+    frame = load_table_text(ref)
+    names = [name.strip().lower().replace(" ", "_") for name in frame.columns]
+    frame.columns = [RENAMED.get(name, name) for name in names]
+    check_columns(frame, columns, ref.name)
+    suffixes = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
+    without_suffix = frame["image_id"].str.replace(rf"(?i)\.({suffixes})$", "", regex=True)
+    frame["image_id"] = without_suffix.str.upper()
+    return frame
+
+
+def _load_isic(truth: FileRef, lesions: FileRef) -> pd.DataFrame:
+    frame = _load_normalised(truth, ["image_id", *CLASSES])
+    hot = frame[list(CLASSES)].apply(pd.to_numeric, errors="coerce") == 1
+    unclear = frame.loc[hot.sum(axis=1) != 1, "image_id"].tolist()
+    if unclear:
+        raise DataError(
+            f"{truth.name}: {len(unclear):,} rows do not have exactly one diagnosis: "
+            f"{list_names(unclear)}"
+        )
+    rows = pd.DataFrame({"image_id": frame["image_id"], "dx": hot.idxmax(axis=1)})
+    groups = _load_normalised(lesions, ["image_id", "lesion_id"])
+    check_unique(groups, lesions.name, "lesion_id")
+    if "dx_type" in groups:
+        groups["dx_type"] = groups["dx_type"].replace(CONFIRMED)
+    columns = [column for column in ("image_id", "lesion_id", "dx_type") if column in groups]
+    joined = rows.merge(groups[columns], on="image_id", how="left")
+    return joined.fillna({column: "" for column in columns})

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.config.schema import find_cache_dir
-from tlcnn.data.files import FileRef, check_folder, is_same_content, list_files, list_members
+from tlcnn.data.files import FileRef, check_folder, find_images, list_all_files
 from tlcnn.data.grouping import load_copy_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
@@ -57,8 +57,6 @@ def load_lc25000_lung(
     """Load the index of LC25000's lung tiles, published layout or parts of it.
 
     Args:
-        root: the folder with the images.
-        name: the dataset's name in records.
         groups: a table with the columns image, group and perhaps label, relative to root;
             "auto" takes labels.csv where it is there; None finds the groups by pixels.
         cache_dir: the folder where groups are remembered that were found by pixels; None:
@@ -68,66 +66,35 @@ def load_lc25000_lung(
         DataError: images are missing or contradictory, or the table does not fit them.
     """
     check_folder(root, EXPECTED)
-    tiles = find_tiles(root)
+    files = list_all_files(root)
+    folders = {ref: ref.inner_path.parent.name for ref in files if ref.is_image}
+    refs = [ref for ref, folder in folders.items() if folder in CLASSES]
+    tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
+    for ref in refs:
+        if folders[ref] != folders[tiles[ref.stem]]:
+            raise DataError(
+                f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
+                "Keep one of them"
+            )
     rows = pd.DataFrame({"image_id": sorted(tiles)})
-    rows["label"] = [tiles[image_id][0] for image_id in rows["image_id"]]
-    images = FileImages([tiles[image_id][1] for image_id in rows["image_id"]])
+    rows["label"] = [folders[tiles[image_id]] for image_id in rows["image_id"]]
+    images = FileImages([tiles[image_id] for image_id in rows["image_id"]])
     lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
     if lost:
         raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
-    table_path = _find_table(root, groups)
+    table_name = groups
+    if groups == "auto":
+        table_name = TABLE if (root / TABLE).is_file() else None
     notes: tuple[str, ...] = ()
-    if table_path is not None:
-        tile_groups = read_groups(table_path, rows)
+    if table_name is not None:
+        tile_groups = read_groups(root / table_name, rows)
     else:
         tile_groups, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]
     table = make_index_table(rows["image_id"].tolist(), labels, tile_groups)
     return Index(name, CLASSES, table, images, notes=notes)
-
-
-def find_tiles(root: Path) -> dict[str, tuple[str, FileRef]]:
-    """Return the class and the file of each image id; the same tile in two places counts once.
-
-    Raises:
-        DataError: there is no tile, or an id has two classes or files with different content.
-    """
-    plain = list_files(root)
-    archives = [ref.path for ref in plain if ref.suffix == ".zip"]
-    refs = [*plain, *(ref for path in archives for ref in list_members(path))]
-    tiles: dict[str, tuple[str, FileRef]] = {}
-    for ref in (ref for ref in refs if ref.is_image and _folder(ref) in CLASSES):
-        label, first = tiles.setdefault(ref.stem, (_folder(ref), ref))
-        if label != _folder(ref) or (first is not ref and not is_same_content(first, ref)):
-            raise DataError(
-                f"{ref.stem} is there twice with different class or content: {first} and {ref}. "
-                "Keep one of them"
-            )
-    if not tiles:
-        nested = [str(ref) for ref in refs if ref.suffix == ".zip" and ref.member]
-        hint = f" Unpack the archive that holds archives once ({list_names(nested)})."
-        raise DataError(f"no tiles at {root}.{hint if nested else ''} {EXPECTED}")
-    return tiles
-
-
-def _folder(ref: FileRef) -> str:
-    """Return the name of the folder that a file lies in."""
-    path = ref.member if ref.member else ref.path.as_posix()
-    return path.split("/")[-2] if "/" in path else ""
-
-
-def _find_table(root: Path, groups: str | None) -> Path | None:
-    if groups is None or (groups == "auto" and not (root / TABLE).is_file()):
-        return None
-    path = root / (TABLE if groups == "auto" else groups)
-    if not path.is_file():
-        raise DataError(
-            f"no table of groups at {path}; name another with dataset.options.groups=FILE, or "
-            "find the groups by pixels with dataset.options.groups=null"
-        )
-    return path
 
 
 def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
@@ -137,8 +104,13 @@ def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
         rows: N tiles, `image_id` and `label`.
 
     Raises:
-        DataError: the table lacks columns or tiles, or contradicts their classes.
+        DataError: there is no table, or it lacks columns or tiles or contradicts their classes.
     """
+    if not path.is_file():
+        raise DataError(
+            f"no table of groups at {path}; name another with dataset.options.groups=FILE, or "
+            "find the groups by pixels with dataset.options.groups=null"
+        )
     frame = load_table_text(FileRef(path))
     check_columns(frame, ["image", "group"], str(path))
     frame["image_id"] = [Path(image.replace("\\", "/")).stem for image in frame["image"]]

@@ -6,29 +6,29 @@ Group: none is published, so every image is its own group.
 Website: https://medmnist.com
 Publication: Yang et al., MedMNIST v2, Scientific Data 2023.
 Licence: CC BY 4.0; CC BY-NC 4.0 for dermamnist.
+
+The classes, sizes and files that are published are in medmnist.json (MedMNIST+, Zenodo 10519652).
 """
 
 import hashlib
+import json
 import logging
-import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tlcnn.config.schema import find_cache_dir
 from tlcnn.data.files import check_folder
 from tlcnn.data.index import SPLITS, Index, make_strata
-from tlcnn.data.medmnist_info import SIZES, load_medmnist_info
 from tlcnn.data.npz import NpzArray, list_arrays, load_array
 from tlcnn.data.tabular import make_index_table
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.storage import digest_of, stat_signature
 
+SIZES = (28, 64, 128, 224)  # pixels a side
 LEAKS = {
     "dermamnist": (
         "the official split of DermaMNIST leaks: 44 % of its test images show a lesion that is "
@@ -40,14 +40,29 @@ LEAKS = {
 log = logging.getLogger(__name__)
 
 
+def load_medmnist_info() -> dict[str, dict[str, Any]]:
+    """Return the published facts of each flag, such as `breastmnist`.
+
+    Each has: task (binary, multi-class, ordinal or multi-label), classes (official names in the
+    order of the labels), positive (the class that sensitivity is about, or None), n_channels,
+    n_samples (of train, val and test), license, and files: size in pixels as text ->
+    {"file", "url", "md5"}.
+
+    Example:
+        >>> load_medmnist_info()["breastmnist"]["files"]["64"]["file"]
+        'breastmnist_64.npz'
+    """
+    text = Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, Any]] = json.loads(text)
+    return table
+
+
 def load_medmnist(
     root: Path, *, name: str, flag: str, size: int = 28, cache_dir: str | None = None
 ) -> Index:
     """Load the index of one MedMNIST dataset; of the images, headers only.
 
     Args:
-        root: the folder of the npz files.
-        name: the dataset's name in records.
         flag: such as `breastmnist`.
         size: pixels a side of the images in the file: 28, 64, 128 or 224.
         cache_dir: the folder where large arrays are unpacked; None: `$TLCNN_CACHE`, or the
@@ -66,24 +81,24 @@ def load_medmnist(
     )
     path = _find_file(root, facts, flag, size, advice)
     try:
-        arrays = list_arrays(path)
-        images = [_take(arrays, f"{split}_images", path) for split in SPLITS]
-        labels = [_take(arrays, f"{split}_labels", path) for split in SPLITS]
-        _check_images(images, facts, size)
-        truth = [_load_labels(array, facts) for array in labels]
-        for array, split_truth in zip(images, truth, strict=True):
-            if array.shape[0] != len(split_truth):
-                n_images, n_labels = array.shape[0], len(split_truth)
-                raise DataError(f"{array}: {n_images:,} images but {n_labels:,} labels")
+        images, truth = _load_arrays(path, facts, size)
     except DataError as error:
         raise DataError(f"{error}. {advice}") from error
-    _compare_counts(path, images, facts)
+    n_images = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
+    if n_images != facts["n_samples"]:  # a reduced file is legal
+        published, present = (
+            ", ".join(f"{n:,} {split}" for split, n in counts.items())
+            for counts in (facts["n_samples"], n_images)
+        )
+        log.warning("%s holds %s images; published are %s", path, present, published)
+    ids = [f"{split}-{i:06d}" for split in SPLITS for i in range(n_images[split])]
+    splits = [image_id.partition("-")[0] for image_id in ids]
     targets = np.concatenate(truth) if facts["task"] == "multi-label" else None
-    labelled = np.concatenate(truth) if targets is None else make_strata(targets)
+    labels = np.concatenate(truth) if targets is None else make_strata(targets)
     return Index(
         name,
         tuple(facts["classes"]),
-        _make_table(images, labelled),
+        make_index_table(ids, labels.tolist(), ids, splits),
         NpzImages(tuple(images), find_cache_dir(cache_dir)),
         task=facts["task"],
         targets=targets,
@@ -113,29 +128,36 @@ def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advic
         if (root / file).is_file():
             return root / file
     present_sizes = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
-    hint = (
-        f" (of {flag} there is {list_names([f'size={s}' for s in present_sizes])})"
-        if present_sizes
-        else ""
-    )
+    present = list_names([f"size={s}" for s in present_sizes])
+    hint = f" (of {flag} there is {present})" if present else ""
     raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{hint}. {advice}")
 
 
-def _take(arrays: Mapping[str, NpzArray], name: str, path: Path) -> NpzArray:
-    if name not in arrays:
-        raise DataError(f"{path} has no {name}; it has {list_names(list(arrays), 8) or 'nothing'}")
-    return arrays[name]
-
-
-def _check_images(images: list[NpzArray], facts: Mapping[str, Any], size: int) -> None:
+def _load_arrays(
+    path: Path, facts: Mapping[str, Any], size: int
+) -> tuple[list[NpzArray], list[np.ndarray]]:
+    """Return the headers of each split's images and its truth; refuse what is not published."""
+    arrays = list_arrays(path)
+    images, truth = [], []
     pixel = (size, size) if facts["n_channels"] == 1 else (size, size, 3)
-    for array in images:
+    for split in SPLITS:
+        for array_name in (f"{split}_images", f"{split}_labels"):
+            if array_name not in arrays:
+                present = list_names(list(arrays), 8) or "nothing"
+                raise DataError(f"{path} has no {array_name}; it has {present}")
+        array = arrays[f"{split}_images"]
         if array.dtype != "|u1" or array.shape[1:] != pixel or array.shape[0] == 0:
             expected = ", ".join(["N", *map(str, pixel)])
             raise DataError(
                 f"{array} is {array.shape} {np.dtype(array.dtype)}: ({expected}) uint8 is "
                 "expected, N above 0"
             )
+        images.append(array)
+        truth.append(_load_labels(arrays[f"{split}_labels"], facts))
+        if array.shape[0] != len(truth[-1]):
+            n_images, n_labels = array.shape[0], len(truth[-1])
+            raise DataError(f"{array}: {n_images:,} images but {n_labels:,} labels")
+    return images, truth
 
 
 def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
@@ -155,27 +177,6 @@ def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
             f"{array} holds {labels.min()} to {labels.max()}: 0 to {highest} is expected"
         )
     return labels.astype(np.uint8) if is_multi else labels.reshape(-1)
-
-
-def _compare_counts(path: Path, images: list[NpzArray], facts: Mapping[str, Any]) -> None:
-    """Warn of a file with another number of images than is published: a reduced one is legal."""
-    n_images = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
-    if n_images != facts["n_samples"]:
-        published = ", ".join(f"{n:,} {split}" for split, n in facts["n_samples"].items())
-        counts = ", ".join(f"{n:,} {split}" for split, n in n_images.items())
-        log.warning("%s holds %s images; published are %s", path, counts, published)
-
-
-def _make_table(images: list[NpzArray], labels: np.ndarray) -> pd.DataFrame:
-    splits = [
-        split for split, array in zip(SPLITS, images, strict=True) for _ in range(array.shape[0])
-    ]
-    ids = [
-        f"{split}-{i:06d}"
-        for split, array in zip(SPLITS, images, strict=True)
-        for i in range(array.shape[0])
-    ]
-    return make_index_table(ids, labels.tolist(), ids, splits)
 
 
 class NpzImages:
@@ -208,14 +209,8 @@ class NpzImages:
         return {"npz": digest_of([stats, rows])}
 
     def load_digests(self) -> list[str]:
-        """Return the sha256 of each image's pixels, in order, with all cores."""
-
-        def load(positions: range) -> list[str]:
-            return [hashlib.sha256(self._read(i).tobytes()).hexdigest() for i in positions]
-
-        chunks = [range(i, min(i + 512, len(self))) for i in range(0, len(self), 512)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [digest for part in pool.map(load, chunks) for digest in part]
+        """Return the sha256 of each image's pixels, in order."""
+        return [hashlib.sha256(self._read(i).tobytes()).hexdigest() for i in range(len(self))]
 
     def load(self, position: int) -> np.ndarray:
         """Return one image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

@@ -34,13 +34,9 @@ SIZES = (16, 1024)
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """Pictures that are drawn when they are asked for.
+    """Pictures that are drawn when they are asked for; implements `Images`.
 
-    Attributes:
-        task: "lesions" or "textures".
-        data_seed: seed of the whole dataset.
-        size: pixels a side.
-        subjects: N rows of (label, number of the lesion or texture in its class, photograph).
+    Each subject is (label, number of the lesion or texture in its class, photograph).
     """
 
     task: str
@@ -52,7 +48,7 @@ class DrawnImages:
         return len(self.subjects)
 
     def signature(self) -> Any:
-        """Return the drawing's version and parameters and a digest of what is drawn."""
+        """Return the drawing's version and parameters, and a digest of the subjects."""
         return [*self._drawing(), len(self), digest_of(self.subjects)]
 
     def load_digests(self) -> list[str]:
@@ -94,9 +90,7 @@ def load_synthetic(
 
     Args:
         root: not used, because nothing is on disk.
-        name: the dataset's name in records.
         task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
-        n_images: N.
         data_seed: another seed is another set of patients, or of textures.
         size: pixels a side, drawn natively at this size.
         imbalance: class counts go as HAM10000's to this power: 1 is as imbalanced as HAM10000,

@@ -52,8 +52,6 @@ def load_table(
     """Load the index of a table of images.
 
     Args:
-        root: the folder that paths are relative to.
-        name: the dataset's name in records.
         csv: the table, relative to root or absolute.
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
@@ -75,11 +73,17 @@ def load_table(
     frame = load_table_text(FileRef(source))
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
-    paths = make_paths(frame, image_path or f"{{{image_column}}}")
-    image_files = find_files(root, paths)
-    rows = pd.DataFrame({"image_id": image_files, "label": frame[label_column]})
+    files = find_files(frame, image_path or f"{{{image_column}}}", root)
+    rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
-    rows["split"] = frame[split_column] if split_column else ""
+    rows["split"] = frame[split_column].map(parse_split) if split_column else ""
+    strange = rows["split"].isna()
+    if strange.any():
+        unknown = sorted(set(frame.loc[strange, split_column]))
+        raise DataError(
+            f"{source}: {strange.sum():,} rows have an unknown split ({list_names(unknown)}; "
+            f"allowed: train, val, test): {list_names(rows['image_id'][strange].tolist())}"
+        )
     ordered = _check_rows(rows, classes, str(source))
     if not group_column:
         log.warning(
@@ -87,61 +91,60 @@ def load_table(
             "have several, name their column with dataset.options.group_column",
             source,
         )
-    table = _make_table(rows, frame, ordered)
-    files = [FileRef(root / path) for path in table.pop("path")]
-    return Index(name, ordered, table, FileImages(files))
+    table = make_index_table(
+        [unicodedata.normalize("NFC", image_id) for image_id in rows["image_id"]],
+        [ordered.index(label) for label in rows["label"]],
+        rows["group"].tolist(),
+        rows["split"].tolist(),
+    )
+    metadata = frame[[column for column in frame.columns if column not in table.columns]]
+    order = table["image_id"].argsort(kind="stable")
+    table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
+    refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
+    return Index(name, ordered, table, FileImages(refs))
 
 
-def make_paths(frame: pd.DataFrame, template: str) -> list[str]:
-    """Return one path a row from a template with columns in braces.
+def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
+    """Return the path of each image's file, relative to root, with its suffix.
 
-    Example:
-        >>> make_paths(pd.DataFrame({"a": ["x"], "b": ["y.jpg"]}), "{a}/{b}")
-        ['x/y.jpg']
+    Args:
+        frame: a table with one row an image.
+        template: the path of an image, with columns in braces.
 
     Raises:
         ConfigError: braces that name no column.
+        DataError: images are not there.
     """
     try:
-        pieces = list(string.Formatter().parse(template))
+        pieces = [(text, field) for text, field, _, _ in string.Formatter().parse(template)]
     except ValueError as error:
         raise ConfigError(f"dataset.options.image_path={template}: {error}") from error
-    fields = [field for _, field, _, _ in pieces if field is not None]
-    unknown = [field for field in fields if field not in frame.columns]
-    if unknown or not fields:
+    fields = [field for _, field in pieces if field is not None]
+    if not fields or not set(fields) <= set(frame.columns):
         raise ConfigError(
             f"dataset.options.image_path={template} needs columns of the table in braces; they "
             f"are {list_names([str(column) for column in frame.columns], 20)}"
         )
-    values = frame[fields].to_dict("records")
-    return [
-        "".join(text + (row[field] if field is not None else "") for text, field, _, _ in pieces)
-        for row in values
-    ]
-
-
-def find_files(root: Path, paths: list[str]) -> list[str]:
-    """Return the path of each image's file, relative to root, with its suffix.
-
-    Raises:
-        DataError: images are not there.
-    """
-    files: list[str | None] = []
-    for path in (path.replace("\\", "/") for path in paths):
+    files, lost = [], []
+    for row in frame[fields].to_dict("records"):
+        path = "".join(text + ("" if field is None else row[field]) for text, field in pieces)
+        path = path.replace("\\", "/")
         candidates = [path, *(path + suffix for suffix in IMAGE_SUFFIXES)] if path else []
-        files.append(next((c for c in candidates if os.path.isfile(root / c)), None))
-    lost = [path for path, file in zip(paths, files, strict=True) if file is None]
+        file = next((c for c in candidates if os.path.isfile(root / c)), None)
+        files.append(file or "")
+        if file is None:
+            lost.append(path)
     if lost:
         raise DataError(
-            f"{len(lost):,} of {len(paths):,} rows have no image under {root}: "
+            f"{len(lost):,} of {len(files):,} rows have no image under {root}: "
             f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
             "such as 'images/{image}'"
         )
-    return [str(file) for file in files]
+    return files
 
 
 def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) -> tuple[str, ...]:
-    """Check and complete the columns in place, and return the classes."""
+    """Check the columns, give numbered labels their names in place, and return the classes."""
     check_filled(rows, "label", source)
     check_unique(rows, source, "label")
     check_filled(rows, "group", source)
@@ -150,27 +153,4 @@ def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) 
     if classes is not None and values.isdisjoint(ordered) and values <= positions:
         rows["label"] = [ordered[int(label)] for label in rows["label"]]
     check_known(rows, "label", list(ordered), source)
-    splits = rows["split"].map(parse_split)
-    strange = rows[splits.isna()]
-    if len(strange):
-        raise DataError(
-            f"{source}: {len(strange):,} rows have an unknown split "
-            f"({list_names(sorted(set(strange['split'])))}; allowed: train, val, test): "
-            f"{list_names(strange['image_id'].tolist())}"
-        )
-    rows["split"] = splits
     return ordered
-
-
-def _make_table(rows: pd.DataFrame, frame: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Return the index table sorted by image id, with files' paths and other columns."""
-    table = make_index_table(
-        [unicodedata.normalize("NFC", image_id) for image_id in rows["image_id"]],
-        [classes.index(label) for label in rows["label"]],
-        rows["group"].tolist(),
-        rows["split"].tolist(),
-    )
-    table["path"] = rows["image_id"]  # as the disk spells it
-    metadata = frame[[column for column in frame.columns if column not in table.columns]]
-    joined = pd.concat([table, metadata], axis=1)
-    return joined.sort_values("image_id", ignore_index=True)
