@@ -93,3 +93,11 @@ def test_addresses_and_mentions_of_data_are_not_linked(text):
     # an escape parts a text
     shown = re.sub(r"\\(\W)", "\\1\0", html.unescape(escape_markdown(text)))
     assert not re.search(r"(?i)www\.\w|://|@\w", shown)
+
+
+def test_the_family_and_its_size_stand_beside_an_adjusted_p(content):
+    sized = replace(content, comparisons=content.comparisons.assign(family_size=3))
+    lines = render_report(sized, make_page_data(sized)).splitlines()
+    (head,) = [line for line in lines if "| Holm p | family |" in line]
+    row = lines[lines.index(head) + 2]
+    assert "imagenet vs random, 3 comparisons" in row

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 from test_read import PLAN, make_run, read_runs
+from test_tables import list_best
 
 from tlcnn.errors import ConfigError
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.pivot import GRID, pivot_table
-from tlcnn.report.show import show_table
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.text import write_text
 
@@ -37,7 +37,7 @@ def make(outputs, metrics=(METRIC,), **options):
 def test_the_grid_has_every_score_in_its_place_and_random_beside_every_source(outputs):
     table = pivot_table(make(outputs), *GRID, across_random=True)
     frame = table.frame.set_index(["init", "k"])
-    assert [*table.scored] == ["j=0", "j=2", "j=10"]
+    assert table.list_columns("score") == ["j=0", "j=2", "j=10"]
     assert [*frame.index] == [(init, k) for init in ("ham", "imagenet") for k in (0, 2, 10)]
     for (init, k), row in frame.iterrows():
         for j in (0, 2, 10):
@@ -48,9 +48,9 @@ def test_the_grid_has_every_score_in_its_place_and_random_beside_every_source(ou
 
 def test_the_best_of_the_dataset_stays_marked(outputs):
     table = pivot_table(make(outputs), *GRID, across_random=True)
-    (mark,) = table.best
+    (mark,) = list_best(table)
     assert table.frame.loc[mark[0], ["init", "k"]].tolist() == ["imagenet", 10]
-    assert mark[1] == "j=10" and "0.700 [0.700, 0.700]*" in write_text(show_table(table))
+    assert mark[1] == "j=10" and "0.700 [0.700, 0.700]*" in write_text(table)
 
 
 def test_without_sources_the_grid_is_of_random_alone(outputs):
@@ -67,7 +67,7 @@ def test_intervals_go_with_their_scores_and_counts_are_said_once(outputs):
     plan = {**PLAN, "init": "ham", "k": 2, "j": 0, "seed": 2, "cell_id": "ham20"}
     make_run(outputs, "third", plan=plan, metrics={METRIC: 0.4})
     table = pivot_table(make(outputs, interval="seeds"), ["init"], ["k", "j"])
-    assert "(3)" in write_text(show_table(table)) and "k=2 j=0 n" in write_csv(table.frame)
+    assert "(3)" in write_text(table) and "k=2 j=0 n" in write_csv(table.frame)
 
 
 def test_several_metrics_are_rows_of_their_own(outputs):
@@ -88,9 +88,9 @@ def test_what_else_differs_stands_in_front(outputs):
 
 def test_cells_that_would_share_a_place_are_refused(outputs):
     table = make(outputs)
-    short = table.frame.drop(columns=["init"])
+    short = table.select([i for i, c in enumerate(table.columns) if c.name != "init"])
     with pytest.raises(ConfigError, match="several cells share .*k=2, j=0"):
-        pivot_table(type(table)(short, table.scored), *GRID)
+        pivot_table(short, *GRID)
 
 
 @pytest.mark.parametrize("name", ["units", METRIC])

@@ -215,3 +215,15 @@ def test_the_scores_of_a_sentence_are_of_the_seeds_of_its_difference(tmp_path):
     found = answers(tmp_path)["imagenet_vs_random"]
     assert "61.0 % balanced accuracy from ImageNet and 42.0 % from random" in found.answer
     assert "a gain of 19.0 points" in found.answer
+
+
+def test_weights_files_are_shown_by_name_and_equal_names_stay_apart(tmp_path):
+    for folder in ("/a/long/path", "/another/path"):
+        for k, j in ((5, 0), (5, 3), (5, 5)):
+            weights = {"init.weights": f"{folder}/imagenet.safetensors"}
+            write_cell(tmp_path, (0.5 + j / 100, 0.6), k=k, j=j, **weights)
+    content = make_content(read_runs(tmp_path))
+    texts = [*content.cells["label"], *(grid.init for grid in content.grids)]
+    assert all("path" not in text for text in texts)
+    assert any("init.weights=imagenet.safetensors" in text for text in texts)
+    assert len({grid.init for grid in content.grids}) == len(content.grids) == 2

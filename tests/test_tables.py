@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,8 +16,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
 from tlcnn.report.baseline import find_pairs
 from tlcnn.report.cell_table import make_cell_table
-from tlcnn.report.show import show_table
-from tlcnn.report.tables import Table, make_run_table, sort_table
+from tlcnn.report.tables import make_run_table, sort_table
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.html import write_html
 from tlcnn.report.writers.latex import write_latex
@@ -47,6 +47,16 @@ def make_cell(root, name, scores, *, skill=None, metric=METRIC, **plan):
         )
         folders.append(folder)
     return folders
+
+
+def list_best(table):
+    """Return (row, column) of every entry that is marked as the best."""
+    return {
+        (i, column.name)
+        for i, row in enumerate(table.rows)
+        for column, entry in zip(table.columns, row, strict=True)
+        if entry.is_best
+    }
 
 
 @pytest.fixture
@@ -333,7 +343,7 @@ def test_the_best_of_each_dataset_is_the_lowest_where_lower_is_better(tmp_path):
         plan = {**PLAN, "dataset": dataset, "init": init, "cell_id": dataset + init}
         make_run(tmp_path, dataset + init, plan=plan, metrics={"test/nll": score, METRIC: score})
     table = make_cell_table(read_runs(tmp_path), ["test/nll", METRIC])
-    assert table.best == {(0, "test/nll"), (1, METRIC), (2, "test/nll"), (3, METRIC)}
+    assert list_best(table) == {(0, "test/nll"), (1, METRIC), (2, "test/nll"), (3, METRIC)}
 
 
 def test_rows_are_sorted_by_metrics_best_first_and_the_best_goes_with_them(outputs):
@@ -341,7 +351,7 @@ def test_rows_are_sorted_by_metrics_best_first_and_the_best_goes_with_them(outpu
     table = make_cell_table(read_runs(outputs), [METRIC])
     found = sort_table(table, [METRIC])
     assert list(found.frame["init"]) == ["stats", "imagenet", "random"]
-    assert found.best == {(0, METRIC)} and table.best == {(2, METRIC)}
+    assert list_best(found) == {(0, METRIC)} and list_best(table) == {(2, METRIC)}
     assert list(sort_table(table, ["k"]).frame["k"]) == [0, 3, 5]
     with pytest.raises(ConfigError, match="--sort kk"):
         sort_table(table, ["kk"])
@@ -364,12 +374,12 @@ def evil(request, tmp_path):
         make_run(tmp_path, init, plan=plan, metrics={metric: 0.25 if init == "random" else 0.5})
     table = make_cell_table(read_runs(tmp_path), [metric])
     notes = (*table.notes, f"note {name}")
-    return name, Table(table.frame, table.scored, best=table.best, notes=notes)
+    return name, replace(table, notes=notes)
 
 
 def test_names_are_inert_in_the_terminal(evil):
     name, table = evil
-    text = write_text(show_table(table))
+    text = write_text(table)
     assert len(text.splitlines()) == 3 + 4 and "\x1b" not in text and "\t" not in text
 
 
@@ -383,13 +393,13 @@ def test_names_start_no_formula_in_csv(evil):
 
 def test_names_make_no_markup_in_markdown(evil):
     name, table = evil
-    text = write_markdown(show_table(table))
+    text = write_markdown(table)
     lines = text.splitlines()
     bars = {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines if line.startswith("|")}
     assert len(bars) == 1 and len([line for line in lines if line.startswith("|")]) == 4
     assert "<" not in text and "\x1b" not in text
     unescaped = re.sub(r"\\.", "", text)
-    assert "[" not in unescaped and unescaped.count("*") == 4 * len(table.best)
+    assert "[" not in unescaped and unescaped.count("*") == 4 * len(list_best(table))
 
 
 class _Reader(HTMLParser):
@@ -407,7 +417,7 @@ class _Reader(HTMLParser):
 def test_names_are_text_in_html(evil):
     name, table = evil
     reader = _Reader()
-    reader.feed(write_html(show_table(table)))
+    reader.feed(write_html(table))
     assert set(reader.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "b", "p"}
     assert reader.tags.count("tr") == 3 and "b" in reader.tags
     if name.isprintable():
@@ -416,7 +426,7 @@ def test_names_are_text_in_html(evil):
 
 def test_names_compile_in_latex(evil):
     _, table = evil
-    check_latex(write_latex(show_table(table)), n_columns=len(table.columns), n_rows=2)
+    check_latex(write_latex(table), n_columns=len(table.columns), n_rows=2)
 
 
 def check_latex(text, n_columns, n_rows):
@@ -443,13 +453,13 @@ def check_latex(text, n_columns, n_rows):
 def test_the_best_is_bold_and_values_have_intervals_in_every_format(outputs):
     make_cell(outputs, "z", [0.70, 0.72, 0.71], init="stats", k=3)
     table = make_cell_table(read_runs(outputs), [METRIC], interval="seeds")
-    assert re.search(r"0\.800 *\*|0\.800\*", write_text(show_table(table)))
-    assert "0.710 [0.685, 0.735]" in write_text(show_table(table))
-    assert "0.710 [0.685, 0.735]" in write_markdown(show_table(table))
-    assert "**0.800**" in write_markdown(show_table(table))
-    latex = write_latex(show_table(table))
+    assert re.search(r"0\.800 *\*|0\.800\*", write_text(table))
+    assert "0.710 [0.685, 0.735]" in write_text(table)
+    assert "0.710 [0.685, 0.735]" in write_markdown(table)
+    assert "**0.800**" in write_markdown(table)
+    latex = write_latex(table)
     assert r"\textbf{0.800}" in latex and "0.710 [0.685, 0.735]" in latex
-    assert "<b>0.800</b>" in write_html(show_table(table))
+    assert "<b>0.800</b>" in write_html(table)
     found = pd.read_csv(io.StringIO(write_csv(table.frame))).set_index("init")
     assert (
         found.loc["stats", f"{METRIC} low"]
@@ -459,8 +469,8 @@ def test_the_best_is_bold_and_values_have_intervals_in_every_format(outputs):
 
 def test_a_wide_table_says_once_above_what_is_the_same_everywhere(outputs):
     table = make_cell_table(read_runs(outputs), [METRIC])
-    assert write_text(show_table(table), width=300) == write_text(show_table(table))
-    first, header, *_ = write_text(show_table(table), width=40).splitlines()
+    assert write_text(table, width=300) == write_text(table)
+    first, header, *_ = write_text(table, width=40).splitlines()
     assert first.startswith("The same in every row: dataset d, model m, bn frozen")
     assert "dataset" not in header
     assert header.split()[:3] == ["init", "k", "j"]
@@ -469,7 +479,7 @@ def test_a_wide_table_says_once_above_what_is_the_same_everywhere(outputs):
 def test_an_empty_table_says_so(outputs):
     runs = read_runs(outputs)
     table = make_cell_table(runs[runs["state"] == "failed"], [METRIC])
-    assert write_text(show_table(table)) == "no finished runs"
+    assert write_text(table) == "no finished runs"
     assert write_csv(table.frame)
     for write in (write_markdown, write_latex, write_html):
-        assert write(show_table(table))
+        assert write(table)

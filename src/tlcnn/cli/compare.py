@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
@@ -14,8 +14,7 @@ from tlcnn.text import print_text
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tlcnn.report.cell_table import TableRow
-    from tlcnn.report.tables import Table
+    from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
 
@@ -23,7 +22,7 @@ FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
-        "compare", help="one row a run, or means with intervals over seeds, from run folders"
+        "compare", help="tables of runs, or of means over seeds with intervals"
     )
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
     _add_rows(parser)
@@ -34,7 +33,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
             nargs="?",
             const="-",
             metavar="FILE",
-            help=f"as {words}, to a file or the terminal",
+            help=f"write {words}, to a file or the terminal",
         )
     parser.set_defaults(command=_compare)
 
@@ -42,7 +41,11 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     """Add what chooses rows and columns."""
     add = parser.add_argument
-    add("--seeds", action="store_true", help="one row a cell: mean and interval")
+    add(
+        "--seeds",
+        action="store_true",
+        help="one row for each setting: mean over seeds and interval",
+    )
     add(
         "--where",
         nargs="+",
@@ -51,10 +54,17 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
         metavar="COL=VALUE",
         help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
     )
-    add("--group", nargs="+", default=[], metavar="COL", help="what makes a row")
-    add("--rows", nargs="+", default=[], metavar="COL", help="pivot: down")
-    add("--columns", nargs="+", default=[], metavar="COL", help="pivot: across")
-    add("--grid", action="store_true", help="pivot: k down, j across")
+    add(
+        "--group",
+        nargs="+",
+        default=[],
+        metavar="COL",
+        help="one row for each combination of these columns",
+    )
+    for name in ("rows", "columns"):
+        words = f"columns whose values become {name}"
+        add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
+    add("--grid", action="store_true", help="k as rows, j as columns")
     add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
 
 
@@ -70,7 +80,12 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
         metavar="COL=VALUE",
         help="the cell that others of its dataset and model are compared with",
     )
-    add("--margin", type=float, default=0.01, help="what does not matter; default: 0.01")
+    add(
+        "--margin",
+        type=float,
+        default=0.01,
+        help="differences below this count as equivalent; default: 0.01",
+    )
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -134,7 +149,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     return sort_table(table, options.sort) if options.sort else table
 
 
-def _watch(rows: "Sequence[TableRow]") -> "Iterable[TableRow]":
+def _watch(rows: Sequence[Any]) -> Iterable[Any]:
     """Show on a terminal how many cells are scored, once it takes long."""
     from tqdm import tqdm
 
@@ -153,25 +168,23 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
 
 
 def _show(table: "Table", options: argparse.Namespace) -> None:
-    from tlcnn.report.show import show_table
     from tlcnn.report.writers.csv import write_csv
     from tlcnn.report.writers.html import write_html
     from tlcnn.report.writers.latex import write_latex
     from tlcnn.report.writers.markdown import write_markdown
     from tlcnn.report.writers.text import write_text
 
-    texts = show_table(table)
     writers: dict[str, Callable[[], str]] = {
         "csv": lambda: write_csv(table.frame),
-        "markdown": lambda: write_markdown(texts),
-        "latex": lambda: write_latex(texts),
-        "html": lambda: write_html(texts),
+        "markdown": lambda: write_markdown(table),
+        "latex": lambda: write_latex(table),
+        "html": lambda: write_html(table),
     }
     is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
     if any(is_written):
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_text(write_text(texts, width))
+    print_text(write_text(table, width))
 
 
 def _write(path: str | None, write: "Callable[[], str]") -> bool:

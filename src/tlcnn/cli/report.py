@@ -27,11 +27,13 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--margin",
         type=float,
         default=0.01,
-        help="what counts as equal, in units of the metric; default: 0.01, one point",
+        help="differences below this count as equivalent, in units of the metric; default: 0.01",
     )
     parser.add_argument("--no-figures", action="store_true", help="tables and answers only")
     parser.add_argument(
-        "--examples", action="store_true", help="show test images, too; the page then holds them"
+        "--examples",
+        action="store_true",
+        help="show test images as well; the page then contains them",
     )
     parser.set_defaults(command=_report)
 

@@ -1,14 +1,15 @@
 """From runs to what a report says: cells, arms, comparisons, answers, grids, layer scores."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
+from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.sentences import (
@@ -18,14 +19,14 @@ from tlcnn.report.sentences import (
     write_omissions,
 )
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
-from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, make_blocks
-from tlcnn.study.cells import Cell, make_cells, make_runs
+from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
-from tlcnn.study.layers import GAPS, TREATMENTS
+from tlcnn.study.layers import TREATMENTS
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -61,7 +62,7 @@ def make_content(
         runs: what `read_runs` returned, in any state; the finished ones are compared.
         metric: the metric that cells are judged by, higher is better.
         metrics: further metrics of the table of cells.
-        margin: of equivalence and of the layers' verdicts, in units of the metric.
+        margin: the margin of equivalence and of the layers' verdicts, in units of the metric.
 
     Raises:
         ConfigError: no finished run has the metric, or less of it is better.
@@ -118,6 +119,8 @@ def _list_left_out(
 
 # ---- tables -------------------------------------------------------------------------------------
 
+_PARTS = {"": "value", " low": "low", " high": "high"}  # of a column -> field of an estimate
+
 
 def _tabulate_cells(
     cells: Mapping[str, Cell],
@@ -126,58 +129,50 @@ def _tabulate_cells(
     blocks: Sequence[Block],
 ) -> pd.DataFrame:
     at_chance = {key for block in blocks for key in block.cells if block.is_at_chance(key)}
-    rows = []
-    for key, cell in cells.items():
-        row: dict[str, Any] = {
-            "cell": key,
-            "label": name_cell(cell),
-            "start": name_start(cell.source),
-            **{name: getattr(cell, name) for name in ("dataset", "model", "init", "k", "j", "bn")},
-            "units": cell.units,
-            "recipe": write_settings(cell.recipe),
-            "seeds": list(cell.seeds),
-            "n_seeds": len(cell.seeds),
-            "run_ids": [run.run_id for run in cell.runs],
-            "folders": [[run.folder for run in fold] for fold in cell.folds],
-            "missing": write_omissions(cell.omissions),
-            "source": name_source(cell.source),
-            "imported": cell.source.is_imported,
-            "dataset_digest": cell.image_digest,
-            "n_epochs": cell.n_epochs,
-        }
-        notes = []
-        for metric in metrics:
-            arm = arms[key].get(metric)
-            if arm is None:
-                continue
-            estimate = estimate_mean([arm], metric)
-            row |= {metric: estimate.value, f"{metric} low": estimate.low}
-            row |= {f"{metric} high": estimate.high, f"{metric} sd": compute_deviation([arm])}
-            notes.append(write_notes(estimate.notes))
-        notes = [*notes[:1], *(["no better than guessing"] if key in at_chance else [])]
-        rows.append({**row, "note": "; ".join(filter(None, notes))})
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "note"))
-    parts = [f"{metric}{part}" for metric in metrics for part in ("", " low", " high", " sd")]
-    columns = [*(name for name in names if "/" not in name), *parts, "note"]
-    if not rows:
-        columns = ["cell", "label", "dataset", "model", "init", "k", "j", "folders", *columns]
-    return pd.DataFrame(rows, columns=columns)
+    names = ("dataset", "model", "init", "k", "j", "bn", "units", "n_epochs")
+    columns: dict[str, list[Any]] = {
+        "cell": list(cells),
+        "label": [name_cell(cell) for cell in cells.values()],
+        **{name: [getattr(cell, name) for cell in cells.values()] for name in names},
+        "recipe": [write_settings(cell.recipe) for cell in cells.values()],
+        "seeds": [list(cell.seeds) for cell in cells.values()],
+        "n_seeds": [len(cell.seeds) for cell in cells.values()],
+        "run_ids": [[run.run_id for run in cell.runs] for cell in cells.values()],
+        "folders": [[[r.folder for r in fold] for fold in c.folds] for c in cells.values()],
+        "missing": [write_omissions(cell.omissions) for cell in cells.values()],
+        "source": [name_source(cell.source) for cell in cells.values()],
+        "imported": [cell.source.is_imported for cell in cells.values()],
+        "dataset_digest": [cell.image_digest for cell in cells.values()],
+    }
+    notes: dict[str, str] = {}
+    for metric in metrics:
+        scored = {key: arms[key][metric] for key in cells if metric in arms[key]}
+        estimates = {key: estimate_mean([arm], metric) for key, arm in scored.items()}
+        for part, name in _PARTS.items():
+            columns[metric + part] = [
+                getattr(estimates[key], name) if key in estimates else math.nan for key in cells
+            ]
+        columns[f"{metric} sd"] = [
+            compute_deviation([*filter(None, [scored.get(key)])]) for key in cells
+        ]
+        notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
+    guess = "no better than guessing"
+    columns["note"] = [
+        "; ".join(filter(None, [notes.get(key), guess if key in at_chance else ""]))
+        for key in cells
+    ]
+    return pd.DataFrame(columns)
 
 
-def compute_deviation(arms: Sequence[Arm]) -> float:
-    """Return the standard deviation of the scores of all runs; NaN for one."""
-    scores = np.concatenate([arm.scores for arm in arms])
-    return float(scores.std(ddof=1)) if len(scores) > 1 else float("nan")
-
-
-_COMPARED = (
+_COMPARED = [
     *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
     *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin"),
     *("verdict", "seeds_needed", "n_seeds", "note"),
-)
+]
 
 
 def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
+    names = ("p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin", "verdict")
     rows = []
     for contrast in contrasts:
         result, block = contrast.result, contrast.block
@@ -195,54 +190,50 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 "delta": result.delta.value,
                 "low": result.delta.low,
                 "high": result.delta.high,
-                "p": result.p,
-                "p_holm": result.p_holm,
-                "p_swap": result.p_swap,
-                "p_seed": result.p_seed,
-                "p_equivalent": result.p_equivalent,
-                "margin": result.margin,
-                "verdict": result.verdict,
-                "seeds_needed": result.seeds_needed if is_open else float("nan"),
+                **{name: getattr(result, name) for name in names},
+                "seeds_needed": result.seeds_needed if is_open else math.nan,
                 "n_seeds": result.delta.n_seeds,
                 "note": write_notes(result.delta.notes),
             }
         )
-    return pd.DataFrame(rows, columns=[*_COMPARED])
+    return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
+
+
+def _name_sources(block: Block) -> dict[Source, str]:
+    """Return a name for each source of a block; no two are equal."""
+    names: dict[Source, str] = {}
+    for source in block.sources:
+        name = name_start(source)
+        n_equal = sum(name_start(other) == name for other in names)
+        names[source] = f"{name} {n_equal + 1}" if n_equal else name
+    return names
 
 
 def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
     for block in blocks:
+        names = _name_sources(block)
         for source in block.sources:
             cells, best = block.list_grid(source), block.find_best(source)
             if len(cells) < N_CHOICES or best is None:
                 continue
             rows = []
-            for cell in cells:
+            for cell in sorted(cells, key=lambda cell: (cell.k, cell.j)):
                 score = estimate_mean([block.arms[cell.key]], block.metric)
-                row = {"k": cell.k, "j": cell.j, **_spread("value", score)}
+                row: dict[str, Any] = {"k": cell.k, "j": cell.j}
+                row |= {"value": score.value, "low": score.low, "high": score.high}
                 row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
                 rows.append({**row, "cell": cell.key, "label": name_cell(cell)})
-            table = pd.DataFrame(rows).rename(columns={"value_low": "low", "value_high": "high"})
             yield Grid(
                 block.dataset,
                 block.model,
-                name_start(source),
+                names[source],
                 block.metric,
                 block.units,
-                table.sort_values(["k", "j"], ignore_index=True),
+                pd.DataFrame(rows),
                 best,
                 write_settings(block.recipe),
                 name_source(source),
             )
-
-
-def _spread(name: str, estimate: Estimate | None) -> dict[str, float]:
-    """Return an estimate and its bounds as columns; NaN for none."""
-    nan = float("nan")
-    value, low, high = (
-        (estimate.value, estimate.low, estimate.high) if estimate else (nan, nan, nan)
-    )
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _make_layers(answer: LayersAnswer) -> LayerScores:
@@ -254,16 +245,17 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
         curves.append({**row, "n_seeds": score.n_seeds})
     scores = []
     for unit in answer.scores:
-        scored: dict[str, Any] = {"n": unit.n, "unit": unit.unit}
-        for name in GAPS:
-            scored |= _spread(name, unit.gaps[name])
-        scored |= _spread("gamma", unit.gamma)
-        scored |= {"verdict": unit.verdict, "seeds_needed": unit.seeds_needed}
-        scores.append({**scored, "note": write_notes(unit.notes)})
+        row = {"n": unit.n, "unit": unit.unit}
+        for name, estimate in {**unit.gaps, "gamma": unit.gamma}.items():
+            for part in ("value", "low", "high"):
+                column = name if part == "value" else f"{name}_{part}"
+                row[column] = getattr(estimate, part) if estimate else math.nan
+        row |= {"verdict": unit.verdict, "seeds_needed": unit.seeds_needed}
+        scores.append({**row, "note": write_notes(unit.notes)})
     return LayerScores(
         block.dataset,
         block.model,
-        name_start(answer.source),
+        _name_sources(block)[answer.source],
         block.metric,
         tuple(unit.unit for unit in answer.scores),
         pd.DataFrame(curves),

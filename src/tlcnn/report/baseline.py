@@ -1,15 +1,18 @@
 """Every cell against a baseline of its dataset and model: difference, p, verdict."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL
+from tlcnn.report.numbers import NONE, format_estimate, format_p
 from tlcnn.report.sentences import name_family, write_note
-from tlcnn.report.tables import ScoredRow, Table
-from tlcnn.statistics.arm import Comparison
+from tlcnn.report.show import show_column
+from tlcnn.report.table import Column, Entry
+from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.study.comparisons import Family, FamilyKind
 from tlcnn.study.select import check_values, match_condition, parse_condition
@@ -17,51 +20,76 @@ from tlcnn.study.select import check_values, match_condition, parse_condition
 _BLOCK = ("dataset", "model")
 
 
-def add_comparisons(
-    table: Table,
-    rows: Sequence[ScoredRow],
+def compare_rows(
+    keys: pd.DataFrame,
+    arms: Sequence[Mapping[str, Arm]],
     metrics: Sequence[str],
     words: Sequence[str],
     margin: float,
-) -> Table:
-    """Return a table with columns for the difference of every row to its baseline.
+) -> tuple[dict[str, dict[int, Comparison]], list[str]]:
+    """Compare every row of one cell with its baseline.
 
-    `Δ METRIC` stands with its interval, and with the name and size of its family, that is all
-    comparisons of one dataset, model and metric. `p METRIC` is as it is, `p Holm METRIC` adjusted
-    within the family.
+    A family is all comparisons of one dataset, model and metric.
 
     Args:
-        rows: those of the table.
+        keys: the columns that tell rows apart.
+        arms: the arm of each row, by metric; none of rows that are not compared.
         words: conditions such as `init=random` for the baseline.
+
+    Returns:
+        metric -> row -> comparison, and notes.
 
     Raises:
         ConfigError: no cell is the baseline, or several of a dataset and model are.
     """
-    pairs, notes = find_pairs(table.frame, words)
-    frame = table.frame
+    pairs, notes = find_pairs(keys, words)
+    baseline = " ".join(words)
+    compared = {}
     for metric in metrics:
-        comparisons = _compare(rows, pairs, metric, margin, " ".join(words))
-        records = {row: _make_record(result, metric) for row, result in comparisons.items()}
-        columns = [
-            f"Δ {metric}{part}" for part in ("", " low", " high", " family", " family_size")
-        ]
-        columns += [f"p {metric}", f"p Holm {metric}", f"verdict {metric}"]
-        added = pd.DataFrame([records.get(i, {}) for i in range(len(frame))], columns=columns)
-        frame = pd.concat([frame, added], axis=1)
-        notes += _describe_differences(comparisons, metric)
+        comparisons = {}
+        for row, base in pairs.items():
+            if metric not in arms[row] or metric not in arms[base]:
+                continue
+            scope = [(name, keys[name].iloc[row]) for name in _BLOCK if name in keys]
+            scope = [("baseline", baseline), *scope, ("metric", metric)]
+            comparisons[row] = compare_arms(
+                arms[row][metric],
+                arms[base][metric],
+                margin=margin,
+                family=Family(FamilyKind.BASELINE, tuple(scope)),
+            )
+        adjusted = adjust_holm(list(comparisons.values()))
+        compared[metric] = dict(zip(comparisons, adjusted, strict=True))
+        notes += _describe_differences(adjusted, metric)
     notes.append(
-        f"Δ against {' '.join(words)}, 95 % intervals; p Holm is adjusted within its family; "
+        f"Δ against {baseline}, 95 % intervals; p Holm is adjusted within its family; "
         f"equivalent within {margin:g}"
     )
-    deltas = tuple(f"Δ {metric}" for metric in metrics)
-    last = [c for c in frame.columns if c == "train_s"]
-    return replace(
-        table,
-        frame=frame[[*(c for c in frame.columns if c not in last), *last]],
-        scored=(*table.scored, *deltas),
-        differences=deltas,
-        notes=(*table.notes, *notes),
-    )
+    return compared, notes
+
+
+def list_difference_columns(
+    comparisons: Mapping[int, Comparison], metric: str, n_rows: int
+) -> list[tuple[Column, list[Entry]]]:
+    """Return the columns of a metric's differences: Δ with its interval and family, p, verdict."""
+    results = [comparisons.get(row) for row in range(n_rows)]
+    deltas = []
+    for result in results:
+        if result is None:
+            deltas.append(Entry(NONE))
+            continue
+        assert isinstance(result.family, Family)
+        delta = result.delta
+        parts: dict[str, Any] = {"low": delta.low, "high": delta.high}
+        text = format_estimate(delta.value, **parts, digits=3, signed=True)
+        parts |= {"family": name_family(result.family), "family_size": result.family_size}
+        deltas.append(Entry(text, delta.value, parts))
+    return [
+        (Column(f"Δ {metric}", "number"), deltas),
+        show_column(f"p {metric}", [r and r.p for r in results], format_p),
+        show_column(f"p Holm {metric}", [r and r.p_holm for r in results], format_p),
+        show_column(f"verdict {metric}", [r and r.verdict for r in results]),
+    ]
 
 
 def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int], list[str]]:
@@ -69,32 +97,8 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
 
     Of several baselines in a dataset and model, the one with a row's further settings is taken.
     """
-    hits, named = _find_hits(frame, words)
-    block = [column for column in _BLOCK if column in frame]
-    settings = [c for c in frame.columns if "." in c and "/" not in c and c not in named]
-    blocks, recipes = _name_rows(frame, block), _name_rows(frame, settings)
-    bases: dict[tuple[str, ...], list[int]] = {}
-    for row in hits:
-        bases.setdefault(blocks[row], []).append(row)
-    pairs, without = {}, set()
-    for row, place in enumerate(blocks):
-        candidates = bases.get(place, [])
-        if len(candidates) > 1:
-            candidates = [base for base in candidates if recipes[base] == recipes[row]]
-        if len(candidates) > 1:
-            raise ConfigError(_describe_several(frame, candidates, words))
-        if not candidates:
-            without.add(" ".join(place))
-        elif candidates[0] != row:
-            pairs[row] = candidates[0]
-    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
-    return pairs, gaps if without else []
-
-
-def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the rows that fulfil all conditions, and the columns that those name."""
-    hits = pd.Series(True, index=frame.index)
-    columns = []
+    is_base = pd.Series(True, index=frame.index)
+    names = []
     for word in words:
         condition = parse_condition(word, "--baseline")
         if condition.column not in frame:
@@ -102,21 +106,39 @@ def _find_hits(frame: pd.DataFrame, words: Sequence[str]) -> tuple[list[int], li
                 f"--baseline {word}: the table's columns are {', '.join(frame.columns[:14])}"
             )
         check_values(frame, condition, "--baseline")
-        hits &= match_condition(frame[condition.column], condition)
-        columns.append(condition.column)
-    if not hits.any():
+        is_base &= match_condition(frame[condition.column], condition)
+        names.append(condition.column)
+    if not is_base.any():
         raise ConfigError(f"--baseline {' '.join(words)}: no cell is all of that")
-    return [row for row, is_hit in enumerate(hits) if is_hit], columns
+    blocks = _list_keys(frame, [column for column in _BLOCK if column in frame])
+    recipes = _list_keys(frame, [c for c in frame.columns if "." in c and c not in names])
+    bases: dict[tuple[str, ...], list[int]] = {}
+    for row in range(len(frame)):
+        if is_base.iloc[row]:
+            bases.setdefault(blocks[row], []).append(row)
+    pairs, without = {}, set()
+    for row, block in enumerate(blocks):
+        candidates = bases.get(block, [])
+        if len(candidates) > 1:
+            candidates = [base for base in candidates if recipes[base] == recipes[row]]
+        if len(candidates) > 1:
+            raise ConfigError(_describe_several(frame, candidates, words))
+        if not candidates:
+            without.add(" ".join(block))
+        elif candidates[0] != row:
+            pairs[row] = candidates[0]
+    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
+    return pairs, gaps if without else []
 
 
-def _name_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def _list_keys(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the values of columns as texts, a tuple a row."""
     texts = [list(map(str, frame[column])) for column in columns]
     return list(zip(*texts, strict=True)) if texts else [()] * len(frame)
 
 
 def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]) -> str:
-    columns = [c for c in frame.columns if c in CELL or ("." in c and "/" not in c)]
+    columns = [c for c in frame.columns if c in CELL or "." in c]
     differ = [c for c in columns if frame[c].iloc[rows].map(str).nunique() > 1]
     values = [f"{c}={v}" for c in differ[:1] for v in frame[c].iloc[rows].map(str).unique()]
     return (
@@ -126,44 +148,12 @@ def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]
     )
 
 
-def _compare(
-    rows: Sequence[ScoredRow], pairs: dict[int, int], metric: str, margin: float, baseline: str
-) -> dict[int, Comparison]:
-    """Return the comparison of each row with its baseline, where both are single cells."""
-    comparisons = {}
-    for row, base in pairs.items():
-        a, b = rows[row], rows[base]
-        if not (a.is_cell and b.is_cell and a.arms[metric] and b.arms[metric]):
-            continue
-        scope = [(name, a.key[name]) for name in _BLOCK if name in a.key]
-        family = Family(FamilyKind.BASELINE, (("baseline", baseline), *scope, ("metric", metric)))
-        (first,), (second,) = a.arms[metric], b.arms[metric]
-        comparisons[row] = compare_arms(first, second, margin=margin, family=family)
-    return dict(zip(comparisons, adjust_holm(list(comparisons.values())), strict=True))
-
-
-def _make_record(result: Comparison, metric: str) -> dict[str, object]:
-    assert isinstance(result.family, Family)
-    return {
-        f"Δ {metric}": result.delta.value,
-        f"Δ {metric} low": result.delta.low,
-        f"Δ {metric} high": result.delta.high,
-        f"Δ {metric} family": name_family(result.family),
-        f"Δ {metric} family_size": result.family_size,
-        f"p {metric}": result.p,
-        f"p Holm {metric}": result.p_holm,
-        f"verdict {metric}": result.verdict,
-    }
-
-
-def _describe_differences(comparisons: dict[int, Comparison], metric: str) -> list[str]:
+def _describe_differences(comparisons: Sequence[Comparison], metric: str) -> list[str]:
     """Return what the differences leave out, with the number of rows, and their families."""
-    counts: dict[str, int] = {}
-    families: dict[str, int] = {}
-    for result in comparisons.values():
-        assert isinstance(result.family, Family)
-        families[name_family(result.family)] = result.family_size
-        for note in result.delta.notes:
-            counts[write_note(note)] = counts.get(write_note(note), 0) + 1
+    counts = Counter(write_note(note) for result in comparisons for note in result.delta.notes)
     lines = [f"Δ {metric}: {text} ({n} of {len(comparisons)} rows)" for text, n in counts.items()]
-    return lines + [f"family “{name}”: {size} comparisons" for name, size in families.items()]
+    sizes = {result.family: result.family_size for result in comparisons}
+    for family, size in sizes.items():
+        assert isinstance(family, Family)
+        lines.append(f"family “{name_family(family)}”: {size} comparisons")
+    return lines

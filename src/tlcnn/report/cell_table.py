@@ -1,10 +1,10 @@
-"""One row a cell: means over its runs, with intervals, compared with a baseline.
+"""The table of cells that `tlcnn compare` shows: means over runs, with intervals.
 
-runs -> cells -> ScoredRow (arms, estimates) -> Table
+runs -> cells -> rows (arms, estimates) -> Table
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,29 +12,55 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
-from tlcnn.report.baseline import add_comparisons
+from tlcnn.report.baseline import compare_rows, list_difference_columns
+from tlcnn.report.numbers import format_estimate, format_seconds, is_number
 from tlcnn.report.sentences import write_note, write_omissions
-from tlcnn.report.tables import DEFAULT_METRICS, ScoredRow, Table, find_best, sort_rows
+from tlcnn.report.show import show_column
+from tlcnn.report.table import Column, Entry, Table
+from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key
 from tlcnn.report.words import name_cell
+from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import make_unknown
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.cells import FOLD, Cell, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
-INTERVALS = ("full", "seeds", "none")
+Key = Mapping[str, Any]  # column -> value
 
 
 @dataclass(frozen=True)
-class TableRow:
-    """The cells that a table shows as one row: one, or all that `--group` puts together.
+class CellRow:
+    """The cells that a table shows as one row (one, or all of a group), and what they scored.
 
     Attributes:
-        key: column -> value.
+        arms: the arm of each cell, by metric.
+        estimates: the mean over all runs, by metric.
     """
 
-    key: dict[str, Any]
+    key: Key
     cells: tuple[Cell, ...]
+    arms: Mapping[str, tuple[Arm, ...]]
+    estimates: Mapping[str, Estimate]
+
+    @property
+    def n(self) -> int:
+        """Seeds of its cell; of several cells, runs."""
+        first, *others = self.cells
+        return sum(len(cell.runs) for cell in self.cells) if others else len(first.seeds)
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of its cell; 1 without folds, and for several cells."""
+        return max(len(self.cells[0].fold_numbers), 1) if len(self.cells) == 1 else 1
+
+    @property
+    def train_s(self) -> float:
+        """Mean seconds of training; NaN if unknown."""
+        times = [run.train_s for cell in self.cells for run in cell.runs]
+        times = [time for time in times if not math.isnan(time)]
+        return float(np.mean(times)) if times else math.nan
 
 
 def make_cell_table(
@@ -45,44 +71,56 @@ def make_cell_table(
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
-    watch: Callable[[Sequence[TableRow]], Iterable[TableRow]] = iter,
+    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
     Args:
-        runs: what `read_runs` returned.
-        metrics: `val/...` or `test/...`.
-        group: columns or settings whose values make a row instead, whatever else differs.
+        group: columns or settings; each combination of their values is one row.
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
             model are compared with.
-        margin: differences smaller than this do not matter, in units of the metric.
+        margin: differences smaller than this count as equivalent, in units of the metric.
         watch: passes rows on, e.g. to show how many are scored.
 
     Raises:
         ConfigError: columns, values or a baseline that are not there.
     """
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    rows, columns = _group_rows(finished, group) if group else _make_rows(finished)
-    notes = _describe_averaged(rows, columns) if group else []
-    options = {"redraws": interval == "full", "lone": bool(baseline)}
-    scored = [_score_row(row, metrics, **options) for row in watch(rows)]
-    columns = [*columns, "n", *(["folds"] if any(row.n_folds > 1 for row in scored) else [])]
+    members, names = _group_cells(finished, group) if group else _list_cells(finished)
+    notes = _describe_averaged(members, names) if group else []
+    rows = [
+        _score_row(key, cells, metrics, redraws=interval == "full", lone=bool(baseline))
+        for key, cells in watch(members)
+    ]
+    columns = [show_column(n, [row.key.get(n) for row in rows], role="key") for n in names]
+    columns.append(show_column("n", [row.n for row in rows]))
+    if any(row.n_folds > 1 for row in rows):
+        columns.append(show_column("folds", [row.n_folds for row in rows]))
     parts = ("sd",) if interval == "none" else ("low", "high")
-    columns += [name for m in metrics for name in (m, *(f"{m} {part}" for part in parts))]
-    records = [_make_record(row, metrics) for row in scored]
-    frame = pd.DataFrame(records, columns=[*columns, "train_s"])
-    notes += _describe_rows(rows, scored, [] if interval == "none" else metrics)
-    best = find_best(frame, metrics)
-    table = Table(frame, scored=tuple(metrics), best=best, notes=tuple(notes))
-    return add_comparisons(table, scored, metrics, baseline, margin) if baseline else table
+    columns += [(Column(m, "number", role="score"), _show_scores(rows, m, parts)) for m in metrics]
+    notes += _describe_rows(rows, () if interval == "none" else metrics)
+    if baseline:
+        keys = pd.DataFrame([row.key for row in rows], columns=list(names))
+        arms = [
+            {m: scored[0] for m, scored in row.arms.items() if scored and len(row.cells) == 1}
+            for row in rows
+        ]
+        compared, remarks = compare_rows(keys, arms, metrics, baseline, margin)
+        for metric, comparisons in compared.items():
+            columns += list_difference_columns(comparisons, metric, len(rows))
+        notes += remarks
+    columns.append(show_column("train_s", [row.train_s for row in rows], format_seconds))
+    return join_columns(columns, notes)
 
 
 # ---- which cells make a row ---------------------------------------------------------------------
 
+Members = list[tuple[Key, tuple[Cell, ...]]]
 
-def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str]]:
+
+def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str]]:
     """Return a row for each cell, and the columns that tell them apart.
 
     The columns are those of a cell and the settings in which runs of one name differ, with
@@ -99,114 +137,117 @@ def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str]]:
         for name in list_varying([run.name for _, run in members], settings)
         if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
     ]
-    imported = ["imported"] if any(cell.source.is_imported for cell in cells) else []
-    rows = [
-        TableRow(
-            {
-                **{name: getattr(cell, name) for name in CELL},
-                **{name: write_value(cell.settings.get(name)) for name in varying},
-                "imported": cell.source.is_imported,
-                "cell_id": cell.cell_id,
-            },
-            (cell,),
-        )
+    columns = [*CELL, *varying]
+    columns += ["imported"] if any(cell.source.is_imported for cell in cells) else []
+    keys = [
+        {
+            **{name: getattr(cell, name) for name in CELL},
+            **{name: write_value(cell.settings.get(name)) for name in varying},
+            "imported": cell.source.is_imported,
+            "cell_id": cell.cell_id,
+        }
         for cell in cells
     ]
-    columns = [*CELL, *varying, *imported]
-    names = {tuple(name_value(row.key[name]) for name in columns) for row in rows}
-    shown = columns if len(names) == len(rows) else [*columns, "cell_id"]
-    return _sort(rows, [*columns, "cell_id"]), shown
+    names = {tuple(name_value(key[name]) for name in columns) for key in keys}
+    rows = _sort([(k, (c,)) for k, c in zip(keys, cells, strict=True)], [*columns, "cell_id"])
+    columns += ["cell_id"] if len(names) < len(keys) else []
+    return rows, columns
 
 
-def _group_rows(runs: pd.DataFrame, group: Sequence[str]) -> tuple[list[TableRow], list[str]]:
+def _group_cells(runs: pd.DataFrame, group: Sequence[str]) -> tuple[Members, list[str]]:
     """Return a row for each combination of values of some columns, and those columns."""
-    rows = [TableRow(key, make_cells(make_runs(part))) for key, part in group_runs(runs, group)]
+    parts = group_runs(runs, group)
+    rows: Members = [(key, make_cells(make_runs(part))) for key, part in parts]
     columns = list(dict.fromkeys(group))
     return _sort(rows, columns), columns
 
 
-def _sort(rows: list[TableRow], columns: Sequence[str]) -> list[TableRow]:
-    if not rows:
-        return []
-    frame = pd.DataFrame([row.key for row in rows]).assign(position=range(len(rows)))
-    return [rows[at] for at in sort_rows(frame, columns)["position"]]
+def _sort(rows: Members, columns: Sequence[str]) -> Members:
+    return sorted(rows, key=lambda row: [make_sort_key(row[0].get(name)) for name in columns])
 
 
-def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[str]:
+def _describe_averaged(rows: Members, group: Sequence[str]) -> list[str]:
     """Return a line on what differs between cells that share a row."""
+    members = [(at, cell) for at, (_, cells) in enumerate(rows) for cell in cells]
     facts = [
-        [{**{name: getattr(cell, name) for name in CELL}, **cell.settings} for cell in row.cells]
-        for row in rows
+        {**{name: getattr(cell, name) for name in CELL}, **cell.settings} for _, cell in members
     ]
-    cells = [cell for row in facts for cell in row]
-    varying = list_varying([at for at, row in enumerate(facts) for _ in row], cells)
-    averaged = [name for name in varying if name not in group]
     texts = []
-    for name in averaged:
-        values = pd.Series([write_value(cell.get(name)) for cell in cells], dtype=object)
-        texts.append(f"{name} ({list_values(values, 6)})")
-    if not texts and any(len(row) > 1 for row in facts):
-        texts = [f"cells ({max(map(len, facts))} in a row)"]
+    for name in list_varying([at for at, _ in members], facts):
+        if name not in group:
+            values = pd.Series([write_value(cell.get(name)) for cell in facts], dtype=object)
+            texts.append(f"{name} ({list_values(values, 6)})")
+    n_cells = max((len(cells) for _, cells in rows), default=0)
+    if not texts and n_cells > 1:
+        texts = [f"cells ({n_cells} in a row)"]
     return [f"averaged over different {'; '.join(texts)}"] if texts else []
 
 
 # ---- scores -------------------------------------------------------------------------------------
 
 
-def _score_row(row: TableRow, metrics: Sequence[str], *, redraws: bool, lone: bool) -> ScoredRow:
-    scored = [load_arms(cell, metrics, redraws=redraws, lone=lone) for cell in row.cells]
-    arms = {metric: tuple(arms[metric] for arms in scored if metric in arms) for metric in metrics}
-    estimates = {
-        metric: estimate_mean(found, metric) if found else make_unknown(math.nan, 0)
-        for metric, found in arms.items()
+def _score_row(
+    key: Key, cells: tuple[Cell, ...], metrics: Sequence[str], *, redraws: bool, lone: bool
+) -> CellRow:
+    by_cell = [load_arms(cell, metrics, redraws=redraws, lone=lone) for cell in cells]
+    arms = {
+        metric: tuple(arms[metric] for arms in by_cell if metric in arms) for metric in metrics
     }
-    is_one = len(row.cells) == 1
-    n_folds = len(row.cells[0].fold_numbers) if is_one else 1
-    runs = [run for cell in row.cells for run in cell.runs]
-    n = len(row.cells[0].seeds) if is_one else len(runs)
-    times = [run.train_s for run in runs if run.train_s == run.train_s]
-    train_s = float(np.mean(times)) if times else math.nan
-    return ScoredRow(row.key, arms, estimates, n, max(n_folds, 1), train_s, is_one)
+    estimates = {
+        metric: estimate_mean(scored, metric) if scored else make_unknown(math.nan, 0)
+        for metric, scored in arms.items()
+    }
+    return CellRow(key, cells, arms, estimates)
 
 
-def _make_record(row: ScoredRow, metrics: Sequence[str]) -> dict[str, Any]:
-    record = {**row.key, "n": row.n, "folds": row.n_folds, "train_s": row.train_s}
-    for metric in metrics:
-        estimate, arms = row.estimates[metric], row.arms[metric]
-        scores = np.concatenate([arm.scores for arm in arms]) if arms else np.array([])
-        deviation = float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
-        record |= {metric: estimate.value, f"{metric} sd": deviation}
-        record |= {f"{metric} low": estimate.low, f"{metric} high": estimate.high}
-    return record
+def compute_deviation(arms: Sequence[Arm]) -> float:
+    """Return the standard deviation of the scores of all runs; NaN for fewer than two."""
+    scores = np.concatenate([arm.scores for arm in arms]) if arms else np.array([])
+    return float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
 
 
-def _describe_rows(
-    rows: Sequence[TableRow], scored: Sequence[ScoredRow], metrics: Sequence[str]
-) -> list[str]:
+def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
+    """Return the entries of a metric, the best of each dataset marked."""
+    datasets: dict[str, dict[int, float]] = {}
+    for at, row in enumerate(rows):
+        value = row.estimates[metric].value
+        if is_number(value):
+            datasets.setdefault(str(row.key.get("dataset")), {})[at] = value
+    choose = min if is_lower_better(metric) else max
+    best = {
+        at
+        for scores in datasets.values()
+        for at, score in scores.items()
+        if len(set(scores.values())) > 1 and score == choose(scores.values())
+    }
+    entries = []
+    for at, row in enumerate(rows):
+        estimate = row.estimates[metric]
+        spread = {"low": estimate.low, "high": estimate.high}
+        spread["sd"] = compute_deviation(row.arms[metric])
+        shown: dict[str, Any] = {part: spread[part] for part in parts}
+        text = format_estimate(estimate.value, **shown, digits=3 if "low" in shown else 4)
+        entries.append(Entry(text, estimate.value, shown, is_best=at in best))
+    return entries
+
+
+def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]:
     """Return what is left out, and what the intervals leave out, with the number of rows."""
     lines = []
-    for row in rows:
-        for cell in row.cells:
-            if cell.omissions:
-                place = f"{cell.dataset}, {name_cell(cell)}"
-                lines.append(f"{write_omissions(cell.omissions)}: {place}")
-    n_folded = sum(row.n_folds > 1 for row in scored)
+    n_folded = sum(row.n_folds > 1 for row in rows)
     if n_folded:
-        lines.insert(
-            0,
-            f"{n_folded} of {len(scored)} rows are means over folds; their intervals are "
-            "corrected for the training images that folds share (Nadeau and Bengio 2003)",
+        lines.append(
+            f"{n_folded} of {len(rows)} rows are means over folds; their intervals are "
+            "corrected for the training images that folds share (Nadeau and Bengio 2003)"
         )
-    places: dict[str, set[int]] = {}
-    for position, scores in enumerate(scored):
-        for metric in metrics:
-            for note in scores.estimates[metric].notes:
-                if note.kind is not NoteKind.FOLDS or scores.n_folds == 1:
-                    places.setdefault(write_note(note), set()).add(position)
-    lines += [
-        text
-        if len(positions) == len(scored)
-        else f"{text} ({len(positions)} of {len(scored)} rows)"
-        for text, positions in places.items()
-    ]
+    for cell in (cell for row in rows for cell in row.cells if cell.omissions):
+        lines.append(f"{write_omissions(cell.omissions)}: {cell.dataset}, {name_cell(cell)}")
+    positions: dict[str, set[int]] = {}
+    for at, row in enumerate(rows):
+        for note in (note for metric in metrics for note in row.estimates[metric].notes):
+            if note.kind is not NoteKind.FOLDS or row.n_folds == 1:
+                positions.setdefault(write_note(note), set()).add(at)
+    for text, hits in positions.items():
+        is_everywhere = len(hits) == len(rows)
+        lines.append(text if is_everywhere else f"{text} ({len(hits)} of {len(rows)} rows)")
     return lines

@@ -1,7 +1,6 @@
 """The tables of a report, for the page, the paper and report.md alike."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,6 +9,7 @@ from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.forest import Scale, make_scale
 from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
+    count,
     format_p,
     format_seconds,
     format_value,
@@ -25,7 +25,9 @@ from tlcnn.report.show import (
     show_value,
     show_verdict,
 )
-from tlcnn.report.text_table import Column, Entry, TextTable, fill_table
+from tlcnn.report.table import Column, Entry, Table, fill_table
+
+Record = Mapping[str, Any]
 
 _BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
 _NEEDED = "the number that would settle an inconclusive result"
@@ -43,18 +45,18 @@ def _find_below(frame: pd.DataFrame) -> str:
     return "dataset" if has_several else ""
 
 
-def _show_below(row: Mapping[str, Any], below: str) -> str:
-    return format_value(row.get(below)) if below else ""
+def _show_name(name: object, row: Record, below: str) -> Entry:
+    return show_value(name, format_value(row.get(below)) if below else "")
 
 
-def _show_place(row: Mapping[str, Any]) -> dict[Column, Entry]:
+def _show_place(row: Record) -> dict[Column, Entry]:
     return {
         Column("k", "count", "units transferred"): show_value(row.get("k")),
         Column("j", "count", "units frozen"): show_value(row.get("j")),
     }
 
 
-def _show_settings(row: Mapping[str, Any], names: Sequence[str]) -> dict[Column, Entry]:
+def _show_settings(row: Record, names: Sequence[str]) -> dict[Column, Entry]:
     return {Column(name, aside=True): show_value(row.get(name)) for name in names}
 
 
@@ -68,23 +70,25 @@ def make_comparison_scale(content: Content) -> Scale:
     return make_scale(frame, "low", "delta", "high", float(max(margins, default=0.01)))
 
 
-def make_comparison_table(content: Content) -> TextTable:
-    """Return the comparisons: difference, interval, bar, p after Holm, verdict."""
+def make_comparison_table(content: Content) -> Table:
+    """Return the comparisons: difference, interval, bar, p after Holm with its family, verdict."""
     frame = content.comparisons
     below = _find_below(frame)
 
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        p_value = show_number(row.get("p_holm"), format_p)
+    def describe(row: Record) -> dict[Column, Entry]:
         size = row.get("family_size")
-        family = f"family: {format_value(row.get('family'))}"
-        family += f", {format_value(size)} comparisons" if is_number(size) else ""
+        family = format_value(row.get("family"))
+        family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
         n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
             **_describe_comparison(row, content.metric, below),
-            Column("Holm p", "number", "corrected in its family"): replace(p_value, why=family),
+            Column("Holm p", "number", "adjusted within its family"): show_number(
+                row.get("p_holm"), format_p
+            ),
+            Column("family", hint="the comparisons that p is adjusted for"): show_value(family),
             Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
             Column("seeds needed", "number", _NEEDED): n_needed,
-            **_show_settings(row, ("dataset", "model", "family")),
+            **_show_settings(row, ("dataset", "model")),
             Column("note"): show_value(row.get("note")),
         }
 
@@ -99,7 +103,7 @@ def make_comparison_table(content: Content) -> TextTable:
     )
 
 
-def make_finding_table(finding: Finding, content: Content) -> TextTable:
+def make_finding_table(finding: Finding, content: Content) -> Table:
     """Return the comparisons that an answer rests on."""
     frame = content.comparisons
     return fill_table(
@@ -110,15 +114,13 @@ def make_finding_table(finding: Finding, content: Content) -> TextTable:
     )
 
 
-def _describe_comparison(
-    row: Mapping[str, Any], metric: str, below: str = ""
-) -> dict[Column, Entry]:
+def _describe_comparison(row: Record, metric: str, below: str = "") -> dict[Column, Entry]:
     """Return the pair, its difference as a number and as a bar, and the verdict."""
     pair = f"{format_value(row.get('a_label'))} vs {format_value(row.get('b_label'))}"
     delta, low, high = row.get("delta"), row.get("low"), row.get("high")
     gap = show_interval(delta, low, high, metric, signed=True)
     return {
-        Column("comparison"): show_value(pair, _show_below(row, below)),
+        Column("comparison"): _show_name(pair, row, below),
         Column("Δ (95 % interval)", "number", name_unit(metric)): gap,
         Column("difference", "bar", _BAR): show_bar(low, delta, high),
         Column("verdict", "verdict"): show_verdict(row.get("verdict")),
@@ -127,36 +129,32 @@ def _describe_comparison(
 
 # ---- cells and runs -----------------------------------------------------------------------------
 
-# Columns of `Content.cells` that are no settings, or that have a column of their own.
-_NO_SETTINGS = {
-    *("cell", "label", "n_seeds", "run_ids", "note", "units", "seeds", "folders", "ancestry"),
-    *("source", "dataset_digest", "n_epochs", "dataset", "model", "init", "k", "j", "bn"),
-}
+# Columns of `Content.cells` that are shown beside the label, where cells differ in them.
+_CELL_SETTINGS = ("dataset", "model", "source", "bn", "recipe", "missing", "imported")
 
 
-def make_cell_table(content: Content) -> TextTable:
+def make_cell_table(content: Content) -> Table:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
-    settings = [c for c in map(str, frame.columns) if c not in _NO_SETTINGS and "/" not in c]
     below = _find_below(frame)
 
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
+    def describe(row: Record) -> dict[Column, Entry]:
         entries = {
-            Column("cell"): show_value(row.get("label"), _show_below(row, below)),
+            Column("cell"): _show_name(row.get("label"), row, below),
             **_show_place(row),
             Column("seeds", "count"): show_number(row.get("n_seeds")),
         }
         for metric in dict.fromkeys((content.metric, *content.metrics)):
-            entries[Column(name_column(metric), "number", metric)] = show_interval(
-                row.get(metric), row.get(f"{metric} low"), row.get(f"{metric} high"), metric
-            )
+            low, high = row.get(f"{metric} low"), row.get(f"{metric} high")
+            head = Column(name_column(metric), "number", metric)
+            entries[head] = show_interval(row.get(metric), low, high, metric)
             if metric == content.metric:
                 deviation = row.get(f"{metric} sd")
                 entries[Column("sd", "number", "standard deviation over seeds")] = show_score(
                     deviation, metric, "one seed has no deviation"
                 )
         entries[Column("note")] = show_value(row.get("note"))
-        return entries | _show_settings(row, ("dataset", "model", "init", "bn", *settings))
+        return entries | _show_settings(row, [c for c in _CELL_SETTINGS if c in frame])
 
     return fill_table(
         _list_records(frame),
@@ -168,7 +166,7 @@ def make_cell_table(content: Content) -> TextTable:
     )
 
 
-def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
+def make_run_table(content: Content, names: Sequence[str]) -> Table:
     """Return one row a run, of every state.
 
     Args:
@@ -178,62 +176,53 @@ def make_run_table(content: Content, names: Sequence[str]) -> TextTable:
     runs = zip(_list_records(content.runs), names, strict=True)
     records = [{**row, "name": name, "position": i} for i, (row, name) in enumerate(runs)]
     below = _find_below(content.runs)
+    rates = {"train_s": "training, s", "images_per_s": "images/s"}
 
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
+    def describe(row: Record) -> dict[Column, Entry]:
         # dataset and model have columns of their own
         name = row["name"].removeprefix(f"{row.get('dataset')}-{row.get('model')}-")
+        why = "the run is not finished"
         return {
-            Column("run"): show_value(name, _show_below(row, below)),
+            Column("run"): _show_name(name, row, below),
             **_show_place(row),
             Column("seed", "count"): show_number(row.get("seed")),
             Column("state", "verdict"): show_verdict(row.get("state")),
             **{
-                Column(name_column(metric), "number", metric): show_score(
-                    row.get(metric), metric, "the run is not finished"
-                )
-                for metric in metrics
+                Column(name_column(m), "number", m): show_score(row.get(m), m, why)
+                for m in metrics
             },
             Column("epochs", "number"): show_number(row.get("epochs")),
-            Column("training, s", "number", aside=True): show_number(
-                row.get("train_s"), format_seconds
-            ),
-            Column("images/s", "number", aside=True): show_number(
-                row.get("images_per_s"), format_seconds
-            ),
+            **{
+                Column(head, "number", aside=True): show_number(row.get(name), format_seconds)
+                for name, head in rates.items()
+            },
             **_show_settings(row, ("dataset", "model", "init", "bn")),
             Column("id", "code", aside=True): show_value(row.get("run_id")),
             Column("problem"): show_value(row.get("problem")),
         }
 
-    return fill_table(
-        records,
-        describe,
-        lambda row: f"run:{row['position']}",
-        key="runs",
-        title="Runs",
-        nouns=("run", "runs"),
-    )
+    return _fill_run_table(records, describe, key="runs", title="Runs")
 
 
-def make_command_table(names: Sequence[str], commands: Sequence[str]) -> TextTable:
+def make_command_table(names: Sequence[str], commands: Sequence[str]) -> Table:
     """Return one row a run that has a command: its name and the command that trains it again."""
     pairs = enumerate(zip(names, commands, strict=True))
     records = [{"name": name, "command": c, "position": i} for i, (name, c) in pairs if c]
 
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        return {
-            Column("run"): show_value(row["name"]),
-            Column("command", "code"): show_value(row["command"]),
-        }
+    def describe(row: Record) -> dict[Column, Entry]:
+        command = show_value(row["command"])
+        return {Column("run"): show_value(row["name"]), Column("command", "code"): command}
 
-    return fill_table(
-        records,
-        describe,
-        lambda row: f"run:{row['position']}",
-        key="commands",
-        title="Commands",
-        nouns=("run", "runs"),
-    )
+    return _fill_run_table(records, describe, key="commands", title="Commands")
+
+
+def _fill_run_table(
+    records: Sequence[Record], describe: Callable[[Record], Mapping[Column, Entry]], **more: str
+) -> Table:
+    def open_row(row: Record) -> str:
+        return f"run:{row['position']}"
+
+    return fill_table(records, describe, open_row, nouns=("run", "runs"), **more)
 
 
 # ---- layers and grids ---------------------------------------------------------------------------
@@ -245,29 +234,26 @@ _LAYER_SCORES = (
 )
 
 
-def make_layer_table(layers: LayerScores, key: str) -> TextTable:
+def make_layer_table(layers: LayerScores, key: str) -> Table:
     """Return one row a unit: C, S, G, gamma, a bar of S and the verdict."""
     metric = layers.metric
     unit = name_unit(metric) or "the metric"
 
-    def describe(row: Mapping[str, Any]) -> dict[Column, Entry]:
-        bounds = (row.get("gamma"), row.get("gamma_low"), row.get("gamma_high"))
+    def show(row: Record, name: str, metric: str, *, signed: bool) -> Entry:
+        value, low, high = (row.get(f"{name}{part}") for part in ("", "_low", "_high"))
+        return show_interval(value, low, high, metric, signed=signed)
+
+    def describe(row: Record) -> dict[Column, Entry]:
         return {
             Column("unit"): show_value(row.get("unit")),
             Column("verdict", "verdict"): show_verdict(row.get("verdict")),
             Column("S", "bar", _BAR): show_bar(row.get("S_low"), row.get("S"), row.get("S_high")),
             **{
-                Column(title, "number", f"{hint}, in {unit}"): show_interval(
-                    row.get(name),
-                    row.get(f"{name}_low"),
-                    row.get(f"{name}_high"),
-                    metric,
-                    signed=True,
-                )
+                Column(title, "number", f"{hint}, in {unit}"): show(row, name, metric, signed=True)
                 for name, title, hint in _LAYER_SCORES
             },
-            Column("generality γ", "number", "1 is general, 0 no better than random"): (
-                show_interval(*bounds, "gamma")
+            Column("generality γ", "number", "1 is general, 0 no better than random"): show(
+                row, "gamma", "gamma", signed=False
             ),
             Column("seeds needed", "number", _NEEDED): show_number(
                 row.get("seeds_needed"), why=_NO_NEED
@@ -285,27 +271,18 @@ def make_layer_table(layers: LayerScores, key: str) -> TextTable:
     )
 
 
-def make_grid_table(grid: Grid) -> TextTable:
+def make_grid_table(grid: Grid) -> Table:
     """Return a grid as a table: rows are transferred units k, columns frozen units j."""
     layout = lay_out_grid(grid)
+
+    def show(k: int, j: int) -> Entry:
+        if (k, j) not in layout.points:
+            return Entry("")
+        value, low, high = (layout.points[k, j][name] for name in ("value", "low", "high"))
+        return show_interval(value, low, high, grid.metric, is_best=(k, j) == layout.best)
+
     columns = [Column(f"j = {j} ({layout.names[j]})", "number") for j in layout.js]
-    rows = []
-    for k in layout.ks:
-        entries = [Entry(f"{k} ({layout.name_row(k)})")]
-        for j in layout.js:
-            point = layout.points.get((k, j))
-            entries.append(
-                Entry("")
-                if point is None
-                else show_interval(
-                    point["value"],
-                    point["low"],
-                    point["high"],
-                    grid.metric,
-                    is_best=(k, j) == layout.best,
-                )
-            )
-        rows.append(tuple(entries))
-    return TextTable(
-        (Column("k"), *columns), tuple(rows), title="Grid", best="the best on validation"
+    rows = tuple(
+        (Entry(f"{k} ({layout.name_row(k)})"), *(show(k, j) for j in layout.js)) for k in layout.ks
     )
+    return Table((Column("k"), *columns), rows, title="Grid", best="the best on validation")

@@ -15,7 +15,7 @@ from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
-from tlcnn.report.text_table import TextTable
+from tlcnn.report.table import Table
 from tlcnn.report.writers.markdown import escape_markdown, write_markdown
 from tlcnn.text import make_visible
 
@@ -69,18 +69,15 @@ def _list_answers(content: Content) -> Iterable[str]:
         yield "\n".join(f"- {escape_markdown(line)}" for line in finding.details)
 
 
-def _list_table(title: str, table: TextTable) -> Iterable[str]:
-    if table.rows:
-        yield f"## {title}"
-        yield write_markdown(table)
+def _list_table(title: str, table: Table) -> Iterable[str]:
+    return [f"## {title}", write_markdown(table)] if table.rows else []
 
 
 def _list_runs(content: Content, data: PageData) -> Iterable[str]:
     if len(content.runs) <= MAX_RUNS:
-        yield from _list_table("Runs", make_run_table(content, data.names))
-    else:
-        yield "## Runs"
-        yield f"All {len(content.runs):,} runs are in [runs.csv](paper/tables/runs.csv)."
+        return _list_table("Runs", make_run_table(content, data.names))
+    text = f"All {len(content.runs):,} runs are in [runs.csv](paper/tables/runs.csv)."
+    return ["## Runs", text]
 
 
 def _list_grids(content: Content) -> Iterable[str]:

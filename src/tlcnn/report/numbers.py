@@ -9,8 +9,11 @@ import re
 from typing import Any
 
 from tlcnn.report.words import is_share, name_metric
+from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.notes import Note, NoteKind
 
 NONE = "–"
+LEAST_P = 0.001  # smaller ones are written as `< 0.001`
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -25,7 +28,7 @@ def is_number(value: Any) -> bool:
         return False
     try:
         return math.isfinite(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 
@@ -105,6 +108,49 @@ def describe_metric(metric: str) -> str:
     return f"{'validation' if split == 'val' else split} {name_metric(metric)}"
 
 
+# ---- in sentences -------------------------------------------------------------------------------
+
+
+def write_score(value: float, metric: str) -> str:
+    """Return a score with its unit.
+
+    Example:
+        >>> write_score(0.559, "test/accuracy"), write_score(0.912, "test/macro_auroc")
+        ('55.9 %', '0.912')
+    """
+    text = format_score(value, metric)
+    return f"{text} %" if is_share(metric) and text != NONE else text
+
+
+def write_gap(value: float, metric: str) -> str:
+    """Return the size of a difference, without its sign.
+
+    Example:
+        >>> write_gap(-0.024, "test/accuracy"), write_gap(0.0002, "test/accuracy")
+        ('2.4 points', '0.02 points')
+    """
+    size = abs(100 * value) if is_share(metric) else abs(value)
+    if not is_share(metric):
+        return f"{size:.3f}"
+    return f"{size:.2g} points" if 0 < size < 0.05 else f"{size:.1f} points"
+
+
+def write_evidence(comparison: Comparison, metric: str) -> str:
+    """Return interval, seeds and p of a difference: `95 % interval 1.1 to 3.7, 3 seeds; no p`."""
+    delta, p = comparison.delta, comparison.p_holm
+    noun = "fold" if Note(NoteKind.FOLDS) in delta.notes else "seed"
+    evidence = count(delta.n_seeds, noun)
+    if is_number(delta.low):
+        evidence = f"95 % interval {format_range(delta.low, delta.high, metric)}, {evidence}"
+    elif delta.n_seeds < 2:
+        evidence += ": no interval is possible"
+    if not is_number(p):
+        return f"{evidence}; no p"
+    size = f"< {LEAST_P}" if p < LEAST_P else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+    family = f" in a family of {comparison.family_size}" if comparison.family_size > 1 else ""
+    return f"{evidence}; adjusted p {size}{family}"
+
+
 # ---- fractions ----------------------------------------------------------------------------------
 
 
@@ -163,8 +209,8 @@ def format_p(value: Any) -> str:
     """
     if not is_number(value):
         return NONE
-    if value < 0.001:
-        return "< 0.001"
+    if value < LEAST_P:
+        return f"< {LEAST_P}"
     return "1" if value > 0.9995 else f"{value:.3f}"
 
 

@@ -16,6 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from tlcnn import __version__
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.content_tables import (
@@ -41,7 +43,7 @@ from tlcnn.report.numbers import (
 )
 from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.show import find_tone
-from tlcnn.report.text_table import TextTable
+from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
 from tlcnn.report.writers.html import write_table
 from tlcnn.text import make_visible
@@ -82,7 +84,7 @@ def render_page(
 
     Args:
         problems: the figures that could not be drawn, and why.
-        first_rows: how many rows of every table are written as HTML.
+        first_rows: rows of every table that are written as HTML.
     """
     tables = {
         "comparisons": make_comparison_table(content),
@@ -90,66 +92,36 @@ def render_page(
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),
     }
-    layer_tables = [make_layer_table(part, f"layers-{i}") for i, part in enumerate(content.layers)]
+    layers = [
+        (part, make_layer_table(part, f"layers-{i}")) for i, part in enumerate(content.layers)
+    ]
     layouts = [lay_out_grid(grid) for grid in content.grids]
-    figure_sections = list(dict.fromkeys(picture.figure.section for picture in pictures))
-    embedded = _embed(content, data, layouts, [*tables.values(), *layer_tables], first_rows)
-    script = f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
+    embedded = _embed(
+        content, data, layouts, [*tables.values(), *(table for _, table in layers)], first_rows
+    )
     unit = name_unit(content.metric)
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _load_template().render(
         **tables,
         version=__version__,
-        style=_mark_safe(_load("style.css")),
-        script=_mark_safe(script),
-        script_hash=f"sha256-{digest}",
-        data=_mark_safe(embed_json(embedded)),
+        style=Markup(_load("style.css")),
+        script=Markup(_load_script()),
+        script_hash=_compute_hash(_load_script()),
+        data=Markup(embed_json(embedded)),
         content=content,
         lead=write_lead(content),
         glossary=GLOSSARY,
-        findings=[
-            {
-                "finding": finding,
-                "tone": find_tone(finding.verdict),
-                "dataset": name_dataset(finding.dataset),
-                "table": make_finding_table(finding, content),
-            }
-            for finding in content.findings
-        ],
-        grids=[
-            _describe_grid(grid, layout, number)
-            for number, (grid, layout) in enumerate(zip(content.grids, layouts, strict=True))
-        ],
-        layers=[
-            {"name": describe_transfer(part), "table": table, "metric": part.metric}
-            for part, table in zip(content.layers, layer_tables, strict=True)
-        ],
+        findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
+        grids=[_describe_grid(grid, layouts[i], i) for i, grid in enumerate(content.grids)],
+        layers=layers,
         notes=data.notes,
         left_out=(*content.left_out, *problems),
         unit=unit,
         margin=f"{margin} {unit}".strip(),
         n_first=first_rows,
         pictures=pictures,
-        figure_sections=figure_sections,
-        sections=_list_sections(content, figure_sections),
+        figure_sections=list(dict.fromkeys(picture.figure.section for picture in pictures)),
     )
-
-
-def _list_sections(content: Content, figure_sections: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the id and the name of every section that the page has."""
-    sections = [
-        ("answers", "Answers", True),
-        ("comparisons", "Comparisons", bool(len(content.comparisons))),
-        ("grids", "Units", bool(content.grids)),
-        ("layers", "Layers", bool(content.layers) or "layers" in figure_sections),
-        ("figures", "Figures", bool(set(figure_sections) - {"grid", "layers"})),
-        ("cells", "Cells", True),
-        ("runs", "Runs", True),
-        ("methods", "Methods", True),
-        ("provenance", "Provenance", True),
-    ]
-    return [(key, name) for key, name, exists in sections if exists]
 
 
 # ---- template -----------------------------------------------------------------------------------
@@ -166,17 +138,18 @@ def _load_template() -> "jinja2.Template":
         keep_trailing_newline=True,
         finalize=_show,
     )
-    environment.globals["write_table"] = lambda *args, **options: _mark_safe(
-        write_table(*args, **options)
-    )
+    environment.globals |= {
+        "write_table": lambda *args, **options: Markup(write_table(*args, **options)),
+        "describe_transfer": describe_transfer,
+        "find_tone": find_tone,
+        "name_dataset": name_dataset,
+    }
     return environment.get_template("page.html")
 
 
 def _show(value: Any) -> Any:
     """Return a value of the template, with the control characters of a text made visible."""
-    import markupsafe
-
-    is_data = isinstance(value, str) and not isinstance(value, markupsafe.Markup)
+    is_data = isinstance(value, str) and not isinstance(value, Markup)
     return make_visible(value) if is_data else value
 
 
@@ -184,11 +157,13 @@ def _load(name: str) -> str:
     return (files("tlcnn.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _mark_safe(text: str) -> Any:
-    """Tell jinja2 that a text is HTML of our own and needs no escaping."""
-    import markupsafe
+def _load_script() -> str:
+    return f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
 
-    return markupsafe.Markup(text)
+
+def _compute_hash(script: str) -> str:
+    """Return the digest by which the page's policy allows a script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 # ---- grids --------------------------------------------------------------------------------------
@@ -198,18 +173,24 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
     """Return what the template shows of a grid: rows of cells, None where none was trained."""
     values = [float(row["value"]) for row in layout.points.values() if is_number(row["value"])]
     tints = compute_tints(grid.table["value"])
-    cells = {
-        (k, j): {
+    cells = {}
+    for i, ((k, j), row) in enumerate(layout.points.items()):
+        is_best = (k, j) == layout.best
+        score = format_score(row["value"], grid.metric)
+        interval = format_range(row["low"], row["high"], grid.metric)
+        spoken = [f"k {k}, j {j}: {score}"]
+        spoken += [f"95 % interval {interval}"] if interval != NONE else []
+        spoken += [f"{format_value(row.get('n_seeds'))} seeds"]
+        spoken += ["the best on validation"] if is_best else []
+        cells[k, j] = {
             "number": i,
             "cell": str(row["cell"]),
-            "text": format_score(row["value"], grid.metric),
-            "range": format_range(row["low"], row["high"], grid.metric),
-            "tint": tint or 0,
-            "is_best": (k, j) == layout.best,
-            "spoken": _describe_point(grid, layout, k, j),
+            "text": score,
+            "range": interval,
+            "tint": tints[i] or 0,
+            "is_best": is_best,
+            "spoken": ", ".join(spoken),  # by a screen reader
         }
-        for i, (((k, j), row), tint) in enumerate(zip(layout.points.items(), tints, strict=True))
-    }
     return {
         "number": number,
         "name": describe_transfer(grid),
@@ -222,19 +203,6 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
         "high": format_score(max(values, default=None), grid.metric),
         "has_best": layout.best is not None,
     }
-
-
-def _describe_point(grid: Grid, layout: GridLayout, k: int, j: int) -> str:
-    """Return what a screen reader says of a cell."""
-    row = layout.points[k, j]
-    interval = format_range(row["low"], row["high"], grid.metric)
-    parts = [
-        f"k {k}, j {j}: {format_score(row['value'], grid.metric)}",
-        "" if interval == NONE else f"95 % interval {interval}",
-        f"{format_value(row.get('n_seeds'))} seeds",
-        "the best on validation" if (k, j) == layout.best else "",
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
@@ -263,7 +231,7 @@ def _embed(
     content: Content,
     data: PageData,
     layouts: Sequence[GridLayout],
-    tables: Sequence[TextTable],
+    tables: Sequence[Table],
     first_rows: int,
 ) -> dict[str, Any]:
     """Return the JSON that the page's script reads."""

@@ -73,7 +73,14 @@ def make_page_data(content: Content, *, max_detailed: int = MAX_DETAILED) -> Pag
     in_cells = {run_id for run_ids in content.cells.get("run_ids", []) for run_id in run_ids}
     order = sorted(range(len(records)), key=lambda i: records[i].get("run_id") not in in_cells)
     detailed = set(order[:max_detailed])
-    shared, varying = split_settings([_list_settings(record) for record in records])
+    settings = [record.get("settings") for record in records]
+    texts = [
+        {str(key): format_value(value) for key, value in run.items()}
+        if isinstance(run, dict)
+        else {}
+        for run in settings
+    ]
+    shared, varying = split_settings(texts)
     classes: list[list[str]] = []
     metrics = tuple(dict.fromkeys((content.metric, "val/balanced_accuracy", *content.metrics)))
     runs = [
@@ -95,13 +102,6 @@ def make_page_data(content: Content, *, max_detailed: int = MAX_DETAILED) -> Pag
         )
     cells = _describe_cells(content, records)
     return PageData(names, commands, cells, runs, shared, classes, notes)
-
-
-def _list_settings(record: Mapping[str, Any]) -> dict[str, str]:
-    settings = record.get("settings")
-    if not isinstance(settings, dict):
-        return {}
-    return {str(key): format_value(value) for key, value in settings.items()}
 
 
 def split_settings(
@@ -158,30 +158,24 @@ def _describe_cells(
     positions: dict[Any, int] = {}
     for i, record in enumerate(records):
         positions.setdefault(record.get("run_id"), i)
+    metric, unit = content.metric, " %" if is_share(content.metric) else ""
     cells = {}
     for row in content.cells.to_dict("records"):
-        run_ids, note = row.get("run_ids"), row.get("note")
+        interval = format_range(row.get(f"{metric} low"), row.get(f"{metric} high"), metric)
+        score = f"{name_metric(metric)} {format_score(row.get(metric), metric)}{unit}"
+        line = [f"{format_value(row.get('dataset'))}: {score}"]
+        line += [f"95 % interval {interval}{unit}"] if interval != NONE else []
+        line += [count(int(row.get("n_seeds") or 0), "seed")]
+        run_ids = row.get("run_ids")
         cells[str(row["cell"])] = {
             "label": format_value(row.get("label")),
-            "line": _describe_cell(row, content.metric),
-            "note": note if isinstance(note, str) else "",
+            "line": ", ".join(line),
+            "note": row["note"] if isinstance(row.get("note"), str) else "",
             "runs": [positions[run_id] for run_id in run_ids if run_id in positions]
             if isinstance(run_ids, list)
             else [],
         }
     return cells
-
-
-def _describe_cell(row: Mapping[Any, Any], metric: str) -> str:
-    unit = " %" if is_share(metric) else ""
-    interval = format_range(row.get(f"{metric} low"), row.get(f"{metric} high"), metric)
-    score = f"{name_metric(metric)} {format_score(row.get(metric), metric)}{unit}"
-    parts = [
-        f"{format_value(row.get('dataset'))}: {score}",
-        "" if interval == NONE else f"95 % interval {interval}{unit}",
-        count(int(row.get("n_seeds") or 0), "seed"),
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def compute_tints(values: pd.Series) -> list[float | None]:

@@ -24,7 +24,7 @@ from tlcnn.report.content_tables import (
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
 from tlcnn.report.numbers import name_unit
-from tlcnn.report.text_table import TextTable
+from tlcnn.report.table import Table
 from tlcnn.report.words import name_metric
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.latex import escape_latex, write_float, write_list, write_macros
@@ -64,7 +64,7 @@ def write_paper(
 # ---- tables -------------------------------------------------------------------------------------
 
 
-def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, TextTable, str]]:
+def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, Table, str]]:
     """Yield the file stem, the table and the caption of every table."""
     unit = f", in {name_unit(content.metric)}" if name_unit(content.metric) else ""
     metric = name_metric(content.metric)

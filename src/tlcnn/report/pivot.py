@@ -1,16 +1,17 @@
 """A table of cells with the values of some columns across: k down, j across, scores inside."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from dataclasses import replace
 
 from tlcnn.errors import ConfigError
-from tlcnn.report.tables import PARTS, Table, sort_rows
+from tlcnn.report.numbers import NONE, count
+from tlcnn.report.show import show_value
+from tlcnn.report.table import Column, Entry, Table
+from tlcnn.report.tables import make_sort_key
 
 GRID = (("k",), ("j",))
-# What a cell is beside its key: never part of a pivot's rows.
-_BESIDE = ("n", "folds", "train_s", "cell_id")
+
+Record = dict[str, Entry]  # column -> entry
 
 
 def pivot_table(
@@ -21,125 +22,103 @@ def pivot_table(
     What else tells cells apart (dataset, model, source, recipe) and differs stands in front.
 
     Args:
-        table: of cells.
-        rows, columns: columns of it.
+        rows, columns: columns of the table.
         across_random: cells that transfer nothing (k = 0) stand beside those of every source of
             their dataset and model, since they are the same cells.
 
     Raises:
         ConfigError: a column that is not there, or cells that would share a place.
     """
+    keys, metrics = table.list_columns("key"), table.list_columns("score")
     for name in (*rows, *columns):
-        if name not in table.frame or name in table.scored:
-            shown = [c for c in table.columns if c not in table.scored and c not in _BESIDE]
-            raise ConfigError(f"--rows/--columns {name}: choose of {', '.join(shown)}")
-    metrics = [m for m in table.scored if m not in table.differences]
-    keys = [c for c in table.columns if c not in (*table.scored, *_BESIDE)]
-    keys = [c for c in keys if not c.startswith(("p ", "verdict "))]
-    front = [c for c in keys if c not in (*rows, *columns)]
-    if table.frame.empty:
+        if name not in keys:
+            raise ConfigError(f"--rows/--columns {name}: choose of {', '.join(keys)}")
+    if not table.rows:
         return table
-    frame = _spread_random(table, front) if across_random else _keep_best(table)
-    front = [c for c in front if c in frame]
-    names = _name_columns(frame, columns)
-    frame = frame.assign(column=names)
-    order = sort_rows(frame[[*columns, "column"]].drop_duplicates("column"), columns)["column"]
-    records = []
+    heads = {column.name: column for column in table.columns}
+    records: list[Record] = [dict(zip(heads, row, strict=True)) for row in table.rows]
+    left = [key for key in keys if key not in (*rows, *columns, "cell_id")] + [*rows]
+    if across_random and "init" in left and "k" in keys:
+        records = _spread_random(records, left)
+    sizes = {record["n"].value for record in records}
+    if len(sizes) > 1:
+        records = [_add_sizes(record, metrics) for record in records]
+    places = {_name_place(record, columns): _make_key(record, columns) for record in records}
+    across = sorted(places, key=places.__getitem__)
+    lines = []
     for metric in metrics:
-        for key, part in _group(frame, [*front, *rows]):
-            _check_places(part, key)
-            title = {"metric": metric} if len(metrics) > 1 else {}
-            records.append({**title, **key, **_make_cells(part, metric), "_metric": metric})
-    return _make_table(table, records, [*front, *rows], list(order), metrics)
-
-
-def _keep_best(table: Table) -> pd.DataFrame:
-    """Return the frame with a list of the metrics in which each row is the best."""
-    marks = [[m for m in table.scored if (i, m) in table.best] for i in range(len(table.frame))]
-    return table.frame.assign(_best=pd.Series(marks, table.frame.index, dtype=object))
-
-
-def _spread_random(table: Table, front: Sequence[str]) -> pd.DataFrame:
-    """Return the frame with the cells that transfer nothing under every source."""
-    frame = _keep_best(table)
-    if "init" not in front or "k" not in frame:
-        return frame
-    is_random = (frame["init"] == "random") & (frame["k"] == 0)
-    outer = [c for c in front if c != "init"]
-    copies = []
-    for _, part in _group(frame, outer):
-        sources = part.loc[part["init"] != "random", "init"].unique()
-        base = part[is_random.loc[part.index]]
-        if len(sources) and len(base):
-            copies += [base.assign(init=source) for source in sources]
-            frame = frame.drop(index=base.index)
-    return pd.concat([frame, *copies]) if copies else frame
-
-
-def _group(frame: pd.DataFrame, keys: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    if not keys:
-        return [({}, frame)]
-    texts = pd.Series(list(zip(*(frame[k].map(str) for k in keys), strict=True)), frame.index)
-    parts = [part for _, part in frame.groupby(texts, sort=False)]
-    groups = [({key: part[key].iloc[0] for key in keys}, part) for part in parts]
-    order = sort_rows(pd.DataFrame([k for k, _ in groups]).assign(at=range(len(groups))), keys)[
-        "at"
-    ]
-    return [groups[i] for i in order]
-
-
-def _name_columns(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    values = [[f"{c}={_write(v)}" for v in frame[c]] for c in columns]
-    return [" ".join(parts) for parts in zip(*values, strict=True)]
-
-
-def _write(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "-" if pd.isna(value) else str(value)
-
-
-def _check_places(part: pd.DataFrame, key: dict[str, Any]) -> None:
-    twice = part[part["column"].duplicated()]
-    if len(twice):
-        place = ", ".join(f"{name}={_write(value)}" for name, value in key.items())
-        raise ConfigError(
-            f"several cells share {place}, {twice['column'].iloc[0]}: name what tells them apart "
-            "in --rows or --columns, or average them with --group"
-        )
-
-
-def _make_cells(part: pd.DataFrame, metric: str) -> dict[str, Any]:
-    cells: dict[str, Any] = {}
-    marked = []
-    for record in part.to_dict("records"):
-        column = record["column"]
-        cells[column] = record[metric]
-        for name in PARTS:
-            value = record.get(f"{metric} {name}", record.get("n") if name == "n" else None)
-            if value is not None:
-                cells[f"{column} {name}"] = value
-        if metric in record["_best"]:
-            marked.append(column)
-    return {**cells, "_best": marked}
-
-
-def _make_table(
-    table: Table,
-    records: list[dict[str, Any]],
-    keys: Sequence[str],
-    columns: list[str],
-    metrics: Sequence[str],
-) -> Table:
-    kinds = [part for part in PARTS if any(f"{c} {part}" in r for r in records for c in columns)]
-    first = ["metric"] if len(metrics) > 1 else []
-    spread = [name for c in columns for name in (c, *(f"{c} {part}" for part in kinds))]
-    frame = pd.DataFrame(records, columns=[*first, *keys, *spread])
-    best = {(i, column) for i, record in enumerate(records) for column in record["_best"]}
+        title = {"metric": show_value(metric)} if len(metrics) > 1 else {}
+        for part in _group(records, left):
+            scores = {_name_place(record, columns): record[metric] for record in part}
+            if len(scores) < len(part):
+                raise ConfigError(_describe_shared(part, left, columns))
+            lines.append({**title, **{name: part[0][name] for name in left}, **scores})
+    shown = [Column("metric")] if len(metrics) > 1 else []
+    shown += [heads[name] for name in left]
+    shown += [Column(name, "number", role="score") for name in across]
     notes = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
-    sizes = [record.get(f"{c} n") for record in records for c in columns]
-    counts = {int(n) for n in sizes if n is not None}
-    if len(counts) == 1:
-        frame = frame.drop(columns=[f"{c} n" for c in columns])
-        notes.append(f"{counts.pop()} runs in every cell")
-    return Table(frame, tuple(columns), (), frozenset(best), (*notes, *table.notes))
+    notes += [f"{count(int(*sizes), 'run')} in every cell"] if len(sizes) == 1 else []
+    return replace(
+        table,
+        columns=tuple(shown),
+        rows=tuple(tuple(line.get(c.name, Entry(NONE)) for c in shown) for line in lines),
+        notes=(*notes, *table.notes),
+    )
+
+
+def _name_place(record: Record, columns: Sequence[str]) -> str:
+    return " ".join(f"{name}={record[name].text}" for name in columns)
+
+
+def _make_key(record: Record, names: Sequence[str]) -> list[tuple[bool, float, str]]:
+    return [make_sort_key(record[name].value) for name in names]
+
+
+def _group(records: Sequence[Record], names: Sequence[str]) -> list[list[Record]]:
+    """Return the records of each combination of values, in their order."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in sorted(records, key=lambda record: _make_key(record, names)):
+        groups.setdefault(tuple(str(record[name].value) for name in names), []).append(record)
+    return list(groups.values())
+
+
+def _spread_random(records: Sequence[Record], left: Sequence[str]) -> list[Record]:
+    """Return the records with the cells that transfer nothing under every source.
+
+    A source is `init` and the settings `init.*` that tell it from others of the name.
+    """
+    own = [name for name in left if name == "init" or name.startswith("init.")]
+    spread = []
+    for part in _group(records, [name for name in left if name not in ("k", *own)]):
+        is_random = [r["init"].value == "random" and r["k"].value == 0 for r in part]
+        sources = _group([r for r in part if r["init"].value != "random"], own)
+        for record, is_free in zip(part, is_random, strict=True):
+            if is_free and sources:
+                copies = [{name: source[0][name] for name in own} for source in sources]
+                spread += [{**record, **copy} for copy in copies]
+            else:
+                spread.append(record)
+    return spread
+
+
+def _add_sizes(record: Record, metrics: Sequence[str]) -> Record:
+    """Return a record with the number of runs in its scores."""
+    n = record["n"]
+    scores = {
+        metric: replace(
+            entry, text=f"{entry.text} ({n.text})", parts={**entry.parts, "n": n.value}
+        )
+        for metric, entry in record.items()
+        if metric in metrics and entry.text != NONE
+    }
+    return {**record, **scores}
+
+
+def _describe_shared(part: Sequence[Record], names: Sequence[str], columns: Sequence[str]) -> str:
+    places = [_name_place(record, columns) for record in part]
+    shared = next(place for place in places if places.count(place) > 1)
+    key = ", ".join(f"{name}={part[0][name].text}" for name in names)
+    return (
+        f"several cells share {key}, {shared}: name what tells them apart in --rows or --columns, "
+        "or average them with --group"
+    )

@@ -1,28 +1,19 @@
-"""Values as entries of a table, and the tables of `tlcnn compare` as texts."""
+"""Values as entries of a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import pandas as pd
 
 from tlcnn.report.numbers import (
     NONE,
-    format_estimate,
     format_gap,
-    format_p,
     format_range,
     format_score,
-    format_seconds,
     format_value,
     is_number,
 )
-from tlcnn.report.tables import Table
-from tlcnn.report.text_table import Column, Entry, TextTable
-from tlcnn.text import make_visible
+from tlcnn.report.table import Column, Entry
 
-BEST = "the best of its dataset by this metric; choose a cell by a val/ metric"
-
-TONES = {
+_TONES = {
     **dict.fromkeys(("yes", "better", "general"), "for"),
     **dict.fromkeys(("no", "worse", "specific", "failed", "unreadable"), "against"),
     **dict.fromkeys(("inconclusive", "undetermined", "running", "stopped", "partly"), "open"),
@@ -34,14 +25,12 @@ TONES = {
 
 def find_tone(verdict: Any) -> str:
     """Return the look of a verdict: for, against, same, calm, open, or said."""
-    return TONES.get(str(verdict).strip().lower(), "said")
+    return _TONES.get(str(verdict).strip().lower(), "said")
 
 
 def show_value(value: Any, below: str = "") -> Entry:
     """Return the entry of a value of any type."""
-    text = format_value(value)
-    sort_key = None if text == NONE else float(value) if is_number(value) else text
-    return Entry(text, sort_key, below=below)
+    return Entry(format_value(value), value, below=below)
 
 
 def show_number(value: Any, form: Callable[[Any], str] = format_value, why: str = "") -> Entry:
@@ -51,9 +40,9 @@ def show_number(value: Any, form: Callable[[Any], str] = format_value, why: str 
         why: why there may be no number.
     """
     if is_number(value):
-        return Entry(form(value), float(value))
+        return Entry(form(value), value)
     is_infinite = isinstance(value, float) and value in (float("inf"), float("-inf"))
-    return Entry(NONE, None, "infinite: no number would do" if is_infinite else why)
+    return Entry(NONE, value, why="infinite: no number would do" if is_infinite else why)
 
 
 def show_score(value: Any, metric: str, why: str = "") -> Entry:
@@ -66,63 +55,37 @@ def show_interval(
 ) -> Entry:
     """Return the entry of `value (low to high)`."""
     if not is_number(value):
-        return Entry(NONE, None, "not measured")
+        return Entry(NONE, value, why="not measured")
     text = format_gap(value, metric) if signed else format_score(value, metric)
     interval = format_range(low, high, metric, signed=signed)
     text += "" if interval == NONE else f" ({interval})"
-    return Entry(text, float(value), is_best=is_best)
+    return Entry(text, value, is_best=is_best)
 
 
 def show_bar(low: Any, value: Any, high: Any) -> Entry:
     """Return the entry of a forest bar; empty where a number is missing."""
-    numbers = (low, value, high)
-    if not all(map(is_number, numbers)):
+    if not all(map(is_number, (low, value, high))):
         return Entry("")
-    first, point, last = (round(float(number), 5) for number in numbers)
+    first, point, last = (round(float(number), 5) for number in (low, value, high))
     return Entry("", point, bar=(first, point, last))
 
 
 def show_verdict(value: Any) -> Entry:
     """Return the entry of a verdict or a state, shown as a badge."""
     text = format_value(value)
-    return Entry(text, None if text == NONE else text, tone=find_tone(text))
+    return Entry(text, value, tone=find_tone(text))
 
 
-# ---- tables of `tlcnn compare` ------------------------------------------------------------------
+def show_column(
+    name: str, values: Sequence[Any], form: Callable[[Any], str] = format_value, **more: Any
+) -> tuple[Column, list[Entry]]:
+    """Return a column of values, flush right where all are numbers, and its entries.
 
-
-def show_table(table: Table) -> TextTable:
-    """Return a table of numbers as texts: scores as fractions with their intervals."""
-    frame = table.frame
-    columns = []
-    for name in table.columns:
-        is_plain_number = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool
-        kind = "number" if name in table.scored else "count" if is_plain_number else "text"
-        columns.append(Column(make_visible(name), kind))
-    rows = [
-        tuple(
-            _show_scored(table, record, name, is_best=(i, name) in table.best)
-            if name in table.scored
-            else _show_plain(name, record[name])
-            for name in table.columns
-        )
-        for i, record in enumerate(frame.to_dict("records"))
-    ]
-    return TextTable(tuple(columns), tuple(rows), notes=table.notes, best=BEST)
-
-
-def _show_scored(table: Table, record: Any, name: str, *, is_best: bool) -> Entry:
-    value = record[name]
-    text = format_estimate(
-        value,
-        **{part: record.get(f"{name} {part}") for part in ("low", "high", "sd", "n")},
-        digits=3 if f"{name} low" in record else 4,
-        signed=name in table.differences,
-    )
-    return Entry(text, float(value) if is_number(value) else None, is_best=is_best)
-
-
-def _show_plain(name: str, value: Any) -> Entry:
-    forms = {"p": format_p, "train_s": format_seconds}  # by the first word of a column's name
-    form = forms.get(name.split(" ")[0])
-    return show_number(value, form) if form and is_number(value) else show_value(value)
+    Args:
+        form: how a number becomes text.
+        more: further fields of the column.
+    """
+    texts = [value for value in values if not is_number(value) and format_value(value) != NONE]
+    kind = "count" if not texts and any(map(is_number, values)) else "text"
+    entries = [show_number(v, form) if is_number(v) else show_value(v) for v in values]
+    return Column(name, kind, **more), entries

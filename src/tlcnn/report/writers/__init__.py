@@ -1,4 +1,4 @@
-"""One writer a format: `write_<format>(table)` of a TextTable, and `write_csv` of a frame.
+"""One writer a format: `write_<format>(table)` of a Table, and `write_csv` of a frame.
 
 Each writer escapes what its format could take for markup, in one function of its own. Control
 characters were made visible before, when the table was made.

@@ -4,20 +4,20 @@ from html import escape
 
 from tlcnn.report.forest import BAR_WIDTH, Scale, list_ticks, place
 from tlcnn.report.numbers import NONE, format_gap
-from tlcnn.report.text_table import Column, Entry, TextTable
+from tlcnn.report.table import Column, Entry, Table
 from tlcnn.text import make_visible
 
 _LONG_CODE, _LONG_TEXT = 40, 24  # letters of a wide column; the same in templates/tables.js
 
 
-def write_html(table: TextTable) -> str:
+def write_html(table: Table) -> str:
     """Return a `<table>` without bars, the best in `<b>`, and a paragraph for each note."""
     notes = [f"<p>{escape(make_visible(note))}</p>\n" for note in table.notes]
     return f"{write_table(table.drop_bars())}\n{''.join(notes)}"
 
 
 def write_table(
-    table: TextTable,
+    table: Table,
     *,
     is_interactive: bool = False,
     n_rows: int | None = None,
@@ -78,11 +78,11 @@ def _write_title(entry: Entry, target: str) -> str:
 
 
 def _write_entry(entry: Entry, column: Column, scale: Scale | None, is_interactive: bool) -> str:
-    is_number = is_interactive and isinstance(entry.value, float)
-    value = f' data-v="{entry.value}"' if is_number else ""
+    is_number = is_interactive and isinstance(entry.sort_key, float)
+    value = f' data-v="{entry.sort_key}"' if is_number else ""
     start = f'<td class="{_list_classes(column, entry.text)}"{value}>'
     hint = f' title="{escape(entry.why)}"' if entry.why else ""
-    if column.kind == "verdict" and entry.value is not None:
+    if column.kind == "verdict" and entry.sort_key is not None:
         content = f'<span class="badge {entry.tone}">{escape(entry.text)}</span>'
     elif entry.bar is not None and scale is not None:
         content = _write_bar(entry.bar, scale)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tlcnn.report.numbers import NONE
-from tlcnn.report.text_table import Entry, TextTable
+from tlcnn.report.table import Entry, Table
 from tlcnn.text import make_visible
 
 _SIGNS = {
@@ -71,7 +71,7 @@ def escape_latex(text: object) -> str:
     return escaped.replace("\0", "{}")  # two hyphens would make a dash
 
 
-def write_latex(table: TextTable) -> str:
+def write_latex(table: Table) -> str:
     """Return a tabular, the best in bold, and the notes as comments.
 
     It needs `\\usepackage{booktabs,textcomp}`.
@@ -83,18 +83,18 @@ def write_latex(table: TextTable) -> str:
     )
 
 
-def _write_tabular(table: TextTable) -> str:
+def _write_tabular(table: Table) -> str:
     head, *rows = _list_lines(table)
     lines = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
     body = "\n".join(lines)
     return f"\\begin{{tabular}}{{{_align(table)}}}\n{body}\n\\end{{tabular}}"
 
 
-def _align(table: TextTable) -> str:
+def _align(table: Table) -> str:
     return "".join("r" if column.is_right else "l" for column in table.columns)
 
 
-def _list_lines(table: TextTable) -> list[str]:
+def _list_lines(table: Table) -> list[str]:
     """Return a line for the head and for each row."""
     rows = [[_write_entry(entry) for entry in row] for row in table.rows]
     heads = [escape_latex(column.name) for column in table.columns]
@@ -103,12 +103,12 @@ def _list_lines(table: TextTable) -> list[str]:
 
 def _write_entry(entry: Entry) -> str:
     text = escape_latex(entry.text)
-    if isinstance(entry.value, float):  # a number's own brackets do not begin its row
+    if isinstance(entry.sort_key, float):  # a number's own brackets do not begin its row
         text = text.replace("{[}", "[").replace("{]}", "]")
     return rf"\textbf{{{text}}}" if entry.is_best else text
 
 
-def write_float(table: TextTable, *, caption: str, label: str) -> str:
+def write_float(table: Table, *, caption: str, label: str) -> str:
     """Return a `table` float, or a `longtable` of more rows than a page takes.
 
     Columns that are empty in every row are left out. It needs the packages booktabs, graphicx and

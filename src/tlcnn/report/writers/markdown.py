@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tlcnn.report.text_table import Entry, TextTable
+from tlcnn.report.table import Entry, Table
 from tlcnn.text import make_visible
 
 # What a line of text could begin: a list, a rule, the underline of a heading.
@@ -32,7 +32,7 @@ def escape_markdown(text: object) -> str:
     return _AT_START.sub(r"\1\\\2", line)
 
 
-def write_markdown(table: TextTable) -> str:
+def write_markdown(table: Table) -> str:
     """Return a table in Markdown without its bars, the best in bold; then its notes."""
     table = table.drop_bars()
     lines = [
@@ -48,7 +48,7 @@ def write_markdown(table: TextTable) -> str:
 
 def _write_entry(entry: Entry) -> str:
     text = escape_markdown(entry.text)
-    if isinstance(entry.value, float):  # a number's own brackets make no link
+    if isinstance(entry.sort_key, float):  # a number's own brackets make no link
         text = text.replace("\\[", "[").replace("\\]", "]")
     return f"**{text}**" if entry.is_best else text
 

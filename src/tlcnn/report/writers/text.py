@@ -1,10 +1,10 @@
 """Tables for the terminal: text left, numbers right, no box."""
 
-from tlcnn.report.text_table import TextTable, move_constants
+from tlcnn.report.table import Table, move_constants
 from tlcnn.text import align_columns, make_visible
 
 
-def write_text(table: TextTable, width: int | None = None) -> str:
+def write_text(table: Table, width: int | None = None) -> str:
     """Return a table for the terminal, then its notes.
 
     Args:
@@ -24,7 +24,7 @@ def write_text(table: TextTable, width: int | None = None) -> str:
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
-def _align(table: TextTable) -> list[str]:
+def _align(table: Table) -> list[str]:
     """Return one line a row; a space stands for the star of others, so that digits align."""
     table = table.drop_bars()
     has_star = [any(entry.is_best for entry in column) for column in zip(*table.rows, strict=True)]

@@ -1,14 +1,13 @@
-"""The table that every format writes: entries that are texts, with what they sort by and open.
-
-numbers (`tables.Table`, frames of `Content`) -> TextTable -> writers (text, Markdown, LaTeX, HTML)
-"""
+"""The table that every format writes: entries with their text and their value."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import pandas as pd
 
 from tlcnn.report.forest import Scale
-from tlcnn.report.numbers import NONE
+from tlcnn.report.numbers import NONE, is_number
 from tlcnn.text import make_visible
 
 _MAX_CHOICES = 14
@@ -19,7 +18,8 @@ class Entry:
     """One entry of a table. Control characters of its texts are made visible here.
 
     Attributes:
-        value: what it sorts by; None sorts last.
+        value: the value in full precision; None or NaN for none.
+        parts: further numbers by name (`low`, `high`, `sd`, `n`): columns of their own in CSV.
         why: the text shown on hover, e.g. why there is no number.
         tone: the look of a verdict.
         bar: low end, point and high end of a forest bar, in units of the metric.
@@ -28,7 +28,8 @@ class Entry:
     """
 
     text: str
-    value: float | str | None = None
+    value: Any = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
     tone: str = ""
     bar: tuple[float, float, float] | None = None
@@ -39,9 +40,16 @@ class Entry:
         for name in ("text", "why", "below"):
             object.__setattr__(self, name, make_visible(getattr(self, name)))
 
+    @property
+    def sort_key(self) -> float | str | None:
+        """What the page sorts by: a number or a text; None, which comes last, for no value."""
+        if is_number(self.value):
+            return float(self.value)
+        return None if self.text in ("", NONE) else self.text
+
     def pack(self) -> list[Any]:
         """Return the entry as short JSON, in the order that the page's script reads."""
-        return [self.text, self.value, self.why, self.tone, self.bar, self.below]
+        return [self.text, self.sort_key, self.why, self.tone, self.bar, self.below]
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Column:
         hint: the text shown on hover.
         choices: texts to filter by, where there are few.
         aside: whether the column is left out in print.
+        role: `key` for what tells rows apart, `score` for a metric.
     """
 
     name: str
@@ -60,6 +69,10 @@ class Column:
     hint: str = ""
     choices: tuple[str, ...] = ()
     aside: bool = False
+    role: Literal["", "key", "score"] = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", make_visible(self.name))
 
     @property
     def is_right(self) -> bool:
@@ -68,8 +81,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """A table as texts.
+class Table:
+    """A table of entries, which every format writes.
 
     Attributes:
         rows: the entries, one a column.
@@ -96,18 +109,33 @@ class TextTable:
     best: str = ""
 
     @property
+    def frame(self) -> pd.DataFrame:
+        """The values in full precision; parts stand beside them as `<column> <part>`."""
+        values: dict[str, list[Any]] = {}
+        for i, column in enumerate(self.columns):
+            entries = [row[i] for row in self.rows]
+            values[column.name] = [entry.value for entry in entries]
+            for part in dict.fromkeys(part for entry in entries for part in entry.parts):
+                values[f"{column.name} {part}"] = [entry.parts.get(part) for entry in entries]
+        return pd.DataFrame(values)
+
+    @property
     def filters(self) -> list[tuple[int, Column]]:
         """The columns to filter by, with their positions; text before verdicts and counts."""
         order = {"text": 0, "verdict": 1, "count": 2}
         columns = [(i, column) for i, column in enumerate(self.columns) if column.choices]
         return sorted(columns, key=lambda item: order[item[1].kind])
 
+    def list_columns(self, role: str) -> list[str]:
+        """Return the names of the columns of a role."""
+        return [column.name for column in self.columns if column.role == role]
+
     def describe_everywhere(self) -> str:
         """Return a sentence on the columns that say the same in every row; empty without any."""
         pairs = ", ".join(f"{name} {text}" for name, text in self.everywhere)
         return f"The same in every row: {pairs}." if pairs else ""
 
-    def select(self, positions: Sequence[int]) -> "TextTable":
+    def select(self, positions: Sequence[int]) -> "Table":
         """Return the table with some of its columns."""
         return replace(
             self,
@@ -115,7 +143,7 @@ class TextTable:
             rows=tuple(tuple(row[i] for i in positions) for row in self.rows),
         )
 
-    def drop_bars(self) -> "TextTable":
+    def drop_bars(self) -> "Table":
         """Return the table without forest bars, which only a page can draw."""
         return self.select([i for i, column in enumerate(self.columns) if column.kind != "bar"])
 
@@ -125,7 +153,7 @@ def fill_table(
     describe: Callable[[Mapping[str, Any]], Mapping[Column, Entry]],
     open_row: Callable[[Mapping[str, Any]], str] = lambda record: "",
     **more: Any,
-) -> TextTable:
+) -> Table:
     """Return the table of some records.
 
     Notes are numbered, columns that say the same in every row go into `everywhere`, and columns
@@ -139,7 +167,7 @@ def fill_table(
     """
     described = [describe(record) for record in records]
     columns = tuple(described[0]) if described else ()
-    table = TextTable(
+    table = Table(
         columns,
         tuple(tuple(row.values()) for row in described),
         opens=tuple(map(open_row, records)),
@@ -151,7 +179,7 @@ def fill_table(
     return replace(table, columns=tuple(_add_choices(*pair) for pair in pairs))
 
 
-def move_constants(table: TextTable, *, skip_first: bool = False) -> TextTable:
+def move_constants(table: Table, *, skip_first: bool = False) -> Table:
     """Return the table with the columns that say the same in every row moved to `everywhere`.
 
     Only text and counts are moved; columns that are empty in every row are dropped.
@@ -170,7 +198,7 @@ def move_constants(table: TextTable, *, skip_first: bool = False) -> TextTable:
     return replace(table.select(shown), everywhere=tuple(everywhere))
 
 
-def _number_notes(table: TextTable) -> TextTable:
+def _number_notes(table: Table) -> Table:
     """Return the table with numbers in the column `note`, which refer to its footnotes.
 
     A note is often the same in many rows, and longer than a column is wide.
@@ -182,7 +210,7 @@ def _number_notes(table: TextTable) -> TextTable:
     notes = list(dict.fromkeys(row[at].text for row in table.rows if row[at].text != NONE))
     numbers = {note: i for i, note in enumerate(notes, start=1)}
     rows = [
-        (*row[:at], Entry(str(n), float(n), row[at].text), *row[at + 1 :])
+        (*row[:at], Entry(str(n), n, why=row[at].text), *row[at + 1 :])
         if (n := numbers.get(row[at].text))
         else row
         for row in table.rows
