@@ -1,24 +1,38 @@
 """Batches of one split: gathered from the image cache, augmented as tensors on the device."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tlcnn.data.ahead import Ahead, gather
+from tlcnn.config.schema import DatasetCfg
+from tlcnn.data.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.data.augment import (
     apply_augment,
     draw_params,
     make_eval_batch,
+    make_image_keys,
+    make_image_tensor,
     mix,
     view_numbers,
 )
+from tlcnn.data.cache import load_image_cache
+from tlcnn.data.dataset import Dataset, find_root
+from tlcnn.data.index import SPLITS
 from tlcnn.data.policy import NORMALIZE, find_policy
 from tlcnn.data.sending import send
+from tlcnn.device import count_cores, find_room
+from tlcnn.errors import DataError, list_names
+from tlcnn.memory import Memory
+
+log = logging.getLogger(__name__)
 
 _ORDER_STREAM = 0x0D
 
@@ -105,6 +119,79 @@ class Batches:
                 yield make_plain_views(self, picked)
 
 
+def load_batches(
+    cfg: DatasetCfg,
+    dataset: Dataset,
+    memory: Memory,
+    *,
+    device: str,
+    cache_dir: Path,
+    workers: int | None,
+    progress: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Batches]:
+    """Return the images of every split, decoded, and on the device where they fit.
+
+    Args:
+        memory: the values that the runs of this process share, here the decoded images.
+        workers: the number of decoding workers; None: one for each core.
+
+    Raises:
+        DataError: an image cannot be decoded, or a split has fewer than two images.
+        Stopped: `should_stop`, asked while images are decoded, returned true.
+    """
+    ids, place = dataset.index.table["image_id"].tolist(), torch.device(device)
+    size = (cfg.image_size, cfg.fit, cfg.decode)
+    key = (find_root(cfg), dataset.manifest, str(cache_dir), *size, cfg.on_bad)
+    load = partial(
+        load_image_cache,
+        dataset.index.images,
+        digests=dataset.digests,
+        image_size=cfg.image_size,
+        fit=cfg.fit,
+        decode=cfg.decode,
+        cache_dir=cache_dir,
+        workers=workers or count_cores(),
+        progress=progress,
+        on_bad=cfg.on_bad,
+        should_stop=should_stop,
+        ids=ids,
+    )
+    cache = memory.recall("decoded", key, load, n_kept=1)  # the file is checked once a process
+    if cache.bad:
+        names = list_names([ids[position] for position in cache.bad])
+        log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
+    pixels = memory.recall(
+        "pixels", (*key, device), lambda: place_pixels(cache.array, place), n_kept=1
+    )
+    ahead = None
+    is_gpu = place.type == "cuda"
+    if isinstance(pixels, np.ndarray) and (is_gpu or is_beyond_memory(pixels.nbytes)):
+        ahead = Ahead(partial(gather, pixels, is_pinned=is_gpu))  # gathering them takes time
+    keys = make_image_keys(ids)
+    is_usable = ~np.isin(np.arange(len(ids)), cache.bad)
+    batches = {}
+    for split in SPLITS:
+        rows = np.flatnonzero((dataset.splits == split) & is_usable)
+        if len(rows) < 2:
+            raise DataError(
+                f"the {split} split has {len(rows)} images; at least 2 are needed. Change "
+                "dataset.val_fraction, dataset.test_fraction or dataset.folds."
+            )
+        labels = torch.from_numpy(dataset.index.truth[rows].astype(np.int64)).to(place)
+        batches[split] = Batches(
+            pixels, rows, labels, keys[rows], cfg.image_size, cfg.normalize, ahead
+        )
+    return batches
+
+
+def place_pixels(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """Return the images on a GPU where they fit into this process's share of its memory."""
+    if device.type != "cuda" or array.nbytes > find_room(device):
+        return array
+    return make_image_tensor(array).to(device)
+
+
 def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
     """Return a context in which these positions of a split will be taken, in this order.
 
@@ -127,8 +214,7 @@ def make_train_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return the inputs and labels of some images of an epoch.
 
-    Returns:
-        Inputs, (B, 3, H, W) for images, and labels, (B,) or (B, K) int64.
+    The inputs are (B, 3, H, W) for images, the labels (B,) or (B, K) int64.
     """
     inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
     return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))

@@ -16,7 +16,6 @@ import pandas as pd
 from tlcnn.config.schema import Config, find_cache_dir
 from tlcnn.data.dataset import Dataset, recall_dataset
 from tlcnn.data.index import SPLITS
-from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError, DataError, StorageError, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
@@ -123,43 +122,19 @@ class OpenRun:
         Raises:
             DataError: see `dataset`; or there is no such split.
         """
-        import torch
-
-        from tlcnn.data.augment import make_image_keys
-        from tlcnn.data.batches import Batches
-        from tlcnn.data.cache import load_image_cache
+        from tlcnn.data.batches import load_batches
 
         if split not in SPLITS:
             raise DataError(f"there is no split {split}: {', '.join(SPLITS)}")
-        cfg, dataset = self.config.dataset, self.dataset()
-        ids = dataset.index.table["image_id"].tolist()
-
-        def load() -> object:
-            return load_image_cache(
-                dataset.index.images,
-                digests=dataset.digests,
-                image_size=cfg.image_size,
-                fit=cfg.fit,
-                decode=cfg.decode,
-                cache_dir=self.cache_dir,
-                workers=self.config.workers or count_cores(),
-                progress=False,
-                on_bad=cfg.on_bad,
-                ids=ids,
-            )
-
-        cache = self._memory.recall("decoded", "", load)
-        is_usable = ~np.isin(np.arange(len(dataset.index)), cache.bad)
-        rows = np.flatnonzero((dataset.splits == split) & is_usable)
-        truth = dataset.index.truth[rows].astype(np.int64)
-        return Batches(
-            pixels=cache.array,
-            rows=rows,
-            labels=torch.from_numpy(truth).to(device),
-            keys=make_image_keys(ids)[rows],
-            image_size=cfg.image_size,
-            normalize=cfg.normalize,
-        )
+        return load_batches(
+            self.config.dataset,
+            self.dataset(),
+            self._memory,
+            device=device,
+            cache_dir=self.cache_dir,
+            workers=self.config.workers,
+            progress=False,
+        )[split]
 
     def images(self, split: str, device: str = "cpu") -> "Iterator[torch.Tensor]":
         """Yield a split's images as the network saw them in evaluation, (B, 3, H, W) float32.
