@@ -12,7 +12,6 @@ from tlcnn.data.decode_process import DecodeProcesses
 from tlcnn.data.files import FileRef
 from tlcnn.data.images import ORIENTATION_TAG, FileImages, decode_image
 from tlcnn.data.resize import choose_decoding, resize_image
-from tlcnn.errors import ConfigError
 
 RNG = np.random.default_rng(0)
 
@@ -103,19 +102,6 @@ def test_each_decoding_has_a_cache_of_its_own(images, tmp_path):
     assert 0 < np.abs(caches["full"].astype(int) - caches["scaled"]).mean() < 1.5
     whole = np.stack([resize_image(images.load(i), 36, "crop") for i in range(3)])
     assert (caches["full"] == whole).all()
-
-
-def test_an_unknown_decoding_is_refused(images, tmp_path):
-    with pytest.raises(ConfigError, match=r"decode=scald.*full, scaled.*Did you mean 'scaled'"):
-        load_image_cache(
-            images,
-            digests=["a"] * 3,
-            image_size=32,
-            fit="crop",
-            decode="scald",
-            cache_dir=tmp_path,
-            workers=1,
-        )
 
 
 @pytest.mark.realdata

@@ -27,8 +27,7 @@ from tlcnn.data.cache import load_image_cache
 from tlcnn.data.dataset import Dataset, find_root
 from tlcnn.data.index import SPLITS
 from tlcnn.data.policy import NORMALIZE, find_policy
-from tlcnn.data.sending import send
-from tlcnn.device import count_cores, find_room
+from tlcnn.device import count_cores, find_room, send, wants_pinned
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 
@@ -100,7 +99,7 @@ class Batches:
         if self.ahead is not None:
             batch = self.ahead.take(rows)
         else:
-            batch = gather(self.pixels, rows, is_pinned=self.device.type == "cuda")
+            batch = gather(self.pixels, rows, is_pinned=wants_pinned(self.device))
         return send(batch, self.device)
 
     def take_views(
@@ -165,9 +164,9 @@ def load_batches(
         "pixels", (*key, device), lambda: place_pixels(cache.array, place), n_kept=1
     )
     ahead = None
-    is_gpu = place.type == "cuda"
-    if isinstance(pixels, np.ndarray) and (is_gpu or is_beyond_memory(pixels.nbytes)):
-        ahead = Ahead(partial(gather, pixels, is_pinned=is_gpu))  # gathering them takes time
+    is_pinned = wants_pinned(place)
+    if isinstance(pixels, np.ndarray) and (is_pinned or is_beyond_memory(pixels.nbytes)):
+        ahead = Ahead(partial(gather, pixels, is_pinned=is_pinned))  # gathering takes time
     keys = make_image_keys(ids)
     is_usable = ~np.isin(np.arange(len(ids)), cache.bad)
     batches = {}

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tlcnn.data.array_store import ArrayStore, CachedArray
+from tlcnn.data.array_store import ArrayStore
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
-from tlcnn.data.resize import DECODES, FILTER, FITS, Chunk, choose_decoding
-from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
+from tlcnn.data.resize import FILTER, choose_decoding
+from tlcnn.errors import DataError, Stopped, StorageError, list_names
 from tlcnn.storage import digest_of
 
 CACHE_VERSION = 2
-ON_BAD = ("refuse", "skip")
 MARGIN = 1.125  # stored side / side the network sees: the room that random crops have
 
 
@@ -82,12 +81,11 @@ def load_image_cache(
         ids: the image ids for messages; positions are named without them.
 
     Raises:
-        ConfigError: an argument that is not allowed.
-        DataError: no images, or bad ones and `on_bad="refuse"`; all have been tried.
+        DataError: there are bad images and `on_bad="refuse"`; all have been tried.
         StorageError: the cache folder cannot be written or its disk is too small.
         Stopped: `should_stop` returned true; nothing is left behind.
     """
-    _check_arguments(images, digests, image_size, fit, decode, on_bad)
+    assert 0 < len(images) == len(digests), "one digest for each of at least one image"
     size = stored_size(image_size)
     key = make_cache_key(digests, size, fit, decode)
     store = ArrayStore(Path(cache_dir) / "images", workers=workers)
@@ -111,47 +109,17 @@ def load_image_cache(
             array = store.find(key)  # another process may have built it meanwhile
             if array is None:
                 source = choose_decoding(images, size, fit, decode)
-                chunks = decode_images(source, size, fit, workers, progress, should_stop)
-                array = _build(store, key, (len(images), size, size, 3), chunks, refuse_bad)
+                bad: dict[str, str] = {}  # position -> why
+                with store.open_writer(key, (len(images), size, size, 3)) as writer:
+                    for pixels, reasons in decode_images(
+                        source, size, fit, workers, progress, should_stop
+                    ):
+                        writer.add(pixels)
+                        bad |= {str(position): why for position, why in reasons.items()}
+                    refuse_bad(bad)
+                    array = writer.finish({"bad": bad})
     refuse_bad(array.info["bad"])
     return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
-
-
-def _build(
-    store: ArrayStore,
-    key: str,
-    shape: tuple[int, ...],
-    chunks: Iterator[Chunk],
-    refuse_bad: Callable[[dict[str, str]], None],
-) -> CachedArray:
-    """Write decoded images to a new array; bad ones that are refused leave nothing behind."""
-    bad: dict[str, str] = {}  # position -> why
-    with store.open_writer(key, shape) as writer:
-        for pixels, reasons in chunks:
-            writer.add(pixels)
-            bad |= {str(position): why for position, why in reasons.items()}
-        refuse_bad(bad)
-        return writer.finish({"bad": bad})
-
-
-def _check_arguments(
-    images: Images, digests: Sequence[str], image_size: int, fit: str, decode: str, on_bad: str
-) -> None:
-    for name, value, allowed in (
-        ("fit", fit, FITS),
-        ("decode", decode, DECODES),
-        ("on_bad", on_bad, ON_BAD),
-    ):
-        if value not in allowed:
-            hint = did_you_mean(value, allowed)
-            raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}.{hint}")
-    if image_size < 1:
-        raise ConfigError(f"image_size={image_size}: give a positive number of pixels")
-    if len(images) == 0 or len(digests) != len(images):
-        raise DataError(
-            f"cannot build an image cache of {len(images)} images with {len(digests)} digests: "
-            "a dataset needs at least one image and one digest for each"
-        )
 
 
 def make_cache_key(digests: Sequence[str], size: int, fit: str, decode: str = "full") -> str:

@@ -50,12 +50,19 @@ class DecodeProcesses:
         self._idle: SimpleQueue[Process | None] = SimpleQueue()  # None: decode here
 
     def __enter__(self) -> "DecodeProcesses":
+        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
         try:
-            self._job = make_job(self._images, self._size, self._fit)
-        except Exception as error:  # a foreign class may raise anything
-            log.debug("images cannot be sent to processes and are decoded by threads: %r", error)
-        for _ in range(self._n_processes):
-            self._idle.put(self._start() if self._job else None)
+            job = Job()
+            pickle.Pickler(job, protocol=5).dump((self._images, self._size, self._fit))
+            self._job = job.getvalue()
+            for _ in range(self._n_processes):
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                self._processes.append(process)
+                self._idle.put(process)
+        except Exception as error:  # a foreign class may raise anything when it is pickled
+            log.debug("images are decoded by threads, as processes cannot have them: %r", error)
+        for _ in range(self._n_processes - len(self._processes)):
+            self._idle.put(None)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -74,8 +81,14 @@ class DecodeProcesses:
         """Return the chunk of a range from an idle process, or decode it here if that one died."""
         process = self._idle.get()
         if process is not None:
+            assert process.stdin is not None and process.stdout is not None
             try:
-                chunk = self._ask(process, positions)
+                if process.pid not in self._ready:  # not at the start: this waits for the child
+                    process.stdin.write(self._job)
+                    self._ready.add(process.pid)
+                pickle.dump(positions, process.stdin)
+                process.stdin.flush()
+                chunk: Chunk = pickle.load(process.stdout)  # from our own child, never from a file
                 self._idle.put(process)
                 return chunk
             except (OSError, EOFError, pickle.UnpicklingError) as error:
@@ -83,44 +96,18 @@ class DecodeProcesses:
         self._idle.put(None)
         return decode_range(self._images, positions, self._size, self._fit)
 
-    def _start(self) -> Process | None:
-        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        except OSError as error:
-            log.debug("a decoding process cannot be started: %r", error)
-            return None
-        self._processes.append(process)
-        return process
 
-    def _ask(self, process: Process, positions: range) -> Chunk:
-        assert process.stdin is not None and process.stdout is not None
-        if process.pid not in self._ready:  # not at the start, because it waits for the child
-            process.stdin.write(self._job)
-            self._ready.add(process.pid)
-        pickle.dump(positions, process.stdin)
-        process.stdin.flush()
-        chunk: Chunk = pickle.load(process.stdout)  # from our own child, never from a file
-        return chunk
-
-
-def make_job(images: Images, size: int, fit: str) -> bytes:
-    """Return the first message to a process.
+class Job(BytesIO):
+    """The first message to a process. Images that are in memory are too large for one.
 
     Raises:
-        ValueError: it is large: images that are in memory are not copied to every process.
-        Exception: the images cannot be pickled.
+        ValueError: too much was written.
     """
 
-    class Job(BytesIO):
-        def write(self, part: Any) -> int:
-            if self.tell() + len(part) > MAX_JOB_BYTES:
-                raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
-            return super().write(part)
-
-    job = Job()
-    pickle.Pickler(job, protocol=5).dump((images, size, fit))
-    return job.getvalue()
+    def write(self, part: Any) -> int:
+        if self.tell() + len(part) > MAX_JOB_BYTES:
+            raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
+        return super().write(part)
 
 
 def serve() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tlcnn.data.array_store import ArrayStore, ArrayWriter, CachedArray
 from tlcnn.data.augment import make_image_tensor
-from tlcnn.data.sending import send, wants_pinned
+from tlcnn.device import send, wants_pinned
 from tlcnn.errors import StorageError
 
 log = logging.getLogger(__name__)

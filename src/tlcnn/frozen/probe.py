@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.batches import list_eval_batches
-from tlcnn.data.sending import send
+from tlcnn.device import send
 from tlcnn.frozen.batches import FeatureBatches, read_generators
 from tlcnn.frozen.features import FeatureViews
 from tlcnn.model.cut import Prefix, evaluating
