@@ -71,9 +71,7 @@ def view_numbers(
 ) -> np.ndarray:
     """Return which view of each image an epoch of a seed shows, (N,) uint64.
 
-    Args:
-        n_views: size of the pool of views that all seeds share, or None: every (seed, epoch) is
-            a view of its own.
+    All seeds share a pool of `n_views`; without one, every (seed, epoch) is a view of its own.
     """
     if n_views is None:
         number = mix(np.uint64(0), seed, epoch, _VIEW_STREAM)
@@ -126,10 +124,7 @@ def _make_matrix(
 
 
 def make_image_tensor(array: np.ndarray) -> Tensor:
-    """Return a tensor that shares an array's memory, read-only maps included. Never write to it.
-
-    The images of a training live on its device where they fit: `make_image_tensor(a).to(device)`.
-    """
+    """Return a tensor that shares an array's memory, also a read-only one's. Never write to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(np.asarray(array))
@@ -152,15 +147,12 @@ def apply_augment(
     """
     if policy == Policy():
         return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
+    shape, device = (len(images), image_size, image_size, 3), images.device
     if not (policy.resamples or policy.recolours):
         return _normalize(
-            lambda part: _crop(images[part], params[part], image_size),
-            (len(images), image_size, image_size, 3),
-            mean,
-            std,
-            images.device,
+            lambda part: _crop(images[part], params[part], image_size), shape, mean, std, device
         )
-    views = torch.empty(len(images), image_size, image_size, 3, device=images.device)
+    views = torch.empty(shape, device=device)
     rows = _make_rows(params, image_size, images.shape[1])
     matrices, offsets = _make_colours(params, mean, std)
 
@@ -169,9 +161,13 @@ def apply_augment(
             planes = _warp(images[part], rows[part], image_size)
         else:
             planes = _crop(images[part], params[part], image_size).permute(0, 3, 1, 2).float()
-        _recolour(planes, matrices[part], offsets[part], out=views[part])
+        n, _, height, width = planes.shape  # (n, 3, H, W); matrix @ channels + offset of them:
+        coloured = lend("coloured", (n, 3, height * width), device)
+        torch.baddbmm(offsets[part], matrices[part], planes.flatten(2), out=coloured)
+        # Faster than a copy between layouts.
+        torch.stack(coloured.view(planes.shape).unbind(1), dim=3, out=views[part])
 
-    _run(make_part, len(images), image_size, images.device)
+    _run(make_part, len(images), image_size, device)
     return views.permute(0, 3, 1, 2)
 
 
@@ -220,12 +216,7 @@ def _run(
 ) -> None:
     """Make a batch in parts that stay in the CPU's cache; a GPU makes it as one part.
 
-    Args:
-        make_part: makes the images of a slice.
-        n_images: images of the batch.
-        size: side of an image, pixels.
-        device: the device of the batch.
-        n_pixels: pixels of a part; more where a pixel takes so little work that the calls count.
+    Parts have more pixels where a pixel takes so little work that the calls count.
     """
     if device.type == "cpu":
         most = max(1, n_pixels // size**2)
@@ -300,19 +291,14 @@ def _make_ramps(size: int, side: int, device: torch.device) -> Tensor:
         return torch.stack([ramp * (2 / side), torch.ones(size)], dim=1).to(device)
 
 
-def _make_grid(rows: Tensor, size: int, side: int) -> Tensor:
-    """Return the points that views sample, (N, size, size, 2), mirrored into the stored image."""
-    ramps = _make_ramps(size, side, rows.device).expand(len(rows), -1, -1)
+def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Return bilinear samples, (N, 3, size, size) float32, mirrored beyond the stored image."""
+    ramps = _make_ramps(size, images.shape[1], rows.device).expand(len(rows), -1, -1)
     shape = (len(rows), size, 2 * size)
     grid = torch.bmm(ramps, rows, out=lend("grid", shape, rows.device))
     # 2 clamp(u) - u mirrors u once, exactly; grid_sample's own reflection takes a fifth longer.
     inside = torch.clamp(grid, -1, 1, out=lend("inside", shape, rows.device))
-    return grid.sub_(inside, alpha=2).view(-1, size, size, 2)
-
-
-def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:
-    """Return bilinear samples, (N, 3, size, size) float32, mirrored beyond the stored image."""
-    grid = _make_grid(rows, size, images.shape[1])
+    grid = grid.sub_(inside, alpha=2).view(-1, size, size, 2)  # the points to sample
     pixels = lend("pixels", images.shape, images.device).copy_(images)
     # The points are y, x, so the image is given as (N, 3, W, H): as it is stored, and as fast.
     pixels = pixels.permute(0, 3, 2, 1)
@@ -337,12 +323,3 @@ def _make_colours(
     gain = light * contrast * scale
     bias = offset - light * (1 - contrast) * offset
     return mixing * gain[:, :, None], bias[:, :, None]
-
-
-def _recolour(planes: Tensor, matrices: Tensor, offsets: Tensor, *, out: Tensor) -> None:
-    """Write matrix @ channels + offset of (N, 3, H, W) pixels to `out`, (N, H, W, 3)."""
-    n, _, height, width = planes.shape
-    coloured = lend("coloured", (n, 3, height * width), planes.device)
-    torch.baddbmm(offsets, matrices, planes.flatten(2), out=coloured)
-    # Faster than a copy between layouts.
-    torch.stack(coloured.view(n, 3, height, width).unbind(1), dim=3, out=out)

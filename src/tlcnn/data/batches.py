@@ -222,11 +222,7 @@ def make_train_batch(
 def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
     """Return one view of each picked image, (B, 3, H, W) float32 normalised.
 
-    Args:
-        split: the images.
-        picked: (B,) positions in the split.
-        views: (B,) uint64, the numbers of the views.
-        augment: the policy that views are drawn from.
+    The positions in the split and the numbers of the views are (B,).
     """
     mean, std = NORMALIZE[split.normalize]
     policy = find_policy(augment)
