@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tlcnn.data.cache import load_image_cache
 from tlcnn.data.decode_process import DecodeProcesses
 from tlcnn.data.files import FileRef
 from tlcnn.data.images import ORIENTATION_TAG, FileImages, decode_image
-from tlcnn.data.resize import choose_decoding, resize_image
+from tlcnn.data.resize import choose_decoding, decode_range, resize_image
 
 RNG = np.random.default_rng(0)
 
@@ -80,7 +81,7 @@ def test_processes_decode_the_same_scaled_pixels(images):
     scaled = choose_decoding(images, 30, "crop", "scaled")
     here = np.stack([resize_image(scaled.load(i), 30, "crop") for i in range(3)])
     assert (pickle.loads(pickle.dumps(scaled)).load(1) == scaled.load(1)).all()
-    with DecodeProcesses(scaled, 30, "crop", 1) as processes:
+    with DecodeProcesses(partial(decode_range, scaled, size=30, fit="crop"), 1) as processes:
         pixels, bad = processes.decode(range(3))
     assert not bad and (pixels == here).all()
 

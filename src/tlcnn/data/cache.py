@@ -8,19 +8,18 @@ which is never stale and can be deleted at any time.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tlcnn.data.array_store import ArrayStore
+from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
 from tlcnn.data.resize import FILTER, choose_decoding
 from tlcnn.errors import DataError, Stopped, StorageError, list_names
-from tlcnn.storage import digest_of
+from tlcnn.storage import digest_of, writing
 
 CACHE_VERSION = 2
 MARGIN = 1.125  # stored side / side the network sees: the room that random crops have
@@ -102,22 +101,29 @@ def load_image_cache(
                 "Get these files again, or leave them out with dataset.on_bad=skip"
             )
 
-    work = "decodes the same images"
+    def build() -> CachedArray:
+        source = choose_decoding(images, size, fit, decode)
+        bad: dict[str, str] = {}  # position -> why
+        with store.open_writer(key, (len(images), size, size, 3)) as writer:
+            for pixels, reasons in decode_images(
+                source, size, fit, workers, progress, should_stop
+            ):
+                writer.add(pixels)
+                bad |= {str(position): why for position, why in reasons.items()}
+            refuse_bad(bad)
+            return writer.finish({"bad": bad})
+
     array = store.find(key)
     if array is None:
-        with _advising(store.folder), store.hold(key, work=work, check_stop=check_stop):
-            array = store.find(key)  # another process may have built it meanwhile
-            if array is None:
-                source = choose_decoding(images, size, fit, decode)
-                bad: dict[str, str] = {}  # position -> why
-                with store.open_writer(key, (len(images), size, size, 3)) as writer:
-                    for pixels, reasons in decode_images(
-                        source, size, fit, workers, progress, should_stop
-                    ):
-                        writer.add(pixels)
-                        bad |= {str(position): why for position, why in reasons.items()}
-                    refuse_bad(bad)
-                    array = writer.finish({"bad": bad})
+        work = "decodes the same images"
+        try:
+            with writing(store.folder), store.hold(key, work=work, check_stop=check_stop):
+                array = store.find(key) or build()  # another process may have built it meanwhile
+        except StorageError as error:
+            advice = (
+                "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
+            )
+            raise StorageError(f"{error}. {advice}") from error
     refuse_bad(array.info["bad"])
     return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
 
@@ -126,18 +132,3 @@ def make_cache_key(digests: Sequence[str], size: int, fit: str, decode: str = "f
     """Return the name of the cache of these images at this stored size, fit and decoding."""
     content = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return digest_of([CACHE_VERSION, content, size, fit, FILTER, decode], 32)
-
-
-@contextmanager
-def _advising(folder: Path) -> Iterator[None]:
-    """Make every failure to write the cache a StorageError that names TLCNN_CACHE."""
-    advice = "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
-    try:
-        yield
-    except StorageError as error:
-        raise StorageError(f"{error}. {advice}") from error
-    except OSError as error:
-        problem = error.strerror or error
-        raise StorageError(
-            f"cannot write the image cache in {folder}: {problem}. {advice}"
-        ) from error

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 from tqdm import tqdm
 
@@ -51,25 +52,21 @@ def decode_images(
 def _decode_ahead(images: Images, size: int, fit: str, workers: int) -> Iterator[Chunk]:
     """Yield the chunks, at most three a worker ahead. The first one is decoded here and timed."""
     first, *ranges = [range(i, min(i + CHUNK, len(images))) for i in range(0, len(images), CHUNK)]
+    decode: Callable[[range], Chunk] = partial(decode_range, images, size=size, fit=fit)
     start = time.perf_counter()
-    yield decode_range(images, first, size, fit)
+    yield decode(first)
     seconds = (time.perf_counter() - start) * len(ranges)
-
-    def decode(positions: range) -> Chunk:
-        return decode_range(images, positions, size, fit)
-
     if workers <= 1:
         yield from map(decode, ranges)
         return
     with ExitStack() as stack:
-        run = decode
         if seconds >= PROCESSES_PAY_S:
-            run = stack.enter_context(DecodeProcesses(images, size, fit, workers)).decode
+            decode = stack.enter_context(DecodeProcesses(decode, workers)).decode
         pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         stack.callback(pool.shutdown, cancel_futures=True)
         waiting: deque[Future[Chunk]] = deque()
         for positions in ranges:
-            waiting.append(pool.submit(run, positions))
+            waiting.append(pool.submit(decode, positions))
             if len(waiting) >= 3 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -1,9 +1,9 @@
 """Decoding in processes that import nothing of the program that started them.
 
 `multiprocessing` would either fork a process that has threads, or import its main module again,
-which fails for a script without a guard. Here a child is `python -c`. It reads the pickled images
-and then ranges of positions from its standard input, and answers with pixels. It ends when its
-input ends, so also when its parent is killed.
+which fails for a script without a guard. Here a child is `python -c`. It reads the pickled
+function that decodes, and then ranges of positions, from its standard input, and answers with
+pixels. It ends when its input ends, so also when its parent is killed.
 """
 
 import json
@@ -12,13 +12,13 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from queue import SimpleQueue
 from typing import Any
 
-from tlcnn.data.index import Images
-from tlcnn.data.resize import Chunk, decode_range
+from tlcnn.data.resize import Chunk
 
 # A signal to the whole process group is handled by the parent.
 PROGRAM = """
@@ -41,9 +41,8 @@ Process = subprocess.Popen[bytes]
 class DecodeProcesses:
     """Some processes that decode ranges of the same images; a context manager."""
 
-    def __init__(self, images: Images, size: int, fit: str, n_processes: int) -> None:
-        self._images, self._size, self._fit = images, size, fit
-        self._n_processes = n_processes
+    def __init__(self, decode_here: Callable[[range], Chunk], n_processes: int) -> None:
+        self._decode_here, self._n_processes = decode_here, n_processes
         self._job = b""
         self._processes: list[Process] = []
         self._ready: set[int] = set()  # ids of processes that have the images
@@ -53,7 +52,7 @@ class DecodeProcesses:
         command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
         try:
             job = Job()
-            pickle.Pickler(job, protocol=5).dump((self._images, self._size, self._fit))
+            pickle.Pickler(job, protocol=5).dump(self._decode_here)
             self._job = job.getvalue()
             for _ in range(self._n_processes):
                 process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -94,7 +93,7 @@ class DecodeProcesses:
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 log.debug("a decoding process ended early and is replaced by a thread: %r", error)
         self._idle.put(None)
-        return decode_range(self._images, positions, self._size, self._fit)
+        return self._decode_here(positions)
 
 
 class Job(BytesIO):
@@ -116,10 +115,9 @@ def serve() -> None:
     os.dup2(2, 1)  # what a reader prints must not mix with the answers
     requests = sys.stdin.buffer
     try:
-        images, size, fit = pickle.load(requests)
+        decode = pickle.load(requests)
         while True:
-            chunk = decode_range(images, pickle.load(requests), size, fit)
-            pickle.dump(chunk, answers, protocol=5)
+            pickle.dump(decode(pickle.load(requests)), answers, protocol=5)
             answers.flush()
     except BaseException:  # the end of the input, or an error that the parent will meet itself
         os._exit(0)

@@ -1,6 +1,6 @@
 """The named policies of augmentation and of normalisation, as values without torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tlcnn.config.schema import check_word
@@ -50,18 +50,19 @@ class Policy:
         return any((self.brightness, self.contrast, self.saturation, self.tint))
 
 
+_STANDARD = Policy(
+    shift=True,
+    dihedral="all",
+    scale=(0.85, 1.2),
+    rotate=20.0,
+    brightness=0.1,
+    contrast=0.1,
+    saturation=0.1,
+)
 AUGMENTS: dict[str, Policy] = {
     "none": Policy(),
     "light": Policy(shift=True, dihedral="all"),
-    "standard": Policy(
-        shift=True,
-        dihedral="all",
-        scale=(0.85, 1.2),
-        rotate=20.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
+    "standard": _STANDARD,
     "strong": Policy(
         shift=True,
         dihedral="all",
@@ -74,15 +75,7 @@ AUGMENTS: dict[str, Policy] = {
         tint=0.05,
     ),
     # For images with an up and a down: X-rays, digits, photographs.
-    "upright": Policy(
-        shift=True,
-        dihedral="mirror",
-        scale=(0.85, 1.2),
-        rotate=10.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
+    "upright": replace(_STANDARD, dihedral="mirror", rotate=10.0),
 }
 
 

@@ -56,6 +56,7 @@ class FeatureBatches:
         self.split, self.frozen, self.n_views = split, frozen, n_views
         self.device_cache, self.remember = device_cache, remember
         self.rows, self.labels, self.keys = split.rows, split.labels, split.keys
+        self.device = split.device
         self.stored: FeatureViews | None = None
         self._views: list[View] = []  # those of the current epoch
         self._plain: FeatureViews | None = None  # what evaluations read
@@ -63,11 +64,6 @@ class FeatureBatches:
 
     def __len__(self) -> int:
         return len(self.split)
-
-    @property
-    def device(self) -> torch.device:
-        """The device on which batches are made."""
-        return self.split.device
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None

@@ -71,6 +71,7 @@ class ProbeBatches:
     def __init__(self, features: FeatureBatches, pool: Pooling) -> None:
         self.features, self.pool, self.counts = features, pool, features.frozen.counts
         self.rows, self.labels, self.keys = features.rows, features.labels, features.keys
+        self.device = features.device
         self._pooled: Tensor | None = None  # (V * n, D), view after view
         self._may_use = True  # False once a comparison has failed
         self._evaluated: list[Tensor] = []  # the batches of an evaluation
@@ -79,11 +80,6 @@ class ProbeBatches:
 
     def __len__(self) -> int:
         return len(self.features)
-
-    @property
-    def device(self) -> torch.device:
-        """The device on which batches are made."""
-        return self.features.device
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None

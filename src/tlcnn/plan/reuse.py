@@ -18,10 +18,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.storage import digest_of, remember
 
 GIB = 2**30
-# Two orders of the same sums were compared on 10 families, with random weights, at every boundary:
-# they differed by up to 210 eps in fp32 and 12 eps in bf16 (relative to the largest magnitude;
-# docs/performance.md), but by up to 8 eps in bf16 in 9 of them. Sums of bf16 and TF32 are taken
-# in fp32, so only the roundings of layers are left there.
+# Multiples of eps, above what two orders of the same sums differed by (docs/performance.md).
 TOLERANCES = {"fp32": 1024 * 2.0**-23, "tf32": 8 * 2.0**-10, "bf16": 8 * 2.0**-7}
 _TYPES = {  # torch's name of a type: its short name, the bytes of a value
     "float32": ("fp32", 4),
@@ -46,27 +43,16 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Reuse:
-    """What of the frozen units' outputs is stored.
+    """What of the frozen units' outputs is stored."""
 
-    Attributes:
-        obstacle: why nothing is stored; None where something may be.
-        boundary: what crosses the run's boundary.
-        n_eval: 1 where validation and test images are stored, else 0.
-        n_views: how many views of each training image are stored: all of them, or the first ones.
-        n_worth: how many views would be stored without budgets.
-        n_bytes: the bytes of all that is stored of the run's own boundary.
-        other_boundaries: boundaries of other runs of the sweep that are stored in the same pass.
-        n_sharing: other runs of the sweep that share the source.
-    """
-
-    obstacle: str | None = None
-    boundary: Boundary | None = None
-    n_eval: int = 0
-    n_views: int = 0
-    n_worth: int = 0
-    n_bytes: int = 0
-    other_boundaries: tuple[int, ...] = ()
-    n_sharing: int = 0
+    obstacle: str | None = None  # why nothing is stored
+    boundary: Boundary | None = None  # what crosses the run's boundary
+    n_eval: int = 0  # 1 where validation and test images are stored
+    n_views: int = 0  # of each training image: all of them, or the first ones
+    n_worth: int = 0  # the views that would be stored without budgets
+    n_bytes: int = 0  # of all that is stored of the run's own boundary
+    other_boundaries: tuple[int, ...] = ()  # of other runs, stored in the same pass
+    n_sharing: int = 0  # other runs of the sweep that share the source
 
 
 def find_reason(plan: Plan) -> str | None:
@@ -180,8 +166,7 @@ def decide_reuse(plan: Plan) -> Reuse:
 def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
     """Return what crosses each boundary, None where the network cannot be cut.
 
-    The sizes are measured once, with two images. None instead of the list: images of this size do
-    not get through the network.
+    None instead of the list: images of this size do not get through the network.
     """
     size = plan.config.dataset.image_size
     key = [
