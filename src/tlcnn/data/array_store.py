@@ -45,24 +45,17 @@ _N_MAPS = 256  # files that are mapped at a time; each is an open file, often li
 
 @dataclass(frozen=True, eq=False)
 class CachedArray:
-    """An array that is computed once. Nobody may write to it.
+    """An array that is computed once. Nobody may write to it."""
 
-    Attributes:
-        rows: (n, ...) uint8, one row an image; a map of a file, or memory.
-        digest: the digest of the rows.
-        info: what the maker of the array noted about it, a JSON object.
-    """
-
-    rows: np.ndarray
-    digest: str
-    info: dict[str, Any]
+    rows: np.ndarray  # (n, ...) uint8, one row an image; a map of a file, or memory
+    digest: str  # of the rows
+    info: dict[str, Any]  # what the maker of the array noted about it, a JSON object
 
 
 class ArrayStore:
     """The arrays of a folder, and those that this process has in memory.
 
     Args:
-        folder: the folder of the files.
         disk_bytes: the bytes that all files together may take. The least recently used ones make
             room for a new one. None: no limit; 0: nothing is read or written.
         memory_bytes: the bytes of memory for arrays that the disk has no room for.

@@ -64,24 +64,17 @@ class Inputs(Protocol):
 class Batches:
     """The n images of a split.
 
-    Attributes:
-        pixels: (N, S, S, 3) uint8, all images of the dataset: a tensor on the device where they
-            fit, else the memory map of the image cache.
-        rows: (n,) positions of the split's images among all N.
-        labels: (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task.
-        keys: (n,) uint64, one number an image, which depends on its id alone.
-        image_size: the side of the network's input, pixels.
-        normalize: `imagenet` or `half`, the mean and deviation that pixels are scaled by.
-        ahead: the gatherer of expected batches, where that is worth a thread.
+    The pixels are those of all N images of the dataset, (N, S, S, 3) uint8: a tensor on the device
+    where they fit, else the memory map of the image cache.
     """
 
     pixels: Tensor | np.ndarray
-    rows: np.ndarray
-    labels: Tensor
-    keys: np.ndarray
-    image_size: int
-    normalize: str
-    ahead: Ahead | None = None
+    rows: np.ndarray  # (n,) positions of the split's images among all N
+    labels: Tensor  # (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task
+    keys: np.ndarray  # (n,) uint64, one number an image, which depends on its id alone
+    image_size: int  # the side of the network's input, pixels
+    normalize: str  # `imagenet` or `half`, the mean and deviation that pixels are scaled by
+    ahead: Ahead | None = None  # the gatherer of expected batches, where that is worth a thread
 
     def __len__(self) -> int:
         return len(self.rows)

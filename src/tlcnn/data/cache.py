@@ -27,15 +27,10 @@ MARGIN = 1.125  # stored side / side the network sees: the room that random crop
 
 @dataclass(frozen=True)
 class ImageCache:
-    """All images of a dataset, decoded.
+    """All images of a dataset, decoded."""
 
-    Attributes:
-        array: (N, S, S, 3) uint8 RGB, a read-only memory map.
-        bad: positions of images that could not be decoded; black in `array`.
-    """
-
-    array: np.ndarray
-    bad: tuple[int, ...] = ()
+    array: np.ndarray  # (N, S, S, 3) uint8 RGB, a read-only memory map
+    bad: tuple[int, ...] = ()  # positions of images that could not be decoded; black in `array`
 
 
 def stored_size(image_size: int) -> int:

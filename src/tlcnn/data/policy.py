@@ -19,25 +19,18 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean an
 class Policy:
     """The ranges that the parameters of a view are drawn from, uniformly (sizes: log-uniformly).
 
-    Attributes:
-        shift: crop anywhere in the stored image's margin instead of its centre.
-        dihedral: "all" (flips and quarter turns), "mirror" (left-right only) or "none".
-        scale: magnification, 1 is one output pixel a stored pixel.
-        aspect: height over width of the magnification, up to this or its inverse.
-        rotate: degrees to either side.
-        brightness, contrast, saturation, tint: a factor from 1 - x to 1 + x; contrast is about
-            the normalisation's mean, tint is a brightness of its own for each channel.
+    Brightness, contrast, saturation and tint are factors from 1 - x to 1 + x.
     """
 
-    shift: bool = False
-    dihedral: str = "none"
-    scale: Range = (1.0, 1.0)
-    aspect: float = 1.0
-    rotate: float = 0.0
+    shift: bool = False  # crop anywhere in the stored image's margin instead of its centre
+    dihedral: str = "none"  # "all" (flips and quarter turns), "mirror" (left-right only) or "none"
+    scale: Range = (1.0, 1.0)  # magnification; 1 is one output pixel a stored pixel
+    aspect: float = 1.0  # height over width of the magnification, up to this or its inverse
+    rotate: float = 0.0  # degrees to either side
     brightness: float = 0.0
-    contrast: float = 0.0
+    contrast: float = 0.0  # about the normalisation's mean
     saturation: float = 0.0
-    tint: float = 0.0
+    tint: float = 0.0  # a brightness of its own for each channel
 
     @property
     def resamples(self) -> bool:

@@ -57,22 +57,16 @@ class View:
 class ReuseCounts:
     """How much a run computed and how much it read.
 
-    Attributes:
-        images_computed: images that passed through frozen units.
-        images_reused: images whose features were read instead.
-        arrays_filled: arrays that this run stored.
-        arrays_found: arrays that another run, or an earlier sitting, had stored.
-        largest_difference: the largest difference between features that were read and computed,
-            relative to the largest magnitude in a tensor; 0.0: the same bits.
-        tolerance: the largest difference that the run allows.
+    Differences are those between features that were read and computed, relative to the largest
+    magnitude in a tensor; 0.0: the same bits.
     """
 
-    images_computed: int = 0
-    images_reused: int = 0
-    arrays_filled: int = 0
-    arrays_found: int = 0
+    images_computed: int = 0  # images that passed through frozen units
+    images_reused: int = 0  # images whose features were read instead
+    arrays_filled: int = 0  # arrays that this run stored
+    arrays_found: int = 0  # arrays that another run, or an earlier sitting, had stored
     largest_difference: float = 0.0
-    tolerance: float = 0.0
+    tolerance: float = 0.0  # the largest difference that the run allows
 
     def note_difference(self, difference: float) -> None:
         """Take a difference into account, if the tensors could be compared."""
@@ -84,9 +78,7 @@ class FrozenUnits:
     """The frozen units of a network as a fixed function whose values are stored.
 
     Args:
-        model: the network at its start, with the units frozen.
-        n_frozen: the number of frozen units; the network can be cut behind them.
-        precision: fp32 or bf16.
+        model: the network at its start, with the units frozen; it can be cut behind them.
         key: what else decides the bits: versions, hardware, threads, the scaling of pixels.
         other_boundaries: boundaries that other runs will need, computed in the same pass.
         check_stop: a function that raises when a signal has come.

@@ -38,17 +38,11 @@ _N_TRIED = 4  # images that the cut network is compared with the whole one on
 
 @dataclass(frozen=True)
 class TrainedPart:
-    """The part of a network that is called in training, and what it is fed with.
-
-    Attributes:
-        trained: the network, or what follows its frozen units.
-        splits: the inputs of this part, by split.
-        counts: what was computed and reused; None where the whole network is called.
-    """
+    """The part of a network that is called in training, and what it is fed with, by split."""
 
     trained: nn.Module
     splits: Mapping[str, Inputs]
-    counts: ReuseCounts | None = None
+    counts: ReuseCounts | None = None  # None where the whole network is called
 
 
 def build_inputs(

@@ -154,19 +154,12 @@ def _compute_phasors(frame: Frame, rate: Array, phase: Array) -> Array:
 
 @dataclass(frozen=True)
 class Mesh:
-    """The cells around scattered points, lengths in units of the mean distance of points.
+    """The cells around scattered points, lengths in units of the mean distance of points."""
 
-    Attributes:
-        near: the distance to the nearest point.
-        gap: the extra distance to the second nearest point: 0 on the walls between cells.
-        value: a number in [0, 1) of the cell.
-        du, dv: the way from the nearest point.
-    """
-
-    near: Array
-    gap: Array
-    value: Array
-    du: Array
+    near: Array  # the distance to the nearest point
+    gap: Array  # the extra distance to the second nearest point: 0 on the walls between cells
+    value: Array  # a number in [0, 1) of the cell
+    du: Array  # the way from the nearest point
     dv: Array
 
 

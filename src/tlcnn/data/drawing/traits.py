@@ -29,19 +29,13 @@ CRUST = (0.22, 0.07, 0.10)
 
 @dataclass(frozen=True)
 class Lesion:
-    """Where a lesion is in a picture, and how much of each trait it has.
-
-    Attributes:
-        far: 0 at its centre, 1 on its border, (H, W).
-        inside: 1 inside, 0 outside, soft across the border, (H, W).
-        axes: its half axes along u and v, (2,).
-    """
+    """Where a lesion is in a picture, and how much of each trait it has."""
 
     frame: Frame
     recipe: Recipe
-    far: Array
-    inside: Array
-    axes: Array
+    far: Array  # (H, W), 0 at its centre, 1 on its border
+    inside: Array  # (H, W), 1 inside, 0 outside, soft across the border
+    axes: Array  # (2,), its half axes along u and v
 
     def scatter(self, draws: Draws, count: int, least: float, most: float) -> Array:
         """Return `count` points between two depths (0 centre, 1 border), (count, 2)."""
