@@ -28,6 +28,7 @@ from tlcnn.plan.describe import describe_plan, plan_record
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
+from tlcnn.records.summary import Summary
 from tlcnn.records.weights import write_weights
 from tlcnn.records.write import make_splits_file, write_seen, write_splits
 from tlcnn.run.job import Job, plan_job
@@ -100,7 +101,9 @@ def test_the_source_of_another_cell_is_found_and_not_trained_again(family, monke
     other = make_plan(compose_like(plan, "init.through=stem", "freeze=none"))
     assert other.run_id != plan.run_id and other.parent.run_id == plan.parent.run_id
     trained = []
-    monkeypatch.setattr("tlcnn.run.run.train", lambda plan, *_: trained.append(plan) or {})
+    monkeypatch.setattr(
+        "tlcnn.run.run.train", lambda plan, *_: trained.append(plan) or Summary(metrics={})
+    )
     run(other)
     assert trained == [other]
 

@@ -34,7 +34,7 @@ def test_a_later_key_renames_no_run_while_it_has_its_default(tmp_path, cache_dir
     assert later.run_dir == plan.run_dir
     assert later.cell_id == plan.cell_id
     assert later.identity == plan.identity
-    assert [a.run_id for a in later.ancestry] == [a.run_id for a in plan.ancestry]
+    assert [a.record.run_id for a in later.ancestry] == [a.record.run_id for a in plan.ancestry]
 
 
 @pytest.mark.parametrize("node", NODES)

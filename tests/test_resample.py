@@ -162,7 +162,7 @@ def test_arms_name_the_manifest_of_their_runs(folders):
     path.write_text(json.dumps({**plan, "identity": {"dataset": {"manifest": "abc"}}}))
     for metric in ("test/accuracy", "test/specificity/nv"):
         assert load_arm("c", [0, 1, 2], folders, metric, n_draws=5).images == "abc"
-    path.write_text(json.dumps({**plan, "identity": None}))
+    path.write_text(json.dumps({**plan, "identity": {}}))
     assert load_cell("c", [0, 1, 2], folders).images == ""
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from runs import tiny_config
 
-from tlcnn.data import cache
+from tlcnn.data import array_store
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.network import build_initial_network
@@ -50,9 +50,9 @@ def test_training_a_network_leaves_the_next_ones_draw_alone(plan_of):
 def test_decoded_images_are_checked_once_a_process(plan_of, monkeypatch):
     run(plan_of("seed=5"))  # they are decoded now
     checked = []
-    real = cache.compute_file_digest
+    real = array_store.digest_of_blocks
     monkeypatch.setattr(
-        cache, "compute_file_digest", lambda *words: checked.append(words) or real(*words)
+        array_store, "digest_of_blocks", lambda *words: checked.append(words) or real(*words)
     )
     memory = Memory()
     for seed in (6, 7):
