@@ -158,15 +158,17 @@ def make_dir(path: Path) -> Path:
 def remember(cache_dir: Path, kind: str, key: Any, compute: Callable[[], Any]) -> Any:
     """Return `compute()`, a JSON value, which is stored on disk for later calls with this key.
 
-    An unreadable file is computed again, so `cache_dir/facts` can be deleted at any time.
+    An unreadable file is computed again, so `cache_dir/facts` can be deleted at any time. A disk
+    that is full costs the computation, and is no error.
     """
     path = cache_dir / "facts" / f"{kind}-{digest_of([kind, key], 24)}.json"
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         value = compute()
-        make_dir(path.parent)
-        write_atomic(path, json.dumps(value))
+        with suppress(StorageError):
+            make_dir(path.parent)
+            write_atomic(path, json.dumps(value))
         return value
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.device import find_version
-from tlcnn.errors import StorageError
 from tlcnn.plan.identity import find_obstacle
 from tlcnn.plan.plan import Plan
 from tlcnn.storage import digest_of, remember
@@ -181,8 +180,6 @@ def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
 
     try:
         sizes = remember(plan.cache_dir, "boundaries", key, compute)
-    except StorageError:  # a full disk is no reason not to train
-        sizes = compute()
     except RuntimeError:
         return None
     return [each and Boundary(tuple(each[0]), each[1]) for each in sizes]

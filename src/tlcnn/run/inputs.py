@@ -18,7 +18,7 @@ from tlcnn.data.array_store import ArrayStore
 from tlcnn.data.batches import Batches, Inputs, make_plain_views
 from tlcnn.data.cache import make_cache_key, stored_size
 from tlcnn.device import find_version
-from tlcnn.errors import ConfigError, StorageError
+from tlcnn.errors import ConfigError
 from tlcnn.frozen.batches import FeatureBatches
 from tlcnn.frozen.device_cache import DeviceCache
 from tlcnn.frozen.frozen_units import FrozenUnits, ReuseCounts
@@ -115,10 +115,7 @@ def _build_feature_batches(
     def remember_difference(key: str, compare: Callable[[], float]) -> float:
         if plan.device.name != "cpu":  # a GPU may compute the same batch in another way
             return compare()
-        try:
-            return float(remember(plan.cache_dir, "difference", [key, frozen.key], compare))
-        except StorageError:
-            return compare()
+        return float(remember(plan.cache_dir, "difference", [key, frozen.key], compare))
 
     cache = memory.recall(
         "features on a device", str(device), lambda: DeviceCache(device), n_kept=1
