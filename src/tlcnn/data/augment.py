@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlcnn.data.parts import lend, run_parts, split_evenly
-from tlcnn.data.policy import Policy
+from tlcnn.data.policy import Policy, Scaling
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
@@ -131,13 +131,7 @@ def make_image_tensor(array: np.ndarray) -> Tensor:
 
 
 def apply_augment(
-    images: Tensor,
-    params: Tensor,
-    policy: Policy,
-    *,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    images: Tensor, params: Tensor, policy: Policy, *, image_size: int, scaling: Scaling
 ) -> Tensor:
     """Return the views of some images, (N, 3, H, W) float32, normalised, channels last.
 
@@ -146,15 +140,15 @@ def apply_augment(
         params: (N, P) float32 on the same device, from `draw_params` with the same policy.
     """
     if policy == Policy():
-        return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
+        return make_eval_batch(images, image_size=image_size, scaling=scaling)
     shape, device = (len(images), image_size, image_size, 3), images.device
     if not (policy.resamples or policy.recolours):
         return _normalize(
-            lambda part: _crop(images[part], params[part], image_size), shape, mean, std, device
+            lambda part: _crop(images[part], params[part], image_size), shape, scaling, device
         )
     views = torch.empty(shape, device=device)
     rows = _make_rows(params, image_size, images.shape[1])
-    matrices, offsets = _make_colours(params, mean, std)
+    matrices, offsets = _make_colours(params, scaling)
 
     def make_part(part: slice) -> None:
         if policy.resamples:
@@ -171,30 +165,26 @@ def apply_augment(
     return views.permute(0, 3, 1, 2)
 
 
-def make_eval_batch(
-    images: Tensor, *, image_size: int, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
+def make_eval_batch(images: Tensor, *, image_size: int, scaling: Scaling) -> Tensor:
     """Return centre crops, (N, 3, H, W) float32, normalised, channels last.
 
-    Args:
-        images: (N, S, S, 3) uint8 with S >= H = W = `image_size`.
+    The images are (N, S, S, 3) uint8 with S >= H = W = `image_size`.
     """
     start = (images.shape[1] - image_size) // 2
     end = start + image_size
     crops = images[:, start:end, start:end]
-    return _normalize(lambda part: crops[part], crops.shape, mean, std, images.device)
+    return _normalize(lambda part: crops[part], crops.shape, scaling, images.device)
 
 
 def _normalize(
     make_crops: Callable[[slice], Tensor],
     shape: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    scaling: Scaling,
     device: torch.device,
 ) -> Tensor:
     """Return (N, H, W, 3) uint8 crops as (N, 3, H, W) float32, (x / 255 - mean) / std."""
     n, height, width, _ = shape
-    scale, offset = _normalization(mean, std, device)
+    scale, offset = _normalization(scaling, device)
     # A row of 3 W numbers: broadcasting over 3 channels would leave loops of three.
     scale, offset = scale.repeat(width), offset.repeat(width)
     views = torch.empty(n, height, width, 3, device=device)
@@ -225,12 +215,10 @@ def _run(
         make_part(slice(None))
 
 
-def _normalization(
-    mean: Sequence[float], std: Sequence[float], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _normalization(scaling: Scaling, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the scale and the offset, both (3,): (x / 255 - mean) / std = x * scale + offset."""
-    scale = tuple(1.0 / (255.0 * s) for s in std)
-    offset = tuple(-m / s for m, s in zip(mean, std, strict=True))
+    scale = tuple(1.0 / (255.0 * std) for std in scaling[1])
+    offset = tuple(-mean / std for mean, std in zip(*scaling, strict=True))
     return _constant(scale, device), _constant(offset, device)
 
 
@@ -305,14 +293,12 @@ def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def _make_colours(
-    params: Tensor, mean: Sequence[float], std: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def _make_colours(params: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     """Return matrices (N, 3, 3) and offsets (N, 3, 1): saturation, contrast, light, normalisation.
 
     Together they are one affine map of three channels from 0 to 255, without clipping between.
     """
-    scale, offset = _normalization(mean, std, params.device)
+    scale, offset = _normalization(scaling, params.device)
     saturation = _column(params, "saturation")[:, None, None]
     contrast = _column(params, "contrast")[:, None]
     light = params[:, PARAMS.index("red") : PARAMS.index("blue") + 1]  # (N, 3)

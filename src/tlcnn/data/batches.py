@@ -217,7 +217,6 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
 
     The positions in the split and the numbers of the views are (B,).
     """
-    mean, std = NORMALIZE[split.normalize]
     policy = find_policy(augment)
     params = draw_params(views, split.keys[picked], policy)
     return apply_augment(
@@ -225,15 +224,14 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
         send(torch.from_numpy(params), split.device),
         policy,
         image_size=split.image_size,
-        mean=mean,
-        std=std,
+        scaling=NORMALIZE[split.normalize],
     )
 
 
 def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
     """Return picked images without augmentation, (B, 3, H, W) float32 normalised."""
-    mean, std = NORMALIZE[split.normalize]
-    return make_eval_batch(split.take(picked), image_size=split.image_size, mean=mean, std=std)
+    scaling = NORMALIZE[split.normalize]
+    return make_eval_batch(split.take(picked), image_size=split.image_size, scaling=scaling)
 
 
 def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:

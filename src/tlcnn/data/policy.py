@@ -9,7 +9,9 @@ VIEW_VERSION = 2  # raised whenever the pixels of a view change
 
 Range = tuple[float, float]
 
-NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and deviation of RGB
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB
+
+NORMALIZE: dict[str, Scaling] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }

@@ -160,8 +160,8 @@ class OpenRun:
         cfg = self.config.dataset
         stored = resize_image(image, stored_size(cfg.image_size), cfg.fit)
         batch = torch.from_numpy(stored.copy())[None]
-        mean, std = NORMALIZE[cfg.normalize]
-        return make_eval_batch(batch, image_size=cfg.image_size, mean=mean, std=std)[0]
+        scaling = NORMALIZE[cfg.normalize]
+        return make_eval_batch(batch, image_size=cfg.image_size, scaling=scaling)[0]
 
     def compute_logits(self, split: str, device: str = "cpu") -> np.ndarray:
         """Return the network's logits of a split, (n, K) float32, in the run's own precision.

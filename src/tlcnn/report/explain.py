@@ -183,8 +183,8 @@ def load_run(folder: Path, table: pd.DataFrame) -> LoadedRun:
     stored = torch.from_numpy(
         np.stack([resize_image(image, size, run.fit) for image in originals])
     )
-    mean, std = NORMALIZE[cfg.dataset.normalize]
-    inputs = make_eval_batch(stored, image_size=run.image_size, mean=mean, std=std)
+    scaling = NORMALIZE[cfg.dataset.normalize]
+    inputs = make_eval_batch(stored, image_size=run.image_size, scaling=scaling)
     network = build_model(cfg.model.name, n_classes=len(classes), seed=0).eval()
     try:
         network.load_state_dict(load_state(folder / "weights.safetensors"))

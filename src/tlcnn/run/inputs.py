@@ -6,7 +6,7 @@ ProbeBatches -> last linear layer       and only this layer is trained
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ from tlcnn.memory import Memory
 from tlcnn.model.cut import check_cut, cut
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import GIB, Reuse, count_views, decide_reuse, find_tolerance
-from tlcnn.storage import remember
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.interrupt import StopRequest
 
@@ -112,11 +111,6 @@ def _build_feature_batches(
         check_stop=stop.check,
     )
 
-    def remember_difference(key: str, compare: Callable[[], float]) -> float:
-        if plan.device.name != "cpu":  # a GPU may compute the same batch in another way
-            return compare()
-        return float(remember(plan.cache_dir, "difference", [key, frozen.key], compare))
-
     cache = memory.recall(
         "features on a device", str(device), lambda: DeviceCache(device), n_kept=1
     )
@@ -126,7 +120,7 @@ def _build_feature_batches(
             frozen,
             n_views=reuse.n_views if name == "train" else reuse.n_eval,
             device_cache=cache,
-            remember=remember_difference,
+            cache_dir=plan.cache_dir,
         )
         for name, split in splits.items()
     }
