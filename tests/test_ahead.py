@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlcnn.data.ahead import N_AHEAD, Ahead, gather, is_beyond_memory
+from tlcnn.data.ahead import N_AHEAD, Ahead, find_memory, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys
 from tlcnn.data.batches import Batches, expect, make_order, make_train_batch
 
@@ -162,6 +162,23 @@ def test_an_evaluation_is_read_ahead_and_may_end_early():
     next(some)
     some.close()
     assert count_threads() == 0
+
+
+def test_memory_is_the_machines_or_its_groups(tmp_path):
+    proc, root = tmp_path / "cgroup", tmp_path / "sys"
+    whole = find_memory(proc, root)
+    assert 2**26 < whole < 2**62
+    proc.write_text("9:name=systemd:/\n4:cpu,memory:/job/one\n0::/\n")
+    (root / "memory" / "job" / "one").mkdir(parents=True)
+    (root / "memory" / "job" / "one" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (root / "memory" / "job" / "memory.limit_in_bytes").write_text("2000000\n")
+    assert find_memory(proc, root) == 2_000_000
+    proc.write_text("0::/slice/job\n")
+    (root / "slice" / "job").mkdir(parents=True)
+    (root / "slice" / "job" / "memory.max").write_text("max\n")
+    assert find_memory(proc, root) == whole
+    (root / "slice" / "memory.max").write_text("3000000\n")
+    assert find_memory(proc, root) == 3_000_000
 
 
 def test_a_small_array_is_not_beyond_memory():

@@ -9,8 +9,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,6 +78,27 @@ def gather(pixels: np.ndarray, rows: np.ndarray, *, is_pinned: bool) -> Tensor:
 
 def is_beyond_memory(n_bytes: int) -> bool:
     """Return whether an array is too large to stay in memory beside what a training needs."""
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
-        return False
-    return n_bytes > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return n_bytes > find_memory() // 2
+
+
+def find_memory(
+    proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Return the bytes of memory that this process may use: the machine's, or its group's."""
+    limits = [2**63]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    lines = proc.read_text().splitlines() if proc.is_file() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers == "":  # version 2 has one hierarchy
+            hierarchy, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            hierarchy, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = hierarchy / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError):  # a container does not see the groups above its own
+                limit = (folder / name).read_text().strip()
+                limits += [int(limit)] if limit.isdigit() else []
+    return min(limits)

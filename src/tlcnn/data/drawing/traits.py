@@ -272,6 +272,6 @@ def _apply_surface(picture: Array, lesion: Lesion, draws: Draws) -> None:
         turn = line_draws.uniform(0, np.pi)
         for start in lesion.scatter(line_draws, 9, 0.0, 0.7):
             angle = turn + (np.pi / 2 if line_draws.chance(0.5) else 0.0)
-            way = line_draws.uniform(0.1, 0.24) * np.array([np.cos(angle), np.sin(angle)])
-            lines.append(Stroke(np.stack([start, start + way]), 0.02, 0.02))
+            step = line_draws.uniform(0.1, 0.24) * np.array([np.cos(angle), np.sin(angle)])
+            lines.append(Stroke(np.stack([start, start + step]), 0.02, 0.02))
         apply_colour(picture, 0.5 * recipe["shine"] * strokes(frame, lines), WHITE)
