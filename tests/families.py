@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tlcnn.model.build import build_model
 from tlcnn.model.cut import find_cuts
+from tlcnn.model.norms import is_norm
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.units import compute_partition
 
@@ -52,6 +53,11 @@ class Family:
         """Return two random images (2, 3, H, W)."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(2, 3, self.pixels, self.pixels, generator=generator)
+
+
+def list_norms(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the path and the module of every normalisation in a network."""
+    return [(path, module) for path, module in model.named_modules() if is_norm(module)]
 
 
 @cache

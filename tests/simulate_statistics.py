@@ -23,7 +23,7 @@ from simulated_world import (
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.power import compute_power
+from tlcnn.statistics.power import Design, compute_design_power
 from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.ratio import estimate_ratio
 
@@ -69,7 +69,7 @@ def simulate(
         n_areas: repeats in which AUROC is scored as well; it takes most of the time.
 
     Returns:
-        Shares by name, and the means over repeats that `compute_power` takes.
+        Shares by name, and the means over repeats that a `Design` takes.
     """
     rng = np.random.default_rng([seed, 2, n_seeds])
     tally, seen = Tally(), []
@@ -139,7 +139,7 @@ def compare(a: Arm, b: Arm, margin: float = 0.01, family: str = "") -> Compariso
 def measure_runs(
     draw: Draw, a_runs: Sequence[Predictions], b_runs: Sequence[Predictions], a: Arm, b: Arm
 ) -> dict[str, np.ndarray]:
-    """Return what `compute_power` wants to know of two cells: by class where it can be."""
+    """Return what a `Design` says of two cells: by class where it can be."""
     right_a, right_b = (
         np.stack([run.probabilities.argmax(axis=1) == run.labels for run in runs])
         for runs in (a_runs, b_runs)
@@ -186,15 +186,9 @@ NO_SEEDS = World(seed_sd=0.0, run_sd=0.0)  # every seed predicts the same
 
 def predict_power(world: World, effect: float, n_seeds: int, seen: dict[str, np.ndarray]) -> float:
     """Return what the calculator would have said, told what runs are like."""
-    return compute_power(
-        effect,
-        n_seeds=n_seeds,
-        seed_sd=float(np.sqrt(seen["seed_variance"])),
-        groups_per_class=world.lesions,
-        score=seen["score"],
-        agreement=seen["agreement"],
-        seed_agreement=seen["seed_agreement"],
-    )
+    seed_sd = float(np.sqrt(seen["seed_variance"]))
+    shares = (seen["score"], seen["agreement"], seen["seed_agreement"])
+    return compute_design_power(effect, Design(tuple(world.lesions), seed_sd, *shares), n_seeds)
 
 
 def run_all(

@@ -13,7 +13,7 @@ import numpy as np
 from tlcnn.statistics.arm import Arm, Sample
 from tlcnn.statistics.metrics import make_score
 from tlcnn.statistics.predictions import Predictions
-from tlcnn.study.predictions import make_scored_arm
+from tlcnn.statistics.resample import make_arm
 
 HAM10000_IMAGES = (65, 103, 220, 23, 223, 1341, 29)  # akiec bcc bkl df mel nv vasc, test split
 CELLS = {"A": 1.7, "B": 1.9, "R": 1.2}  # cell: how far the right class's logit is raised
@@ -90,7 +90,7 @@ def make_simulated_arm(
     """Score simulated runs as real ones are."""
     classes = tuple(map(str, range(runs[0].n_classes)))
     scores = [make_score(metric, run, classes) for run in runs]
-    return make_scored_arm(name, np.arange(len(runs)), scores, draw.sample, n_draws=n_draws)
+    return make_arm(name, np.arange(len(runs)), scores, draw.sample, n_draws=n_draws)
 
 
 def compute_truth(world: World, seed: int, n_samples: int) -> dict[str, float]:

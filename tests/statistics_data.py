@@ -8,8 +8,8 @@ import pandas as pd
 
 from tlcnn.statistics.arm import Arm, Sample
 from tlcnn.statistics.predictions import Predictions, compute_softmax
+from tlcnn.statistics.resample import iterate_weights, make_arm
 from tlcnn.statistics.score import make_mean
-from tlcnn.study.predictions import make_scored_arm
 
 CLASSES = ("akiec", "mel", "nv", "df")
 
@@ -37,7 +37,12 @@ def make_linear_arm(name, values, strata, seeds=None, sample="5", n_draws=400):
     scores = [make_mean(blank, row) for row in values]
     seeds = np.arange(len(values)) if seeds is None else np.asarray(seeds)
     where = Sample(sample, np.arange(n_groups), strata)
-    return make_scored_arm(name, seeds, scores, where, n_draws=n_draws)
+    return make_arm(name, seeds, scores, where, n_draws=n_draws)
+
+
+def draw_weights(strata, n_draws, seed):
+    """All redraws in one array, (B, G)."""
+    return np.concatenate(list(iterate_weights(strata, n_draws, seed)))
 
 
 def list_kinds(number):

@@ -19,9 +19,9 @@ from tlcnn.statistics.comparison import (
 from tlcnn.statistics.metrics import make_score
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import Predictions
+from tlcnn.statistics.resample import make_arm
 from tlcnn.statistics.settle import compute_difference_power, compute_seeds_needed
 from tlcnn.statistics.variance import Parts
-from tlcnn.study.predictions import make_scored_arm
 
 STRATA = np.zeros(30, int)
 
@@ -87,7 +87,7 @@ def _rest(scored):
 
 def _score(metric, runs, sample):
     scores = [make_score(metric, run, CLASSES) for run in runs]
-    return make_scored_arm("x", np.arange(len(runs)), scores, sample, n_draws=20)
+    return make_arm("x", np.arange(len(runs)), scores, sample, n_draws=20)
 
 
 @pytest.mark.parametrize("metric", ["macro_auroc", "macro_f1", "accuracy", "brier"])

@@ -4,14 +4,13 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, MORE_FAMILIES, Family, load_map_with_cuts
+from families import FAMILIES, MORE_FAMILIES, Family, list_norms, load_map_with_cuts
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.errors import ConfigError
 from tlcnn.model.cut import check_cut, cut, find_cuts, make_suffix, try_cuts
 from tlcnn.model.freeze import apply_freeze, are_same_bits
-from tlcnn.model.norms import named_norms
 from tlcnn.model.unit_map import Unit, UnitMap
 from tlcnn.model.units import compute_partition
 
@@ -32,10 +31,10 @@ EACH += [pytest.param(f, id=f.name, marks=pytest.mark.slow) for f in MORE_FAMILI
 @pytest.mark.parametrize("family", EACH)
 def test_networks_are_cut_exactly_at_every_stage_or_the_reason_is_given(family: Family):
     unit_map = load_map_with_cuts(family.name)
-    assert {unit.name for unit in unit_map.units if unit.cut} == set(family.uncut)
+    assert {unit.name for unit in unit_map.units if unit.cut_obstacle} == set(family.uncut)
     model, images = family.build(seed=3).eval(), family.draw_images(seed=3)
     for n_units, unit in enumerate(unit_map.units, start=1):
-        if unit.cut is None:
+        if unit.cut_obstacle is None:
             check_cut(model, *cut(model, unit_map, n_units), images)
         else:
             with pytest.raises(ConfigError, match="cannot be cut behind unit"):
@@ -43,7 +42,7 @@ def test_networks_are_cut_exactly_at_every_stage_or_the_reason_is_given(family: 
 
 
 def test_lists_of_tensors_are_the_reason_for_hrnet():
-    reasons = [unit.cut for unit in load_map_with_cuts("hrnet_w18_small").units]
+    reasons = [unit.cut_obstacle for unit in load_map_with_cuts("hrnet_w18_small").units]
     assert reasons[:3] == [
         None,
         "a list of tensors crosses (2)",
@@ -85,7 +84,7 @@ def test_a_skip_that_starts_at_zero_is_found():
 
 def test_skips_across_layers_are_found():
     unit_map = find_cuts(compute_partition("test_resnet", granularity="layer"))
-    cuts = {unit.name: unit.cut for unit in unit_map.units}
+    cuts = {unit.name: unit.cut_obstacle for unit in unit_map.units}
     assert cuts["conv1.0"] is None
     assert "more than this tensor crosses" in str(cuts["layer1.0.conv1"])
 
@@ -181,11 +180,11 @@ def test_behind_the_last_unit_only_the_head_is_left():
 def test_a_wrong_cut_is_noticed():
     family, unit_map = Family("test_resnet"), load_map_with_cuts("test_resnet")
     model, images = family.build(), family.draw_images()
-    for _, norm in named_norms(model):  # the last of each block is 0: no block would do a thing
+    for _, norm in list_norms(model):  # the last of each block is 0: no block would do a thing
         nn.init.ones_(norm.weight)
     prefix, suffix = cut(model, unit_map, 2)
     check_cut(model, prefix, suffix, images)
-    wrong = make_suffix(model, unit_map.units[0].natives)
+    wrong = make_suffix(model, unit_map, 1)
     with pytest.raises(ConfigError, match="gives other outputs than the whole one, by up to"):
         check_cut(model, prefix, wrong, images)
     assert model.training and model.layer1.training

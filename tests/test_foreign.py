@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.foreign import Options, load_foreign, parse_evaluator_name
 from tlcnn.records.read import read_predictions, read_runs
 from tlcnn.statistics.predictions import compute_softmax
-from tlcnn.study.predictions import load_cell
+from tlcnn.study.cells import make_runs
+from tlcnn.study.predictions import load_predictions
 from tlcnn.sweep.status import read_status
 
 CLASSES = ("mel", "nv", "bcc")
@@ -209,11 +211,11 @@ def test_an_import_pairs_with_an_own_run_on_the_same_images(outputs, frame, caps
     other = other.drop(columns=["image_id", "lesion_id"]).sample(frac=1, random_state=0)
     run_import(write(other, outputs / "p.csv"), "-o", outputs, *SAID)
     assert "the 30 test images are those of own: paired" in capsys.readouterr().out
-    folders = read_runs(outputs).set_index("imported")["folder"]
-    own, made = (load_cell("", [0], [folders[which]]) for which in (False, True))
+    runs = sorted(make_runs(read_runs(outputs)), key=lambda run: run.is_imported)
+    own, made = (load_predictions([run]) for run in runs)
     assert own.sample.name == made.sample.name and own.classes == made.classes
     assert list(own.labels) == list(made.labels)
-    assert read_predictions(made.folders[0])["group"].nunique() == 15
+    assert read_predictions(Path(runs[1].folder))["group"].nunique() == 15
 
 
 def test_a_file_with_other_labels_than_own_runs_is_refused(outputs, frame):

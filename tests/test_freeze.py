@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from families import FAMILIES, MORE_FAMILIES, Family, load_map
+from families import FAMILIES, MORE_FAMILIES, Family, list_norms, load_map
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +21,6 @@ from tlcnn.model.freeze import (
     check_frozen,
     snapshot_frozen,
 )
-from tlcnn.model.norms import named_norms
 from tlcnn.model.unit_map import Unit, UnitMap
 
 STEPS = 2
@@ -140,7 +139,7 @@ def test_single_layers_are_frozen_with_the_dropped_paths_around_them(n_frozen: i
 
 def norm_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int) -> tuple[set, set]:
     inside = set(unit_map.tensors_of(1, n_frozen))
-    norms = list(named_norms(model))
+    norms = list_norms(model)
     params = {name for path, norm in norms for name, _ in norm.named_parameters(path)}
     buffers = {name for path, norm in norms for name, _ in norm.named_buffers(path)}
     return params & inside, buffers & inside
@@ -178,7 +177,7 @@ def test_batch_statistics_are_used_in_training_and_stored_ones_in_evaluation(bn:
     unit_map, images = load_map(family.name), family.draw_images()
     plain, frozen = family.build(), family.build()
     apply_freeze(frozen, unit_map, len(unit_map), bn=bn)
-    for _, norm in named_norms(plain):
+    for _, norm in list_norms(plain):
         norm.running_mean.normal_()
     frozen.load_state_dict(plain.state_dict())
     assert are_same_bits(*(model.eval().forward_features(images) for model in (plain, frozen)))

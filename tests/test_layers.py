@@ -114,7 +114,7 @@ def test_treatments_are_told_from_source_k_and_j(tmp_path):
         write_record(tmp_path, init=init, k=k, j=j, seed=0, test=0.5)
     for j in (0, 3):
         write_record(tmp_path, init="self", k=3, j=j, seed=0, test=0.5)
-    runs, _ = make_runs(read_runs(tmp_path))
+    runs = make_runs(read_runs(tmp_path))
     found = list_treatments(make_cells(runs), Source("x"), Source("self"))
     assert set(found) == {
         *{("base", 0), ("random-frozen", 3), ("AnB", 3), ("AnB+", 3), ("BnB", 3), ("BnB+", 3)},

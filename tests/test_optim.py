@@ -4,11 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlcnn.training.optim import (
-    WeightAverage,
-    build_optimizer,
-    compute_lr,
-)
+from tlcnn.training.optim import WeightAverage, build_optimizer, compute_lr
+from tlcnn.training.recipe import Recipe
 
 SCHEDULE = {"peak": 0.1, "n_steps": 100, "n_warmup_steps": 10, "final_fraction": 0.01}
 
@@ -24,7 +21,7 @@ def test_norms_and_biases_are_not_decayed():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[0].requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    updates = build_optimizer(trained, name="adamw", lr=0.1, weight_decay=0.5, momentum=0)
+    updates = build_optimizer(trained, Recipe(optimizer="adamw", weight_decay=0.5))
     decayed, plain = ({id(p) for p in group["params"]} for group in updates.param_groups)
     assert decayed == {id(model[3].weight)}
     assert plain == {id(model[1].weight), id(model[1].bias), id(model[3].bias)}

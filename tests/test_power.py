@@ -12,7 +12,7 @@ from tlcnn.cli.power import add_power
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.statistics.power import (
     Design,
-    compute_power,
+    compute_design_power,
     find_effect,
     find_seeds,
     plan_parts,
@@ -25,15 +25,7 @@ DESIGN = Design(HAM10000, 0.01, 0.65, 0.8, 0.82)
 
 def test_without_test_variance_it_is_the_paired_t_test():
     """G*Power 3.1: d = 0.5, 34 pairs: 0.8078. Seeds agree as little as cells do: none lasts."""
-    power = compute_power(
-        0.005,
-        n_seeds=34,
-        seed_sd=0.01,
-        groups_per_class=HAM10000,
-        score=0.65,
-        agreement=0.8,
-        seed_agreement=0.8,
-    )
+    power = compute_design_power(0.005, Design(HAM10000, 0.01, 0.65, 0.8, 0.8), 34)
     assert power == pytest.approx(0.8077775, abs=1e-4)
 
 
@@ -47,12 +39,11 @@ def test_test_variance_by_hand():
 
 def test_power_grows_with_effect_seeds_and_groups():
     def power(effect=0.02, n_seeds=5, groups=HAM10000):
-        more = {"seed_sd": 0.01, "score": 0.65, "agreement": 0.8, "seed_agreement": 0.82}
-        return compute_power(effect, n_seeds=n_seeds, groups_per_class=groups, **more)
+        return compute_design_power(effect, Design(groups, 0.01, 0.65, 0.8, 0.82), n_seeds)
 
     assert power(0.01) < power(0.02) < power(0.04)
     assert power(n_seeds=3) < power() < power(n_seeds=10)
-    assert power() < power(groups=[4 * n for n in HAM10000])
+    assert power() < power(groups=tuple(4 * n for n in HAM10000))
     assert power(-0.02) == power(0.02)
 
 
@@ -163,17 +154,7 @@ def test_the_command_prints_a_table_and_the_need(capsys):
     ]
     needed = find_seeds(0.03, DESIGN)
     assert f"{needed:.0f} seeds are needed to find 0.03 with 80% power." in printed
-    assert f"{compute_power(0.03, n_seeds=5, **_arguments()):.2f}" in lines[4]
-
-
-def _arguments():
-    return {
-        "seed_sd": 0.01,
-        "groups_per_class": HAM10000,
-        "score": 0.65,
-        "agreement": 0.8,
-        "seed_agreement": 0.82,
-    }
+    assert f"{compute_design_power(0.03, DESIGN, 5):.2f}" in lines[4]
 
 
 def test_the_command_says_what_it_assumed_and_when_seeds_do_not_help(capsys):

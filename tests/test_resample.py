@@ -6,22 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from statistics_data import CLASSES, draw_scored, make_linear_arm, write_run
+from statistics_data import CLASSES, draw_scored, draw_weights, make_linear_arm, write_run
 
-from tlcnn.errors import DataError
-from tlcnn.statistics import resample
+from tlcnn.records.read import read_runs
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import compute_scores
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import compute_group_means
-from tlcnn.statistics.resample import (
-    center_influence,
-    draw_weights,
-    iterate_weights,
-    make_sample,
-)
+from tlcnn.statistics.resample import center_influence, iterate_weights, make_sample
 from tlcnn.statistics.score import Score
-from tlcnn.study.predictions import load_arm, load_cell, make_arm, parse_metric
+from tlcnn.study.arms import load_arms
+from tlcnn.study.cells import make_cells, make_runs
+from tlcnn.study.predictions import CellPredictions, load_predictions
 
 STRATA = np.repeat([0, 1, 2], [3, 12, 1])
 
@@ -68,15 +64,12 @@ def test_redraws_are_the_same_every_time_and_in_blocks(monkeypatch):
 
 
 def test_all_blocks_of_a_sample_are_drawn_once_for_all_its_runs(monkeypatch):
-    drawn, draw = [], resample._draw_block
-    monkeypatch.setattr(resample, "BLOCK", 16 * 20)
-    monkeypatch.setattr(resample, "_draw_block", lambda *a: drawn.append(a) or draw(*a))
+    monkeypatch.setattr("tlcnn.statistics.resample.BLOCK", 16 * 20)
     first, second = (list(iterate_weights(STRATA, 50, 70)) for _ in range(2))
-    assert len(drawn) == len(first) == 3
-    assert all(a is b for a, b in zip(first, second, strict=True))
-    monkeypatch.setattr(resample, "KEPT", 16 * 50 - 1)  # too many to keep: drawn one by one
-    third = list(iterate_weights(STRATA, 50, 70))
-    assert len(drawn) == 6 and all((a == b).all() for a, b in zip(first, third, strict=True))
+    assert len(first) == 3 and all(a is b for a, b in zip(first, second, strict=True))
+    first, second = (list(iterate_weights(STRATA, 150, 71)) for _ in range(2))
+    assert len(first) == 8  # too many to keep: drawn again, equally
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
 def test_strata_are_majority_labels_as_in_the_training():
@@ -116,39 +109,51 @@ def folders(tmp_path):
     return runs
 
 
+def load_arm(folders, metric):
+    """The arm of the one cell whose runs these are."""
+    (cell,) = make_cells(make_runs(read_runs(*folders)))
+    return load_arms(cell, [f"test/{metric}"])[f"test/{metric}"]
+
+
+def edit_json(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 @pytest.mark.parametrize(
     "metric", ["balanced_accuracy", "group/macro_auroc", "recall/mel", "group/nll", "ece"]
 )
 def test_arms_of_folders_score_as_the_training_did(folders, metric):
-    arm = load_arm("cell", [0, 1, 2], folders, f"test/{metric}", n_draws=50)
+    for folder in folders:
+        edit_json(folder / "summary.json", metrics={f"test/{metric}": 0.0})  # not what counts
+    arm = load_arm(folders, metric)
     for folder, score in zip(folders, arm.scores, strict=True):
         frame = pd.read_parquet(folder / "predictions.parquet")
         logits = frame[[f"logit/{name}" for name in CLASSES]].to_numpy()
         task, truth = "multi-class", frame["label"].to_numpy()
         expected = compute_scores(task, logits, truth, frame["group"], classes=CLASSES)
         assert score == pytest.approx(expected[metric], abs=1e-12)
-    assert arm.replicates.shape == (3, 50) and arm.influence.shape == (3, 40)
+    assert arm.replicates.shape == (3, 2000) and arm.influence.shape == (3, 40)
     assert arm.lower_is_better == (metric in ("group/nll", "ece"))
 
 
 def test_arms_of_one_sample_share_their_redraws(folders):
-    cell = load_cell("c", [0, 1, 2], folders)
-    twin = load_cell("d", [0, 1, 2], folders)
-    one, other = (make_arm(c, "test/accuracy", n_draws=30) for c in (cell, twin))
+    one, other = (load_arm(folders, "balanced_accuracy") for _ in "ab")
     assert (one.replicates == other.replicates).all() and one.sample.name == other.sample.name
 
 
-def test_a_metric_without_weights_comes_from_the_summary(folders):
-    arm = load_arm("cell", [0, 1, 2], folders, "test/specificity/nv")
+@pytest.mark.parametrize("metric", ["specificity/nv", "recall/no_class_of_ours"])
+def test_a_metric_without_weights_comes_from_the_summary(folders, metric):
+    for seed, folder in enumerate(folders):
+        edit_json(folder / "summary.json", metrics={f"test/{metric}": 0.25 + seed / 100})
+    arm = load_arm(folders, metric)
     assert arm.scores.tolist() == [0.25, 0.26, 0.27] and arm.replicates is None
     assert Note(NoteKind.NO_REDRAWS) in estimate_contrast([(1.0, arm)]).notes
 
 
 def test_an_arm_without_redraws_keeps_its_test_images(folders):
     """So that cells on other images are not paired, and those on the same ones are."""
-    cell = load_cell("c", [0, 1, 2], folders)
-    arm = make_arm(cell, "test/specificity/nv")
-    other = make_arm(replace(cell, sample=replace(cell.sample, name="9")), "test/specificity/nv")
+    arm = load_arm(folders, "specificity/nv")
+    other = replace(arm, sample=replace(arm.sample, name="9"))
     apart = estimate_contrast([(1.0, arm), (-1.0, other)])
     assert Note(NoteKind.OTHER_IMAGES) in apart.notes
     same = estimate_contrast([(1.0, arm), (-1.0, replace(arm))])
@@ -156,40 +161,41 @@ def test_an_arm_without_redraws_keeps_its_test_images(folders):
 
 
 def test_arms_name_the_manifest_of_their_runs(folders):
-    assert load_cell("c", [0, 1, 2], folders).images == ""
-    path = folders[0] / "plan.json"
-    plan = json.loads(path.read_text())
-    path.write_text(json.dumps({**plan, "identity": {"dataset": {"manifest": "abc"}}}))
-    for metric in ("test/accuracy", "test/specificity/nv"):
-        assert load_arm("c", [0, 1, 2], folders, metric, n_draws=5).images == "abc"
-    path.write_text(json.dumps({**plan, "identity": {}}))
-    assert load_cell("c", [0, 1, 2], folders).images == ""
+    assert load_arm(folders, "balanced_accuracy").images == ""
+    edit_json(folders[0] / "plan.json", identity={"dataset": {"manifest": "abc"}})
+    for metric in ("balanced_accuracy", "specificity/nv"):
+        assert load_arm(folders, metric).images == "abc"
 
 
-def test_runs_on_different_images_are_no_cell(folders, tmp_path):
+def test_runs_on_different_images_are_scored_from_their_summaries(folders, tmp_path):
     scored = draw_scored(n_groups=39, seed=0)
     odd = write_run(
         tmp_path / "odd", 9, logits=scored.probabilities, labels=scored.labels, groups=scored.group
     )
-    with pytest.raises(DataError, match="different images.*image"):
-        load_cell("c", [0, 9], [folders[0], odd])
+    (note,) = load_arm([folders[0], odd], "balanced_accuracy").notes
+    assert note.kind is NoteKind.UNUSABLE_PREDICTIONS
+    assert "different images (e.g. image" in note.text
     frame = pd.read_parquet(folders[1] / "predictions.parquet")
     frame["group"] = "one"
     frame.to_parquet(folders[1] / "predictions.parquet")
-    with pytest.raises(DataError, match="different groups or labels"):
-        load_cell("c", [0, 1], folders[:2])
+    arm = load_arm(folders[:2], "balanced_accuracy")
+    assert "different groups or labels" in arm.notes[0].text
+    assert arm.scores.tolist() == [0.5, 0.5] and arm.replicates is None
 
 
-def test_bad_input_says_what_to_do(folders, tmp_path):
-    with pytest.raises(DataError, match="each seed once"):
-        load_cell("c", [0, 0], folders[:2])
-    with pytest.raises(DataError, match="at least one run"):
-        load_cell("c", [], [])
-    with pytest.raises(DataError, match="no predictions.parquet"):
-        load_cell("c", [0], [tmp_path])
-    with pytest.raises(DataError, match="no predictions of split val"):
-        load_arm("c", [0], folders[:1], "val/accuracy")
-    with pytest.raises(DataError, match="val/ or test/"):
-        parse_metric("balanced_accuracy")
-    with pytest.raises(DataError, match="no metric test/nonsense; measured.*test/balanced"):
-        load_arm("c", [0], folders[:1], "test/nonsense")
+def test_predictions_that_cannot_be_used_say_why(folders):
+    runs = make_runs(read_runs(folders[0]))
+    assert isinstance(load_predictions(runs), CellPredictions)
+    assert "no predictions of split val" in load_predictions(runs, "val").text
+    path = folders[0] / "predictions.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(label=4).to_parquet(path)
+    assert "labels beyond its 4 classes" in load_predictions(runs).text
+    frame.assign(**{"logit/nv": np.nan}).to_parquet(path)
+    assert "not finite" in load_predictions(runs).text
+    frame.drop(columns="label").to_parquet(path)
+    assert load_predictions(runs).kind is NoteKind.UNUSABLE_PREDICTIONS
+    path.write_bytes(b"PAR1")
+    assert "cut or damaged" in load_predictions(runs).text
+    path.unlink()
+    assert load_predictions(runs) == Note(NoteKind.NO_PREDICTIONS)

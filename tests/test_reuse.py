@@ -122,7 +122,7 @@ FAMILIES = {
 def test_no_bit_depends_on_reuse_at_any_boundary(plan_of, cache_dir, name, views, precision):
     """Three epochs of every cell; deeper boundaries are computed from shallower ones."""
     units = load_unit_map(name, cache_dir=cache_dir)
-    numbers = [n for n, unit in enumerate(units.units, start=1) if unit.cut is None]
+    numbers = [n for n, unit in enumerate(units.units, start=1) if unit.cut_obstacle is None]
     assert numbers
     words = [f"model.name={name}", "train.epochs=3", f"train.precision={precision}"]
     words += [f"dataset.image_size={FAMILIES[name]}", "train.batch_size=32"]

@@ -1,5 +1,7 @@
 """One road from run folders to numbers: every output that shows a number shows the same one."""
 
+import io
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -12,8 +14,11 @@ from records_made import write_cell, write_record
 
 from tlcnn.cli.main import main
 from tlcnn.records.read import read_runs
+from tlcnn.report import assemble, baseline, cell_table, sentences, words
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
+from tlcnn.report.paper import write_paper
+from tlcnn.report.writers.csv import write_csv
 
 METRIC = "test/balanced_accuracy"
 CELL = ["dataset", "model", "init", "k", "j", "bn"]
@@ -191,8 +196,8 @@ def test_one_odd_run_ends_neither_compare_nor_report(tmp_path, capsys, file, val
     folder = write_record(tmp_path, seed=7, test=0.9)
     record = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**record, **values}))
-    for words in (["--seeds"], ["--baseline", "init=random"], ["--grid"], ["--group", "init"], []):
-        main(["compare", str(tmp_path), *words])
+    for more in (["--seeds"], ["--baseline", "init=random"], ["--grid"], ["--group", "init"], []):
+        main(["compare", str(tmp_path), *more])
     shown = capsys.readouterr()
     content = make_content(read_runs(tmp_path))
     scores = content.cells.set_index("init")[METRIC]
@@ -281,7 +286,20 @@ def check_study(folder, runs):
             for part in ("", " low", " high"):
                 check_equal(row[METRIC + part], cell[METRIC + part])
             assert row["n"] == cell["n_seeds"]
+    check_files(frame, content, folder)
     check_baseline(frame, content)
+
+
+def check_files(frame, content, folder):
+    """The CSV files of the paper hold the numbers of the content, in full precision."""
+    write_paper(content, ["run"] * len(frame), [], folder / "paper")
+    for name, shown in (("cells", content.cells), ("comparisons", content.comparisons)):
+        read = pd.read_csv(folder / f"paper/tables/{name}.csv")
+        numbers = shown.select_dtypes("number")
+        assert len(read) == len(shown) and set(numbers) <= set(read)
+        for column in numbers:
+            for a, b in zip(read[column], shown[column], strict=True):
+                check_equal(a, b)
 
 
 def check_baseline(frame, content):
@@ -289,7 +307,8 @@ def check_baseline(frame, content):
     scratch = content.cells[(content.cells["k"] == 0) & (content.cells["n_seeds"] > 0)]
     if len(scratch) != 1 or "train.lr=" in "".join(content.cells["recipe"]):
         return
-    table = make_cell_table(frame, [METRIC], baseline=["k=0"]).frame
+    written = write_csv(make_cell_table(frame, [METRIC], baseline=["k=0"]).frame)
+    table = pd.read_csv(io.StringIO(written))
     sources = content.cells.set_index("cell")
     for _, pair in content.comparisons.iterrows():
         if pair["b"] != scratch["cell"].iloc[0]:
@@ -309,3 +328,46 @@ def check_baseline(frame, content):
 
 def check_equal(a, b):
     assert a == pytest.approx(b, rel=1e-9, nan_ok=True)
+
+
+# ---- words and numbers --------------------------------------------------------------------------
+
+
+def test_no_number_and_no_verdict_depends_on_words(tmp_path, monkeypatch):
+    """Every name, note and sentence is another text: what was compared and found is the same."""
+    for seed in range(3):
+        for init, k, j, test in (
+            *(("random", 0, 0, 0.4), ("imagenet", 5, 0, 0.6), ("imagenet", 5, 2, 0.62)),
+            *(("imagenet", 3, 3, 0.5), ("self", 3, 3, 0.58), ("imagenet", 4, 4, 0.41)),
+        ):
+            write_record(tmp_path, seed=seed, test=test + seed / 100, init=init, k=k, j=j)
+    for init, score in (("random", 0.3), ("imagenet", 0.5)):  # one seed: nothing but a note
+        k = 5 * (init == "imagenet")
+        write_record(tmp_path, seed=0, test=score, init=init, k=k, dataset="other")
+    plain = list_facts(read_runs(tmp_path))
+    counter = itertools.count()
+    for name in ("write_note", "write_notes", "write_omission", "write_omissions", "name_family"):
+        reword(monkeypatch, name, counter)
+    for name in ("name_cell", "name_source", "name_start", "name_dataset", "name_metric"):
+        reword(monkeypatch, name, counter)
+    assert list_facts(read_runs(tmp_path)) == plain
+    assert next(counter) > 50  # they were all asked
+
+
+def reword(monkeypatch, name, counter):
+    for module in (sentences, words, assemble, cell_table, baseline):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, lambda *a, **k: f"text {next(counter)}")
+
+
+def list_facts(runs):
+    """All numbers, keys and verdicts of a report and of a table with a baseline."""
+    content = make_content(runs)
+    table = make_cell_table(runs, [METRIC], baseline=["init=random"]).frame
+    frames = [content.cells, content.comparisons, table]
+    frames += [grid.table for grid in content.grids]
+    frames += [frame for layers in content.layers for frame in (layers.curves, layers.scores)]
+    facts = [frame.select_dtypes("number").to_csv() for frame in frames]
+    facts += [str(f[c].tolist()) for f in frames for c in f if "verdict" in c or c in ("a", "b")]
+    facts += [str([(f.key, f.verdict, f.comparisons, f.dataset) for f in content.findings])]
+    return facts + [str(content.highlights and [cell for *_, cell in content.highlights])]

@@ -23,8 +23,10 @@ from tlcnn.report.writers.latex import write_latex
 from tlcnn.report.writers.markdown import write_markdown
 from tlcnn.report.writers.text import write_text
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.statistics.estimate import compute_quantile, estimate_contrast
-from tlcnn.study.predictions import load_arm
+from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.variance import compute_quantile
+from tlcnn.study.arms import load_arms
+from tlcnn.study.cells import make_cells, make_runs
 
 METRIC = "test/balanced_accuracy"
 LABELS = np.arange(60) % 2
@@ -74,6 +76,12 @@ def test_seeds_become_mean_deviation_and_count(outputs):
     assert pd.isna(table.loc["imagenet", f"{METRIC} sd"])  # one seed says nothing of noise
 
 
+def load_arm(folders):
+    """The arm of the one cell whose runs these are."""
+    (cell,) = make_cells(make_runs(read_runs(*folders)))
+    return load_arms(cell, [METRIC])[METRIC]
+
+
 def test_the_interval_over_seeds_is_students(outputs):
     table = make_cell_table(read_runs(outputs), [METRIC], interval="seeds")
     row = table.frame.set_index("init").loc["random"]
@@ -87,7 +95,7 @@ def test_the_interval_over_seeds_is_students(outputs):
 def test_the_full_interval_is_the_engines_and_reads_predictions(tmp_path):
     folders = make_cell(tmp_path, "a", [0, 0, 0], skill=0.8)
     table = make_cell_table(read_runs(tmp_path), [METRIC])
-    one = estimate_contrast([(1.0, load_arm("a", [0, 1, 2], folders, METRIC))])
+    one = estimate_contrast([(1.0, load_arm(folders))])
     (row,) = table.frame.to_dict("records")
     found = [row[METRIC], row[f"{METRIC} low"], row[f"{METRIC} high"]]
     assert found == pytest.approx([one.value, one.low, one.high])
@@ -156,13 +164,6 @@ def test_settings_that_the_seed_decides_do_not_part_a_cell(tmp_path):
     make_run(tmp_path, "z", plan=lone, metrics={METRIC: 0.1})
     shown = make_cell_table(read_runs(tmp_path), [METRIC]).frame.set_index(METRIC)
     assert shown.loc[0.1, "init.run"] == "a" and shown["init.run"].notna().sum() == 1
-
-
-def test_runs_without_a_cell_are_parted_by_all_that_differs(tmp_path):
-    for seed, lr in enumerate((0.1, 0.1, 0.2)):
-        make_run(tmp_path, f"{seed}", plan={**PLAN, "seed": seed, "settings": {"train.lr": lr}})
-    runs = read_runs(tmp_path).assign(cell_id=None)
-    assert list(make_cell_table(runs, [METRIC], interval="none").frame["n"]) == [2, 1]
 
 
 def test_settings_that_differ_within_a_cell_become_columns(tmp_path):
@@ -272,7 +273,7 @@ def test_cells_are_compared_with_the_baseline_of_their_dataset_and_model(tmp_pat
         ]
     }
     table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"], margin=0.2)
-    arms = {n: load_arm(n, range(4), paths, METRIC) for n, paths in folders.items()}
+    arms = {n: load_arm(paths) for n, paths in folders.items()}
     wanted = adjust_holm([compare_arms(arms[n], arms["r"], margin=0.2) for n in ("x", "y")])
     frame = table.frame.set_index(["dataset", "init", "j"])
     for one, j in zip(wanted, (0, 1), strict=True):

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -320,7 +320,7 @@ def test_a_remembered_map_needs_no_torch(tmp_path: Path):
 
 def test_a_map_survives_json():
     unit_map = load_map_with_cuts("test_resnet")
-    assert UnitMap.from_dict(json.loads(json.dumps(unit_map.to_dict()))) == unit_map
+    assert UnitMap.from_dict(json.loads(json.dumps(asdict(unit_map)))) == unit_map
 
 
 def test_units_are_described_line_by_line():

@@ -155,7 +155,7 @@ class FrozenUnits:
         missing = [n for n in self.boundaries if self.store.find(names[n]) is None]
         first, below = 0, None
         for n in range(missing[0] - 1, 0, -1):
-            can_cut = self.unit_map.units[n - 1].cut is None
+            can_cut = self.unit_map.units[n - 1].cut_obstacle is None
             if can_cut and (array := self.store.find(names[n])) is not None:
                 first, below = n, FeatureViews([array], split.device)
                 break

@@ -1,7 +1,5 @@
 """Build a timm network whose fresh weights depend on the seed and on nothing else."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -24,7 +22,6 @@ def build_model(
 
     Args:
         name: the architecture (`resnet18`); a tag after a dot (`resnet18.tv_in1k`) is ignored.
-        n_classes: the number of outputs of the head.
         seed: the seed of the weights; torch's global generators are neither used nor changed.
         drop_rate: the dropout rate before the classifier.
         drop_path_rate: the rate of stochastic depth, for families that have it.
@@ -33,26 +30,22 @@ def build_model(
         ConfigError: timm has no such network, or its family does not have a rate that is not 0.
     """
     architecture = parse_architecture(name)
-    with _drawing_from(seed), torch.device("cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # torch.manual_seed would also reseed every accelerator.
+        torch.default_generator.manual_seed(int(digest_of(["build", seed], 15), 16))
         model = make_network(
             architecture,
             num_classes=n_classes,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
         )
-        _redraw_head(model)
+        # The classifier is drawn as torch draws a linear layer: U(-1/sqrt(D), 1/sqrt(D)). Some
+        # families of timm draw it for a thousand classes. With seven, the logits of an
+        # EfficientNet would start near +-5 for any image, and the first epochs would undo that.
+        for module in model.get_classifier().modules():  # type: ignore[operator, union-attr]
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                module.reset_parameters()
     return model
-
-
-def _redraw_head(model: nn.Module) -> None:
-    """Draw the classifier as torch draws a linear layer: U(-1/sqrt(D), 1/sqrt(D)).
-
-    Some families of timm choose them for a thousand classes. With seven classes, the logits of an
-    EfficientNet would start near +-5 for any image, and the first epochs would be spent on that.
-    """
-    for module in model.get_classifier().modules():  # type: ignore[operator, union-attr]
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            module.reset_parameters()
 
 
 def parse_architecture(name: str) -> str:
@@ -93,11 +86,3 @@ def make_network(architecture: str, **settings: Any) -> nn.Module:
                     f"possible. Set {unknown} to 0, or choose another network."
                 ) from error
             settings = {key: value for key, value in settings.items() if key != unknown}
-
-
-@contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
-    # Not torch.manual_seed: it would also reseed every accelerator.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(digest_of(["build", seed], 15), 16))
-        yield

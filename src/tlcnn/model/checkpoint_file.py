@@ -19,22 +19,9 @@ State = dict[str, torch.Tensor]
 # Keys under which frameworks keep the weights. Order matters: the trained weights come before
 # their moving average, and a network's own name before a generic one.
 WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "net_state_dict",
-    "model",
-    "net",
-    "network",
-    "backbone",
-    "encoder",
-    "weights",
-    "params",
-    "module",
-    "state_dict_ema",
-    "ema_state_dict",
-    "model_ema",
-    "ema",
+    *("state_dict", "model_state_dict", "model_state", "net_state_dict"),
+    *("model", "net", "network", "backbone", "encoder", "weights", "params", "module"),
+    *("state_dict_ema", "ema_state_dict", "model_ema", "ema"),
 )
 _MAX_NESTING = 3
 _RESAVE = (
@@ -71,17 +58,19 @@ def load_state(path: Path, *, sha256: str | None = None) -> State:
             "the run trained again."
         )
     # Eight bytes of length, then JSON. The name decides only for empty files.
-    if data[8:9] == b"{" or path.suffix == ".safetensors":
-        content = _parse_safetensors(data, path)
-    else:
-        content = _parse_torch(data, path)
+    is_safetensors = data[8:9] == b"{" or path.suffix == ".safetensors"
+    content = (_parse_safetensors if is_safetensors else _parse_torch)(data, path)
     state = find_state(content)
-    if not state:
-        raise WeightsError(
-            f"{path} holds no state dict, but {_describe_content(content)}. A file of weights is "
-            f"a dict of name -> tensor, possibly under one of: {', '.join(WRAPPERS)}."
-        )
-    return state
+    if state:
+        return state
+    if isinstance(content, Mapping):
+        what = f"a dict with {list_names([str(key) for key in content]) or 'nothing in it'}"
+    else:
+        what = f"a {type(content).__name__}"
+    raise WeightsError(
+        f"{path} holds no state dict, but {what}. A file of weights is a dict of name -> tensor, "
+        f"possibly under one of: {', '.join(WRAPPERS)}."
+    )
 
 
 def find_state(content: Any, depth: int = 0) -> State:
@@ -115,22 +104,26 @@ def _parse_safetensors(data: bytes, path: Path) -> State:
 
 
 def _parse_torch(data: bytes, path: Path) -> Any:
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")}
+    inert = [argparse.Namespace, np.dtype, scalar, *dtypes]  # they only hold values
     try:
-        with torch.serialization.safe_globals(_inert_globals()):
+        with torch.serialization.safe_globals(inert):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and storage readers each have their own
         text = str(error)
-        is_refused = isinstance(error, pickle.UnpicklingError)
-        if is_refused or "TorchScript" in text or "weights_only" in text:
-            raise WeightsError(_describe_refusal(path, error)) from error
-        raise WeightsError(_describe_damage(path, error)) from error
-
-
-def _inert_globals() -> list[Any]:
-    """Return classes that only hold values, found in most training checkpoints."""
-    numbers = [np.dtype(kind) for kind in ("f4", "f8", "i4", "i8", "?")]
-    scalar = np.float64(0).__reduce__()[0]
-    return [argparse.Namespace, np.dtype, scalar, *{type(number) for number in numbers}]
+        if "TorchScript" in text:
+            what = "is a TorchScript program, not a file of weights"
+        elif isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+            names = list(dict.fromkeys(re.findall(r"GLOBAL ([\w.]+)", text)))
+            asks = f" ({list_names(names)})" if names else ""
+            what = f"asks to run code or build objects{asks}, which no file of weights needs"
+        else:
+            raise WeightsError(_describe_damage(path, error)) from error
+        advice = _RESAVE.replace("FILE", path.name)
+        raise WeightsError(
+            f"{path} {what}; it was refused and nothing in it ran. {advice}"
+        ) from error
 
 
 def _check_readable(path: Path) -> None:
@@ -154,20 +147,3 @@ def _describe_damage(path: Path, error: Exception) -> str:
         f"{path} cannot be read as weights: it is damaged, cut off, or no checkpoint "
         f"({type(error).__name__}: {cause}). Copy or download it again."
     )
-
-
-def _describe_refusal(path: Path, error: Exception) -> str:
-    if "TorchScript" in str(error):
-        what = "is a TorchScript program, not a file of weights"
-    else:
-        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
-        asks = f" ({list_names(list(dict.fromkeys(names)))})" if names else ""
-        what = f"asks to run code or build objects{asks}, which a file of weights has no need of"
-    advice = _RESAVE.replace("FILE", path.name)
-    return f"{path} {what}; it was refused and nothing in it ran. {advice}"
-
-
-def _describe_content(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f"a dict with {list_names([str(key) for key in content]) or 'nothing in it'}"
-    return f"a {type(content).__name__}"

@@ -1,6 +1,5 @@
 """Freeze a prefix of a network, so that it is a fixed function, and check that it stayed one."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcnn.errors import BrokenPromise, ConfigError, did_you_mean, list_names
 from tlcnn.model.norms import is_norm
-from tlcnn.model.unit_map import UnitMap
+from tlcnn.model.unit_map import UnitMap, list_enclosing
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ def apply_freeze(
 
     Args:
         model: the network that `unit_map` describes; changed in place.
-        unit_map: the units of the network.
         n_frozen: the number of units to freeze, counted from the input.
         bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 
@@ -147,11 +145,7 @@ def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _find_moving_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn: str) -> set[str]:
-    """Return the tensors of the frozen units that a treatment of their norm layers may change.
-
-    Raises:
-        ConfigError: `bn` or `n_frozen` is not allowed.
-    """
+    """Return the tensors of the frozen units that a treatment of their norm layers may change."""
     if bn not in TREATMENTS:
         raise ConfigError(
             f"freeze.bn={bn} is not known.{did_you_mean(bn, tuple(TREATMENTS))} "
@@ -180,18 +174,16 @@ def _find_frozen_modules(
     module belongs to the module around it.
     """
     frozen_paths = [path for unit in unit_map.units[:n_frozen] for path in unit.natives]
-    trained_paths = [
-        *(path for unit in unit_map.units[n_frozen:] for path in unit.modules),
-        *unit_map.head_modules,
-    ]
-    shared = _with_parents(trained_paths)  # modules that hold a trained layer
-    whole = {*frozen_paths, *(_with_parents(frozen_paths) - shared)}
+    trained_paths = [path for unit in unit_map.units[n_frozen:] for path in unit.modules]
+    around_frozen = {around for path in frozen_paths for around in list_enclosing(path)}
+    around_trained = {
+        around
+        for path in (*trained_paths, *unit_map.head_modules)
+        for around in list_enclosing(path)
+    }
+    whole = {*frozen_paths, *(around_frozen - around_trained)}
     return [
-        (path, module) for path, module in model.named_modules() if _with_parents([path]) & whole
+        (path, module)
+        for path, module in model.named_modules()
+        if path and not whole.isdisjoint(list_enclosing(path))
     ]
-
-
-def _with_parents(paths: Iterable[str]) -> set[str]:
-    """Return the paths and those of all modules around them, except the network itself."""
-    split = [path.split(".") for path in paths if path]
-    return {".".join(parts[:end]) for parts in split for end in range(1, len(parts) + 1)}

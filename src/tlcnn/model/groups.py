@@ -1,13 +1,18 @@
-"""Groups of layers, in the order in which they run. `stages.py` makes units from them."""
+"""Group the layers of a network as they run, and make divisions into units from the groups."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from timm.models import group_parameters
 from torch import nn
 
-from tlcnn.model.trace import Layer, Value
+from tlcnn.model.trace import Layer
+from tlcnn.model.unit_map import is_inside, list_enclosing
 
 Grouping = dict[str, float]  # layer path -> a number that sorts the groups
+Group = tuple[Layer, ...]
 
 
 def find_head(model: nn.Module) -> tuple[str, ...]:
@@ -21,12 +26,7 @@ def find_head(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def is_inside(path: str, modules: Iterable[str]) -> bool:
-    """Return whether a path is one of the modules or lies inside one."""
-    return any(path == module or path.startswith(module + ".") for module in modules)
-
-
-def group_by_matcher(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) -> Grouping:
+def group_by_matcher(model: nn.Module, layers: Group, coarse: bool) -> Grouping:
     """Group the layers that have parameters as timm's layer-wise learning rates do.
 
     A family without a matcher, or one whose matcher fails, has no groups.
@@ -39,100 +39,179 @@ def group_by_matcher(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) 
     return {layer.path: number[layer.params[0]] for layer in layers if layer.params}
 
 
-def group_by_features(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) -> Grouping:
+def group_by_features(model: nn.Module, layers: Group, coarse: bool) -> Grouping:
     """Group the layers by the modules whose outputs timm lists as features."""
     info = getattr(model, "feature_info", None)
     info = getattr(info, "info", info) or []
     modules = [each["module"] for each in info if isinstance(each, dict) and "module" in each]
-    ends = sorted(_end_of(module, layers) for module in modules)
-    return {
-        layer.path: sum(end < layer.calls[0].left for end in ends)
-        for layer in layers
-        if layer.params and layer.calls
-    }
+    ends = []
+    for module in modules:
+        calls = [c.left for la in layers if is_inside(la.path, [module]) for c in la.calls]
+        ends.append(max(calls, default=0))
+    return {layer.path: sum(end < layer.order for end in ends) for layer in _list_ran(layers)}
 
 
-def group_by_children(model: nn.Module, layers: tuple[Layer, ...], coarse: bool) -> Grouping:
+def group_by_children(model: nn.Module, layers: Group, coarse: bool) -> Grouping:
     """Group the layers by the network's direct children, in the order in which they run."""
-    ran = sorted((layer for layer in layers if layer.params and layer.calls), key=_left)
+    ran = _list_ran(layers)
     children = list(dict.fromkeys(layer.path.split(".")[0] for layer in ran))
     return {layer.path: children.index(layer.path.split(".")[0]) for layer in ran}
 
 
-def group_by_convolution(layers: tuple[Layer, ...]) -> Grouping:
+def group_by_convolution(layers: Group) -> Grouping:
     """Group every convolution or linear layer with its norm, and the rest around them.
 
     A norm in front of a convolution (pre-activation) goes with the convolution that follows; a
-    scale or a learned activation goes with the one before.
+    scale or a learned activation goes with the one before. Groups whose layers run alternately,
+    as in parallel branches, are merged.
     """
     owner = find_owned_norms(layers)
-    ran = sorted((layer for layer in layers if layer.params and layer.calls), key=_left)
+    ran = _list_ran(layers)
     position = {layer.path: n for n, layer in enumerate(ran)}
     convs = [position[layer.path] for layer in ran if layer.kind == "conv"]
-    grouping: Grouping = {}
+    numbers = []
     for layer in ran:
         place = position[owner.get(layer.path, layer.path)]
-        ahead = layer.kind == "norm" and layer.path not in owner
-        number = sum(conv <= place for conv in convs) + ahead
-        grouping[layer.path] = min(max(number, 1), len(convs))
-    return _merge_until_monotone(grouping, ran)
+        is_ahead = layer.kind == "norm" and layer.path not in owner
+        number = sum(conv <= place for conv in convs) + is_ahead
+        numbers.append(min(max(number, 1), len(convs)))
+    grouping: Grouping = {}
+    largest, group = -1, 0
+    for n, layer in enumerate(ran):
+        group += largest < min(numbers[n:])  # no layer of an earlier group runs later
+        largest = max(largest, numbers[n])
+        grouping[layer.path] = float(group)
+    return grouping
 
 
-def find_owned_norms(layers: tuple[Layer, ...]) -> dict[str, str]:
+def _list_ran(layers: Group) -> list[Layer]:
+    """Return the layers with parameters that the network calls, in the order in which they run."""
+    ran = (layer for layer in layers if layer.params and layer.calls)
+    return sorted(ran, key=attrgetter("order"))
+
+
+def find_owned_norms(layers: Group) -> dict[str, str]:
     """Return for each norm the convolution whose output tensor is its input.
 
     A pre-activation norm has no such convolution. Mostly its input is a sum, or a pooled or
     concatenated tensor. If its input is the output of the stem's convolution, it is left out as
     well, because it lies in a block with convolutions of its own.
     """
-    convs = [layer.path for layer in layers if layer.kind == "conv"]
-    made_by: dict[Value | None, str] = {
-        call.value_out: layer.path
-        for layer in layers
-        for call in layer.calls
-        if layer.kind == "conv" and call.value_out is not None
-    }
-    owners = {
-        layer.path: made_by[layer.calls[0].value_in]
-        for layer in layers
-        if layer.kind == "norm" and layer.calls and layer.calls[0].value_in in made_by
-    }
-    return {norm: conv for norm, conv in owners.items() if not _opens_block(norm, conv, convs)}
+    convs = [layer for layer in layers if layer.kind == "conv"]
+    source = {call.value_out: conv.path for conv in convs for call in conv.calls}
+    owners = {}
+    for norm in layers:
+        value = norm.calls[0].value_in if norm.kind == "norm" and norm.calls else None
+        if value is None or value not in source:
+            continue
+        around = list_enclosing(norm.path)[:-1]
+        block = next((path for path in around if not is_inside(source[value], [path])), None)
+        if block is None or not any(is_inside(conv.path, [block]) for conv in convs):
+            owners[norm.path] = source[value]
+    return owners
 
 
-def _opens_block(norm: str, conv: str, convs: list[str]) -> bool:
-    """Return whether a norm lies in a module with convolutions that does not hold `conv`."""
-    parts = norm.split(".")
-    parents = (".".join(parts[:end]) for end in range(1, len(parts)))
-    block = next((path for path in parents if not is_inside(conv, [path])), None)
-    return block is not None and any(is_inside(path, [block]) for path in convs)
-
-
-GROUPINGS: tuple[Callable[[nn.Module, tuple[Layer, ...], bool], Grouping], ...] = (
+GROUPINGS: tuple[Callable[[nn.Module, Group, bool], Grouping], ...] = (
     group_by_matcher,
     group_by_features,
     group_by_children,
 )
 
 
-def _merge_until_monotone(grouping: Grouping, ran: list[Layer]) -> Grouping:
-    """Merge groups whose layers run alternately, as in parallel branches."""
-    numbers = [grouping[layer.path] for layer in ran]
-    smallest_after = [min(numbers[n:]) for n in range(len(numbers))]
-    merged, largest, group = {}, -1.0, 0
-    for layer, number, smallest in zip(ran, numbers, smallest_after, strict=True):
-        group += largest < smallest  # no layer of an earlier group runs later
-        largest = max(largest, number)
-        merged[layer.path] = float(group)
-    return merged
+@dataclass(frozen=True)
+class Division:
+    """The layers with parameters, without those of the head, as groups in execution order.
+
+    Attributes:
+        groups: the layers of each group.
+        has_neck: whether the last group is the neck: the layers that timm puts into the group of
+            the classifier, without the classifier.
+    """
+
+    groups: tuple[Group, ...]
+    has_neck: bool = False
 
 
-def _left(layer: Layer) -> int:
-    return layer.calls[0].left
+def make_division(grouping: Grouping, layers: Group, head: tuple[str, ...]) -> Division:
+    """Return the groups in order, without the head, and with norms beside their convolutions.
+
+    A layer with parameters that the grouping does not list joins the group of the layer before it.
+    The classifier's group may hold other layers. These form a group of their own, the neck, if one
+    of them is a convolution or linear layer. Otherwise they join the group before.
+    """
+    number: Grouping = {}
+    latest = min(grouping.values(), default=0.0)
+    for layer in layers:
+        if layer.params:
+            latest = number[layer.path] = grouping.get(layer.path, latest)
+    for norm, conv in find_owned_norms(layers).items():
+        if norm in number and conv in number:
+            number[norm] = number[conv]
+
+    in_head = {layer.path for layer in layers if is_inside(layer.path, head)}
+    members: dict[float, list[Layer]] = {group: [] for group in sorted(set(number.values()))}
+    for layer in layers:
+        if layer.path in number and layer.path not in in_head:
+            members[number[layer.path]].append(layer)
+    groups = [tuple(group) for group in members.values() if group]
+    last = tuple(members[max(members)]) if members else ()
+    is_neck = bool(last) and any(number.get(path) == max(members) for path in in_head)
+    if not is_neck or len(groups) < 2:
+        return Division(tuple(groups))
+    if any(layer.kind == "conv" for layer in last):
+        return Division(tuple(groups), has_neck=True)
+    return Division((*groups[:-2], groups[-2] + last))
 
 
-def _end_of(module: str, layers: tuple[Layer, ...]) -> int:
-    return max(
-        (call.left for layer in layers if is_inside(layer.path, [module]) for call in layer.calls),
-        default=0,
-    )
+def merge_by_stride(division: Division, size: tuple[int, ...]) -> Division:
+    """Merge consecutive groups of equal stride, except the stem and the neck.
+
+    The stem is the first group, with the single convolutions that follow it at its own stride.
+    """
+    groups = list(division.groups)
+    neck = [groups.pop()] if division.has_neck else []
+    stem = groups.pop(0)
+    stride = compute_stride(stem, size)
+    while groups and _is_lone(groups[0], groups[1:]) and compute_stride(groups[0], size) == stride:
+        stem += groups.pop(0)
+    stages: list[Group] = []
+    latest: int | None = None
+    for group in groups:
+        stride = compute_stride(group, size)
+        if stride is not None and stride == latest:
+            stages[-1] += group
+        else:
+            stages.append(group)
+        latest = stride
+    return replace(division, groups=(stem, *stages, *neck))
+
+
+def compute_stride(group: Group, size: tuple[int, ...]) -> int | None:
+    """Return input pixels per output pixel of a group's last layer, rounded to a power of two.
+
+    Layers whose output is not a map of pixels, (N, C, H, W) or (N, H, W, C), are ignored: tokens,
+    and the single pixel of a squeeze-and-excitation block. The result is None if no layer is left.
+
+    Args:
+        group: layers with parameters.
+        size: (C, H, W) of the network's input.
+    """
+    calls = [call for layer in group for call in layer.calls]
+    for call in sorted(calls, key=lambda call: call.left, reverse=True):
+        shape = call.shape_out or ()
+        if len(shape) == 4:
+            height = shape[1] if shape[1] == shape[2] != shape[3] else shape[2]
+            if height > 1:
+                return int(2 ** round(math.log2(size[1] / height)))
+    return None
+
+
+def _is_lone(group: Group, following: list[Group]) -> bool:
+    """Return whether a group is one convolution with its norm, and not a stage of such blocks."""
+    convs = [layer.path for layer in group if layer.kind == "conv"]
+    if len(convs) != 1:
+        return False
+    rest = [layer.path for member in following for layer in member]
+    around = list_enclosing(convs[0])
+    block = next(path for path in around if not any(is_inside(layer, [path]) for layer in rest))
+    return len(around) - len(list_enclosing(block)) <= 1

@@ -1,10 +1,11 @@
 """Copy units 1..k of a source into a network with fresh weights; the other units stay fresh."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tlcnn.errors import WeightsError, list_names
 from tlcnn.model.checkpoint_file import State
@@ -20,23 +21,23 @@ class InitReport:
     Attributes:
         loaded: tensors of the model that were copied from the source.
         fresh: tensors of the model that keep their fresh values.
-        skipped: tensors of the source that were not used, each as `NAME (REASON)`.
+        skipped: tensors of the source that were not used, and the reasons.
     """
 
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
-    skipped: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Return one line for the log.
 
         Example:
-            >>> InitReport(("a.weight",), ("fc.weight",), ("fc.weight (head)",)).describe()
+            >>> InitReport(("a.weight",), ("fc.weight",), {"fc.weight": "head"}).describe()
             'tensors: 1 from the source, 1 fresh; of the source unused: 1 head'
         """
         text = f"tensors: {len(self.loaded)} from the source, {len(self.fresh)} fresh"
-        reasons = Counter(entry.split(" (", 1)[1].rstrip(")") for entry in self.skipped)
-        unused = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        counts = Counter(self.skipped.values())
+        unused = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         return f"{text}; of the source unused: {unused}" if unused else text
 
 
@@ -47,7 +48,6 @@ def apply_source(
 
     Args:
         model: a network with fresh weights; changed in place.
-        unit_map: its units.
         state: the tensors of the source under the names of the model (see `match_names`).
         n_transferred: k, from 0 (nothing is copied) to the number of units.
 
@@ -59,14 +59,30 @@ def apply_source(
     tensors = model.state_dict()  # shares its memory with the model
     names = [name for name in unit_map.tensors_of(1, n_transferred) if name in tensors]
     needed = {n: tensors[n].shape for n in names if n in state or not n.endswith(COUNTER)}
-    _check_fits(state, tensors, needed, unit_map.model)
+    if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
+        raise WeightsError(describe_misfit(state, needed, unit_map.model))
+    kinds = [n for n in needed if state[n].is_floating_point() != tensors[n].is_floating_point()]
+    if kinds:
+        raise WeightsError(
+            f"{len(kinds)} tensors for {unit_map.model} hold another kind of number "
+            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {tensors[kinds[0]].dtype}): "
+            f"{list_names(kinds)}. Quantised weights cannot be used."
+        )
+    broken = [n for n in needed if not torch.isfinite(state[n]).all()]
+    if broken:
+        raise WeightsError(
+            f"{len(broken)} tensors of this source are not finite: {list_names(broken)}. The "
+            f"training that made it diverged; use an earlier checkpoint."
+        )
     with torch.no_grad():
         for name in needed:
             tensors[name].copy_(state[name])
+    reasons = {name: "head" for name in unit_map.head}
+    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
     return InitReport(
         loaded=tuple(needed),
         fresh=tuple(name for name in tensors if name not in needed),
-        skipped=_explain_skipped(state, needed, unit_map),
+        skipped={n: reasons.get(n, "not in this model") for n in state if n not in needed},
     )
 
 
@@ -98,55 +114,13 @@ def draw_stats(state: State, model: nn.Module, seed: int) -> State:
 
 
 def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transferred: int) -> None:
-    """Check that units 1..k of a model still equal the source, bit for bit.
-
-    Raises:
-        WeightsError: a tensor differs; names the first ones.
-    """
+    """Raise WeightsError unless units 1..k of a model still equal the source, bit for bit."""
     tensors = model.state_dict()
     names = [n for n in unit_map.tensors_of(1, n_transferred) if n in tensors and n in state]
-    moved = []
-    for name in names:
-        expected = state[name].to(tensors[name].dtype).cpu()
-        if not torch.equal(tensors[name].cpu(), expected):
-            moved.append(name)
+    expected = {name: state[name].to(tensors[name].device, tensors[name].dtype) for name in names}
+    moved = [name for name in names if not torch.equal(tensors[name], expected[name])]
     if moved:
         raise WeightsError(
             f"{len(moved)} of {len(names)} transferred tensors of {unit_map.model} differ from "
             f"the source: {list_names(moved)}"
         )
-
-
-def _check_fits(
-    state: State, tensors: State, needed: dict[str, torch.Size], architecture: str
-) -> None:
-    if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
-        raise WeightsError(describe_misfit(state, needed, architecture))
-    kinds = [n for n in needed if state[n].is_floating_point() != tensors[n].is_floating_point()]
-    if kinds:
-        raise WeightsError(
-            f"{len(kinds)} tensors for {architecture} hold another kind of number "
-            f"({kinds[0]}: {state[kinds[0]].dtype} instead of {tensors[kinds[0]].dtype}): "
-            f"{list_names(kinds)}. Quantised weights cannot be used."
-        )
-    broken = [n for n in needed if not _is_finite(state[n])]
-    if broken:
-        raise WeightsError(
-            f"{len(broken)} tensors of this source are not finite: {list_names(broken)}. The "
-            f"training that made it diverged; use an earlier checkpoint."
-        )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # The sum is quick to compute and not finite if a value is not. It may also overflow.
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
-
-
-def _explain_skipped(
-    state: State, needed: dict[str, torch.Size], unit_map: UnitMap
-) -> tuple[str, ...]:
-    """Return `NAME (REASON)` for every tensor of the source that is not copied."""
-    reasons = {name: "head" for name in unit_map.head}
-    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
-    unused = (name for name in state if name not in needed)
-    return tuple(f"{name} ({reasons.get(name, 'not in this model')})" for name in unused)

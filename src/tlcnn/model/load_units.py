@@ -1,11 +1,14 @@
 """Load the unit map of a network. It is computed once and stored; loading imports no torch."""
 
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tlcnn.model.unit_map import MAP_VERSION, UnitMap
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.storage import remember
+
+MAP_VERSION = 2  # increased when a stored map is not what this version computes or reads
 
 
 def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> UnitMap:
@@ -24,6 +27,6 @@ def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> 
     def compute() -> dict[str, Any]:
         from tlcnn.model.units import compute_unit_map
 
-        return compute_unit_map(name, granularity=granularity).to_dict()
+        return asdict(compute_unit_map(name, granularity=granularity))
 
     return UnitMap.from_dict(remember(cache_dir, "units", key, compute))

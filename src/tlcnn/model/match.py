@@ -10,7 +10,6 @@ Tried in this order, the first that gives every tensor of the units wins:
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -23,18 +22,8 @@ COUNTER = "num_batches_tracked"
 TRAINED = (".weight", ".bias", ".running_mean", ".running_var")
 # Prefixes under which a checkpoint keeps *the* network when it holds several.
 PREFERRED = (
-    "",
-    "model.",
-    "net.",
-    "network.",
-    "backbone.",
-    "encoder.",
-    "encoder_q.",
-    "student.",
-    "trunk.",
-    "model.backbone.",
-    "model.encoder.",
-    "model.model.",
+    *("", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.", "student."),
+    *("trunk.", "model.backbone.", "model.encoder.", "model.model."),
 )
 # Foreign names whose order was checked to mean the same network: the outputs of the two programs
 # agree. Nothing else is mapped by position, because a file does not tell what its network computes
@@ -58,9 +47,13 @@ def match_names(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     Raises:
         WeightsError: it fits no unit, contradicts one, or it is not clear which network is meant.
     """
-    shapes = _list_unit_shapes(model, unit_map)
-    bare = {_take_off_wrappers(name): tensor for name, tensor in state.items()}
-    inner = _take_off_shared_prefix(bare)
+    tensors = model.state_dict()
+    names = unit_map.tensors_of(1, len(unit_map))  # the counters are optional in any file
+    shapes = {n: tensors[n].shape for n in names if n in tensors and not n.endswith(COUNTER)}
+    wrappers = re.compile(r"(^|(?<=\.))(_orig_mod|module)\.")
+    bare = {wrappers.sub("", name): tensor for name, tensor in state.items()}
+    shared = [p for p in PREFERRED if all(name.startswith(p) for name in bare)]
+    inner = _strip(bare, max(shared, key=len))
     ways: list[Callable[[], State]] = [
         lambda: state,
         lambda: _take_off_best_prefix(bare, shapes),
@@ -100,13 +93,6 @@ def describe_misfit(state: State, expected: dict[str, torch.Size], model: str) -
     )
 
 
-def _list_unit_shapes(model: nn.Module, unit_map: UnitMap) -> dict[str, torch.Size]:
-    """Return the shapes of the units' saved tensors; counters are optional in any file."""
-    tensors = model.state_dict()
-    names = unit_map.tensors_of(1, len(unit_map))
-    return {n: tensors[n].shape for n in names if n in tensors and not n.endswith(COUNTER)}
-
-
 def _count_fitting(state: State, shapes: dict[str, torch.Size]) -> int:
     return sum(n in state and state[n].shape == shape for n, shape in shapes.items())
 
@@ -135,9 +121,6 @@ def _check_same_architecture(
         )
 
 
-# --------------------------------------------------------------------------- 2. prefixes
-
-
 def _take_off_best_prefix(bare: State, shapes: dict[str, torch.Size]) -> State:
     """Return the state without the prefix, of up to three parts, under which most tensors fit."""
     paths = [name.split(".")[:-1][:3] for name in bare]
@@ -154,31 +137,16 @@ def _take_off_best_prefix(bare: State, shapes: dict[str, torch.Size]) -> State:
     return _strip(bare, (preferred or tied or [""])[0])
 
 
-def _take_off_wrappers(name: str) -> str:
-    return re.sub(r"(^|(?<=\.))(_orig_mod|module)\.", "", name)
-
-
-def _take_off_shared_prefix(bare: State) -> State:
-    """Return the state without a preferred prefix that every name has."""
-    shared = [p for p in PREFERRED if bare and all(name.startswith(p) for name in bare)]
-    return _strip(bare, max(shared, key=len)) if shared else bare
-
-
 def _strip(state: State, prefix: str) -> State:
     return {n[len(prefix) :]: tensor for n, tensor in state.items() if n.startswith(prefix)}
 
 
-# ------------------------------------------------------------------- 3. timm's conversion
-
-
 def _convert_by_timm(state: State, architecture: str) -> State:
-    """Load into timm's own network with the file's class count, and read the names there.
-
-    The count is timm's own, or that of the last tensor where the file kept its order.
-    """
+    """Load into timm's own network with the file's class count, and read the names there."""
     import timm
 
     cfg = timm.get_pretrained_cfg(architecture)
+    # The count is timm's own, or that of the last tensor where the file kept its order.
     last = next((len(t) for t in reversed(state.values()) if t.dim()), 0)
     for n_classes in dict.fromkeys((cfg.num_classes if cfg else last, last)):
         source = {"state_dict": state, "num_classes": n_classes, "label_offset": 0}
@@ -195,71 +163,55 @@ def _convert_by_timm(state: State, architecture: str) -> State:
     return {}
 
 
-# -------------------------------------------------------------------------- 4. positions
-
-
-@dataclass(frozen=True)
-class _Slot:
-    module: str
-    kind: str
-    shape: tuple[int, ...]
-
-
 def _match_by_position(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     """Pair tensors one by one in the order of registration, or give up and return nothing.
 
     Registration order is the file's order, except where it was sorted by name on saving
-    (safetensors does that), in which case nothing can be said.
+    (safetensors does that, within each dtype), in which case nothing can be said.
     """
     tensors = model.state_dict()
     names = [name for name in tensors if not name.endswith(COUNTER)]
     file_names = [name for name in state if not name.endswith(COUNTER)]
-    if len(names) != len(file_names) or _is_sorted(state, file_names):
+    by_dtype: dict[torch.dtype, list[str]] = {}
+    for name in file_names:
+        by_dtype.setdefault(state[name].dtype, []).append(name)
+    is_sorted = all(group == sorted(group) for group in by_dtype.values())
+    if len(names) != len(file_names) or is_sorted:
         return {}
     head = set(unit_map.head)
     modules: dict[str, str] = {}  # of the file -> of the model
     matched: State = {}
     for name, file_name in zip(names, file_names, strict=True):
-        tensor = state[file_name]
-        slot, file_slot = _make_slot(name, tensors[name]), _make_slot(file_name, tensor)
-        agrees = slot.kind == file_slot.kind and (slot.shape == file_slot.shape or name in head)
-        if not agrees or modules.setdefault(file_slot.module, slot.module) != slot.module:
+        tensor, expected = state[file_name], tensors[name]
+        has_kind = _find_kind(name) == _find_kind(file_name)
+        has_shape = _drop_ones(tensor) == _drop_ones(expected) or name in head
+        module, file_module = name.rpartition(".")[0], file_name.rpartition(".")[0]
+        if not (has_kind and has_shape) or modules.setdefault(file_module, module) != module:
             return {}
-        matched[name] = tensor if name in head else tensor.reshape(tensors[name].shape)
+        matched[name] = tensor if name in head else tensor.reshape(expected.shape)
     if len(set(modules.values())) != len(modules):
         return {}
-    _check_same_network(unit_map.model.split(".")[0], file_names[0])
+    architecture, first = unit_map.model.split(".")[0], file_names[0]
+    if not any(re.fullmatch(models, architecture) and first == f for models, f in BY_POSITION):
+        raise WeightsError(
+            f"these weights have the shapes of {architecture} under other names (the first is "
+            f"{first}), but the file does not tell whether its network computes the same. "
+            f"Torchvision's {architecture} may differ in padding or in the epsilon of its norms. "
+            "Use weights from timm, or save these under timm's names if you know that they agree."
+        )
     for file_module, module in modules.items():
         if f"{file_module}.{COUNTER}" in state:
             matched[f"{module}.{COUNTER}"] = state[f"{file_module}.{COUNTER}"]
     return matched
 
 
-def _is_sorted(state: State, names: list[str]) -> bool:
-    """Return whether names are sorted within each dtype, as safetensors sorts them."""
-    by_dtype: dict[torch.dtype, list[str]] = {}
-    for name in names:
-        by_dtype.setdefault(state[name].dtype, []).append(name)
-    return all(group == sorted(group) for group in by_dtype.values())
+def _find_kind(name: str) -> str:
+    return name.rpartition(".")[2] if name.endswith(TRAINED) else "other"
 
 
-def _make_slot(name: str, tensor: torch.Tensor) -> _Slot:
-    """Describe a tensor; a 1x1 convolution and a linear layer, or (C, 1, 1) and (C,), agree."""
-    module, _, leaf = name.rpartition(".")
+def _drop_ones(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return a shape in which a 1x1 convolution and a linear layer, (C, 1, 1) and (C,), agree."""
     shape = list(tensor.shape)
     while len(shape) > 1 and shape[-1] == 1:
         shape.pop()
-    return _Slot(module, leaf if name.endswith(TRAINED) else "other", tuple(shape))
-
-
-def _check_same_network(architecture: str, first_name: str) -> None:
-    if any(
-        re.fullmatch(models, architecture) and first_name == first for models, first in BY_POSITION
-    ):
-        return
-    raise WeightsError(
-        f"these weights have the shapes of {architecture} under other names (the first "
-        f"is {first_name}), but the file does not tell whether its network computes the same. "
-        f"Torchvision's {architecture} may differ in padding or in the epsilon of its norms. Use "
-        f"weights from timm, or save these under timm's names if you know that they agree."
-    )
+    return tuple(shape)

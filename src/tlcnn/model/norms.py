@@ -1,34 +1,17 @@
 """Which modules are normalisations and which are convolutions, by type and never by name."""
 
-from collections.abc import Iterator
-
 import timm.layers as tl
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torchvision.ops import FrozenBatchNorm2d
 
-_TIMM_NORMS = [
-    "EvoNorm2dB0",
-    "EvoNorm2dB1",
-    "EvoNorm2dB2",
-    "EvoNorm2dS0",
-    "EvoNorm2dS1",
-    "EvoNorm2dS2",
-    "FilterResponseNormAct2d",
-    "FilterResponseNormTlu2d",
-    "FrozenBatchNormAct2d",
-    "InplaceAbn",
-    "RmsNorm",
-    "RmsNormFp32",
-    "RmsNorm2d",
-    "RmsNorm2dFp32",
-    "SimpleNorm",
-    "SimpleNormFp32",
-    "SimpleNorm2d",
-    "SimpleNorm2dFp32",
-    "LayerNormExp2d",
-]
+_TIMM_NORMS = (
+    *("EvoNorm2dB0", "EvoNorm2dB1", "EvoNorm2dB2", "EvoNorm2dS0", "EvoNorm2dS1", "EvoNorm2dS2"),
+    *("FilterResponseNormAct2d", "FilterResponseNormTlu2d", "FrozenBatchNormAct2d", "InplaceAbn"),
+    *("RmsNorm", "RmsNormFp32", "RmsNorm2d", "RmsNorm2dFp32", "LayerNormExp2d"),
+    *("SimpleNorm", "SimpleNormFp32", "SimpleNorm2d", "SimpleNorm2dFp32"),
+)
 
 # Everything with a learned scale or statistics that normalises activations. Subclasses count, so
 # the batch, group and layer norms of timm (BatchNormAct2d, GroupNorm1, LayerNorm2d, ...) are in.
@@ -54,8 +37,3 @@ def is_norm(module: nn.Module) -> bool:
 def is_conv(module: nn.Module) -> bool:
     """Return whether a module is a convolution or a linear layer."""
     return isinstance(module, CONV_TYPES)
-
-
-def named_norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the path and the module of every normalisation in a model."""
-    return ((path, module) for path, module in model.named_modules() if is_norm(module))

@@ -1,14 +1,30 @@
 """The unit map: which tensors and modules belong to each unit of a network. No torch."""
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import digest_of
 
 GRANULARITIES = ("stage", "native", "block", "layer")
-MAP_VERSION = 1  # increased when `units.py` gives another map for any network
+
+
+def list_enclosing(path: str) -> list[str]:
+    """Return the paths of the modules around a module and its own, outermost first.
+
+    Example:
+        >>> list_enclosing("layer1.0.conv1")
+        ['layer1', 'layer1.0', 'layer1.0.conv1']
+    """
+    parts = path.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def is_inside(path: str, modules: Iterable[str]) -> bool:
+    """Return whether a path is one of the modules or lies inside one."""
+    return any(path == module or path.startswith(module + ".") for module in modules)
 
 
 @dataclass(frozen=True)
@@ -20,10 +36,9 @@ class Unit:
         natives: the outermost modules of the network that lie wholly inside the unit (`layer3`).
         tensors: names of its parameters and buffers, as in `named_parameters`/`named_buffers`.
         modules: paths of its leaf modules in execution order, also those without tensors.
-        n_params: number of trainable values.
         stride: input pixels per output pixel, a power of two.
-        cut: None if the network can be cut behind this unit, because a single tensor crosses from
-            here to the next unit; else the reason why not.
+        cut_obstacle: the reason why the network cannot be cut behind this unit; None if it can,
+            because a single tensor crosses from here to the next unit.
     """
 
     name: str
@@ -32,11 +47,11 @@ class Unit:
     modules: tuple[str, ...]
     n_params: int
     stride: int
-    cut: str | None = None
+    cut_obstacle: str | None = None
 
     def outline(self, limit: int = 4) -> str:
         """Return the outermost modules that have tensors, the middle of many left out."""
-        paths = [path for path in self.natives if any(_inside(t, path) for t in self.tensors)]
+        paths = [path for path in self.natives if any(is_inside(t, [path]) for t in self.tensors)]
         if len(paths) <= limit:
             return " ".join(paths)
         return f"{' '.join(paths[: limit - 2])} … {paths[-1]}"
@@ -107,25 +122,21 @@ class UnitMap:
         """Return a hash of the names and tensors of the units, without strides and cuts."""
         return digest_of([[unit.name, sorted(unit.tensors)] for unit in self.units])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON value from which `from_dict` makes the same map."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "UnitMap":
-        """Return the map that `to_dict` described."""
-        units = tuple(Unit(**{k: _tuple(v) for k, v in unit.items()}) for unit in value["units"])
-        return cls(**{**{k: _tuple(v) for k, v in value.items()}, "units": units})
+        """Return the map that `dataclasses.asdict` made a JSON value of."""
+        units = tuple(Unit(**_with_tuples(unit)) for unit in value["units"])
+        return cls(**{**_with_tuples(value), "units": units})
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(value: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
 
 
 def _holds(unit: Unit, path: str) -> bool:
     """Return whether a module with this path exists and lies wholly inside a unit."""
-    exists = any(_inside(module, path) for module in unit.modules)
-    return exists and any(_inside(path, native) for native in unit.natives)
+    exists = any(is_inside(module, [path]) for module in unit.modules)
+    return exists and is_inside(path, unit.natives)
 
 
 def _holds_short(unit: Unit, name: str) -> bool:
@@ -134,8 +145,4 @@ def _holds_short(unit: Unit, name: str) -> bool:
     paths = {
         module[: at + len(name)] for module, at in zip(unit.modules, ends, strict=True) if at >= 0
     }
-    return any(_inside(path, native) for path in paths for native in unit.natives)
-
-
-def _inside(path: str, module: str) -> bool:
-    return path == module or path.startswith(module + ".")
+    return any(is_inside(path, unit.natives) for path in paths)

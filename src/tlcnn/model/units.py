@@ -1,28 +1,31 @@
 """Compute the unit map of a timm network: trace it, group its layers, merge, validate, name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 
 import torch
-from torch import nn
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.model.build import find_input_size, make_network, parse_architecture
 from tlcnn.model.cut import find_cuts
 from tlcnn.model.groups import (
     GROUPINGS,
+    Division,
     Grouping,
+    compute_stride,
     find_head,
     find_owned_norms,
     group_by_convolution,
-    is_inside,
+    make_division,
+    merge_by_stride,
 )
-from tlcnn.model.stages import Division, compute_stride, make_division, merge_by_stride
 from tlcnn.model.trace import Layer, trace_layers
-from tlcnn.model.unit_map import GRANULARITIES, Unit, UnitMap
+from tlcnn.model.unit_map import GRANULARITIES, Unit, UnitMap, is_inside, list_enclosing
 
 # Classes of networks whose stages are timm's groups, instead of groups merged by equal stride.
 # HRNet processes all resolutions in parallel, so a group has no single stride.
-OVERRIDES: dict[str, str] = {"HighResolutionNet": "native"}
+NATIVE_STAGES = ("HighResolutionNet",)
 
 Numbers = dict[str, int]  # layer path -> unit, counted from 1; the head has the number L + 1
 
@@ -45,6 +48,8 @@ def compute_unit_map(name: str, *, granularity: str = "stage") -> UnitMap:
 def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
     """Compute a unit map without cutting the network. This is fast and needs no weights.
 
+    The first way of grouping the layers that gives valid units is taken.
+
     Raises:
         ConfigError: as `compute_unit_map`.
     """
@@ -57,67 +62,50 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
     with torch.device("meta"):  # shapes are enough, and nothing is drawn
         model = make_network(architecture, num_classes=2).eval()
     size = find_input_size(model)
-    layers = _trace(model, size, architecture)
-    return _first_valid(architecture, granularity, model, layers, size)
-
-
-def _trace(model: nn.Module, size: tuple[int, ...], name: str) -> tuple[Layer, ...]:
     try:
-        return trace_layers(model, torch.empty(2, *size, device="meta"))
+        layers = trace_layers(model, torch.empty(2, *size, device="meta"))
     except Exception as error:  # the code of a family may raise anything
         raise ConfigError(
-            f"{name} cannot be divided into units: it does not run on {size} images ({error}). "
-            f"Choose another network."
+            f"{architecture} cannot be divided into units: it does not run on {size} images "
+            f"({error}). Choose another network."
         ) from error
-
-
-def _first_valid(
-    name: str, granularity: str, model: nn.Module, layers: tuple[Layer, ...], size: tuple[int, ...]
-) -> UnitMap:
-    """Return the map of the first way of grouping that gives a valid one."""
     head = find_head(model)
-    reasons = []
-    for grouping in _groupings(model, layers, head, granularity):
-        division = make_division(grouping, layers, head)
-        if granularity == "stage" and OVERRIDES.get(type(model).__name__) != "native":
+    groupings: list[Callable[[], Grouping]]
+    if granularity == "layer":
+        body = tuple(layer for layer in layers if not is_inside(layer.path, head))
+        groupings = [partial(group_by_convolution, body)]
+    else:
+        is_coarse = granularity != "block"
+        groupings = [partial(group_by, model, layers, is_coarse) for group_by in GROUPINGS]
+    obstacles = []
+    for group in groupings:
+        division = make_division(group(), layers, head)
+        if granularity == "stage" and type(model).__name__ not in NATIVE_STAGES:
             division = merge_by_stride(division, size)
-        reason = _why_not(division, layers, head)
-        if reason is None:
-            return _make_map(name, granularity, division, layers, head, size)
-        reasons.append(reason)
+        in_head = tuple(layer for layer in layers if layer.params and is_inside(layer.path, head))
+        numbered = enumerate((*division.groups, in_head), start=1)
+        number = {layer.path: n for n, members in numbered for layer in members}
+        obstacle = _find_obstacle(division, number, layers)
+        if obstacle is None:
+            return _make_map(architecture, granularity, division, number, layers, size)
+        obstacles.append(obstacle)
     raise ConfigError(
-        f"{name} cannot be divided into units at granularity {granularity}: {reasons[0]}. "
-        f"Choose another granularity ({', '.join(GRANULARITIES)}) or another network."
+        f"{architecture} cannot be divided into units at granularity {granularity}: "
+        f"{obstacles[0]}. Choose another granularity ({', '.join(GRANULARITIES)}) or another "
+        "network."
     )
 
 
-def _groupings(
-    model: nn.Module, layers: tuple[Layer, ...], head: tuple[str, ...], granularity: str
-) -> Iterator[Grouping]:
-    if granularity == "layer":
-        yield group_by_convolution(
-            tuple(layer for layer in layers if not is_inside(layer.path, head))
-        )
-        return
-    for group_by in GROUPINGS:
-        yield group_by(model, layers, granularity != "block")
-
-
-def _why_not(division: Division, layers: tuple[Layer, ...], head: tuple[str, ...]) -> str | None:
+def _find_obstacle(division: Division, number: Numbers, layers: tuple[Layer, ...]) -> str | None:
     """Return why the groups cannot be units, or None if they can."""
     if len(division.groups) < 2:
         return f"its layers form {len(division.groups)} group(s) besides the classifier"
-    number = _number_groups(division, layers, head)
     missing = [la.path for la in layers if la.params and la.path not in number]
     if missing:
         return f"no unit holds {list_names(missing)}"
-    cut_off = [n for n, c in find_owned_norms(layers).items() if number[n] != number[c]]
-    if cut_off:
-        return f"norm and convolution are in different units at {list_names(cut_off)}"
-    return _why_not_in_order(number, layers)
-
-
-def _why_not_in_order(number: Numbers, layers: tuple[Layer, ...]) -> str | None:
+    separate = [n for n, c in find_owned_norms(layers).items() if number[n] != number[c]]
+    if separate:
+        return f"norm and convolution are in different units at {list_names(separate)}"
     calls = sorted(
         (call.left, number[layer.path], layer.path)
         for layer in layers
@@ -133,62 +121,47 @@ def _why_not_in_order(number: Numbers, layers: tuple[Layer, ...]) -> str | None:
     return None
 
 
-def _number_groups(
-    division: Division, layers: tuple[Layer, ...], head: tuple[str, ...]
-) -> Numbers:
-    number = {layer.path: n for n, group in enumerate(division.groups, start=1) for layer in group}
-    return number | {
-        layer.path: len(division.groups) + 1
-        for layer in layers
-        if layer.params and is_inside(layer.path, head)
-    }
-
-
 def _make_map(
     name: str,
     granularity: str,
     division: Division,
+    number: Numbers,
     layers: tuple[Layer, ...],
-    head: tuple[str, ...],
     size: tuple[int, ...],
 ) -> UnitMap:
-    number = _number_the_rest(_number_groups(division, layers, head), layers)
     n_units = len(division.groups)
+    number = _number_every_layer(number, layers, n_units)
     natives = _find_natives(number, layers)
+    members: dict[int, list[Layer]] = {n: [] for n in range(1, n_units + 2)}
+    for layer in layers:
+        members[number[layer.path]].append(layer)
+    tensors = {n: tuple(t for la in members[n] for t in la.tensors) for n in members}
+    by_order = attrgetter("order")
+    modules = {n: tuple(la.path for la in sorted(members[n], key=by_order)) for n in members}
     units: list[Unit] = []
     for n, group in enumerate(division.groups, start=1):
-        members = [layer for layer in layers if number[layer.path] == n]
-        stride = compute_stride(group, size) or (units[-1].stride if units else 1)
+        if granularity != "stage":
+            unit_name = natives[n][0]
+        elif n == 1:
+            unit_name = "stem"
+        else:
+            unit_name = "neck" if division.has_neck and n == n_units else f"stage{n - 1}"
         units.append(
             Unit(
-                name=_name(n, n_units, division.has_neck, natives[n], granularity),
+                name=unit_name,
                 natives=natives[n],
-                tensors=tuple(tensor for layer in members for tensor in layer.tensors),
-                modules=tuple(layer.path for layer in sorted(members, key=_execution)),
-                n_params=sum(layer.n_params for layer in members),
-                stride=stride,
-                cut="not tried",
+                tensors=tensors[n],
+                modules=modules[n],
+                n_params=sum(layer.n_params for layer in members[n]),
+                stride=compute_stride(group, size) or (units[-1].stride if units else 1),
+                cut_obstacle="not tried",
             )
         )
-    rest = [layer for layer in layers if number[layer.path] == n_units + 1]
-    return UnitMap(
-        model=name,
-        granularity=granularity,
-        units=tuple(units),
-        head=tuple(tensor for layer in rest for tensor in layer.tensors),
-        head_modules=tuple(layer.path for layer in sorted(rest, key=_execution)),
-    )
+    head = n_units + 1
+    return UnitMap(name, granularity, tuple(units), tensors[head], modules[head])
 
 
-def _name(n: int, n_units: int, has_neck: bool, natives: tuple[str, ...], granularity: str) -> str:
-    if granularity != "stage":
-        return natives[0]
-    if n == 1:
-        return "stem"
-    return "neck" if has_neck and n == n_units else f"stage{n - 1}"
-
-
-def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
+def _number_every_layer(number: Numbers, layers: tuple[Layer, ...], n_units: int) -> Numbers:
     """Return the unit of every layer, including the layers without parameters.
 
     A layer without parameters belongs to the unit of the nearest module around it that has
@@ -196,46 +169,37 @@ def _number_the_rest(number: Numbers, layers: tuple[Layer, ...]) -> Numbers:
     ran just before it; but a global pooling or a dropout behind the last unit begins the head. A
     layer that never runs belongs to the unit of the layer that was registered before it.
     """
+    inside = _find_units_inside(number)
+
+    def find_enclosing_unit(path: str) -> int:
+        for around in reversed(list_enclosing(path)[:-1]):
+            if around in inside:
+                return min(inside[around]) if len(inside[around]) == 1 else 0
+        return 0
+
     number = dict(number)
-    around = _units_by_module(number)
-    n_units = max(number.values()) - 1
-    last = max(
-        (c.left for la in layers if number.get(la.path, 0) == n_units for c in la.calls), default=0
-    )
-    latest = 1
-    for layer in sorted((layer for layer in layers if layer.calls), key=_execution):
-        if layer.path not in number:
-            opens_head = _pools(layer) or layer.kind == "dropout"
-            ends = opens_head and layer.calls[0].left > last
-            default = n_units + 1 if ends else latest
-            number[layer.path] = _unit_around(layer.path, around) or default
-        latest = number[layer.path]
-    latest = 1
-    for layer in layers:
-        if layer.path not in number:
-            number[layer.path] = _unit_around(layer.path, around) or latest
-        latest = number[layer.path]
+    calls_of_last = (c for la in layers if number.get(la.path) == n_units for c in la.calls)
+    end = max((call.left for call in calls_of_last), default=0)
+    ran = sorted((layer for layer in layers if layer.calls), key=attrgetter("order"))
+    for ordered in (ran, layers):
+        latest = 1
+        for layer in ordered:
+            if layer.path not in number:
+                is_last = bool(layer.calls) and layer.order > end
+                begins_head = is_last and (layer.kind == "dropout" or _pools(layer))
+                default = n_units + 1 if begins_head else latest
+                number[layer.path] = find_enclosing_unit(layer.path) or default
+            latest = number[layer.path]
     return number
 
 
-def _units_by_module(number: Numbers) -> dict[str, set[int]]:
+def _find_units_inside(number: Numbers) -> dict[str, set[int]]:
     """Return for every module, except the network itself, the units of the layers inside it."""
-    around: dict[str, set[int]] = {}
+    inside: dict[str, set[int]] = {}
     for path, unit in number.items():
-        parts = path.split(".")
-        for end in range(1, len(parts) + 1):
-            around.setdefault(".".join(parts[:end]), set()).add(unit)
-    return around
-
-
-def _unit_around(path: str, around: dict[str, set[int]]) -> int:
-    """Return the unit of the nearest module with parameters around a path, 0 if it has several."""
-    parts = path.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        units = around.get(".".join(parts[:end]), set())
-        if units:
-            return next(iter(units)) if len(units) == 1 else 0
-    return 0
+        for around in list_enclosing(path):
+            inside.setdefault(around, set()).add(unit)
+    return inside
 
 
 def _pools(layer: Layer) -> bool:
@@ -248,20 +212,15 @@ def _pools(layer: Layer) -> bool:
 
 def _find_natives(number: Numbers, layers: tuple[Layer, ...]) -> dict[int, tuple[str, ...]]:
     """Return the outermost modules that lie wholly inside each unit, those with tensors first."""
-    inside = _units_by_module(number)
-    natives: dict[int, dict[str, bool]] = {unit: {} for unit in set(number.values())}
-    for layer in sorted(layers, key=_execution):
-        parts = layer.path.split(".")
-        parents = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-        path = next((path for path in parents if path and len(inside[path]) == 1), None)
+    inside = _find_units_inside(number)
+    has_tensors: dict[int, dict[str, bool]] = {unit: {} for unit in set(number.values())}
+    for layer in sorted(layers, key=attrgetter("order")):
+        around = list_enclosing(layer.path)
+        path = next((path for path in around if path and len(inside[path]) == 1), None)
         if path is not None:  # None for a module around several units that has direct tensors
-            has_tensors = natives[number[layer.path]]
-            has_tensors[path] = has_tensors.get(path, False) or bool(layer.tensors)
+            of_unit = has_tensors[number[layer.path]]
+            of_unit[path] = of_unit.get(path, False) or bool(layer.tensors)
     return {
         unit: tuple(sorted(paths, key=lambda path, paths=paths: not paths[path]))  # type: ignore
-        for unit, paths in natives.items()
+        for unit, paths in has_tensors.items()
     }
-
-
-def _execution(layer: Layer) -> float:
-    return layer.calls[0].left if layer.calls else float("inf")

@@ -9,8 +9,6 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +31,7 @@ class WeightsFile:
     """A file of weights and what identifies its content.
 
     Attributes:
-        path: where it is on this machine; None where it does not exist yet.
+        path: the place on this machine; None where the file does not exist yet.
         digest: the sha256 of its bytes, or `run:ID` for the weights of a run.
         tag: timm's name of the weights (`resnet18.a1_in1k`), or the file's name.
         origin: hub id, url or path, for the record.
@@ -83,21 +81,28 @@ def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     """
     place = Path(path).expanduser()
     file = place / RUN_WEIGHTS if place.is_dir() else place
-    if not file.is_file():
-        raise WeightsError(_describe_missing(place))
-    return _describe_file(file, file.name, str(file), cache_dir)
+    if file.is_file():
+        return _describe_file(file, file.name, str(file), cache_dir)
+    folder = place if place.is_dir() else place.parent
+    if not folder.is_dir():
+        raise WeightsError(f"there are no weights at {place}: the folder {folder} does not exist.")
+    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
+    listed = f" That folder holds: {list_names(beside)}." if beside else ""
+    if place.is_dir():
+        raise WeightsError(
+            f"the folder {place} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
+        )
+    raise WeightsError(
+        f"there are no weights at {place}.{did_you_mean(place.name, beside)}{listed}"
+    )
 
 
 def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:
-    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin, read_metadata(path))
+    return WeightsFile(path, load_file_digest(path, cache_dir), tag, origin, _read_metadata(path))
 
 
-def read_metadata(path: Path) -> Any:
-    """Return what the run that made a file wrote into it, or None; imports no torch.
-
-    A file that is no safetensors has none: whoever loads the weights says so. Metadata of a run
-    that cannot be read are an empty object.
-    """
+def _read_metadata(path: Path) -> Any:
+    """Return what a run wrote about itself: None in other files, {} where it cannot be read."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -109,17 +114,6 @@ def read_metadata(path: Path) -> Any:
         return None if text is None else json.loads(text)
     except (ValueError, TypeError, RecursionError):
         return {}
-
-
-def _describe_missing(place: Path) -> str:
-    folder = place if place.is_dir() else place.parent
-    if not folder.is_dir():
-        return f"there are no weights at {place}: the folder {folder} does not exist."
-    beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
-    listed = f" That folder holds: {list_names(beside)}." if beside else ""
-    if place.is_dir():
-        return f"the folder {place} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
-    return f"there are no weights at {place}.{did_you_mean(place.name, beside)}{listed}"
 
 
 # ---------------------------------------------------------------------- what timm knows
@@ -178,13 +172,20 @@ def _list_hub_files(filename: str | None) -> list[str]:
 
 
 def _locate_on_hub(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
-    cached = _find_cached(source)
-    path = cached or _download_from_hub(source, cache_dir)
-    weights = _describe_file(path, source["tag"], f"hf-hub:{source['hub_id']}", cache_dir)
-    if _read_announced_digest(path) in (None, weights.digest):
+    from huggingface_hub import try_to_load_from_cache
+
+    hub_id, revision = source["hub_id"], source["revision"] or None
+    cached = [try_to_load_from_cache(hub_id, file, revision=revision) for file in source["files"]]
+    paths = [Path(path) for path in cached if isinstance(path, str)]  # others are None or a mark
+    path = paths[0] if paths else _download_from_hub(source, cache_dir)
+    weights = _describe_file(path, source["tag"], f"hf-hub:{hub_id}", cache_dir)
+    try:  # the hub's cache stores large files under their announced sha256
+        blob = path.parent / os.readlink(path)
+    except OSError:  # a file system without links, where the name is not kept
         return weights
-    blob = path.parent / os.readlink(path)
-    if cached is not None:
+    if not re.fullmatch(r"[0-9a-f]{64}", blob.name) or blob.name == weights.digest:
+        return weights
+    if paths:
         raise WeightsError(
             f"the cached weights {path} are damaged: their sha256 is not the one that the hub "
             f"gave. Delete {blob} and {path}, and run the same command again."
@@ -194,56 +195,29 @@ def _locate_on_hub(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
     _refuse_download(source, cache_dir, "what arrived has another sha256 than announced", None)
 
 
-def _find_cached(source: dict[str, Any]) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in source["files"]:
-        path = try_to_load_from_cache(source["hub_id"], file, revision=source["revision"] or None)
-        if isinstance(path, str):  # else None, or a mark that the repository has no such file
-            return Path(path)
-    return None
-
-
 def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging as hub_logging
 
     revision = source["revision"] or None
     log.info("downloading %s from the hub", source["tag"])
-    for file in source["files"]:
-        try:
-            with _quiet_retries():
+    verbosity = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()  # no lines about retries; a failure in the end is our error
+    try:
+        for file in source["files"]:
+            try:
                 return Path(hf_hub_download(source["hub_id"], file, revision=revision))
-        except LocalEntryNotFoundError as error:  # the hub could not be asked
-            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_cause(error)
-            _refuse_download(source, cache_dir, why, error)
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # its http library's errors differ between versions
-            _refuse_download(source, cache_dir, _first_cause(error), error)
-    _refuse_download(source, cache_dir, f"it has no {' or '.join(source['files'])}", None)
-
-
-@contextmanager
-def _quiet_retries() -> Iterator[None]:
-    """Silence the client's lines about retries; a failure in the end is our error."""
-    from huggingface_hub.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
+            except LocalEntryNotFoundError as error:  # the hub could not be asked
+                why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _first_cause(error)
+                _refuse_download(source, cache_dir, why, error)
+            except EntryNotFoundError:
+                continue
+            except Exception as error:  # its http library's errors differ between versions
+                _refuse_download(source, cache_dir, _first_cause(error), error)
     finally:
-        logging.set_verbosity(before)
-
-
-def _read_announced_digest(path: Path) -> str | None:
-    """Return the sha256 that the hub announced: large files are stored under it as their name."""
-    try:
-        blob = Path(os.readlink(path)).name
-    except OSError:  # a file system without links, where the name is not kept
-        return None
-    return blob if re.fullmatch(r"[0-9a-f]{64}", blob) else None
+        hub_logging.set_verbosity(verbosity)
+    _refuse_download(source, cache_dir, f"it has no {' or '.join(source['files'])}", None)
 
 
 # -------------------------------------------------------------------------------- a url

@@ -144,7 +144,7 @@ def describe_units(unit_map: UnitMap) -> str:
             str(unit.stride),
             f"{unit.n_params:,}",
             str(len(unit.tensors)),
-            "exact" if unit.cut is None else shorten(unit.cut),
+            "exact" if unit.cut_obstacle is None else shorten(unit.cut_obstacle),
         )
         for number, unit in enumerate(unit_map.units, start=1)
     ]

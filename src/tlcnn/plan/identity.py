@@ -110,7 +110,7 @@ def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
         return "nothing is frozen"
     if cfg.freeze.bn != "frozen":
         return f"freeze.bn={cfg.freeze.bn} lets the frozen units change"
-    reason = unit_map.units[n_frozen - 1].cut
+    reason = unit_map.units[n_frozen - 1].cut_obstacle
     name = unit_map.names[n_frozen - 1]
     return None if reason is None else f"no single tensor leaves {name}: {reason}"
 

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -31,7 +32,7 @@ class Sitting:
     """What a run needs to be repeated elsewhere.
 
     Attributes:
-        command: the command line.
+        device: the kind of device: `cpu`, `cuda` or `mps`.
         hardware: the device's name as its maker calls it.
         cores: CPU cores of the machine, of which `threads` computed.
         packages: versions; None for a package that was not installed.
@@ -51,13 +52,7 @@ class Sitting:
 
 
 def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
-    """Return where this process runs.
-
-    Args:
-        device: the kind of device: `cpu`, `cuda` or `mps`.
-        hardware: the device's name.
-        threads: the number of CPU threads that torch uses.
-    """
+    """Return where this process runs."""
     return Sitting(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         python=platform.python_version(),
@@ -67,16 +62,16 @@ def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
         hardware=hardware,
         cores=os.cpu_count(),
         threads=threads,
-        packages={name: _find_version(name) for name in _PACKAGES},
+        packages=_find_versions(),
         commit=_find_commit(),
     )
 
 
 def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
-    """Append where a run runs now to its environment.json.
+    """Append a sitting to a run's environment.json.
 
     Returns:
-        What differs from the sitting before and can change the last bits of a result.
+        The differences from the sitting before that can change the last bits of a result.
     """
     try:
         sittings = read_sittings(folder)
@@ -95,11 +90,7 @@ def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
 
 
 def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
-    """Return where a run ran, first sitting first.
-
-    Raises:
-        DataError: environment.json is missing or damaged.
-    """
+    """Return where a run ran, first sitting first. Raises DataError as `read_json` does."""
     value = read_json(Path(folder) / ENVIRONMENT)
     sittings = value.get("sittings") if isinstance(value, dict) else None
     if not isinstance(sittings, list):
@@ -107,12 +98,13 @@ def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
     return tuple(parse_record(Sitting, item, ENVIRONMENT) for item in sittings)
 
 
-@cache  # what this process has loaded does not change
-def _find_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+@cache  # the packages that this process has loaded do not change
+def _find_versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 @cache

@@ -15,7 +15,8 @@ from tlcnn.errors import DataError
 from tlcnn.storage import digest_of_file, read_regular_file
 
 DONE = "DONE"
-RESULTS = ("summary.json", "predictions.parquet", "weights.safetensors")  # recorded in DONE
+PREDICTIONS, SPLITS, SEEN = "predictions.parquet", "splits.parquet", "seen.parquet"
+RESULTS = ("summary.json", PREDICTIONS, "weights.safetensors")  # recorded in DONE
 MAX_TEXT_BYTES = 2**26  # ten thousand epochs are 20 MB of metrics.jsonl
 
 

@@ -51,12 +51,12 @@ class RunDir:
         """Hold the run for this process; the lock dies with it, also by kill -9.
 
         Args:
-            wait: wait for another process that holds the run, or refuse.
-            say: called once with a text that says whom the run waits for.
-            check_stop: called while waiting; raises to give up.
+            wait: whether to wait for another process that holds the run, or to refuse.
+            say: called once with a text that names the process that the run waits for.
+            check_stop: called while waiting; it may raise.
 
         Raises:
-            RunLocked: somebody else holds it and `wait` is false; says who.
+            RunLocked: another process holds the run, and `wait` is false.
             CannotCreate: the folder cannot be created, or is a link.
             StorageError: the lock cannot be written.
         """
@@ -90,39 +90,34 @@ class RunDir:
             return "another process"
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all. NaN becomes null: JSON has none."""
-        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write(name, text + "\n")
+        """Write a JSON file, whole or not at all. NaN becomes null: JSON has none.
 
-    def _write(self, name: str, text: str) -> None:
-        # Every sitting writes these anew, so only those of a finished run must be durable.
-        write_atomic(self.path / name, text, durable=False)
+        It is made durable at the end, by `write_done`, because every sitting writes it anew.
+        """
+        text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / name, text + "\n", durable=False)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write config.yaml: the resolved configuration, every default included."""
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # is ten times as fast
-        self._write("config.yaml", yaml.dump(config, Dumper=dumper, sort_keys=False))
+        text = yaml.dump(config, Dumper=dumper, sort_keys=False)
+        write_atomic(self.path / "config.yaml", text, durable=False)
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl, one self-contained line an epoch."""
         lines = [json.dumps(_without_nan(record), allow_nan=False) for record in history]
-        self._write("metrics.jsonl", "".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        write_atomic(self.path / "metrics.jsonl", text, durable=False)
 
     def write_done(self, run_id: str) -> None:
-        """Mark the run as finished, and record the sha256 of its results.
-
-        All its files are on the disk before DONE is.
-        """
+        """Mark the run as finished, once its files are on the disk, with the sha256 of results."""
         sync_files(self.path)
         record = {"run_id": run_id, "sha256": compute_digests(self.path)}
         write_atomic(self.path / DONE, json.dumps(record, indent=2) + "\n")
 
     def delete_leftovers(self) -> None:
-        """Delete the checkpoints that a finished run no longer needs, and half-written files.
-
-        Nothing is deleted through a link to a folder elsewhere.
-        """
-        if self.path.is_symlink():
+        """Delete the checkpoints that a finished run no longer needs, and half-written files."""
+        if self.path.is_symlink():  # nothing is deleted in a folder elsewhere
             return
         for pattern in ("checkpoint.*.pt", ".*.tmp"):
             for path in self.path.glob(pattern):

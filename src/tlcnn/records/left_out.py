@@ -10,6 +10,10 @@ _WHY = {
     "no run": "something else",
     "duplicate": "one copy of each is taken",
 }
+_NOUNS = {
+    "no run": ("folder is no run", "folders are no runs"),
+    "duplicate": ("folder is a duplicate", "folders are duplicates"),
+}
 _BY_NAME = ("unreadable", "no run", "duplicate")
 
 
@@ -28,17 +32,10 @@ def describe_left_out(runs: pd.DataFrame) -> list[str]:
     states = [*(s for s in _WHY if s in counts), *(s for s in counts if s not in (*_WHY, "done"))]
     lines = []
     for state in states:
-        lines.append(_count(counts[state], state))
+        n, nouns = counts[state], _NOUNS.get(state, (f"run {state}", f"runs {state}"))
+        lines.append(f"{n:,} {nouns[n != 1]}: {_WHY.get(state, 'not done')}")
         if state in _BY_NAME:
-            these = runs[runs["state"] == state]
-            lines += [f"  {row.folder}: {row.problem}" for row in these.itertuples()]
-    noted = runs[~runs["state"].isin(_BY_NAME) & runs["problem"].astype(bool)]
-    noted = noted[noted["problem"].notna()]
+            rows = runs[runs["state"] == state]
+            lines += [f"  {row.folder}: {row.problem}" for row in rows.itertuples()]
+    noted = runs[~runs["state"].isin(_BY_NAME) & runs["problem"].notna() & (runs["problem"] != "")]
     return lines + [f"note: {row.folder}: {row.problem}" for row in noted.itertuples()]
-
-
-def _count(n: int, state: str) -> str:
-    nouns = {"no run": "folder is no run" if n == 1 else "folders are no runs"}
-    nouns["duplicate"] = "folder is a duplicate" if n == 1 else "folders are duplicates"
-    words = nouns.get(state, f"run {state}" if n == 1 else f"runs {state}")
-    return f"{n:,} {words}: {_WHY.get(state, 'not done')}"

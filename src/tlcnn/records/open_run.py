@@ -37,10 +37,9 @@ class OpenRun:
     """A run that was read from its folder. Images and networks are loaded when asked for.
 
     Attributes:
-        folder: the run folder.
-        record: what plan.json says.
-        config: the run's configuration; its `dataset.root` is where images are looked for.
-        cache_dir: where decoded images, digests and unit maps are kept.
+        record: the content of plan.json.
+        config: the run's configuration; its `dataset.root` is the folder of the images.
+        cache_dir: the folder of decoded images, digests and unit maps.
     """
 
     folder: Path
@@ -115,12 +114,8 @@ class OpenRun:
     def batches(self, split: str, device: str = "cpu") -> "Batches":
         """Return the images of a split, decoded, resized and normalised as in the run.
 
-        Args:
-            split: `train`, `val` or `test`.
-            device: where batches are made.
-
         Raises:
-            DataError: see `dataset`; or there is no such split.
+            DataError: see `dataset`; or the split is not `train`, `val` or `test`.
         """
         from tlcnn.data.batches import load_batches
 
@@ -196,12 +191,6 @@ def open_run(
 
     Raises:
         DataError: there is no such run, it was imported, or its records are damaged.
-
-    Example:
-        >>> import tlcnn
-        >>> run = tlcnn.open_run("outputs/runs/NAME-ID")  # doctest: +SKIP
-        >>> model, predictions = run.model(), run.predictions()  # doctest: +SKIP
-        >>> logits = [model(images) for images in run.images("test")]  # doctest: +SKIP
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

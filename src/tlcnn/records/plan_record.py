@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,11 @@ _NAME = re.compile(r"[\w.-]*\w[\w.-]*")  # what may name a folder
 
 @dataclass(frozen=True)
 class AncestorRecord:
-    """A run as the runs that start from its weights record it.
+    """A run as the runs that start from its weights record it; fields as in `PlanRecord`.
 
     Attributes:
         source: where its own weights came from, first to last: `("random",)`, or
             `("imagenet", "ham10000")` for ImageNet weights that were trained on HAM10000 before.
-        k: the number of units that its source gave.
-        j: the number of units that it froze.
-        manifest: the sha256 of its images and their splits.
     """
 
     run_id: str
@@ -49,9 +46,7 @@ class UnitRecord:
     """One unit of the network. Of an imported run only the name is known.
 
     Attributes:
-        unit: the unit's name.
         weights: the name of the weights that it starts from, or `fresh`.
-        frozen: whether it is frozen.
     """
 
     unit: str
@@ -85,16 +80,12 @@ class PlanRecord:
         identity: everything that changes the run's numbers, resolved.
         weights: the source's file; None without one.
         ancestry: the runs that the weights come from, nearest first.
-        units: the network's units, from the input.
-        classes: K names.
         task: `multi-class`, `binary`, `ordinal` or `multi-label`.
         positive: the class that one-against-rest metrics are about.
         split_sizes: the number of images per split and class.
         epochs: the number of planned epochs; None for an imported run.
         settings: the configuration as dotted keys and plain values.
-        imported: whether another tool made the predictions.
         name: what the user calls the method of an imported run.
-        import_file: the file that an imported run was read from, and `import_time`, when.
         notes: what was found while importing.
         record: the version of the run folder's files.
     """
@@ -158,17 +149,8 @@ class PlanRecord:
 
     def as_ancestor(self) -> AncestorRecord:
         """Return what the runs that start from this one record of it."""
-        return AncestorRecord(
-            run_id=self.run_id,
-            run_name=self.run_name,
-            cell_id=self.cell_id,
-            dataset=self.dataset,
-            source=self.source,
-            k=self.k,
-            j=self.j,
-            seed=self.seed,
-            manifest=self.manifest,
-        )
+        names = [item.name for item in fields(AncestorRecord)]
+        return AncestorRecord(**{name: getattr(self, name) for name in names})
 
 
 def write_plan(folder: Path, record: PlanRecord) -> None:

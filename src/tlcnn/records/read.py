@@ -4,16 +4,15 @@ import io
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import DONE, read_json, read_result
+from tlcnn.records.files import DONE, PREDICTIONS, SEEN, SPLITS, read_json, read_result
 from tlcnn.records.folder import FAILED, HOLDER
-from tlcnn.records.plan_record import PLAN, RECORD, PlanRecord, read_plan
+from tlcnn.records.plan_record import PLAN, RECORD, read_plan
 from tlcnn.records.summary import SUMMARY, read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
@@ -21,7 +20,11 @@ _ALWAYS = (
     *("folder", "run_id", "cell_id", "source", "imported", "task", "planned_epochs", "epochs"),
     *("train_s", "settings", "has_predictions", "problem"),
 )
-PREDICTIONS, SPLITS, SEEN = "predictions.parquet", "splits.parquet", "seen.parquet"
+_PLAN_COLUMNS = (
+    *("dataset", "model", "k", "j", "bn", "seed", "run_id", "cell_id", "source", "task"),
+    *("imported", "settings"),
+)
+_EMPTY = {"settings": {}, "imported": False, "has_predictions": False}
 # What makes a folder a run, be it the first or the last file of it.
 _MARKS = {PLAN, HOLDER, SUMMARY, DONE, FAILED}
 # The states of a run; of several copies of one run the one with the first of these is taken.
@@ -48,24 +51,6 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
     Raises:
         DataError: there is no such folder.
-
-    Example:
-        >>> import tempfile
-        >>> from tlcnn.records.plan_record import PlanRecord, write_plan
-        >>> from tlcnn.records.summary import Summary, write_summary
-        >>> output = Path(tempfile.mkdtemp())
-        >>> for seed, score in enumerate((0.5, 0.7)):
-        ...     folder = output / "runs" / f"run-{seed}"
-        ...     folder.mkdir(parents=True)
-        ...     plan = PlanRecord(
-        ...         str(seed), "cell", "d", "resnet18", ("imagenet",), 5, 0, "frozen", seed)
-        ...     write_plan(folder, plan)
-        ...     write_summary(folder, Summary({"test/balanced_accuracy": score}))
-        ...     (folder / "DONE").touch()
-        >>> runs = read_runs(output)
-        >>> done = runs[runs["state"] == "done"]
-        >>> done.groupby("init")["test/balanced_accuracy"].mean().round(3).to_dict()
-        {'imagenet': 0.6}
     """
     places: dict[str, _Place] = {}
     for path in map(Path, paths):
@@ -78,9 +63,8 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
             places.setdefault(os.path.realpath(place.folder), place)
     rows = []
     for place in sorted(places.values(), key=lambda place: place.folder):
-        row = {"folder": str(place.folder), "settings": {}, "imported": False}
-        row |= {"state": place.state, "problem": place.problem, "has_predictions": False}
-        rows.append(row if place.state else read_run(place.folder))
+        row = {"folder": str(place.folder), "state": place.state, "problem": place.problem}
+        rows.append(_EMPTY | row if place.state else read_run(place.folder))
     _mark_duplicates(rows)
     frame = pd.DataFrame(rows)
     order = dict.fromkeys([*COLUMNS, *_ALWAYS, *frame.columns])
@@ -90,14 +74,8 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 # ---- which folders ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A run folder, or something that stands where one is expected.
-
-    Attributes:
-        state: empty for a run folder, else `no run` or `unreadable`.
-        problem: why it is no run folder.
-    """
+class _Place(NamedTuple):
+    """A run folder, or something else in its place, with a state and a problem."""
 
     folder: Path
     state: str = ""
@@ -168,21 +146,21 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
     """Give the state `duplicate` to all copies of a run but the most complete one."""
 
     def rank(row: dict[str, Any]) -> tuple[int, int]:
-        # A copy is called `... copy` or `copy-of-...` more often than its original is.
+        # The name of a copy is longer: `... copy`, `copy-of-...`.
         return _STATES.index(row["state"]), len(Path(row["folder"]).name)
 
     def list_scores(row: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in row.items() if "/" in key and value == value}
 
-    copies: dict[str, list[dict[str, Any]]] = {}
+    rows_by_run: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row.get("run_id") and row["state"] in _STATES:
-            copies.setdefault(row["run_id"], []).append(row)
-    for of_one_run in copies.values():
-        first, *others = sorted(of_one_run, key=rank)
-        for row in others:
-            problem = f"a copy of {first['folder']}, which was taken"
-            if row["state"] == "done" and list_scores(row) != list_scores(first):
+            rows_by_run.setdefault(row["run_id"], []).append(row)
+    for copies in rows_by_run.values():
+        best, *duplicates = sorted(copies, key=rank)
+        for row in duplicates:
+            problem = f"a copy of {best['folder']}, which was taken"
+            if row["state"] == "done" and list_scores(row) != list_scores(best):
                 problem += ", with other numbers"
             row |= {"state": "duplicate", "problem": problem}
 
@@ -192,51 +170,33 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """Read one run folder into a flat record; a damaged one has the state `unreadable`."""
-    row: dict[str, Any] = {"folder": str(folder), "settings": {}}
-    row |= {"imported": False, "has_predictions": False}
+    row: dict[str, Any] = _EMPTY | {"folder": str(folder)}
     try:
         row["state"] = read_state(folder)
-        has_summary = os.path.lexists(folder / SUMMARY)
-        if not os.path.lexists(folder / PLAN) and row["state"] != "done" and not has_summary:
+        files = set(os.listdir(folder))
+        has_summary = row["state"] == "done" or SUMMARY in files
+        if PLAN not in files and not has_summary:
             return row  # it is running, or ended, before it had a plan
-        row |= _make_columns(read_plan(folder))
-        if row["state"] == "done" or has_summary:
+        record = read_plan(folder)
+        row |= {name: getattr(record, name) for name in _PLAN_COLUMNS}
+        row |= {"init": "-".join(record.source), "planned_epochs": record.epochs}
+        if record.record > RECORD:
+            versions = f"record {record.record}; this one knows up to {RECORD}"
+            row["problem"] = f"written by a newer tlcnn ({versions}): what it knows was read"
+        if has_summary:
             summary = read_summary(folder)
         else:
             history, is_cut = read_epochs(folder)
             summary = summarize_epochs(history)
             row |= {"problem": "metrics.jsonl ends in half a line, left out"} if is_cut else {}
-        if os.path.lexists(folder / PREDICTIONS):
+        if PREDICTIONS in files:
             read_result(folder / PREDICTIONS)  # another sha256 is found before it is a number
             row["has_predictions"] = True
-    except DataError as error:
+    except (DataError, OSError) as error:
         return row | {"state": "unreadable", "problem": str(error)}
     scores = {key: float("nan") if v is None else v for key, v in summary.metrics.items()}
     measured = {k: v for k, v in vars(summary).items() if k != "metrics" and v is not None}
     return {**scores, **measured, **row}
-
-
-def _make_columns(record: PlanRecord) -> dict[str, Any]:
-    row = {
-        "dataset": record.dataset,
-        "model": record.model,
-        "init": "-".join(record.source),
-        "k": record.k,
-        "j": record.j,
-        "bn": record.bn,
-        "seed": record.seed,
-        "run_id": record.run_id,
-        "cell_id": record.cell_id,
-        "source": record.source,
-        "task": record.task,
-        "imported": record.imported,
-        "planned_epochs": record.epochs,
-        "settings": record.settings,
-    }
-    if record.record > RECORD:
-        words = f"record {record.record}; this one knows up to {RECORD}"
-        row["problem"] = f"written by a newer tlcnn ({words}): what it knows was read"
-    return row
 
 
 def read_state(folder: Path) -> str:
@@ -278,8 +238,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 def read_splits(folder: Path) -> pd.DataFrame:
     """Return dataset, image_id, label, group, split and digest of every image of a run's dataset.
 
-    Raises:
-        DataError: the file is missing or damaged.
+    Raises DataError where the file is missing or damaged.
     """
     return _read_table(folder / SPLITS)
 
@@ -287,8 +246,7 @@ def read_splits(folder: Path) -> pd.DataFrame:
 def read_seen(folder: Path) -> pd.DataFrame:
     """Return dataset, image_id, group, digest and run_id of what earlier runs have trained on.
 
-    Raises:
-        DataError: the file is missing or damaged.
+    Raises DataError where the file is missing or damaged.
     """
     return _read_table(folder / SEEN)
 
@@ -298,7 +256,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(io.BytesIO(content))
     except Exception as error:  # each version of the reader has errors of its own
+        reason = (str(error).splitlines() or ["no message"])[0]
         raise DataError(
-            f"{path} is cut or damaged ({(str(error).splitlines() or ['no message'])[0]}). Train "
-            "the run again, or leave it out"
+            f"{path} is cut or damaged ({reason}). Train the run again, or leave it out"
         ) from error

@@ -1,5 +1,6 @@
 """Settings of runs as columns: those that tell runs apart, and any that is asked for."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,8 @@ def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]])
     settings that the columns of a cell show already, are not listed.
 
     Args:
-        names: a hashable name of each.
-        settings: the settings of each.
+        names: a hashable name of each run.
+        settings: the settings of each run.
     """
     first: dict[tuple[object, str], Any] = {}
     varying: dict[str, None] = {}
@@ -43,23 +44,19 @@ def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]])
 
 
 def add_columns(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return runs with settings as columns; None where a run does not have one."""
-    columns = {name: get_setting(runs, name) for name in names if name not in runs}
+    """Return runs with settings as columns: lists and objects as text, None for none."""
+    columns = {}
+    for name in names:
+        if name not in runs:
+            values = [s.get(name) if isinstance(s, dict) else None for s in runs["settings"]]
+            plain = [write_value(value) for value in values]
+            columns[name] = pd.Series(plain, runs.index, dtype=object).infer_objects()
     return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1) if columns else runs
 
 
-def get_setting(runs: pd.DataFrame, name: str) -> pd.Series:
-    """Return a setting of every run; lists and objects as text."""
-    values = [s.get(name) if isinstance(s, dict) else None for s in runs["settings"]]
-    plain = [str(value) if isinstance(value, (list, dict)) else value for value in values]
-    return pd.Series(plain, index=runs.index, dtype=object).infer_objects()
-
-
-def list_columns(runs: pd.DataFrame) -> list[str]:
-    """Return the names of all columns and settings, the usual ones first."""
-    hidden = {"settings", "problem", "folder"}
-    keys = dict.fromkeys(k for s in runs["settings"] if isinstance(s, dict) for k in s)
-    return [*(column for column in runs.columns if column not in hidden), *keys]
+def write_value(value: Any) -> Any:
+    """Return a setting's value, lists and objects as text."""
+    return str(value) if isinstance(value, (list, dict)) else value
 
 
 def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.DataFrame:
@@ -68,7 +65,8 @@ def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.D
     Raises:
         ConfigError: no run has one; names the nearest.
     """
-    columns = list_columns(runs)
+    keys = dict.fromkeys(k for s in runs["settings"] if isinstance(s, dict) for k in s)
+    columns = [*(c for c in runs.columns if c not in ("settings", "problem", "folder")), *keys]
     for name in names:
         if name not in columns:
             raise ConfigError(
@@ -81,8 +79,6 @@ def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.D
 
 def find_near(name: str, names: Sequence[str], limit: int = 8) -> list[str]:
     """Return the names most like one: those that end in it, then those spelled alike."""
-    import difflib
-
     ends = [n for n in names if n.rpartition(".")[2] == name or n.endswith("/" + name)]
     near = difflib.get_close_matches(name, names, n=6, cutoff=0.4)
     return list(dict.fromkeys([*ends, *near, *names]))[:limit]
@@ -90,5 +86,4 @@ def find_near(name: str, names: Sequence[str], limit: int = 8) -> list[str]:
 
 def list_values(values: pd.Series, limit: int = 8) -> str:
     """Return the values of a column in words."""
-    texts = sorted({str(value) for value in values if not pd.isna(value)})
-    return list_names(texts, limit) or "nothing"
+    return list_names(sorted({str(v) for v in values if not pd.isna(v)}), limit) or "nothing"

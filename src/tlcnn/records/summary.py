@@ -20,11 +20,10 @@ class Summary:
 
     Attributes:
         metrics: `SPLIT/METRIC` and its value; None where it is not defined.
-        epochs: the number of trained epochs.
         best_epoch: the epoch whose weights were tested, from 1.
         steps: the number of optimiser updates.
         train_s: seconds in training, without evaluations.
-        n_skipped_images: images that could not be decoded.
+        n_skipped_images: the number of images that could not be decoded.
         finished: the local time at the end.
         reuse: what the frozen units computed and what was read from the store.
     """
@@ -76,7 +75,8 @@ def read_epochs(folder: Path) -> tuple[list[dict[str, Any]], bool]:
         if not isinstance(record, dict):
             raise DataError(f"{path} holds a line that is no JSON object")
         for key, value in record.items():
-            if value is not None and not _is_number(value):
+            is_number = type(value) in (int, float) and abs(value) < 2**63  # false for NaN and inf
+            if value is not None and not is_number:
                 raise DataError(f"{path} has {key}={value!r:.60}; a number is expected")
     return records, is_cut
 
@@ -89,8 +89,13 @@ def summarize_epochs(history: Sequence[Mapping[str, Any]]) -> Summary:
     """
     if not history:
         return Summary(metrics={}, epochs=0)
+
+    def rank(record: Mapping[str, Any]) -> tuple[float, float]:
+        score, loss = record["val/balanced_accuracy"], record["val/nll"]
+        return (-math.inf if score is None else score, -math.inf if loss is None else -loss)
+
     try:
-        best = max(history, key=_rank_epoch)
+        best = max(history, key=rank)
         return Summary(
             metrics={key: value for key, value in best.items() if key.startswith("val/")},
             epochs=len(history),
@@ -99,14 +104,3 @@ def summarize_epochs(history: Sequence[Mapping[str, Any]]) -> Summary:
         )
     except (KeyError, TypeError) as error:
         raise DataError(f"an epoch in {HISTORY} is not complete: {error}") from error
-
-
-def _rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
-    score, loss = record["val/balanced_accuracy"], record["val/nll"]
-    return (-math.inf if score is None else score, -math.inf if loss is None else -loss)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) < 2**63  # also false for NaN and infinity

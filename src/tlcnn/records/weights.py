@@ -1,7 +1,6 @@
-"""weights.safetensors: the weights of a run, and what they say about themselves.
+"""weights.safetensors: the weights of a run, whose metadata name the run.
 
-A finished run's weights count by the run's id, on every machine: the id says what they are. So
-they are read only if they are, byte for byte, what the run wrote.
+They are identified by the run's id, so they are read only if no byte of them has changed.
 """
 
 import json
@@ -58,10 +57,7 @@ def locate_run(path: str | Path) -> WeightsFile | None:
 
 
 def load_run_weights(folder: Path) -> "State":
-    """Read the weights of a finished run.
-
-    Returns:
-        Tensor names -> tensors on the CPU.
+    """Read the weights of a finished run: tensor names -> tensors on the CPU.
 
     Raises:
         WeightsError: the weights are missing, or are not what the run wrote.

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.data.index import Index
+from tlcnn.records.files import PREDICTIONS, SEEN, SPLITS
 from tlcnn.storage import write_atomic
 
 
@@ -37,17 +38,15 @@ def write_predictions(
     for split, positions in rows.items():
         part = table.iloc[positions][["image_id", "group", "label"]].reset_index(drop=True)
         part.insert(0, "split", split)
-        scores = {"logit": logits[split]} | (
-            {} if targets is None else {"target": targets[positions]}
-        )
-        frames = [
-            pd.DataFrame(values, columns=[f"{kind}/{name}" for name in classes])
-            for kind, values in scores.items()
-        ]
-        parts.append(pd.concat([part, *frames], axis=1))
-    buffer = io.BytesIO()
-    pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
-    write_atomic(run_dir / "predictions.parquet", buffer.getvalue(), durable=False)
+        scores = {"logit": logits[split]}
+        if targets is not None:
+            scores["target"] = targets[positions]
+        for kind, values in scores.items():
+            columns = [f"{kind}/{name}" for name in classes]
+            part = pd.concat([part, pd.DataFrame(values, columns=columns)], axis=1)
+        parts.append(part)
+    content = _make_parquet(pd.concat(parts, ignore_index=True))
+    write_atomic(run_dir / PREDICTIONS, content, durable=False)
 
 
 def make_splits_file(index: Index, splits: np.ndarray, digests: Sequence[str]) -> bytes:
@@ -57,14 +56,12 @@ def make_splits_file(index: Index, splits: np.ndarray, digests: Sequence[str]) -
     """
     table = index.table[["image_id", "label", "group"]].assign(split=splits, digest=digests)
     table.insert(0, "dataset", index.name)
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
+    return _make_parquet(table)
 
 
 def write_splits(run_dir: Path, content: bytes) -> None:
     """Write splits.parquet, as `make_splits_file` makes it."""
-    write_atomic(run_dir / "splits.parquet", content, durable=False)
+    write_atomic(run_dir / SPLITS, content, durable=False)
 
 
 def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
@@ -75,6 +72,10 @@ def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
     Args:
         seen: dataset, image_id, group, digest and run_id of every training image.
     """
+    write_atomic(run_dir / SEEN, _make_parquet(seen))
+
+
+def _make_parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
-    seen.to_parquet(buffer, index=False)
-    write_atomic(run_dir / "seen.parquet", buffer.getvalue())
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -15,16 +15,15 @@ from tlcnn.report.sentences import (
     name_family,
     write_finding,
     write_notes,
-    write_omission,
     write_omissions,
 )
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
-from tlcnn.study.arms import estimate_cell, load_arms
+from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, make_blocks
-from tlcnn.study.cells import Cell, Omission, clean_numbers, make_cells, make_runs
+from tlcnn.study.cells import Cell, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
 from tlcnn.study.layers import GAPS, TREATMENTS
 
@@ -68,10 +67,7 @@ def make_content(
         ConfigError: no finished run has the metric, or less of it is better.
     """
     _check_metric(metric, runs)
-    runs, odd = clean_numbers(runs)
-    finished, omissions = make_runs(runs)
-    omissions += (Omission("odd effort", len(odd), tuple(odd)),) if odd else ()
-    cells = {cell.key: cell for cell in make_cells(finished)}
+    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
     arms = {key: load_arms(cell, metrics) for key, cell in cells.items()}
     blocks = make_blocks(cells, arms, metric)
@@ -84,11 +80,7 @@ def make_content(
         metric=metric,
         metrics=tuple(metrics),
         runs=runs,
-        left_out=(
-            *describe_left_out(runs),
-            *map(write_omission, omissions),
-            *_list_left_out(cells, arms, metric),
-        ),
+        left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric)),
         cells=table,
         comparisons=_tabulate_comparisons(contrasts),
         findings=tuple(write_finding(answer, contrasts) for answer in answers),
@@ -158,7 +150,7 @@ def _tabulate_cells(
             arm = arms[key].get(metric)
             if arm is None:
                 continue
-            estimate = estimate_cell(arm, metric)
+            estimate = estimate_mean([arm], metric)
             row |= {metric: estimate.value, f"{metric} low": estimate.low}
             row |= {f"{metric} high": estimate.high, f"{metric} sd": compute_deviation([arm])}
             notes.append(write_notes(estimate.notes))
@@ -226,7 +218,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 continue
             rows = []
             for cell in cells:
-                score = estimate_cell(block.arms[cell.key], block.metric)
+                score = estimate_mean([block.arms[cell.key]], block.metric)
                 row = {"k": cell.k, "j": cell.j, **_spread("value", score)}
                 row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
                 rows.append({**row, "cell": cell.key, "label": name_cell(cell)})
@@ -257,7 +249,7 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
     block = answer.block
     curves = []
     for name, n in sorted(answer.arms, key=lambda place: (TREATMENTS.index(place[0]), place[1])):
-        score = estimate_cell(answer.arms[name, n], block.metric)
+        score = estimate_mean([answer.arms[name, n]], block.metric)
         row = {"arm": name, "n": n, "value": score.value, "low": score.low, "high": score.high}
         curves.append({**row, "n_seeds": score.n_seeds})
     scores = []

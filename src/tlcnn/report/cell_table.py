@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tlcnn.records.settings import CELL, list_values, list_varying
+from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import add_comparisons
-from tlcnn.report.sentences import write_note, write_omission, write_omissions
+from tlcnn.report.sentences import write_note, write_omissions
 from tlcnn.report.tables import DEFAULT_METRICS, ScoredRow, Table, find_best, sort_rows
 from tlcnn.report.words import name_cell
 from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.cells import FOLD, Cell, Omission, make_cells, make_runs
+from tlcnn.study.cells import FOLD, Cell, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
 INTERVALS = ("full", "seeds", "none")
@@ -64,10 +64,8 @@ def make_cell_table(
         ConfigError: columns, values or a baseline that are not there.
     """
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    if group:
-        rows, columns, notes = _group_rows(finished, group)
-    else:
-        rows, columns, notes = _make_rows(finished)
+    rows, columns = _group_rows(finished, group) if group else _make_rows(finished)
+    notes = _describe_averaged(rows, columns) if group else []
     options = {"redraws": interval == "full", "lone": bool(baseline)}
     scored = [_score_row(row, metrics, **options) for row in watch(rows)]
     columns = [*columns, "n", *(["folds"] if any(row.n_folds > 1 for row in scored) else [])]
@@ -84,14 +82,13 @@ def make_cell_table(
 # ---- which cells make a row ---------------------------------------------------------------------
 
 
-def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str], list[str]]:
-    """Return a row for each cell, the columns that tell them apart, and notes.
+def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str]]:
+    """Return a row for each cell, and the columns that tell them apart.
 
     The columns are those of a cell and the settings in which runs of one name differ, with
     nothing for a setting that differs inside a cell.
     """
-    finished, without_place = make_runs(runs)
-    cells = make_cells(finished)
+    cells = make_cells(make_runs(runs))
     members = [(cell, run) for cell in cells for run in cell.runs]
     settings = [
         {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
@@ -107,7 +104,7 @@ def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str], list[str]
         TableRow(
             {
                 **{name: getattr(cell, name) for name in CELL},
-                **{name: _flatten(cell.settings.get(name)) for name in varying},
+                **{name: write_value(cell.settings.get(name)) for name in varying},
                 "imported": cell.source.is_imported,
                 "cell_id": cell.cell_id,
             },
@@ -118,27 +115,14 @@ def _make_rows(runs: pd.DataFrame) -> tuple[list[TableRow], list[str], list[str]
     columns = [*CELL, *varying, *imported]
     names = {tuple(name_value(row.key[name]) for name in columns) for row in rows}
     shown = columns if len(names) == len(rows) else [*columns, "cell_id"]
-    return _sort(rows, [*columns, "cell_id"]), shown, _describe(without_place)
+    return _sort(rows, [*columns, "cell_id"]), shown
 
 
-def _flatten(value: Any) -> Any:
-    return str(value) if isinstance(value, (list, dict)) else value
-
-
-def _group_rows(
-    runs: pd.DataFrame, group: Sequence[str]
-) -> tuple[list[TableRow], list[str], list[str]]:
-    """Return a row for each combination of values of some columns, those columns, and notes."""
-    rows, notes = [], []
-    for key, part in group_runs(runs, group):
-        finished, without_place = make_runs(part)
-        notes += _describe(without_place)
-        cells = make_cells(finished)
-        if cells:
-            rows.append(TableRow(key, cells))
+def _group_rows(runs: pd.DataFrame, group: Sequence[str]) -> tuple[list[TableRow], list[str]]:
+    """Return a row for each combination of values of some columns, and those columns."""
+    rows = [TableRow(key, make_cells(make_runs(part))) for key, part in group_runs(runs, group)]
     columns = list(dict.fromkeys(group))
-    averaged = _describe_averaged(rows, columns)
-    return _sort(rows, columns), columns, [*averaged, *notes]
+    return _sort(rows, columns), columns
 
 
 def _sort(rows: list[TableRow], columns: Sequence[str]) -> list[TableRow]:
@@ -146,10 +130,6 @@ def _sort(rows: list[TableRow], columns: Sequence[str]) -> list[TableRow]:
         return []
     frame = pd.DataFrame([row.key for row in rows]).assign(position=range(len(rows)))
     return [rows[at] for at in sort_rows(frame, columns)["position"]]
-
-
-def _describe(omissions: Iterable[Omission]) -> list[str]:
-    return [f"left out: {write_omission(omission)}" for omission in omissions]
 
 
 def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[str]:
@@ -163,7 +143,7 @@ def _describe_averaged(rows: Sequence[TableRow], group: Sequence[str]) -> list[s
     averaged = [name for name in varying if name not in group]
     texts = []
     for name in averaged:
-        values = pd.Series([_flatten(cell.get(name)) for cell in cells], dtype=object)
+        values = pd.Series([write_value(cell.get(name)) for cell in cells], dtype=object)
         texts.append(f"{name} ({list_values(values, 6)})")
     if not texts and any(len(row) > 1 for row in facts):
         texts = [f"cells ({max(map(len, facts))} in a row)"]

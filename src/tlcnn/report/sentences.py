@@ -52,7 +52,6 @@ _NOTES = {
     NoteKind.LACKS_METRIC: "{0} seeds have no {text} and are left out",
     NoteKind.OTHER_IMAGES: "scored on different test images: not paired",
     NoteKind.MAYBE_OTHER_IMAGES: "not known to be scored on the same test images: not paired",
-    NoteKind.THESE_NETWORKS: "for these networks alone: training again is not in the interval",
     NoteKind.P_OF_THESE_NETWORKS: "p is of these networks alone, not of training again",
     NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
@@ -108,12 +107,6 @@ def name_family(family: Family) -> str:
 
 def write_omission(omission: Omission) -> str:
     """Return which runs are left out of the means, and why, as half a sentence."""
-    if omission.kind == "no place":
-        folders = list_names(omission.names, 3)
-        return f"no k, j or seed that can be used in the record: {folders}"
-    if omission.kind == "odd effort":
-        folders = list_names(omission.names, 3)
-        return f"a time or number of epochs in the record is no number: {folders}"
     if omission.kind == "repeated seed":
         runs = "run repeats" if omission.n == 1 else "runs repeat"
         return f"{omission.n} {runs} a seed and count in no mean (the first run id counts)"

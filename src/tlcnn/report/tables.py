@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
-from tlcnn.report.sentences import write_omission
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.metrics import is_lower_better
-from tlcnn.study.cells import Omission, clean_numbers, list_numbers
+from tlcnn.study.cells import list_numbers
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
 # Columns that stand beside a scored one, `<column> low`, and are part of its cell.
@@ -77,14 +76,11 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
         runs: what `read_runs` returned.
         metrics: metric columns; one that no run has is left empty.
     """
-    runs, odd = clean_numbers(runs)
     runs, varying = spread_settings(runs)
     imported = list_imported(runs)
     names = [*CELL, *varying, *imported, "seed"]
     columns = [*names, *metrics, "epochs", "train_s", "state", "run_id"]
-    table = runs.reindex(columns=columns)
-    notes = [write_omission(Omission("odd effort", len(odd), tuple(odd)))] if odd else []
-    return Table(sort_rows(table, names), scored=tuple(metrics), notes=tuple(notes))
+    return Table(sort_rows(runs.reindex(columns=columns), names), scored=tuple(metrics))
 
 
 def list_imported(runs: pd.DataFrame) -> list[str]:

@@ -54,7 +54,7 @@ def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNe
     memory = memory or Memory()
     treatment, unit_map, weights = plan.treatment, plan.unit_map, plan.treatment.weights
     model = _draw_network(plan, memory)
-    report = InitReport((), tuple(model.state_dict()), ())
+    report = InitReport((), tuple(model.state_dict()))
     if weights is not None and weights.path is not None:
         state = match_names(_load_source(weights, memory), model, unit_map)
         if treatment.source == "stats":

@@ -32,7 +32,6 @@ class Arm:
     """The S runs of one cell, scored by one metric.
 
     Attributes:
-        name: how a table names it.
         seeds: (S,) int; runs of two arms with the same seed are a pair.
         scores: (S,) the metric of each run.
         replicates: (S, B) the metric under B redraws of the test groups, the same draws for every
@@ -42,7 +41,6 @@ class Arm:
         sample: the test groups; None where only the scores are known.
         contributions: (S, G) what each test group adds to the score, rows sum to the score; None
             with `replicates`, and for metrics that are no sum over groups (AUROC, F1, ECE).
-        lower_is_better: of losses and calibration errors.
         notes: why there are no replicates, and what is odd about the sample; mostly empty.
         images: the digest of the manifest that names the test images, empty if unknown; arms
             without a sample are paired where these are equal.
@@ -73,7 +71,6 @@ class Estimate:
     """A number with its interval.
 
     Attributes:
-        value: the mean over seeds, or a difference of such means.
         se: standard error over new seeds and new test groups; NaN where it cannot be known.
         df: degrees of freedom of Student's t (Satterthwaite); NaN with `se`.
         low, high: the interval; NaN with `se`.
@@ -100,7 +97,6 @@ class Comparison:
         p_swap: sign-flip permutation over test groups: do *these* networks differ on new lesions?
         p_seed: t test with both variances: would they, trained again with other seeds?
         p_equivalent: TOST with `margin`; below 0.05 the two are equivalent.
-        margin: in units of the metric.
         p_holm: adjusted within its family; equal to `p` until a family is adjusted.
         family: the key of the comparisons that are adjusted together.
         family_size: the comparisons of the family that have a p.

@@ -13,39 +13,38 @@ of the mean over seeds would count AL twice.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
-from tlcnn.statistics.variance import ROUNDING, Parts, combine_df
+from tlcnn.statistics.variance import ROUNDING, Parts, combine_df, compute_quantile
 
 Term = tuple[float, Arm]
 Terms = Sequence[Term]
 
 
-def estimate_contrast(terms: Terms, level: float = 0.95) -> Estimate:
-    """Return the interval of sum c_a M(a) over new seeds and new test groups.
+def estimate_contrast(terms: Terms) -> Estimate:
+    """Return the 95 % interval of sum c_a M(a) over new seeds and new test groups.
 
     Arms with the same seeds are paired by seed; see `choose_seeds` for those with others.
 
     Args:
         terms: (coefficient, arm) pairs; one (1, arm) is the mean of a cell.
-        level: of Student's t interval, df by Satterthwaite (1946).
     """
-    parts = compute_parts(terms)
-    return make_estimate(parts, level)
+    return make_estimate(compute_parts(terms))
 
 
-def make_estimate(parts: Parts, level: float = 0.95) -> Estimate:
-    """Return value ± t se."""
+def make_estimate(parts: Parts) -> Estimate:
+    """Return value ± t se: Student's 95 % interval, df by Satterthwaite (1946)."""
     nothing = make_unknown(parts.value, parts.n_seeds, parts.notes)
     if not np.isfinite(parts.value):
         return replace(nothing, notes=merge_notes(parts.notes, [Note(NoteKind.UNDEFINED)]))
     if not np.isfinite(parts.variance):
         return nothing
     se, df = float(np.sqrt(parts.variance)), parts.df
-    half = compute_quantile(df, (1 + level) / 2) * se
+    half = compute_quantile(df, 0.975) * se
     notes = parts.notes if se > 0 else merge_notes(parts.notes, [Note(NoteKind.ALL_EQUAL)])
     low, high = parts.value - half, parts.value + half
     return Estimate(parts.value, se, df, low, high, parts.n_seeds, notes)
@@ -57,32 +56,6 @@ def make_unknown(value: float, n_seeds: int, notes: Notes = ()) -> Estimate:
     return Estimate(value, nan, nan, nan, nan, n_seeds, notes)
 
 
-def compute_quantile(df: float, p: float) -> float:
-    """Return the p quantile of Student's t.
-
-    Example:
-        >>> round(compute_quantile(4, 0.975), 3)
-        2.776
-    """
-    from scipy.special import ndtri, stdtrit
-
-    return float(ndtri(p) if np.isinf(df) else stdtrit(df, p))
-
-
-def estimate_test_only(terms: Terms, level: float = 0.95) -> Estimate:
-    """Return the interval over new test groups alone: of these very networks, for one seed too."""
-    arms = [arm for _, arm in terms]
-    n_seeds = min(len(arm.seeds) for arm in arms)
-    value = float(sum(c * arm.mean for c, arm in terms))
-    if any(arm.replicates is None for arm in arms):
-        return make_unknown(value, n_seeds, (Note(NoteKind.SEEDS_ALONE),))
-    variances = [_compute_means(block) for block in _split_samples(terms)]
-    test = sum(variance for variance, _ in variances)
-    notes = (Note(NoteKind.THESE_NETWORKS),)
-    parts = Parts(value, ((0.0, n_seeds),), test, combine_df(variances), notes)
-    return make_estimate(parts, level)
-
-
 def compute_parts(terms: Terms) -> Parts:
     """Return a contrast and what its variance is made of.
 
@@ -90,10 +63,17 @@ def compute_parts(terms: Terms) -> Parts:
     over pairs of arms of c_a c_b times the mean covariance of their replicates over pairs of
     different seeds, clamped at 0.
     """
-    blocks = [_compute_block(block) for block in _split_samples(_merge(terms))]
+    merged: dict[int, Term] = {}  # an arm that comes twice is one
+    for coefficient, arm in terms:
+        merged[id(arm)] = (merged.get(id(arm), (0.0, arm))[0] + coefficient, arm)
+    blocks = [_compute_block(block) for block in _split_samples(list(merged.values()))]
     notes = merge_notes(*(block.notes for block in blocks))
     if len(blocks) > 1:
-        notes = merge_notes(notes, [_explain_split([arm for _, arm in terms])])
+        arms = [arm for _, arm in terms]
+        is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
+        is_mixed = len({arm.fold_ratio is None for arm in arms}) > 1
+        kind = NoteKind.OTHER_IMAGES if is_known or is_mixed else NoteKind.MAYBE_OTHER_IMAGES
+        notes = merge_notes(notes, [Note(kind)])
     return Parts(
         value=sum(block.value for block in blocks),
         seeds=tuple(part for block in blocks for part in block.seeds),
@@ -101,14 +81,6 @@ def compute_parts(terms: Terms) -> Parts:
         test_df=combine_df([(block.test, block.test_df) for block in blocks]),
         notes=notes,
     )
-
-
-def _merge(terms: Terms) -> list[Term]:
-    """Add up the coefficients of an arm that comes twice."""
-    merged: dict[int, Term] = {}
-    for coefficient, arm in terms:
-        merged[id(arm)] = (merged.get(id(arm), (0.0, arm))[0] + coefficient, arm)
-    return list(merged.values())
 
 
 def _split_samples(terms: Terms) -> list[list[Term]]:
@@ -125,12 +97,6 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
         key = (sample, "" if sample else arm.images, arm.fold_ratio is not None)
         blocks.setdefault(key, []).append(term)
     return list(blocks.values())
-
-
-def _explain_split(arms: Sequence[Arm]) -> Note:
-    is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
-    is_mixed = len({arm.fold_ratio is None for arm in arms}) > 1
-    return Note(NoteKind.OTHER_IMAGES if is_known or is_mixed else NoteKind.MAYBE_OTHER_IMAGES)
 
 
 def _compute_block(terms: list[Term]) -> Parts:
@@ -171,15 +137,19 @@ def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, Notes]
         >>> choose_seeds([np.arange(8), np.arange(4)])[0] is None
         True
     """
-    common = seeds[0]
-    for other in seeds[1:]:
-        common = np.intersect1d(common, other)
+    common = reduce(np.intersect1d, seeds)
     counts = tuple(dict.fromkeys(len(values) for values in seeds))
     if counts == (len(common),):
         return common, ()
     if len(common) >= 2 and 3 * len(common) >= 2 * max(counts):
         return common, (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
     return None, (Note(NoteKind.UNPAIRED_SEEDS, counts),)
+
+
+def pair_arms(a: Arm, b: Arm) -> tuple[Arm, Arm]:
+    """Return two arms with the runs that their difference is of."""
+    seeds, _ = choose_seeds([a.seeds, b.seeds])
+    return (a, b) if seeds is None else (pick_seeds(a, seeds), pick_seeds(b, seeds))
 
 
 def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
@@ -209,9 +179,15 @@ def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int
 
 
 def _compute_shared(terms: list[Term]) -> tuple[float, float]:
-    """Return T, from the replicates, and its degrees of freedom, from the influence."""
+    """Return T, from the replicates, and its degrees of freedom, from the influence.
+
+    T is a difference of mean squares in each stratum: as in a two-way layout of seeds and n
+    groups, it is the variance of the contrast of means, on n - 1 degrees of freedom, less the
+    part of it that is the seeds' own, on (n - 1) (S - 1).
+    """
     weights = _pair_weights(terms)
-    replicates = np.concatenate([_known(arm.replicates) for _, arm in terms])
+    samples = [arm.replicates for _, arm in terms if arm.replicates is not None]
+    replicates = np.concatenate(samples)
     replicates = replicates[:, np.isfinite(replicates).all(axis=0)]
     if replicates.shape[1] < 2:
         return float("nan"), float("nan")
@@ -219,37 +195,22 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
     shared = float(products.sum())
     if abs(shared) <= ROUNDING * float(np.abs(products).sum()):
         return 0.0, float("inf")
-    return shared, _compute_shared_df(terms, weights)
-
-
-def _compute_shared_df(terms: list[Term], weights: np.ndarray) -> float:
-    """Return the degrees of freedom of T, a difference of mean squares in each stratum of groups.
-
-    As in a two-way layout of seeds and n groups, T is the variance of the contrast of means, on
-    n - 1 degrees of freedom, less the part of it that is the seeds' own, on (n - 1) (S - 1).
-    """
-    influence = np.concatenate([_known(arm.influence) for _, arm in terms])
-    means = np.concatenate([np.full(len(a.seeds), c / len(a.seeds)) for c, a in terms])
+    influence = np.concatenate([arm.influence for _, arm in terms if arm.influence is not None])
+    means = np.concatenate([np.full(len(arm.seeds), c / len(arm.seeds)) for c, arm in terms])
     n_seeds = min(len(arm.seeds) for _, arm in terms)
+    sample = terms[0][1].sample
+    assert sample is not None
     total, squares = 0.0, 0.0
-    for members in _split_strata(influence, terms[0][1]):
-        covariance = members @ members.T * (members.shape[1] / (members.shape[1] - 1))
-        shared, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
-        total += shared
-        of_seeds = of_mean - shared
-        squares += (of_mean**2 + of_seeds**2 / (n_seeds - 1)) / (members.shape[1] - 1)
-    return total**2 / squares if squares > 0 else float("inf")
-
-
-def _compute_means(terms: list[Term]) -> tuple[float, float]:
-    """Return the variance of a contrast of means under redraws, and its degrees of freedom."""
-    replicates = np.sum([c * _known(arm.replicates).mean(axis=0) for c, arm in terms], axis=0)
-    influence = np.sum([c * _known(arm.influence).mean(axis=0) for c, arm in terms], axis=0)
-    strata = [
-        (float((members**2).sum()) / (members.shape[1] - 1), members.shape[1] - 1.0)
-        for members in _split_strata(influence[None], terms[0][1])
-    ]
-    return float(np.nanvar(replicates, ddof=1)), combine_df(strata)
+    for stratum in np.unique(sample.strata):
+        members = influence[:, sample.strata == stratum]
+        n = members.shape[1]
+        if n < 2:
+            continue
+        covariance = members @ members.T * (n / (n - 1))
+        of_pairs, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
+        total += of_pairs
+        squares += (of_mean**2 + (of_mean - of_pairs) ** 2 / (n_seeds - 1)) / (n - 1)
+    return shared, total**2 / squares if squares > 0 else float("inf")
 
 
 def _pair_weights(terms: list[Term]) -> np.ndarray:
@@ -263,17 +224,3 @@ def _pair_weights(terms: list[Term]) -> np.ndarray:
             block = np.ix_(owner == i, owner == j)
             weights[block] = c_i * c_j * differ[block] / differ[block].sum()
     return weights
-
-
-def _split_strata(influence: np.ndarray, arm: Arm) -> list[np.ndarray]:
-    """Return the columns of each stratum of at least two groups."""
-    assert arm.sample is not None
-    parts = [
-        influence[:, arm.sample.strata == stratum] for stratum in np.unique(arm.sample.strata)
-    ]
-    return [part for part in parts if part.shape[1] > 1]
-
-
-def _known(array: np.ndarray | None) -> np.ndarray:
-    assert array is not None
-    return array

@@ -1,8 +1,7 @@
 """The metrics: their names, which way is better, and how a run's predictions are scored by them.
 
-Each metric is one function of `Predictions`, in `counting` or `ranking`. It returns a `Score`,
-which a training reads where all test groups weigh 1, and a comparison under redraws of them. A
-new metric is such a function and a line in `METRICS` or `CLASS_METRICS`.
+A new metric is a function of `Predictions` that returns a `Score`, in `counting` or `ranking`,
+and a line in `METRICS` or `CLASS_METRICS`.
 
 Keys: `balanced_accuracy` for images, `group/balanced_accuracy` for groups (lesions, patients),
 `recall/mel` for one class.
@@ -80,6 +79,8 @@ POSITIVE_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # of the p
     "sensitivity_at_90_specificity": make_sensitivity,
 }
 
+_BY_CLASS = {**CLASS_METRICS, **POSITIVE_METRICS}
+
 FINDING_METRICS: dict[str, Callable[[Predictions], Score]] = {  # one number a finding
     "recall": partial(make_recall, position=1),
     "specificity": partial(make_recall, position=0),
@@ -101,10 +102,10 @@ def is_lower_better(metric: str) -> bool:
     return any(name in METRICS and METRICS[name].lower_is_better for name in metric.split("/"))
 
 
-def is_weightable(metric: str) -> bool:
+def is_weightable(metric: str, classes: Sequence[str]) -> bool:
     """Return whether `make_score` has a metric, by its name without split and level."""
     name, _, class_name = metric.partition("/")
-    return name in ({**CLASS_METRICS, **POSITIVE_METRICS} if class_name else METRICS)
+    return name in METRICS if not class_name else name in _BY_CLASS and class_name in classes
 
 
 def make_score(metric: str, predictions: Predictions, classes: Sequence[str]) -> Score:
@@ -112,14 +113,12 @@ def make_score(metric: str, predictions: Predictions, classes: Sequence[str]) ->
 
     Args:
         metric: `balanced_accuracy`, `recall/mel`, ...: without split and level.
-        predictions: a run's predictions, with the test group of each row.
         classes: K names.
     """
     name, _, class_name = metric.partition("/")
     if not class_name:
         return METRICS[name].make(predictions)
-    make = {**CLASS_METRICS, **POSITIVE_METRICS}[name]
-    return make(predictions, list(classes).index(class_name))
+    return _BY_CLASS[name](predictions, list(classes).index(class_name))
 
 
 # ---- all metrics of a run -----------------------------------------------------------------------
@@ -141,7 +140,6 @@ def compute_scores(
         logits: (N, K).
         truth: labels (N,), or targets (N, K) of a multi-label task.
         groups: (N,) the group of each image; a group's prediction is its images' mean probability.
-        classes, positive: see `compute_metrics`.
     """
     probabilities = _compute_probabilities(task, logits)
     by_group = compute_group_means(probabilities, truth, groups)
@@ -151,11 +149,7 @@ def compute_scores(
 
 
 def compute_selection(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Return the few metrics that an epoch is chosen by; cheap enough for every epoch.
-
-    Args:
-        task, logits, truth: see `compute_scores`.
-    """
+    """Return the few metrics that an epoch is chosen by; cheap enough for every epoch."""
     probabilities = _compute_probabilities(task, logits)
     if task == "multi-label":
         return _average_findings(make_findings(probabilities, truth), SELECTION_METRICS)
@@ -171,12 +165,10 @@ def compute_metrics(
     classes: Sequence[str],
     positive: str | None = None,
 ) -> dict[str, float]:
-    """Return every metric of one set of predictions.
+    """Return every metric of one set of predictions; see `compute_scores`.
 
     Args:
-        task: binary, multi-class, ordinal or multi-label.
         probabilities: (N, K); rows sum to one except in a multi-label task.
-        truth: labels (N,), or targets (N, K) of a multi-label task.
         classes: K names, for the keys.
         positive: the class that sensitivity is about. By default it is melanoma if there is such
             a class, else the second of two classes; in a multi-label task there is no default.
@@ -187,7 +179,7 @@ def compute_metrics(
         ConfigError: `positive` is not a class.
     """
     if task == "multi-label":
-        return _compute_multi_label_metrics(probabilities, truth, classes, positive)
+        return _compute_finding_metrics(probabilities, truth, classes, positive)
     predictions = make_predictions(probabilities, truth, len(classes))
     names = [name for name, m in METRICS.items() if task == "ordinal" or not m.needs_order]
     names += [f"{name}/{class_name}" for name in CLASS_METRICS for class_name in classes]
@@ -219,19 +211,16 @@ def _compute_probabilities(task: str, logits: np.ndarray) -> np.ndarray:
 # ---- multi-label tasks: each finding is a task of two classes -----------------------------------
 
 
-def _compute_multi_label_metrics(
+def _compute_finding_metrics(
     probabilities: np.ndarray, targets: np.ndarray, classes: Sequence[str], positive: str | None
 ) -> dict[str, float]:
     findings = make_findings(probabilities, targets)
     scores = _average_findings(findings, [n for n, m in METRICS.items() if not m.needs_order])
     for name, make in FINDING_METRICS.items():
-        values = [make(finding).value for finding in findings]
-        scores |= {
-            f"{name}/{class_name}": v for class_name, v in zip(classes, values, strict=True)
-        }
-    if positive is not None:
-        position = find_positive(classes, positive)
-        assert position is not None
+        for class_name, finding in zip(classes, findings, strict=True):
+            scores[f"{name}/{class_name}"] = make(finding).value
+    position = find_positive(classes, positive) if positive is not None else None
+    if position is not None:
         for name, make_positive in POSITIVE_METRICS.items():
             scores[f"{name}/{positive}"] = make_positive(findings[position], 1).value
     return scores
@@ -243,16 +232,14 @@ def _average_findings(findings: Sequence[Predictions], names: Sequence[str]) -> 
     A finding that all samples have, or none, has neither balanced accuracy nor AUROC; it is left
     out of their means. `n_absent_classes` counts such findings. F1 is that of yes alone.
     """
+    whole = [finding for finding in findings if len(finding.present) == 2]
     scores = {}
     for name in names:
         if name == "n_absent_classes":
-            scores[name] = float(sum(len(finding.present) < 2 for finding in findings))
+            scores[name] = float(len(findings) - len(whole))
             continue
-        if name in ("balanced_accuracy", "macro_auroc"):
-            counted = [finding for finding in findings if len(finding.present) == 2]
-        else:
-            counted = list(findings)
         make = partial(make_f1, position=1) if name == "macro_f1" else METRICS[name].make
+        counted = whole if name in ("balanced_accuracy", "macro_auroc") else findings
         values = [make(finding).value for finding in counted]
         scores[name] = float(np.mean(values)) if values else float("nan")
     return scores

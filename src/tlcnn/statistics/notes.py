@@ -22,7 +22,6 @@ class NoteKind(Enum):
     MAYBE_OTHER_IMAGES = "perhaps different test images"
     COMMON_SEEDS = "paired by common seeds"  # counts: (common, those of each arm...)
     UNPAIRED_SEEDS = "not paired by seed"  # counts: those of each arm
-    THESE_NETWORKS = "new test groups alone"
     P_OF_THESE_NETWORKS = "p of new test groups alone"
     FOLDS = "folds share training images"
     ZERO_DENOMINATOR = "denominator 0 or unknown"

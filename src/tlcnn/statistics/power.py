@@ -40,35 +40,56 @@ class Design:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        check_design(self)
+        """Raise ConfigError for numbers that are not possible."""
+        groups = np.asarray(self.groups_per_class)
+        if len(groups) < 2 or (groups < 1).any():
+            raise ConfigError(
+                f"test groups per class {list(self.groups_per_class)}: at least two classes with "
+                "at least one group each are needed"
+            )
+        if not 0 <= self.seed_sd < 1:
+            raise ConfigError(f"seed sd {self.seed_sd}: from 0 to 1, e.g. 0.01 for one point")
+        if not 0 < self.alpha < 1:
+            raise ConfigError(f"alpha {self.alpha}: between 0 and 1, e.g. 0.05")
+        score = self.spread(self.score)
+        if (score < 0).any() or (score > 1).any() or score.min() == 1 or score.max() == 0:
+            raise ConfigError(f"score {self.score}: between 0 and 1, e.g. 0.65")
+        least = np.abs(2 * score - 1)  # right and wrong cannot differ more often
+        shares = {"agreement": self.agreement, "seed agreement": self.seed_agreement}
+        for name, values in shares.items():
+            agreement = self.spread(1.0 if values is None else values)
+            if (agreement > 1).any() or (agreement < least - 0.05).any():
+                worst = int(np.argmin(agreement - least))
+                raise ConfigError(
+                    f"{name} {agreement[worst]:.3f} is not possible at a score of "
+                    f"{score[worst]:.3f}: from {least[worst]:.3f} to 1"
+                )
 
+    def spread(self, values: Numbers) -> np.ndarray:
+        """Return one number a class, (K,). Raises ConfigError: another number of them."""
+        numbers = np.atleast_1d(np.asarray(values, dtype=float))
+        n_classes = len(self.groups_per_class)
+        if numbers.shape not in ((1,), (n_classes,)):
+            raise ConfigError(
+                f"{len(numbers)} numbers for {n_classes} classes: give one, or one a class"
+            )
+        return np.broadcast_to(numbers, (n_classes,))
 
-def compute_power(
-    effect: float,
-    *,
-    n_seeds: int,
-    seed_sd: float,
-    groups_per_class: Sequence[int],
-    score: Numbers,
-    agreement: Numbers | None = None,
-    seed_agreement: Numbers | None = None,
-    alpha: float = 0.05,
-) -> float:
-    """Return the probability that `compare_arms` finds a true difference in balanced accuracy.
-
-    The variance is seed_sd^2 / S + sum_c v_c / (K^2 n_c), where v_c is the share of class c's
-    groups on which the cells disagree beyond what seeds do, less effect^2; the test is Student's
-    with Satterthwaite's degrees of freedom. See `Design` for the arguments.
-
-    Raises:
-        ConfigError: numbers that are not possible, alone or together.
-    """
-    design = Design(tuple(groups_per_class), seed_sd, score, agreement, seed_agreement, alpha)
-    return compute_design_power(effect, design, n_seeds)
+    @property
+    def disagreement(self) -> np.ndarray:
+        """The share of each class on which runs of the two cells disagree, (K,)."""
+        if self.agreement is not None:
+            return 1 - self.spread(self.agreement)
+        score = self.spread(self.score)
+        return 2 * score * (1 - score)
 
 
 def compute_design_power(effect: float, design: Design, n_seeds: int) -> float:
-    """Return the power of a design with so many seeds. Raises ConfigError."""
+    """Return the probability that `compare_arms` finds a true difference in balanced accuracy.
+
+    Raises:
+        ConfigError: see `plan_parts`.
+    """
     return compute_difference_power(plan_parts(effect, design, n_seeds), design.alpha)
 
 
@@ -83,7 +104,7 @@ def find_effect(design: Design, n_seeds: float, *, power: float = POWER) -> floa
     Args:
         n_seeds: may be inf: what no number of seeds goes below.
     """
-    low, high = 0.0, find_largest_effect(design)
+    low, high = 0.0, float(np.mean(design.disagreement))
     many = 10**9 if np.isinf(n_seeds) else int(n_seeds)
     if high <= 0 or compute_design_power(high, design, many) < power:
         return float("nan")
@@ -94,14 +115,16 @@ def find_effect(design: Design, n_seeds: float, *, power: float = POWER) -> floa
     return high
 
 
-def find_largest_effect(design: Design) -> float:
-    """Return the largest difference that such recalls and agreements leave room for."""
-    return float(np.mean(compute_disagreement(design)))
-
-
 def plan_parts(effect: float, design: Design, n_seeds: int) -> Parts:
-    """Return what the difference and its variance would be made of. Raises ConfigError."""
-    largest = find_largest_effect(design)
+    """Return what the difference and its variance would be made of.
+
+    The variance is seed_sd^2 / S + sum_c v_c / (K^2 n_c), where v_c is the share of class c's
+    groups on which the cells disagree beyond what seeds do, less effect^2.
+
+    Raises:
+        ConfigError: fewer than two seeds, or a difference that the design leaves no room for.
+    """
+    largest = float(np.mean(design.disagreement))
     if not 0 < abs(effect) <= largest + 1e-12:
         raise ConfigError(
             f"a difference of {effect} is not possible: above 0, and at most the share of test "
@@ -110,63 +133,8 @@ def plan_parts(effect: float, design: Design, n_seeds: int) -> Parts:
     if n_seeds < 2:
         raise ConfigError(f"{n_seeds} seeds: at least 2 are needed to know how seeds differ")
     n = np.asarray(design.groups_per_class, dtype=float)
-    lasting = compute_disagreement(design) - _compute_seed_disagreement(design)
+    seed_agreement = 1.0 if design.seed_agreement is None else design.seed_agreement
+    lasting = design.disagreement - (1 - design.spread(seed_agreement))
     variances = np.maximum(lasting - effect**2, 0.0) / (len(n) ** 2 * n)
     df = combine_df(list(zip(variances.tolist(), np.maximum(n - 1, 1.0).tolist(), strict=True)))
     return Parts(effect, ((design.seed_sd**2, n_seeds),), float(variances.sum()), df)
-
-
-def compute_disagreement(design: Design) -> np.ndarray:
-    """Return the share of each class on which runs of the two cells disagree, (K,)."""
-    score = _spread(design.score, design)
-    if design.agreement is None:
-        return 2 * score * (1 - score)
-    return 1 - _spread(design.agreement, design)
-
-
-def _compute_seed_disagreement(design: Design) -> np.ndarray:
-    return 1 - _spread(1.0 if design.seed_agreement is None else design.seed_agreement, design)
-
-
-def _spread(values: Numbers, design: Design) -> np.ndarray:
-    """Return one number a class, (K,). Raises ConfigError: another number of them."""
-    numbers = np.atleast_1d(np.asarray(values, dtype=float))
-    n_classes = len(design.groups_per_class)
-    if numbers.shape not in ((1,), (n_classes,)):
-        raise ConfigError(
-            f"{len(numbers)} numbers for {n_classes} classes: give one, or one a class"
-        )
-    return np.broadcast_to(numbers, (n_classes,))
-
-
-def check_design(design: Design) -> None:
-    """Raise ConfigError for numbers that are not possible."""
-    groups = np.asarray(design.groups_per_class)
-    if len(groups) < 2 or (groups < 1).any():
-        raise ConfigError(
-            f"test groups per class {list(design.groups_per_class)}: at least two classes with at "
-            "least one group each are needed"
-        )
-    if not 0 <= design.seed_sd < 1:
-        raise ConfigError(f"seed sd {design.seed_sd}: from 0 to 1, e.g. 0.01 for one point")
-    if not 0 < design.alpha < 1:
-        raise ConfigError(f"alpha {design.alpha}: between 0 and 1, e.g. 0.05")
-    score = _spread(design.score, design)
-    if (score < 0).any() or (score > 1).any() or score.min() == 1 or score.max() == 0:
-        raise ConfigError(f"score {design.score}: between 0 and 1, e.g. 0.65")
-    for name, values in (
-        ("agreement", design.agreement),
-        ("seed agreement", design.seed_agreement),
-    ):
-        if values is not None:
-            _check_agreement(name, _spread(values, design), score)
-
-
-def _check_agreement(name: str, agreement: np.ndarray, score: np.ndarray) -> None:
-    least = np.abs(2 * score - 1)  # right and wrong cannot differ more often than that allows
-    if (agreement > 1).any() or (agreement < least - 0.05).any():
-        worst = int(np.argmin(agreement - least))
-        raise ConfigError(
-            f"{name} {agreement[worst]:.3f} is not possible at a score of {score[worst]:.3f}: "
-            f"from {least[worst]:.3f} to 1"
-        )

@@ -22,7 +22,6 @@ class Predictions:
         probabilities: (N, K) float64, rows sum to one.
         labels: (N,) int, positions in the K classes.
         group: (N,) int, the test group of each row, 0 to G - 1.
-        n_groups: G.
     """
 
     probabilities: np.ndarray
@@ -70,8 +69,6 @@ def make_predictions(
     """Return predictions in one group, for metrics of all rows with equal weights.
 
     Args:
-        probabilities: (N, K), rows sum to one.
-        labels: (N,) int.
         n_classes: K; by default the width of `probabilities`.
 
     Raises:
@@ -100,9 +97,6 @@ def make_findings(probabilities: np.ndarray, targets: np.ndarray) -> list[Predic
     Args:
         probabilities: (N, K), each from 0 to 1.
         targets: (N, K) of 0 and 1.
-
-    Returns:
-        K predictions of two classes.
 
     Raises:
         DataError: no rows, shapes that do not fit, or other targets than 0 and 1.
@@ -160,7 +154,6 @@ def compute_group_means(
         labels: (N,) int; a group's label is that of most of its images, the smallest in a tie.
             In a multi-label task targets (N, K): a group has a finding that at least half of its
             images have, and (G, K) bool is returned.
-        groups: (N,) the group of each image.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     n_images = np.bincount(member)[:, None]

@@ -1,10 +1,8 @@
 """Metrics of the order of probabilities: areas under curves, thresholds and bins."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from tlcnn.statistics.predictions import Predictions
+from tlcnn.statistics.predictions import Predictions, make_predictions
 from tlcnn.statistics.score import (
     Compute,
     Score,
@@ -30,77 +28,46 @@ def make_macro_auroc(predictions: Predictions) -> Score:
     if len(predictions.present) < 2:
         return make_undefined(predictions)
     positions = [1] if predictions.n_classes == 2 else predictions.present
-    areas = [_rank(predictions, position) for position in positions]
+    areas = [_make_area(predictions, position) for position in positions]
+
+    def compute(weights: np.ndarray) -> np.ndarray:
+        return compute_mean_of_defined(np.stack([a.compute(weights) for a in areas], axis=-1))
+
+    return Score(compute, np.mean([area.influence for area in areas], axis=0))
+
+
+def _make_area(predictions: Predictions, position: int) -> Score:
+    """Return the area of one class (positives) against all others (negatives)."""
+    scores, is_positive = predictions.probabilities[:, position], predictions.labels == position
+    rows = np.flatnonzero(~is_positive)
+    rows = rows[np.argsort(scores[rows], kind="stable")]  # by ascending probability
+    positives, negatives = predictions.group[is_positive], predictions.group[rows]
+    n_positives, n_negatives = len(positives), len(negatives)
+    low, high = (  # how many negatives are below, and not above, each positive
+        np.searchsorted(scores[rows], scores[is_positive], side) for side in ("left", "right")
+    )
 
     def compute(weights: np.ndarray) -> np.ndarray:
         by_group = np.ascontiguousarray(weights.T)
-        values = [_compute_area(ranks, by_group) for ranks in areas]
-        return compute_mean_of_defined(np.stack(values, axis=-1))
-
-    influences = [_differentiate_area(ranks, predictions.n_groups) for ranks in areas]
-    return Score(compute, np.mean(influences, axis=0))
-
-
-@dataclass(frozen=True)
-class _Ranks:
-    """The rows of one class (positives) among all others (negatives), sorted once.
-
-    Attributes:
-        positives: (P,) the group of each positive row.
-        negatives: (M,) the group of each negative row, by ascending probability.
-        low, high: (P,) how many negatives are below, and not above, each positive.
-    """
-
-    positives: np.ndarray
-    negatives: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def _rank(predictions: Predictions, position: int) -> _Ranks:
-    scores, is_positive = predictions.probabilities[:, position], predictions.labels == position
-    order = np.flatnonzero(~is_positive)
-    order = order[np.argsort(scores[order], kind="stable")]
-    return _Ranks(
-        positives=predictions.group[is_positive],
-        negatives=predictions.group[order],
-        low=np.searchsorted(scores[order], scores[is_positive], side="left"),
-        high=np.searchsorted(scores[order], scores[is_positive], side="right"),
-    )
-
-
-def _compute_area(ranks: _Ranks, by_group: np.ndarray) -> np.ndarray:
-    """Return the area under weights (G, B), (B,); NaN where one side weighs nothing."""
-    n_negatives, n_draws = len(ranks.negatives), by_group.shape[1]
-    step = max(1, BLOCK // (n_negatives + 1))
-    areas = np.empty(n_draws)
-    for first in range(0, n_draws, step):
-        weights = by_group[:, first : first + step]
-        beaten = np.zeros((n_negatives + 1, weights.shape[1]))
-        np.cumsum(weights[ranks.negatives], axis=0, out=beaten[1:])
-        won, total = np.zeros((2, weights.shape[1]))
-        for start in range(0, len(ranks.positives), 256):  # bounds what is held at once
-            rows = slice(start, start + 256)
-            of_rows = weights[ranks.positives[rows]]
-            won += np.einsum("pb,pb->b", of_rows, beaten[ranks.low[rows]])
-            won += np.einsum("pb,pb->b", of_rows, beaten[ranks.high[rows]])
+        beaten = np.zeros((n_negatives + 1, len(weights)))
+        np.cumsum(by_group[negatives], axis=0, out=beaten[1:])
+        won, total = np.zeros((2, len(weights)))
+        for start in range(0, n_positives, 256):  # bounds what is held at once
+            part = slice(start, start + 256)
+            of_rows = by_group[positives[part]]
+            won += np.einsum("pb,pb->b", of_rows, beaten[low[part]])
+            won += np.einsum("pb,pb->b", of_rows, beaten[high[part]])
             total += of_rows.sum(axis=0)
-        areas[first : first + step] = divide(won / 2, total * beaten[-1], np.nan)
-    return areas
+        return divide(won / 2, total * beaten[-1], np.nan)
 
-
-def _differentiate_area(ranks: _Ranks, n_groups: int) -> np.ndarray:
-    """Return the derivative of the area by each group's weight, (G,)."""
-    n_positives, n_negatives = len(ranks.positives), len(ranks.negatives)
-    won = (ranks.low + ranks.high) / 2 / n_negatives  # share of negatives below each positive
-    starts = np.bincount(ranks.low, minlength=n_negatives + 1).cumsum()[:-1]
-    ends = np.bincount(ranks.high, minlength=n_negatives + 1).cumsum()[:-1]
+    won = (low + high) / 2 / n_negatives  # share of negatives below each positive
+    starts = np.bincount(low, minlength=n_negatives + 1).cumsum()[:-1]
+    ends = np.bincount(high, minlength=n_negatives + 1).cumsum()[:-1]
     lost = 1 - (starts + ends) / 2 / n_positives  # share of positives above each negative
-    area = won.mean()
-    influence = np.zeros(n_groups)
-    np.add.at(influence, ranks.positives, (won - area) / n_positives)
-    np.add.at(influence, ranks.negatives, (lost - area) / n_negatives)
-    return influence
+    influence = np.zeros(predictions.n_groups)
+    np.add.at(influence, positives, (won - won.mean()) / n_positives)
+    np.add.at(influence, negatives, (lost - won.mean()) / n_negatives)
+    return Score(_in_blocks(compute, n_negatives), influence)
 
 
 # ---- sensitivity at 90 % specificity ------------------------------------------------------------
@@ -148,8 +115,7 @@ def _differentiate_sensitivity(sign: np.ndarray) -> np.ndarray:
 def compute_sensitivity(is_positive: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the sensitivity at 90 % specificity of a class, given as (N,) bool and (N,)."""
     both = np.stack([1 - probabilities, probabilities], axis=1)
-    group = np.zeros(len(both), dtype=np.int64)
-    return make_sensitivity(Predictions(both, is_positive.astype(np.int64), group, 1), 1).value
+    return make_sensitivity(make_predictions(both, is_positive), 1).value
 
 
 # ---- calibration --------------------------------------------------------------------------------

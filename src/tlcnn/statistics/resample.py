@@ -1,16 +1,17 @@
-"""Redraws of the test groups, in weights."""
+"""Scores of runs under redraws of the test groups."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from tlcnn.statistics.arm import Sample
+from tlcnn.statistics.arm import Arm, Sample
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.score import Score
 
+N_DRAWS = 2000
 BLOCK = 8_000_000  # weights in one block: 64 MB
-KEPT = 32_000_000  # weights of one sample that are kept for its next run: 256 MB
 
 
 def make_sample(groups: np.ndarray, labels: np.ndarray, image_ids: np.ndarray) -> Sample:
@@ -30,8 +31,38 @@ def make_sample(groups: np.ndarray, labels: np.ndarray, image_ids: np.ndarray) -
     return Sample(digest, names, votes.argmax(axis=1))
 
 
-def draw_weights(strata: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
-    """Return the weights of G groups under redraws that keep the number of each stratum.
+def make_arm(
+    name: str,
+    seeds: np.ndarray,
+    scores: Sequence[Score],
+    sample: Sample,
+    *,
+    n_draws: int = N_DRAWS,
+    lower_is_better: bool = False,
+) -> Arm:
+    """Return an arm of S scores on one sample; equal samples are redrawn equally."""
+    strata = sample.strata
+    blocks = [
+        np.stack([score.compute(weights) for score in scores])
+        for weights in iterate_weights(strata, n_draws, int(sample.name, 16))
+    ]
+    sums = [score.contributions for score in scores if score.contributions is not None]
+    n_lone = int((np.unique(strata, return_counts=True)[1] == 1).sum())
+    return Arm(
+        name=name,
+        seeds=np.asarray(seeds),
+        scores=np.array([score.value for score in scores]),
+        replicates=np.concatenate(blocks, axis=1),
+        influence=np.stack([center_influence(score, strata) for score in scores]),
+        sample=sample,
+        contributions=np.stack(sums) if len(sums) == len(scores) else None,
+        lower_is_better=lower_is_better,
+        notes=(Note(NoteKind.LONE_GROUPS, (n_lone,)),) if n_lone else (),
+    )
+
+
+def iterate_weights(strata: np.ndarray, n_draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield weights of G groups under redraws that keep the number of each stratum.
 
     Of a stratum's n groups n - 1 are drawn with replacement and weigh n / (n - 1) a draw (Rao &
     Wu 1988), so that the variance of a mean over redraws is s^2 / n without bias, for small
@@ -40,33 +71,19 @@ def draw_weights(strata: np.ndarray, n_draws: int, seed: int) -> np.ndarray:
     Args:
         strata: (G,) int.
 
-    Returns:
-        (n_draws, G).
+    Yields:
+        (B, G), `n_draws` rows in blocks of at most 64 MB, which must not be changed.
     """
-    return np.concatenate(list(iterate_weights(strata, n_draws, seed)))
-
-
-def iterate_weights(strata: np.ndarray, n_draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the rows of `draw_weights` in blocks of at most 64 MB. They must not be changed."""
     key = np.ascontiguousarray(strata, dtype=np.int64).tobytes()
     step = max(1, BLOCK // len(strata))
-    is_kept = n_draws * len(strata) <= KEPT
-    yield from (_keep_blocks if is_kept else _draw_blocks)(key, n_draws, seed, step)
-
-
-@lru_cache(maxsize=1)  # every run of a sample asks for the same
-def _keep_blocks(key: bytes, n_draws: int, seed: int, step: int) -> tuple[np.ndarray, ...]:
-    return tuple(_draw_blocks(key, n_draws, seed, step))
-
-
-def _draw_blocks(key: bytes, n_draws: int, seed: int, step: int) -> Iterator[np.ndarray]:
-    strata = np.frombuffer(key, dtype=np.int64)
     for start in range(0, n_draws, step):
-        yield _draw_block(strata, min(step, n_draws - start), (seed, start))
+        yield _draw_block(key, min(step, n_draws - start), seed, start)
 
 
-def _draw_block(strata: np.ndarray, n_draws: int, seed: tuple[int, int]) -> np.ndarray:
-    rng = np.random.default_rng(seed)
+@lru_cache(maxsize=4)  # every run of a sample needs the same: up to 256 MB
+def _draw_block(key: bytes, n_draws: int, seed: int, start: int) -> np.ndarray:
+    strata = np.frombuffer(key, dtype=np.int64)
+    rng = np.random.default_rng((seed, start))
     weights = np.ones((n_draws, len(strata)))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

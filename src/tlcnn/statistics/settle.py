@@ -4,74 +4,58 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import chdtri, nctdtr, ndtr
 
-from tlcnn.statistics.estimate import compute_quantile
-from tlcnn.statistics.variance import Parts
+from tlcnn.statistics.variance import Parts, compute_quantile, compute_tail
 
 MAX_SEEDS = 10_000
 POWER = 0.8
+ALPHA = 0.05
 
 
 def compute_seeds_needed(
-    parts: Parts,
-    *,
-    margin: float,
-    alpha: float = 0.05,
-    power: float = POWER,
-    n_compared: int = 1,
-    least: int = 2,
+    parts: Parts, *, margin: float, n_compared: int = 1, least: int = 2
 ) -> float:
     """Return the least number of seeds (pairs) that would settle a comparison.
 
-    Settled is: found different, or found equivalent within the margin, each if the true
-    difference and variances are those seen; whichever takes fewer. inf where no number of seeds
-    would do, as the test groups are too few; NaN where a variance is unknown.
+    Settled is: found different at 5 %, or found equivalent within the margin, with a power of
+    80 % if the true difference and variances are those seen; whichever takes fewer. inf where no
+    number of seeds would do, as the test groups are too few; NaN where a variance is unknown.
 
     Args:
-        n_compared: comparisons of the family. A difference must hold at alpha / n_compared, the
+        n_compared: comparisons of the family. A difference must hold at 5 % / n_compared, the
             first step of Holm's method, which is enough whatever the others give. Equivalence is
             not adjusted.
         least: fewer are not an answer.
     """
-    if not np.isfinite(parts.variance) or not np.isfinite(parts.value):
-        return float("nan")
 
-    def is_settled(n_seeds: int) -> bool:
-        planned = replace_seeds(parts, n_seeds)
-        different = compute_difference_power(planned, alpha / n_compared)
-        return max(different, compute_equivalence_power(planned, margin, alpha)) >= power
+    def compute_power(planned: Parts) -> float:
+        different = compute_difference_power(planned, ALPHA / n_compared)
+        return max(different, compute_equivalence_power(planned, margin))
 
-    return find_least(is_settled, least)
+    return _find_seeds(parts, compute_power, least)
 
 
-def compute_seeds_needed_one_sided(
-    parts: Parts,
-    *,
-    margin: float,
-    alpha: float = 0.05,
-    power: float = POWER,
-    n_compared: int = 1,
-) -> float:
+def compute_seeds_needed_one_sided(parts: Parts, *, margin: float, n_compared: int = 1) -> float:
     """Return the least number of seeds, above those there are, that would settle a layer's gap.
 
     Settled is: general (the upper bound is below the margin) or specific (the lower bound is
-    above 0, and the value above the margin), each if the true gap and variances are those seen;
-    whichever takes fewer. inf where no number of seeds would do: the test groups are too few, or
-    the gap is too near the margin to be told from it. NaN where a variance is unknown.
+    above 0, and the value above the margin), else as in `compute_seeds_needed`. inf also where
+    the gap is too near the margin to be told from it.
 
     Args:
-        alpha: of the two-sided interval whose bounds these are.
-        n_compared: layers; each is also tested at alpha / n_compared, one-sided, the first step
-            of Holm's method.
+        n_compared: layers; each is also tested at 5 % / n_compared, one-sided, the first step of
+            Holm's method.
     """
+    tail = min(ALPHA / 2, ALPHA / n_compared)
+    least = parts.n_seeds + 1
+    return _find_seeds(parts, lambda planned: compute_layer_power(planned, margin, tail), least)
+
+
+def _find_seeds(parts: Parts, compute_power: Callable[[Parts], float], least: int) -> float:
     if not np.isfinite(parts.variance) or not np.isfinite(parts.value):
         return float("nan")
-    tail = min(alpha / 2, alpha / n_compared)
-
-    def is_settled(n_seeds: int) -> bool:
-        return compute_layer_power(replace_seeds(parts, n_seeds), margin, tail) >= power
-
-    return find_least(is_settled, parts.n_seeds + 1)
+    return find_least(lambda n: compute_power(replace_seeds(parts, n)) >= POWER, least)
 
 
 def replace_seeds(parts: Parts, n_seeds: int) -> Parts:
@@ -93,10 +77,11 @@ def find_least(is_enough: Callable[[int], bool], least: int = 2) -> float:
     return float(high)
 
 
-def compute_difference_power(parts: Parts, alpha: float = 0.05) -> float:
-    """Return the power of the two-sided t test of no difference, if `parts` are the truth."""
-    from scipy.special import nctdtr, ndtr
+# ---- power, if `parts` are the truth ------------------------------------------------------------
 
+
+def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
+    """Return the power of the two-sided t test of no difference."""
     se, df = float(np.sqrt(parts.variance)), parts.df
     if se == 0:
         return float(parts.value != 0)
@@ -108,42 +93,27 @@ def compute_difference_power(parts: Parts, alpha: float = 0.05) -> float:
 
 
 def compute_layer_power(parts: Parts, margin: float, tail: float) -> float:
-    """Return the power to find a gap general, or specific, the larger, if `parts` are the truth.
+    """Return the power to find a gap general, or specific, the larger.
 
     Args:
         tail: beyond each bound of the interval.
     """
-    from scipy.special import ndtr
-
     se, df = float(np.sqrt(parts.variance)), parts.df
     if se == 0:
         return float(parts.value != margin)
-    half = compute_quantile(df, 1 - tail) * _spread_errors(df)  # in units of the true error
+    # estimated standard errors over the true one, as quantiles
+    errors = np.ones(1) if df > 1e6 else np.sqrt(chdtri(df, (np.arange(400) + 0.5) / 400) / df)
+    half = compute_quantile(df, 1 - tail) * errors
     value, limit = parts.value / se, margin / se
     general = float(ndtr(limit - half - value).mean())
     return max(general, float(ndtr(value - np.maximum(half, limit)).mean()))
 
 
-def _spread_errors(df: float, n: int = 400) -> np.ndarray:
-    """Return the quantiles of an estimated standard error over the true one, (n,)."""
-    from scipy.special import chdtri
-
-    if df > 1e6:
-        return np.ones(1)
-    return np.sqrt(chdtri(df, (np.arange(n) + 0.5) / n) / df)
-
-
-def compute_equivalence_power(parts: Parts, margin: float, alpha: float = 0.05) -> float:
-    """Return the power of TOST, if `parts` are the truth; se is taken as known."""
-    from scipy.special import ndtr, stdtr
-
+def compute_equivalence_power(parts: Parts, margin: float) -> float:
+    """Return the power of TOST at 5 %; se is taken as known."""
     se, df = float(np.sqrt(parts.variance)), parts.df
     if se == 0:
         return float(abs(parts.value) < margin)
-    limit = compute_quantile(df, 1 - alpha)
-
-    def tail(t: float) -> float:
-        return float(ndtr(t) if np.isinf(df) else stdtr(df, t))
-
-    high = tail((margin - parts.value) / se - limit)
-    return max(0.0, high - tail((-margin - parts.value) / se + limit))
+    limit = compute_quantile(df, 1 - ALPHA)
+    below = compute_tail(limit - (margin - parts.value) / se, df)
+    return max(0.0, below - compute_tail((margin + parts.value) / se - limit, df))

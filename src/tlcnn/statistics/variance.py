@@ -1,7 +1,10 @@
-"""What the variance of an estimate is made of: the seeds' part and the test sample's part."""
+"""What the variance of an estimate is made of, and Student's t."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from tlcnn.statistics.notes import Notes
 
@@ -16,7 +19,7 @@ class Parts:
         value: the contrast of means over seeds.
         seeds: (variance of one run or pair, how many) of each independent set of runs; NaN for
             one run.
-        test: variance of the test samples that all seeds share, T.
+        test: the variance of the test samples that all seeds share, T.
         test_df: its degrees of freedom.
         notes: see `Estimate`.
     """
@@ -41,10 +44,8 @@ class Parts:
     def df(self) -> float:
         """Degrees of freedom of `variance` (Satterthwaite 1946); inf where it is 0.
 
-        Of few seeds the seeds' part is often estimated too small, and would then count for too
-        little here as well: at 3 seeds a nominal 95 % can be 92 %. So it is weighed
-        1 + 4 / (n - 1) times, which keeps 94.5 to 96.5 % from 3 seeds on, whatever the test part
-        is (docs/statistics.md).
+        The seeds' part is weighed 1 + 4 / (n - 1) times, since it is often estimated too small
+        from few seeds: this keeps 94.5 to 96.5 % from 3 seeds on (docs/statistics.md).
         """
         factor = 1 + 4 / max(self.n_seeds - 1, 1)
         parts = [(factor * variance / n, n - 1.0) for variance, n in self.seeds if n > 1]
@@ -62,6 +63,26 @@ def combine_df(parts: Sequence[tuple[float, float]]) -> float:
         20.0
     """
     total = sum(variance for variance, _ in parts if variance > 0)
-    known = [(v / total, df) for v, df in parts if v > ROUNDING * total]  # shares do not underflow
-    squares = sum(share**2 / (df or 1.0) for share, df in known)
+    shares = [(v / total, df) for v, df in parts if v > ROUNDING * total]  # they do not underflow
+    squares = sum(share**2 / (df or 1.0) for share, df in shares)
     return 1 / squares if squares > 0 else float("inf")
+
+
+def compute_quantile(df: float, p: float) -> float:
+    """Return the p quantile of Student's t.
+
+    Example:
+        >>> round(compute_quantile(4, 0.975), 3)
+        2.776
+    """
+    return float(ndtri(p) if np.isinf(df) else stdtrit(df, p))
+
+
+def compute_tail(t: float, df: float) -> float:
+    """Return the upper tail of Student's t.
+
+    Example:
+        >>> round(compute_tail(2.776, 4), 4)
+        0.025
+    """
+    return float(ndtr(-t) if np.isinf(df) else stdtr(df, -t))

@@ -11,7 +11,6 @@ from tlcnn.study.comparisons import Contrast, FamilyKind, list_asked, list_chain
 from tlcnn.study.layers import UnitScores, compute_layer_scores, list_treatments
 
 Question = Literal["imagenet_vs_random", "best_cell", "chain", "layers"]
-QUESTIONS: tuple[Question, ...] = ("imagenet_vs_random", "best_cell", "chain", "layers")
 N_CHOICES = 3  # cells of one source from which the best is worth choosing
 
 
@@ -30,8 +29,8 @@ class BestAnswer:
 
     Attributes:
         full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
-        contrast: of the best with it; None where the best is that cell itself, or there is none.
-        others: of the further cells with full fine-tuning.
+        contrast: the best against it; None where the best is that cell itself, or there is none.
+        others: the further cells against full fine-tuning.
     """
 
     block: Block
@@ -64,7 +63,7 @@ class LayersAnswer:
 
     Attributes:
         own: the network's own weights that the source is compared with.
-        arms: of every treatment and n that was trained.
+        arms: the arm of every treatment and n that was trained.
     """
 
     block: Block
@@ -105,7 +104,11 @@ def answer_questions(
 ) -> list[Answer]:
     """Return the answers to all questions, in their order; one or more for each."""
     answers: dict[Question, list[Answer]] = {
-        "imagenet_vs_random": list(_answer_transfer(contrasts)),
+        "imagenet_vs_random": [
+            TransferAnswer(c.block, c.block.cells[c.a].source, c)
+            for c in contrasts
+            if c.family.kind is FamilyKind.TRANSFER
+        ],
         "best_cell": [a for block in blocks for a in _answer_best(block, contrasts)],
         "chain": [a for block in blocks for a in _answer_chains(block, contrasts)],
         "layers": [a for block in blocks for a in _answer_layers(block, margin)],
@@ -114,14 +117,7 @@ def answer_questions(
         if not answered:
             missing = tuple(m for block in blocks for m in list_missing(block, question))
             answered.append(Unmeasured(question, missing))
-    return [answer for question in QUESTIONS for answer in answers[question]]
-
-
-def _answer_transfer(contrasts: Sequence[Contrast]) -> Iterator[TransferAnswer]:
-    for contrast in contrasts:
-        if contrast.family.kind is FamilyKind.TRANSFER:
-            source = contrast.block.cells[contrast.a].source
-            yield TransferAnswer(contrast.block, source, contrast)
+    return [answer for answered in answers.values() for answer in answered]
 
 
 def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
@@ -132,10 +128,9 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
             continue
         with_full = [c for c in contrasts if c.block is block and c.b == full]
         chosen = [c for c in with_full if c.family.kind is FamilyKind.BEST and c.a == best]
-        further = [c for c in with_full if c.family.kind is FamilyKind.DEPTH]
-        yield BestAnswer(
-            block, source, best, full, chosen[0] if chosen else None, tuple(further), len(grid)
-        )
+        further = tuple(c for c in with_full if c.family.kind is FamilyKind.DEPTH)
+        contrast = chosen[0] if chosen else None
+        yield BestAnswer(block, source, best, full, contrast, further, len(grid))
 
 
 def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[ChainAnswer]:
@@ -154,8 +149,8 @@ def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[Chai
             dataset = next(name for name in source.datasets if name != block.dataset)
             by_dataset.setdefault(dataset, []).append((source, compared))
     for dataset, chains in by_dataset.items():
-        alone_first = sorted(chains, key=lambda chain: chain[0].chain[0] == "imagenet")
-        yield ChainAnswer(block, dataset, tuple(alone_first))
+        chains.sort(key=lambda chain: chain[0].chain[0] == "imagenet")
+        yield ChainAnswer(block, dataset, tuple(chains))
 
 
 def _answer_layers(block: Block, margin: float) -> Iterator[LayersAnswer]:
@@ -171,27 +166,18 @@ def _answer_layers(block: Block, margin: float) -> Iterator[LayersAnswer]:
             yield LayersAnswer(block, source, own, arms, tuple(scores), margin)
 
 
-# ---- what is missing ----------------------------------------------------------------------------
-
-
 def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
     """Yield the cells that a block lacks to answer a question."""
-    n_units, sources = block.n_units, block.sources
+    n_units = block.n_units
     full = ((n_units, 0),)
     if not n_units:
         return
     if question == "imagenet_vs_random":
         if block.scratch is None:
             yield MissingCells(block, "random", ((0, 0),))
-        asked = list_asked(block)
-        if not any(block.find_full(source) for source in asked):
-            yield MissingCells(block, asked[0].init if asked else "imagenet", full)
-    elif question == "best_cell":
-        for init in [source.init for source in sources] or ["imagenet"]:
-            trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
-            ladder = [(n_units, j) for j in range(n_units + 1)]
-            absent = [point for point in ladder if point not in trained]
-            yield MissingCells(block, init, tuple(absent[: max(N_CHOICES - len(trained), 1)]))
+        sources = list_asked(block)
+        if not any(block.find_full(source) for source in sources):
+            yield MissingCells(block, sources[0].init if sources else "imagenet", full)
     elif question == "chain":
         if block.imagenet is None or not block.find_full(block.imagenet):
             yield MissingCells(block, "imagenet", full)
@@ -199,10 +185,13 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
             if not block.find_full(source):
                 yield MissingCells(block, source.init, full)
     else:
-        inits = [*([source.init for source in sources] or ["imagenet"]), OWN]
-        for init in inits:
+        is_layers = question == "layers"
+        inits = [source.init for source in block.sources] or ["imagenet"]
+        for init in [*inits, OWN] if is_layers else inits:
             trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
-            ladder = [(n, n) for n in range(1, n_units + 1)]
+            ladder = [(j if is_layers else n_units, j) for j in range(is_layers, n_units + 1)]
             absent = [point for point in ladder if point not in trained]
+            if not is_layers:
+                absent = absent[: max(N_CHOICES - len(trained), 1)]
             if absent:
                 yield MissingCells(block, init, tuple(absent))

@@ -5,17 +5,17 @@ This is the one place that scores a cell, for every table and every answer.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from tlcnn.errors import TlcnnError
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import is_lower_better
+from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
+from tlcnn.statistics.predictions import Predictions, compute_group_means
+from tlcnn.statistics.resample import make_arm
 from tlcnn.study.cells import Cell
-from tlcnn.study.predictions import CellPredictions, load_cell, make_arm
+from tlcnn.study.predictions import CellPredictions, load_predictions
 
 
 def load_arms(
@@ -28,32 +28,28 @@ def load_arms(
     of its arm; a note counts them. A metric that no run has gets no arm.
 
     Args:
-        metrics: `SPLIT/METRIC`.
+        metrics: `SPLIT/METRIC` or `SPLIT/group/METRIC`.
         redraws: read predictions, so that the sampling of test images is in the interval.
         lone: read those of a single run too, which has no interval but can be compared.
     """
-    seeds_of = {
-        metric: tuple(
-            seed
-            for at, seed in enumerate(cell.seeds)
-            if all(metric in fold[at].scores for fold in cell.folds)
-        )
-        for metric in metrics
-    }
     loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
     arms = {}
-    for metric, seeds in seeds_of.items():
+    for metric in metrics:
+        runs = zip(*cell.folds, strict=True)  # of one seed each
+        seeds = tuple(r[0].seed for r in runs if all(metric in run.scores for run in r))
         if not seeds:
             continue
-        if cell.fold_ratio is not None:
-            arm = _make_fold_arm(cell, metric, seeds, cell.fold_ratio)
-        elif not redraws or (len(seeds) == 1 and not lone):
-            arm = _make_bare_arm(cell, metric, seeds)
-        else:
+        arm = _make_plain_arm(cell, metric, seeds)
+        if cell.fold_ratio is None and redraws and (lone or len(seeds) > 1):
             split = metric.split("/")[0]
             if (split, seeds) not in loaded:
-                loaded[split, seeds] = _load_predictions(cell, split, seeds)
-            arm = _score_predictions(cell, metric, seeds, loaded[split, seeds])
+                runs_of_seeds = [run for run in cell.runs if run.seed in seeds]
+                loaded[split, seeds] = load_predictions(runs_of_seeds, split)
+            predictions = loaded[split, seeds]
+            if isinstance(predictions, Note):
+                arm = replace(arm, notes=(predictions,))
+            else:
+                arm = score_predictions(arm, predictions, metric)
         n_missing = len(cell.seeds) - len(seeds)
         if n_missing:
             note = Note(NoteKind.LACKS_METRIC, (n_missing,), metric)
@@ -62,62 +58,54 @@ def load_arms(
     return arms
 
 
-def _load_predictions(cell: Cell, split: str, seeds: Sequence[int]) -> CellPredictions | Note:
-    folders = [run.folder for run in cell.folds[0] if run.seed in seeds]
-    if not all((Path(folder) / "predictions.parquet").is_file() for folder in folders):
-        return Note(NoteKind.NO_PREDICTIONS)
-    try:
-        return load_cell(cell.key, seeds, folders, split)
-    except (TlcnnError, OSError, ValueError, KeyError) as error:
-        return Note(NoteKind.UNUSABLE_PREDICTIONS, text=str(error).splitlines()[0])
+def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
+    """Return the scores of the runs' summaries.
 
-
-def _score_predictions(
-    cell: Cell, metric: str, seeds: Sequence[int], predictions: CellPredictions | Note
-) -> Arm:
-    if isinstance(predictions, Note):
-        return _make_bare_arm(cell, metric, seeds, predictions)
-    try:
-        return make_arm(predictions, metric)
-    except (TlcnnError, OSError, ValueError, KeyError) as error:
-        note = Note(NoteKind.UNUSABLE_PREDICTIONS, text=str(error).splitlines()[0])
-        return _make_bare_arm(cell, metric, seeds, note)
-
-
-def _make_bare_arm(cell: Cell, metric: str, seeds: Sequence[int], *notes: Note) -> Arm:
-    """Return the scores of the runs' summaries, without redraws."""
+    Of folds it is the fold numbers in the place of seeds, and means over seeds as scores.
+    """
+    scores = np.array(
+        [[run.scores[metric] for run in fold if run.seed in seeds] for fold in cell.folds]
+    )
+    is_folded = cell.fold_ratio is not None
     return Arm(
         cell.key,
-        np.array(seeds, dtype=np.int64),
-        np.array([run.scores[metric] for run in cell.folds[0] if run.seed in seeds]),
+        np.array(cell.fold_numbers if is_folded else seeds, dtype=np.int64),
+        scores.mean(axis=1) if is_folded else scores[0],
         lower_is_better=is_lower_better(metric),
-        images=cell.image_digest,
-        notes=notes,
+        images="" if is_folded else cell.image_digest,
+        fold_ratio=cell.fold_ratio,
+        notes=(Note(NoteKind.FOLDS),) if is_folded else (),
     )
 
 
-def _make_fold_arm(cell: Cell, metric: str, seeds: Sequence[int], fold_ratio: float) -> Arm:
-    """Return folds as an arm: fold numbers in the place of seeds, means over seeds as scores."""
-    means = [
-        np.mean([run.scores[metric] for run in fold if run.seed in seeds]) for fold in cell.folds
-    ]
-    return Arm(
-        cell.key,
-        np.array(cell.fold_numbers, dtype=np.int64),
-        np.array(means),
-        lower_is_better=is_lower_better(metric),
-        fold_ratio=fold_ratio,
-        notes=(Note(NoteKind.FOLDS),),
+def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Arm:
+    """Return an arm scored from its runs' predictions, under redraws of the test groups as well.
+
+    A metric that cannot be computed under weights of groups (of multi-label tasks, for example)
+    keeps its scores, and the arm has a note of that.
+    """
+    name = metric.partition("/")[2]
+    by_group = name.startswith("group/")
+    name = name.removeprefix("group/")
+    sample, classes = predictions.sample, predictions.classes
+    if predictions.multi_label or not is_weightable(name, classes):
+        return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
+    scores = []
+    for rows in predictions.probabilities:
+        labels, group = predictions.labels, np.searchsorted(sample.groups, predictions.groups)
+        if by_group:
+            rows, labels = compute_group_means(rows, labels, predictions.groups)
+            group = np.arange(len(sample.groups))
+        run = Predictions(rows, labels, group, len(sample.groups))
+        scores.append(make_score(name, run, classes))
+    scored = make_arm(
+        arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
     )
-
-
-def estimate_cell(arm: Arm, metric: str) -> Estimate:
-    """Return the mean of a cell's runs with its interval."""
-    return estimate_mean([arm], metric)
+    return replace(scored, images=arm.images)
 
 
 def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
-    """Return the mean over all runs of several cells, with its interval.
+    """Return the mean over all runs of one or several cells, with its interval.
 
     Cells of different seeds count as unpaired, so that none of their runs is left out.
     """
@@ -143,6 +131,6 @@ def find_range(metric: str) -> tuple[float, float]:
         ((0.0, 1.0), (0.0, inf))
     """
     name = metric.removeprefix("test/").removeprefix("val/").removeprefix("group/")
-    least = -1.0 if "kappa" in name else 0.0
-    most = {"nll": float("inf"), "n_absent_classes": float("inf"), "mae": float("inf")}
-    return least, 2.0 if name == "brier" else most.get(name, 1.0)
+    if name in ("nll", "n_absent_classes", "mae"):
+        return 0.0, float("inf")
+    return -1.0 if "kappa" in name else 0.0, 2.0 if name == "brier" else 1.0

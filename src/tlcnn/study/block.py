@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlcnn.statistics.arm import Arm
-from tlcnn.statistics.estimate import choose_seeds, pick_seeds
-from tlcnn.study.arms import estimate_cell
+from tlcnn.statistics.estimate import pair_arms
+from tlcnn.study.arms import estimate_mean
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
 OWN = "self"  # the network's own weights, trained on the target from random ones
@@ -47,21 +47,23 @@ class Block:
     @property
     def sources(self) -> list[Source]:
         """The sources of its cells but for the network's own weights, in order of their names."""
-        sources = {c.source for c in self.cells.values() if c.k and c.is_plain and c.init != OWN}
-        return sorted(sources, key=lambda source: (source.init, repr(source.settings)))
+        return [source for source in self._all_sources if source.init != OWN]
 
     @property
     def own_sources(self) -> list[Source]:
         """The network's own weights as sources; mostly one."""
-        sources = {c.source for c in self.cells.values() if c.k and c.is_plain and c.init == OWN}
-        return sorted(sources, key=lambda source: repr(source.settings))
+        return [source for source in self._all_sources if source.init == OWN]
+
+    @property
+    def _all_sources(self) -> list[Source]:
+        sources = {c.source for c in self.cells.values() if c.k and c.is_plain}
+        return sorted(sources, key=lambda source: (source.init, repr(source.settings)))
 
     @property
     def imagenet(self) -> Source | None:
         """ImageNet weights, if they were used."""
         candidates = [source for source in self.sources if source.init == "imagenet"]
-        trained = [source for source in candidates if self.find_full(source)]
-        return next(iter([*trained, *candidates]), None)
+        return max(candidates, key=lambda source: bool(self.find_full(source)), default=None)
 
     @property
     def chains(self) -> list[Source]:
@@ -117,11 +119,8 @@ class Block:
         full = self.find_full(source)
         counts = sorted(len(cell.seeds) for cell in grid if cell.k)
         least = len(self.cells[full].seeds) if full else counts[len(counts) // 2] if counts else 1
-        able = [
-            cell.key
-            for cell in grid
-            if len(cell.seeds) >= least and not math.isnan(self.val[cell.key])
-        ]
+        able = [cell.key for cell in grid if len(cell.seeds) >= least]
+        able = [key for key in able if not math.isnan(self.val[key])]
         return max(able, key=lambda key: self.val[key]) if len(able) > 1 else None
 
     def is_at_chance(self, key: str) -> bool:
@@ -129,16 +128,13 @@ class Block:
         n_classes = self.cells[key].n_classes
         if not self.metric.endswith("/balanced_accuracy") or not n_classes:
             return False
-        score = estimate_cell(self.arms[key], self.metric)
+        score = estimate_mean([self.arms[key]], self.metric)
         return score.low <= 1 / n_classes or score.value <= 1 / n_classes
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
         """Return the mean scores of two cells over the seeds that their difference is of."""
-        arms = (self.arms[a], self.arms[b])
-        seeds, _ = choose_seeds([arm.seeds for arm in arms])
-        if seeds is not None and len(seeds):
-            arms = (pick_seeds(arms[0], seeds), pick_seeds(arms[1], seeds))
-        return float(np.mean(arms[0].scores)), float(np.mean(arms[1].scores))
+        first, second = pair_arms(self.arms[a], self.arms[b])
+        return first.mean, second.mean
 
 
 def make_blocks(
@@ -158,14 +154,12 @@ def make_blocks(
             groups.setdefault((cell.dataset, cell.model, cell.recipe), {})[key] = cell
     blocks = []
     for (dataset, model, recipe), members in groups.items():
-        val = {key: _compute_mean(cell, val_metric) for key, cell in members.items()}
+        val = {}
+        for key, cell in members.items():
+            scores = [run.scores[val_metric] for run in cell.runs if val_metric in run.scores]
+            val[key] = float(np.mean(scores)) if scores else math.nan
         scored = {key: arms[key][metric] for key in members}
         blocks.append(Block(dataset, model, recipe, metric, members, scored, val))
     return sorted(
         blocks, key=lambda block: (block.dataset, block.model, order_settings(block.recipe))
     )
-
-
-def _compute_mean(cell: Cell, metric: str) -> float:
-    scores = [run.scores[metric] for run in cell.runs if metric in run.scores]
-    return float(np.mean(scores)) if scores else math.nan

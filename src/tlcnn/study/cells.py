@@ -1,6 +1,6 @@
 """Runs to cells: runs that differ in the seed alone, or in seed and fold, are one cell.
 
-frame of `read_runs` -> Run (finished, with a place in a grid) -> Cell
+frame of `read_runs` -> Run (finished) -> Cell
 """
 
 import math
@@ -11,26 +11,21 @@ from typing import Any, Literal
 import pandas as pd
 
 from tlcnn.config.schema import list_keys
-from tlcnn.records.plan_record import PlanRecord, read_plan
-from tlcnn.records.settings import list_varying
+from tlcnn.records.plan_record import read_plan
+from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.storage import digest_of
 
-FOLD = "dataset.fold"
-N_FOLDS = "dataset.folds"
-_MOST = 2**63 - 1  # seeds are 64-bit integers
+FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
 
-Setting = tuple[str, Any]
-Settings = tuple[Setting, ...]
-Name = tuple[str, str, str, int, int, str | None]
+Settings = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run that has a place in a grid: one row of `read_runs`.
+    """A finished run: one row of `read_runs`.
 
     Attributes:
-        fold: the fold that it was tested on, where its cell has several; else None.
-        scores: metrics of its summary, those that are numbers.
+        scores: the metrics of its summary that are defined.
         train_s: seconds of training; NaN if unknown.
     """
 
@@ -41,7 +36,7 @@ class Run:
     init: str
     k: int
     j: int
-    bn: str | None
+    bn: str
     seed: int
     cell_id: str
     is_imported: bool
@@ -50,26 +45,25 @@ class Run:
     train_s: float
 
     @property
-    def name(self) -> Name:
+    def name(self) -> tuple[str, str, str, int, int, str]:
         """Dataset, model and treatment."""
         return (self.dataset, self.model, self.init, self.k, self.j, self.bn)
 
 
 @dataclass(frozen=True)
 class Omission:
-    """Runs that count in no mean, and why.
+    """Runs of a cell that count in no mean, and why.
 
     Attributes:
-        kind: `no place`: a record without usable k, j or seed. `repeated seed`: further runs of
-            one seed; the run whose id sorts first is taken. `lacks a fold`: runs of seeds that
-            were not trained on every fold of their cell. `folds`: folds that no run was trained
-            on. `odd effort`: runs that count, with a time or a number of epochs that is none.
+        kind: `repeated seed`: further runs of one seed; the run whose id sorts first is taken.
+            `lacks a fold`: runs of seeds that were not trained on every fold of their cell.
+            `folds`: folds that no run was trained on.
         n: runs; of `folds`, the folds that are there.
-        names: folders of `no place` and `odd effort`, seeds of `lacks a fold`.
+        names: seeds of `lacks a fold`.
         n_planned: folds that the configuration names.
     """
 
-    kind: Literal["no place", "repeated seed", "lacks a fold", "folds", "odd effort"]
+    kind: Literal["repeated seed", "lacks a fold", "folds"]
     n: int
     names: tuple[str, ...] = ()
     n_planned: int = 0
@@ -83,7 +77,7 @@ class Source:
         init: the name in plans and tables: imagenet, self, or a chain such as imagenet-ham10000.
         settings: those of `init.*` that tell it from other sources of the name.
         is_imported: predictions of another tool.
-        chain: see `PlanFacts`.
+        chain: what the weights were trained on, first to last.
     """
 
     init: str
@@ -123,7 +117,7 @@ class Cell:
     init: str
     k: int
     j: int
-    bn: str | None
+    bn: str
     source: Source
     recipe: Settings
     settings: Mapping[str, Any]
@@ -153,158 +147,91 @@ class Cell:
 
         Other treatments of norm layers (`freeze.bn`) exist only by name.
         """
-        return not self.source.is_imported and (self.j == 0 or self.bn in ("frozen", None))
+        return not self.source.is_imported and (self.j == 0 or self.bn == "frozen")
 
 
-# ---- runs ---------------------------------------------------------------------------------------
-
-
-def make_runs(frame: pd.DataFrame) -> tuple[tuple[Run, ...], tuple[Omission, ...]]:
-    """Return the finished runs, each once, and those that have no place in a grid.
+def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
+    """Return the finished runs.
 
     Args:
         frame: what `read_runs` returned, in any states.
     """
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
-    numbers = {name: list_numbers(done[name]) for name in metrics}
-    times = list_numbers(done["train_s"]) if "train_s" in done else [math.nan] * len(done)
-    columns = [column for column in done.columns if column not in numbers]
-    runs: dict[str, Run] = {}
-    without_place = []
-    for at, record in enumerate(done[columns].to_dict("records")):
-        places = [_parse_count(record.get(name)) for name in ("k", "j", "seed")]
-        if None in places:
-            without_place.append(str(record["folder"]))
-            continue
-        k, j, seed = (place for place in places if place is not None)
-        settings = record.get("settings")
-        run = Run(
-            folder=str(record["folder"]),
-            run_id=_write_name(record.get("run_id")),
-            dataset=_write_name(record["dataset"]),
-            model=_write_name(record["model"]),
-            init=_write_name(record["init"]),
-            k=k,
-            j=j,
-            bn=_write_name(record["bn"]) or None,
-            seed=seed,
-            cell_id=_write_name(record.get("cell_id")),
-            is_imported=record.get("imported") is True,
-            settings=settings if isinstance(settings, dict) else {},
-            scores={
-                name: values[at] for name, values in numbers.items() if values[at] == values[at]
-            },
-            train_s=times[at],
+    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
+    return tuple(
+        Run(
+            **{name: record[name] for name in plain},
+            k=int(record["k"]),
+            j=int(record["j"]),
+            seed=int(record["seed"]),
+            is_imported=record["imported"],
+            settings=record["settings"],
+            scores={name: record[name] for name in metrics if not pd.isna(record[name])},
         )
-        runs.setdefault(run.run_id or run.folder, run)
-    names = tuple(without_place)
-    omissions = (Omission("no place", len(names), names),) if names else ()
-    return tuple(runs.values()), omissions
-
-
-def clean_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return runs with NaN for measures of effort that are no numbers, and the folders of those.
-
-    A record may say anything: one odd value must not end a table of all runs.
-    """
-    odd: dict[str, None] = {}
-    columns = {}
-    for name in ("epochs", "best_epoch", "planned_epochs", "train_s", "images_per_s"):
-        if name in frame and not pd.api.types.is_numeric_dtype(frame[name]):
-            numbers = list_numbers(frame[name])
-            columns[name] = numbers
-            pairs = zip(frame["folder"], frame[name], numbers, strict=True)
-            odd |= {
-                str(folder): None
-                for folder, value, number in pairs
-                if math.isnan(number) and not (pd.api.types.is_scalar(value) and pd.isna(value))
-            }
-    return frame.assign(**columns), list(odd)
-
-
-def list_numbers(values: pd.Series) -> list[float]:
-    """Return a column as numbers, NaN for everything else."""
-    return [
-        float(value) if isinstance(value, (int, float)) and abs(value) <= 1e300 else math.nan
-        for value in values.tolist()
-    ]
-
-
-def _parse_count(value: Any) -> int | None:
-    """Return a whole number of at most 64 bits; None for anything else."""
-    if not isinstance(value, (int, float)) or not abs(value) <= _MOST or value != int(value):
-        return None
-    return int(value)
-
-
-def _write_name(value: Any) -> str:
-    return value if isinstance(value, str) else "" if pd.api.types.is_scalar(value) else str(value)
-
-
-# ---- cells --------------------------------------------------------------------------------------
+        for record in done.to_dict("records")
+    )
 
 
 def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     """Return the cells of runs, sorted by dataset, model, source, k, j and recipe.
 
-    Runs of one cell have one `cell_id`; where records have none, runs belong together that differ
-    in no setting. Cells that differ in the fold alone are one. Settings that differ between runs
-    of one cell, such as the parent of each seed, do not part cells.
+    Runs of one cell have one `cell_id`; cells that differ in the fold alone are one. Settings that
+    differ between runs of one cell, such as the parent of each seed, do not part cells.
     """
-    parts = _split_by_cell(runs)
-    groups = _merge_folds(parts)
-    shared = [_list_shared_settings(group, is_folded) for group, is_folded in groups]
-    names = [group[0].name for group, _ in groups]
-    blocks = [name[:2] for name in names]
+    groups = _group_runs(runs)
+    shared = [_list_shared_settings(group) for group in groups]
+    names = [group[0].name for group in groups]
     recipe_keys = [
-        key for key in list_varying(blocks, shared) if not key.startswith(("init.", "freeze."))
+        key
+        for key in list_varying([name[:2] for name in names], shared)
+        if not key.startswith(("init.", "freeze."))
     ]
     source_keys = [key for key in list_varying(names, shared) if key.startswith("init.")]
     cells = [
-        _make_cell(group, is_folded, settings, recipe_keys, source_keys)
-        for (group, is_folded), settings in zip(groups, shared, strict=True)
+        _make_cell(group, settings, recipe_keys, source_keys)
+        for group, settings in zip(groups, shared, strict=True)
     ]
-    return tuple(sorted(cells, key=_make_sort_key))
+
+    def rank(cell: Cell) -> tuple[Any, ...]:
+        return (*(getattr(cell, name) for name in CELL), order_settings(cell.recipe), cell.cell_id)
+
+    return tuple(sorted(cells, key=rank))
 
 
-def _split_by_cell(runs: Sequence[Run]) -> list[list[Run]]:
-    varying = list_varying([run.name for run in runs], [run.settings for run in runs])
-    parts: dict[Any, list[Run]] = {}
+def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs of each cell: of one `cell_id`, and of all its folds."""
+    parts: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        texts = tuple(repr(run.settings.get(key)) for key in varying)
-        parts.setdefault((run.name, run.is_imported, run.cell_id or texts), []).append(run)
-    return list(parts.values())
-
-
-def _merge_folds(parts: Sequence[list[Run]]) -> list[tuple[list[Run], bool]]:
-    """Return the runs of each cell, and whether it has folds, merged over those."""
-    by_seed = {key for part in parts for key in _list_keys_that_vary(part)}
-    groups: dict[Any, list[list[Run]]] = {}
-    for at, part in enumerate(parts):
+        parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
+    by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
+    ignored = {*by_seed, FOLD, *list_keys("place")}
+    families: dict[Any, list[list[Run]]] = {}
+    for key, part in parts.items():
         settings = part[0].settings
-        key: Any = at
+        family: Any = key
         if settings.get(N_FOLDS) is not None:
-            ignored = {*by_seed, FOLD, *list_keys("place")}
             recipe = {name: value for name, value in settings.items() if name not in ignored}
-            key = digest_of([part[0].name, part[0].is_imported, recipe], 12)
-        groups.setdefault(key, []).append(part)
-    merged: list[tuple[list[Run], bool]] = []
-    for members in groups.values():
-        if len({repr(part[0].settings.get(FOLD)) for part in members}) > 1:
-            merged.append(([run for part in members for run in part], True))
-        else:
-            merged += [(part, False) for part in members]
-    return merged
+            family = digest_of([*key[:-1], recipe], 12)
+        families.setdefault(family, []).append(part)
+    groups = []
+    for members in families.values():
+        everything = [run for part in members for run in part]
+        groups += [everything] if _has_folds(everything) else members
+    return groups
 
 
-def _list_keys_that_vary(runs: Sequence[Run]) -> list[str]:
-    return list_varying([0] * len(runs), [run.settings for run in runs]) if len(runs) > 1 else []
+def _list_varying_keys(runs: Sequence[Run]) -> list[str]:
+    return list_varying([0] * len(runs), [run.settings for run in runs])
 
 
-def _list_shared_settings(runs: Sequence[Run], is_folded: bool) -> dict[str, Any]:
+def _has_folds(runs: Sequence[Run]) -> bool:
+    return len({repr(run.settings.get(FOLD)) for run in runs}) > 1
+
+
+def _list_shared_settings(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the settings that all runs of a cell have with one value, without the fold."""
-    varying = {*_list_keys_that_vary(runs), *([FOLD] if is_folded else [])}
+    varying = {*_list_varying_keys(runs), *([FOLD] if _has_folds(runs) else [])}
     return {
         key: value
         for key, value in runs[0].settings.items()
@@ -314,58 +241,57 @@ def _list_shared_settings(runs: Sequence[Run], is_folded: bool) -> dict[str, Any
 
 def _make_cell(
     runs: Sequence[Run],
-    is_folded: bool,
     settings: Mapping[str, Any],
     recipe_keys: Sequence[str],
     source_keys: Sequence[str],
 ) -> Cell:
-    first = runs[0]
+    first, is_folded = runs[0], _has_folds(runs)
     by_fold: dict[int, list[Run]] = {}
     for run in runs:
-        by_fold.setdefault(
-            _parse_count(run.settings.get(FOLD)) or 0 if is_folded else 0, []
-        ).append(run)
+        number = _parse_count(run.settings.get(FOLD)) if is_folded else 0
+        by_fold.setdefault(number, []).append(run)
     numbers = tuple(sorted(by_fold))
     folds, omissions = _choose_runs([by_fold[number] for number in numbers])
-    n_planned = _parse_count(settings.get(N_FOLDS)) or 0
-    if is_folded and len(folds) < n_planned:
-        omissions.append(Omission("folds", len(folds), n_planned=n_planned))
     plans = [read_plan(by_fold[number][0].folder) for number in numbers]
-    source_settings = _pick(settings, source_keys)
-    chain = plans[0].source if first.k else ("random",)
+    plan, fold_ratio = plans[0], None
+    if is_folded:
+        n_planned = _parse_count(settings.get(N_FOLDS))
+        if len(folds) < n_planned:
+            omissions.append(Omission("folds", len(folds), n_planned=n_planned))
+        n_train, n_test = (sum(p.count_images(s) for p in plans) for s in ("train", "test"))
+        is_counted = n_train and n_test
+        fold_ratio = n_test / n_train if is_counted else 1 / max(n_planned - 1, 1)
+    if first.k:
+        source = Source(first.init, _pick(settings, source_keys), first.is_imported, plan.source)
+    else:
+        source = Source("random", (), first.is_imported, ("random",))
     cell_ids = sorted({run.cell_id for run in runs})
     return Cell(
-        key=digest_of([*map(str, first.name), first.is_imported, cell_ids or settings], 8),
-        dataset=first.dataset,
-        model=first.model,
-        init=first.init,
-        k=first.k,
-        j=first.j,
-        bn=first.bn,
-        source=Source(
-            first.init if first.k else "random",
-            source_settings if first.k else (),
-            first.is_imported,
-            chain or (first.init,),
-        ),
+        key=digest_of([*map(str, first.name), first.is_imported, cell_ids], 8),
+        **{name: getattr(first, name) for name in CELL},
+        source=source,
         recipe=_pick(settings, recipe_keys),
         settings=settings,
         cell_id=cell_ids[0] if len(cell_ids) == 1 else f"folds:{digest_of(cell_ids, 12)}",
         folds=folds,
         fold_numbers=numbers if is_folded else (),
-        fold_ratio=_compute_fold_ratio(plans, n_planned) if is_folded else None,
-        units=tuple(unit.unit for unit in plans[0].units),
-        image_digest=plans[0].manifest,
-        n_classes=len(plans[0].classes),
-        n_epochs=plans[0].epochs,
+        fold_ratio=fold_ratio,
+        units=tuple(unit.unit for unit in plan.units),
+        image_digest=plan.manifest,
+        n_classes=len(plan.classes),
+        n_epochs=plan.epochs,
         omissions=tuple(omissions),
     )
 
 
+def _parse_count(value: Any) -> int:
+    """Return a setting that is a whole number of 64 bits; 0 for anything else."""
+    return value if isinstance(value, int) and abs(value) < 2**63 else 0
+
+
 def _pick(settings: Mapping[str, Any], keys: Iterable[str]) -> Settings:
     """Return those settings that a cell has; lists and objects as text."""
-    values = {key: settings[key] for key in keys if settings.get(key) is not None}
-    return tuple((k, str(v) if isinstance(v, (list, dict)) else v) for k, v in values.items())
+    return tuple((k, write_value(settings[k])) for k in keys if settings.get(k) is not None)
 
 
 def _choose_runs(
@@ -378,10 +304,8 @@ def _choose_runs(
     """
     by_seed: list[dict[int, Run]] = []
     for fold in folds:
-        ordered = sorted(fold, key=lambda run: (run.seed, run.run_id, run.folder))
-        by_seed.append({})
-        for run in ordered:
-            by_seed[-1].setdefault(run.seed, run)
+        last_first = sorted(fold, key=lambda run: (run.seed, run.run_id), reverse=True)
+        by_seed.append({run.seed: run for run in last_first})
     whole = set.intersection(*(set(seeds) for seeds in by_seed))
     partial = sorted({seed for seeds in by_seed for seed in seeds} - whole)
     n_repeated = sum(map(len, folds)) - sum(map(len, by_seed))
@@ -392,27 +316,18 @@ def _choose_runs(
     return tuple(tuple(seeds[seed] for seed in sorted(whole)) for seeds in by_seed), omissions
 
 
-def _compute_fold_ratio(plans: Sequence[PlanRecord], n_folds: int) -> float:
-    """Return test over training images, of the mean fold; of equal folds where none is known."""
-    counts = {
-        split: sum(plan.count_images(split) for plan in plans) for split in ("train", "test")
-    }
-    n_train, n_test = counts["train"], counts["test"]
-    return n_test / n_train if n_train and n_test else 1 / max(n_folds - 1, 1)
-
-
-def _make_sort_key(cell: Cell) -> tuple[Any, ...]:
-    name = (cell.dataset, cell.model, cell.init, cell.k, cell.j, cell.bn or "~")
-    return (*name, order_settings(cell.recipe), cell.cell_id)
-
-
 def order_settings(settings: Settings) -> list[tuple[str, bool, float, str]]:
     """Return what settings are sorted by: numbers as numbers, before texts."""
-    numbers = [
-        float(v) if isinstance(v, (int, float)) and abs(v) <= 1e300 else math.nan
-        for _, v in settings
-    ]
+    numbers = list_numbers(value for _, value in settings)
     return [
         (key, math.isnan(number), 0.0 if math.isnan(number) else number, str(value))
         for (key, value), number in zip(settings, numbers, strict=True)
+    ]
+
+
+def list_numbers(values: Iterable[Any]) -> list[float]:
+    """Return values as numbers, NaN for everything that is none."""
+    return [
+        float(value) if isinstance(value, (int, float)) and abs(value) <= 1e300 else math.nan
+        for value in values
     ]

@@ -1,7 +1,7 @@
 """Arms to comparisons: which cells a study compares, in which families, adjusted by Holm."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from tlcnn.statistics.arm import Comparison
@@ -58,18 +58,12 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     """
     pairs = [(block, *pair) for block in blocks for pair in list_pairs(block)]
     pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)
-    contrasts = [
-        Contrast(
-            block,
-            family,
-            a,
-            b,
-            compare_arms(block.arms[a], block.arms[b], margin=margin, family=family),
-        )
+    results = [
+        compare_arms(block.arms[a], block.arms[b], margin=margin, family=family)
         for block, family, a, b in pairs
     ]
-    adjusted = adjust_holm([contrast.result for contrast in contrasts])
-    return [replace(c, result=result) for c, result in zip(contrasts, adjusted, strict=True)]
+    adjusted = adjust_holm(results)
+    return [Contrast(*pair, result) for pair, result in zip(pairs, adjusted, strict=True)]
 
 
 def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
@@ -117,4 +111,4 @@ def list_chain_pairs(block: Block, chain: Source) -> list[tuple[str, str]]:
     cells = block.find_trained(chain, block.imagenet)
     if not cells:
         return []
-    return [(cells[0], other) for other in (cells[1], block.scratch) if other]
+    return [(cells[0], cell) for cell in (cells[1], block.scratch) if cell]

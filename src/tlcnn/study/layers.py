@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tlcnn.statistics.arm import Arm, Estimate
-from tlcnn.statistics.comparison import compute_holm, compute_tail
-from tlcnn.statistics.estimate import compute_parts, estimate_contrast
+from tlcnn.statistics.comparison import compute_holm, compute_one_sided_p
+from tlcnn.statistics.estimate import Terms, compute_parts, estimate_contrast
 from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
 from tlcnn.statistics.ratio import estimate_ratio
 from tlcnn.statistics.settle import compute_seeds_needed_one_sided
@@ -40,7 +40,6 @@ class UnitScores:
     """How general or specific the first n units are.
 
     Attributes:
-        unit: name of unit n.
         gaps: C, S and G; None where one of their treatments was not trained.
         gamma: None where it is not known, or its denominator may be 0.
         seeds_needed: the number at which a gap of the measured size would be settled; NaN where
@@ -62,9 +61,9 @@ def list_treatments(
     """Return the cell of every (treatment, n) that was trained: `("AnB", 3)` and so on.
 
     Args:
-        cells: of one dataset, model and recipe.
-        source: A.
-        own: the network's own weights.
+        cells: the cells of one dataset, model and recipe.
+        source: the source A.
+        own: the network's own weights, B.
     """
     keys: dict[tuple[str, int], str] = {}
     for cell in cells:
@@ -108,72 +107,50 @@ def compute_layer_scores(
         >>> round(stem.gaps["C"].value, 3), round(stem.gaps["S"].value, 3), stem.verdict
         (0.02, 0.085, 'undetermined')
     """
-    terms = {
-        (name, n): _list_terms(arms, n, pair)
-        for n in range(1, len(units) + 1)
-        for name, pair in GAPS.items()
-    }
+    ns = range(1, len(units) + 1)
+    terms = {(name, n): _list_terms(arms, n, pair) for n in ns for name, pair in GAPS.items()}
     gaps = {place: estimate_contrast(pair) if pair else None for place, pair in terms.items()}
-    specificity = {n: gap for (name, n), gap in gaps.items() if name == "S"}
-    n_measured = sum(gap is not None for gap in specificity.values())
-    verdicts = _judge(specificity, margin)
+    verdicts = _judge({n: gaps["S", n] for n in ns}, margin)
+    n_measured = sum(verdict != "not measured" for verdict in verdicts.values())
     scores = []
-    for n, gap in specificity.items():
+    for n, unit in zip(ns, units, strict=True):
+        gap = gaps["S", n]
         gamma, note = _estimate_gamma(arms, n, margin)
         needed = math.nan
         if verdicts[n] == "undetermined":
             parts = compute_parts(terms["S", n])
             needed = compute_seeds_needed_one_sided(parts, margin=margin, n_compared=n_measured)
-        scores.append(
-            UnitScores(
-                n=n,
-                unit=units[n - 1],
-                gaps={name: gaps[name, n] for name in GAPS},
-                gamma=gamma,
-                verdict=verdicts[n],
-                seeds_needed=needed,
-                notes=merge_notes(note, gap.notes if gap else [Note(NoteKind.NO_PAIR)]),
-            )
-        )
+        notes = merge_notes(note, gap.notes if gap else [Note(NoteKind.NO_PAIR)])
+        shown = {name: gaps[name, n] for name in GAPS}
+        scores.append(UnitScores(n, unit, shown, gamma, verdicts[n], needed, notes))
     return scores
 
 
-def _list_terms(arms: Treated, n: int, pair: tuple[str, str]) -> list[tuple[float, Arm]]:
+def _list_terms(arms: Treated, n: int, pair: tuple[str, str]) -> Terms:
     first, second = (arms.get((name, 0 if name == "base" else n)) for name in pair)
     return [] if first is None or second is None else [(1.0, first), (-1.0, second)]
 
 
 def _estimate_gamma(arms: Treated, n: int, margin: float) -> tuple[Estimate | None, Notes]:
-    transferred, own, drawn = (arms.get((name, n)) for name in ("AnB", "BnB", "random-frozen"))
-    if transferred is None or own is None or drawn is None:
+    a_frozen, b_frozen, drawn = (arms.get((t, n)) for t in ("AnB", "BnB", "random-frozen"))
+    if a_frozen is None or b_frozen is None or drawn is None:
         return None, ()
-    denominator = [(1.0, own), (-1.0, drawn)]
+    denominator = [(1.0, b_frozen), (-1.0, drawn)]
     if not estimate_contrast(denominator).low > margin:
         return None, (Note(NoteKind.NO_GAMMA),)
-    return estimate_ratio([(1.0, transferred), (-1.0, drawn)], denominator), ()
+    return estimate_ratio([(1.0, a_frozen), (-1.0, drawn)], denominator), ()
 
 
 def _judge(gaps: Mapping[int, Estimate | None], margin: float) -> dict[int, LayerVerdict]:
     tested = {n: gap for n, gap in gaps.items() if gap is not None and not math.isnan(gap.se)}
-    general = _adjust({n: _p_above(margin - g.value, g) for n, g in tested.items()})
-    specific = _adjust({n: _p_above(g.value, g) for n, g in tested.items()})
+    general = compute_holm([compute_one_sided_p(margin - g.value, g) for g in tested.values()])
+    specific = compute_holm([compute_one_sided_p(g.value, g) for g in tested.values()])
     verdicts: dict[int, LayerVerdict] = {
         n: "not measured" if gap is None else "undetermined" for n, gap in gaps.items()
     }
-    for n, gap in tested.items():
-        if gap.high < margin and general[n] < LEVEL:
+    for (n, gap), p_general, p_specific in zip(tested.items(), general, specific, strict=True):
+        if gap.high < margin and p_general < LEVEL:
             verdicts[n] = "general"
-        elif gap.low > 0 and gap.value > margin and specific[n] < LEVEL:
+        elif gap.low > 0 and gap.value > margin and p_specific < LEVEL:
             verdicts[n] = "specific"
     return verdicts
-
-
-def _p_above(distance: float, gap: Estimate) -> float:
-    """Return the one-sided p of `distance` <= 0, by Student's t of the gap's error."""
-    if gap.se == 0:
-        return 0.0 if distance > 0 else 1.0
-    return compute_tail(distance / gap.se, gap.df)
-
-
-def _adjust(p_values: Mapping[int, float]) -> dict[int, float]:
-    return dict(zip(p_values, compute_holm(list(p_values.values())), strict=True))

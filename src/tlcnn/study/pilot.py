@@ -10,9 +10,10 @@ import numpy as np
 
 from tlcnn.errors import DataError
 from tlcnn.records.read import read_runs
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.power import Design
-from tlcnn.study.cells import Run, make_cells, make_runs
-from tlcnn.study.predictions import CellPredictions, load_cell
+from tlcnn.study.cells import make_cells, make_runs
+from tlcnn.study.predictions import CellPredictions, load_predictions
 
 MAX_PAIRS = 200  # pairs of cells; the mean over more would not change
 
@@ -38,12 +39,16 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     Raises:
         DataError: no folder, or no two such cells with two common seeds.
     """
-    runs, _ = make_runs(read_runs(folder))
     samples: dict[str, list[tuple[str, CellPredictions]]] = {}
-    for cell in make_cells(runs):
-        for fold in cell.folds:
-            predictions = _load_predictions(fold)
-            if predictions is not None and not predictions.multi_label:
+    for cell in make_cells(make_runs(read_runs(folder))):
+        for runs in cell.folds:
+            if len(runs) < 2:
+                continue
+            predictions = load_predictions(runs)
+            if isinstance(predictions, Note):
+                if predictions.kind is NoteKind.UNUSABLE_PREDICTIONS:
+                    log.warning("left out: %s", predictions.text)
+            elif not predictions.multi_label:
                 name = predictions.sample.name
                 samples.setdefault(name, []).append((cell.dataset, predictions))
     largest = max(samples.values(), key=len, default=[])
@@ -61,19 +66,6 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     return Pilot(make_design(pairs, alpha=alpha), len(largest), len(pairs), largest[0][0])
 
 
-def _load_predictions(runs: Sequence[Run]) -> CellPredictions | None:
-    """Return the predictions of runs; None for fewer than two, and where they cannot be used."""
-    paths = {run.seed: Path(run.folder) for run in runs}
-    paths = {s: path for s, path in paths.items() if (path / "predictions.parquet").is_file()}
-    if len(paths) < 2:
-        return None
-    try:
-        return load_cell(next(iter(paths.values())).name, list(paths), list(paths.values()))
-    except DataError as error:
-        log.warning("left out: %s", error)
-        return None
-
-
 def make_design(
     pairs: Sequence[tuple[CellPredictions, CellPredictions]], *, alpha: float = 0.05
 ) -> Design:
@@ -82,13 +74,12 @@ def make_design(
     The deviation over seeds is the root mean square over pairs, of the paired difference in
     balanced accuracy. Agreements are means over runs of different seeds.
     """
-    cell = pairs[0][0]
-    n_classes = len(cell.classes)
-    measured = [_measure(a, b) for a, b in pairs]
-    score, agreement, seed_agreement = np.mean([values[1:] for values in measured], axis=0)
+    sample, n_classes = pairs[0][0].sample, len(pairs[0][0].classes)
+    variances, shares = zip(*(_measure(a, b) for a, b in pairs), strict=True)
+    score, agreement, seed_agreement = np.mean(shares, axis=0)
     return Design(
-        groups_per_class=tuple(np.bincount(cell.sample.strata, minlength=n_classes).tolist()),
-        seed_sd=float(np.sqrt(np.mean([values[0].mean() for values in measured]))),
+        groups_per_class=tuple(np.bincount(sample.strata, minlength=n_classes).tolist()),
+        seed_sd=float(np.sqrt(np.mean(variances))),
         score=score,
         agreement=agreement,
         seed_agreement=seed_agreement,
@@ -96,13 +87,10 @@ def make_design(
     )
 
 
-def _measure(
-    a: CellPredictions, b: CellPredictions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the variance of the paired difference, recalls and both agreements, (K,) each."""
+def _measure(a: CellPredictions, b: CellPredictions) -> tuple[float, np.ndarray]:
+    """Return the variance of the paired difference; recall and both agreements, (3, K)."""
     n_classes = len(a.classes)
-    right_a, right_b = (cell.logits.argmax(axis=2) == cell.labels for cell in (a, b))
-    seeds = np.intersect1d(a.seeds, b.seeds)
+    right_a, right_b = (cell.probabilities.argmax(axis=2) == cell.labels for cell in (a, b))
     sizes = np.bincount(a.labels, minlength=n_classes)
     if (sizes == 0).any():
         raise DataError("a class has no test image, so balanced accuracy has no power to speak of")
@@ -112,18 +100,18 @@ def _measure(
 
     paired = [
         by_class(right_a[a.seeds == seed][0] * 1.0 - right_b[b.seeds == seed][0]).mean()
-        for seed in seeds
+        for seed in np.intersect1d(a.seeds, b.seeds)
     ]
     within = [
         _agree(right_a, right_a, a.seeds, a.seeds),
         _agree(right_b, right_b, b.seeds, b.seeds),
     ]
-    return (
-        np.full(n_classes, np.var(paired, ddof=1)),
-        by_class((right_a.mean(axis=0) + right_b.mean(axis=0)) / 2),
-        by_class(_agree(right_a, right_b, a.seeds, b.seeds)),
-        by_class(np.mean(within, axis=0)),
-    )
+    shares = [
+        (right_a.mean(axis=0) + right_b.mean(axis=0)) / 2,
+        _agree(right_a, right_b, a.seeds, b.seeds),
+        np.mean(within, axis=0),
+    ]
+    return float(np.var(paired, ddof=1)), np.stack([by_class(values) for values in shares])
 
 
 def _agree(

@@ -88,34 +88,24 @@ def match_condition(column: pd.Series, condition: Condition) -> pd.Series:
     Raises:
         ConfigError: the sign compares numbers, and the column or the value is no number.
     """
-    if condition.sign in _ORDER:
-        return _match_order(column, condition)
-    hits = pd.Series(False, index=column.index)
     numbers = pd.to_numeric(column, errors="coerce")
-    texts = column.map(lambda value: _write(value)).astype(object)
+    if condition.sign in _ORDER:
+        limit = _parse_number(condition.values[0]) if len(condition.values) == 1 else None
+        if limit is None or (numbers.isna().all() and column.notna().any()):
+            raise ConfigError(
+                f"--where {condition}: {condition.sign} compares numbers; {condition.column} is "
+                f"{list_values(column)}"
+            )
+        return _ORDER[condition.sign](numbers, limit)
+    texts = column.map(lambda v: str(v).lower() if isinstance(v, bool) else str(v)).astype(object)
+    numbers = numbers.mask(texts.isin(("true", "false")))
+    hits = pd.Series(False, index=column.index)
     for value in condition.values:
-        hits |= texts == value.lower() if value.lower() in ("true", "false") else texts == value
-        number = _parse_number(value)
-        if number is not None:
-            hits |= (numbers == number) & (texts != "true") & (texts != "false")
+        hits |= texts == (value.lower() if value.lower() in ("true", "false") else value)
+        hits |= numbers == _parse_number(value)
         if value.lower() in _NOTHING:
             hits |= column.isna()
     return ~hits if condition.sign == "!=" else hits
-
-
-def _match_order(column: pd.Series, condition: Condition) -> pd.Series:
-    number = _parse_number(condition.values[0]) if len(condition.values) == 1 else None
-    numbers = pd.to_numeric(column, errors="coerce")
-    if number is None or (numbers.isna().all() and column.notna().any()):
-        raise ConfigError(
-            f"--where {condition}: {condition.sign} compares numbers; {condition.column} is "
-            f"{list_values(column)}"
-        )
-    return _ORDER[condition.sign](numbers, number)
-
-
-def _write(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parse_number(text: str) -> float | None:
@@ -135,11 +125,8 @@ def group_runs(
     """
     names = list(dict.fromkeys(columns))
     runs = check_columns(runs, names, "--group")
-    texts = zip(*([name_value(value) for value in runs[name]] for name in names), strict=True)
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, text in enumerate(texts):
-        places.setdefault(text, []).append(place)
-    parts = [runs.iloc[positions] for positions in places.values()]
+    keys = [runs[name].map(name_value) for name in names]
+    parts = [part for _, part in runs.groupby(keys, sort=False)]
     return [({name: part[name].iloc[0] for name in names}, part) for part in parts]
 
 

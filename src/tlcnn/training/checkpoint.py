@@ -5,7 +5,7 @@ import io
 import os
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -19,12 +19,11 @@ _BYTES_PER_S = 2**28  # the speed of the disk, until a checkpoint has been timed
 
 
 class Checkpoints:
-    """The checkpoints of one run: saved, found again, and when the next one is due.
+    """The checkpoints of one run, and when the next one is due.
 
     Args:
-        run_dir: the folder that they are written to.
-        run_id: the run; a checkpoint of another run is refused.
-        every_s: the most seconds between two while training; 0: one at every step.
+        run_id: the id of the run; a checkpoint of another run is refused.
+        every_s: the most seconds between two checkpoints in training; 0: one at every step.
     """
 
     def __init__(self, run_dir: Path, run_id: str, *, every_s: float) -> None:
@@ -44,7 +43,7 @@ class Checkpoints:
         return time.monotonic() - self._saved >= min(self.every_s, self._cost_s / _SHARE)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint, and count from its end. Raises StorageError."""
+        """Write a checkpoint, and count the seconds from its end. Raises StorageError."""
         started = time.monotonic()
         save_checkpoint(self.run_dir, {"run_id": self.run_id, **state})
         self._saved = time.monotonic()
@@ -74,22 +73,20 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full; the last good checkpoint is as it was.
     """
+    buffer = io.BytesIO()  # not the file: torch.save hides why a disk does not take it
+    torch.save(state, buffer)
+    body = buffer.getbuffer()
     temporary = run_dir / f".{LAST}.tmp"  # only one process holds the run
     with writing(run_dir / LAST):
         temporary.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         try:
             with open_new(temporary) as file:
-                hashing = _HashingFile(file)
-                try:
-                    torch.save(state, hashing)  # type: ignore[arg-type]
-                except RuntimeError:
-                    if hashing.error is not None:  # torch does not say that the disk is full
-                        raise hashing.error from None
-                    raise
-                file.write(_TRAILER + hashing.sha256.digest())
+                file.write(body)
+                file.write(_TRAILER + hashlib.sha256(body).digest())
                 file.flush()
                 os.fsync(file.fileno())
-            _move_last_to_previous(run_dir)
+            if (run_dir / LAST).is_file():
+                _move_last_to_previous(run_dir)
             os.replace(temporary, run_dir / LAST)
             sync_folder(run_dir)
         except OSError:
@@ -97,30 +94,9 @@ def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> None:
             raise
 
 
-class _HashingFile:
-    """A file that is hashed while it is written, so that no copy of it is in memory."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            self.sha256.update(data)
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
 def _move_last_to_previous(run_dir: Path) -> None:
     # With a hard link LAST stays in place meanwhile, so there is always a whole checkpoint.
     last, previous, link = run_dir / LAST, run_dir / PREVIOUS, run_dir / f".{PREVIOUS}.tmp"
-    if not last.is_file():
-        return
     link.unlink(missing_ok=True)
     try:
         os.link(last, link)
@@ -139,22 +115,15 @@ def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     """
     files = [run_dir / name for name in (LAST, PREVIOUS) if (run_dir / name).is_file()]
     for path in files:
-        state = _read(path)
-        if state is not None:
+        data = path.read_bytes()
+        body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
+        if trailer == _TRAILER + hashlib.sha256(body).digest():
             if path.name == PREVIOUS:  # otherwise the next save would move the damaged LAST here
                 os.replace(path, run_dir / LAST)
-            return state
+            return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     if files:
         raise StorageError(
             f"every checkpoint in {run_dir} is damaged: {', '.join(p.name for p in files)}.\n"
             "Restore one from a backup, or delete both to train this run from the start."
         )
     return None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    data = path.read_bytes()
-    body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
-    if trailer != _TRAILER + hashlib.sha256(body).digest():
-        return None
-    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)

@@ -28,7 +28,6 @@ def compute_logits(
     Args:
         model: the network, or the part of it that takes what `split` yields.
         split: the images, or the outputs of frozen units.
-        batch_size: images in a forward pass.
         precision: bf16 or fp32.
         check_stop: called before every batch; it may raise.
     """

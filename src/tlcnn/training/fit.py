@@ -21,7 +21,7 @@ from tlcnn.training.checkpoint import Checkpoints
 from tlcnn.training.compiling import compile_trained
 from tlcnn.training.evaluate import autocast, compute_logits
 from tlcnn.training.interrupt import StopRequest
-from tlcnn.training.optim import WeightAverage, build_optimizer, compute_lr, set_lr
+from tlcnn.training.optim import WeightAverage, build_optimizer, compute_lr
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.state import Network, Position
 from tlcnn.training.tasks import Objective
@@ -32,64 +32,36 @@ _STEP_STREAM = 0x57
 _READ_EVERY_S = 0.5  # reading a loss waits for the device, so it is not read at every step
 
 
-@dataclass(frozen=True)
-class EpochPlan:
-    """What the steps of an epoch read: a function of the seed and the epoch alone.
-
-    Attributes:
-        batches: (n_steps, B) positions in the training split. What is left of the split after the
-            last whole batch is not shown; it is another part in every epoch.
-        rates: (n_steps,) learning rates.
-        seeds: (n_steps,) seeds of the draws of dropout, so that no generator state is saved.
-    """
-
-    batches: np.ndarray
-    rates: list[float]
-    seeds: list[int]
-
-
+@dataclass(eq=False)
 class Fit:
     """One training of one network; `run` continues it from its last checkpoint to its end.
 
-    Args:
-        network: the network, with what of it is trained.
+    Attributes:
         inputs: the splits `train` and `val`.
-        recipe: how to train; `precision` is not `auto` any more.
-        objective: the loss, and the kind of task.
-        checkpoints: where the training is saved, and how often.
+        recipe: the settings of the training; `precision` is not `auto` any more.
         seed: the seed of order, views and dropout.
-        eval_batch_size: images in a forward pass of a validation.
-        stop: asked before every step and every batch of a validation.
+        eval_batch_size: the number of images in a forward pass of a validation.
+        stop: the request to stop, read before every step and every batch of a validation.
         progress: whether to show a bar where somebody watches.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        inputs: Mapping[str, Inputs],
-        recipe: Recipe,
-        objective: Objective,
-        checkpoints: Checkpoints,
-        *,
-        seed: int,
-        eval_batch_size: int,
-        stop: StopRequest,
-        progress: bool = True,
-    ) -> None:
-        self.network, self.recipe, self.objective = network, recipe, objective
-        self.train, self.val = inputs["train"], inputs["val"]
-        self.checkpoints, self.seed, self.stop = checkpoints, seed, stop
-        self.eval_batch_size, self.progress = eval_batch_size, progress
+    network: Network
+    inputs: Mapping[str, Inputs]
+    recipe: Recipe
+    objective: Objective
+    checkpoints: Checkpoints
+    seed: int
+    eval_batch_size: int
+    stop: StopRequest
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        network, recipe = self.network, self.recipe
+        self.train, self.val = self.inputs["train"], self.inputs["val"]
         if recipe.channels_last:
             network.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [p for p in network.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(
-            self.parameters,
-            name=recipe.optimizer,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-        )
+        self.optimizer = build_optimizer(self.parameters, recipe)
         self.average = WeightAverage(network.model, recipe.ema_decay) if recipe.ema_decay else None
         self.forward = compile_trained(network.trained) if recipe.compile else network.trained
         self.batch_size = min(recipe.batch_size, len(self.train))
@@ -111,33 +83,43 @@ class Fit:
             StorageError: a checkpoint cannot be written, is damaged, or is of another run.
         """
         self.resume()
+        position, recipe = self.position, self.recipe
+        patience = math.inf if recipe.patience is None else recipe.patience
         n_bytes = sum(p.numel() * p.element_size() for p in self.parameters)
         self.checkpoints.start_clock(4 * n_bytes)  # weights, two moments, the best weights
         self.network.model.train()
         self.network.trained.train()
-        yield self.position
-        while self.position.epoch <= self.recipe.epochs and not self._is_out_of_patience():
+        yield position
+        while (
+            position.epoch <= recipe.epochs
+            and len(position.history) - position.best_epoch < patience
+        ):
             self.train_epoch()
             self.validate()
             if self.checkpoints.is_cheap():
                 self.save()
-            yield self.position
-        self.network.load(self.position.best_weights)
-
-    def _is_out_of_patience(self) -> bool:
-        patience, position = self.recipe.patience, self.position
-        return patience is not None and len(position.history) - position.best_epoch >= patience
+            yield position
+        self.network.load(position.best_weights)
 
     # ---- one epoch ------------------------------------------------------------------------------
 
     def train_epoch(self) -> None:
         """Make the updates of the epoch that are not made yet."""
-        position, epoch = self.position, self.plan_epoch()
+        position = self.position
+        batches, rates, seeds = self.plan_epoch()
         started = read = time.monotonic()
         earlier_s = position.epoch_s
         exact = torch.float32 if self.train.device.type == "mps" else torch.float64
         total = torch.full((), position.loss_sum, dtype=exact, device=self.train.device)
-        with self._open_bar() as bar, expect(self.train, epoch.batches[position.step :]):
+        progress_bar = tqdm(
+            total=self.n_steps * self.batch_size,
+            initial=position.step * self.batch_size,
+            desc=f"epoch {position.epoch}/{self.recipe.epochs}",
+            unit="img",
+            leave=False,
+            disable=None if self.progress else True,  # None: hidden where nobody watches
+        )
+        with progress_bar as bar, expect(self.train, batches[position.step :]):
             while position.step < self.n_steps:
                 now = time.monotonic()
                 position.epoch_s = earlier_s + now - started
@@ -146,17 +128,27 @@ class Fit:
                     self.save()
                     self.stop.check()
                 step = position.step
-                total += self.step(epoch.batches[step], epoch.rates[step], epoch.seeds[step])
+                total += self.step(batches[step], rates[step], seeds[step])
                 position.step += 1
                 bar.update(self.batch_size)
                 if now - read > _READ_EVERY_S:
-                    self._show_loss(bar, _read_finite(total, position))
+                    numbers = {"loss": f"{_read_finite(total, position) / position.step:.3f}"}
+                    if position.best_epoch:
+                        numbers["best_val"] = f"{position.best['val/balanced_accuracy']:.3f}"
+                    bar.set_postfix(numbers)
                     read = now
         position.loss_sum = _read_finite(total, position)
         position.epoch_s = earlier_s + time.monotonic() - started
 
-    def plan_epoch(self) -> EpochPlan:
-        """Return the batches, learning rates and seeds of the steps of the epoch in training."""
+    def plan_epoch(self) -> tuple[np.ndarray, list[float], list[int]]:
+        """Return what the steps of the epoch read: a function of the seed and the epoch alone.
+
+        Returns:
+            Batches, (n_steps, B) positions in the training split. What is left of the split after
+            the last whole batch is not shown; it is another part in every epoch.
+            The n_steps learning rates.
+            The n_steps seeds of the draws of dropout, so that no generator state is saved.
+        """
         epoch, n_steps, recipe = self.position.epoch, self.n_steps, self.recipe
         order = make_order(self.train.keys, seed=self.seed, epoch=epoch)
         steps = np.arange((epoch - 1) * n_steps, epoch * n_steps, dtype=np.uint64)
@@ -172,18 +164,18 @@ class Fit:
         ]
         seeds = mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)
         batches = order[: n_steps * self.batch_size].reshape(n_steps, self.batch_size)
-        return EpochPlan(batches, rates, seeds.tolist())
+        return batches, rates, seeds.tolist()
 
     def step(self, rows: np.ndarray, lr: float, seed: int) -> Tensor:
         """Make one update and return its loss, without waiting for the device.
 
         Args:
             rows: (B,) positions in the training split.
-            lr: the learning rate.
             seed: the seed of what the network draws.
         """
         recipe, position = self.recipe, self.position
-        set_lr(self.optimizer, lr)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         # torch.manual_seed would log a traceback for every kind of device that is missing.
         is_on_cpu = self.train.device.type == "cpu"
         (torch.default_generator if is_on_cpu else torch).manual_seed(seed)
@@ -228,6 +220,7 @@ class Fit:
         position.loss_sum, position.epoch_s = 0.0, 0.0
 
     def _record(self, scores: dict[str, float]) -> None:
+        """Record an epoch while the weights that were scored are in place."""
         position = self.position
         n_images = self.n_steps * self.batch_size
         position.history.append(
@@ -269,24 +262,6 @@ class Fit:
         log.info("resuming in epoch %d after %d steps", self.position.epoch, self.position.step)
         if self.average is not None:
             self.average.load(state["average"])
-
-    # ---- the progress bar -----------------------------------------------------------------------
-
-    def _open_bar(self) -> tqdm:
-        return tqdm(
-            total=self.n_steps * self.batch_size,
-            initial=self.position.step * self.batch_size,
-            desc=f"epoch {self.position.epoch}/{self.recipe.epochs}",
-            unit="img",
-            leave=False,
-            disable=None if self.progress else True,  # None: hidden where nobody watches
-        )
-
-    def _show_loss(self, bar: tqdm, loss_sum: float) -> None:
-        numbers = {"loss": f"{loss_sum / self.position.step:.3f}"}
-        if self.position.best_epoch:
-            numbers["best_val"] = f"{self.position.best['val/balanced_accuracy']:.3f}"
-        bar.set_postfix(numbers)
 
 
 def _read_finite(total: Tensor, position: Position) -> float:

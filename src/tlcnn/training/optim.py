@@ -1,39 +1,32 @@
 """Optimiser, learning-rate schedule and the average of weights."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from tlcnn.training.recipe import Recipe
 
-def build_optimizer(
-    parameters: Sequence[nn.Parameter],
-    *,
-    name: str,
-    lr: float,
-    weight_decay: float,
-    momentum: float,
-) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; norms and biases are not decayed.
+
+def build_optimizer(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW or SGD; norms and biases, tensors of one dimension, are not decayed.
 
     Args:
         parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
-        name: `adamw` or `sgd`.
-        lr: the learning rate, until `set_lr`.
-        weight_decay: the decay of tensors with more than one dimension.
-        momentum: only for `sgd`.
+        recipe: the settings of the training.
     """
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
+    if recipe.optimizer == "sgd":
+        momentum = recipe.momentum
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=momentum > 0)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.AdamW(groups, lr=lr, fused=fused)
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
 
 
 def compute_lr(
@@ -43,9 +36,6 @@ def compute_lr(
 
     Args:
         step: the number of updates before it.
-        peak: the rate after the warm-up.
-        n_steps: updates of the whole training.
-        n_warmup_steps: updates of the warm-up.
         final_fraction: the share of `peak` that is left at the end.
 
     Example:
@@ -60,12 +50,6 @@ def compute_lr(
     return peak * (final_fraction + (1 - final_fraction) * cosine)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 class WeightAverage:
     """An exponential moving average of the trained tensors; buffers are not averaged."""
 
@@ -76,13 +60,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the current weights; early steps weigh more, as in timm's ModelEmaV3.
+        """Move towards the current weights after `step` earlier updates.
 
-        Args:
-            step: the number of updates before this one.
+        Early steps weigh more, as in timm's ModelEmaV3.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(_values(self.average), _values(self._trained), 1 - decay)
+        current = [parameter.detach() for parameter in self._trained.values()]
+        torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -104,7 +88,3 @@ class WeightAverage:
         """Take over an average from a checkpoint."""
         for name, value in average.items():
             self.average[name].copy_(value)
-
-
-def _values(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    return [tensor.detach() for tensor in tensors.values()]

@@ -13,8 +13,7 @@ class Network:
 
     Attributes:
         model: the whole network, on the device of its inputs; frozen units are frozen already.
-        trained: the part that takes what the inputs yield: the network, or what follows its
-            frozen units.
+        trained: the part that takes the inputs: the network, or what follows its frozen units.
         fixed: the names of tensors that training never changes; checkpoints leave them out.
     """
 

@@ -4,7 +4,6 @@ binary, multi-class, ordinal   a softmax over K classes; labels (N,)
 multi-label                    a sigmoid for each of K findings; targets (N, K) of 0 and 1
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,21 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tlcnn.data.index import TASKS
 from tlcnn.errors import ConfigError
 from tlcnn.training.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Task:
-    """How one kind of task is trained; `truth` is labels (N,) or targets (N, K).
-
-    Attributes:
-        compute_weights: (truth, n_classes, scheme=, beta=) -> the weights of `compute_loss`.
-        compute_loss: (logits (B, K), truth, weights, label_smoothing) -> scalar.
-    """
-
-    compute_weights: Callable[..., np.ndarray]
-    compute_loss: Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,7 +21,7 @@ class Objective:
     """What a training minimises.
 
     Attributes:
-        task: the kind of task, one of `TASKS`; it decides how an epoch is scored, too.
+        task: the kind of task, one of `TASKS`; epochs are scored by it, too.
         weights: the weights of classes, (K,), or of no and yes for each finding, (2, K).
         label_smoothing: the share of the target that is spread over all classes.
     """
@@ -44,8 +31,8 @@ class Objective:
     label_smoothing: float
 
     def compute_loss(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Return the mean loss of logits (B, K), a scalar."""
-        compute = TASKS[self.task].compute_loss
+        """Return the mean loss, a scalar, of logits (B, K) and labels (B,) or targets (B, K)."""
+        compute = compute_sigmoid_loss if self.task == "multi-label" else compute_softmax_loss
         return compute(logits, truth, self.weights, self.label_smoothing)
 
 
@@ -55,19 +42,21 @@ def build_objective(task: str, truth: Tensor, n_classes: int, recipe: Recipe) ->
     Args:
         task: one of `TASKS`.
         truth: labels (N,) or targets (N, K) of the training images.
-        n_classes: K.
-        recipe: how to train: here the scheme of class weights and the label smoothing.
+        recipe: the scheme of class weights and the label smoothing are read from it.
 
     Raises:
         ConfigError: the task is not one of `TASKS`.
     """
     if task not in TASKS:
         raise ConfigError(f"task={task} is not one of {', '.join(TASKS)}")
-    values = TASKS[task].compute_weights(
-        truth.cpu().numpy(), n_classes, scheme=recipe.class_weights, beta=recipe.effective_beta
-    )
-    weights = torch.tensor(values, dtype=torch.float32, device=truth.device)
-    return Objective(task, weights, recipe.label_smoothing)
+    values, scheme, beta = truth.cpu().numpy(), recipe.class_weights, recipe.effective_beta
+    if task == "multi-label":
+        weights = compute_target_weights(values, scheme=scheme, beta=beta)
+    else:
+        counts = np.bincount(values, minlength=n_classes)
+        weights = compute_class_weights(counts, scheme=scheme, beta=beta)
+    on_device = torch.tensor(weights, dtype=torch.float32, device=truth.device)
+    return Objective(task, on_device, recipe.label_smoothing)
 
 
 # ---- class weights ------------------------------------------------------------------------------
@@ -95,17 +84,7 @@ def compute_class_weights(counts: np.ndarray, *, scheme: str, beta: float) -> np
     return weights * counts.sum() / (weights * counts).sum()
 
 
-def compute_label_weights(
-    labels: np.ndarray, n_classes: int, *, scheme: str, beta: float
-) -> np.ndarray:
-    """Return the weight of each class, (K,), from labels (N,)."""
-    counts = np.bincount(labels, minlength=n_classes)
-    return compute_class_weights(counts, scheme=scheme, beta=beta)
-
-
-def compute_target_weights(
-    targets: np.ndarray, n_classes: int, *, scheme: str, beta: float
-) -> np.ndarray:
+def compute_target_weights(targets: np.ndarray, *, scheme: str, beta: float) -> np.ndarray:
     """Return the weights of no and of yes for each finding, (2, K), from targets (N, K).
 
     Each finding is weighted like a task of two classes, so `balanced` gives its few positives
@@ -140,13 +119,3 @@ def compute_sigmoid_loss(
     losses = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
     weight = torch.where(targets > 0, weights[1], weights[0])
     return (losses * weight).sum() / weight.sum()
-
-
-_SOFTMAX = Task(compute_label_weights, compute_softmax_loss)
-
-TASKS: dict[str, Task] = {
-    "binary": _SOFTMAX,
-    "multi-class": _SOFTMAX,
-    "ordinal": _SOFTMAX,
-    "multi-label": Task(compute_target_weights, compute_sigmoid_loss),
-}
