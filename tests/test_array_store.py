@@ -299,3 +299,20 @@ def test_who_waits_can_be_stopped(tmp_path):
     assert time.monotonic() - started < 2
     process.kill()
     process.communicate()
+
+
+def test_more_arrays_than_a_process_may_open_are_read(tmp_path):
+    """Each map of a file is an open file."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rows = draw(2, 9)
+    fill(make_store(tmp_path), NAME, rows)
+    for number in range(400):
+        for suffix in (".bin", ".json"):
+            os.link(tmp_path / f"{NAME}{suffix}", tmp_path / f"{NAME}-{number:03d}{suffix}")
+    store = make_store(tmp_path)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
+        assert all(same(store.find(f"{NAME}-{number:03d}"), rows) for number in range(400))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

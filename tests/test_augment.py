@@ -24,8 +24,8 @@ from tlcnn.data.augment import (
 from tlcnn.data.policy import AUGMENTS, Policy, find_policy
 from tlcnn.errors import ConfigError
 
-PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and standard deviation
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CHANGING = [name for name in AUGMENTS if name != "none"]
 
 
@@ -42,9 +42,9 @@ def keys_of(n):
     return make_image_keys([f"ISIC_{i}" for i in range(n)])
 
 
-def see(images, keys, policy, view=0, normalisation=IMAGENET, image_size=32):
+def see(images, keys, policy, view=0, scaling=IMAGENET, image_size=32):
     params = torch.from_numpy(draw_params(np.full(len(keys), view, np.uint64), keys, policy))
-    return apply_augment(images, params, policy, image_size=image_size, **normalisation)
+    return apply_augment(images, params, policy, image_size=image_size, scaling=scaling)
 
 
 # ---- purity -------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_a_view_is_what_the_plain_operations_make(images, name):
 def colour(x, params):
     """Return (N, 3, H, W) of 0 to 1 as the policy's parameters would have it, normalised."""
     light, contrast, saturation = params[:, 7:10], params[:, 10:11], params[:, 11:12]
-    mean, std = (torch.tensor(IMAGENET[k]).double().view(3, 1, 1) for k in ("mean", "std"))
+    mean, std = (torch.tensor(values).double().view(3, 1, 1) for values in IMAGENET)
     luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
     s = saturation[:, :, None, None]
     x = s * x + (1 - s) * luma
@@ -255,9 +255,9 @@ def test_rotation_angles_fill_their_range():
 def test_none_is_the_normalised_centre_crop(images):
     views = see(images, keys_of(33), AUGMENTS["none"])
     centre = images[:, 2:34, 2:34].permute(0, 3, 1, 2).double() / 255
-    mean, std = (torch.tensor(IMAGENET[k]).view(3, 1, 1) for k in ("mean", "std"))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
     assert torch.allclose(views.double(), (centre - mean) / std, atol=1e-5)
-    assert torch.equal(views, make_eval_batch(images, image_size=32, **IMAGENET))
+    assert torch.equal(views, make_eval_batch(images, image_size=32, scaling=IMAGENET))
 
 
 def test_outputs_are_channels_last_float32(images):
@@ -270,7 +270,7 @@ def test_outputs_are_channels_last_float32(images):
 def test_light_is_a_crop_flipped_or_turned_exactly(images):
     keys, policy = keys_of(33), AUGMENTS["light"]
     params = draw_params(np.zeros(33, np.uint64), keys, policy)
-    views = (see(images, keys, policy, normalisation=PLAIN) * 255).round().to(torch.uint8)
+    views = (see(images, keys, policy, scaling=PLAIN) * 255).round().to(torch.uint8)
     for image, view, row in zip(images, views, params, strict=True):
         shift_y, shift_x, code = (row[PARAMS.index(n)] for n in ("shift_y", "shift_x", "dihedral"))
         y, x = int(shift_y * 5), int(shift_x * 5)
@@ -291,8 +291,8 @@ def test_resampling_agrees_with_the_exact_path(images):
         params[:, column] = (params[:, column] * 5).floor() / 4  # 0, 1/4 .. 1 of 4 pixels
     exact = params.clone()
     exact[:, 4:6] = (exact[:, 4:6] * 4 + 0.5) / 5  # the middle of the same whole shift
-    warped = apply_augment(images, params, barely, image_size=32, **IMAGENET)
-    cropped = apply_augment(images, exact, light, image_size=32, **IMAGENET)
+    warped = apply_augment(images, params, barely, image_size=32, scaling=IMAGENET)
+    cropped = apply_augment(images, exact, light, image_size=32, scaling=IMAGENET)
     assert torch.allclose(warped, cropped, atol=2e-3)
 
 
@@ -305,7 +305,9 @@ def test_magnification_and_rotation_move_points_where_they_should():
         (Policy(rotate=40.0), None),
     ):
         params = draw_params(np.zeros(1, np.uint64), keys_of(1), policy)
-        view = apply_augment(image, torch.from_numpy(params), policy, image_size=65, **PLAIN)[0, 0]
+        view = apply_augment(
+            image, torch.from_numpy(params), policy, image_size=65, scaling=PLAIN
+        )[0, 0]
         view = view / view.sum()
         offset = torch.arange(65.0) - 32
         found = complex((view.sum(0) * offset).sum(), (view.sum(1) * offset).sum())
@@ -318,7 +320,7 @@ def test_magnification_and_rotation_move_points_where_they_should():
 def test_corners_are_mirrored_not_black():
     image = torch.full((8, 36, 36, 3), 200, dtype=torch.uint8)
     policy = Policy(rotate=45.0, scale=(0.5, 0.5), shift=True)
-    views = see(image, keys_of(8), policy, normalisation=PLAIN)
+    views = see(image, keys_of(8), policy, scaling=PLAIN)
     assert torch.allclose(views, torch.tensor(200 / 255), atol=1e-5)
 
 
@@ -368,7 +370,7 @@ def test_cuda_views_are_pure_and_close_to_the_cpu(images, name):
     policy, keys = AUGMENTS[name], keys_of(33)
     params = torch.from_numpy(draw_params(np.zeros(33, np.uint64), keys, policy)).cuda()
     on_gpu = [
-        apply_augment(images[i:j].cuda(), params[i:j], policy, image_size=32, **IMAGENET)
+        apply_augment(images[i:j].cuda(), params[i:j], policy, image_size=32, scaling=IMAGENET)
         for i, j in ((0, 33), (0, 10), (10, 33))
     ]
     assert torch.equal(on_gpu[0], torch.cat(on_gpu[1:]))

@@ -131,15 +131,15 @@ def test_processes_that_start_together_never_take_more_than_half(monkeypatch):
 
 
 def test_images_and_features_go_by_the_same_share(monkeypatch):
-    from tlcnn.run import images as run_images
+    from tlcnn.data import batches
 
     gpu = torch.device("cuda")
     monkeypatch.setattr(devices, "free_memory", lambda device: 16 * KIB)
-    monkeypatch.setattr(run_images, "make_image_tensor", lambda array: Elsewhere())
+    monkeypatch.setattr(batches, "make_image_tensor", lambda array: Elsewhere())
     images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     for share, place in {"1": "cuda", "2": "cuda", "3": None}.items():
         monkeypatch.setenv("TLCNN_GPU_SHARE", share)
-        assert getattr(run_images._place(images, gpu), "place", None) == place
+        assert getattr(batches.place_pixels(images, gpu), "place", None) == place
 
 
 class Elsewhere:

@@ -78,3 +78,8 @@ def test_threads_that_write_one_file_at_once_leave_a_whole_one(tmp_path):
     for thread in threads:
         thread.join()
     assert path.read_text() in texts
+
+
+def test_a_fact_that_cannot_be_stored_is_computed(tmp_path):
+    (tmp_path / "facts").write_text("no folder")
+    assert storage.remember(tmp_path, "fact", 1, lambda: "good") == "good"

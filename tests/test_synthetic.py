@@ -21,7 +21,7 @@ from tlcnn.data.drawing import lesion as lesions
 from tlcnn.data.drawing.field import Draws, blur, make_frame, make_mesh, noise
 from tlcnn.data.drawing.lesion import CLASSES, RECIPES, draw_lesion, make_recipe
 from tlcnn.data.drawing.stroke import spots
-from tlcnn.data.drawing.texture import DRAWINGS, PALETTES, TEXTURES, draw_texture
+from tlcnn.data.drawing.texture import DRAWINGS, TEXTURES, draw_texture
 from tlcnn.data.index import Index
 from tlcnn.errors import ConfigError, DataError
 
@@ -230,7 +230,7 @@ def test_each_diagnosis_shows_its_own_traits():
 
 def test_tables_of_drawings_fit_the_classes():
     assert tuple(RECIPES) == CLASSES == tuple(HAM_COUNTS)
-    assert set(PALETTES) == set(DRAWINGS) == set(TEXTURES)
+    assert set(DRAWINGS) == set(TEXTURES)
     assert len(TEXTURES) == 12
 
 

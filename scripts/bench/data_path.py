@@ -13,12 +13,10 @@ from bench.records import Section
 from bench.sides import Case, make_plain_words, make_tlcnn_words
 from bench.watch import list_processes, read_cpu_s
 from tlcnn.config.compose import compose_config
-from tlcnn.data.batches import Batches, make_order, make_train_batch
+from tlcnn.data.batches import Batches, load_batches, make_order, make_train_batch
 from tlcnn.data.policy import AUGMENTS
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
-from tlcnn.run.images import load_batches
-from tlcnn.training.interrupt import StopRequest
 
 N_EPOCHS = 16  # in one measurement of tlcnn; one of the loader has a single epoch
 
@@ -39,9 +37,16 @@ def measure_data(case: Case, rounds: int) -> Section:
     for size in (case.image_size, 2 * case.image_size):
         sized_case = replace(case, image_size=size, cache=case.work / "cache-data")
         arguments = make_tlcnn_words(sized_case, case.work / "data")
-        split = load_batches(make_plan(compose_config(arguments)), StopRequest(), Memory())[
-            "train"
-        ]
+        plan = make_plan(compose_config(arguments))
+        split = load_batches(
+            plan.config.dataset,
+            plan.dataset,
+            Memory(),
+            device=plan.device.name,
+            cache_dir=plan.cache_dir,
+            workers=plan.config.workers,
+            progress=plan.config.progress,
+        )["train"]
         epochs = {
             f"tlcnn, {augment}": make_view_epoch(split, case, augment) for augment in AUGMENTS
         }

@@ -2,31 +2,29 @@
 
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlcnn.errors import ConfigError
 from tlcnn.storage import remember
+
+if TYPE_CHECKING:
+    import torch
 
 GPU_SHARE = "TLCNN_GPU_SHARE"  # set by the pool: the processes that share a GPU
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device of this machine.
+    """A device of this machine."""
 
-    Attributes:
-        name: its torch type: cpu, cuda or mps.
-        bf16: whether it computes in bfloat16 natively.
-        hardware: the model of the processor.
-    """
-
-    name: str
-    bf16: bool
-    hardware: str
+    name: str  # its torch type: cpu, cuda or mps
+    bf16: bool  # whether it computes in bfloat16 natively
+    hardware: str  # the model of the processor
 
     def resolve_precision(self, precision: str) -> str:
         """Return `bf16` or `fp32`: what `auto` means on this device, else `precision`."""
@@ -61,20 +59,36 @@ def find_device(device: str, cache_dir: Path) -> Device:
     return Device(name=name, **facts["devices"][name])
 
 
-def find_room(device: Any, n_held: int = 0) -> int:
+def send(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """Return a tensor of the host on a device, without waiting for what the device is doing.
+
+    torch does not reuse a pinned block before the copy from it is over.
+    """
+    if wants_pinned(device) and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=wants_pinned(device))
+
+
+def wants_pinned(device: "torch.device") -> bool:
+    """Return whether memory has to be pinned to be sent to a device without waiting."""
+    return device.type == "cuda"
+
+
+def find_room(device: "torch.device", n_held: int = 0) -> int:
     """Return how many bytes of a device's memory this process may keep data in.
 
     It is half of the memory that is free, or held by data of this process, divided by the number
     of processes that share the device: all of them may look at the same free memory at once.
 
     Args:
-        device: a torch.device.
         n_held: bytes of data that this process keeps on the device now.
     """
-    return (free_memory(device) + n_held) // 2 // count_sharers()
+    sharers = os.environ.get(GPU_SHARE, "")
+    n_sharers = int(sharers) if sharers.isdigit() and int(sharers) else 1
+    return (free_memory(device) + n_held) // 2 // n_sharers
 
 
-def free_memory(device: Any) -> int:
+def free_memory(device: "torch.device") -> int:
     """Return the bytes of a device that are free or reserved by torch; 0 on the CPU."""
     import torch
 
@@ -90,12 +104,6 @@ def free_memory(device: Any) -> int:
 def find_version(package: str) -> str:
     """Return the version of an installed package."""
     return version(package)
-
-
-def count_sharers() -> int:
-    """Return how many processes share the GPU of this one, which a launcher sets."""
-    n_sharers = os.environ.get(GPU_SHARE, "")
-    return int(n_sharers) if n_sharers.isdigit() and int(n_sharers) else 1
 
 
 def count_cores() -> int:
@@ -128,7 +136,5 @@ def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         return platform.processor()
-    lines = info.read_text().splitlines()
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), ""
-    )
+    names = re.findall(r"^model name\s*:(.*)$", info.read_text(), re.MULTILINE)
+    return names[0].strip() if names else ""

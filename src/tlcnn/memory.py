@@ -26,9 +26,8 @@ class Memory:
     ) -> Any:
         """Return the value of a key, computed by `compute()` where it is not in memory.
 
-        Args:
-            n_kept: the number of values of this kind in memory, this one among them. The least
-                recently used ones are dropped before a new one is computed.
+        At most `n_kept` values of a kind are in memory, this one among them: the least recently
+        used ones are dropped before a new one is computed.
         """
         values = self._kinds.setdefault(kind, OrderedDict())
         if key not in values:

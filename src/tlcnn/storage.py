@@ -47,8 +47,6 @@ def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> N
     """Write a whole file or nothing: to a temporary file, which then gets the file's name.
 
     Args:
-        path: the file.
-        content: all that it will hold; text is encoded in UTF-8.
         durable: whether the file survives a power cut in the next seconds. Without that it is
             written many milliseconds faster, and a power cut may leave an empty file.
 
@@ -93,12 +91,9 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
-    """Read a file that may have been put there by somebody else.
+    """Read a file of at most `max_bytes` that may have been put there by somebody else.
 
     A link is not followed, so nothing outside the file's folder is read; a pipe is not waited for.
-
-    Args:
-        max_bytes: the largest size that is read; None reads any.
 
     Raises:
         OSError: there is no such file, it is a link, a pipe or a folder, or it is too large.
@@ -118,11 +113,7 @@ def read_regular_file(path: Path, *, max_bytes: int | None = None) -> bytes:
 
 
 def sync_files(folder: Path) -> None:
-    """Make the files of a folder survive a power cut.
-
-    Raises:
-        StorageError: the disk does not take them.
-    """
+    """Make the files of a folder survive a power cut. Raises StorageError."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.is_symlink():
             with writing(path), open(path, "rb+") as file:
@@ -165,18 +156,19 @@ def make_dir(path: Path) -> Path:
 
 
 def remember(cache_dir: Path, kind: str, key: Any, compute: Callable[[], Any]) -> Any:
-    """Return `compute()`, a JSON value, and keep it on disk for all later calls with this key.
+    """Return `compute()`, a JSON value, which is stored on disk for later calls with this key.
 
-    The value is kept in `cache_dir/facts/<kind>-<digest of key>.json`. An unreadable file is
-    computed again, so the folder can be deleted at any time.
+    An unreadable file is computed again, so `cache_dir/facts` can be deleted at any time. A disk
+    that is full costs the computation, and is no error.
     """
     path = cache_dir / "facts" / f"{kind}-{digest_of([kind, key], 24)}.json"
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         value = compute()
-        make_dir(path.parent)
-        write_atomic(path, json.dumps(value))
+        with suppress(StorageError):
+            make_dir(path.parent)
+            write_atomic(path, json.dumps(value))
         return value
 
 
@@ -209,13 +201,13 @@ def hold_lock(
     """
     if path.is_symlink():
         raise StorageError(f"cannot lock {path}: it is a link. Delete it and try again")
-    has_waited = False
-    while (lock := try_lock(path)) is None:
-        if not has_waited:
-            on_wait()
-            has_waited = True
+    lock = try_lock(path)
+    if lock is None:
+        on_wait()
+    while lock is None:
         check_stop()
         time.sleep(_POLL_S)
+        lock = try_lock(path)
     try:
         yield
     finally:

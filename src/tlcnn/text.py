@@ -13,15 +13,11 @@ def align_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) ->
         >>> align_columns([("a", "1"), ("bc", "10")], right=[1])
         ['a    1', 'bc  10']
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    columns = []
+    for i, cells in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, cells))
+        columns.append([c.rjust(width) if i in right else c.ljust(width) for c in cells])
+    return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
 
 
 def make_visible(text: object) -> str:
@@ -35,12 +31,7 @@ def make_visible(text: object) -> str:
 
 
 def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print a text of any lines, its control characters but the line breaks as escapes.
-
-    Args:
-        file: where to print; default: standard output.
-        flush: whether it is shown at once.
-    """
+    """Print a text of any lines, its control characters but the line breaks as escapes."""
     lines = [_escape_controls(line.replace("\t", " ")) for line in str(text).split("\n")]
     print("\n".join(lines), file=file, flush=flush)
 

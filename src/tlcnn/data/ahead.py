@@ -35,8 +35,7 @@ class Ahead:
     def expect(self, batches: Iterable[np.ndarray]) -> Iterator[None]:
         """Gather the announced batches in this order, each before it is taken.
 
-        The thread has ended when the block is left, even by an exception. A block inside another
-        one gathers nothing ahead.
+        The thread ends with the block. A block inside another one gathers nothing ahead.
         """
         if self._thread is not None:
             yield
@@ -66,12 +65,9 @@ class Ahead:
 
 
 def gather(pixels: np.ndarray, rows: np.ndarray, *, is_pinned: bool) -> Tensor:
-    """Return some images of an array, (B, S, S, 3) uint8.
+    """Return the images of an array (N, S, S, 3) at positions (B,), (B, S, S, 3) uint8.
 
-    Args:
-        pixels: (N, S, S, 3) uint8.
-        rows: (B,) positions in it.
-        is_pinned: whether the batch is in pinned memory, which can be sent without waiting.
+    A batch in pinned memory can be sent to a GPU without waiting.
     """
     shape = (len(rows), *pixels.shape[1:])
     batch = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)

@@ -40,29 +40,22 @@ from tlcnn.storage import (
 log = logging.getLogger(__name__)
 
 MIB = 2**20
-_N_MAPS = 4096  # files that are mapped at a time; an operating system allows some 65,000
+_N_MAPS = 256  # files that are mapped at a time; each is an open file, often limited to 1,024
 
 
 @dataclass(frozen=True, eq=False)
 class CachedArray:
-    """An array that is computed once. Nobody may write to it.
+    """An array that is computed once. Nobody may write to it."""
 
-    Attributes:
-        rows: (n, ...) uint8, one row an image; a map of a file, or memory.
-        digest: the digest of the rows.
-        info: what the maker of the array noted about it, a JSON object.
-    """
-
-    rows: np.ndarray
-    digest: str
-    info: dict[str, Any]
+    rows: np.ndarray  # (n, ...) uint8, one row an image; a map of a file, or memory
+    digest: str  # of the rows
+    info: dict[str, Any]  # what the maker of the array noted about it, a JSON object
 
 
 class ArrayStore:
     """The arrays of a folder, and those that this process has in memory.
 
     Args:
-        folder: the folder of the files.
         disk_bytes: the bytes that all files together may take. The least recently used ones make
             room for a new one. None: no limit; 0: nothing is read or written.
         memory_bytes: the bytes of memory for arrays that the disk has no room for.
@@ -87,32 +80,29 @@ class ArrayStore:
 
     def find(self, name: str) -> CachedArray | None:
         """Return an array from memory or disk, or None. Damaged files are deleted."""
-        for arrays in (self._residents, self._maps):
-            if name in arrays:
-                arrays.move_to_end(name)
-                self._touch(name)
-                return arrays[name]
-        array = self._read(name) if self.disk_bytes != 0 else None
-        if array is not None:
-            self._touch(name)
-        return array
-
-    def _read(self, name: str) -> CachedArray | None:
+        if name in self._residents:
+            self._residents.move_to_end(name)
+            return self._residents[name]
         path = self._path(name)
         sidecar = path.with_suffix(".json")
-        if not sidecar.is_file():
+        if name not in self._maps and self.disk_bytes != 0 and sidecar.is_file():
+            try:
+                content = json.loads(sidecar.read_text(encoding="utf-8"))
+                is_whole = content.pop("seal") == digest_of(content)
+                is_whole = is_whole and path.stat().st_size == math.prod(content["shape"])
+                if is_whole and digest_of_blocks(path, self.workers) == content["digest"]:
+                    self._map(name, content)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                log.debug("%s: %r", path, error)
+            if name not in self._maps:
+                log.warning("the cached array %s is damaged and is computed again", path)
+                self._delete(name)
+        if name not in self._maps:
             return None
-        try:
-            content = json.loads(sidecar.read_text(encoding="utf-8"))
-            is_whole = content.pop("seal") == digest_of(content)
-            is_whole = is_whole and path.stat().st_size == math.prod(content["shape"])
-            if is_whole and digest_of_blocks(path, self.workers) == content["digest"]:
-                return self._map(name, content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.debug("%s: %r", path, error)
-        log.warning("the cached array %s is damaged and is computed again", path)
-        self._delete(name)
-        return None
+        self._maps.move_to_end(name)
+        with suppress(OSError):
+            os.utime(sidecar)  # the time of its last use
+        return self._maps[name]
 
     def _map(self, name: str, content: dict[str, Any]) -> CachedArray:
         """Map a file for reading in any order.
@@ -132,10 +122,6 @@ class ArrayStore:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
 
-    def _touch(self, name: str) -> None:
-        with suppress(OSError):
-            os.utime(self._path(name).with_suffix(".json"))
-
     def _delete(self, name: str) -> None:
         path = self._path(name)
         for each in (path.with_suffix(".json"), path):  # in this order: no sidecar without rows
@@ -148,6 +134,8 @@ class ArrayStore:
     def hold(self, name: str, *, work: str, check_stop: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of an array, or wait for the process that computes it.
 
+        What killed processes left under this lock, and under free ones, is deleted.
+
         Args:
             work: what the other process does, for the message.
             check_stop: called while waiting; raises to give up.
@@ -156,28 +144,24 @@ class ArrayStore:
             StorageError: the folder cannot be written.
         """
         make_dir(self.folder)
-        lock = self._name_lock(name)
+        held = self._name_lock(name)
         with hold_lock(
-            lock,
+            held,
             on_wait=lambda: log.info("waiting for another process that %s", work),
             check_stop=check_stop,
         ):
-            self._sweep_temporaries(lock)
+            for temporary in self.folder.glob(".*.tmp"):
+                path = self._name_lock(temporary.name[1:])
+                with suppress(OSError, StorageError):
+                    lock = None if path == held else try_lock(path)
+                    if path == held or lock is not None:
+                        temporary.unlink(missing_ok=True)
+                    if lock is not None:
+                        lock.release()
             yield
 
     def _name_lock(self, name: str) -> Path:
         return self.folder / f".{name[:3]}.lock"  # few names share one, so there are few locks
-
-    def _sweep_temporaries(self, held: Path) -> None:
-        """Delete what killed processes left under the lock that is held and under free ones."""
-        for temporary in self.folder.glob(".*.tmp"):
-            path = self._name_lock(temporary.name[1:])
-            with suppress(OSError, StorageError):
-                lock = None if path == held else try_lock(path)
-                if path == held or lock is not None:
-                    temporary.unlink(missing_ok=True)
-                if lock is not None:
-                    lock.release()
 
     def open_writer(self, name: str, shape: tuple[int, ...]) -> "ArrayWriter":
         """Return a writer of (n, ...) rows: to disk, or to memory where the disk has no room.
@@ -187,7 +171,7 @@ class ArrayStore:
             StorageError: the disk is full or cannot be written, and memory has no room.
         """
         n_bytes = math.prod(shape)
-        if self.make_room(n_bytes):
+        if self._make_room(n_bytes):
             try:
                 return ArrayWriter(self, name, shape, self._open_temporary(name, n_bytes))
             except StorageError as error:
@@ -202,23 +186,23 @@ class ArrayStore:
         )
 
     def reserve(self, n_bytes: int) -> bool:
-        """Return whether the memory budget has room for so much, and count it if it has."""
+        """Return whether the memory budget has room for so much, and count it if it has.
+
+        The least recently used arrays in memory make room.
+        """
         if self._n_reserved + n_bytes > self.memory_bytes:
             return False
         self._n_reserved += n_bytes
-        self._drop_residents(self.memory_bytes - self._n_reserved)
+        room = self.memory_bytes - self._n_reserved
+        while sum(array.rows.nbytes for array in self._residents.values()) > room:
+            self._residents.popitem(last=False)
         return True
 
     def release(self, n_bytes: int) -> None:
         """Return memory that was reserved."""
         self._n_reserved -= n_bytes
 
-    def _drop_residents(self, n_bytes: int) -> None:
-        """Drop the least recently used arrays in memory until so many bytes are left of them."""
-        while sum(array.rows.nbytes for array in self._residents.values()) > n_bytes:
-            self._residents.popitem(last=False)
-
-    def make_room(self, n_bytes: int) -> bool:
+    def _make_room(self, n_bytes: int) -> bool:
         """Return whether the disk budget allows a file, deleting others if need be."""
         if not self.can_write or self.disk_bytes is None:
             return self.can_write

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tlcnn.data.parts import lend, run_parts, split_evenly
-from tlcnn.data.policy import Policy
+from tlcnn.data.policy import Policy, Scaling
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
@@ -71,9 +71,7 @@ def view_numbers(
 ) -> np.ndarray:
     """Return which view of each image an epoch of a seed shows, (N,) uint64.
 
-    Args:
-        n_views: size of the pool of views that all seeds share, or None: every (seed, epoch) is
-            a view of its own.
+    All seeds share a pool of `n_views`; without one, every (seed, epoch) is a view of its own.
     """
     if n_views is None:
         number = mix(np.uint64(0), seed, epoch, _VIEW_STREAM)
@@ -126,23 +124,14 @@ def _make_matrix(
 
 
 def make_image_tensor(array: np.ndarray) -> Tensor:
-    """Return a tensor that shares an array's memory, read-only maps included. Never write to it.
-
-    The images of a training live on its device where they fit: `make_image_tensor(a).to(device)`.
-    """
+    """Return a tensor that shares an array's memory, also a read-only one's. Never write to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(np.asarray(array))
 
 
 def apply_augment(
-    images: Tensor,
-    params: Tensor,
-    policy: Policy,
-    *,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    images: Tensor, params: Tensor, policy: Policy, *, image_size: int, scaling: Scaling
 ) -> Tensor:
     """Return the views of some images, (N, 3, H, W) float32, normalised, channels last.
 
@@ -151,54 +140,51 @@ def apply_augment(
         params: (N, P) float32 on the same device, from `draw_params` with the same policy.
     """
     if policy == Policy():
-        return make_eval_batch(images, image_size=image_size, mean=mean, std=std)
+        return make_eval_batch(images, image_size=image_size, scaling=scaling)
+    shape, device = (len(images), image_size, image_size, 3), images.device
     if not (policy.resamples or policy.recolours):
         return _normalize(
-            lambda part: _crop(images[part], params[part], image_size),
-            (len(images), image_size, image_size, 3),
-            mean,
-            std,
-            images.device,
+            lambda part: _crop(images[part], params[part], image_size), shape, scaling, device
         )
-    views = torch.empty(len(images), image_size, image_size, 3, device=images.device)
+    views = torch.empty(shape, device=device)
     rows = _make_rows(params, image_size, images.shape[1])
-    matrices, offsets = _make_colours(params, mean, std)
+    matrices, offsets = _make_colours(params, scaling)
 
     def make_part(part: slice) -> None:
         if policy.resamples:
             planes = _warp(images[part], rows[part], image_size)
         else:
             planes = _crop(images[part], params[part], image_size).permute(0, 3, 1, 2).float()
-        _recolour(planes, matrices[part], offsets[part], out=views[part])
+        n, _, height, width = planes.shape  # (n, 3, H, W); matrix @ channels + offset of them:
+        coloured = lend("coloured", (n, 3, height * width), device)
+        torch.baddbmm(offsets[part], matrices[part], planes.flatten(2), out=coloured)
+        # Faster than a copy between layouts.
+        torch.stack(coloured.view(planes.shape).unbind(1), dim=3, out=views[part])
 
-    _run(make_part, len(images), image_size, images.device)
+    _run(make_part, len(images), image_size, device)
     return views.permute(0, 3, 1, 2)
 
 
-def make_eval_batch(
-    images: Tensor, *, image_size: int, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
+def make_eval_batch(images: Tensor, *, image_size: int, scaling: Scaling) -> Tensor:
     """Return centre crops, (N, 3, H, W) float32, normalised, channels last.
 
-    Args:
-        images: (N, S, S, 3) uint8 with S >= H = W = `image_size`.
+    The images are (N, S, S, 3) uint8 with S >= H = W = `image_size`.
     """
     start = (images.shape[1] - image_size) // 2
     end = start + image_size
     crops = images[:, start:end, start:end]
-    return _normalize(lambda part: crops[part], crops.shape, mean, std, images.device)
+    return _normalize(lambda part: crops[part], crops.shape, scaling, images.device)
 
 
 def _normalize(
     make_crops: Callable[[slice], Tensor],
     shape: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    scaling: Scaling,
     device: torch.device,
 ) -> Tensor:
     """Return (N, H, W, 3) uint8 crops as (N, 3, H, W) float32, (x / 255 - mean) / std."""
     n, height, width, _ = shape
-    scale, offset = _normalization(mean, std, device)
+    scale, offset = _normalization(scaling, device)
     # A row of 3 W numbers: broadcasting over 3 channels would leave loops of three.
     scale, offset = scale.repeat(width), offset.repeat(width)
     views = torch.empty(n, height, width, 3, device=device)
@@ -220,12 +206,7 @@ def _run(
 ) -> None:
     """Make a batch in parts that stay in the CPU's cache; a GPU makes it as one part.
 
-    Args:
-        make_part: makes the images of a slice.
-        n_images: images of the batch.
-        size: side of an image, pixels.
-        device: the device of the batch.
-        n_pixels: pixels of a part; more where a pixel takes so little work that the calls count.
+    Parts have more pixels where a pixel takes so little work that the calls count.
     """
     if device.type == "cpu":
         most = max(1, n_pixels // size**2)
@@ -234,12 +215,10 @@ def _run(
         make_part(slice(None))
 
 
-def _normalization(
-    mean: Sequence[float], std: Sequence[float], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _normalization(scaling: Scaling, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the scale and the offset, both (3,): (x / 255 - mean) / std = x * scale + offset."""
-    scale = tuple(1.0 / (255.0 * s) for s in std)
-    offset = tuple(-m / s for m, s in zip(mean, std, strict=True))
+    scale = tuple(1.0 / (255.0 * std) for std in scaling[1])
+    offset = tuple(-mean / std for mean, std in zip(*scaling, strict=True))
     return _constant(scale, device), _constant(offset, device)
 
 
@@ -300,33 +279,26 @@ def _make_ramps(size: int, side: int, device: torch.device) -> Tensor:
         return torch.stack([ramp * (2 / side), torch.ones(size)], dim=1).to(device)
 
 
-def _make_grid(rows: Tensor, size: int, side: int) -> Tensor:
-    """Return the points that views sample, (N, size, size, 2), mirrored into the stored image."""
-    ramps = _make_ramps(size, side, rows.device).expand(len(rows), -1, -1)
+def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:
+    """Return bilinear samples, (N, 3, size, size) float32, mirrored beyond the stored image."""
+    ramps = _make_ramps(size, images.shape[1], rows.device).expand(len(rows), -1, -1)
     shape = (len(rows), size, 2 * size)
     grid = torch.bmm(ramps, rows, out=lend("grid", shape, rows.device))
     # 2 clamp(u) - u mirrors u once, exactly; grid_sample's own reflection takes a fifth longer.
     inside = torch.clamp(grid, -1, 1, out=lend("inside", shape, rows.device))
-    return grid.sub_(inside, alpha=2).view(-1, size, size, 2)
-
-
-def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:
-    """Return bilinear samples, (N, 3, size, size) float32, mirrored beyond the stored image."""
-    grid = _make_grid(rows, size, images.shape[1])
+    grid = grid.sub_(inside, alpha=2).view(-1, size, size, 2)  # the points to sample
     pixels = lend("pixels", images.shape, images.device).copy_(images)
     # The points are y, x, so the image is given as (N, 3, W, H): as it is stored, and as fast.
     pixels = pixels.permute(0, 3, 2, 1)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
-def _make_colours(
-    params: Tensor, mean: Sequence[float], std: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def _make_colours(params: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     """Return matrices (N, 3, 3) and offsets (N, 3, 1): saturation, contrast, light, normalisation.
 
     Together they are one affine map of three channels from 0 to 255, without clipping between.
     """
-    scale, offset = _normalization(mean, std, params.device)
+    scale, offset = _normalization(scaling, params.device)
     saturation = _column(params, "saturation")[:, None, None]
     contrast = _column(params, "contrast")[:, None]
     light = params[:, PARAMS.index("red") : PARAMS.index("blue") + 1]  # (N, 3)
@@ -337,12 +309,3 @@ def _make_colours(
     gain = light * contrast * scale
     bias = offset - light * (1 - contrast) * offset
     return mixing * gain[:, :, None], bias[:, :, None]
-
-
-def _recolour(planes: Tensor, matrices: Tensor, offsets: Tensor, *, out: Tensor) -> None:
-    """Write matrix @ channels + offset of (N, 3, H, W) pixels to `out`, (N, H, W, 3)."""
-    n, _, height, width = planes.shape
-    coloured = lend("coloured", (n, 3, height * width), planes.device)
-    torch.baddbmm(offsets, matrices, planes.flatten(2), out=coloured)
-    # Faster than a copy between layouts.
-    torch.stack(coloured.view(n, 3, height, width).unbind(1), dim=3, out=out)

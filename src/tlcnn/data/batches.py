@@ -1,24 +1,37 @@
 """Batches of one split: gathered from the image cache, augmented as tensors on the device."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tlcnn.data.ahead import Ahead, gather
+from tlcnn.config.schema import DatasetCfg
+from tlcnn.data.ahead import Ahead, gather, is_beyond_memory
 from tlcnn.data.augment import (
     apply_augment,
     draw_params,
     make_eval_batch,
+    make_image_keys,
+    make_image_tensor,
     mix,
     view_numbers,
 )
+from tlcnn.data.cache import load_image_cache
+from tlcnn.data.dataset import Dataset, find_root
+from tlcnn.data.index import SPLITS
 from tlcnn.data.policy import NORMALIZE, find_policy
-from tlcnn.data.sending import send
+from tlcnn.device import count_cores, find_room, send, wants_pinned
+from tlcnn.errors import DataError, list_names
+from tlcnn.memory import Memory
+
+log = logging.getLogger(__name__)
 
 _ORDER_STREAM = 0x0D
 
@@ -51,24 +64,17 @@ class Inputs(Protocol):
 class Batches:
     """The n images of a split.
 
-    Attributes:
-        pixels: (N, S, S, 3) uint8, all images of the dataset: a tensor on the device where they
-            fit, else the memory map of the image cache.
-        rows: (n,) positions of the split's images among all N.
-        labels: (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task.
-        keys: (n,) uint64, one number an image, which depends on its id alone.
-        image_size: the side of the network's input, pixels.
-        normalize: `imagenet` or `half`, the mean and deviation that pixels are scaled by.
-        ahead: the gatherer of expected batches, where that is worth a thread.
+    The pixels are those of all N images of the dataset, (N, S, S, 3) uint8: a tensor on the device
+    where they fit, else the memory map of the image cache.
     """
 
     pixels: Tensor | np.ndarray
-    rows: np.ndarray
-    labels: Tensor
-    keys: np.ndarray
-    image_size: int
-    normalize: str
-    ahead: Ahead | None = None
+    rows: np.ndarray  # (n,) positions of the split's images among all N
+    labels: Tensor  # (n,) int64 on the device; (n, K) of 0 and 1 in a multi-label task
+    keys: np.ndarray  # (n,) uint64, one number an image, which depends on its id alone
+    image_size: int  # the side of the network's input, pixels
+    normalize: str  # `imagenet` or `half`, the mean and deviation that pixels are scaled by
+    ahead: Ahead | None = None  # the gatherer of expected batches, where that is worth a thread
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -86,7 +92,7 @@ class Batches:
         if self.ahead is not None:
             batch = self.ahead.take(rows)
         else:
-            batch = gather(self.pixels, rows, is_pinned=self.device.type == "cuda")
+            batch = gather(self.pixels, rows, is_pinned=wants_pinned(self.device))
         return send(batch, self.device)
 
     def take_views(
@@ -103,6 +109,79 @@ class Batches:
         with expect(self, batches):
             for picked in batches:
                 yield make_plain_views(self, picked)
+
+
+def load_batches(
+    cfg: DatasetCfg,
+    dataset: Dataset,
+    memory: Memory,
+    *,
+    device: str,
+    cache_dir: Path,
+    workers: int | None,
+    progress: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Batches]:
+    """Return the images of every split, decoded, and on the device where they fit.
+
+    Args:
+        memory: the values that the runs of this process share, here the decoded images.
+        workers: the number of decoding workers; None: one for each core.
+
+    Raises:
+        DataError: an image cannot be decoded, or a split has fewer than two images.
+        Stopped: `should_stop`, asked while images are decoded, returned true.
+    """
+    ids, place = dataset.index.table["image_id"].tolist(), torch.device(device)
+    size = (cfg.image_size, cfg.fit, cfg.decode)
+    key = (find_root(cfg), dataset.manifest, str(cache_dir), *size, cfg.on_bad)
+    load = partial(
+        load_image_cache,
+        dataset.index.images,
+        digests=dataset.digests,
+        image_size=cfg.image_size,
+        fit=cfg.fit,
+        decode=cfg.decode,
+        cache_dir=cache_dir,
+        workers=workers or count_cores(),
+        progress=progress,
+        on_bad=cfg.on_bad,
+        should_stop=should_stop,
+        ids=ids,
+    )
+    cache = memory.recall("decoded", key, load, n_kept=1)  # the file is checked once a process
+    if cache.bad:
+        names = list_names([ids[position] for position in cache.bad])
+        log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
+    pixels = memory.recall(
+        "pixels", (*key, device), lambda: place_pixels(cache.array, place), n_kept=1
+    )
+    ahead = None
+    is_pinned = wants_pinned(place)
+    if isinstance(pixels, np.ndarray) and (is_pinned or is_beyond_memory(pixels.nbytes)):
+        ahead = Ahead(partial(gather, pixels, is_pinned=is_pinned))  # gathering takes time
+    keys = make_image_keys(ids)
+    is_usable = ~np.isin(np.arange(len(ids)), cache.bad)
+    batches = {}
+    for split in SPLITS:
+        rows = np.flatnonzero((dataset.splits == split) & is_usable)
+        if len(rows) < 2:
+            raise DataError(
+                f"the {split} split has {len(rows)} images; at least 2 are needed. Change "
+                "dataset.val_fraction, dataset.test_fraction or dataset.folds."
+            )
+        labels = torch.from_numpy(dataset.index.truth[rows].astype(np.int64)).to(place)
+        batches[split] = Batches(
+            pixels, rows, labels, keys[rows], cfg.image_size, cfg.normalize, ahead
+        )
+    return batches
+
+
+def place_pixels(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
+    """Return the images on a GPU where they fit into this process's share of its memory."""
+    if device.type != "cuda" or array.nbytes > find_room(device):
+        return array
+    return make_image_tensor(array).to(device)
 
 
 def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
@@ -127,8 +206,7 @@ def make_train_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return the inputs and labels of some images of an epoch.
 
-    Returns:
-        Inputs, (B, 3, H, W) for images, and labels, (B,) or (B, K) int64.
+    The inputs are (B, 3, H, W) for images, the labels (B,) or (B, K) int64.
     """
     inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
     return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))
@@ -137,13 +215,8 @@ def make_train_batch(
 def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
     """Return one view of each picked image, (B, 3, H, W) float32 normalised.
 
-    Args:
-        split: the images.
-        picked: (B,) positions in the split.
-        views: (B,) uint64, the numbers of the views.
-        augment: the policy that views are drawn from.
+    The positions in the split and the numbers of the views are (B,).
     """
-    mean, std = NORMALIZE[split.normalize]
     policy = find_policy(augment)
     params = draw_params(views, split.keys[picked], policy)
     return apply_augment(
@@ -151,15 +224,14 @@ def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: s
         send(torch.from_numpy(params), split.device),
         policy,
         image_size=split.image_size,
-        mean=mean,
-        std=std,
+        scaling=NORMALIZE[split.normalize],
     )
 
 
 def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
     """Return picked images without augmentation, (B, 3, H, W) float32 normalised."""
-    mean, std = NORMALIZE[split.normalize]
-    return make_eval_batch(split.take(picked), image_size=split.image_size, mean=mean, std=std)
+    scaling = NORMALIZE[split.normalize]
+    return make_eval_batch(split.take(picked), image_size=split.image_size, scaling=scaling)
 
 
 def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:

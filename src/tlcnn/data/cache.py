@@ -8,8 +8,7 @@ which is never stale and can be deleted at any time.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,26 +17,20 @@ import numpy as np
 from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
-from tlcnn.data.resize import DECODES, FILTER, FITS, Chunk, choose_decoding
-from tlcnn.errors import ConfigError, DataError, Stopped, StorageError, did_you_mean, list_names
-from tlcnn.storage import digest_of
+from tlcnn.data.resize import FILTER, choose_decoding
+from tlcnn.errors import DataError, Stopped, StorageError, list_names
+from tlcnn.storage import digest_of, writing
 
 CACHE_VERSION = 2
-ON_BAD = ("refuse", "skip")
 MARGIN = 1.125  # stored side / side the network sees: the room that random crops have
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """All images of a dataset, decoded.
+    """All images of a dataset, decoded."""
 
-    Attributes:
-        array: (N, S, S, 3) uint8 RGB, a read-only memory map.
-        bad: positions of images that could not be decoded; black in `array`.
-    """
-
-    array: np.ndarray
-    bad: tuple[int, ...] = ()
+    array: np.ndarray  # (N, S, S, 3) uint8 RGB, a read-only memory map
+    bad: tuple[int, ...] = ()  # positions of images that could not be decoded; black in `array`
 
 
 def stored_size(image_size: int) -> int:
@@ -82,12 +75,11 @@ def load_image_cache(
         ids: the image ids for messages; positions are named without them.
 
     Raises:
-        ConfigError: an argument that is not allowed.
-        DataError: no images, or bad ones and `on_bad="refuse"`; all have been tried.
+        DataError: there are bad images and `on_bad="refuse"`; all have been tried.
         StorageError: the cache folder cannot be written or its disk is too small.
         Stopped: `should_stop` returned true; nothing is left behind.
     """
-    _check_arguments(images, digests, image_size, fit, decode, on_bad)
+    assert 0 < len(images) == len(digests), "one digest for each of at least one image"
     size = stored_size(image_size)
     key = make_cache_key(digests, size, fit, decode)
     store = ArrayStore(Path(cache_dir) / "images", workers=workers)
@@ -104,72 +96,34 @@ def load_image_cache(
                 "Get these files again, or leave them out with dataset.on_bad=skip"
             )
 
-    work = "decodes the same images"
+    def build() -> CachedArray:
+        source = choose_decoding(images, size, fit, decode)
+        bad: dict[str, str] = {}  # position -> why
+        with store.open_writer(key, (len(images), size, size, 3)) as writer:
+            for pixels, reasons in decode_images(
+                source, size, fit, workers, progress, should_stop
+            ):
+                writer.add(pixels)
+                bad |= {str(position): why for position, why in reasons.items()}
+            refuse_bad(bad)
+            return writer.finish({"bad": bad})
+
     array = store.find(key)
     if array is None:
-        with _advising(store.folder), store.hold(key, work=work, check_stop=check_stop):
-            array = store.find(key)  # another process may have built it meanwhile
-            if array is None:
-                source = choose_decoding(images, size, fit, decode)
-                chunks = decode_images(source, size, fit, workers, progress, should_stop)
-                array = _build(store, key, (len(images), size, size, 3), chunks, refuse_bad)
+        work = "decodes the same images"
+        try:
+            with writing(store.folder), store.hold(key, work=work, check_stop=check_stop):
+                array = store.find(key) or build()  # another process may have built it meanwhile
+        except StorageError as error:
+            advice = (
+                "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
+            )
+            raise StorageError(f"{error}. {advice}") from error
     refuse_bad(array.info["bad"])
     return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
-
-
-def _build(
-    store: ArrayStore,
-    key: str,
-    shape: tuple[int, ...],
-    chunks: Iterator[Chunk],
-    refuse_bad: Callable[[dict[str, str]], None],
-) -> CachedArray:
-    """Write decoded images to a new array; bad ones that are refused leave nothing behind."""
-    bad: dict[str, str] = {}  # position -> why
-    with store.open_writer(key, shape) as writer:
-        for pixels, reasons in chunks:
-            writer.add(pixels)
-            bad |= {str(position): why for position, why in reasons.items()}
-        refuse_bad(bad)
-        return writer.finish({"bad": bad})
-
-
-def _check_arguments(
-    images: Images, digests: Sequence[str], image_size: int, fit: str, decode: str, on_bad: str
-) -> None:
-    for name, value, allowed in (
-        ("fit", fit, FITS),
-        ("decode", decode, DECODES),
-        ("on_bad", on_bad, ON_BAD),
-    ):
-        if value not in allowed:
-            hint = did_you_mean(value, allowed)
-            raise ConfigError(f"{name}={value} is not one of {', '.join(allowed)}.{hint}")
-    if image_size < 1:
-        raise ConfigError(f"image_size={image_size}: give a positive number of pixels")
-    if len(images) == 0 or len(digests) != len(images):
-        raise DataError(
-            f"cannot build an image cache of {len(images)} images with {len(digests)} digests: "
-            "a dataset needs at least one image and one digest for each"
-        )
 
 
 def make_cache_key(digests: Sequence[str], size: int, fit: str, decode: str = "full") -> str:
     """Return the name of the cache of these images at this stored size, fit and decoding."""
     content = hashlib.sha256("\n".join(digests).encode()).hexdigest()
     return digest_of([CACHE_VERSION, content, size, fit, FILTER, decode], 32)
-
-
-@contextmanager
-def _advising(folder: Path) -> Iterator[None]:
-    """Make every failure to write the cache a StorageError that names TLCNN_CACHE."""
-    advice = "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
-    try:
-        yield
-    except StorageError as error:
-        raise StorageError(f"{error}. {advice}") from error
-    except OSError as error:
-        problem = error.strerror or error
-        raise StorageError(
-            f"cannot write the image cache in {folder}: {problem}. {advice}"
-        ) from error

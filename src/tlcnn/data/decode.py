@@ -8,8 +8,10 @@ choice may depend on a timing.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 
 from tqdm import tqdm
 
@@ -30,16 +32,14 @@ def decode_images(
     Raises:
         Stopped: `stop()`, called after each chunk, returned true.
     """
-    n_images = len(images)
-    ranges = [range(i, min(i + CHUNK, n_images)) for i in range(0, n_images, CHUNK)]
     bar = tqdm(
-        total=n_images,
+        total=len(images),
         desc="decoding images, once",
         unit="image",
         disable=None if progress else True,  # None: shown on a terminal only
     )
     with bar:
-        for chunk in _decode_ranges(images, ranges, size, fit, workers):
+        for chunk in _decode_ahead(images, size, fit, workers):
             if stop():
                 raise Stopped(
                     "stopped while the images were being decoded: run the same command again, "
@@ -49,38 +49,25 @@ def decode_images(
             bar.update(len(chunk[0]))
 
 
-def _decode_ranges(
-    images: Images, ranges: Sequence[range], size: int, fit: str, workers: int
-) -> Iterator[Chunk]:
-    """Yield the chunk of each range. The first one is decoded here and timed."""
-
-    def decode_here(positions: range) -> Chunk:
-        return decode_range(images, positions, size, fit)
-
+def _decode_ahead(images: Images, size: int, fit: str, workers: int) -> Iterator[Chunk]:
+    """Yield the chunks, at most three a worker ahead. The first one is decoded here and timed."""
+    first, *ranges = [range(i, min(i + CHUNK, len(images))) for i in range(0, len(images), CHUNK)]
+    decode: Callable[[range], Chunk] = partial(decode_range, images, size=size, fit=fit)
     start = time.perf_counter()
-    yield decode_here(ranges[0])
-    seconds = (time.perf_counter() - start) * (len(ranges) - 1)
+    yield decode(first)
+    seconds = (time.perf_counter() - start) * len(ranges)
     if workers <= 1:
-        yield from map(decode_here, ranges[1:])
-    elif seconds < PROCESSES_PAY_S:
-        yield from _map_in_order(decode_here, ranges[1:], workers)
-    else:
-        with DecodeProcesses(images, size, fit, workers) as processes:
-            yield from _map_in_order(processes.decode, ranges[1:], workers)
-
-
-def _map_in_order(
-    function: Callable[[range], Chunk], ranges: Sequence[range], workers: int
-) -> Iterator[Chunk]:
-    """Yield function(range) in order, from threads that hold at most three chunks a worker."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    waiting: deque[Future[Chunk]] = deque()
-    try:
+        yield from map(decode, ranges)
+        return
+    with ExitStack() as stack:
+        if seconds >= PROCESSES_PAY_S:
+            decode = stack.enter_context(DecodeProcesses(decode, workers)).decode
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        waiting: deque[Future[Chunk]] = deque()
         for positions in ranges:
-            waiting.append(pool.submit(function, positions))
+            waiting.append(pool.submit(decode, positions))
             if len(waiting) >= 3 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

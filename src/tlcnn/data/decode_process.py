@@ -1,9 +1,9 @@
 """Decoding in processes that import nothing of the program that started them.
 
 `multiprocessing` would either fork a process that has threads, or import its main module again,
-which fails for a script without a guard. Here a child is `python -c`. It reads the pickled images
-and then ranges of positions from its standard input, and answers with pixels. It ends when its
-input ends, so also when its parent is killed.
+which fails for a script without a guard. Here a child is `python -c`. It reads the pickled
+function that decodes, and then ranges of positions, from its standard input, and answers with
+pixels. It ends when its input ends, so also when its parent is killed.
 """
 
 import json
@@ -12,13 +12,13 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from queue import SimpleQueue
 from typing import Any
 
-from tlcnn.data.index import Images
-from tlcnn.data.resize import Chunk, decode_range
+from tlcnn.data.resize import Chunk
 
 # A signal to the whole process group is handled by the parent.
 PROGRAM = """
@@ -41,21 +41,27 @@ Process = subprocess.Popen[bytes]
 class DecodeProcesses:
     """Some processes that decode ranges of the same images; a context manager."""
 
-    def __init__(self, images: Images, size: int, fit: str, n_processes: int) -> None:
-        self._images, self._size, self._fit = images, size, fit
-        self._n_processes = n_processes
+    def __init__(self, decode_here: Callable[[range], Chunk], n_processes: int) -> None:
+        self._decode_here, self._n_processes = decode_here, n_processes
         self._job = b""
         self._processes: list[Process] = []
         self._ready: set[int] = set()  # ids of processes that have the images
         self._idle: SimpleQueue[Process | None] = SimpleQueue()  # None: decode here
 
     def __enter__(self) -> "DecodeProcesses":
+        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
         try:
-            self._job = make_job(self._images, self._size, self._fit)
-        except Exception as error:  # a foreign class may raise anything
-            log.debug("images cannot be sent to processes and are decoded by threads: %r", error)
-        for _ in range(self._n_processes):
-            self._idle.put(self._start() if self._job else None)
+            job = Job()
+            pickle.Pickler(job, protocol=5).dump(self._decode_here)
+            self._job = job.getvalue()
+            for _ in range(self._n_processes):
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                self._processes.append(process)
+                self._idle.put(process)
+        except Exception as error:  # a foreign class may raise anything when it is pickled
+            log.debug("images are decoded by threads, as processes cannot have them: %r", error)
+        for _ in range(self._n_processes - len(self._processes)):
+            self._idle.put(None)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -74,53 +80,33 @@ class DecodeProcesses:
         """Return the chunk of a range from an idle process, or decode it here if that one died."""
         process = self._idle.get()
         if process is not None:
+            assert process.stdin is not None and process.stdout is not None
             try:
-                chunk = self._ask(process, positions)
+                if process.pid not in self._ready:  # not at the start: this waits for the child
+                    process.stdin.write(self._job)
+                    self._ready.add(process.pid)
+                pickle.dump(positions, process.stdin)
+                process.stdin.flush()
+                chunk: Chunk = pickle.load(process.stdout)  # from our own child, never from a file
                 self._idle.put(process)
                 return chunk
             except (OSError, EOFError, pickle.UnpicklingError) as error:
                 log.debug("a decoding process ended early and is replaced by a thread: %r", error)
         self._idle.put(None)
-        return decode_range(self._images, positions, self._size, self._fit)
-
-    def _start(self) -> Process | None:
-        command = [sys.executable, "-c", PROGRAM, json.dumps(sys.path)]
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        except OSError as error:
-            log.debug("a decoding process cannot be started: %r", error)
-            return None
-        self._processes.append(process)
-        return process
-
-    def _ask(self, process: Process, positions: range) -> Chunk:
-        assert process.stdin is not None and process.stdout is not None
-        if process.pid not in self._ready:  # not at the start, because it waits for the child
-            process.stdin.write(self._job)
-            self._ready.add(process.pid)
-        pickle.dump(positions, process.stdin)
-        process.stdin.flush()
-        chunk: Chunk = pickle.load(process.stdout)  # from our own child, never from a file
-        return chunk
+        return self._decode_here(positions)
 
 
-def make_job(images: Images, size: int, fit: str) -> bytes:
-    """Return the first message to a process.
+class Job(BytesIO):
+    """The first message to a process. Images that are in memory are too large for one.
 
     Raises:
-        ValueError: it is large: images that are in memory are not copied to every process.
-        Exception: the images cannot be pickled.
+        ValueError: too much was written.
     """
 
-    class Job(BytesIO):
-        def write(self, part: Any) -> int:
-            if self.tell() + len(part) > MAX_JOB_BYTES:
-                raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
-            return super().write(part)
-
-    job = Job()
-    pickle.Pickler(job, protocol=5).dump((images, size, fit))
-    return job.getvalue()
+    def write(self, part: Any) -> int:
+        if self.tell() + len(part) > MAX_JOB_BYTES:
+            raise ValueError(f"more than {MAX_JOB_BYTES} bytes")
+        return super().write(part)
 
 
 def serve() -> None:
@@ -129,10 +115,9 @@ def serve() -> None:
     os.dup2(2, 1)  # what a reader prints must not mix with the answers
     requests = sys.stdin.buffer
     try:
-        images, size, fit = pickle.load(requests)
+        decode = pickle.load(requests)
         while True:
-            chunk = decode_range(images, pickle.load(requests), size, fit)
-            pickle.dump(chunk, answers, protocol=5)
+            pickle.dump(decode(pickle.load(requests)), answers, protocol=5)
             answers.flush()
     except BaseException:  # the end of the input, or an error that the parent will meet itself
         os._exit(0)

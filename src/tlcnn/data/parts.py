@@ -19,13 +19,7 @@ _buffers = local()  # by name, of each thread
 
 
 def split_evenly(n: int, most: int, n_threads: int) -> list[slice]:
-    """Return the parts of a batch, so many that all threads have the same number of them.
-
-    Args:
-        n: the number of images.
-        most: the largest number of images in a part.
-        n_threads: the number of threads.
-
+    """Return parts of `n` images, each of at most `most`, the same number for all threads.
 
     Example:
         >>> [part.stop - part.start for part in split_evenly(50, 16, 2)]

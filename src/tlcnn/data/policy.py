@@ -1,6 +1,6 @@
 """The named policies of augmentation and of normalisation, as values without torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tlcnn.config.schema import check_word
@@ -9,7 +9,9 @@ VIEW_VERSION = 2  # raised whenever the pixels of a view change
 
 Range = tuple[float, float]
 
-NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean and deviation of RGB
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of RGB
+
+NORMALIZE: dict[str, Scaling] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
@@ -19,25 +21,18 @@ NORMALIZE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # mean an
 class Policy:
     """The ranges that the parameters of a view are drawn from, uniformly (sizes: log-uniformly).
 
-    Attributes:
-        shift: crop anywhere in the stored image's margin instead of its centre.
-        dihedral: "all" (flips and quarter turns), "mirror" (left-right only) or "none".
-        scale: magnification, 1 is one output pixel a stored pixel.
-        aspect: height over width of the magnification, up to this or its inverse.
-        rotate: degrees to either side.
-        brightness, contrast, saturation, tint: a factor from 1 - x to 1 + x; contrast is about
-            the normalisation's mean, tint is a brightness of its own for each channel.
+    Brightness, contrast, saturation and tint are factors from 1 - x to 1 + x.
     """
 
-    shift: bool = False
-    dihedral: str = "none"
-    scale: Range = (1.0, 1.0)
-    aspect: float = 1.0
-    rotate: float = 0.0
+    shift: bool = False  # crop anywhere in the stored image's margin instead of its centre
+    dihedral: str = "none"  # "all" (flips and quarter turns), "mirror" (left-right only) or "none"
+    scale: Range = (1.0, 1.0)  # magnification; 1 is one output pixel a stored pixel
+    aspect: float = 1.0  # height over width of the magnification, up to this or its inverse
+    rotate: float = 0.0  # degrees to either side
     brightness: float = 0.0
-    contrast: float = 0.0
+    contrast: float = 0.0  # about the normalisation's mean
     saturation: float = 0.0
-    tint: float = 0.0
+    tint: float = 0.0  # a brightness of its own for each channel
 
     @property
     def resamples(self) -> bool:
@@ -50,18 +45,19 @@ class Policy:
         return any((self.brightness, self.contrast, self.saturation, self.tint))
 
 
+_STANDARD = Policy(
+    shift=True,
+    dihedral="all",
+    scale=(0.85, 1.2),
+    rotate=20.0,
+    brightness=0.1,
+    contrast=0.1,
+    saturation=0.1,
+)
 AUGMENTS: dict[str, Policy] = {
     "none": Policy(),
     "light": Policy(shift=True, dihedral="all"),
-    "standard": Policy(
-        shift=True,
-        dihedral="all",
-        scale=(0.85, 1.2),
-        rotate=20.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
+    "standard": _STANDARD,
     "strong": Policy(
         shift=True,
         dihedral="all",
@@ -74,15 +70,7 @@ AUGMENTS: dict[str, Policy] = {
         tint=0.05,
     ),
     # For images with an up and a down: X-rays, digits, photographs.
-    "upright": Policy(
-        shift=True,
-        dihedral="mirror",
-        scale=(0.85, 1.2),
-        rotate=10.0,
-        brightness=0.1,
-        contrast=0.1,
-        saturation=0.1,
-    ),
+    "upright": replace(_STANDARD, dihedral="mirror", rotate=10.0),
 }
 
 

@@ -7,9 +7,7 @@ from tlcnn.data.images import FileImages
 from tlcnn.data.index import Images
 from tlcnn.errors import DataError
 
-FITS = ("crop", "squash", "pad")
 FILTER = "bilinear"  # Pillow's, which is antialiased when it shrinks
-DECODES = ("full", "scaled")
 
 Chunk = tuple[np.ndarray, dict[int, str]]  # (n, S, S, 3) uint8; position -> why it is bad
 
@@ -21,8 +19,6 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     """Return an (H, W, 3) uint8 image as (size, size, 3), antialiased.
 
     Args:
-        image: the image.
-        size: the side of the result, pixels.
         fit: "crop" (shorter side to `size`, then centre), "squash" (ignore the aspect ratio) or
             "pad" (longer side to `size`, black around).
     """

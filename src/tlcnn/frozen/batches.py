@@ -1,14 +1,15 @@
 """A split behind the frozen units: `FeatureBatches` yields boundary tensors as `Batches` images.
 
-Features that were stored are compared with what the network computes from a batch of the run's
-own shape before they are used. Where a bit differs (`train.features=close`: more than a tolerance
-allows), or where nothing is stored, the network computes every batch.
+Stored features are compared with what the network computes from a batch of the run's own shape
+when they are opened. Where a bit differs (`train.features=close`: more than a tolerance allows),
+or where nothing is stored, the network computes every batch.
 """
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from tlcnn.frozen.features import FeatureViews
 from tlcnn.frozen.frozen_units import FrozenUnits, View
 from tlcnn.model.cut import evaluating
 from tlcnn.model.difference import measure_difference
-from tlcnn.storage import digest_of
+from tlcnn.storage import digest_of, remember
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +31,17 @@ log = logging.getLogger(__name__)
 class FeatureBatches:
     """A split behind the frozen units, for training and evaluation.
 
-    What it yields does not depend on what is stored: to the last bit, or within a tolerance where
-    there is one.
+    What it yields does not depend on what is stored: to the last bit, or within the tolerance of
+    `frozen.counts`.
 
     Args:
-        split: the images.
-        frozen: the frozen units.
         n_views: how many views of a training are stored: all of a pool, or those of the first
             epochs. Other views are read where they are stored already.
-        tolerance: the largest difference from what the network computes that is allowed, relative
-            to the largest magnitude in a tensor; 0: the same bits.
-        device_cache: the features on the split's device; None: a new cache.
-        remember: a function that returns the result of a comparison by its key, and calls its
-            second argument for a new one.
+        device_cache: the features on the split's device.
+        cache_dir: the folder where the results of comparisons are stored.
+
+    Attributes:
+        stored: the views that training batches are read from; None: they are computed.
     """
 
     def __init__(
@@ -51,33 +50,20 @@ class FeatureBatches:
         frozen: FrozenUnits,
         *,
         n_views: int,
-        tolerance: float = 0.0,
-        device_cache: DeviceCache | None = None,
-        remember: Callable[[str, Callable[[], float]], float] = lambda key, compare: compare(),
+        device_cache: DeviceCache,
+        cache_dir: Path,
     ) -> None:
-        self.split, self.frozen, self.n_views, self.remember = split, frozen, n_views, remember
-        self.tolerance = tolerance
-        self.device_cache = device_cache or DeviceCache(split.device)
+        self.split, self.frozen, self.n_views = split, frozen, n_views
+        self.device_cache, self.cache_dir = device_cache, cache_dir
         self.rows, self.labels, self.keys = split.rows, split.labels, split.keys
-        self._views: list[View] = []
-        self._train: FeatureViews | None = None  # these views, where all are stored
-        self._train_key = ""  # the key of their comparison
+        self.device = split.device
+        self.stored: FeatureViews | None = None
+        self._views: list[View] = []  # those of the current epoch
         self._plain: FeatureViews | None = None  # what evaluations read
         self._may_use = True  # False once a comparison has failed
-        self._compared: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.split)
-
-    @property
-    def device(self) -> torch.device:
-        """The device on which batches are made."""
-        return self.split.device
-
-    @property
-    def stored(self) -> FeatureViews | None:
-        """The views that training batches are read from; None: they are computed."""
-        return self._train if self._may_use else None
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
@@ -97,91 +83,95 @@ class FeatureBatches:
         else:
             views = [View(augment, number) for number in range(n_views)]
         if views != self._views:
-            self._views, self._train = views, None  # the views of the last epoch may go first
-            self._train = self._load_views(len(picked), fills=fills)
+            self._views, self.stored = views, None  # the last views may make room on the device
+            last = len(self) - len(picked)  # the last batch overlaps: all have one size
+            starts = [min(start, last) for start in range(0, len(self), len(picked))]
+            batches = [np.arange(start, start + len(picked)) for start in starts]
+            opened = self._open(views, batches, fills=fills)
+            if opened is not None:
+                key = ["train", len(picked), sorted({array.digest for array in opened.arrays})]
+                if self._is_close(key, opened.take(picked, numbers), compute):
+                    self.stored = opened
         if self.stored is None:
             return compute()
-        features = self.stored.take(picked, numbers)
-        if not self._compare(self._train_key, features, compute):
-            return compute()
         self.frozen.counts.images_reused += len(picked)
-        return features
-
-    def _load_views(self, batch_size: int, *, fills: bool) -> FeatureViews | None:
-        """Return the views of an epoch, or None where one of them is not stored."""
-        last = len(self) - batch_size  # the last batch overlaps: all have the training's size
-        starts = [min(start, last) for start in range(0, len(self), batch_size)]
-        batches = [np.arange(start, start + batch_size) for start in starts]
-        arrays = []
-        for view in self._views:
-            array = self.frozen.load(self.split, view, batches, fills=fills)
-            if array is None:
-                return None
-            arrays.append(array)
-        digests = sorted({array.digest for array in arrays})
-        self._train_key = digest_of(["train", batch_size, digests], 16)
-        return self.device_cache.place(arrays)
+        return self.stored.take(picked, numbers)
 
     def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
         """Yield the boundary tensor of every image, in order, without augmentation."""
         batches = list_eval_batches(len(self), batch_size)
-        views = self._load_plain(batches)
+        if self._plain is None:
+            self._plain = self._open_plain(batches)
         for picked in batches:
-            if views is None:
+            if self._plain is None:
                 yield self._compute_plain(picked)
             else:
                 self.frozen.counts.images_reused += len(picked)
-                yield views.take(picked)
+                yield self._plain.take(picked)
 
-    def _load_plain(self, batches: list[np.ndarray]) -> FeatureViews | None:
+    def _open_plain(self, batches: list[np.ndarray]) -> FeatureViews | None:
         """Return the images without augmentation, or None where they may not be read.
 
         The first batch is compared, and the last, which is the only one of another size. Features
         that were computed in these very batches are compared only where there is a tolerance: on a
         device that may compute the same batch in another way.
         """
-        array = self.frozen.load(self.split, View(), batches, fills=self.n_views > 0)
-        if array is None:
+        opened = self._open([View()], batches, fills=self.n_views > 0)
+        if opened is None:
             return None
-        if self._plain is None or self._plain.arrays[0] is not array:
-            self._plain = None  # the device may need its room
-            self._plain = self.device_cache.place([array])
-        if array.info["batch_size"] == len(batches[0]) and not self.tolerance:
-            return self._plain
-        for picked in (batches[0], batches[-1]):
-            key = digest_of(["eval", int(picked[0]), len(picked), array.digest], 16)
-            features = self._plain.take(picked)
-            if not self._compare(key, features, partial(self._compute_plain, picked)):
-                return None
-        return self._plain
+        array = opened.arrays[0]
+        if array.info["batch_size"] != len(batches[0]) or self.frozen.counts.tolerance:
+            for picked in (batches[0], batches[-1]):
+                key = ["eval", int(picked[0]), len(picked), array.digest]
+                features = opened.take(picked)
+                if not self._is_close(key, features, partial(self._compute_plain, picked)):
+                    return None
+        return opened
 
     def _compute_plain(self, picked: np.ndarray) -> Tensor:
         with evaluating(self.frozen.model):
             return self.frozen.compute(make_plain_views(self.split, picked))
 
-    def _compare(self, key: str, features: Tensor, compute: Callable[[], Tensor]) -> bool:
-        """Return whether stored features are what the network computes, or close enough."""
-        if self._may_use and key not in self._compared:
-            difference = self.remember(key, lambda: compare_features(features, compute))
-            self._compared.add(key)
-            self._may_use = difference <= self.tolerance
-            self.frozen.counts.note_difference(difference)
-            if not self._may_use:
-                log.warning("stored features are not used: %s", self._describe(difference))
-        return self._may_use
+    def _open(
+        self, views: Sequence[View], batches: list[np.ndarray], *, fills: bool
+    ) -> FeatureViews | None:
+        """Return views of the split, or None where one is not stored or may not be used."""
+        arrays = []
+        for view in views if self._may_use else ():
+            array = self.frozen.load(self.split, view, batches, fills=fills)
+            if array is None:
+                return None
+            arrays.append(array)
+        return self.device_cache.place(arrays) if arrays else None
 
-    def _describe(self, difference: float) -> str:
-        if self.tolerance == 0:
-            return (
-                "this network's frozen units give other bits in batches of another size or order"
-            )
+    def _is_close(
+        self, key: list[object], features: Tensor, compute: Callable[[], Tensor]
+    ) -> bool:
+        """Return whether stored features are what the network computes, or close enough."""
+        counts = self.frozen.counts
+        compare = partial(compare_features, features, compute)
+        if self.device.type == "cpu":
+            key = [digest_of(key, 16), self.frozen.key]
+            difference = float(remember(self.cache_dir, "difference", key, compare))
+        else:
+            difference = compare()  # a GPU may compute the same batch in another way
+        counts.note_difference(difference)
+        if difference <= counts.tolerance:
+            return True
+        self._may_use = False
         problem = "they have another layout, or the network draws random numbers"
         if math.isfinite(difference):
             problem = f"they differ by {difference:.2g}, relative to the largest value"
-        return (
+        reason = (
             f"{problem}, when the network computes them in a batch of this run; "
-            f"train.features=close allows {self.tolerance:.2g}"
+            f"train.features=close allows {counts.tolerance:.2g}"
         )
+        if counts.tolerance == 0:
+            reason = (
+                "this network's frozen units give other bits in batches of another size or order"
+            )
+        log.warning("stored features are not used: %s", reason)
+        return False
 
 
 def compare_features(features: Tensor, compute: Callable[[], Tensor]) -> float:

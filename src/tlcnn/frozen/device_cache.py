@@ -35,32 +35,31 @@ class DeviceCache:
         """Return views to read from, on the device where they fit; in use, they stay there."""
         key = tuple(array.digest for array in arrays)
         if has_own_memory(self.device) and key not in self._rows:
-            self._upload(key, arrays)
+            n_bytes = sum(array.rows.nbytes for array in arrays)
+            if not self._make_room(n_bytes):
+                gib = n_bytes / 2**30
+                log.info("%.3g GiB of features do not fit on %s: sent by batch", gib, self.device)
+            else:
+                try:
+                    self._rows[key] = copy_rows(arrays, self.device)
+                except torch.OutOfMemoryError:  # another process was faster
+                    log.warning("features no longer fit on %s: sent by batch", self.device)
         if key in self._rows:
             self._rows.move_to_end(key)
         views = FeatureViews(arrays, self.device, self._rows.get(key))
         self._in_use[views] = key
         return views
 
-    def _upload(self, key: tuple[str, ...], arrays: Sequence[CachedArray]) -> None:
-        n_bytes = sum(array.rows.nbytes for array in arrays)
+    def _make_room(self, n_bytes: int) -> bool:
+        """Return whether so much fits on the device, dropping what nobody uses if need be."""
         in_use = set(self._in_use.values())
-        for unused in [held for held in self._rows if held not in in_use]:
-            if self._has_room(n_bytes):
-                break
-            del self._rows[unused]
-        if not self._has_room(n_bytes):
-            gib = n_bytes / 2**30
-            log.info("%.3g GiB of features do not fit on %s: sent by batch", gib, self.device)
-            return
-        try:
-            self._rows[key] = copy_rows(arrays, self.device)
-        except torch.OutOfMemoryError:  # another process was faster
-            log.warning("features no longer fit on %s: they are sent by batch", self.device)
-
-    def _has_room(self, n_bytes: int) -> bool:
-        n_held = sum(rows.nbytes for rows in self._rows.values())
-        return n_held + n_bytes <= find_room(self.device, n_held)
+        unused = [key for key in self._rows if key not in in_use]
+        while True:
+            n_held = sum(rows.nbytes for rows in self._rows.values())
+            has_room = n_held + n_bytes <= find_room(self.device, n_held)
+            if has_room or not unused:
+                return has_room
+            del self._rows[unused.pop(0)]
 
 
 def copy_rows(arrays: Sequence[CachedArray], device: torch.device) -> Tensor:

@@ -7,7 +7,6 @@ comes back with its bits, its type and its strides.
 """
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tlcnn.data.array_store import ArrayStore, ArrayWriter, CachedArray
-from tlcnn.data.sending import send, wants_pinned
+from tlcnn.data.augment import make_image_tensor
+from tlcnn.device import send, wants_pinned
 from tlcnn.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -59,11 +59,7 @@ def shape_rows(rows: Tensor, layout: Layout) -> Tensor:
 class FeatureWriter:
     """Stores what crosses one boundary, batch after batch; a failure costs a warning.
 
-    Args:
-        store: the store that gets the array.
-        name: the name of the array.
-        n_images: the number of images.
-        batch_size: the number of images in a batch; 0: computed from other features.
+    A `batch_size` of 0 means that the features are computed from other features.
     """
 
     def __init__(self, store: ArrayStore, name: str, n_images: int, batch_size: int) -> None:
@@ -138,28 +134,22 @@ class FeatureViews:
         """
         if len(self.arrays) == 1:
             views = None
-        if self.rows is None:
-            return shape_rows(send(self._gather(picked, views), self.device), self._layout)
-        n_images = len(self.arrays[0].rows)
-        places = picked if views is None else picked + n_images * views.astype(int)
-        index = send(torch.from_numpy(places), self.device)
-        return shape_rows(self.rows.index_select(0, index), self._layout)
-
-    def _gather(self, picked: np.ndarray, views: np.ndarray | None) -> Tensor:
-        """Return rows (B, D) on the host."""
+        if self.rows is not None:
+            n_images = len(self.arrays[0].rows)
+            places = picked if views is None else picked + n_images * views.astype(int)
+            index = send(torch.from_numpy(places), self.device)
+            return shape_rows(self.rows.index_select(0, index), self._layout)
         dtype, is_pinned = self._host_rows[0].dtype, wants_pinned(self.device)
         rows = torch.empty(len(picked), self._layout.size, dtype=dtype, pin_memory=is_pinned)
         if views is None:
-            return torch.index_select(self._host_rows[0], 0, torch.from_numpy(picked), out=rows)
-        for view, stored in enumerate(self._host_rows):
-            places = np.flatnonzero(views == view)
-            rows[torch.from_numpy(places)] = stored[torch.from_numpy(picked[places])]
-        return rows
+            torch.index_select(self._host_rows[0], 0, torch.from_numpy(picked), out=rows)
+        else:
+            for view, stored in enumerate(self._host_rows):
+                places = np.flatnonzero(views == view)
+                rows[torch.from_numpy(places)] = stored[torch.from_numpy(picked[places])]
+        return shape_rows(send(rows, self.device), self._layout)
 
 
 def view_rows(array: CachedArray) -> Tensor:
     """Return the rows of an array of features, (n, D), as a tensor of their type, not copied."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # nobody writes to a map that is read-only
-        rows = torch.from_numpy(array.rows)
-    return rows.view(getattr(torch, array.info["dtype"]))
+    return make_image_tensor(array.rows).view(getattr(torch, array.info["dtype"]))

@@ -9,8 +9,8 @@ images, the view and the machine; a digest of all these is the name of the store
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,7 @@ FEATURES_VERSION = 2  # counts up whenever equal names would hold other bits
 
 @dataclass(frozen=True)
 class View:
-    """One view of every image of a split.
-
-    Attributes:
-        augment: the policy that the view is drawn from; `none`: the images as they are.
-        number: the number of the view.
-    """
+    """One view of every image of a split; with the policy `none`, the images as they are."""
 
     augment: str = "none"
     number: int = 0
@@ -62,22 +57,16 @@ class View:
 class ReuseCounts:
     """How much a run computed and how much it read.
 
-    Attributes:
-        images_computed: images that passed through frozen units.
-        images_reused: images whose features were read instead.
-        arrays_filled: arrays that this run stored.
-        arrays_found: arrays that another run, or an earlier sitting, had stored.
-        largest_difference: the largest difference between features that were read and computed,
-            relative to the largest magnitude in a tensor; 0.0: the same bits.
-        tolerance: the largest difference that the run allows.
+    Differences are those between features that were read and computed, relative to the largest
+    magnitude in a tensor; 0.0: the same bits.
     """
 
-    images_computed: int = 0
-    images_reused: int = 0
-    arrays_filled: int = 0
-    arrays_found: int = 0
+    images_computed: int = 0  # images that passed through frozen units
+    images_reused: int = 0  # images whose features were read instead
+    arrays_filled: int = 0  # arrays that this run stored
+    arrays_found: int = 0  # arrays that another run, or an earlier sitting, had stored
     largest_difference: float = 0.0
-    tolerance: float = 0.0
+    tolerance: float = 0.0  # the largest difference that the run allows
 
     def note_difference(self, difference: float) -> None:
         """Take a difference into account, if the tensors could be compared."""
@@ -89,14 +78,9 @@ class FrozenUnits:
     """The frozen units of a network as a fixed function whose values are stored.
 
     Args:
-        model: the network at its start, with the units frozen.
-        unit_map: the network's units.
-        n_frozen: the number of frozen units; the network can be cut behind them.
-        precision: fp32 or bf16.
+        model: the network at its start, with the units frozen; it can be cut behind them.
         key: what else decides the bits: versions, hardware, threads, the scaling of pixels.
         other_boundaries: boundaries that other runs will need, computed in the same pass.
-        digests: the result of `digest_units`; None: computed here.
-        store: the store of the arrays.
         check_stop: a function that raises when a signal has come.
     """
 
@@ -108,19 +92,19 @@ class FrozenUnits:
         *,
         precision: str,
         key: Any,
-        other_boundaries: Sequence[int] = (),
-        digests: Mapping[int, str] | None = None,
+        other_boundaries: Sequence[int],
+        tolerance: float,
         store: ArrayStore,
-        check_stop: Callable[[], None] = lambda: None,
+        check_stop: Callable[[], None],
     ) -> None:
         self.model, self.unit_map, self.n_frozen = model, unit_map, n_frozen
         self.precision, self.key, self.store, self.check_stop = precision, key, store, check_stop
         self.boundaries = sorted({n_frozen, *other_boundaries})
         deepest = self.boundaries[-1]
-        self.digests = digests or digest_units(model, unit_map, deepest)
+        self.digests = digest_units(model, unit_map, deepest)
         # Other runs need deeper units as they are now, and this run may train them.
         self.source = model if deepest == n_frozen else copy.deepcopy(model).eval()
-        self.counts = ReuseCounts()
+        self.counts = ReuseCounts(tolerance=tolerance)
         self._run = pass_boundaries(model, unit_map, 0, [n_frozen])
 
     def compute(self, images: Tensor) -> Tensor:
@@ -135,43 +119,31 @@ class FrozenUnits:
         """Return the stored features of a view of a split, or None.
 
         Args:
-            split: the images.
-            view: the view of every image.
             batches: positions in the split, in order, to compute them in; batches may overlap.
             fills: whether to compute and store them where they are missing.
         """
-        names = self._name_arrays(split, view)
+        pixels = [_digest_of_numbers(split.rows), view.make_key(split)]
+        key = [FEATURES_VERSION, self.key, self.precision, *pixels]
+        start = digest_of([*key, self.unit_map.digest(), self.digests[1]], 16)
+        # The arrays of all boundaries begin alike, so that they share a lock.
+        names = {n: f"{start}-{n:02d}{digest_of(d, 14)}" for n, d in self.digests.items()}
         name = names[self.n_frozen]
         array = self.store.find(name)
         if array is None and fills:
-            with self._holding(name):
+            with ExitStack() as stack:
+                try:
+                    if self.store.can_write:  # what is in memory needs no lock
+                        work = "computes the same features"
+                        lock = self.store.hold(name, work=work, check_stop=self.check_stop)
+                        stack.enter_context(lock)
+                except StorageError as error:
+                    self.store.stop_writing(error)
                 array = self.store.find(name)  # another process may have stored it meanwhile
                 if array is None:
                     return self._fill(split, view, names, batches)
         if array is not None:
             self.counts.arrays_found += 1
         return array
-
-    def _name_arrays(self, split: Batches, view: View) -> dict[int, str]:
-        """Return the name of the array of each boundary; all begin alike, and share a lock."""
-        pixels = [_digest_of_numbers(split.rows), view.make_key(split)]
-        key = [FEATURES_VERSION, self.key, self.precision, *pixels]
-        start = digest_of([*key, self.unit_map.digest(), self.digests[1]], 16)
-        return {n: f"{start}-{n:02d}{digest_of(d, 14)}" for n, d in self.digests.items()}
-
-    @contextmanager
-    def _holding(self, name: str) -> Iterator[None]:
-        """Hold the lock of an array, if the disk allows it; what is in memory needs none."""
-        with ExitStack() as stack:
-            if self.store.can_write:
-                work = "computes the same features"
-                try:
-                    stack.enter_context(
-                        self.store.hold(name, work=work, check_stop=self.check_stop)
-                    )
-                except StorageError as error:
-                    self.store.stop_writing(error)
-            yield
 
     def _fill(
         self, split: Batches, view: View, names: Mapping[int, str], batches: Sequence[np.ndarray]
@@ -212,7 +184,6 @@ class FrozenUnits:
 
 
 def _digest_of_numbers(numbers: np.ndarray) -> str:
-    """Return the sha256 of some numbers: positions of images, or the keys of their ids."""
     return hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).hexdigest()
 
 

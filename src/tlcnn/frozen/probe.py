@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.batches import list_eval_batches
-from tlcnn.data.sending import send
+from tlcnn.device import send
 from tlcnn.frozen.batches import FeatureBatches, read_generators
 from tlcnn.frozen.features import FeatureViews
 from tlcnn.model.cut import Prefix, evaluating
@@ -32,9 +32,7 @@ def find_probe(
 ) -> tuple[Pooling, nn.Linear] | None:
     """Split what is trained into its last layer and what comes before it, if this is exact.
 
-    Args:
-        trained: a network, or the part of it behind its frozen units.
-        inputs: some of its inputs, (B, ...), to try it on.
+    It is tried on some inputs, (B, ...).
 
     Returns:
         What maps inputs to rows (B, D), and the layer that maps rows to logits. None where more
@@ -56,36 +54,24 @@ def find_probe(
         with autocast(batch.device, precision):
             return prefix(batch)
 
-    return (pool, layer) if _is_exact(trained, pool, layer, inputs, precision) else None
-
-
-@torch.no_grad()
-def _is_exact(
-    trained: nn.Module, pool: Pooling, layer: nn.Linear, inputs: Tensor, precision: str
-) -> bool:
-    """Return whether the two give the bits of the whole in both modes, and draw nothing."""
-    for is_training in (True, False):
-        with evaluating(trained), autocast(inputs.device, precision):
+    with torch.no_grad(), evaluating(trained), autocast(inputs.device, precision):
+        for is_training in (True, False):  # in both modes: the same bits, and no random numbers
             trained.train(is_training)
             states = read_generators(inputs.device)
             expected, rows = trained(inputs), pool(inputs)
             has_drawn = not all(map(torch.equal, states, read_generators(inputs.device)))
             if has_drawn or rows.ndim != 2 or not are_same_bits(expected, layer(rows)):
-                return False
-    return True
+                return None
+    return pool, layer
 
 
 class ProbeBatches:
-    """A split as rows (D,) in front of the last layer: what `FeatureBatches` yields, pooled.
-
-    Args:
-        features: the split behind the frozen units.
-        pool: what maps boundary tensors (B, ...) to rows (B, D).
-    """
+    """A split as rows (D,) in front of the last layer: what `FeatureBatches` yields, pooled."""
 
     def __init__(self, features: FeatureBatches, pool: Pooling) -> None:
         self.features, self.pool, self.counts = features, pool, features.frozen.counts
         self.rows, self.labels, self.keys = features.rows, features.labels, features.keys
+        self.device = features.device
         self._pooled: Tensor | None = None  # (V * n, D), view after view
         self._may_use = True  # False once a comparison has failed
         self._evaluated: list[Tensor] = []  # the batches of an evaluation
@@ -94,11 +80,6 @@ class ProbeBatches:
 
     def __len__(self) -> int:
         return len(self.features)
-
-    @property
-    def device(self) -> torch.device:
-        """The device on which batches are made."""
-        return self.features.device
 
     def take_views(
         self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
@@ -116,7 +97,7 @@ class ProbeBatches:
             pooled = self._pool_views(self.features.stored)
             difference = measure_difference(rows, self._gather(pooled, picked, seed, epoch))
             self.counts.note_difference(difference)
-            self._may_use = difference <= self.features.tolerance
+            self._may_use = difference <= self.counts.tolerance
             self._pooled = pooled if self._may_use else None
         return rows
 
@@ -154,12 +135,7 @@ class ProbeBatches:
 def make_probe_batches(
     splits: Mapping[str, FeatureBatches], pool: Pooling, *, row_bytes: int, n_views: int
 ) -> dict[str, ProbeBatches] | None:
-    """Return the splits as rows, or None where these do not fit into the memory for features.
-
-    Args:
-        row_bytes: the bytes of a row.
-        n_views: the number of views of a training image.
-    """
+    """Return the splits as rows, or None where these do not fit into the memory for features."""
     store = splits["train"].frozen.store
     n_rows = sum(len(split) for split in splits.values()) + (n_views - 1) * len(splits["train"])
     if not store.reserve(n_rows * row_bytes):

@@ -7,25 +7,24 @@ to the boundaries of other runs.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.device import find_version
-from tlcnn.errors import StorageError
 from tlcnn.plan.identity import find_obstacle
 from tlcnn.plan.plan import Plan
 from tlcnn.storage import digest_of, remember
 
 GIB = 2**30
-# Two orders of the same sums were compared on 10 families, with random weights, at every boundary:
-# they differed by up to 210 eps in fp32 and 12 eps in bf16 (relative to the largest magnitude;
-# docs/performance.md), but by up to 8 eps in bf16 in 9 of them. Sums of bf16 and TF32 are taken
-# in fp32, so only the roundings of layers are left there.
+# Multiples of eps, above what two orders of the same sums differed by (docs/performance.md).
 TOLERANCES = {"fp32": 1024 * 2.0**-23, "tf32": 8 * 2.0**-10, "bf16": 8 * 2.0**-7}
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
-_SHORT = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}
+_TYPES = {  # torch's name of a type: its short name, the bytes of a value
+    "float32": ("fp32", 4),
+    "bfloat16": ("bf16", 2),
+    "float16": ("fp16", 2),
+    "float64": ("fp64", 8),
+}
 
 
 @dataclass(frozen=True)
@@ -38,32 +37,21 @@ class Boundary:
     @property
     def n_bytes(self) -> int:
         """The bytes of one image."""
-        return _BYTES[self.dtype] * math.prod(self.shape)
+        return _TYPES[self.dtype][1] * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """What of the frozen units' outputs is stored.
+    """What of the frozen units' outputs is stored."""
 
-    Attributes:
-        obstacle: why nothing is stored; None where something may be.
-        boundary: what crosses the run's boundary.
-        n_eval: 1 where validation and test images are stored, else 0.
-        n_views: how many views of each training image are stored: all of them, or the first ones.
-        n_worth: how many views would be stored without budgets.
-        n_bytes: the bytes of the run's own boundary.
-        other_boundaries: boundaries of other runs of the sweep that are stored in the same pass.
-        n_sharing: other runs of the sweep that share the source.
-    """
-
-    obstacle: str | None = None
-    boundary: Boundary | None = None
-    n_eval: int = 0
-    n_views: int = 0
-    n_worth: int = 0
-    n_bytes: int = 0
-    other_boundaries: tuple[int, ...] = ()
-    n_sharing: int = 0
+    obstacle: str | None = None  # why nothing is stored
+    boundary: Boundary | None = None  # what crosses the run's boundary
+    n_eval: int = 0  # 1 where validation and test images are stored
+    n_views: int = 0  # of each training image: all of them, or the first ones
+    n_worth: int = 0  # the views that would be stored without budgets
+    n_bytes: int = 0  # of all that is stored of the run's own boundary
+    other_boundaries: tuple[int, ...] = ()  # of other runs, stored in the same pass
+    n_sharing: int = 0  # other runs of the sweep that share the source
 
 
 def find_reason(plan: Plan) -> str | None:
@@ -127,14 +115,8 @@ def count_views(plan: Plan) -> int:
     return 1 if is_plain else plan.config.train.views or 0
 
 
-def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reuse:
-    """Return what a run stores, within its budgets.
-
-    Args:
-        plan: the run's plan.
-        shared_depths: the numbers of frozen units of all runs of the sweep that share this run's
-            source, itself among them; None: those of the plan.
-    """
+def decide_reuse(plan: Plan) -> Reuse:
+    """Return what a run stores, within its budgets."""
     obstacle = find_reason(plan)
     if obstacle is not None:
         return Reuse(obstacle)
@@ -144,8 +126,7 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
     boundary = boundaries[plan.treatment.j - 1]
     if boundary is None:
         return Reuse("no single tensor crosses")
-    depths = plan.shared_depths if shared_depths is None else shared_depths
-    cfg, splits = plan.config, plan.dataset.splits
+    cfg, splits, depths = plan.config, plan.dataset.splits, plan.shared_depths
     n_train = int((splits == "train").sum())
     n_eval_images = int((splits == "val").sum() + (splits == "test").sum())
 
@@ -153,9 +134,14 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
     n_fit = budget // boundary.n_bytes  # images
     n_eval = int(n_eval_images <= n_fit)
     n_fit_views = (n_fit - n_eval * n_eval_images) // n_train
-    n_views = n_worth = _count_worth(plan, max(1, len(depths)))
+    n_drawn, epochs, n_runs = count_views(plan), cfg.train.epochs, max(1, len(depths))
+    if n_drawn == 0:  # each view is shown once a run, to all runs of this seed
+        n_worth = epochs if n_runs > 1 else 0
+    else:
+        n_worth = n_drawn if n_drawn <= epochs * n_runs else 0
+    n_views = n_worth
     if n_worth > n_fit_views:  # some of the epochs' views are of use, but a pool only as a whole
-        n_views = n_fit_views if count_views(plan) == 0 else 0
+        n_views = n_fit_views if n_drawn == 0 else 0
     n_images = n_eval * n_eval_images + n_views * n_train
 
     room = budget - n_images * boundary.n_bytes
@@ -176,19 +162,10 @@ def decide_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> Reus
     )
 
 
-def _count_worth(plan: Plan, n_runs: int) -> int:
-    """Return how many views of a training image are worth storing for so many runs."""
-    epochs, n_views = plan.config.train.epochs, count_views(plan)
-    if n_views == 0:  # each is shown once a run, to all runs of this seed
-        return epochs if n_runs > 1 else 0
-    return n_views if n_views <= epochs * n_runs else 0
-
-
 def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
     """Return what crosses each boundary, None where the network cannot be cut.
 
-    The sizes are measured once, with two images. None instead of the list: images of this size do
-    not get through the network.
+    None instead of the list: images of this size do not get through the network.
     """
     size = plan.config.dataset.image_size
     key = [
@@ -203,23 +180,34 @@ def load_boundaries(plan: Plan) -> list[Boundary | None] | None:
 
     try:
         sizes = remember(plan.cache_dir, "boundaries", key, compute)
-    except StorageError:  # a full disk is no reason not to train
-        sizes = compute()
     except RuntimeError:
         return None
     return [each and Boundary(tuple(each[0]), each[1]) for each in sizes]
 
 
-def describe_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> str:
+def describe_reuse(plan: Plan) -> str:
     """Return in one line what of the frozen units' outputs is stored, or why nothing is."""
-    reuse = decide_reuse(plan, shared_depths)
+    reuse, n_drawn = decide_reuse(plan), count_views(plan)
     boundary = reuse.boundary
     if boundary is None:
         return f"none: {reuse.obstacle}"
+    gib = int((plan.dataset.splits == "train").sum()) * boundary.n_bytes / GIB
+    if reuse.n_views and n_drawn == 0:
+        views = f"{reuse.n_views} epochs' views"
+    elif reuse.n_views:
+        views = "training images once" if n_drawn == 1 else f"{n_drawn} training views"
+    elif reuse.n_worth:
+        views = f"{n_drawn} views" if n_drawn > 1 else "a view"
+        verb = "exceed" if n_drawn > 1 else "exceeds"
+        views += f" of {gib:.3g} GiB {verb} reuse_disk_gib and reuse_memory_gib"
+    elif n_drawn == 0:
+        views = "training has new views every epoch (train.views=4 would allow more)"
+    else:
+        views = f"{n_drawn} training views are more than {plan.config.train.epochs} epochs show"
     name = plan.unit_map.names[plan.treatment.j - 1]
-    shape = f"{'x'.join(map(str, boundary.shape))} {_SHORT[boundary.dtype]}"
+    shape = f"{'x'.join(map(str, boundary.shape))} {_TYPES[boundary.dtype][0]}"
     evaluation = "val, test once" if reuse.n_eval else "val and test exceed the budget"
-    parts = [f"boundary of {name} ({shape}): {evaluation}", _describe_views(plan, reuse, boundary)]
+    parts = [f"boundary of {name} ({shape}): {evaluation}", views]
     if reuse.n_bytes:
         parts.append(f"{reuse.n_bytes / 1e9:.2f} GB")
     if is_close(plan):
@@ -227,20 +215,3 @@ def describe_reuse(plan: Plan, shared_depths: Sequence[int] | None = None) -> st
     if reuse.n_sharing:
         parts.append(f"shared with {reuse.n_sharing} more runs")
     return "; ".join(parts)
-
-
-def _describe_views(plan: Plan, reuse: Reuse, boundary: Boundary) -> str:
-    """Return which views of the training images are stored, or why none is."""
-    n_views, epochs = count_views(plan), plan.config.train.epochs
-    if reuse.n_views:
-        if n_views == 0:
-            return f"{reuse.n_views} epochs' views"
-        return "training images once" if n_views == 1 else f"{n_views} training views"
-    if reuse.n_worth:
-        gib = int((plan.dataset.splits == "train").sum()) * boundary.n_bytes / GIB
-        if n_views > 1:
-            return f"{n_views} views of {gib:.3g} GiB exceed reuse_disk_gib and reuse_memory_gib"
-        return f"a view of {gib:.3g} GiB exceeds reuse_disk_gib and reuse_memory_gib"
-    if n_views == 0:
-        return "training has new views every epoch (train.views=4 would allow more)"
-    return f"{n_views} training views are more than {epochs} epochs show"

@@ -7,7 +7,6 @@ torch is imported when a network or images are asked for.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ import pandas as pd
 from tlcnn.config.schema import Config, find_cache_dir
 from tlcnn.data.dataset import Dataset, recall_dataset
 from tlcnn.data.index import SPLITS
-from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError, DataError, StorageError, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
@@ -119,41 +117,19 @@ class OpenRun:
         Raises:
             DataError: see `dataset`; or the split is not `train`, `val` or `test`.
         """
-        import torch
-
-        from tlcnn.data.augment import make_image_keys
-        from tlcnn.data.batches import Batches
-        from tlcnn.data.cache import load_image_cache
+        from tlcnn.data.batches import load_batches
 
         if split not in SPLITS:
             raise DataError(f"there is no split {split}: {', '.join(SPLITS)}")
-        cfg, dataset = self.config.dataset, self.dataset()
-        ids = dataset.index.table["image_id"].tolist()
-        load = partial(
-            load_image_cache,
-            dataset.index.images,
-            digests=dataset.digests,
-            image_size=cfg.image_size,
-            fit=cfg.fit,
-            decode=cfg.decode,
+        return load_batches(
+            self.config.dataset,
+            self.dataset(),
+            self._memory,
+            device=device,
             cache_dir=self.cache_dir,
-            workers=self.config.workers or count_cores(),
+            workers=self.config.workers,
             progress=False,
-            on_bad=cfg.on_bad,
-            ids=ids,
-        )
-        cache = self._memory.recall("decoded", "", load)
-        is_usable = ~np.isin(np.arange(len(dataset.index)), cache.bad)
-        rows = np.flatnonzero((dataset.splits == split) & is_usable)
-        truth = dataset.index.truth[rows].astype(np.int64)
-        return Batches(
-            pixels=cache.array,
-            rows=rows,
-            labels=torch.from_numpy(truth).to(device),
-            keys=make_image_keys(ids)[rows],
-            image_size=cfg.image_size,
-            normalize=cfg.normalize,
-        )
+        )[split]
 
     def images(self, split: str, device: str = "cpu") -> "Iterator[torch.Tensor]":
         """Yield a split's images as the network saw them in evaluation, (B, 3, H, W) float32.
@@ -179,8 +155,8 @@ class OpenRun:
         cfg = self.config.dataset
         stored = resize_image(image, stored_size(cfg.image_size), cfg.fit)
         batch = torch.from_numpy(stored.copy())[None]
-        mean, std = NORMALIZE[cfg.normalize]
-        return make_eval_batch(batch, image_size=cfg.image_size, mean=mean, std=std)[0]
+        scaling = NORMALIZE[cfg.normalize]
+        return make_eval_batch(batch, image_size=cfg.image_size, scaling=scaling)[0]
 
     def compute_logits(self, split: str, device: str = "cpu") -> np.ndarray:
         """Return the network's logits of a split, (n, K) float32, in the run's own precision.

@@ -6,7 +6,7 @@ ProbeBatches -> last linear layer       and only this layer is trained
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,15 @@ from tlcnn.data.array_store import ArrayStore
 from tlcnn.data.batches import Batches, Inputs, make_plain_views
 from tlcnn.data.cache import make_cache_key, stored_size
 from tlcnn.device import find_version
-from tlcnn.errors import ConfigError, StorageError
+from tlcnn.errors import ConfigError
 from tlcnn.frozen.batches import FeatureBatches
 from tlcnn.frozen.device_cache import DeviceCache
-from tlcnn.frozen.frozen_units import FrozenUnits, ReuseCounts, digest_units
+from tlcnn.frozen.frozen_units import FrozenUnits, ReuseCounts
 from tlcnn.frozen.probe import find_probe, make_probe_batches
 from tlcnn.memory import Memory
 from tlcnn.model.cut import check_cut, cut
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import GIB, Reuse, count_views, decide_reuse, find_tolerance
-from tlcnn.storage import remember
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.interrupt import StopRequest
 
@@ -38,38 +37,21 @@ _N_TRIED = 4  # images that the cut network is compared with the whole one on
 
 @dataclass(frozen=True)
 class TrainedPart:
-    """The part of a network that is called in training, and what it is fed with.
-
-    Attributes:
-        trained: the network, or what follows its frozen units.
-        splits: the inputs of this part, by split.
-        counts: what was computed and reused; None where the whole network is called.
-    """
+    """The part of a network that is called in training, and what it is fed with, by split."""
 
     trained: nn.Module
     splits: Mapping[str, Inputs]
-    counts: ReuseCounts | None = None
+    counts: ReuseCounts | None = None  # None where the whole network is called
 
 
 def build_inputs(
-    plan: Plan,
-    model: nn.Module,
-    splits: dict[str, Batches],
-    memory: Memory,
-    stop: StopRequest,
-    shared_depths: Sequence[int] | None = None,
+    plan: Plan, model: nn.Module, splits: dict[str, Batches], memory: Memory, stop: StopRequest
 ) -> TrainedPart:
     """Return the part of a network to train and its inputs, reusing frozen outputs if possible.
 
-    Args:
-        plan: the run's plan.
-        model: the network at its start, on the device, with its units frozen.
-        splits: the images.
-        memory: the values that the runs of this process share.
-        stop: the request to stop, checked while features are computed.
-        shared_depths: the frozen depths of the sweep's runs, as in `decide_reuse`.
+    The network is at its start, on the device, with its units frozen.
     """
-    reuse = decide_reuse(plan, shared_depths)
+    reuse = decide_reuse(plan)
     if reuse.obstacle is not None:
         return TrainedPart(model, splits)
     if plan.config.train.channels_last:
@@ -79,13 +61,13 @@ def build_inputs(
     try:
         prefix, suffix = cut(model, plan.unit_map, plan.treatment.j)
         with autocast(images.device, plan.precision):
-            _check_cut_once(plan, model, prefix, suffix, images, memory)
+            check_cut(model, prefix, suffix, images, tolerance=find_tolerance(plan))
     except ConfigError as error:
         log.warning("the frozen units' outputs are not reused: %s", error)
         return TrainedPart(model, splits)
-    frozen = _build_frozen_units(plan, model, reuse, memory, stop)
-    batches = _build_feature_batches(plan, reuse, splits, frozen, memory)
-    part = TrainedPart(suffix, batches, frozen.counts)
+    batches = _build_feature_batches(plan, model, reuse, splits, memory, stop)
+    counts = batches["train"].frozen.counts
+    part = TrainedPart(suffix, batches, counts)
     n_views = count_views(plan)
     if plan.treatment.j < len(plan.unit_map) or n_views == 0:
         return part
@@ -98,69 +80,50 @@ def build_inputs(
     rows = pool(boundary)
     row_bytes = rows.shape[1] * rows.element_size()
     rows_by_split = make_probe_batches(batches, pool, row_bytes=row_bytes, n_views=n_views)
-    return part if rows_by_split is None else TrainedPart(layer, rows_by_split, frozen.counts)
+    return part if rows_by_split is None else TrainedPart(layer, rows_by_split, counts)
 
 
-def _check_cut_once(
+def _build_feature_batches(
     plan: Plan,
     model: nn.Module,
-    prefix: nn.Module,
-    suffix: nn.Module,
-    images: torch.Tensor,
+    reuse: Reuse,
+    splits: dict[str, Batches],
     memory: Memory,
-) -> None:
-    """Check that the cut network is the whole one, once for the cells of a source."""
-    cell, train = plan.treatment, plan.config.train
-    source = cell.weights.digest if cell.weights else plan.config.seed
-    network = (plan.unit_map.model, plan.unit_map.digest(), cell.source, source, cell.k, cell.j)
-    arithmetic = (str(images.device), images.shape, plan.precision, train.channels_last)
-    tolerance = find_tolerance(plan)
-
-    def check() -> bool:
-        check_cut(model, prefix, suffix, images, tolerance=tolerance)
-        return True
-
-    memory.recall("exact cuts", (*network, *arithmetic, torch.get_num_threads(), tolerance), check)
-
-
-def _build_frozen_units(
-    plan: Plan, model: nn.Module, reuse: Reuse, memory: Memory, stop: StopRequest
-) -> FrozenUnits:
-    cfg, cell = plan.config, plan.treatment
+    stop: StopRequest,
+) -> dict[str, FeatureBatches]:
+    cfg, device = plan.config, splits["train"].device
     folder = plan.cache_dir / "features"
     disk, ram = int(cfg.reuse_disk_gib * GIB), int(cfg.reuse_memory_gib * GIB)
-    store = memory.recall(
-        "features",
-        (str(folder), disk, ram),
-        lambda: ArrayStore(folder, disk_bytes=disk, memory_bytes=ram),
-        n_kept=1,
-    )
-    n_units = max(cell.j, *reuse.other_boundaries, 0)
-
-    def compute_digests() -> dict[int, str]:
-        return digest_units(model, plan.unit_map, n_units)
-
-    weights = cell.weights
-    if weights is None or weights.path is None or cell.k < n_units or cell.source == "stats":
-        digests = compute_digests()
-    else:  # the units are those of a file, whatever the seed
-        key = (str(weights.path), weights.path.stat().st_mtime_ns, weights.digest)
-        digests = memory.recall(
-            "digests of units", (*key, plan.unit_map.digest(), n_units), compute_digests
-        )
     frozen = FrozenUnits(
         model,
         plan.unit_map,
-        cell.j,
+        plan.treatment.j,
         precision=plan.precision,
         key=_make_key(plan),
         other_boundaries=reuse.other_boundaries,
-        digests=digests,
-        store=store,
+        tolerance=find_tolerance(plan),
+        store=memory.recall(
+            "features",
+            (str(folder), disk, ram),
+            lambda: ArrayStore(folder, disk_bytes=disk, memory_bytes=ram),
+            n_kept=1,
+        ),
         check_stop=stop.check,
     )
-    frozen.counts.tolerance = find_tolerance(plan)
-    return frozen
+
+    cache = memory.recall(
+        "features on a device", str(device), lambda: DeviceCache(device), n_kept=1
+    )
+    return {
+        name: FeatureBatches(
+            split,
+            frozen,
+            n_views=reuse.n_views if name == "train" else reuse.n_eval,
+            device_cache=cache,
+            cache_dir=plan.cache_dir,
+        )
+        for name, split in splits.items()
+    }
 
 
 def _make_key(plan: Plan) -> list[Any]:
@@ -180,34 +143,6 @@ def _make_key(plan: Plan) -> list[Any]:
         [make_cache_key(plan.dataset.digests, size, data.fit, data.decode), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
-
-
-def _build_feature_batches(
-    plan: Plan, reuse: Reuse, splits: dict[str, Batches], frozen: FrozenUnits, memory: Memory
-) -> Mapping[str, FeatureBatches]:
-    def remember_difference(key: str, compare: Callable[[], float]) -> float:
-        if plan.device.name != "cpu":  # a GPU may compute the same batch in another way
-            return compare()
-        try:
-            return float(remember(plan.cache_dir, "difference", [key, frozen.key], compare))
-        except StorageError:
-            return compare()
-
-    device = splits["train"].device
-    cache = memory.recall(
-        "features on a device", str(device), lambda: DeviceCache(device), n_kept=1
-    )
-    return {
-        name: FeatureBatches(
-            split,
-            frozen,
-            n_views=reuse.n_views if name == "train" else reuse.n_eval,
-            tolerance=frozen.counts.tolerance,
-            device_cache=cache,
-            remember=remember_difference,
-        )
-        for name, split in splits.items()
-    }
 
 
 def describe_counts(counts: ReuseCounts) -> str:

@@ -72,8 +72,8 @@ def train(
     plan: Plan, initial: "InitialNetwork", folder: RunDir, stop: StopRequest, memory: Memory
 ) -> Summary:
     """Train, test and record one run in a folder that this process holds; return its summary."""
+    from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
-    from tlcnn.run.images import load_batches
     from tlcnn.run.inputs import build_inputs
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
@@ -87,7 +87,16 @@ def train(
     write_start(plan, folder, initial, memory)
     log.info("%s", describe_plan(plan))
 
-    images = load_batches(plan, stop, memory)
+    images = load_batches(
+        cfg.dataset,
+        plan.dataset,
+        memory,
+        device=plan.device.name,
+        cache_dir=plan.cache_dir,
+        workers=cfg.workers,
+        progress=cfg.progress,
+        should_stop=lambda: bool(stop),
+    )
     model = initial.model.to(images["train"].device)
     apply_freeze(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
     frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)

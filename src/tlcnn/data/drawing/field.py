@@ -154,29 +154,20 @@ def _compute_phasors(frame: Frame, rate: Array, phase: Array) -> Array:
 
 @dataclass(frozen=True)
 class Mesh:
-    """The cells around scattered points, lengths in units of the mean distance of points.
+    """The cells around scattered points, lengths in units of the mean distance of points."""
 
-    Attributes:
-        near: the distance to the nearest point.
-        gap: the extra distance to the second nearest point: 0 on the walls between cells.
-        value: a number in [0, 1) of the cell.
-        du, dv: the way from the nearest point.
-    """
-
-    near: Array
-    gap: Array
-    value: Array
-    du: Array
+    near: Array  # the distance to the nearest point
+    gap: Array  # the extra distance to the second nearest point: 0 on the walls between cells
+    value: Array  # a number in [0, 1) of the cell
+    du: Array  # the way from the nearest point
     dv: Array
 
 
 def make_mesh(u: Array, v: Array, draws: Draws, jitter: float) -> Mesh:
     """Return the cells of a hexagonal lattice whose points are moved by up to `jitter` / 2.
 
-    Args:
-        u: world coordinate in units of the lattice, of any shape; may be warped.
-        v: the other coordinate.
-        jitter: 0 is a honeycomb, 1 is as irregular as foam.
+    The coordinates are in units of the lattice, of any shape, and may be warped. A jitter of 0
+    gives a honeycomb, 1 what is as irregular as foam.
     """
     table = draws.array(3, 1024)
     table[:2] = jitter * (table[:2] - 0.5)
@@ -236,9 +227,7 @@ def develop(
 ) -> Array:
     """Return (H, W, 3) uint8 of colours around [0, 1]: contrast and the grain of a sensor.
 
-    Args:
-        gamma: the range of the exponent.
-        grain: the range of the noise's size.
+    The exponent and the size of the noise are drawn from these ranges.
     """
     height, width, _ = picture.shape
     picture = np.clip(picture, 0, 1) ** draws.uniform(*gamma)

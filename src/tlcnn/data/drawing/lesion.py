@@ -88,16 +88,11 @@ def make_recipe(key: tuple[int, ...], label: int) -> Recipe:
 
 
 def draw_lesion(key: tuple[int, ...], label: int, photo: int, size: int) -> Array:
-    """Draw one photograph of a lesion.
+    """Return one photograph of a lesion, (size, size, 3) uint8 RGB.
 
-    Args:
-        key: the numbers that make this lesion itself.
-        label: position of its diagnosis in `CLASSES`.
-        photo: number of the photograph: shape, pattern and skin stay, the rest changes.
-        size: pixels a side; the layout is the same at every size.
-
-    Returns:
-        (size, size, 3) uint8 RGB.
+    Shape, pattern and skin follow from the key, and from `label`, the position of its diagnosis in
+    `CLASSES`; the rest changes with the number of the photograph. The layout is the same at every
+    size.
     """
     camera = Draws(*key, 4, photo)
     shift = camera.array(2, low=-0.13, high=0.13)

@@ -77,10 +77,24 @@ def photograph(picture: Array, draws: Draws) -> Array:
     size = picture.shape[0]
     frame = make_frame(size)
     picture = blur(picture, size * (0.0025 + 0.008 * draws.uniform() ** 3))
-    if draws.chance(0.14):
-        _apply_bubbles(picture, frame, draws)
-    if draws.chance(0.12):
-        _apply_ruler(picture, frame, draws)
+    if draws.chance(0.14):  # air in the contact gel: bright rings with a highlight
+        count = draws.count(1, 4)
+        points = draws.array(count, 2, low=-0.95, high=0.95)
+        radii = draws.array(count, low=0.04, high=0.13)
+        outer = spots(frame, points, radii, softness=0.2)
+        inner = spots(frame, points, radii * 0.78, softness=0.35)
+        apply_colour(picture, 0.35 * np.clip(outer - inner, 0, 1), (1.0, 0.98, 0.96))
+        glint = spots(frame, points - radii[:, None] * 0.4, radii * 0.22)
+        apply_colour(picture, 0.75 * glint, (1.0, 1.0, 1.0))
+    if draws.chance(0.12):  # the millimetre scale along one side
+        edge = draws.uniform(0.82, 0.93)
+        ticks = np.arange(-0.95, 0.95, draws.uniform(0.11, 0.16))
+        turn = make_frame(2, angle=draws.count(0, 3) * np.pi / 2).matrix
+        lines = []
+        for i, tick in enumerate(ticks):
+            end = edge - (0.12 if i % 5 == 0 else 0.06)
+            lines.append(Stroke(np.array([[tick, edge], [tick, end]]) @ turn.T, 0.012, 0.012))
+        apply_colour(picture, 0.8 * strokes(frame, lines), (0.10, 0.09, 0.10))
     light = make_slanted_light(frame, draws, 0.09)
     centre = draws.array(2, low=-0.15, high=0.15)
     far = np.hypot(frame.u - centre[0], frame.v - centre[1])
@@ -88,31 +102,7 @@ def photograph(picture: Array, draws: Draws) -> Array:
     if draws.chance(0.14):  # the rim of the dermatoscope
         rim = draws.uniform(1.08, 1.3)
         light *= 1 - 0.93 * smoothstep(rim - 0.03, rim + 0.05, far)
-    picture = picture * light[..., None]
     white_balance = 1 + draws.array(3, low=-0.09, high=0.09)
+    picture = picture * light[..., None]
     picture *= white_balance * draws.uniform(0.86, 1.10)
     return develop(picture, draws, gamma=(0.88, 1.15), grain=(0.01, 0.035))
-
-
-def _apply_bubbles(picture: Array, frame: Frame, draws: Draws) -> None:
-    """Air in the contact gel: bright rings with a highlight."""
-    count = draws.count(1, 4)
-    points = draws.array(count, 2, low=-0.95, high=0.95)
-    radii = draws.array(count, low=0.04, high=0.13)
-    outer = spots(frame, points, radii, softness=0.2)
-    inner = spots(frame, points, radii * 0.78, softness=0.35)
-    apply_colour(picture, 0.35 * np.clip(outer - inner, 0, 1), (1.0, 0.98, 0.96))
-    glint = spots(frame, points - radii[:, None] * 0.4, radii * 0.22)
-    apply_colour(picture, 0.75 * glint, (1.0, 1.0, 1.0))
-
-
-def _apply_ruler(picture: Array, frame: Frame, draws: Draws) -> None:
-    """The millimetre scale of the dermatoscope along one side."""
-    edge = draws.uniform(0.82, 0.93)
-    ticks = np.arange(-0.95, 0.95, draws.uniform(0.11, 0.16))
-    turn = make_frame(2, angle=draws.count(0, 3) * np.pi / 2).matrix
-    lines = []
-    for i, tick in enumerate(ticks):
-        end = edge - (0.12 if i % 5 == 0 else 0.06)
-        lines.append(Stroke(np.array([[tick, edge], [tick, end]]) @ turn.T, 0.012, 0.012))
-    apply_colour(picture, 0.8 * strokes(frame, lines), (0.10, 0.09, 0.10))

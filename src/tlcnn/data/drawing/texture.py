@@ -168,60 +168,41 @@ def make_wood(frame: Frame, draws: Draws) -> Fields:
     return 0.72 - 0.42 * year + 0.07 * grain, 0.5 + 0.3 * bend
 
 
-DRAWINGS: dict[str, Callable[[Frame, Draws], Fields]] = {
-    "bark": make_bark,
-    "berries": make_berries,
-    "branches": make_branches,
-    "clouds": make_clouds,
-    "grass": make_grass,
-    "leaves": make_leaves,
-    "marble": make_marble,
-    "mud": make_mud,
-    "net": make_net,
-    "pebbles": make_pebbles,
-    "ripples": make_ripples,
-    "wood": make_wood,
+# What draws a texture, and its palette: red, green and blue in percent of the darkest, middle and
+# lightest colour of a part, and the same three colours of the other part.
+DRAWINGS: dict[str, tuple[Callable[[Frame, Draws], Fields], str]] = {
+    "bark": (make_bark, "12  9  7  42 33 26  72 64 55  10 10  6  36 36 26  70 70 56"),
+    "berries": (make_berries, "22  2  5  70 10 14  100 85 80   3 10  3  15 34 12  55 70 35"),
+    "branches": (make_branches, "10  7  6  40 30 24  75 65 55  35 45 60  62 72 85  93 94 96"),
+    "clouds": (make_clouds, "30 36 48  66 72 80  100 99 97  12 28 58  36 56 84  72 84 97"),
+    "grass": (make_grass, " 4 10  3  28 46 12  80 88 45  10  9  3  46 44 16  92 86 55"),
+    "leaves": (make_leaves, " 2  8  3  16 42 12  66 84 40  10  6  2  55 30  8  95 72 30"),
+    "marble": (make_marble, "20 20 23  68 67 68  98 97 95  28 20 17  74 62 55  98 93 88"),
+    "mud": (make_mud, "10  7  5  52 42 32  85 76 62  12 10  9  50 46 42  80 78 74"),
+    "net": (make_net, " 6 12 18  30 46 54  88 90 86   5  8 12  20 34 44  62 76 80"),
+    "pebbles": (make_pebbles, "10 10 11  48 47 47  90 89 86  14  8  6  56 42 34  93 84 74"),
+    "ripples": (make_ripples, " 2 12 22  10 38 52  80 95 98   2 20 22  16 50 50  88 98 92"),
+    "wood": (make_wood, "22 11  5  62 40 20  93 76 52  26 15  9  70 50 32  95 84 66"),
 }
 TEXTURES = tuple(DRAWINGS)
-
-# Red, green and blue in percent of the darkest, middle and lightest colour of a part, and the same
-# three colours of the other part.
-PALETTES = {
-    "bark": "12  9  7  42 33 26  72 64 55  10 10  6  36 36 26  70 70 56",
-    "berries": "22  2  5  70 10 14  100 85 80   3 10  3  15 34 12  55 70 35",
-    "branches": "10  7  6  40 30 24  75 65 55  35 45 60  62 72 85  93 94 96",
-    "clouds": "30 36 48  66 72 80  100 99 97  12 28 58  36 56 84  72 84 97",
-    "grass": " 4 10  3  28 46 12  80 88 45  10  9  3  46 44 16  92 86 55",
-    "leaves": " 2  8  3  16 42 12  66 84 40  10  6  2  55 30  8  95 72 30",
-    "marble": "20 20 23  68 67 68  98 97 95  28 20 17  74 62 55  98 93 88",
-    "mud": "10  7  5  52 42 32  85 76 62  12 10  9  50 46 42  80 78 74",
-    "net": " 6 12 18  30 46 54  88 90 86   5  8 12  20 34 44  62 76 80",
-    "pebbles": "10 10 11  48 47 47  90 89 86  14  8  6  56 42 34  93 84 74",
-    "ripples": " 2 12 22  10 38 52  80 95 98   2 20 22  16 50 50  88 98 92",
-    "wood": "22 11  5  62 40 20  93 76 52  26 15  9  70 50 32  95 84 66",
-}
 OWN_PALETTE = 0.5  # how often a texture has its own colours
 
 
 def draw_texture(key: tuple[int, ...], label: int, size: int) -> Array:
-    """Draw a texture.
+    """Return a picture of the texture `TEXTURES[label]`, (size, size, 3) uint8 RGB.
 
-    Args:
-        key: the numbers that make this picture itself.
-        label: position of its texture in `TEXTURES`.
-        size: pixels a side; the layout is the same at every size.
-
-    Returns:
-        (size, size, 3) uint8 RGB.
+    The key is the picture's own; the layout is the same at every size.
     """
     draws = Draws(*key, 7)
     frame = make_frame(size, draws.uniform(0, 2 * np.pi), draws.uniform(0.7, 1.35))
-    tone, part = DRAWINGS[TEXTURES[label]](frame, Draws(*key, 8))
+    make_fields, _ = DRAWINGS[TEXTURES[label]]
+    tone, part = make_fields(frame, Draws(*key, 8))
     has_own_colours = draws.chance(OWN_PALETTE)
-    palette = TEXTURES[label if has_own_colours else draws.count(0, len(TEXTURES) - 1)]
-    first, second = np.array(PALETTES[palette].split(), dtype=float).reshape(2, 3, 3) / 100
-    stops = (0.0, 0.5, 1.0)
-    share = np.clip(part, 0, 1)
+    _, palette = DRAWINGS[
+        TEXTURES[label if has_own_colours else draws.count(0, len(TEXTURES) - 1)]
+    ]
+    first, second = np.array(palette.split(), dtype=float).reshape(2, 3, 3) / 100
+    stops, share = (0.0, 0.5, 1.0), np.clip(part, 0, 1)
     planes = [
         (1 - share) * np.interp(tone, stops, first[:, channel])
         + share * np.interp(tone, stops, second[:, channel])

@@ -29,19 +29,13 @@ CRUST = (0.22, 0.07, 0.10)
 
 @dataclass(frozen=True)
 class Lesion:
-    """Where a lesion is in a picture, and how much of each trait it has.
-
-    Attributes:
-        far: 0 at its centre, 1 on its border, (H, W).
-        inside: 1 inside, 0 outside, soft across the border, (H, W).
-        axes: its half axes along u and v, (2,).
-    """
+    """Where a lesion is in a picture, and how much of each trait it has."""
 
     frame: Frame
     recipe: Recipe
-    far: Array
-    inside: Array
-    axes: Array
+    far: Array  # (H, W), 0 at its centre, 1 on its border
+    inside: Array  # (H, W), 1 inside, 0 outside, soft across the border
+    axes: Array  # (2,), its half axes along u and v
 
     def scatter(self, draws: Draws, count: int, least: float, most: float) -> Array:
         """Return `count` points between two depths (0 centre, 1 border), (count, 2)."""
@@ -125,8 +119,13 @@ def _add_pigment(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> 
         patch = smoothstep(0.2, 1.2, noise(frame, draws.fork(5), 0.9, 2.2, n_waves=12))
         red = red + 0.6 * recipe["redness"] * patch
     blood += np.maximum(red, 0) * inside
-    if recipe["follicles"]:
-        blood += recipe["follicles"] * _make_red_net(lesion, draws.fork(6), blood) * inside
+    if recipe["follicles"]:  # a red net around the pale openings of hair follicles
+        net_draws = draws.fork(6)
+        period = net_draws.uniform(0.17, 0.25)
+        u, v = frame.u / period, frame.v / period
+        near = lesion.make_mesh(u, v, net_draws.fork(1), 0.55).near
+        net = 0.5 * smoothstep(0.28, 0.55, near) - 0.75 * smoothstep(0.42, 0.20, near) * blood
+        blood += recipe["follicles"] * net * inside
     if recipe["dotted"]:  # dotted vessels
         dots = lesion.scatter_spots(draws.fork(7), (18, 45), (0.0, 0.95), (0.014, 0.030))
         blood += recipe["dotted"] * (1.1 * dots) * inside
@@ -180,16 +179,6 @@ def _make_streaks(lesion: Lesion, draws: Draws) -> Array:
         points = curve(draws, start, turn, length, draws.uniform(-0.4, 0.4), 0.1, n=6)
         lines.append(Stroke(points, 0.026, draws.uniform(0.026, 0.05)))
     return 1.2 * strokes(lesion.frame, lines) * smoothstep(1.5, 1.05, lesion.far)
-
-
-def _make_red_net(lesion: Lesion, draws: Draws, blood: Array) -> Array:
-    """A red net around the pale openings of hair follicles."""
-    period = draws.uniform(0.17, 0.25)
-    u, v = lesion.frame.u / period, lesion.frame.v / period
-    mesh = lesion.make_mesh(u, v, draws.fork(1), 0.55)
-    pale = smoothstep(0.42, 0.20, mesh.near)
-    net = smoothstep(0.28, 0.55, mesh.near)
-    return 0.5 * net - 0.75 * pale * blood
 
 
 def _add_lacunae(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> None:
@@ -269,30 +258,20 @@ def _apply_surface(picture: Array, lesion: Lesion, draws: Draws) -> None:
         flakes = noise(frame, draws.fork(4), 6, 22, slope=0.4, n_waves=40) + 0.8 * film
         scale = smoothstep(0.5, 1.8, flakes) * smoothstep(1.0, 0.75, lesion.far)
         apply_colour(picture, 0.85 * recipe["scale"] * scale, SCALE)
-    if recipe["ulcer"] + recipe["crust"]:
-        _apply_wounds(picture, lesion, draws.fork(5))
-    if recipe["shine"]:
-        _apply_shine(picture, lesion, draws.fork(6))
-
-
-def _apply_wounds(picture: Array, lesion: Lesion, draws: Draws) -> None:
-    """An erosion with an orange-red bed, or the dark crust of clotted blood."""
-    points = lesion.scatter(draws, 3, 0.0, 0.5)
-    radii = draws.array(3, low=0.08, high=0.20)
-    ragged = noise(lesion.frame, draws.fork(1), 4, 12, n_waves=16)
-    cover = spots(lesion.frame, points, radii, softness=1.5)
-    wound = smoothstep(0.3, 0.75, cover + 0.13 * ragged)
-    wound *= smoothstep(1.0, 0.85, lesion.far)
-    apply_colour(picture, 0.8 * lesion.recipe["ulcer"] * wound, ULCER)
-    apply_colour(picture, 0.8 * lesion.recipe["crust"] * wound, CRUST)
-
-
-def _apply_shine(picture: Array, lesion: Lesion, draws: Draws) -> None:
-    """Short white lines at right angles, seen in polarised light."""
-    turn = draws.uniform(0, np.pi)
-    lines = []
-    for start in lesion.scatter(draws, 9, 0.0, 0.7):
-        angle = turn + (np.pi / 2 if draws.chance(0.5) else 0.0)
-        end = start + draws.uniform(0.1, 0.24) * np.array([np.cos(angle), np.sin(angle)])
-        lines.append(Stroke(np.stack([start, end]), 0.02, 0.02))
-    apply_colour(picture, 0.5 * lesion.recipe["shine"] * strokes(lesion.frame, lines), WHITE)
+    if recipe["ulcer"] + recipe["crust"]:  # an orange-red bed, or the dark crust of clotted blood
+        wound_draws = draws.fork(5)
+        points = lesion.scatter(wound_draws, 3, 0.0, 0.5)
+        radii = wound_draws.array(3, low=0.08, high=0.20)
+        cover = spots(frame, points, radii, softness=1.5)
+        ragged = noise(frame, wound_draws.fork(1), 4, 12, n_waves=16)
+        wound = smoothstep(0.3, 0.75, cover + 0.13 * ragged) * smoothstep(1.0, 0.85, lesion.far)
+        apply_colour(picture, 0.8 * recipe["ulcer"] * wound, ULCER)
+        apply_colour(picture, 0.8 * recipe["crust"] * wound, CRUST)
+    if recipe["shine"]:  # short white lines at right angles, seen in polarised light
+        line_draws, lines = draws.fork(6), []
+        turn = line_draws.uniform(0, np.pi)
+        for start in lesion.scatter(line_draws, 9, 0.0, 0.7):
+            angle = turn + (np.pi / 2 if line_draws.chance(0.5) else 0.0)
+            step = line_draws.uniform(0.1, 0.24) * np.array([np.cos(angle), np.sin(angle)])
+            lines.append(Stroke(np.stack([start, start + step]), 0.02, 0.02))
+        apply_colour(picture, 0.5 * recipe["shine"] * strokes(frame, lines), WHITE)
