@@ -146,6 +146,21 @@ def test_an_empty_folder_and_a_broken_record_are_told(outputs, tmp_path):
         read_status("mine", outputs)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_study_that_cannot_be_read_is_one_line_and_the_others_are_shown(outputs):
+    folder = outputs / "studies"
+    os.mkfifo(folder / "pipe.json")
+    (folder / "dangling.json").symlink_to(outputs / "nowhere.json")
+    (folder / "cut.json").write_text('{"version": 1, "runs":')
+    code = "import sys; from tlcnn.cli.main import main; main(['status', sys.argv[1]])"
+    command = [sys.executable, "-c", code, str(outputs)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "study mine" in shown and "runs of no study" in shown
+    for name in ("pipe", "dangling", "cut"):
+        (line,) = [line for line in shown.splitlines() if f"{name}.json is no record" in line]
+        assert "repeat the study's command" in line
+
+
 # -------------------------------------------------------------------------------------- prune
 
 
