@@ -107,6 +107,24 @@ def test_a_run_that_has_hardly_begun(outputs):
     assert entry.state == "running" and entry.detail.endswith(f"pid {os.getpid()}")
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"val/x": 1},
+        {"epoch": 1, **RECORD, "train_s": None},
+        {"epoch": None, **RECORD},
+        {"epoch": 1.5, **RECORD},
+        [1],
+    ],
+)
+def test_an_odd_epoch_of_one_run_hides_no_other_run(outputs, record):
+    folder = next(outputs.glob("runs/r-stopped-*"))
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(record)}\n")
+    (mine,) = read_status("mine", outputs)
+    details = {entry.folder.name.split("-")[1]: entry.detail for entry in mine.entries}
+    assert details["stopped"] == "in its first epoch" and "epoch 2 of 8" in details["killed"]
+
+
 def test_a_folder_is_all_its_studies_and_the_other_runs(outputs, capsys):
     status(outputs)
     said = capsys.readouterr().out

@@ -126,18 +126,19 @@ def _read_entry(folder: Path, job: Job | None = None) -> Entry:
 def _describe_progress(folder: Path) -> str:
     """Return host, process, epoch and time left; for a stopped run, only epoch and time."""
     parts = []
-    if is_held(folder):
-        holder = read_json(folder / HOLDER)
-        parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
+    with suppress(DataError):  # the process ends in this moment
+        if is_held(folder):
+            holder = read_json(folder / HOLDER)
+            parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
     try:
         history, n_epochs = read_history(folder), read_plan(folder).epochs
     except DataError:
         history, n_epochs = [], None
     if history and n_epochs:
-        epoch = history[-1]["epoch"]
-        mean_s = sum(record["train_s"] for record in history) / len(history)
-        parts.append(f"epoch {epoch} of {n_epochs}")
-        parts.append(f"{describe_duration((n_epochs - epoch) * mean_s)} left")
+        n_finished = history[-1].epoch
+        mean_s = sum(epoch.train_s for epoch in history) / len(history)
+        parts.append(f"epoch {n_finished} of {n_epochs}")
+        parts.append(f"{describe_duration((n_epochs - n_finished) * mean_s)} left")
     return ", ".join(parts) or "in its first epoch"
 
 
