@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from records_made import write_cell, write_record
 
 from tlcnn.cli.main import main
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.report import assemble, baseline, cell_table, sentences, words
 from tlcnn.report.assemble import make_content
@@ -199,6 +200,7 @@ def test_one_odd_run_ends_neither_compare_nor_report(tmp_path, capsys, file, val
     folder = write_record(tmp_path, seed=7, test=0.9)
     record = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**record, **values}))
+    RunDir(folder).write_done(folder.name)
     for more in (["--seeds"], ["--baseline", "init=random"], ["--grid"], ["--group", "init"], []):
         main(["compare", str(tmp_path), *more])
     shown = capsys.readouterr()
