@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.statistics.metrics import compute_metrics, compute_selection
@@ -197,7 +198,7 @@ def write_run(outputs: Path, draw: Draw, init: str, k: int, j: int, seed: int) -
     (folder / "summary.json").write_text(json.dumps(summary))
     columns = {f"logit/{name}": logits[:, i] for i, name in enumerate(draw.classes)}
     draw.table.assign(**columns).to_parquet(folder / "predictions.parquet", index=False)
-    (folder / "DONE").write_text(f"{run_id}\n")
+    RunDir(folder).write_done(run_id)
     return folder
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlcnn.records.folder import RunDir
 from tlcnn.statistics.arm import Arm, Sample
 from tlcnn.statistics.predictions import Predictions, compute_softmax
 from tlcnn.statistics.resample import iterate_weights, make_arm
@@ -78,5 +79,5 @@ def write_run(folder: Path, seed, *, logits, labels, groups, split="test", k=0, 
     (folder / "plan.json").write_text(json.dumps(record))
     metrics = {"test/balanced_accuracy": 0.5, "test/specificity/nv": 0.25 + seed / 100}
     (folder / "summary.json").write_text(json.dumps({"metrics": metrics, "epochs": 1}))
-    (folder / "DONE").touch()
+    RunDir(folder).write_done(folder.name)
     return folder

@@ -42,6 +42,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
     assert load_checkpoint(tmp_path)["number"] == 1
 
 
+def test_a_checkpoint_elsewhere_is_not_read_through_a_link(tmp_path):
+    for name, number in (("elsewhere", 9), ("run", 1)):
+        (tmp_path / name).mkdir()
+        save_checkpoint(tmp_path / name, state(number))
+    save_checkpoint(tmp_path / "run", state(2))
+    (tmp_path / "run" / LAST).unlink()
+    (tmp_path / "run" / LAST).symlink_to(tmp_path / "elsewhere" / LAST)
+    assert load_checkpoint(tmp_path / "run")["number"] == 1
+    (tmp_path / "run" / LAST).unlink()
+    (tmp_path / "run" / LAST).symlink_to(tmp_path / "elsewhere" / LAST)
+    with pytest.raises(StorageError, match="is damaged"):
+        load_checkpoint(tmp_path / "run")
+    assert load_checkpoint(tmp_path / "elsewhere")["number"] == 9
+
+
 def test_two_damaged_checkpoints_are_never_a_silent_restart(tmp_path):
     save_checkpoint(tmp_path, state(1))
     save_checkpoint(tmp_path, state(2))

@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, write_plan
 from tlcnn.report.content_tables import make_comparison_table, make_run_table
 from tlcnn.report.figures.style import ReportFigure
@@ -142,6 +143,7 @@ def make_nasty(content, tmp_path):
     logits = [c for c in predictions if c.startswith("logit/")]
     renamed = dict(zip(logits, (f"logit/{name}" for name in NASTY), strict=False))
     predictions.rename(columns=renamed).to_parquet(folder / "predictions.parquet")
+    RunDir(folder).write_done(folder.name)
     settings = [{"dataset.name": name} for name in NASTY]
     runs = content.runs.assign(
         dataset=nasty,

@@ -40,11 +40,12 @@ def make_run(root, name, *, done=True, plan=PLAN, metrics=None, predictions=None
         metrics = metrics or {"test/balanced_accuracy": 0.5, "test/recall/mel": None}
         summary = {"metrics": metrics, "epochs": 3, "train_s": 2.5, "best_epoch": 2}
         (folder / "summary.json").write_text(json.dumps(summary))
-        (folder / "DONE").write_text(name)
     if predictions is not None:
         predictions.to_parquet(folder / "predictions.parquet", index=False)
     for file, text in files.items():
         (folder / file.replace("__", ".")).write_text(text)
+    if done:
+        RunDir(folder).write_done(name)
     return folder
 
 
@@ -162,6 +163,14 @@ def test_done_without_a_summary_and_a_folder_for_a_plan_are_unreadable(tmp_path)
     assert "summary.json" in runs["problem"][0] and "plan.json" in runs["problem"][1]
 
 
+@pytest.mark.parametrize("done", ["{", "", "{}", '{"sha256": 1}'])
+def test_a_damaged_done_does_not_switch_off_the_check_of_the_results(tmp_path, done):
+    folder = make_run(tmp_path, "a")
+    (folder / "DONE").write_text(done)
+    row = read_run(folder)
+    assert row["state"] == "unreadable" and "DONE is damaged" in row["problem"]
+
+
 def test_a_strange_history_is_a_row_that_says_so(tmp_path):
     folder = make_run(tmp_path, "a", done=False, metrics__jsonl='{"epoch": 1}\n')
     assert read_run(folder)["state"] == "unreadable"
@@ -183,6 +192,7 @@ def test_a_summary_cannot_say_what_is_read_from_elsewhere(tmp_path):
     folder = make_run(tmp_path, "a")
     summary = {"metrics": {}, "state": "failed", "folder": "x", "run_id": "other", "k": 9}
     (folder / "summary.json").write_text(json.dumps(summary))
+    RunDir(folder).write_done("a")
     row = read_run(folder)
     assert (row["state"], row["folder"], row["run_id"], row["k"]) == ("done", str(folder), "a", 0)
 
@@ -328,6 +338,7 @@ def test_of_copies_the_most_complete_is_taken_and_the_others_are_told(tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     summary["metrics"]["test/balanced_accuracy"] = 0.9
     (tmp_path / "runs" / "c" / "summary.json").write_text(json.dumps(summary))
+    RunDir(tmp_path / "runs" / "c").write_done("b")
     runs = read_runs(tmp_path)
     assert list(runs["state"]) == ["duplicate", "done", "duplicate"]
     assert runs["problem"][0] == f"a copy of {folder}, which was taken"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from statistics_data import CLASSES, draw_scored, draw_weights, make_linear_arm, write_run
 
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import compute_scores
@@ -117,6 +118,7 @@ def load_arm(folders, metric):
 
 def edit_json(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    RunDir(path.parent).write_done(path.parent.name)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,7 @@ def test_runs_on_different_images_are_scored_from_their_summaries(folders, tmp_p
     frame = pd.read_parquet(folders[1] / "predictions.parquet")
     frame["group"] = "one"
     frame.to_parquet(folders[1] / "predictions.parquet")
+    RunDir(folders[1]).write_done(folders[1].name)
     arm = load_arm(folders[:2], "balanced_accuracy")
     assert "different groups or labels" in arm.notes[0].text
     assert arm.scores.tolist() == [0.5, 0.5] and arm.replicates is None
@@ -189,6 +192,7 @@ def test_predictions_that_cannot_be_used_say_why(folders):
     assert "no predictions of split val" in load_predictions(runs, "val").text
     path = folders[0] / "predictions.parquet"
     frame = pd.read_parquet(path)
+    (folders[0] / "DONE").unlink()  # its sha256 would refuse the files below
     frame.assign(label=4).to_parquet(path)
     assert "labels beyond its 4 classes" in load_predictions(runs).text
     frame.assign(**{"logit/nv": np.nan}).to_parquet(path)

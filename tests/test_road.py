@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from records_made import write_cell, write_record
 
 from tlcnn.cli.main import main
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.report import assemble, baseline, cell_table, sentences, words
 from tlcnn.report.assemble import make_content
@@ -184,6 +185,9 @@ def test_what_is_not_measured_says_which_runs_are_missing(tmp_path, key, says):
     [
         ("plan.json", {"seed": 10**30}),
         ("plan.json", {"k": 10**30}),
+        ("plan.json", {"k": 10**7}),
+        ("plan.json", {"k": -3}),
+        ("plan.json", {"j": 10**9, "units": []}),
         ("plan.json", {"units": "stem", "classes": 3, "ancestry": [1], "split_sizes": [2]}),
         ("plan.json", {"identity": [], "settings": {"train.lr": [1, {"a": 2}]}}),
         ("summary.json", {"train_s": "soon"}),
@@ -196,13 +200,14 @@ def test_one_odd_run_ends_neither_compare_nor_report(tmp_path, capsys, file, val
     folder = write_record(tmp_path, seed=7, test=0.9)
     record = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**record, **values}))
+    RunDir(folder).write_done(folder.name)
     for more in (["--seeds"], ["--baseline", "init=random"], ["--grid"], ["--group", "init"], []):
         main(["compare", str(tmp_path), *more])
     shown = capsys.readouterr()
     content = make_content(read_runs(tmp_path))
     scores = content.cells.set_index("init")[METRIC]
     assert scores["random"] == pytest.approx(0.45)
-    if "seed" in values or "k" in values:
+    if not {"seed", "k", "j"}.isdisjoint(values):
         lines = [*content.left_out, *shown.out.splitlines(), *shown.err.splitlines()]
         assert scores["imagenet"] == pytest.approx(0.55)
         assert any(folder.name in line for line in content.left_out)

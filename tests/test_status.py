@@ -107,6 +107,24 @@ def test_a_run_that_has_hardly_begun(outputs):
     assert entry.state == "running" and entry.detail.endswith(f"pid {os.getpid()}")
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"val/x": 1},
+        {"epoch": 1, **RECORD, "train_s": None},
+        {"epoch": None, **RECORD},
+        {"epoch": 1.5, **RECORD},
+        [1],
+    ],
+)
+def test_an_odd_epoch_of_one_run_hides_no_other_run(outputs, record):
+    folder = next(outputs.glob("runs/r-stopped-*"))
+    (folder / "metrics.jsonl").write_text(f"{json.dumps(record)}\n")
+    (mine,) = read_status("mine", outputs)
+    details = {entry.folder.name.split("-")[1]: entry.detail for entry in mine.entries}
+    assert details["stopped"] == "in its first epoch" and "epoch 2 of 8" in details["killed"]
+
+
 def test_a_folder_is_all_its_studies_and_the_other_runs(outputs, capsys):
     status(outputs)
     said = capsys.readouterr().out
@@ -144,6 +162,21 @@ def test_an_empty_folder_and_a_broken_record_are_told(outputs, tmp_path):
     (outputs / "studies" / "mine.json").write_text('{"version": 1, "runs":')
     with pytest.raises(DataError, match="no record of a study that this version can read"):
         read_status("mine", outputs)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_study_that_cannot_be_read_is_one_line_and_the_others_are_shown(outputs):
+    folder = outputs / "studies"
+    os.mkfifo(folder / "pipe.json")
+    (folder / "dangling.json").symlink_to(outputs / "nowhere.json")
+    (folder / "cut.json").write_text('{"version": 1, "runs":')
+    code = "import sys; from tlcnn.cli.main import main; main(['status', sys.argv[1]])"
+    command = [sys.executable, "-c", code, str(outputs)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "study mine" in shown and "runs of no study" in shown
+    for name in ("pipe", "dangling", "cut"):
+        (line,) = [line for line in shown.splitlines() if f"{name}.json is no record" in line]
+        assert "repeat the study's command" in line
 
 
 # -------------------------------------------------------------------------------------- prune

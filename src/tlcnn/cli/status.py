@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.errors import ConfigError, SweepFailed
+from tlcnn.errors import ConfigError, DataError, SweepFailed
 from tlcnn.text import print_text
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def _status(options: argparse.Namespace) -> None:
 
     statuses = read_status(options.target, Path(options.output_dir))
     print_text(describe_status(statuses, every=options.all))
+    problems = [status.problem for status in statuses if status.problem]
+    if problems and (options.prune or options.retry_failed):
+        raise DataError(f"nothing was deleted or trained: {problems[0]}")
     if options.prune:
         _prune(statuses, ask=not options.yes)
     if options.retry_failed:

@@ -6,6 +6,7 @@ that the run recorded in DONE.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def read_result(path: Path, *, max_bytes: int | None = None) -> bytes:
     """Return the bytes of a run's file; those of a result only if they are what the run wrote.
 
     Raises:
-        DataError: see `read_text`; or the sha256 is not the one in DONE.
+        DataError: see `read_text`; or DONE is damaged or has another sha256.
     """
     content = _read_bytes(path, max_bytes)
     if path.name in RESULTS:
@@ -95,12 +96,22 @@ def compute_digests(folder: Path) -> dict[str, str]:
 
 
 def read_digests(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each result as DONE records it; empty where DONE records none."""
-    try:
-        digests = _parse_json(folder / DONE, read_text(folder / DONE))["sha256"]
-        return {str(name): str(digest) for name, digest in digests.items()}
-    except (DataError, KeyError, TypeError, AttributeError):
+    """Return the sha256 of each result as DONE records it; empty for a run without DONE.
+
+    Raises:
+        DataError: DONE cannot be read or records no sha256, so the results cannot be checked.
+    """
+    path = folder / DONE
+    if not os.path.lexists(path):
         return {}
+    try:
+        digests = _parse_json(path, _decode(path, _read_bytes(path, MAX_TEXT_BYTES)))["sha256"]
+        return {str(name): str(digest) for name, digest in digests.items()}
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged: it does not record the sha256 of the run's files. Restore it "
+            "from a copy, or delete the run's folder and train the run again."
+        ) from error
 
 
 def _read_bytes(path: Path, max_bytes: int | None) -> bytes:

@@ -13,6 +13,7 @@ from tlcnn.records.parse import parse_record
 
 PLAN = "plan.json"
 RECORD = 2  # version of the files in a run folder
+_MAX_UNITS = 10_000  # the largest k or j where the names of the units are unknown
 _NAME = re.compile(r"[\w.-]*\w[\w.-]*")  # what may name a folder
 
 
@@ -162,10 +163,15 @@ def read_plan(folder: str | Path) -> PlanRecord:
     """Return what the plan.json of a run folder says.
 
     Raises:
-        DataError: there is none, it is damaged, or a value has another type than is expected.
+        DataError: there is none, it is damaged, a value has another type than is expected, or
+            the network has fewer than k or j units.
     """
     record = parse_record(PlanRecord, read_json(Path(folder) / PLAN), PLAN)
     check_name(record.run_id)
+    n_units = len(record.units) or _MAX_UNITS
+    for name, depth in (("k", record.k), ("j", record.j)):
+        if not 0 <= depth <= n_units:
+            raise DataError(f"{PLAN} has {name}={depth}; a number from 0 to {n_units} is expected")
     return record
 
 

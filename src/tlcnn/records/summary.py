@@ -40,6 +40,21 @@ class Summary:
     reuse: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch has measured: a line of metrics.jsonl.
+
+    Attributes:
+        epoch: the number of the epoch, from 1.
+        train_s: seconds in training, without the evaluation.
+        values: every value of the line by its key; None where it is not defined.
+    """
+
+    epoch: int
+    train_s: float
+    values: Mapping[str, float | None]
+
+
 def write_summary(folder: Path, summary: Summary) -> None:
     """Write summary.json, whole or not at all."""
     RunDir(folder).write_json(SUMMARY, asdict(summary))
@@ -54,34 +69,32 @@ def read_summary(folder: Path) -> Summary:
     return parse_record(Summary, read_json(folder / SUMMARY), SUMMARY)
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of metrics.jsonl, one an epoch; none where there is no file yet.
+def read_history(folder: Path) -> list[Epoch]:
+    """Return the epochs in metrics.jsonl; none where there is no file yet.
 
     Half a line at the end, which a killed copy leaves, is left out.
 
     Raises:
-        DataError: another line is no JSON object, or one of its values is no number.
+        DataError: another line is no JSON object, it has no epoch or train_s, or one of its values
+            is no number.
     """
     return read_epochs(folder)[0]
 
 
-def read_epochs(folder: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Return the records of metrics.jsonl, and whether half a line was left out at its end."""
+def read_epochs(folder: Path) -> tuple[list[Epoch], bool]:
+    """Return the epochs in metrics.jsonl, and whether half a line was left out at its end."""
     path = folder / HISTORY
     if not path.is_symlink() and not path.exists():
         return [], False
-    records, is_cut = read_json_lines(path)
-    for record in records:
-        if not isinstance(record, dict):
-            raise DataError(f"{path} holds a line that is no JSON object")
-        for key, value in record.items():
-            is_number = type(value) in (int, float) and abs(value) < 2**63  # false for NaN and inf
-            if value is not None and not is_number:
-                raise DataError(f"{path} has {key}={value!r:.60}; a number is expected")
-    return records, is_cut
+    lines, is_cut = read_json_lines(path)
+    epochs = []
+    for line in lines:
+        fields = {**line, "values": line} if isinstance(line, dict) else line
+        epochs.append(parse_record(Epoch, fields, HISTORY))
+    return epochs, is_cut
 
 
-def summarize_epochs(history: Sequence[Mapping[str, Any]]) -> Summary:
+def summarize_epochs(history: Sequence[Epoch]) -> Summary:
     """Return what a run has measured so far: the validation scores of its best epoch.
 
     Raises:
@@ -90,17 +103,17 @@ def summarize_epochs(history: Sequence[Mapping[str, Any]]) -> Summary:
     if not history:
         return Summary(metrics={}, epochs=0)
 
-    def rank(record: Mapping[str, Any]) -> tuple[float, float]:
-        score, loss = record["val/balanced_accuracy"], record["val/nll"]
+    def rank(epoch: Epoch) -> tuple[float, float]:
+        score, loss = epoch.values["val/balanced_accuracy"], epoch.values["val/nll"]
         return (-math.inf if score is None else score, -math.inf if loss is None else -loss)
 
     try:
         best = max(history, key=rank)
-        return Summary(
-            metrics={key: value for key, value in best.items() if key.startswith("val/")},
-            epochs=len(history),
-            best_epoch=best["epoch"],
-            train_s=sum(record["train_s"] for record in history),
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"an epoch in {HISTORY} is not complete: {error}") from error
+    except KeyError as error:
+        raise DataError(f"an epoch in {HISTORY} has no {error}") from error
+    return Summary(
+        metrics={key: value for key, value in best.values.items() if key.startswith("val/")},
+        epochs=len(history),
+        best_epoch=best.epoch,
+        train_s=sum(epoch.train_s for epoch in history),
+    )

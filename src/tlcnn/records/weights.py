@@ -65,7 +65,10 @@ def load_run_weights(folder: Path) -> "State":
     from tlcnn.model.checkpoint_file import load_state
 
     path = folder / RUN_WEIGHTS
-    digest = read_digests(folder).get(RUN_WEIGHTS)
+    try:
+        digest = read_digests(folder).get(RUN_WEIGHTS)
+    except DataError:
+        digest = None
     if digest is None:
         raise WeightsError(
             f"{folder / DONE} does not record the sha256 of {RUN_WEIGHTS}, so the weights of this "

@@ -59,9 +59,9 @@ def _read_curve(folder: Path) -> dict[str, Any]:
     n_points = min(len(history), MAX_POINTS)
     positions = {round(p) for p in np.linspace(0, len(history) - 1, n_points)}  # first to last
     points = [history[position] for position in sorted(positions)]
-    curves = {name: [round_number(record.get(name)) for record in points] for name in CURVES}
+    curves = {name: [round_number(epoch.values.get(name)) for epoch in points] for name in CURVES}
     curves = {name: values for name, values in curves.items() if set(values) != {None}}
-    return {"epochs": [int(record["epoch"]) for record in points], "curves": curves}
+    return {"epochs": [epoch.epoch for epoch in points], "curves": curves}
 
 
 def round_number(value: Any, digits: int = 4) -> float | int | None:

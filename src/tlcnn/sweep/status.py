@@ -44,12 +44,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Status:
-    """A study's runs, the flags of its command line and its file; or the runs of no study."""
+    """The runs of a study, or those of no study.
+
+    Attributes:
+        flags: the flags of the study's command line.
+        record: the study's file.
+        problem: why the study's file cannot be read; empty if it can.
+    """
 
     title: str
     entries: tuple[Entry, ...]
     flags: tuple[str, ...] = ()
     record: Path | None = None
+    problem: str = ""
 
     def count(self) -> dict[str, int]:
         """Return how many runs are in each state."""
@@ -60,15 +67,22 @@ class Status:
 def read_status(target: str, output_dir: Path) -> list[Status]:
     """Return the status of a study of `output_dir`, or of every study and other run of a folder.
 
+    A study of a folder whose file cannot be read has a problem and no entries.
+
     Raises:
-        DataError: there is no such folder or study, or its record cannot be read.
+        DataError: there is no such folder or study, or the file of the one study cannot be read.
     """
     folder = Path(target)
     if not folder.is_dir() and len(folder.parts) > 1:
         raise DataError(f"there is no folder {folder}; train something first, or name another one")
     if not folder.is_dir():
         return [_read_study_status(find_study(target, output_dir))]
-    studies = [_read_study_status(path) for path in find_studies(folder)]
+    studies = []
+    for path in find_studies(folder):
+        try:
+            studies.append(_read_study_status(path))
+        except DataError as error:
+            studies.append(Status(f"study {path.stem}", (), record=path, problem=str(error)))
     in_studies = {entry.folder.name for study in studies for entry in study.entries}
     folders = sorted(find_run_dirs(folder))
     others = tuple(_read_entry(path) for path in folders if path.name not in in_studies)
@@ -112,25 +126,29 @@ def _read_entry(folder: Path, job: Job | None = None) -> Entry:
 def _describe_progress(folder: Path) -> str:
     """Return host, process, epoch and time left; for a stopped run, only epoch and time."""
     parts = []
-    if is_held(folder):
-        holder = read_json(folder / HOLDER)
-        parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
+    with suppress(DataError):  # the process ends in this moment
+        if is_held(folder):
+            holder = read_json(folder / HOLDER)
+            parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
     try:
         history, n_epochs = read_history(folder), read_plan(folder).epochs
     except DataError:
         history, n_epochs = [], None
     if history and n_epochs:
-        epoch = history[-1]["epoch"]
-        mean_s = sum(record["train_s"] for record in history) / len(history)
-        parts.append(f"epoch {epoch} of {n_epochs}")
-        parts.append(f"{describe_duration((n_epochs - epoch) * mean_s)} left")
+        n_finished = history[-1].epoch
+        mean_s = sum(epoch.train_s for epoch in history) / len(history)
+        parts.append(f"epoch {n_finished} of {n_epochs}")
+        parts.append(f"{describe_duration((n_epochs - n_finished) * mean_s)} left")
     return ", ".join(parts) or "in its first epoch"
 
 
 def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
-    """Return a table of counts, and below it the runs that are not done, or `every` run."""
+    """Return a table of counts, and below it the runs that are not done, or `every` run.
+
+    The studies whose files cannot be read follow, one a line.
+    """
     rows: list[tuple[str, ...]] = [("", *STATES, "all")]
-    for status in statuses:
+    for status in (status for status in statuses if not status.problem):
         counts = [str(n) for n in (*status.count().values(), len(status.entries))]
         rows.append((make_visible(status.title), *counts))
     lines = align_columns(rows, right=range(1, len(rows[0])))
@@ -140,7 +158,8 @@ def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
             cells = [(e.state, e.folder.name, e.detail) for e in shown]
             table = align_columns([[make_visible(cell) for cell in row] for row in cells])
             lines += ["", f"{make_visible(status.title)}:", *(f"  {line}" for line in table)]
-    return "\n".join(lines)
+    problems = [make_visible(status.problem) for status in statuses if status.problem]
+    return "\n".join([*lines, *([""] if problems else []), *problems])
 
 
 def list_failed(statuses: Sequence[Status]) -> list[Job]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tlcnn.config.schema import list_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
+from tlcnn.records.files import read_json
 from tlcnn.storage import digest_of, make_dir, write_atomic
 from tlcnn.sweep.resolve import Sweep
 
@@ -84,7 +85,7 @@ def read_study(path: Path) -> dict[str, Any]:
         DataError: it is no record that this version can read, or it has a path for a name.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record["version"] != STUDY_VERSION:
             raise ValueError(f"version {record['version']}")
         texts = [record.setdefault("name", path.stem), *record.get("flags", [])]
@@ -99,7 +100,7 @@ def read_study(path: Path) -> dict[str, Any]:
                 raise ValueError(f"ancestor {run['ancestor']!r}")
         if no_texts := [value for value in texts if not isinstance(value, str)]:
             raise ValueError(f"{no_texts[0]!r} is not a text")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is no record of a study that this version can read ({error}): repeat the "
             "study's command with dry_run=false, which writes it again and trains nothing twice"
@@ -108,9 +109,12 @@ def read_study(path: Path) -> dict[str, Any]:
 
 
 def find_studies(output_dir: Path) -> list[Path]:
-    """Return the records of the studies of an output folder, oldest first."""
+    """Return the files of the studies of an output folder, oldest first.
+
+    A link or a pipe is among them: `read_study` refuses it and says why.
+    """
     paths = (output_dir / "studies").glob("*.json")
-    return sorted(paths, key=lambda path: (path.stat().st_mtime, path.name))
+    return sorted(paths, key=lambda path: (path.lstat().st_mtime, path.name))
 
 
 def find_study(name: str, output_dir: Path) -> Path:

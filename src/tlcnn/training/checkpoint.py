@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tlcnn.errors import StorageError
-from tlcnn.storage import open_new, sync_folder, writing
+from tlcnn.storage import open_new, read_regular_file, sync_folder, writing
 
 LAST, PREVIOUS = "checkpoint.last.pt", "checkpoint.prev.pt"
 _TRAILER = b"tlcnn-sha256:"
@@ -110,12 +110,17 @@ def _move_last_to_previous(run_dir: Path) -> None:
 def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     """Return the newest whole checkpoint, or None where there is none yet.
 
+    A link or a pipe counts as a damaged checkpoint: it is not read.
+
     Raises:
         StorageError: there are checkpoints, but none is whole.
     """
-    files = [run_dir / name for name in (LAST, PREVIOUS) if (run_dir / name).is_file()]
+    files = [run_dir / name for name in (LAST, PREVIOUS) if os.path.lexists(run_dir / name)]
     for path in files:
-        data = path.read_bytes()
+        try:
+            data = read_regular_file(path)
+        except OSError:
+            continue
         body, trailer = data[: -len(_TRAILER) - 32], data[-len(_TRAILER) - 32 :]
         if trailer == _TRAILER + hashlib.sha256(body).digest():
             if path.name == PREVIOUS:  # otherwise the next save would move the damaged LAST here

@@ -84,8 +84,8 @@ def list_histories(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
         for _, cell in choose_cells(content, dataset).iterrows():
             names = {key: cell[key] for key in ("cell", "label", "j")}
             for _, run in list_runs(content, cell).iterrows():
-                records = read_history(Path(str(run["folder"])))
-                rows += [{**record, **names, "seed": run["seed"]} for record in records]
+                epochs = read_history(Path(str(run["folder"])))
+                rows += [{**epoch.values, **names, "seed": run["seed"]} for epoch in epochs]
         if rows:
             yield dataset, pd.DataFrame(rows)
 
