@@ -23,7 +23,7 @@ from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.block import Block, make_blocks
+from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
 from tlcnn.study.layers import TREATMENTS
@@ -70,7 +70,8 @@ def make_content(
     _check_metric(metric, runs)
     cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
-    arms = {key: load_arms(cell, metrics) for key, cell in cells.items()}
+    scored_metrics = dict.fromkeys([*metrics, find_val_metric(metric)])
+    arms = {key: load_arms(cell, [*scored_metrics]) for key, cell in cells.items()}
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin)
     answers = answer_questions(blocks, contrasts, margin)

@@ -35,8 +35,7 @@ def load_arms(
     loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
     arms = {}
     for metric in metrics:
-        runs = zip(*cell.folds, strict=True)  # of one seed each
-        seeds = tuple(r[0].seed for r in runs if all(metric in run.scores for run in r))
+        seeds = list_scored_seeds(cell, metric)
         if not seeds:
             continue
         arm = _make_plain_arm(cell, metric, seeds)
@@ -58,10 +57,18 @@ def load_arms(
     return arms
 
 
+def list_scored_seeds(cell: Cell, metric: str) -> tuple[int, ...]:
+    """Return the seeds of a cell whose runs all have a metric, on every fold."""
+    runs_by_seed = zip(*cell.folds, strict=True)
+    return tuple(
+        runs[0].seed for runs in runs_by_seed if all(metric in run.scores for run in runs)
+    )
+
+
 def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
     """Return the scores of the runs' summaries.
 
-    Of folds it is the fold numbers in the place of seeds, and means over seeds as scores.
+    With folds, `seeds` holds the fold numbers and each score is a mean over seeds.
     """
     scores = np.array(
         [[run.scores[metric] for run in fold if run.seed in seeds] for fold in cell.folds]
