@@ -66,6 +66,16 @@ def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize("name", ["train.ema_decay", "freeze.allow_random", "init.allow_unchecked"])
+def test_a_default_that_some_folds_do_not_record_parts_no_folds(tmp_path, name):
+    for fold in range(3):
+        recorded = {name: None if name == "train.ema_decay" else True} if fold == 2 else {}
+        folds = {"dataset.folds": 3, "dataset.fold": fold}
+        write_record(tmp_path, seed=0, test=0.6, cell=f"fold{fold}", **folds, **recorded)
+    (cell,) = make_cells(make_runs(read_runs(tmp_path)))
+    assert cell.fold_numbers == (0, 1, 2)
+
+
 def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_path):
     """The parent of a chain is another run for each seed and fold."""
     for fold in (0, 1):
