@@ -66,7 +66,9 @@ def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize("name", ["train.ema_decay", "freeze.allow_random", "init.allow_unchecked"])
+@pytest.mark.parametrize(
+    "name", ["train.ema_decay", "freeze.allow_random", "init.allow_unchecked"]
+)
 def test_a_default_that_some_folds_do_not_record_parts_no_folds(tmp_path, name):
     for fold in range(3):
         recorded = {name: None if name == "train.ema_decay" else True} if fold == 2 else {}

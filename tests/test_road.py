@@ -90,8 +90,12 @@ def test_a_seed_that_lacks_validation_on_one_fold_is_in_no_validation_mean(tmp_p
         for seed, fold in itertools.product(range(3), range(2)):
             folder = write_record(
                 tmp_path,
-                **{"k": k, "init": "imagenet" if k else "random", "cell": f"k{k}-fold{fold}"},
-                **{"seed": seed, "test": 0.6 + k / 100, "val": 0.5 + k / 100 + seed / 10},
+                k=k,
+                init="imagenet" if k else "random",
+                cell=f"k{k}-fold{fold}",
+                seed=seed,
+                test=0.6 + k / 100,
+                val=0.5 + k / 100 + seed / 10,
                 **{"dataset.folds": 2, "dataset.fold": fold},
             )
             if (k, seed, fold) == (3, 2, 1):

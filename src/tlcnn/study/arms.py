@@ -10,7 +10,7 @@ import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score
+from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score, parse_metric
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
@@ -40,7 +40,7 @@ def load_arms(
             continue
         arm = _make_plain_arm(cell, metric, seeds)
         if cell.fold_ratio is None and redraws and (lone or len(seeds) > 1):
-            split = metric.split("/")[0]
+            split = parse_metric(metric).split
             if (split, seeds) not in loaded:
                 runs_of_seeds = [run for run in cell.runs if run.seed in seeds]
                 loaded[split, seeds] = load_predictions(runs_of_seeds, split)
@@ -91,11 +91,9 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     A metric that cannot be computed under weights of groups (of multi-label tasks, for example)
     keeps its scores, and the arm has a note of that.
     """
-    name = metric.partition("/")[2]
-    by_group = name.startswith("group/")
-    name = name.removeprefix("group/")
+    by_group = parse_metric(metric).by_group
     sample, classes = predictions.sample, predictions.classes
-    if predictions.multi_label or not is_weightable(name, classes):
+    if predictions.multi_label or not is_weightable(metric, classes):
         return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
     scores = []
     for rows in predictions.probabilities:
@@ -104,7 +102,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
             rows, labels = compute_group_means(rows, labels, predictions.groups)
             group = np.arange(len(sample.groups))
         run = Predictions(rows, labels, group, len(sample.groups))
-        scores.append(make_score(name, run, classes))
+        scores.append(make_score(metric, run, classes))
     scored = make_arm(
         arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
     )
@@ -137,7 +135,7 @@ def find_range(metric: str) -> tuple[float, float]:
         >>> find_range("test/recall/mel"), find_range("test/nll")
         ((0.0, 1.0), (0.0, inf))
     """
-    name = metric.removeprefix("test/").removeprefix("val/").removeprefix("group/")
+    name = parse_metric(metric).name
     if name in ("nll", "n_absent_classes", "mae"):
         return 0.0, float("inf")
-    return -1.0 if "kappa" in name else 0.0, 2.0 if name == "brier" else 1.0
+    return -1.0 if name == "quadratic_kappa" else 0.0, 2.0 if name == "brier" else 1.0
