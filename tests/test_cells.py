@@ -53,6 +53,13 @@ def test_another_source_of_one_name_is_told_in_the_label_and_not_in_the_recipe(t
     ]
 
 
+@pytest.mark.parametrize("score", [1e308, 1.5, -0.1])
+def test_a_score_outside_the_range_of_its_metric_is_no_score(tmp_path, score):
+    write_record(tmp_path, seed=0, test=score)
+    (run,) = make_runs(read_runs(tmp_path))
+    assert "test/balanced_accuracy" not in run.scores
+
+
 def test_unfinished_runs_are_in_no_cell(tmp_path):
     (write_record(tmp_path, seed=0, test=0.5) / "DONE").unlink()
     assert not cells_of(tmp_path)

@@ -35,7 +35,7 @@ ASSUMPTIONS = (
     "Seeds are drawn at random: a run's seed decides its fresh weights, order and views, and "
     "nothing else differs between the runs of one cell.",
     "Test groups (lesions, source tiles) are drawn at random within each class, as many as there "
-    "are; the intervals speak of new groups of the same mix of classes.",
+    "are; the intervals hold for new groups with the same class proportions.",
     "An interval is Student's t over the variance between seeds and the variance that test groups "
     "share between seeds (a bootstrap over groups, class by class).",
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "

@@ -136,6 +136,20 @@ def is_lower_better(metric: str) -> bool:
     return not key.class_name and key.name in METRICS and METRICS[key.name].lower_is_better
 
 
+def is_possible(metric: str, value: float) -> bool:
+    """Return whether a metric can have a value.
+
+    Shares and areas lie between 0 and 1, other metrics between -1e12 and 1e12. NaN is no value.
+
+    Example:
+        >>> is_possible("test/accuracy", 1e308), is_possible("test/nll", 20.0)
+        (False, True)
+    """
+    name = parse_metric(metric).name
+    is_share = name in (*_BY_CLASS, "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1")
+    return -1e-9 <= value <= 1 + 1e-9 if is_share else abs(value) <= 1e12  # rounding
+
+
 def is_weightable(metric: str, classes: Sequence[str]) -> bool:
     """Return whether `make_score` has a metric; its split and level do not matter."""
     key = parse_metric(metric)

@@ -13,6 +13,7 @@ import pandas as pd
 from tlcnn.config.schema import Config, iterate_fields, list_keys
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.settings import CELL, list_varying, write_value
+from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
 
 FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
@@ -25,7 +26,7 @@ class Run:
     """A finished run: one row of `read_runs`.
 
     Attributes:
-        scores: the metrics of its summary that are defined.
+        scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
     """
 
@@ -167,7 +168,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             seed=int(record["seed"]),
             is_imported=record["imported"],
             settings=record["settings"],
-            scores={name: record[name] for name in metrics if not pd.isna(record[name])},
+            scores={name: record[name] for name in metrics if is_possible(name, record[name])},
         )
         for record in done.to_dict("records")
     )
