@@ -53,6 +53,13 @@ def test_another_source_of_one_name_is_told_in_the_label_and_not_in_the_recipe(t
     ]
 
 
+@pytest.mark.parametrize("score", [1e308, 1.5, -0.1])
+def test_a_score_outside_the_range_of_its_metric_is_no_score(tmp_path, score):
+    write_record(tmp_path, seed=0, test=score)
+    (run,) = make_runs(read_runs(tmp_path))
+    assert "test/balanced_accuracy" not in run.scores
+
+
 def test_unfinished_runs_are_in_no_cell(tmp_path):
     (write_record(tmp_path, seed=0, test=0.5) / "DONE").unlink()
     assert not cells_of(tmp_path)
@@ -64,6 +71,18 @@ def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
     write_cell(tmp_path / "b", (0.1, 0.2), **{"train.lr": 0.1})  # other cells do not change it
     first, second = (cells_of(tmp_path / name)[0].key for name in "ab")
     assert first == second
+
+
+@pytest.mark.parametrize(
+    "name", ["train.ema_decay", "freeze.allow_random", "init.allow_unchecked"]
+)
+def test_a_default_that_some_folds_do_not_record_parts_no_folds(tmp_path, name):
+    for fold in range(3):
+        recorded = {name: None if name == "train.ema_decay" else True} if fold == 2 else {}
+        folds = {"dataset.folds": 3, "dataset.fold": fold}
+        write_record(tmp_path, seed=0, test=0.6, cell=f"fold{fold}", **folds, **recorded)
+    (cell,) = make_cells(make_runs(read_runs(tmp_path)))
+    assert cell.fold_numbers == (0, 1, 2)
 
 
 def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_path):

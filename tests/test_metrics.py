@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tlcnn.errors import ConfigError, DataError, Diverged
+from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics import metrics
-from tlcnn.statistics.metrics import METRICS, compute_scores, compute_selection
+from tlcnn.statistics.metrics import METRICS, compute_scores, compute_selection, is_lower_better
 from tlcnn.statistics.predictions import compute_group_means, compute_softmax, make_predictions
+from tlcnn.study.arms import find_range
 
 CLASSES = ("nv", "mel", "bkl", "bcc")
 
@@ -197,3 +199,11 @@ def test_selection_metrics_are_the_same_numbers_and_cheap():
     assert time.perf_counter() - start < 0.06
     every = compute_metrics(compute_softmax(logits), labels, classes="abcdefg")
     assert few == {name: every[name] for name in few} and set(few) <= set(METRICS)
+
+
+def test_the_name_of_a_class_decides_nothing_about_a_metric():
+    assert not is_share("test/auroc/recall_case") and is_share("test/group/recall/auroc")
+    assert find_range("test/recall/kappa") == (0.0, 1.0)
+    assert find_range("test/quadratic_kappa") == (-1.0, 1.0)
+    assert not is_lower_better("test/recall/nll") and is_lower_better("val/group/nll")
+    assert name_metric("test/recall/group/a") == "recall of group/a"

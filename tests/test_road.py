@@ -21,7 +21,7 @@ from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.paper import write_paper
 from tlcnn.report.writers.csv import write_csv
 
-METRIC = "test/balanced_accuracy"
+METRIC, VAL = "test/balanced_accuracy", "val/balanced_accuracy"
 CELL = ["dataset", "model", "init", "k", "j", "bn"]
 
 
@@ -77,6 +77,48 @@ def test_a_seed_without_the_metric_is_left_out_everywhere_and_counted(tmp_path):
     assert table.frame[METRIC].tolist() == content.cells[METRIC].tolist() == [pytest.approx(0.6)]
     for text in (" ".join(table.notes), content.cells["note"][0]):
         assert f"1 seeds have no {METRIC} and are left out" in text
+
+
+def remove_val(folder):
+    """Take the validation score out of a run's summary."""
+    summary = json.loads((folder / "summary.json").read_text())
+    del summary["metrics"][VAL]
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_a_seed_that_lacks_validation_on_one_fold_is_in_no_validation_mean(tmp_path):
+    for k in (0, 3, 5):
+        for seed, fold in itertools.product(range(3), range(2)):
+            folder = write_record(
+                tmp_path,
+                k=k,
+                init="imagenet" if k else "random",
+                cell=f"k{k}-fold{fold}",
+                seed=seed,
+                test=0.6 + k / 100,
+                val=0.5 + k / 100 + seed / 10,
+                **{"dataset.folds": 2, "dataset.fold": fold},
+            )
+            if (k, seed, fold) == (3, 2, 1):
+                remove_val(folder)
+    runs = read_runs(tmp_path)
+    table = make_cell_table(runs, [VAL], interval="seeds").frame.set_index("k")
+    content = make_content(runs)
+    (grid,) = content.grids
+    scores = grid.table.set_index("k")["val"]
+    assert scores[3] == table[VAL][3] == pytest.approx(0.58)
+    assert scores[5] == table[VAL][5] == pytest.approx(0.65)
+
+
+def test_a_cell_with_few_validation_scores_is_no_candidate_for_the_best(tmp_path):
+    write_cell(tmp_path, (0.5, 0.51, 0.52), init="random", k=0)
+    write_cell(tmp_path, (0.6, 0.61, 0.62))
+    for seed, val in enumerate((0.9, None, None)):
+        folder = write_record(tmp_path, seed=seed, test=0.55, val=val, k=3)
+        if val is None:
+            remove_val(folder)
+    (grid,) = make_content(read_runs(tmp_path)).grids
+    assert grid.table.set_index("cell")["k"][grid.best] == 5
 
 
 def test_every_adjusted_p_names_its_family_and_the_raw_p_is_one(tmp_path, capsys):
@@ -238,6 +280,7 @@ def studies(draw):
                         run |= {"cell": f"{init}-{k}-{j}-{lr}-{imported}-{fold}"}
                         run |= {"test": draw(SCORE), "val": draw(SCORE), "train.lr": lr}
                         run |= {"train.batch_size": 32, "copy": copy}
+                        run |= {"has_val": draw(st.integers(0, 9)) > 0}
                         if n_folds:
                             run |= {"dataset.folds": n_folds, "dataset.fold": fold}
                         if init == "random-isic-2019":
@@ -248,8 +291,10 @@ def studies(draw):
 
 def write_study(folder, runs):
     for run in runs:
-        copy = run.pop("copy")
+        copy, has_val = run.pop("copy"), run.pop("has_val")
         written = write_record(folder / f"copy{copy}", **run)
+        if not has_val:
+            remove_val(written)
         plan = json.loads((written / "plan.json").read_text())
         (written / "plan.json").write_text(
             json.dumps({**plan, "run_id": plan["run_id"][:-1] + str(copy)})
@@ -279,9 +324,11 @@ def check_study(folder, runs):
         folder / "copy0", *([folder / "copy1"] if (folder / "copy1").is_dir() else [])
     )
     content = make_content(frame)
-    plain = make_cell_table(frame, [METRIC]).frame
+    plain = make_cell_table(frame, [METRIC, VAL]).frame
+    val_scores = {row["cell"]: row["val"] for g in content.grids for _, row in g.table.iterrows()}
     has_lr = "train.lr" in plain  # where cells of one name differ in it
-    cells = name_rows(content.cells, lambda f: f["recipe"] if has_lr else "")
+    rate = r"(train\.lr=[\d.]+)"  # cells of one fold each have that fold in their recipe too
+    cells = name_rows(content.cells, lambda f: f["recipe"].str.extract(rate)[0] if has_lr else "")
     lr = plain["train.lr"].map("train.lr={:g}".format) if has_lr else ""
     table = name_rows(plain, lambda _: lr)
     if "cell_id" not in plain:
@@ -291,6 +338,8 @@ def check_study(folder, runs):
             for part in ("", " low", " high"):
                 check_equal(row[METRIC + part], cell[METRIC + part])
             assert row["n"] == cell["n_seeds"]
+            if cell["cell"] in val_scores:
+                check_equal(val_scores[cell["cell"]], row[VAL])
     check_files(frame, content, folder)
     check_baseline(frame, content)
 

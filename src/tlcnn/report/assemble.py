@@ -23,7 +23,7 @@ from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.block import Block, make_blocks
+from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
 from tlcnn.study.layers import TREATMENTS
@@ -35,7 +35,7 @@ ASSUMPTIONS = (
     "Seeds are drawn at random: a run's seed decides its fresh weights, order and views, and "
     "nothing else differs between the runs of one cell.",
     "Test groups (lesions, source tiles) are drawn at random within each class, as many as there "
-    "are; the intervals speak of new groups of the same mix of classes.",
+    "are; the intervals hold for new groups with the same class proportions.",
     "An interval is Student's t over the variance between seeds and the variance that test groups "
     "share between seeds (a bootstrap over groups, class by class).",
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
@@ -70,7 +70,8 @@ def make_content(
     _check_metric(metric, runs)
     cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
-    arms = {key: load_arms(cell, metrics) for key, cell in cells.items()}
+    scored_metrics = dict.fromkeys([*metrics, find_val_metric(metric)])
+    arms = {key: load_arms(cell, [*scored_metrics]) for key, cell in cells.items()}
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin)
     answers = answer_questions(blocks, contrasts, margin)

@@ -16,7 +16,7 @@ class GridLayout:
     Attributes:
         ks: numbers of transferred units that were trained, the largest first.
         js: numbers of frozen units that were trained, ascending.
-        names: what 0..L units are called by the last of them; `none` for 0.
+        names: names[k] is the name of unit k; names[0] is `none`.
         points: the row of `Grid.table` of each trained (k, j), in the table's order.
         best: (k, j) of the best on validation, or None.
         empty: (k, j) that could be trained (j <= k) and were not.

@@ -10,6 +10,7 @@ from typing import Any
 
 from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.metrics import parse_metric
 from tlcnn.statistics.notes import Note, NoteKind
 
 NONE = "–"
@@ -104,7 +105,7 @@ def describe_metric(metric: str) -> str:
         >>> describe_metric("test/balanced_accuracy"), describe_metric("val/macro_f1")
         ('test balanced accuracy', 'validation macro F1')
     """
-    split = metric.split("/")[0]
+    split = parse_metric(metric).split
     return f"{'validation' if split == 'val' else split} {name_metric(metric)}"
 
 

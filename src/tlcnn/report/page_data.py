@@ -24,6 +24,7 @@ from tlcnn.report.numbers import (
 from tlcnn.report.reproduce import find_commands
 from tlcnn.report.run_details import read_details, round_number
 from tlcnn.report.words import is_share, name_metric
+from tlcnn.statistics.metrics import parse_metric
 from tlcnn.text import make_visible
 
 MAX_DETAILED = 1000  # a run takes about 4 kB; more would not open within seconds
@@ -130,7 +131,7 @@ def _describe_run(
     details = read_details(Path(str(record.get("folder", ""))))
     recall = "test/recall/"
     scored_classes = [
-        key.removeprefix(recall)
+        parse_metric(key).class_name
         for key, value in record.items()
         if key.startswith(recall) and is_number(value)
     ]

@@ -48,7 +48,7 @@ _NOTES = {
     NoteKind.LACKS_METRIC: "{0} seeds have no {text} and are left out",
     NoteKind.OTHER_IMAGES: "scored on different test images: not paired",
     NoteKind.MAYBE_OTHER_IMAGES: "not known to be scored on the same test images: not paired",
-    NoteKind.P_OF_THESE_NETWORKS: "p is of these networks alone, not of training again",
+    NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
     NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.cells import Cell, Settings, Source
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
@@ -78,16 +79,15 @@ def name_metric(metric: str) -> str:
         >>> name_metric("test/balanced_accuracy"), name_metric("test/recall/mel")
         ('balanced accuracy', 'recall of mel')
     """
-    name, *rest = metric.split("/")[1:]
-    if name == "group":
-        return f"{name_metric('/'.join(['', *rest]))} of groups"
-    text = _NAMES.get(name, name.replace("_", " "))
-    return f"{text} of {'/'.join(rest)}" if rest else text
+    key = parse_metric(metric)
+    text = _NAMES.get(key.name, key.name.replace("_", " "))
+    text += f" of {key.class_name}" if key.class_name else ""
+    return f"{text} of groups" if key.by_group else text
 
 
 def is_share(metric: str) -> bool:
     """Return whether a metric is a share of images, and so written in per cent."""
-    return any(name in metric for name in _SHARES)
+    return any(name in parse_metric(metric).name for name in _SHARES)
 
 
 def join_words(words: Sequence[str]) -> str:

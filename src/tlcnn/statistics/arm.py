@@ -105,7 +105,7 @@ class Comparison:
             while it is inconclusive; inf where more seeds never would (more test groups might),
             NaN where unknown.
         lower_is_better: a negative `delta` is then the better one.
-        parts: what `delta` and its variance are made of; None where more seeds are no question.
+        parts: the variance parts of `delta`; None if no number of seeds was asked for.
     """
 
     a: str

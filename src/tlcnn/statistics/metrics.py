@@ -39,6 +39,7 @@ from tlcnn.statistics.ranking import make_ece, make_macro_auroc, make_sensitivit
 from tlcnn.statistics.score import Score
 
 MELANOMA = ("mel", "melanoma")  # the positive class by default, where a dataset has it
+SPLITS = ("train", "val", "test")
 SELECTION_METRICS = ("balanced_accuracy", "accuracy", "nll")
 
 
@@ -92,6 +93,38 @@ FINDING_METRICS: dict[str, Callable[[Predictions], Score]] = {  # one number a f
 # ---- one metric under weights -------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class MetricKey:
+    """The parts of a metric's key in a summary: `SPLIT/[group/]NAME[/CLASS]`.
+
+    Attributes:
+        split: `train`, `val` or `test`; empty where the key has none.
+        by_group: whether groups are scored instead of images.
+        name: the metric, such as `recall`.
+        class_name: the class that it is about, which may hold any character; empty for none.
+    """
+
+    split: str
+    by_group: bool
+    name: str
+    class_name: str
+
+
+def parse_metric(metric: str) -> MetricKey:
+    """Return the parts of a metric's key.
+
+    Example:
+        >>> parse_metric("test/group/recall/mel")
+        MetricKey(split='test', by_group=True, name='recall', class_name='mel')
+    """
+    split, _, rest = metric.partition("/")
+    if split not in SPLITS:
+        split, rest = "", metric
+    by_group = rest.startswith("group/")
+    name, _, class_name = rest.removeprefix("group/").partition("/")
+    return MetricKey(split, by_group, name, class_name)
+
+
 def is_lower_better(metric: str) -> bool:
     """Return whether a smaller value of a metric is the better one.
 
@@ -99,26 +132,43 @@ def is_lower_better(metric: str) -> bool:
         >>> is_lower_better("test/group/nll"), is_lower_better("test/accuracy")
         (True, False)
     """
-    return any(name in METRICS and METRICS[name].lower_is_better for name in metric.split("/"))
+    key = parse_metric(metric)
+    return not key.class_name and key.name in METRICS and METRICS[key.name].lower_is_better
+
+
+def is_possible(metric: str, value: float) -> bool:
+    """Return whether a metric can have a value.
+
+    Shares and areas lie between 0 and 1, other metrics between -1e12 and 1e12. NaN is no value.
+
+    Example:
+        >>> is_possible("test/accuracy", 1e308), is_possible("test/nll", 20.0)
+        (False, True)
+    """
+    name = parse_metric(metric).name
+    is_share = name in (*_BY_CLASS, "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1")
+    return -1e-9 <= value <= 1 + 1e-9 if is_share else abs(value) <= 1e12  # rounding
 
 
 def is_weightable(metric: str, classes: Sequence[str]) -> bool:
-    """Return whether `make_score` has a metric, by its name without split and level."""
-    name, _, class_name = metric.partition("/")
-    return name in METRICS if not class_name else name in _BY_CLASS and class_name in classes
+    """Return whether `make_score` has a metric; its split and level do not matter."""
+    key = parse_metric(metric)
+    if not key.class_name:
+        return key.name in METRICS
+    return key.name in _BY_CLASS and key.class_name in classes
 
 
 def make_score(metric: str, predictions: Predictions, classes: Sequence[str]) -> Score:
     """Return a metric of one run as a function of the groups' weights.
 
     Args:
-        metric: `balanced_accuracy`, `recall/mel`, ...: without split and level.
+        metric: the key of a metric, such as `recall/mel`; its split and level do not matter.
         classes: K names.
     """
-    name, _, class_name = metric.partition("/")
-    if not class_name:
-        return METRICS[name].make(predictions)
-    return _BY_CLASS[name](predictions, list(classes).index(class_name))
+    key = parse_metric(metric)
+    if not key.class_name:
+        return METRICS[key.name].make(predictions)
+    return _BY_CLASS[key.name](predictions, list(classes).index(key.class_name))
 
 
 # ---- all metrics of a run -----------------------------------------------------------------------

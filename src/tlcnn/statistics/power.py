@@ -29,7 +29,7 @@ class Design:
             are both right or both wrong; None: as if they were independent, the worst case.
         seed_agreement: the same of two seeds of one cell; None: 1, the worst case, in which no
             disagreement is the seeds' own.
-        alpha: of the two-sided test; with m comparisons in a family, 0.05 / m is on the safe side.
+        alpha: the level of the two-sided test; 0.05 / m is safe for m comparisons.
     """
 
     groups_per_class: tuple[int, ...]

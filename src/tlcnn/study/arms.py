@@ -10,7 +10,7 @@ import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score
+from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score, parse_metric
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
@@ -35,13 +35,12 @@ def load_arms(
     loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
     arms = {}
     for metric in metrics:
-        runs = zip(*cell.folds, strict=True)  # of one seed each
-        seeds = tuple(r[0].seed for r in runs if all(metric in run.scores for run in r))
+        seeds = list_scored_seeds(cell, metric)
         if not seeds:
             continue
         arm = _make_plain_arm(cell, metric, seeds)
         if cell.fold_ratio is None and redraws and (lone or len(seeds) > 1):
-            split = metric.split("/")[0]
+            split = parse_metric(metric).split
             if (split, seeds) not in loaded:
                 runs_of_seeds = [run for run in cell.runs if run.seed in seeds]
                 loaded[split, seeds] = load_predictions(runs_of_seeds, split)
@@ -58,10 +57,18 @@ def load_arms(
     return arms
 
 
+def list_scored_seeds(cell: Cell, metric: str) -> tuple[int, ...]:
+    """Return the seeds of a cell whose runs all have a metric, on every fold."""
+    runs_by_seed = zip(*cell.folds, strict=True)
+    return tuple(
+        runs[0].seed for runs in runs_by_seed if all(metric in run.scores for run in runs)
+    )
+
+
 def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
     """Return the scores of the runs' summaries.
 
-    Of folds it is the fold numbers in the place of seeds, and means over seeds as scores.
+    With folds, `seeds` holds the fold numbers and each score is a mean over seeds.
     """
     scores = np.array(
         [[run.scores[metric] for run in fold if run.seed in seeds] for fold in cell.folds]
@@ -84,11 +91,9 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     A metric that cannot be computed under weights of groups (of multi-label tasks, for example)
     keeps its scores, and the arm has a note of that.
     """
-    name = metric.partition("/")[2]
-    by_group = name.startswith("group/")
-    name = name.removeprefix("group/")
+    by_group = parse_metric(metric).by_group
     sample, classes = predictions.sample, predictions.classes
-    if predictions.multi_label or not is_weightable(name, classes):
+    if predictions.multi_label or not is_weightable(metric, classes):
         return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
     scores = []
     for rows in predictions.probabilities:
@@ -97,7 +102,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
             rows, labels = compute_group_means(rows, labels, predictions.groups)
             group = np.arange(len(sample.groups))
         run = Predictions(rows, labels, group, len(sample.groups))
-        scores.append(make_score(name, run, classes))
+        scores.append(make_score(metric, run, classes))
     scored = make_arm(
         arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
     )
@@ -130,7 +135,7 @@ def find_range(metric: str) -> tuple[float, float]:
         >>> find_range("test/recall/mel"), find_range("test/nll")
         ((0.0, 1.0), (0.0, inf))
     """
-    name = metric.removeprefix("test/").removeprefix("val/").removeprefix("group/")
+    name = parse_metric(metric).name
     if name in ("nll", "n_absent_classes", "mae"):
         return 0.0, float("inf")
-    return -1.0 if "kappa" in name else 0.0, 2.0 if name == "brier" else 1.0
+    return -1.0 if name == "quadratic_kappa" else 0.0, 2.0 if name == "brier" else 1.0

@@ -4,11 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import pair_arms
-from tlcnn.study.arms import estimate_mean
+from tlcnn.study.arms import estimate_mean, list_scored_seeds
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
 OWN = "self"  # the network's own weights, trained on the target from random ones
@@ -21,8 +19,8 @@ class Block:
     Attributes:
         metric: the metric that cells are judged by.
         cells: by their keys, in the order of `make_cells`.
-        arms: of every cell.
-        val: mean validation score of every cell; NaN where it is not known.
+        arms: the arm of each cell.
+        val: the mean validation score of each cell; NaN where it is unknown.
     """
 
     dataset: str
@@ -112,16 +110,19 @@ class Block:
     def find_best(self, source: Source) -> str | None:
         """Return the cell of a source's grid with the best mean validation score.
 
-        A cell with fewer seeds than full fine-tuning (or, without that, than most cells of the
-        source) is no candidate: luck would choose it.
+        A cell with validation scores of fewer seeds than full fine-tuning (or, without that, than
+        most cells of the source) is no candidate: luck would choose it.
         """
+        val_metric = find_val_metric(self.metric)
         grid = self.list_grid(source)
         full = self.find_full(source)
-        counts = sorted(len(cell.seeds) for cell in grid if cell.k)
-        least = len(self.cells[full].seeds) if full else counts[len(counts) // 2] if counts else 1
-        able = [cell.key for cell in grid if len(cell.seeds) >= least]
-        able = [key for key in able if not math.isnan(self.val[key])]
-        return max(able, key=lambda key: self.val[key]) if len(able) > 1 else None
+        n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in grid}
+        counts = sorted(n_seeds[cell.key] for cell in grid if cell.k)
+        least = n_seeds.get(full or "") or (counts[len(counts) // 2] if counts else 1)
+        candidates = [
+            key for key, n in n_seeds.items() if n >= least and not math.isnan(self.val[key])
+        ]
+        return max(candidates, key=lambda key: self.val[key]) if len(candidates) > 1 else None
 
     def is_at_chance(self, key: str) -> bool:
         """Return whether a cell's balanced accuracy cannot be told from guessing."""
@@ -132,9 +133,14 @@ class Block:
         return score.low <= 1 / n_classes or score.value <= 1 / n_classes
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
-        """Return the mean scores of two cells over the seeds that their difference is of."""
+        """Return the mean scores of two cells over the seeds for which both were trained."""
         first, second = pair_arms(self.arms[a], self.arms[b])
         return first.mean, second.mean
+
+
+def find_val_metric(metric: str) -> str:
+    """Return the validation metric that cells are chosen by where a test metric judges them."""
+    return metric.replace("test/", "val/", 1)
 
 
 def make_blocks(
@@ -144,20 +150,21 @@ def make_blocks(
 
     Args:
         cells: by their keys.
-        arms: of each cell, by metric: `load_arms`.
+        arms: the arms of each cell from `load_arms`, by metric; those of `find_val_metric` give
+            the validation scores.
         metric: of the test split.
     """
-    val_metric = metric.replace("test/", "val/", 1)
+    val_metric = find_val_metric(metric)
     groups: dict[tuple[str, str, Settings], dict[str, Cell]] = {}
     for key, cell in cells.items():
         if metric in arms[key]:
             groups.setdefault((cell.dataset, cell.model, cell.recipe), {})[key] = cell
     blocks = []
     for (dataset, model, recipe), members in groups.items():
-        val = {}
-        for key, cell in members.items():
-            scores = [run.scores[val_metric] for run in cell.runs if val_metric in run.scores]
-            val[key] = float(np.mean(scores)) if scores else math.nan
+        val = {
+            key: arms[key][val_metric].mean if val_metric in arms[key] else math.nan
+            for key in members
+        }
         scored = {key: arms[key][metric] for key in members}
         blocks.append(Block(dataset, model, recipe, metric, members, scored, val))
     return sorted(

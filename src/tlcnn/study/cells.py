@@ -5,14 +5,15 @@ frame of `read_runs` -> Run (finished) -> Cell
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
-from tlcnn.config.schema import list_keys
+from tlcnn.config.schema import Config, iterate_fields, list_keys
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.settings import CELL, list_varying, write_value
+from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
 
 FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
@@ -25,7 +26,7 @@ class Run:
     """A finished run: one row of `read_runs`.
 
     Attributes:
-        scores: the metrics of its summary that are defined.
+        scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
     """
 
@@ -57,8 +58,8 @@ class Omission:
     Attributes:
         kind: `repeated seed`: further runs of one seed; the run whose id sorts first is taken.
             `lacks a fold`: runs of seeds that were not trained on every fold of their cell.
-            `folds`: folds that no run was trained on.
-        n: runs; of `folds`, the folds that are there.
+            `folds`: folds are missing.
+        n: the number of runs; of `folds`, the number of folds present.
         names: seeds of `lacks a fold`.
         n_planned: folds that the configuration names.
     """
@@ -167,7 +168,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             seed=int(record["seed"]),
             is_imported=record["imported"],
             settings=record["settings"],
-            scores={name: record[name] for name in metrics if not pd.isna(record[name])},
+            scores={name: record[name] for name in metrics if is_possible(name, record[name])},
         )
         for record in done.to_dict("records")
     )
@@ -205,13 +206,19 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
     by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
-    ignored = {*by_seed, FOLD, *list_keys("place")}
+    ignored = {*by_seed, FOLD, *list_keys("place"), *list_keys("protocol")}
+    defaults = _list_defaults()
     families: dict[Any, list[list[Run]]] = {}
     for key, part in parts.items():
         settings = part[0].settings
         family: Any = key
         if settings.get(N_FOLDS) is not None:
-            recipe = {name: value for name, value in settings.items() if name not in ignored}
+            # A fold that was trained before a setting existed was trained with its default.
+            recipe = {
+                name: value
+                for name, value in settings.items()
+                if name not in ignored and (name not in defaults or value != defaults[name])
+            }
             family = digest_of([*key[:-1], recipe], 12)
         families.setdefault(family, []).append(part)
     groups = []
@@ -219,6 +226,15 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
         everything = [run for part in members for run in part]
         groups += [everything] if _has_folds(everything) else members
     return groups
+
+
+def _list_defaults() -> dict[str, Any]:
+    """Return the default of every setting that has one, by its dotted key."""
+    defaults = {
+        key: item.default if item.default_factory is MISSING else item.default_factory()
+        for key, item in iterate_fields(Config)
+    }
+    return {key: value for key, value in defaults.items() if value is not MISSING}
 
 
 def _list_varying_keys(runs: Sequence[Run]) -> list[str]:

@@ -93,7 +93,7 @@ def compute_layer_scores(
     no meaning.
 
     Args:
-        arms: of `list_treatments`, scored by one metric; those that are missing leave gaps.
+        arms: the arm of each trained treatment; a missing one leaves its gap None.
         units: names of units 1..L.
         margin: in units of the metric, 0.01 is one point of accuracy.
 

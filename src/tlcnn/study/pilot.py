@@ -93,7 +93,9 @@ def _measure(a: CellPredictions, b: CellPredictions) -> tuple[float, np.ndarray]
     right_a, right_b = (cell.probabilities.argmax(axis=2) == cell.labels for cell in (a, b))
     sizes = np.bincount(a.labels, minlength=n_classes)
     if (sizes == 0).any():
-        raise DataError("a class has no test image, so balanced accuracy has no power to speak of")
+        raise DataError(
+            "a class has no test image, so the power for balanced accuracy cannot be computed"
+        )
 
     def by_class(values: np.ndarray) -> np.ndarray:
         return np.bincount(a.labels, weights=values, minlength=n_classes) / sizes
