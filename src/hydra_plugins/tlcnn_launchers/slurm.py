@@ -25,6 +25,7 @@ from tqdm import tqdm
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.run.job import UNEXPECTED, Job, Outcome, log_to_stderr
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.training.interrupt import StopRequest
@@ -130,7 +131,7 @@ def train_in_task(job: str, flags: Sequence[str], max_requeues: int) -> dict[str
     if outcome.was_stopped and queue_again(max_requeues):
         os._exit(outcome.code)
     if outcome.was_stopped:
-        print(f"tlcnn: not queued again: {outcome.error}", flush=True)
+        print_text(f"tlcnn: not queued again: {outcome.error}", flush=True)
     return asdict(outcome)
 
 
@@ -148,7 +149,7 @@ def queue_again(max_requeues: int) -> bool:
         return False
     code, _, error = run_command("scontrol", "requeue", job_id)
     if code:
-        print(f"tlcnn: scontrol requeue {job_id}: {error}", flush=True)
+        print_text(f"tlcnn: scontrol requeue {job_id}: {error}", flush=True)
     return code == 0
 
 

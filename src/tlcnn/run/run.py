@@ -22,6 +22,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.summary import Summary, read_summary
 from tlcnn.storage import open_to_append, writing
+from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _recording(folder: RunDir) -> Iterator[None]:
     with writing(path):
         file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
     handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(message)s"))
     handler.setLevel(logging.DEBUG)
     logger = logging.getLogger("tlcnn")
     logger.addHandler(handler)
