@@ -250,7 +250,10 @@ def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
         (["experiment=demo"], "demo"),
         (["experiment=demo", "device=cpu", "threads=1", "on_locked=fail"], "demo"),
         (["experiment=demo", "dataset.root=/data/ham", "progress=false"], "demo"),
+        (["experiment=demo", "fail_fast=true", "dry_run=true", "study=null"], "demo"),
+        (["experiment=demo", "init.task_dataset.root=/data/ham"], "demo"),
         (["experiment=demo", "seed=1"], None),
+        (["experiment=demo", "freeze.allow_random=true"], None),
     ],
 )
 def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words, name):

@@ -5,6 +5,7 @@ import shlex
 
 from records_made import write_record
 
+from tlcnn.config.schema import list_keys
 from tlcnn.report.reproduce import find_commands
 
 
@@ -19,6 +20,15 @@ def test_a_run_of_a_sweep_has_the_words_of_its_cell(tmp_path):
     run_id = run.name.rsplit("-", 1)[-1]
     write_study(tmp_path, run_id, ["seed=1", "init=imagenet", "output_dir=/mine"])
     assert find_commands([run]) == {str(run): "python -m tlcnn.train seed=1 init=imagenet"}
+
+
+def test_a_command_has_no_place_and_no_dry_run_but_permissions_and_names(tmp_path):
+    run = write_record(tmp_path, seed=1, test=0.5)
+    places = [f"{key}=1" for key in list_keys("place")]
+    places += ["++init.task_dataset.root=/data", "study=mine", "fail_fast=true", "dry_run=false"]
+    words = ["freeze.allow_random=true", "init.allow_unchecked=true", "dataset.name=lesions"]
+    write_study(tmp_path, run.name.rsplit("-", 1)[-1], [*places, *words])
+    assert find_commands([run])[str(run)].split()[3:] == words
 
 
 def test_a_run_of_an_experiment_is_repeated_alone(tmp_path):

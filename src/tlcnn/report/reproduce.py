@@ -4,13 +4,12 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from tlcnn.config.schema import list_local_keys
 from tlcnn.errors import DataError
 from tlcnn.records.environment import read_sittings
 from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
-# Where and how a run was trained, which is of no use on another machine.
-_LOCAL = ("output_dir=", "cache_dir=", "progress=", "study=", "fail_fast=", "on_locked=")
 
 
 def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
@@ -45,11 +44,17 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
         except (DataError, KeyError, TypeError):
             continue
         for run_id, run_overrides in runs.items():
-            shown = [word for word in run_overrides if not word.startswith(_LOCAL)]
+            shown = [word for word in run_overrides if not _is_local(word)]
             if any(word.startswith("experiment=") for word in shown):
                 shown = ["hydra.mode=RUN", *shown]  # else its file asks for the whole sweep
             overrides[run_id] = tuple(shown)
     return overrides
+
+
+def _is_local(word: str) -> bool:
+    """Return whether an override says where and how to train: of no use on another machine."""
+    key = word.lstrip("+").partition("=")[0].replace("init.task_dataset.", "dataset.")
+    return key in list_local_keys()
 
 
 def _read_first_sitting(folder: Path) -> list[str] | None:
