@@ -40,8 +40,8 @@ def test_a_run_of_an_experiment_is_repeated_alone(tmp_path):
 def test_a_single_run_has_its_own_words_quoted_for_a_shell(tmp_path):
     run = write_record(tmp_path, seed=1, test=0.5)
     word = "dataset.root=my $(rm) folder"
-    sitting = {"command": shlex.join(["train.py", word])}
-    (run / "environment.json").write_text(json.dumps({"sittings": [sitting]}))
+    session = {"command": shlex.join(["train.py", word])}
+    (run / "environment.json").write_text(json.dumps({"sessions": [session]}))
     command = find_commands([run])[str(run)]
     assert shlex.split(command) == ["python", "-m", "tlcnn.train", word]
 

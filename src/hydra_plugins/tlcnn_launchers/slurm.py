@@ -40,7 +40,7 @@ class SlurmConf:
     """The options of sbatch for a run; null: the cluster's default.
 
     Attributes:
-        timeout_min: minutes of one sitting; a run that needs longer is queued again and resumes.
+        timeout_min: minutes of one session; a run that needs longer is queued again and resumes.
         signal_delay_s: seconds before that end at which a run is told to save.
         array_parallelism: the number of runs at a time.
         max_requeues: how often one run may be queued again.

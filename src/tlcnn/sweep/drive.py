@@ -205,7 +205,7 @@ def _close(
     if record is not None:
         write_failures(record, errors)
     if n_waiting and any(o.was_stopped and o != NOT_STARTED for o in outcomes.values()):
-        raise Stopped("the sweep was stopped; the same command goes on from here")
+        raise Stopped("the sweep was stopped; repeat the command to continue")
     codes = {outcome.code or UNEXPECTED for _, outcome in (*failed, *sweep.broken)}
     if codes:
         raise SweepFailed(
