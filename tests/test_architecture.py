@@ -25,6 +25,7 @@ FLOORS = (
     ("run",),
     ("sweep",),
     ("study",),
+    ("layers",),  # measures of activations
     ("report",),
     ("cli", "train"),
 )

@@ -140,7 +140,7 @@ def test_tables_sort_both_ways_and_filter(visit, file):
     kept = read_column(page, "cells", "dataset")
     assert set(kept) == {"lung"}
     assert box.locator("output").inner_text() == f"{len(kept)} of {total} cells"
-    box.locator("input").fill("random-ham")
+    box.locator("input").fill("random → ham")
     assert len(read_column(page, "cells", "dataset")) == 1
 
 

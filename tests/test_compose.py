@@ -16,7 +16,8 @@ from tlcnn.config.compose import (
     write_override,
 )
 from tlcnn.config.overrides import list_flags
-from tlcnn.config.schema import find_conf_dir
+from tlcnn.config.schema import check_config, find_conf_dir
+from tlcnn.errors import ConfigError
 
 VALUES = {
     "dataset.image_size": [24, 32, 48],
@@ -186,3 +187,12 @@ def test_a_text_that_is_written_down_is_read_back(composer, value):
 @pytest.mark.parametrize("value", [None, 3])
 def test_a_number_or_nothing_is_read_back(composer, value):
     assert composer.compose([write_override("threads", value)]).threads == value
+
+
+def test_a_dataset_file_has_to_say_kind_and_name(tmp_path):
+    """Without them the images would be recorded under the name of another dataset."""
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("root: elsewhere\n")
+    cfg = Composer([f"--config-dir={tmp_path}"]).compose(["dataset=mine"])
+    with pytest.raises(ConfigError, match=r"dataset\.kind and dataset\.name must be set"):
+        check_config(cfg)

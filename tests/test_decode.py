@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tlcnn.data.cache import load_image_cache
 from tlcnn.data.decode_process import DecodeProcesses
 from tlcnn.data.files import FileRef
-from tlcnn.data.images import ORIENTATION_TAG, FileImages, decode_image
+from tlcnn.data.images import FileImages, decode_image
 from tlcnn.data.resize import choose_decoding, decode_range, resize_image
 
 RNG = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_other_formats_are_decoded_whole():
 
 def test_a_scaled_image_is_upright():
     exif = Image.Exif()
-    exif[ORIENTATION_TAG] = 6
+    exif[ExifTags.Base.Orientation] = 6
     content = encode(draw(640, 480), exif=exif.tobytes())
     assert decode_image(content, "a", (30, "crop")).shape == (80, 60, 3)
 

@@ -11,7 +11,7 @@ from tlcnn.text import align_columns, print_text
 if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
 
-EXAMPLE = "tlcnn power --groups 49 77 165 17 167 1006 22 --seed-sd 0.01 --score 0.65 --effect 0.02"
+EXAMPLE = "tlcnn power --groups 45 66 146 14 123 1080 20 --seed-sd 0.01 --score 0.65 --effect 0.02"
 
 
 def add_power(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

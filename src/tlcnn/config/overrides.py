@@ -134,7 +134,7 @@ def _find_dataset_options(arguments: Sequence[str], conf_dir: Path) -> list[str]
     path = conf_dir / "dataset" / f"{names[-1] if names else 'ham10000'}.yaml"
     if not path.is_file():
         return None
-    return list(yaml.safe_load(path.read_text())["options"])
+    return list((yaml.safe_load(path.read_text()) or {}).get("options") or {})
 
 
 def _check_key(override: Any, dataset_options: list[str] | None) -> None:
@@ -144,7 +144,7 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
         if dataset_options is not None and name not in dataset_options:
             raise ConfigError(
                 f"this dataset has no option '{name}'.{did_you_mean(name, dataset_options)}\n"
-                f"Its options: {', '.join(dataset_options)}"
+                f"Its options: {', '.join(dataset_options) or 'none'}"
             )
         return
     # The keys of a task's dataset are checked with the plan.

@@ -63,8 +63,8 @@ def ranged(
 class DatasetCfg:
     """Which images, at which size, split how. `options` go to the reader named by `kind`."""
 
-    kind: str = setting("ham10000")
-    name: str = setting("ham10000", part="protocol", column="dataset")
+    kind: str = setting("")
+    name: str = setting("", part="protocol", column="dataset")
     root: str | None = setting(None, part="place")
     options: dict[str, Any] = setting(dict)
     image_size: int = ranged(128, 16, 1024)
@@ -287,6 +287,11 @@ def _check_combinations(cfg: Config) -> None:
         raise ConfigError(
             f"train.warmup_epochs={train.warmup_epochs:g} is not shorter than "
             f"train.epochs={train.epochs}."
+        )
+    if not data.kind or not data.name:
+        raise ConfigError(
+            "dataset.kind and dataset.name must be set in conf/dataset/NAME.yaml: the reader of "
+            "the images, and the name of the dataset in records and tables."
         )
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", data.name):
         raise ConfigError(

@@ -4,11 +4,14 @@ To add a dataset, touch three files:
 
 1. `data/datasets/<kind>.py`: `load_<kind>(root: Path, *, name: str, <options>) -> Index`. The
    keyword-only parameters are the options that `dataset.options` may hold. `Index` says what an
-   index is; `folder.py` is the shortest example, and `FileImages` opens image files.
-2. `DATASETS` below: one import and one line.
-3. `conf/dataset/<name>.yaml`: `kind: <kind>`, the options and the settings of the split.
+   index is, and `FileImages` opens image files. Start from `folder.py` for folders of images,
+   and from `ham10000.py` for a table that names images and groups.
+2. `DATASETS` below: one import and one entry.
+3. `conf/dataset/<name>.yaml`: `kind: <kind>`, `name: <name>`, `root`, and what differs from the
+   defaults in `config/schema.py`.
 
-Splits, audits, the image cache and the contract tests then work with it.
+Splits, audits and the image cache then work with it. A small example in `LAID` of
+`tests/test_datasets.py` adds the tests that every dataset passes.
 """
 
 import inspect

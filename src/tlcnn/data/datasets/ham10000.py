@@ -72,11 +72,6 @@ CONFIRMED = {
 }
 KEY = ["image_id", "lesion_id", "dx"]
 
-# Parts of the publications that are no training images.
-OTHER_PARTS = re.compile(
-    r"ISIC2018_Task3_(Test|Validation)|segmentation|superpixel", re.IGNORECASE
-)
-
 log = logging.getLogger(__name__)
 
 
