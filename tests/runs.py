@@ -37,7 +37,7 @@ def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str
 
 
 def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a signal come after every step, so that a sitting is one step or one evaluation."""
+    """Let a signal come after every step, so that a session is one step or one evaluation."""
     from tlcnn.training.fit import Fit
 
     real: Any = Fit.step

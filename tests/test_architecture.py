@@ -72,6 +72,17 @@ def test_no_files_need_each_other():
     assert not sorted(set(imports) - settled), "these files import each other in a circle"
 
 
+def test_every_text_is_printed_by_print_text():
+    paths = [path for path in SRC.parent.rglob("*.py") if path != SRC / "text.py"]
+    calls = [
+        f"{path.relative_to(SRC.parent)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "print"
+    ]
+    assert not calls, "print shows control characters of data: use tlcnn.text.print_text"
+
+
 def test_file_names_say_what_is_inside():
     assert not [path for path in FILES if path.stem in VAGUE]
 

@@ -105,13 +105,13 @@ def check_trained_once(output_dir, n_runs, epochs):
         log = (folder / "log.txt").read_text()
         counts = count_epochs(log)
         assert max(counts.values()) == 1, log
-        assert len(counts) >= epochs - len(read_sittings(folder)) + 1
+        assert len(counts) >= epochs - len(read_sessions(folder)) + 1
         assert log.count("done: ") == 1
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == epochs
 
 
-def read_sittings(folder):
-    return json.loads((folder / "environment.json").read_text())["sittings"]
+def read_sessions(folder):
+    return json.loads((folder / "environment.json").read_text())["sessions"]
 
 
 def train_alone(output_dir, cache_dir, *words):
@@ -281,7 +281,7 @@ def test_a_preempted_run_is_queued_again_and_ends_in_the_same_bits(
     assert "2 done, 0 skipped, 0 failed" in said
     check_trained_once(tmp_path / "out", 2, 150)
     for folder in (tmp_path / "out" / "runs").iterdir():
-        assert len(read_sittings(folder)) == 2
+        assert len(read_sessions(folder)) == 2
         assert "resuming in epoch" in (folder / "log.txt").read_text()
         seed = f"seed={read_seed(folder)}"
         check_same(train_alone(tmp_path / "alone", cache_dir, words[0], seed), folder)
@@ -321,7 +321,7 @@ def test_jobs_outlive_their_driver_and_the_same_command_finds_them(
     code, said = again.finish()
     assert code == 0, said
     check_trained_once(tmp_path / "out", 2, 100)
-    assert all(len(read_sittings(f)) == 1 for f in (tmp_path / "out" / "runs").iterdir())
+    assert all(len(read_sessions(f)) == 1 for f in (tmp_path / "out" / "runs").iterdir())
     submissions = len(list(tmp_path.glob("out/.slurm/*/*.sh")))
     third = start(slurm, *words)
     code, said = third.finish()

@@ -130,7 +130,7 @@ def test_codes_that_differ_become_one(ask):
 def test_a_signal_ends_a_sweep_with_75(ask, capsys):
     stopped = Outcome(75, "Stopped: stopped by SIGTERM")
     launch = FakeLauncher(random_k0_j0_s1=stopped)
-    with pytest.raises(Stopped, match="the same command goes on from here") as error:
+    with pytest.raises(Stopped, match="repeat the command to continue") as error:
         drive(ask(*SELF), launch)
     assert error.value.exit_code == 75
     assert len(launch.waves) == 1
@@ -250,7 +250,10 @@ def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
         (["experiment=demo"], "demo"),
         (["experiment=demo", "device=cpu", "threads=1", "on_locked=fail"], "demo"),
         (["experiment=demo", "dataset.root=/data/ham", "progress=false"], "demo"),
+        (["experiment=demo", "fail_fast=true", "dry_run=true", "study=null"], "demo"),
+        (["experiment=demo", "init.task_dataset.root=/data/ham"], "demo"),
         (["experiment=demo", "seed=1"], None),
+        (["experiment=demo", "freeze.allow_random=true"], None),
     ],
 )
 def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words, name):
@@ -354,7 +357,7 @@ def test_not_started_is_no_failure():
 # ---------------------------------------------------- two at once, and kill -9 at any moment
 
 GRID = ["init=random,self", "freeze.through=none,stem"]  # stem of random is left out
-GRIDS = [  # the last one holds all others; each is the grid of one sitting
+GRIDS = [  # the last one holds all others; each is the grid of one session
     ["init.through=stage1,all", "seed=0"],
     ["seed=0", "init.through=all,stage1"],
     ["init.through=stage1,all", "seed=0,1"],
@@ -428,10 +431,10 @@ def run_harness(task, target, cache_dir, grids, *, n_epochs, seed=0):
     return json.loads(done.stdout.splitlines()[-1]), done.stdout
 
 
-def count_sittings(folder):
+def count_sessions(folder):
     """How often each run of a folder was begun, by its name."""
     records = sorted((folder / "runs").glob("*/environment.json"))
-    return {path.parent.name: len(json.loads(path.read_text())["sittings"]) for path in records}
+    return {path.parent.name: len(json.loads(path.read_text())["sessions"]) for path in records}
 
 
 def compare(folder):
@@ -454,8 +457,8 @@ def check_epochs(folder, n_epochs):
 def test_two_sweeps_of_one_grid_train_every_run_once(tmp_path, cache_dir):
     codes, said = run_harness("two", tmp_path, cache_dir, GRIDS[2:], n_epochs=2)
     assert codes == [0, 0], said
-    sittings = count_sittings(tmp_path / "two")
-    assert len(sittings) == 11 and set(sittings.values()) == {1}
+    sessions = count_sessions(tmp_path / "two")
+    assert len(sessions) == 11 and set(sessions.values()) == {1}
     logs = [path.read_text() for path in (tmp_path / "two" / "runs").glob("*/log.txt")]
     assert len(logs) == 11
     assert all(text.count("epoch 1/") == 1 for text in logs)
@@ -468,8 +471,8 @@ def test_a_sweep_killed_reordered_and_extended_ends_in_the_same_table(tmp_path, 
     kills, _ = run_harness("killed", tmp_path, cache_dir, GRIDS, n_epochs=3)
     assert kills == 3
     assert compare(tmp_path / "killed") == compare(tmp_path / "whole")
-    sittings = count_sittings(tmp_path / "killed")
-    assert len(sittings) == 11 and sum(sittings.values()) <= 11 + kills  # one a kill was in work
+    sessions = count_sessions(tmp_path / "killed")
+    assert len(sessions) == 11 and sum(sessions.values()) <= 11 + kills  # one a kill was in work
     check_epochs(tmp_path / "killed", 3)
 
 
@@ -559,14 +562,14 @@ def test_forty_cells_killed_five_times_end_in_the_same_table(
     assert done.items() <= read_done(folder).items()
     assert n_kills == 5 and done and bool(n_runs_killed) == bool(launcher)
     assert compare(folder) == compare(whole)
-    sittings = count_sittings(folder)
+    sessions = count_sessions(folder)
     n_workers = 2 if launcher else 1
-    assert len(sittings) == 43
-    assert 43 < sum(sittings.values()) <= 43 + n_workers * n_kills + n_runs_killed
+    assert len(sessions) == 43
+    assert 43 < sum(sessions.values()) <= 43 + n_workers * n_kills + n_runs_killed
     check_epochs(folder, STUDY_EPOCHS)
-    resumed = sum(n > 1 for n in sittings.values())
+    resumed = sum(n > 1 for n in sessions.values())
     print(
-        f"\n{len(sittings)} runs; driver killed {n_kills} times, with {len(done)} runs done after "
+        f"\n{len(sessions)} runs; driver killed {n_kills} times, with {len(done)} runs done after "
         f"the last; {n_runs_killed} single runs killed; {resumed} runs resumed, "
-        f"{sum(sittings.values())} sittings; {killed_s:.0f} s, uninterrupted {whole_s:.0f} s"
+        f"{sum(sessions.values())} sessions; {killed_s:.0f} s, uninterrupted {whole_s:.0f} s"
     )

@@ -137,8 +137,8 @@ def make_nasty(content, tmp_path):
     plan["units"][0]["unit"] = nasty
     (folder / "plan.json").write_text(json.dumps(plan))
     (folder / "log.txt").write_text("\n".join([*NASTY, f"2026 WARNING {nasty}"]))
-    sitting = {"command": f"train.py '{NASTY[1]}'", "hardware": nasty}
-    (folder / "environment.json").write_text(json.dumps({"sittings": [sitting]}))
+    session = {"command": f"train.py '{NASTY[1]}'", "hardware": nasty}
+    (folder / "environment.json").write_text(json.dumps({"sessions": [session]}))
     predictions = pd.read_parquet(folder / "predictions.parquet")
     logits = [c for c in predictions if c.startswith("logit/")]
     renamed = dict(zip(logits, (f"logit/{name}" for name in NASTY), strict=False))

@@ -109,16 +109,16 @@ def test_a_probe_goes_on_in_the_middle_of_an_epoch(plan_of, monkeypatch):
     words = ["train.views=2", "eval_batch_size=16"]
     whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
     run(whole)
-    n_sittings = 0
+    n_sessions = 0
     stop_at_every_step(monkeypatch)
     while True:
-        n_sittings += 1
+        n_sessions += 1
         try:
             run(stopped)
             break
         except Stopped:
             continue
-    assert n_sittings > 4
+    assert n_sessions > 4
     check_same(whole.run_dir, stopped.run_dir)
 
 

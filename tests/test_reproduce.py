@@ -5,6 +5,7 @@ import shlex
 
 from records_made import write_record
 
+from tlcnn.config.schema import list_keys
 from tlcnn.report.reproduce import find_commands
 
 
@@ -21,6 +22,15 @@ def test_a_run_of_a_sweep_has_the_words_of_its_cell(tmp_path):
     assert find_commands([run]) == {str(run): "python -m tlcnn.train seed=1 init=imagenet"}
 
 
+def test_a_command_has_no_place_and_no_dry_run_but_permissions_and_names(tmp_path):
+    run = write_record(tmp_path, seed=1, test=0.5)
+    places = [f"{key}=1" for key in list_keys("place")]
+    places += ["++init.task_dataset.root=/data", "study=mine", "fail_fast=true", "dry_run=false"]
+    words = ["freeze.allow_random=true", "init.allow_unchecked=true", "dataset.name=lesions"]
+    write_study(tmp_path, run.name.rsplit("-", 1)[-1], [*places, *words])
+    assert find_commands([run])[str(run)].split()[3:] == words
+
+
 def test_a_run_of_an_experiment_is_repeated_alone(tmp_path):
     run = write_record(tmp_path, seed=1, test=0.5)
     write_study(tmp_path, run.name.rsplit("-", 1)[-1], ["experiment=grid", "seed=1"])
@@ -30,8 +40,8 @@ def test_a_run_of_an_experiment_is_repeated_alone(tmp_path):
 def test_a_single_run_has_its_own_words_quoted_for_a_shell(tmp_path):
     run = write_record(tmp_path, seed=1, test=0.5)
     word = "dataset.root=my $(rm) folder"
-    sitting = {"command": shlex.join(["train.py", word])}
-    (run / "environment.json").write_text(json.dumps({"sittings": [sitting]}))
+    session = {"command": shlex.join(["train.py", word])}
+    (run / "environment.json").write_text(json.dumps({"sessions": [session]}))
     command = find_commands([run])[str(run)]
     assert shlex.split(command) == ["python", "-m", "tlcnn.train", word]
 

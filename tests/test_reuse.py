@@ -64,19 +64,19 @@ def plan_of(tmp_path, cache_dir):
     return make
 
 
-def check_reuse(plan_of, *words, stored=True, sittings=2):
+def check_reuse(plan_of, *words, stored=True, sessions=2):
     """Train without reuse, with it, and with all of it there; return what the last two counted."""
     plain = plan_of(*words, "reuse=none")
     assert run(plain)["reuse"] is None
     counts = []
-    for _ in range(sittings):
+    for _ in range(sessions):
         plan = plan_of(*words)
         assert plan.run_id == plain.run_id
         counts.append(run(plan)["reuse"])
         check_same(plain.run_dir, plan.run_dir)
         said = (plan.run_dir / "log.txt").read_text()
         assert " not used" not in said and "computed every time" not in said
-    if stored and sittings == 2:
+    if stored and sessions == 2:
         assert counts[1]["images_computed"] == counts[1]["arrays_filled"] == 0
         assert counts[1]["images_reused"] > 0
     return counts
@@ -129,8 +129,8 @@ def test_no_bit_depends_on_reuse_at_any_boundary(plan_of, cache_dir, name, views
     words += VIEWS["one view"] if views == "one view" else ["train.views=4"]
     for number in numbers:  # two runs of three epochs see four views
         frozen = [f"freeze.through={number}", f"shared_depths=[{number},{number}]"]
-        check_reuse(plan_of, *words, *frozen, sittings=1)
-    check_reuse(plan_of, *words, "freeze=all", "model.drop_rate=0", sittings=1)  # a probe
+        check_reuse(plan_of, *words, *frozen, sessions=1)
+    check_reuse(plan_of, *words, "freeze=all", "model.drop_rate=0", sessions=1)  # a probe
 
 
 # ------------------------------------------------------------------------ what is computed once
@@ -221,20 +221,20 @@ def test_a_run_alone_keeps_no_views_that_come_once(plan_of, folder):
 
 
 @pytest.mark.parametrize("views", ["a pool", "new views"])
-def test_sittings_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypatch, views):
+def test_sessions_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypatch, views):
     words = ["freeze.through=stage2", *VIEWS[views], "eval_batch_size=16"]
     whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
     run(whole)
-    sittings = itertools.count()
+    sessions = itertools.count()
     stop_at_every_step(monkeypatch)
     while True:
-        reuse = ("auto", "none")[next(sittings) % 2]
+        reuse = ("auto", "none")[next(sessions) % 2]
         try:
             run(replace(stopped, config=replace(stopped.config, reuse=reuse)))
             break
         except Stopped:
             continue
-    assert next(sittings) > 4
+    assert next(sessions) > 4
     check_same(whole.run_dir, stopped.run_dir)
 
 

@@ -301,11 +301,11 @@ def test_the_runs_of_a_process_bring_an_array_to_the_device_once(plan_of, device
 def test_a_gpu_reuses_within_the_tolerance(plan_of, precision):
     words = [*CLOSE, "device=cuda", f"train.precision={precision}", *VIEWS["a pool"]]
     plain = run(plan_of("none", *words, "reuse=none"))["metrics"]
-    for sitting in ("first", "second"):
-        summary = run(plan_of(sitting, *words))
+    for session in ("first", "second"):
+        summary = run(plan_of(session, *words))
         counts = summary["reuse"]
         assert counts["largest_difference"] <= counts["tolerance"]
-        assert counts["arrays_filled"] == (4 if sitting == "first" else 0)
+        assert counts["arrays_filled"] == (4 if session == "first" else 0)
         assert summary["metrics"]["test/nll"] == pytest.approx(plain["test/nll"], rel=0.05)
     n_compared = counts["images_computed"]
     assert 0 < n_compared < 140  # a training batch, and the ends of the evaluations

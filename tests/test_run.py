@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
 from tlcnn.plan.plan import make_plan
-from tlcnn.records.environment import Sitting, add_sitting, read_sittings
+from tlcnn.records.environment import Session, add_session, read_sessions
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run import results
@@ -150,7 +150,7 @@ def test_a_stop_at_any_step_and_any_batch_goes_on_to_the_same_bits(
             run(plans[1])
             break
         except Stopped as stopped:
-            assert "the same command again goes on from here" in str(stopped)
+            assert "repeat the command to continue" in str(stopped)
             assert read_run(plans[1].run_dir)["state"] == "stopped"
             stops += 1
     assert stops == 2 * plans[1].steps_per_epoch  # the last of an epoch stops its evaluation
@@ -305,7 +305,7 @@ def test_a_signal_saves_and_exits_75(tmp_path, cache_dir, name):
     process.send_signal(getattr(signal, name))
     words = process.communicate(timeout=60)[1]
     assert process.returncode == 75, words
-    assert f"stopped by {name}; the same command again goes on from here" in words
+    assert f"stopped by {name}; repeat the command to continue" in words
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "checkpoint.last.pt").is_file()
     assert read_run(folder)["state"] == "stopped"
@@ -323,10 +323,10 @@ def test_resuming_on_another_number_of_threads_is_said(tmp_path, cache_dir):
     plan = make_plan(tiny_config(tmp_path, cache_dir))
     folder = RunDir(plan.run_dir)
     folder.path.mkdir(parents=True)
-    first = Sitting(device="cpu", hardware="x", threads=1, packages={"torch": "2"})
-    assert add_sitting(folder.path, first) == []
-    assert add_sitting(folder.path, replace(first, threads=8)) == ["threads was 1, is 8"]
-    assert [sitting.threads for sitting in read_sittings(folder.path)] == [1, 8]
+    first = Session(device="cpu", hardware="x", threads=1, packages={"torch": "2"})
+    assert add_session(folder.path, first) == []
+    assert add_session(folder.path, replace(first, threads=8)) == ["threads was 1, is 8"]
+    assert [session.threads for session in read_sessions(folder.path)] == [1, 8]
 
 
 def test_a_signal_that_comes_too_late_still_ends_a_sweep(tmp_path, cache_dir, monkeypatch):

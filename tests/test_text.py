@@ -1,5 +1,6 @@
 """Text from data reaches terminal, page, report.md and paper without control characters."""
 
+import logging
 import unicodedata
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tlcnn.report.markdown import render_report
 from tlcnn.report.page import Picture, render_page
 from tlcnn.report.page_data import make_page_data
 from tlcnn.report.paper import write_paper
+from tlcnn.run.job import log_to_stderr
 from tlcnn.text import make_visible, print_text
 
 EVIL = "a\x1b[31m\x07b\x9b\u202e\r\tc"
@@ -32,6 +34,21 @@ def test_printed_texts_keep_their_lines_and_no_other_control_character(capsys):
     out = capsys.readouterr().out
     assert out.startswith("first\na\\x1b[31m") and out.endswith("\nlast\n")
     assert list_controls(out) == []
+
+
+def test_logged_messages_keep_their_lines_and_no_other_control_character(capsys):
+    log = logging.getLogger("tlcnn")
+    handlers, level, propagates = log.handlers, log.level, log.propagate
+    log_to_stderr(logging.WARNING)
+    try:
+        log.error("first\n%s\nlast", EVIL)
+        log.error("a traceback", exc_info=ValueError(EVIL))
+    finally:
+        log.handlers, log.propagate = handlers, propagates
+        log.setLevel(level)
+    err = capsys.readouterr().err
+    assert err.startswith("first\na\\x1b[31m") and "\nlast\na traceback\n" in err
+    assert "ValueError: a\\x1b[31m" in err and list_controls(err) == []
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from runs import tiny_command
 
 from tlcnn.records.read import read_runs
@@ -31,6 +32,19 @@ def test_what_is_wrong_is_one_screen_and_a_telling_code(words, code, message):
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 25
+
+
+def test_a_plan_shows_control_characters_of_class_names_as_escapes(tmp_path, cache_dir):
+    for value, label in enumerate(("a\x1b[31m", "b")):
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (24, 24), 10 * number + value).save(folder / f"{number}.png")
+    words = ["dataset=folder", f"dataset.root={tmp_path}/images", "dataset.image_size=24"]
+    words += ["model.name=test_resnet", f"cache_dir={cache_dir}", "device=cpu", "dry_run=true"]
+    done = train(*words, f"output_dir={tmp_path}/runs")
+    assert done.returncode == 0, done.stderr
+    assert r"a\x1b[31m" in done.stdout and "\x1b" not in done.stdout + done.stderr
 
 
 def test_a_sweep_goes_on_after_a_failure_and_again_does_nothing(tmp_path, cache_dir):

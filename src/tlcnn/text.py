@@ -1,5 +1,6 @@
 """Text for people: aligned columns, and data made safe to show."""
 
+import logging
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -32,8 +33,19 @@ def make_visible(text: object) -> str:
 
 def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
     """Print a text of any lines, its control characters but the line breaks as escapes."""
-    lines = [_escape_controls(line.replace("\t", " ")) for line in str(text).split("\n")]
-    print("\n".join(lines), file=file, flush=flush)
+    print(_escape_lines(str(text)), file=file, flush=flush)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats log messages as `print_text` prints texts: lines stay, escapes replace controls."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text, its traceback too."""
+        return _escape_lines(super().format(record))
+
+
+def _escape_lines(text: str) -> str:
+    return "\n".join(_escape_controls(line.replace("\t", " ")) for line in text.split("\n"))
 
 
 def _escape_controls(line: str) -> str:

@@ -17,6 +17,7 @@ from tlcnn.config.compose import make_hydra_options, make_memory, register_schem
 from tlcnn.config.overrides import check_overrides, list_flags, spell
 from tlcnn.config.schema import find_conf_dir
 from tlcnn.run.job import Outcome, explain_failure, log_to_stderr
+from tlcnn.text import print_text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
                 if has_weights(plan):
                     build_initial_network(plan, memory)  # weights that do not fit are refused now
-                print(describe_plan(plan))
+                print_text(describe_plan(plan))
             else:
                 from tlcnn.run.run import run
 

@@ -18,6 +18,7 @@ from hydra_plugins.tlcnn_launchers.slots import Slot, find_gpus, make_slots
 from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 from tlcnn.errors import ConfigError
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
+from tlcnn.text import make_visible
 
 if TYPE_CHECKING:  # pandas: Hydra imports every plugin
     from tlcnn.sweep.queue import JobQueue
@@ -136,7 +137,7 @@ class Seat:
 
     def show(self, line: str) -> None:
         """Print a line of the process above a progress bar."""
-        tqdm.write(f"worker {self.number}: {line}", file=sys.stderr)
+        tqdm.write(f"worker {self.number}: {make_visible(line)}", file=sys.stderr)
 
     def dismiss(self) -> None:
         """End the process, if there is one that is not training."""

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.run.job import UNEXPECTED, Job, Outcome, log_to_stderr
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.training.interrupt import StopRequest
@@ -39,7 +40,7 @@ class SlurmConf:
     """The options of sbatch for a run; null: the cluster's default.
 
     Attributes:
-        timeout_min: minutes of one sitting; a run that needs longer is queued again and resumes.
+        timeout_min: minutes of one session; a run that needs longer is queued again and resumes.
         signal_delay_s: seconds before that end at which a run is told to save.
         array_parallelism: the number of runs at a time.
         max_requeues: how often one run may be queued again.
@@ -130,7 +131,7 @@ def train_in_task(job: str, flags: Sequence[str], max_requeues: int) -> dict[str
     if outcome.was_stopped and queue_again(max_requeues):
         os._exit(outcome.code)
     if outcome.was_stopped:
-        print(f"tlcnn: not queued again: {outcome.error}", flush=True)
+        print_text(f"tlcnn: not queued again: {outcome.error}", flush=True)
     return asdict(outcome)
 
 
@@ -148,7 +149,7 @@ def queue_again(max_requeues: int) -> bool:
         return False
     code, _, error = run_command("scontrol", "requeue", job_id)
     if code:
-        print(f"tlcnn: scontrol requeue {job_id}: {error}", flush=True)
+        print_text(f"tlcnn: scontrol requeue {job_id}: {error}", flush=True)
     return code == 0
 
 

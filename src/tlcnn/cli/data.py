@@ -68,7 +68,7 @@ def _get(options: argparse.Namespace) -> None:
             say=lambda text: print_text(text, flush=True),
         )
     except KeyboardInterrupt:
-        raise Stopped("interrupted; the same command goes on where it was") from None
+        raise Stopped("interrupted; repeat the command to continue") from None
     print_text(f"{source.name} is complete in {root}")
 
 

@@ -210,6 +210,21 @@ def list_keys(part: Part | None = None) -> list[str]:
     return [key for key in parts if part in (None, parts[key])]
 
 
+def list_local_keys() -> list[str]:
+    """Return the keys that say where and how a command trains, but not which runs it may train.
+
+    They are the keys of place and of protocol, without permissions (`allow_...`) and without keys
+    that a table of runs shows, such as `dataset.name`.
+    """
+    return [
+        key
+        for key, item in iterate_fields(Config)
+        if item.metadata.get("part", "identity") != "identity"
+        and not item.name.startswith("allow_")
+        and "column" not in item.metadata
+    ]
+
+
 def list_cell_columns() -> dict[str, str]:
     """Return the column of a table of runs that a key is resolved to, as in `init.through: k`."""
     items = dict(iterate_fields(Config))

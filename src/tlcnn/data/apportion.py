@@ -75,13 +75,18 @@ def apportion(
 ) -> list[int]:
     """Return the part of each group.
 
-    Two passes, over groups from large to small. First a group goes to the part that is furthest
-    behind its share *of what has been given so far*, among parts that can take it without passing
-    a target: that keeps large and small groups in proportion. Then what is left goes to the part
-    that lacks most. Where each group has one class, no part is then further from its target for
-    a class than that class's largest group: after the first pass no part has too much, and if in
-    the end part p lacked more than one group, every other part would have lacked as much when it
-    last got one, so all parts would lack something, but together they lack nothing.
+    There are two passes over the groups, from large to small. In the first pass a group goes to
+    the part that is furthest behind its share of the images assigned so far, among the parts that
+    can take it without passing a target. This keeps large and small groups in proportion. In the
+    second pass each group that is left goes to the part that lacks most.
+
+    Guarantee: if each group has one class, every part ends within one group of its target for
+    each class, where that group is the largest of the class. Proof: after the first pass no part
+    is above its target. In the second pass the part that lacks most gets a group, so it passes its
+    target by at most that group. Suppose that part p lacked more than one group at the end. Every
+    other part that got a group in the second pass lacked as much before its last one, so it is
+    still below its target, and the remaining parts are not above theirs. Then the parts together
+    lack images, but the targets add up to all images: a contradiction.
 
     Args:
         counts: (G, K) images of each class in each group, in the order that decides between

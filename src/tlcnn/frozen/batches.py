@@ -177,8 +177,8 @@ class FeatureBatches:
 def compare_features(features: Tensor, compute: Callable[[], Tensor]) -> float:
     """Return how far features are from what the network computes, as `measure_difference` does.
 
-    inf where the network draws random numbers: what is trained would see other draws. The
-    generators are set back, because the comparison may be skipped when it is remembered.
+    Infinite if the frozen units use random numbers, because reuse would change the later draws.
+    The generators are set back, because the comparison may be skipped when it is remembered.
     """
     states = read_generators(features.device)
     expected = compute()

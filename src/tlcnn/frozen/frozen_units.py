@@ -64,7 +64,7 @@ class ReuseCounts:
     images_computed: int = 0  # images that passed through frozen units
     images_reused: int = 0  # images whose features were read instead
     arrays_filled: int = 0  # arrays that this run stored
-    arrays_found: int = 0  # arrays that another run, or an earlier sitting, had stored
+    arrays_found: int = 0  # arrays that another run, or an earlier session, had stored
     largest_difference: float = 0.0
     tolerance: float = 0.0  # the largest difference that the run allows
 

@@ -216,7 +216,7 @@ def _find_training_images(
 def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
     """Return what the runs before one have trained on: one row a run and image, where known.
 
-    The folder of the run itself may have a record from an earlier sitting.
+    The folder of the run itself may have a record from an earlier session.
     """
     tables = [pd.DataFrame(columns=["dataset", *_COLUMNS, "run_id"], dtype=str)]
     for ancestor in ancestors:

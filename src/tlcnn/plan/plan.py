@@ -58,8 +58,8 @@ class Plan:
             `("imagenet", "ham10000")` for ImageNet weights that were trained on HAM10000 before.
         ancestry: the runs that its weights come from, nearest first.
         parent: the plan of the nearest one, where that run may have to be trained first.
-        shared_depths: the numbers of units that runs of a sweep freeze which share the source of
-            this one, so that they can read what it stores; empty for a run alone.
+        shared_depths: j of every run of the sweep with the same source: those runs can read what
+            this one stores. Empty for a run outside a sweep.
     """
 
     config: Config

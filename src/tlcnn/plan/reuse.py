@@ -42,7 +42,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Reuse:
-    """What of the frozen units' outputs is stored."""
+    """The outputs of frozen units that a run stores."""
 
     obstacle: str | None = None  # why nothing is stored
     boundary: Boundary | None = None  # what crosses the run's boundary

@@ -1,6 +1,6 @@
-"""Where a run ran: environment.json, one entry a sitting.
+"""Where a run ran: environment.json, one entry a session.
 
-A sitting is the time from a run's start, or its resumption, to its end or interruption.
+A session is the time from a run's start, or its resumption, to its end or interruption.
 """
 
 import os
@@ -28,7 +28,7 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Session:
     """What a run needs to be repeated elsewhere.
 
     Attributes:
@@ -51,9 +51,9 @@ class Sitting:
     commit: str | None = None
 
 
-def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
+def make_session(*, device: str, hardware: str, threads: int) -> Session:
     """Return where this process runs."""
-    return Sitting(
+    return Session(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         python=platform.python_version(),
         platform=platform.platform(),
@@ -67,35 +67,35 @@ def make_sitting(*, device: str, hardware: str, threads: int) -> Sitting:
     )
 
 
-def add_sitting(folder: Path, sitting: Sitting) -> list[str]:
-    """Append a sitting to a run's environment.json.
+def add_session(folder: Path, session: Session) -> list[str]:
+    """Append a session to a run's environment.json.
 
     Returns:
-        The differences from the sitting before that can change the last bits of a result.
+        The differences from the session before that can change the last bits of a result.
     """
     try:
-        sittings = read_sittings(folder)
+        sessions = read_sessions(folder)
     except DataError:  # none yet, or emptied by a power cut
-        sittings = ()
-    record = {"sittings": [asdict(item) for item in (*sittings, sitting)]}
+        sessions = ()
+    record = {"sessions": [asdict(item) for item in (*sessions, session)]}
     RunDir(folder).write_json(ENVIRONMENT, record)
-    before = sittings[-1] if sittings else sitting
+    before = sessions[-1] if sessions else session
     pairs = {
-        "device": (before.device, sitting.device),
-        "hardware": (before.hardware, sitting.hardware),
-        "threads": (before.threads, sitting.threads),
-        "torch": (before.packages.get("torch"), sitting.packages.get("torch")),
+        "device": (before.device, session.device),
+        "hardware": (before.hardware, session.hardware),
+        "threads": (before.threads, session.threads),
+        "torch": (before.packages.get("torch"), session.packages.get("torch")),
     }
     return [f"{name} was {old}, is {new}" for name, (old, new) in pairs.items() if old != new]
 
 
-def read_sittings(folder: str | Path) -> tuple[Sitting, ...]:
-    """Return where a run ran, first sitting first. Raises DataError as `read_json` does."""
+def read_sessions(folder: str | Path) -> tuple[Session, ...]:
+    """Return where a run ran, first session first. Raises DataError as `read_json` does."""
     value = read_json(Path(folder) / ENVIRONMENT)
-    sittings = value.get("sittings") if isinstance(value, dict) else None
-    if not isinstance(sittings, list):
-        raise DataError(f"{ENVIRONMENT} in {folder} holds no list of sittings")
-    return tuple(parse_record(Sitting, item, ENVIRONMENT) for item in sittings)
+    sessions = value.get("sessions") if isinstance(value, dict) else None
+    if not isinstance(sessions, list):
+        raise DataError(f"{ENVIRONMENT} in {folder} holds no list of sessions")
+    return tuple(parse_record(Session, item, ENVIRONMENT) for item in sessions)
 
 
 @cache  # the packages that this process has loaded do not change

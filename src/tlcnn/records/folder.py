@@ -92,7 +92,7 @@ class RunDir:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, whole or not at all. NaN becomes null: JSON has none.
 
-        It is made durable at the end, by `write_done`, because every sitting writes it anew.
+        It is made durable at the end, by `write_done`, because every session writes it anew.
         """
         text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(self.path / name, text + "\n", durable=False)

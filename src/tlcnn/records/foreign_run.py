@@ -24,6 +24,7 @@ from tlcnn.records.read import find_run_dirs, read_predictions, read_run
 from tlcnn.records.summary import Summary, write_summary
 from tlcnn.statistics import metrics
 from tlcnn.storage import digest_of, write_atomic
+from tlcnn.text import print_text
 
 MAX_REFERENCES = 20  # splits of a dataset that an import is compared with
 
@@ -194,7 +195,7 @@ def write_foreign_run(
             write_plan(run.path, replace(previous, units=plan.units))
         return run.path, True
     scores = compute_scores(foreign)
-    with run.hold(wait=True, say=print):
+    with run.hold(wait=True, say=print_text):
         if run.is_done:
             return run.path, True
         write_plan(run.path, plan)

@@ -5,7 +5,7 @@ import pandas as pd
 _WHY = {
     "failed": "no result (`tlcnn status` has the error)",
     "running": "not finished yet",
-    "stopped": "not finished; the same command goes on",
+    "stopped": "not finished; repeat the command to continue",
     "unreadable": "damaged",
     "no run": "something else",
     "duplicate": "one copy of each is taken",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tlcnn import __version__
 from tlcnn.errors import DataError
-from tlcnn.records.environment import Sitting, read_sittings
+from tlcnn.records.environment import Session, read_sessions
 from tlcnn.records.plan_record import PlanRecord, read_plan
 
 Section = tuple[str, tuple[tuple[str, str], ...]]
@@ -24,22 +24,22 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     """
     done = runs[runs["state"] == "done"]
     plans = [read_plan(folders[0][0]) for folders in cells["folders"] if folders and folders[0]]
-    sittings = [sitting for folder in done["folder"] for sitting in _read_sittings(folder)]
-    packages = sorted({name for sitting in sittings for name in sitting.packages})
+    sessions = [session for folder in done["folder"] for session in _read_sessions(folder)]
+    packages = sorted({name for session in sessions for name in session.packages})
     software = [
         ("this report", f"tlcnn {__version__}"),
-        ("commit", _count_values(sitting.commit or "installed" for sitting in sittings)),
-        ("python", _count_values(sitting.python for sitting in sittings)),
+        ("commit", _count_values(session.commit or "installed" for session in sessions)),
+        ("python", _count_values(session.python for session in sessions)),
         *(
-            (name, _count_values(sitting.packages.get(name) for sitting in sittings))
+            (name, _count_values(session.packages.get(name) for session in sessions))
             for name in packages
         ),
     ]
     hardware = [
-        (name, _count_values(getattr(sitting, name) for sitting in sittings))
+        (name, _count_values(getattr(session, name) for session in sessions))
         for name in ("device", "hardware", "platform", "threads")
     ]
-    effort = [("finished runs", f"{len(done):,}, in {len(sittings):,} sittings")]
+    effort = [("finished runs", f"{len(done):,}, in {len(sessions):,} sessions")]
     if "train_s" in done:
         effort.append(("time in training", f"{done['train_s'].sum() / 3600:.2f} h"))
     return (
@@ -51,9 +51,9 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     )
 
 
-def _read_sittings(folder: str) -> tuple[Sitting, ...]:
+def _read_sessions(folder: str) -> tuple[Session, ...]:
     try:
-        return read_sittings(folder)
+        return read_sessions(folder)
     except DataError:
         return ()
 

@@ -4,20 +4,19 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from tlcnn.config.schema import list_local_keys
 from tlcnn.errors import DataError
-from tlcnn.records.environment import read_sittings
+from tlcnn.records.environment import read_sessions
 from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
-# Where and how a run was trained, which is of no use on another machine.
-_LOCAL = ("output_dir=", "cache_dir=", "progress=", "study=", "fail_fast=", "on_locked=")
 
 
 def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
     """Return the command of each run, by its folder.
 
     The command of a study's run has the overrides of its cell, from the study's record
-    (`studies/*.json`). The command of another run is that of its first sitting. A run without
+    (`studies/*.json`). The command of another run is that of its first session. A run without
     either record, such as an imported one, is left out.
     """
     paths = [Path(folder) for folder in folders]
@@ -27,7 +26,7 @@ def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
     commands = {}
     for path in paths:
         run_id = path.name.rsplit("-", 1)[-1]
-        arguments = overrides[run_id] if run_id in overrides else _read_first_sitting(path)
+        arguments = overrides[run_id] if run_id in overrides else _read_first_session(path)
         if arguments is not None:
             commands[str(path)] = " ".join([_PROGRAM, *map(shlex.quote, arguments)])
     return commands
@@ -45,15 +44,21 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
         except (DataError, KeyError, TypeError):
             continue
         for run_id, run_overrides in runs.items():
-            shown = [word for word in run_overrides if not word.startswith(_LOCAL)]
+            shown = [word for word in run_overrides if not _is_local(word)]
             if any(word.startswith("experiment=") for word in shown):
                 shown = ["hydra.mode=RUN", *shown]  # else its file asks for the whole sweep
             overrides[run_id] = tuple(shown)
     return overrides
 
 
-def _read_first_sitting(folder: Path) -> list[str] | None:
+def _is_local(word: str) -> bool:
+    """Return whether an override says where and how to train: of no use on another machine."""
+    key = word.lstrip("+").partition("=")[0].replace("init.task_dataset.", "dataset.")
+    return key in list_local_keys()
+
+
+def _read_first_session(folder: Path) -> list[str] | None:
     try:
-        return shlex.split(read_sittings(folder)[0].command)[1:]
+        return shlex.split(read_sessions(folder)[0].command)[1:]
     except (DataError, ValueError, IndexError):
         return None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tlcnn.errors import DataError
-from tlcnn.records.environment import Sitting, read_sittings
+from tlcnn.records.environment import Session, read_sessions
 from tlcnn.records.files import read_text
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions
@@ -139,18 +139,18 @@ def _read_units(folder: Path) -> dict[str, Any]:
 
 
 def _read_where(folder: Path) -> dict[str, Any]:
-    sittings = read_sittings(folder)
-    typed = list(dict.fromkeys(sitting.command for sitting in sittings))
-    return {"typed": typed, "where": list(dict.fromkeys(map(_describe_sitting, sittings)))}
+    sessions = read_sessions(folder)
+    typed = list(dict.fromkeys(session.command for session in sessions))
+    return {"typed": typed, "where": list(dict.fromkeys(map(_describe_session, sessions)))}
 
 
-def _describe_sitting(sitting: Sitting) -> str:
-    packages = sitting.packages
-    threads = "1 thread" if sitting.threads == 1 else f"{sitting.threads} threads"
+def _describe_session(session: Session) -> str:
+    packages = session.packages
+    threads = "1 thread" if session.threads == 1 else f"{session.threads} threads"
     parts = [
-        f"{sitting.device} ({sitting.hardware}, {threads})",
+        f"{session.device} ({session.hardware}, {threads})",
         *(f"{name} {packages[name]}" for name in ("torch", "timm", "tlcnn") if name in packages),
-        f"Python {sitting.python}",
-        f"commit {sitting.commit[:12]}" if sitting.commit else "",
+        f"Python {session.python}",
+        f"commit {session.commit[:12]}" if session.commit else "",
     ]
     return ", ".join(part for part in parts if part)

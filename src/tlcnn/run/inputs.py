@@ -1,4 +1,4 @@
-"""What the trained part of a network is fed with: images, or what its frozen units make of them.
+"""The inputs of the trained part of a network: images, or stored outputs of its frozen units.
 
 images -> network                       nothing is reused
 FeatureBatches -> units j+1..L, head    the outputs of units 1..j are stored

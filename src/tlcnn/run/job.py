@@ -12,6 +12,7 @@ from tlcnn.config.compose import Composer
 from tlcnn.config.schema import describe_type, list_keys
 from tlcnn.errors import ConfigError, Stopped, TlcnnError
 from tlcnn.memory import Memory
+from tlcnn.text import VisibleFormatter
 
 if TYPE_CHECKING:  # pandas: not for --help
     from tlcnn.plan.plan import Plan
@@ -135,9 +136,9 @@ def _explain_hydra(error: BaseException) -> str:
 
 
 def log_to_stderr(level: int) -> None:
-    """Send messages of tlcnn from a level on to stderr, as they are."""
+    """Send messages of tlcnn from a level on to stderr, control characters as escapes."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(VisibleFormatter("%(message)s"))
     handler.setLevel(level)
     log.handlers = [handler]
     log.setLevel(logging.DEBUG)

@@ -12,7 +12,7 @@ from tlcnn.memory import Memory
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import plan_record
 from tlcnn.plan.plan import Plan
-from tlcnn.records.environment import add_sitting, make_sitting
+from tlcnn.records.environment import add_session, make_session
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary, write_summary
@@ -33,10 +33,10 @@ def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Mem
     write_plan(folder.path, plan_record(plan))
     folder.write_config(asdict(plan.config))
     folder.write_json("init.json", asdict(initial.report))
-    sitting = make_sitting(
+    session = make_session(
         device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()
     )
-    changes = add_sitting(folder.path, sitting)
+    changes = add_session(folder.path, session)
     if changes:
         log.warning("resumed elsewhere, so not to the same bits: %s", "; ".join(changes))
     dataset = plan.dataset

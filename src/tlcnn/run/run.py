@@ -22,6 +22,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.summary import Summary, read_summary
 from tlcnn.storage import open_to_append, writing
+from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
-    """Train what the plan says, from wherever its folder stands, and return its summary.
+    """Train what the plan says, continuing from its last checkpoint, and return its summary.
 
     A finished run returns at once. A run that another process holds is waited for, or refused
     with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
@@ -39,7 +40,7 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
-        Stopped: a signal came; the same plan goes on from here.
+        Stopped: a signal came; run the same plan again to continue.
         Diverged, DataError, WeightsError, StorageError, BrokenPromise: see `tlcnn.errors`.
     """
     folder = RunDir(plan.run_dir)
@@ -147,7 +148,7 @@ def _recording(folder: RunDir) -> Iterator[None]:
     with writing(path):
         file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
     handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(message)s"))
     handler.setLevel(logging.DEBUG)
     logger = logging.getLogger("tlcnn")
     logger.addHandler(handler)

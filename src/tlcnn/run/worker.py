@@ -83,7 +83,8 @@ class Worker:
 
         threading.Thread(target=read, daemon=True).start()
         while not self.is_over and (line := self._waiting.get()) is not None:
-            print(self.run(Job.from_json(line)).to_json(), file=answers, flush=True)
+            answers.write(f"{self.run(Job.from_json(line)).to_json()}\n")
+            answers.flush()
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from tlcnn.sweep.sharing import (
     order_by_source,
 )
 from tlcnn.sweep.study_record import name_study, write_failures, write_study
-from tlcnn.text import align_columns
+from tlcnn.text import align_columns, print_text
 from tlcnn.training.interrupt import catch_signals
 
 log = logging.getLogger("tlcnn")
@@ -72,9 +72,9 @@ def drive(request: Request, launch: Launch) -> None:
             f"there is nothing to run: all {len(cells)} cells are left out. The first: {reason}"
         )
     name = name_study(request.study, request.arguments, sweep)
-    print(_describe_sweep(name, sweep, request.output_dir))
+    print_text(_describe_sweep(name, sweep, request.output_dir))
     if request.dry_run:
-        print("\n".join(_list_runs(sweep)))
+        print_text("\n".join(_list_runs(sweep)))
         return
     sources = {key: getattr(request, key) for key in ("arguments", "params", "blocks", "flags")}
     record = write_study(request.output_dir, name, sweep, sources=sources)
@@ -192,20 +192,20 @@ def _close(
     failed = [(run, outcome) for run, outcome in pairs if not outcome.was_stopped]
     n_failed, n_waiting = len(failed) + len(sweep.broken), len(pairs) - len(failed)
     text = f"{len(done) - len(done_before)} done, {len(done_before)} skipped, {n_failed} failed"
-    print(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
+    print_text(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
-        print(line)
+        print_text(line)
     for cell, outcome in sweep.broken:
-        print(f"  failed  {' '.join(cell)}\n          {outcome.error}")
+        print_text(f"  failed  {' '.join(cell)}\n          {outcome.error}")
     errors = {run.run_id: outcome.error if outcome.code else _UNKNOWN for run, outcome in failed}
     for run, _ in failed:
-        print(f"  failed  {run.run_dir.name}\n          {errors[run.run_id]}")
+        print_text(f"  failed  {run.run_dir.name}\n          {errors[run.run_id]}")
         if (run.run_dir / "log.txt").is_file():
-            print(f"          {run.run_dir / 'log.txt'}")
+            print_text(f"          {run.run_dir / 'log.txt'}")
     if record is not None:
         write_failures(record, errors)
     if n_waiting and any(o.was_stopped and o != NOT_STARTED for o in outcomes.values()):
-        raise Stopped("the sweep was stopped; the same command goes on from here")
+        raise Stopped("the sweep was stopped; repeat the command to continue")
     codes = {outcome.code or UNEXPECTED for _, outcome in (*failed, *sweep.broken)}
     if codes:
         raise SweepFailed(

@@ -15,6 +15,7 @@ from tlcnn.errors import DataError
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import SweepRun
+from tlcnn.text import print_text
 
 _POLL_S = 1.0
 _MAX_READ = 400  # finished runs that an estimate reads
@@ -85,7 +86,8 @@ def _show(runs: list[SweepRun], is_over: threading.Event) -> None:
                 del waiting[run.run_id]
                 bar.update()
                 if bar.disable:
-                    print(f"[{len(runs) - len(waiting)}/{len(runs)}] {_describe_done(run)}")
+                    n_done = len(runs) - len(waiting)
+                    print_text(f"[{n_done}/{len(runs)}] {_describe_done(run)}")
             failed = [run for run in waiting.values() if _has_failed(run, started)]
             if len(failed) != n_failed:
                 n_failed = len(failed)

@@ -49,7 +49,10 @@ class SweepRun:
 
     @cached_property
     def source_key(self) -> str | None:
-        """What runs share whose frozen units compute the same; None: nothing is stored."""
+        """A key that is equal for runs whose frozen units compute the same outputs.
+
+        None if nothing is stored.
+        """
         return make_source_key(self.plan)
 
 

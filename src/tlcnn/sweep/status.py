@@ -21,7 +21,7 @@ from tlcnn.run.job import Job
 from tlcnn.storage import writing
 from tlcnn.sweep.progress import describe_duration
 from tlcnn.sweep.study_record import find_studies, find_study, read_study
-from tlcnn.text import align_columns, make_visible
+from tlcnn.text import align_columns, make_visible, print_text
 
 STATES = ("done", "running", "stopped", "failed", "missing")
 
@@ -201,7 +201,7 @@ def delete_runs(entries: Sequence[Entry]) -> None:
     for folder in (entry.folder for entry in entries):
         if is_held(folder):  # by another host, which the lock may not show
             continue
-        hold = RunDir(folder).hold(wait=False, say=print)
+        hold = RunDir(folder).hold(wait=False, say=print_text)
         with suppress(RunLocked), hold, writing(folder):
             if not (folder / "DONE").is_file():
                 shutil.rmtree(folder, ignore_errors=os.name == "nt")  # there, a lock file stays

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.schema import list_keys
+from tlcnn.config.schema import list_local_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.records.files import read_json
 from tlcnn.storage import digest_of, make_dir, write_atomic
@@ -33,9 +33,8 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
         return name
     values = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     experiment = values.pop("experiment", None)
-    ignored = {*list_keys("place"), "fail_fast", "dry_run"}
     keys = {key.replace("init.task_dataset.", "dataset.") for key in values}
-    if experiment and keys <= ignored:
+    if experiment and keys <= {*list_local_keys()}:
         return experiment
     digest = digest_of(sorted(run.run_id for run in sweep.runs if run.role == "cell"), 8)
     return f"{experiment or 'sweep'}-{digest}"

@@ -23,9 +23,7 @@ class StopRequest:
     def check(self) -> None:
         """Raise Stopped when a signal has arrived."""
         if self.signal_name:
-            raise Stopped(
-                f"stopped by {self.signal_name}; the same command again goes on from here"
-            )
+            raise Stopped(f"stopped by {self.signal_name}; repeat the command to continue")
 
 
 @contextmanager

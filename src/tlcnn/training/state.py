@@ -39,7 +39,7 @@ class Position:
     epoch: int = 1  # the epoch in training, from 1
     step: int = 0  # updates done in it
     loss_sum: float = 0.0  # over those updates
-    epoch_s: float = 0.0  # seconds that those updates took, over all sittings
+    epoch_s: float = 0.0  # seconds that those updates took, over all sessions
     history: list[dict[str, Any]] = field(default_factory=list)  # one record a finished epoch
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
