@@ -84,6 +84,7 @@ def remove_val(folder):
     summary = json.loads((folder / "summary.json").read_text())
     del summary["metrics"][VAL]
     (folder / "summary.json").write_text(json.dumps(summary))
+    RunDir(folder).write_done(folder.name[-12:])
 
 
 def test_a_seed_that_lacks_validation_on_one_fold_is_in_no_validation_mean(tmp_path):
