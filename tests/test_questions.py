@@ -177,9 +177,9 @@ def test_a_cell_that_learnt_nothing_is_told(tmp_path):
     content = make_content(read_runs(tmp_path))
     found = next(finding for finding in content.findings if finding.key == "best_cell")
     assert any(
-        "No better than guessing" in line and "all frozen" in line for line in found.details
+        "Cannot be told from guessing" in line and "all frozen" in line for line in found.details
     )
-    assert content.cells["note"].str.contains("no better than guessing").sum() == 1
+    assert content.cells["note"].str.contains("cannot be told from guessing").sum() == 1
 
 
 @pytest.mark.parametrize("key", ["imagenet_vs_random", "best_cell", "chain", "layers"])

@@ -157,7 +157,7 @@ def _tabulate_cells(
             compute_deviation([*filter(None, [scored.get(key)])]) for key in cells
         ]
         notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
-    guess = "no better than guessing"
+    guess = "cannot be told from guessing"
     columns["note"] = [
         "; ".join(filter(None, [notes.get(key), guess if key in at_chance else ""]))
         for key in cells

@@ -241,7 +241,7 @@ def _write_depths(answer: BestAnswer) -> list[str]:
         "equivalent": f"Equivalent to it within {write_gap(margin, block.metric)}",
         "worse": "Worse",
         "inconclusive": "Not settled",
-        "chance": "No better than guessing, so look at these runs before citing them",
+        "chance": "Cannot be told from guessing, so look at these runs before you cite them",
     }
     return [f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names]
 
