@@ -39,9 +39,9 @@ def compute_seeds_needed(
 def compute_seeds_needed_one_sided(parts: Parts, *, margin: float, n_compared: int = 1) -> float:
     """Return the least number of seeds, above those there are, that would settle a layer's gap.
 
-    Settled is: general (the upper bound is below the margin) or specific (the lower bound is
-    above 0, and the value above the margin), else as in `compute_seeds_needed`. inf also where
-    the gap is too near the margin to be told from it.
+    A gap is settled if it is general (the upper bound is below the margin) or specific (the lower
+    bound is above 0, and the value above the margin). Everything else is as in
+    `compute_seeds_needed`. Returns inf if no number of seeds is enough.
 
     Args:
         n_compared: layers; each is also tested at 5 % / n_compared, one-sided, the first step of
