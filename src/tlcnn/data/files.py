@@ -12,12 +12,12 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
-from tlcnn.errors import DataError, list_names
+from tlcnn.errors import DataError, TlcnnError, list_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -71,6 +71,15 @@ class FileRef:
 
     def __str__(self) -> str:
         return f"{self.member} in {self.path}" if self.member else str(self.path)
+
+
+@contextmanager
+def reading(place: object, error_type: type[TlcnnError] = DataError) -> Iterator[None]:
+    """Turn an OSError into an error that names what cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(f"cannot read {place}: {error.strerror or error}") from error
 
 
 def check_folder(root: Path, expected: str) -> None:
@@ -146,20 +155,16 @@ def find_images(
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
-    try:
+    with reading(f"the folder {folder}"):
         status = folder.stat()
         inside = above | {(status.st_dev, status.st_ino)}
         entries = list(os.scandir(folder)) if len(inside) > len(above) else []  # a loop of links
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
     for entry in entries:
         if is_hidden(entry.name):
             continue
-        try:
+        with reading(entry.path):  # not so a link to itself
             is_dir, is_file = entry.is_dir(), entry.is_file()  # both false for a broken link
             n_bytes = entry.stat().st_size if is_file else 0
-        except OSError as error:  # such as a link to itself
-            raise DataError(f"cannot read {entry.path}: {error.strerror}") from error
         if is_dir:
             yield from _walk(Path(entry.path), inside)
         elif is_file:
@@ -249,18 +254,16 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     Raises:
         DataError: it is missing, unreadable, broken or larger than the limits above.
     """
-    try:
-        if ref.member:
-            with nullcontext(archive) if archive else open_archive(ref.path) as opened:
-                info = opened.getinfo(ref.member)
-                check_member(ref.path, info)
-                with opened.open(info) as member:
-                    return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
-        with open_file(ref.path) as file:
+    if not ref.member:
+        with reading(ref), open_file(ref.path) as file:
             _check_size(ref, os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)
             return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
+    try:
+        with reading(ref), nullcontext(archive) if archive else open_archive(ref.path) as opened:
+            info = opened.getinfo(ref.member)
+            check_member(ref.path, info)
+            with opened.open(info) as member:
+                return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
 
@@ -293,10 +296,7 @@ def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool
         return True
     tails = []
     for ref in (first, second):
-        try:
-            with open_file(ref.path) as file:
-                file.seek(max(0, ref.n_bytes - n_tail))
-                tails.append(file.read(n_tail))
-        except OSError as error:
-            raise DataError(f"cannot read {ref}: {error.strerror}") from error
+        with reading(ref), open_file(ref.path) as file:
+            file.seek(max(0, ref.n_bytes - n_tail))
+            tails.append(file.read(n_tail))
     return tails[0] == tails[1]

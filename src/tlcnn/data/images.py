@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tlcnn.data.files import FileRef, open_archive, read_file
+from tlcnn.data.files import FileRef, open_archive, read_file, reading
 from tlcnn.errors import DataError
 from tlcnn.storage import digest_of
 
@@ -123,20 +123,20 @@ class FileImages:
         """Return a digest of names, sizes and times of change; reads no content."""
         stats = {}
         for path in {ref.path for ref in self.refs}:
-            try:
+            with reading(path):
                 status = path.stat()
-            except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror}") from error
             stats[path] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
         rows = [[*stats[ref.path], ref.member, ref.crc] for ref in self.refs]
         return {"n_images": len(rows), "stat": digest_of(rows)}
 
     def load_digests(self) -> list[str]:
         """Return the sha256 of each file's bytes, in order, with all cores."""
+
+        def compute_digest(position: int) -> str:
+            return hashlib.sha256(self.read(position)).hexdigest()
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(
-                pool.map(lambda i: hashlib.sha256(self.read(i)).hexdigest(), range(len(self)))
-            )
+            return list(pool.map(compute_digest, range(len(self))))
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

@@ -65,23 +65,12 @@ def load_lc25000_lung(
     Raises:
         DataError: images are missing or contradictory, or the table does not fit them.
     """
-    check_folder(root, EXPECTED)
-    files = list_all_files(root)
-    folders = {ref: ref.inner_path.parent.name for ref in files if ref.is_image}
-    refs = [ref for ref, folder in folders.items() if folder in CLASSES]
-    tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
-    for ref in refs:
-        if folders[ref] != folders[tiles[ref.stem]]:
-            raise DataError(
-                f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
-                "Keep one of them"
-            )
-    rows = pd.DataFrame({"image_id": sorted(tiles)})
-    rows["label"] = [folders[tiles[image_id]] for image_id in rows["image_id"]]
+    tiles = find_tiles(root)
+    rows = pd.DataFrame(
+        [(image_id, _find_class(ref)) for image_id, ref in sorted(tiles.items())],
+        columns=["image_id", "label"],
+    )
     images = FileImages([tiles[image_id] for image_id in rows["image_id"]])
-    lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
-    if lost:
-        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
     table_name = groups
@@ -95,6 +84,28 @@ def load_lc25000_lung(
     labels = [CLASSES.index(label) for label in rows["label"]]
     table = make_index_table(rows["image_id"].tolist(), labels, tile_groups)
     return Index(name, CLASSES, table, images, notes=notes)
+
+
+def find_tiles(root: Path) -> dict[str, FileRef]:
+    """Return the file of each tile. Raises DataError when tiles are missing or contradictory."""
+    check_folder(root, EXPECTED)
+    files = list_all_files(root)
+    refs = [ref for ref in files if ref.is_image and _find_class(ref) in CLASSES]
+    tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
+    for ref in refs:
+        if _find_class(ref) != _find_class(tiles[ref.stem]):
+            raise DataError(
+                f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
+                "Keep one of them"
+            )
+    lost = sorted(set(CLASSES) - {_find_class(ref) for ref in tiles.values()})
+    if lost:
+        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
+    return tiles
+
+
+def _find_class(ref: FileRef) -> str:
+    return ref.inner_path.parent.name
 
 
 def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:

@@ -5,11 +5,11 @@ photographs of one lesion agree whatever else is drawn. Points are world coordin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from tlcnn.data.drawing.field import Array, Draws, Frame, Mesh, make_mesh, noise, smoothstep
+from tlcnn.data.drawing.field import Array, Draws, Frame, make_mesh, noise, smoothstep
 from tlcnn.data.drawing.skin import apply_colour, reflect
 from tlcnn.data.drawing.stroke import Stroke, curve, spots, strokes, tree
 
@@ -61,15 +61,6 @@ class Lesion:
     def find_rim(self, turn: float) -> Array:
         """Return the point (2,) of the ellipse's border in a direction."""
         return self.axes * np.array([np.cos(turn), np.sin(turn)])
-
-    def make_mesh(self, u: Array, v: Array, draws: Draws, jitter: float) -> Mesh:
-        """Return cells (H, W), computed inside the lesion only and 0 elsewhere."""
-        inside = self.inside > 0
-        part = make_mesh(u[inside], v[inside], draws, jitter)
-        planes = np.zeros((len(fields(Mesh)), *u.shape))
-        for plane, values in zip(planes, vars(part).values(), strict=True):
-            plane[inside] = values
-        return Mesh(*planes)
 
 
 def make_lesion(frame: Frame, draws: Draws, recipe: Recipe) -> Lesion:
@@ -123,7 +114,7 @@ def _add_pigment(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> 
         net_draws = draws.fork(6)
         period = net_draws.uniform(0.17, 0.25)
         u, v = frame.u / period, frame.v / period
-        near = lesion.make_mesh(u, v, net_draws.fork(1), 0.55).near
+        near = make_mesh(u, v, net_draws.fork(1), 0.55).near
         net = 0.5 * smoothstep(0.28, 0.55, near) - 0.75 * smoothstep(0.42, 0.20, near) * blood
         blood += recipe["follicles"] * net * inside
     if recipe["dotted"]:  # dotted vessels
@@ -159,7 +150,7 @@ def _make_network(lesion: Lesion, draws: Draws) -> Array:
     patchy = np.clip(noise(frame, draws.fork(3), 1, 3, n_waves=12), -2, 2)
     warp = 0.10 + 0.40 * atypia
     u, v = frame.u / period + warp * bend_u, frame.v / period + warp * bend_v
-    mesh = lesion.make_mesh(u, v, draws.fork(4), 0.3 + 0.4 * atypia)
+    mesh = make_mesh(u, v, draws.fork(4), 0.3 + 0.4 * atypia)
     thickness = 0.42 * np.clip(1 + 0.5 * atypia * patchy, 0.4, 1.8)
     lines = np.exp(-((mesh.gap / thickness) ** 2))
     fade = 0.5 + 0.5 * smoothstep(0.0, 0.5, lesion.far)
@@ -187,7 +178,7 @@ def _add_lacunae(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> 
     period, purple = draws.uniform(0.22, 0.38), draws.uniform(0, 0.9)
     bend = 0.12 * noise(frame, draws.fork(1), 1.5, 5, n_waves=12)
     u, v = frame.u / period + bend, frame.v / period - bend
-    mesh = lesion.make_mesh(u, v, draws.fork(2), 0.8)
+    mesh = make_mesh(u, v, draws.fork(2), 0.8)
     reach = 0.62 + 0.16 * mesh.value
     lake = smoothstep(0.0, 0.26, np.minimum(mesh.gap, reach - mesh.near))
     lake *= smoothstep(1.05, 0.88, lesion.far)
