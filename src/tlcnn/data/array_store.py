@@ -130,6 +130,31 @@ class ArrayStore:
 
     # ------------------------------------------------------------------------------- writing
 
+    def load(
+        self,
+        name: str,
+        build: Callable[[], CachedArray],
+        *,
+        work: str,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> CachedArray:
+        """Return an array. Where it is missing it is built, or another process is waited for.
+
+        Raises:
+            StorageError: the folder cannot be written, or its disk is too small.
+        """
+        array = self.find(name)
+        if array is not None:
+            return array
+        try:
+            with writing(self.folder), self.hold(name, work=work, check_stop=check_stop):
+                return self.find(name) or build()  # another process may have built it meanwhile
+        except StorageError as error:
+            advice = (
+                "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
+            )
+            raise StorageError(f"{error}. {advice}") from error
+
     @contextmanager
     def hold(self, name: str, *, work: str, check_stop: Callable[[], None]) -> Iterator[None]:
         """Hold the lock of an array, or wait for the process that computes it.
