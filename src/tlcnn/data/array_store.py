@@ -123,10 +123,9 @@ class ArrayStore:
         return self.folder / f"{name}.bin"
 
     def _delete(self, name: str) -> None:
-        path = self._path(name)
-        for each in (path.with_suffix(".json"), path):  # in this order: no sidecar without rows
+        for suffix in (".json", ".bin"):  # in this order: no sidecar without rows
             with suppress(OSError):
-                each.unlink(missing_ok=True)
+                self._path(name).with_suffix(suffix).unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------- writing
 
@@ -170,18 +169,18 @@ class ArrayStore:
         """
         make_dir(self.folder)
         held = self._name_lock(name)
-        with hold_lock(
-            held,
-            on_wait=lambda: log.info("waiting for another process that %s", work),
-            check_stop=check_stop,
-        ):
+
+        def say_wait() -> None:
+            log.info("waiting for another process that %s", work)
+
+        with hold_lock(held, on_wait=say_wait, check_stop=check_stop):
             for temporary in self.folder.glob(".*.tmp"):
                 path = self._name_lock(temporary.name[1:])
                 with suppress(OSError, StorageError):
                     lock = None if path == held else try_lock(path)
-                    if path == held or lock is not None:
+                    if path == held or lock:
                         temporary.unlink(missing_ok=True)
-                    if lock is not None:
+                    if lock:
                         lock.release()
             yield
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 Array = np.ndarray
 HEX = 3**0.5 / 2  # distance of the rows of a hexagonal lattice
@@ -200,6 +199,8 @@ def make_mesh(u: Array, v: Array, draws: Draws, jitter: float) -> Mesh:
 
 def blur(picture: Array, sigma: float) -> Array:
     """Return the picture (H, W, C) after a Gaussian blur of `sigma` pixels, edges repeated."""
+    from scipy.ndimage import gaussian_filter
+
     if sigma < 0.25:
         return picture
     reach = int(np.ceil(3 * sigma))
