@@ -72,8 +72,6 @@ def fetch_file(
 
     Args:
         path: the place of the finished file; its folder exists.
-        urls: addresses of the same file, tried in order.
-        checksum: the digest that it must have; None where none is published.
         advice: the last lines of the message when no address gives the file.
         say: a function that is called with what goes wrong on the way.
 
@@ -101,7 +99,7 @@ def _fetch_from(
             is_resumed = _transfer(url, path, checksum)
             return _accept(path, checksum, is_resumed)
         except Cut as cut:
-            n_bytes = _find_size(find_part(path))
+            n_bytes = _measure_part(path)
             n_failed = 1 if n_bytes > most else n_failed + 1
             most = max(most, n_bytes)  # so that a server without ranges cannot keep us for ever
             if n_failed >= N_TRIES:
@@ -119,8 +117,9 @@ def _find_note(path: Path) -> Path:
     return path.with_name(f"{path.name}.part.json")
 
 
-def _find_size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _measure_part(path: Path) -> int:
+    part = find_part(path)
+    return part.stat().st_size if part.exists() else 0
 
 
 def _discard(path: Path) -> None:
@@ -154,7 +153,7 @@ def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
             _discard(path)
             write_atomic(_find_note(path), json.dumps(asdict(new)))
         _append(response, path, start, new.n_total)
-    n_bytes = _find_size(find_part(path))
+    n_bytes = _measure_part(path)
     if new.n_total is not None and n_bytes != new.n_total:
         raise Cut(f"the connection was cut after {n_bytes:,} of {new.n_total:,} bytes")
     return start > 0
@@ -172,7 +171,7 @@ def _find_beginning(
             old = Beginning(**json.loads(file.read()))
     except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
         return None, 0
-    n_bytes = _find_size(find_part(path))
+    n_bytes = _measure_part(path)
     is_recognised = (old.url == url and old.validator) or checksum or n_bytes == old.n_total
     fits = old.n_total is None or n_bytes <= old.n_total
     return old, n_bytes if is_recognised and fits else 0

@@ -7,7 +7,6 @@ that are mirrored, turned or cut out are other pictures here (`tlcnn.data.groupi
 """
 
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +37,6 @@ MIN_DETAIL = 0.5  # least correlation of detail: tests/test_duplicates.py says h
 _BLOCK = 2**23  # pairs of fingerprints compared at once: 64 MiB
 _POPCOUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
-log = logging.getLogger(__name__)
-
 
 def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -> np.ndarray:
     """Return each image's perceptual hash, remembered by the images' content.
@@ -57,8 +54,7 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     def compute(position: int) -> int:
         try:
             return make_fingerprint(images.load(position))
-        except DataError as error:
-            log.debug("no fingerprint: %s", error)
+        except DataError:
             return NO_FINGERPRINT
 
     def compute_all() -> list[int]:
@@ -141,23 +137,22 @@ def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool
         One value a pair; None where one of the images cannot be decoded.
     """
 
+    def load(images: Images, position: int) -> np.ndarray | None:
+        try:
+            return images.load(int(position))
+        except DataError:
+            return None
+
     def confirm(block: np.ndarray) -> list[bool | None]:
         """Compare one image with its partners."""
-        results: list[bool | None] = []
-        try:
-            pixels = first.load(int(block[0, 0]))
-        except DataError:
-            return [None] * len(block)
-        for position in block[:, 1]:
-            try:
-                results.append(is_same_picture(pixels, second.load(int(position))))
-            except DataError:
-                results.append(None)
-        return results
+        pixels = load(first, block[0, 0])
+        partners = (load(second, position) for position in block[:, 1])
+        return [
+            None if pixels is None or partner is None else is_same_picture(pixels, partner)
+            for partner in partners
+        ]
 
-    if not len(pairs):
-        return []
-    blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1)
+    blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1) if len(pairs) else []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [result for results in pool.map(confirm, blocks) for result in results]
 

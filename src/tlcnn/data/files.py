@@ -26,6 +26,7 @@ MAX_MEMBER_BYTES = 25 * 2**20
 MAX_MEMBER_RATIO = 100  # images hardly compress; deflate's bombs reach 1,029
 RATIO_FREE_BYTES = 2**20  # below this size, a high ratio harms nobody
 MAX_MEMBERS = 50_000
+TAIL_BYTES = 4096  # by which two plain files are compared
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,7 @@ def find_images(
     """Return one file for each image id; the same image in several places counts once.
 
     Args:
-        candidates: image ids and their files.
-        files: all files under `root`.
+        candidates: image ids and their files, among all `files` under `root`.
         expected: the sentence that says what belongs into the folder.
 
     Raises:
@@ -183,11 +183,10 @@ def list_members(path: Path) -> list[FileRef]:
     if len(infos) > MAX_MEMBERS:
         raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
     names = [info.filename for info in infos]
+    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
     refused = {
         "names that point outside it": [name for name in names if _is_outside(name)],
-        "symbolic links": [
-            info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)
-        ],
+        "symbolic links": links,
         "names that occur twice": [name for name, n in Counter(names).items() if n > 1],
     }
     for what, members in refused.items():
@@ -225,8 +224,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 def _check_size(name: object, n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
-        size, most = n_bytes / 2**20, limit / 2**20
-        raise DataError(f"{name} is refused: {size:,.0f} MiB, at most {most:,.0f} are read")
+        raise DataError(
+            f"{name} is refused: {n_bytes / 2**20:,.0f} MiB, at most {limit >> 20} are read"
+        )
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -283,20 +283,21 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool:
+def is_same_content(first: FileRef, second: FileRef) -> bool:
     """Whether two files very likely hold the same bytes, without reading all of them.
 
     Compares sizes, and then checksums (two members) or the last bytes (two plain files).
     """
     if first.n_bytes != second.n_bytes:
         return False
-    if first.crc is not None and second.crc is not None:
+    if first.member and second.member:
         return first.crc == second.crc
     if first.member or second.member:  # an archive beside its unpacked files
         return True
-    tails = []
-    for ref in (first, second):
-        with reading(ref), open_file(ref.path) as file:
-            file.seek(max(0, ref.n_bytes - n_tail))
-            tails.append(file.read(n_tail))
-    return tails[0] == tails[1]
+    return _read_tail(first) == _read_tail(second)
+
+
+def _read_tail(ref: FileRef) -> bytes:
+    with reading(ref), open_file(ref.path) as file:
+        file.seek(max(0, ref.n_bytes - TAIL_BYTES))
+        return file.read(TAIL_BYTES)

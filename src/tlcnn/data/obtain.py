@@ -44,7 +44,6 @@ def obtain(
         route: None where the dataset must be got by hand.
         mirrors: beginnings of addresses to try before the source's own.
         replacement: the beginning that replaces the source's scheme and host.
-        say: a function that is called with what happens.
 
     Raises:
         ConfigError: a mirror is no address.
