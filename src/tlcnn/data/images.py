@@ -115,9 +115,8 @@ class FileImages:
     def __len__(self) -> int:
         return len(self.refs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files stay in their process.
-        return {"refs": self.refs, "reduce_for": self.reduce_for, "_archives": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileImages, (self.refs, self.reduce_for)  # open files stay in their process
 
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""

@@ -73,12 +73,11 @@ def load_lc25000_lung(
     images = FileImages([tiles[image_id] for image_id in rows["image_id"]])
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
-    table_name = groups
     if groups == "auto":
-        table_name = TABLE if (root / TABLE).is_file() else None
+        groups = TABLE if (root / TABLE).is_file() else None
     notes: tuple[str, ...] = ()
-    if table_name is not None:
-        tile_groups = read_groups(root / table_name, rows)
+    if groups is not None:
+        tile_groups = read_groups(root / groups, rows)
     else:
         tile_groups, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]
@@ -127,20 +126,18 @@ def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
     frame["image_id"] = [Path(image.replace("\\", "/")).stem for image in frame["image"]]
     check_filled(frame, "group", str(path))
     check_unique(frame, str(path), "group")
-    frame = frame.set_index("image_id")
-    lost = [image_id for image_id in rows["image_id"] if image_id not in frame.index]
+    tiles = rows.merge(frame, on="image_id", how="left", suffixes=("", "_of_table"))
+    lost = tiles["image_id"][tiles["group"].isna()].tolist()
     if lost:
         raise DataError(f"{path} has no row for {len(lost):,} tiles: {list_names(lost)}")
-    tile_rows = frame.loc[rows["image_id"]]
-    if "label" in tile_rows:
-        is_other = tile_rows["label"].to_numpy() != rows["label"].to_numpy()
-        wrong = rows["image_id"][is_other].tolist()
+    if "label_of_table" in tiles:
+        wrong = tiles["image_id"][tiles["label_of_table"] != tiles["label"]].tolist()
         if wrong:
             raise DataError(
                 f"{path} gives {len(wrong):,} tiles another class than their folder: "
                 f"{list_names(wrong)}. Correct the table or move the tiles"
             )
-    return [str(group) for group in tile_rows["group"]]
+    return tiles["group"].tolist()
 
 
 def find_groups(
