@@ -39,10 +39,7 @@ _POPCOUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uin
 
 
 def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -> np.ndarray:
-    """Return each image's perceptual hash, remembered by the images' content.
-
-    Args:
-        digests: (N,) content digests.
+    """Return each image's perceptual hash, remembered by the images' content digests.
 
     Returns:
         (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
@@ -113,10 +110,7 @@ def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
 
     Other JPEG qualities, sizes, brightness and contrast are the same picture; other photographs
     of the same thing, mirrored, turned and cut ones are not. A blank image has nothing to
-    confirm by: it is only the same as one with equal pixels.
-
-    Args:
-        first, second: (H, W, 3) uint8 RGB, of any two sizes.
+    confirm by: it is only the same as one with equal pixels. They are (H, W, 3) uint8 RGB.
     """
     if first.shape == second.shape and np.array_equal(first, second):
         return True
@@ -130,11 +124,8 @@ def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
 def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool | None]:
     """Return whether each pair shows the same picture, with all cores.
 
-    Args:
-        pairs: (M, 2) positions in `first` and `second`, sorted.
-
-    Returns:
-        One value a pair; None where one of the images cannot be decoded.
+    Pairs are (M, 2) positions in `first` and `second`, sorted. The answer is None where one of
+    the images cannot be decoded.
     """
 
     def load(images: Images, position: int) -> np.ndarray | None:

@@ -85,12 +85,9 @@ def load_copy_groups(
 def make_groups(n_images: int, pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the first member of each image's group, (N,) int64: the connected images.
 
-    A group of more than `MAX_GROUP` images is connected by chance somewhere: its weakest pairs
-    are left out until it falls apart.
-
-    Args:
-        pairs: (M, 2) positions of copies.
-        scores: (M,) correlations.
+    Pairs are (M, 2) positions of likely copies, and scores their correlations. A group of more
+    than `MAX_GROUP` images is connected by chance somewhere: its weakest pairs are left out until
+    it falls apart.
 
     Example:
         >>> make_groups(4, np.array([[0, 2], [2, 3]]), np.array([0.9, 0.9])).tolist()
@@ -168,11 +165,7 @@ def make_harmonics(image: np.ndarray) -> np.ndarray:
 
 
 def find_copy_pairs(harmonics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of likely copies, (M, 2) positions, and how well they fit, (M,) float32.
-
-    Args:
-        harmonics: (N, L, N_RINGS, N_HARMONICS) complex64.
-    """
+    """Return pairs of likely copies, (M, 2) positions, and how well they fit, (M,) float32."""
     order = np.arange(N_HARMONICS)
     fold = np.where(order == 0, 1, 2)  # a real signal has each harmonic but the mean twice
     # A ring's area is as its radius squared; the factor (1 + order) weighs detail up.

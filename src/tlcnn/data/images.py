@@ -102,11 +102,7 @@ def _make_upright(image: Image.Image) -> Image.Image:
 
 
 class FileImages:
-    """Images in files and zip archives, in the order of `refs`; implements `Images`.
-
-    Args:
-        reduce_for: side and fit that they will be resized to, if JPEGs may be decoded smaller.
-    """
+    """Images in files and zip archives; `reduce_for` as in `decode_image`. Implements `Images`."""
 
     def __init__(self, refs: Sequence[FileRef], reduce_for: tuple[int, str] | None = None) -> None:
         self.refs, self.reduce_for = tuple(refs), reduce_for

@@ -44,8 +44,6 @@ def make_splits(
     first in train, then in test, then in val (see `list_split_warnings`).
 
     Args:
-        labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) names of groups.
         val_fraction, test_fraction: parts of all N images; with folds, the latter is not used.
         folds: the number of test folds that partition the data, or None.
         fold: the number of the fold that is the test part.
@@ -223,8 +221,7 @@ def compute_split_counts(
 ) -> pd.DataFrame:
     """Return the number of images, one row a class, one column a split.
 
-    Args:
-        labels: (N,) classes; or (N, K) of 0 and 1 where an image can be of several.
+    Labels are (N,), or (N, K) of 0 and 1 where an image can be of several classes.
     """
     values, parts = np.asarray(labels), np.asarray(splits, dtype=object)
     row, label = np.nonzero(values) if values.ndim == 2 else (np.arange(len(values)), values)

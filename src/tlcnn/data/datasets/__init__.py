@@ -39,12 +39,7 @@ DATASETS: dict[str, Callable[..., Index]] = {
 
 
 def load_index(kind: str, *, name: str, root: Path | str, options: Mapping[str, Any]) -> Index:
-    """Load a dataset's index.
-
-    Args:
-        kind: a key of `DATASETS`.
-        name: the dataset's name in records.
-        options: the loader's own options.
+    """Load a dataset's index; `name` is what records call it.
 
     Raises:
         ConfigError: an unknown kind, or options that the loader does not take.

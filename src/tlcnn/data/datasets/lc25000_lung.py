@@ -108,10 +108,7 @@ def _find_class(ref: FileRef) -> str:
 
 
 def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
-    """Return each tile's group from a table.
-
-    Args:
-        rows: N tiles, `image_id` and `label`.
+    """Return each tile's group from a table; `rows` are the tiles' `image_id` and `label`.
 
     Raises:
         DataError: there is no table, or it lacks columns or tiles or contradicts their classes.

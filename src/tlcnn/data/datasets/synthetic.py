@@ -88,7 +88,6 @@ def load_synthetic(
     """Return the index of a drawn dataset. The pictures of a smaller one are in a larger one.
 
     Args:
-        root: not used, because nothing is on disk.
         task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
         data_seed: another seed is another set of patients, or of textures.
         size: pixels a side, drawn natively at this size.

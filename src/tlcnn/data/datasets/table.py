@@ -108,9 +108,7 @@ def load_table(
 def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
     """Return the path of each image's file, relative to root, with its suffix.
 
-    Args:
-        frame: a table with one row an image.
-        template: the path of an image, with columns in braces.
+    The template is the path of an image, with columns of the table in braces.
 
     Raises:
         ConfigError: braces that name no column.

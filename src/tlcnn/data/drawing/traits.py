@@ -77,9 +77,7 @@ def make_lesion(frame: Frame, draws: Draws, recipe: Recipe) -> Lesion:
 def paint(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> Array:
     """Return a lesion on its skin, (H, W, 3), painted from deep to shallow.
 
-    Args:
-        melanin: melanin of the skin, (H, W); the lesion's is added to it.
-        blood: blood of the skin, (H, W).
+    The lesion's melanin and blood are added to those of the skin, (H, W).
     """
     _add_pigment(lesion, draws.fork(2), melanin, blood)
     picture = reflect(melanin, blood)
