@@ -96,8 +96,7 @@ def _fetch_from(
     most, n_failed = 0, 0
     while True:
         try:
-            is_resumed = _transfer(url, path, checksum)
-            return _accept(path, checksum, is_resumed)
+            return _accept(path, checksum, is_resumed=_transfer(url, path, checksum))
         except Cut as cut:
             n_bytes = _measure_part(path)
             n_failed = 1 if n_bytes > most else n_failed + 1
