@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tlcnn.errors import WeightsError, list_names
+from tlcnn.text import first_line
 
 State = dict[str, torch.Tensor]
 
@@ -142,8 +143,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _describe_damage(path: Path, error: Exception) -> str:
-    cause = (str(error).strip().splitlines() or [""])[0]
     return (
         f"{path} cannot be read as weights: it is damaged, cut off, or no checkpoint "
-        f"({type(error).__name__}: {cause}). Copy or download it again."
+        f"({type(error).__name__}: {first_line(error)}). Copy or download it again."
     )

@@ -20,6 +20,7 @@ from tlcnn.model.difference import measure_difference
 from tlcnn.model.freeze import are_same_bits, hold_in_eval
 from tlcnn.model.norms import is_norm
 from tlcnn.model.unit_map import UnitMap, is_inside, list_enclosing
+from tlcnn.text import first_line
 
 PROBE_SIZES = (64, 128)  # pixels; a network that needs larger images is probed at its own size
 _ELSEWHERE = "freeze or transfer through another unit, or train without stored boundaries."
@@ -120,7 +121,6 @@ def check_cut(
     """Check that suffix(prefix(images)) equals model(images) in evaluation mode.
 
     Args:
-        images: (N, 3, H, W).
         tolerance: the largest difference allowed, as `measure_difference` defines it. With 0 the
             outputs must be the same bits.
 
@@ -253,10 +253,8 @@ def _try_cut(
     try:
         outputs = make_suffix(model, unit_map, n_units)(crossing)
     except Exception as error:  # a family's own code: anything can come out of it
-        first_line = str(error).splitlines()[0][:80] if str(error) else ""
-        return (
-            f"the rest does not run on the boundary alone ({type(error).__name__}: {first_line})"
-        )
+        cause = f"{type(error).__name__}: {first_line(error)[:80]}"
+        return f"the rest does not run on the boundary alone ({cause})"
     if isinstance(outputs, Tensor) and are_same_bits(outputs, expected):
         return None
     return "more than this tensor crosses (the rest alone gives other outputs)"

@@ -62,8 +62,6 @@ def apply_freeze(
     changed. A second call may freeze more units, but not fewer.
 
     Args:
-        model: the network that `unit_map` describes; changed in place.
-        n_frozen: the number of units to freeze, counted from the input.
         bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 
     Raises:
@@ -97,10 +95,7 @@ def snapshot_frozen(
 ) -> dict[str, Tensor]:
     """Return copies of the tensors that must not change while units 1..n_frozen are frozen.
 
-    The tensors that the treatment `bn` allows to change are not among them.
-
-    Raises:
-        ConfigError: `bn` or `n_frozen` is not allowed.
+    The tensors that the treatment `bn` allows to change are not among them. Raises ConfigError.
     """
     moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
     tensors = _named_tensors(model)

@@ -15,6 +15,7 @@ from tlcnn.config.schema import Config, DatasetCfg, FreezeCfg, InitCfg, list_key
 from tlcnn.errors import ConfigError, DataError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
 from tlcnn.records.config import read_config
+from tlcnn.text import first_line
 
 PLANNED = ("task", "self")  # sources that are runs whose plan is made before they are trained
 SHARED_KEYS = ("image_size", "fit", "normalize")  # a source's dataset has the run's own values
@@ -81,7 +82,7 @@ def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
     except OmegaConfBaseException as error:
         key = str(error.full_key or "").removeprefix("dataset.")
         raise ConfigError(
-            f"init.task_dataset.{key} is not of the right type: {str(error).splitlines()[0]}"
+            f"init.task_dataset.{key} is not of the right type: {first_line(error)}"
         ) from error
     return merged
 

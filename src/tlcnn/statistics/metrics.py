@@ -14,19 +14,7 @@ from functools import partial
 import numpy as np
 
 from tlcnn.errors import ConfigError, did_you_mean
-from tlcnn.statistics.counting import (
-    make_accuracy,
-    make_balanced_accuracy,
-    make_brier,
-    make_f1,
-    make_macro_f1,
-    make_mae,
-    make_n_absent_classes,
-    make_nll,
-    make_precision,
-    make_quadratic_kappa,
-    make_recall,
-)
+from tlcnn.statistics import counting, ranking
 from tlcnn.statistics.predictions import (
     Predictions,
     compute_group_means,
@@ -35,7 +23,6 @@ from tlcnn.statistics.predictions import (
     make_findings,
     make_predictions,
 )
-from tlcnn.statistics.ranking import make_ece, make_macro_auroc, make_sensitivity
 from tlcnn.statistics.score import Score
 
 MELANOMA = ("mel", "melanoma")  # the positive class by default, where a dataset has it
@@ -59,34 +46,34 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "balanced_accuracy": Metric(make_balanced_accuracy),
-    "accuracy": Metric(make_accuracy),
-    "macro_auroc": Metric(make_macro_auroc),
-    "macro_f1": Metric(make_macro_f1),
-    "nll": Metric(make_nll, lower_is_better=True),
-    "brier": Metric(make_brier, lower_is_better=True),
-    "ece": Metric(make_ece, lower_is_better=True),
-    "n_absent_classes": Metric(make_n_absent_classes, lower_is_better=True),
-    "quadratic_kappa": Metric(make_quadratic_kappa, needs_order=True),
-    "mae": Metric(make_mae, lower_is_better=True, needs_order=True),
+    "balanced_accuracy": Metric(counting.make_balanced_accuracy),
+    "accuracy": Metric(counting.make_accuracy),
+    "macro_auroc": Metric(ranking.make_macro_auroc),
+    "macro_f1": Metric(counting.make_macro_f1),
+    "nll": Metric(counting.make_nll, lower_is_better=True),
+    "brier": Metric(counting.make_brier, lower_is_better=True),
+    "ece": Metric(ranking.make_ece, lower_is_better=True),
+    "n_absent_classes": Metric(counting.make_n_absent_classes, lower_is_better=True),
+    "quadratic_kappa": Metric(counting.make_quadratic_kappa, needs_order=True),
+    "mae": Metric(counting.make_mae, lower_is_better=True, needs_order=True),
 }
 
 CLASS_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # one number a class
-    "recall": make_recall,
-    "precision": make_precision,
+    "recall": counting.make_recall,
+    "precision": counting.make_precision,
 }
 
 POSITIVE_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # of the positive class
-    "sensitivity_at_90_specificity": make_sensitivity,
+    "sensitivity_at_90_specificity": ranking.make_sensitivity,
 }
 
 _BY_CLASS = {**CLASS_METRICS, **POSITIVE_METRICS}
 
 FINDING_METRICS: dict[str, Callable[[Predictions], Score]] = {  # one number a finding
-    "recall": partial(make_recall, position=1),
-    "specificity": partial(make_recall, position=0),
-    "precision": partial(make_precision, position=1),
-    "auroc": make_macro_auroc,
+    "recall": partial(counting.make_recall, position=1),
+    "specificity": partial(counting.make_recall, position=0),
+    "precision": partial(counting.make_precision, position=1),
+    "auroc": ranking.make_macro_auroc,
 }
 
 
@@ -288,7 +275,7 @@ def _average_findings(findings: Sequence[Predictions], names: Sequence[str]) -> 
         if name == "n_absent_classes":
             scores[name] = float(len(findings) - len(whole))
             continue
-        make = partial(make_f1, position=1) if name == "macro_f1" else METRICS[name].make
+        make = partial(counting.make_f1, position=1) if name == "macro_f1" else METRICS[name].make
         counted = whole if name in ("balanced_accuracy", "macro_auroc") else findings
         values = [make(finding).value for finding in counted]
         scores[name] = float(np.mean(values)) if values else float("nan")

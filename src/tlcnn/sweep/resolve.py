@@ -14,6 +14,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import make_source_key
 from tlcnn.records.files import DONE
 from tlcnn.run.job import Job, Outcome, plan_job
+from tlcnn.text import first_line
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,15 @@ def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
         try:
             plan = plan_job(cell, memory)
         except ImpossibleCell as error:
-            left_out.append((cell.overrides, str(error).splitlines()[0]))
+            left_out.append((cell.overrides, first_line(error)))
         except ConfigError as error:
             shared = find_shared_words(overrides) if len(cells) > 1 else set()
             differing = [word for word in cell.overrides if word not in shared]
             raise type(error)(f"in the cell {' '.join(differing)}: {error}") from error
         except TlcnnError as error:
             kind = type(error).__name__
-            text = f"{kind}: {str(error).strip().splitlines()[0]}"
-            broken.append((cell.overrides, Outcome(error.exit_code, text, kind)))
+            outcome = Outcome(error.exit_code, f"{kind}: {first_line(error)}", kind)
+            broken.append((cell.overrides, outcome))
         else:
             if plan is not None:
                 n_same += plan.run_id in runs and runs[plan.run_id].role == "cell"
