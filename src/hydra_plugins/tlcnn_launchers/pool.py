@@ -65,8 +65,7 @@ class PoolLauncher(JobLauncher):
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Train the jobs and return how each ended, in their order.
 
-        Raises:
-            Stopped: a signal came when every run had just finished.
+        Raises Stopped for a signal that came when every run had just finished.
         """
         from tlcnn.sweep.queue import JobQueue
         from tlcnn.training.interrupt import catch_signals

@@ -97,9 +97,7 @@ def _import(options: argparse.Namespace) -> None:
 def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Method":
     """Return what the command line and the file's name say about the method.
 
-    Raises:
-        ConfigError: the dataset, the name or the number of transferred units is missing, or the
-            units do not fit.
+    Raises ConfigError for what is missing, and for numbers of units that do not fit.
     """
     from tlcnn.records.foreign import parse_evaluator_name
     from tlcnn.records.foreign_run import Method
@@ -137,12 +135,7 @@ def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Met
 
 
 def _parse_units(texts: list[str], n_least: int) -> tuple[str, ...]:
-    """Return the names of all units, from the input.
-
-    Args:
-        texts: the names, or how many there are.
-        n_least: how many are transferred or frozen.
-    """
+    """Return the names of all units, given as names or as their number; at least `n_least`."""
     names = tuple(texts)
     if len(names) == 1 and names[0].isdecimal():
         names = tuple(f"unit{number}" for number in range(1, int(names[0]) + 1))

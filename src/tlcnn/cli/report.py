@@ -63,9 +63,7 @@ def write_report(content: "Content", folder: Path, *, options: argparse.Namespac
     """Write everything and return a line on what was written.
 
     Files are written whole or not at all. Files of other names in the folder stay as they are.
-
-    Raises:
-        StorageError: the folder cannot be written.
+    Raises StorageError.
     """
     from tlcnn.report.figures import draw_figures
     from tlcnn.report.figures.style import save_figure

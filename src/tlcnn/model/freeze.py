@@ -98,7 +98,7 @@ def snapshot_frozen(
     The tensors that the treatment `bn` allows to change are not among them. Raises ConfigError.
     """
     moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
-    tensors = _named_tensors(model)
+    tensors = list_tensors(model)
     return {
         name: tensors[name].detach().clone()
         for name in unit_map.tensors_of(1, n_frozen)
@@ -109,10 +109,9 @@ def snapshot_frozen(
 def check_frozen(model: nn.Module, snapshot: dict[str, Tensor]) -> None:
     """Check that the tensors of a model are still those of a snapshot, bit for bit.
 
-    Raises:
-        BrokenPromise: some have changed; the message names them.
+    Raises BrokenPromise, which names those that have changed.
     """
-    tensors = _named_tensors(model)
+    tensors = list_tensors(model)
     moved = [
         name
         for name, before in snapshot.items()
@@ -135,7 +134,8 @@ def are_same_bits(first: Tensor, second: Tensor) -> bool:
     return torch.equal(*bits)
 
 
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+def list_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network by name, those of no state dict too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 

@@ -77,8 +77,7 @@ def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     """Return a file of weights, or the weights in a folder.
 
-    Raises:
-        WeightsError: there is no such file; names the closest one beside it.
+    Raises WeightsError, which names the closest file.
     """
     place = Path(path).expanduser()
     file = place / RUN_WEIGHTS if place.is_dir() else place

@@ -104,9 +104,7 @@ def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancesto
 
     The file may be a copy under any name. `metadata` is what a run wrote into it; None where no
     run did, and then the folder decides.
-
-    Raises:
-        WeightsError: a run wrote the metadata, and they cannot be read.
+    Raises WeightsError for metadata of a run that cannot be read.
     """
     if metadata is None:
         return read_ancestors(file.parent) if _read_run_id(file.parent) else ()

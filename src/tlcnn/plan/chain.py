@@ -24,8 +24,7 @@ SHARED_KEYS = ("image_size", "fit", "normalize")  # a source's dataset has the r
 def make_parent_config(cfg: Config, memory: Memory) -> Config:
     """Return the configuration of the run that `init=task` or `init=self` starts from.
 
-    Raises:
-        ConfigError: `init.task` names no dataset, or `init.task_dataset` has unknown keys.
+    Raises ConfigError where `init.task` names no dataset, or `init.task_dataset` has unknown keys.
     """
     init = cfg.init
     if init.source == "self":
@@ -90,8 +89,7 @@ def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
 def load_run_config(run_dir: Path, cfg: Config) -> Config:
     """Return the configuration of an unfinished run, to be trained in the places of `cfg`.
 
-    Raises:
-        WeightsError: its config.yaml is missing or of another version.
+    Raises WeightsError where its config.yaml cannot be read.
     """
     try:
         loaded = read_config(run_dir)

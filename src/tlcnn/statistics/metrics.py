@@ -7,6 +7,7 @@ Keys: `balanced_accuracy` for images, `group/balanced_accuracy` for groups (lesi
 `recall/mel` for one class.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,11 +39,14 @@ class Metric:
         make: the metric as a function of the weights of test groups.
         lower_is_better: for losses, errors and counts of what is missing.
         needs_order: only for ordinal tasks, whose classes are levels.
+        low, high: the least and the greatest value.
     """
 
     make: Callable[[Predictions], Score]
     lower_is_better: bool = False
     needs_order: bool = False
+    low: float = 0.0
+    high: float = 1.0
 
 
 METRICS: dict[str, Metric] = {
@@ -50,12 +54,14 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(counting.make_accuracy),
     "macro_auroc": Metric(ranking.make_macro_auroc),
     "macro_f1": Metric(counting.make_macro_f1),
-    "nll": Metric(counting.make_nll, lower_is_better=True),
-    "brier": Metric(counting.make_brier, lower_is_better=True),
+    "nll": Metric(counting.make_nll, lower_is_better=True, high=math.inf),
+    "brier": Metric(counting.make_brier, lower_is_better=True, high=2.0),
     "ece": Metric(ranking.make_ece, lower_is_better=True),
-    "n_absent_classes": Metric(counting.make_n_absent_classes, lower_is_better=True),
-    "quadratic_kappa": Metric(counting.make_quadratic_kappa, needs_order=True),
-    "mae": Metric(counting.make_mae, lower_is_better=True, needs_order=True),
+    "n_absent_classes": Metric(
+        counting.make_n_absent_classes, lower_is_better=True, high=math.inf
+    ),
+    "quadratic_kappa": Metric(counting.make_quadratic_kappa, needs_order=True, low=-1.0),
+    "mae": Metric(counting.make_mae, lower_is_better=True, needs_order=True, high=math.inf),
 }
 
 CLASS_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # one number a class
@@ -124,17 +130,28 @@ def is_lower_better(metric: str) -> bool:
 
 
 def is_possible(metric: str, value: float) -> bool:
-    """Return whether a metric can have a value.
-
-    Shares and areas lie between 0 and 1, other metrics between -1e12 and 1e12. NaN is no value.
+    """Return whether a metric can have a value: NaN and what is beyond 1e12 never count.
 
     Example:
         >>> is_possible("test/accuracy", 1e308), is_possible("test/nll", 20.0)
         (False, True)
     """
+    low, high = find_range(metric)
+    return low - 1e-9 <= value <= high + 1e-9 and abs(value) <= 1e12  # rounding
+
+
+def find_range(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value of a metric; metrics of one class are shares.
+
+    Example:
+        >>> find_range("test/recall/mel"), find_range("test/nll")
+        ((0.0, 1.0), (0.0, inf))
+    """
     name = parse_metric(metric).name
-    is_share = name in (*_BY_CLASS, "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1")
-    return -1e-9 <= value <= 1 + 1e-9 if is_share else abs(value) <= 1e12  # rounding
+    if name in METRICS:
+        return METRICS[name].low, METRICS[name].high
+    is_share = name in (*_BY_CLASS, *FINDING_METRICS)
+    return (0.0, 1.0) if is_share else (-math.inf, math.inf)
 
 
 def is_weightable(metric: str, classes: Sequence[str]) -> bool:
@@ -227,11 +244,7 @@ def compute_metrics(
 
 
 def find_positive(classes: Sequence[str], positive: str | None) -> int | None:
-    """Return the position of the positive class, or None.
-
-    Raises:
-        ConfigError: `positive` is not a class.
-    """
+    """Return the position of the positive class, or None. Raises ConfigError for another name."""
     if positive is None:
         melanoma = [i for i, name in enumerate(classes) if name.lower() in MELANOMA]
         return melanoma[0] if melanoma else 1 if len(classes) == 2 else None

@@ -95,8 +95,7 @@ def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
 def compute_layer_power(parts: Parts, margin: float, tail: float) -> float:
     """Return the power to find a gap general, or specific, the larger.
 
-    Args:
-        tail: beyond each bound of the interval.
+    `tail` is the probability beyond each bound of the interval.
     """
     se, df = parts.se, parts.df
     if se == 0:

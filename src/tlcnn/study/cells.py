@@ -153,11 +153,7 @@ class Cell:
 
 
 def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
-    """Return the finished runs.
-
-    Args:
-        frame: what `read_runs` returned, in any states.
-    """
+    """Return the finished runs of a frame of `read_runs`."""
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
     plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
