@@ -27,14 +27,9 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
     _add_rows(parser)
     _add_numbers(parser)
-    for name, words in FORMATS.items():
-        parser.add_argument(
-            f"--{name}",
-            nargs="?",
-            const="-",
-            metavar="FILE",
-            help=f"write {words}, to a file or the terminal",
-        )
+    for name, format_name in FORMATS.items():
+        words = f"write {format_name}, to a file or the terminal"
+        parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=words)
     parser.set_defaults(command=_compare)
 
 
@@ -59,12 +54,8 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
     cell = "the cell that others of its dataset and model are compared with"
     add("--baseline", nargs="+", default=[], metavar="COL=VALUE", help=cell)
-    add(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this count as equivalent; default: 0.01",
-    )
+    margin = "differences below this count as equivalent; default: 0.01"
+    add("--margin", type=float, default=0.01, help=margin)
 
 
 def _compare(options: argparse.Namespace) -> None:
