@@ -84,11 +84,18 @@ def drive(request: Request, launch: Launch) -> None:
         return
     sources = {key: getattr(request, key) for key in ("arguments", "params", "blocks", "flags")}
     record = write_study(request.output_dir, name, sweep, sources=sources)
-    run_sweep(name, sweep, launch, fail_fast=request.fail_fast, record=record)
+    flags, fail_fast = request.flags, request.fail_fast
+    run_sweep(name, sweep, launch, fail_fast=fail_fast, record=record, flags=flags)
 
 
 def run_sweep(
-    name: str, sweep: Sweep, launch: Launch, *, fail_fast: bool, record: Path | None
+    name: str,
+    sweep: Sweep,
+    launch: Launch,
+    *,
+    fail_fast: bool,
+    record: Path | None,
+    flags: Sequence[str] = (),
 ) -> None:
     """Train the runs that a resolved sweep lacks, and print how it ended, as `drive` does.
 
@@ -117,7 +124,7 @@ def run_sweep(
                 for run in ready
             ]
             outcomes |= zip([run.run_id for run in ready], launch(jobs), strict=True)
-    _close(name, sweep, done_before, outcomes, record)
+    _close(name, sweep, done_before, outcomes, record, flags)
 
 
 def launch_here(jobs: Sequence[Job], memory: Memory, *, fail_fast: bool = False) -> list[Outcome]:
@@ -173,7 +180,7 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
     return "\n".join(lines)
 
 
-def _list_broken(state: str, sweep: Sweep, flags: Sequence[str] = ()) -> list[str]:
+def _list_broken(state: str, sweep: Sweep, flags: Sequence[str]) -> list[str]:
     """Return each error of cells that cannot be run once, with a command that shows it."""
     cells_by_error: dict[str, list[tuple[str, ...]]] = {}
     for cell, outcome in sweep.broken:
@@ -202,6 +209,7 @@ def _close(
     done_before: set[str],
     outcomes: dict[str, Outcome],
     record: Path | None,
+    flags: Sequence[str],
 ) -> None:
     """Print the closing table, record what failed, and raise unless everything is done."""
     done = [run for run in sweep.runs if run.is_done]
@@ -212,7 +220,7 @@ def _close(
     print_text(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
         print_text(line)
-    for line in _list_broken("failed", sweep):
+    for line in _list_broken("failed", sweep, flags):
         print_text(line)
     errors = {run.run_id: outcome.error if outcome.code else _UNKNOWN for run, outcome in failed}
     for run, _ in failed:
