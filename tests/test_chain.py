@@ -24,7 +24,7 @@ from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.chain import load_run_config
-from tlcnn.plan.describe import describe_plan, plan_record
+from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
@@ -51,7 +51,7 @@ def begin(plan):
     """Leave the folder of a run that has begun, without training it."""
     folder = RunDir(plan.run_dir)
     folder.path.mkdir(parents=True)
-    write_plan(folder.path, plan_record(plan))
+    write_plan(folder.path, make_plan_record(plan))
     folder.write_config(asdict(plan.config))
     images = plan.dataset
     write_splits(folder.path, make_splits_file(images.index, images.splits, images.digests))
@@ -64,7 +64,7 @@ def finish(plan):
     """Leave the folder of a finished run, with weights that nobody trained."""
     begin(plan)
     model = build_model(plan.config.model.name, n_classes=3, seed=plan.config.seed)
-    write_weights(plan.run_dir, model, plan_record(plan))
+    write_weights(plan.run_dir, model, make_plan_record(plan))
     RunDir(plan.run_dir).write_done(plan.run_id)
     return plan
 

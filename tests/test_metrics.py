@@ -8,9 +8,14 @@ import pytest
 from tlcnn.errors import ConfigError, DataError, Diverged
 from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics import metrics
-from tlcnn.statistics.metrics import METRICS, compute_scores, compute_selection, is_lower_better
+from tlcnn.statistics.metrics import (
+    METRICS,
+    compute_scores,
+    compute_selection,
+    find_range,
+    is_lower_better,
+)
 from tlcnn.statistics.predictions import compute_group_means, compute_softmax, make_predictions
-from tlcnn.study.arms import find_range
 
 CLASSES = ("nv", "mel", "bkl", "bcc")
 

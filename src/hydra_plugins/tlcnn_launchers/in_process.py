@@ -3,16 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
-from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags, register
 from tlcnn.config.compose import make_memory
 from tlcnn.run.job import Job, Outcome
 
-NODE = {"_target_": "hydra_plugins.tlcnn_launchers.in_process.InProcessLauncher"}
-ConfigStore.instance().store(
-    group="hydra/launcher", name="in_process", node=NODE, provider="tlcnn"
-)
+register("in_process", {"_target_": "hydra_plugins.tlcnn_launchers.in_process.InProcessLauncher"})
 
 
 class InProcessLauncher(JobLauncher):
@@ -27,4 +22,4 @@ class InProcessLauncher(JobLauncher):
         """Train the jobs and return how each ended, in their order."""
         from tlcnn.sweep.drive import launch_here  # pandas: Hydra imports every plugin
 
-        return launch_here(jobs, self.memory, fail_fast=self.config.fail_fast)
+        return launch_here(jobs, self.memory, fail_fast=self.fail_fast)

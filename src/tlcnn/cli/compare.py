@@ -27,45 +27,24 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
     _add_rows(parser)
     _add_numbers(parser)
-    for name, words in FORMATS.items():
-        parser.add_argument(
-            f"--{name}",
-            nargs="?",
-            const="-",
-            metavar="FILE",
-            help=f"write {words}, to a file or the terminal",
-        )
+    for name, format_name in FORMATS.items():
+        words = f"write {format_name}, to a file or the terminal"
+        parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=words)
     parser.set_defaults(command=_compare)
 
 
 def _add_rows(parser: argparse.ArgumentParser) -> None:
     """Add what chooses rows and columns."""
     add = parser.add_argument
-    add(
-        "--seeds",
-        action="store_true",
-        help="one row for each setting: mean over seeds and interval",
-    )
-    add(
-        "--where",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COL=VALUE",
-        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
-    )
-    add(
-        "--group",
-        nargs="+",
-        default=[],
-        metavar="COL",
-        help="one row for each combination of these columns",
-    )
-    for name in ("rows", "columns"):
-        words = f"columns whose values become {name}"
-        add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
+    columns: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "COL"}
+    add("--seeds", action="store_true", help="a row for each setting: mean over seeds, interval")
+    runs = "only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0"
+    add("--where", **{**columns, "metavar": "COL=VALUE"}, action="extend", help=runs)
+    add("--group", **columns, help="one row for each combination of these columns")
+    add("--rows", **columns, help="columns whose values become rows")
+    add("--columns", **columns, help="columns whose values become columns")
     add("--grid", action="store_true", help="k as rows, j as columns")
-    add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
+    add("--sort", **columns, help="a metric: best first")
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -73,19 +52,10 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
     add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
-    add(
-        "--baseline",
-        nargs="+",
-        default=[],
-        metavar="COL=VALUE",
-        help="the cell that others of its dataset and model are compared with",
-    )
-    add(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this count as equivalent; default: 0.01",
-    )
+    cell = "the cell that others of its dataset and model are compared with"
+    add("--baseline", nargs="+", default=[], metavar="COL=VALUE", help=cell)
+    margin = "differences below this count as equivalent; default: 0.01"
+    add("--margin", type=float, default=0.01, help=margin)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -180,19 +150,14 @@ def _show(table: "Table", options: argparse.Namespace) -> None:
         "latex": lambda: write_latex(table),
         "html": lambda: write_html(table),
     }
-    is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
-    if any(is_written):
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_text(write_text(table, width))
-
-
-def _write(path: str | None, write: "Callable[[], str]") -> bool:
-    """Write a table to a file, or print it and return True."""
-    if path == "-":
-        sys.stdout.write(write())
-    elif path:
-        with writing(Path(path)):
-            Path(path).write_text(write(), encoding="utf-8")
-        print_text(f"wrote {path}")
-    return path == "-"
+    paths = {name: getattr(options, name) for name in writers}
+    for name, path in paths.items():
+        if path == "-":
+            sys.stdout.write(writers[name]())
+        elif path:
+            with writing(Path(path)):
+                Path(path).write_text(writers[name](), encoding="utf-8")
+            print_text(f"wrote {path}")
+    if "-" not in paths.values():
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_text(write_text(table, width))

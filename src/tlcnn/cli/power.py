@@ -25,27 +25,13 @@ def add_power(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add = parser.add_argument
     add("overrides", nargs="*", help="a dataset whose test groups count, e.g. dataset=ham10000")
     add("--effect", type=float, help="the difference to find; 0.02 is two points")
-    add(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[3, 5, 10],
-        metavar="N",
-        help="numbers of seeds to show; default: 3 5 10",
-    )
+    seeds = "numbers of seeds to show; default: 3 5 10"
+    add("--seeds", type=int, nargs="+", default=[3, 5, 10], metavar="N", help=seeds)
     add("--power", type=float, default=0.8, help="the power to reach; default: 0.8")
-    add(
-        "--alpha",
-        type=float,
-        default=0.05,
-        help="the level of the test; default: 0.05. Divide it by the size of the family",
-    )
-    add(
-        "--from",
-        dest="pilot",
-        metavar="FOLDER",
-        help="estimate the options below from finished runs",
-    )
+    alpha = "the level of the test; default: 0.05. Divide it by the size of the family"
+    add("--alpha", type=float, default=0.05, help=alpha)
+    pilot = "estimate the options below from finished runs"
+    add("--from", dest="pilot", metavar="FOLDER", help=pilot)
     groups = "test groups (lesions) of each class"
     add("--groups", type=int, nargs="+", metavar="N", help=groups)
     add("--seed-sd", type=float, help="sd over seeds of the paired difference, e.g. 0.01")
@@ -56,11 +42,8 @@ def add_power(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="share of test images on which two cells are both right or both wrong, e.g. 0.8; "
         "default: as if they were independent, the worst case",
     )
-    add(
-        "--seed-agreement",
-        type=float,
-        help="the same share for two seeds of one cell; default: 1, the worst case",
-    )
+    of_seeds = "the same share for two seeds of one cell; default: 1, the worst case"
+    add("--seed-agreement", type=float, help=of_seeds)
     parser.set_defaults(command=_power)
 
 

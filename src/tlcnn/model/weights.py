@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tlcnn.errors import ConfigError, StorageError, WeightsError, did_you_mean, list_names
 from tlcnn.storage import digest_of, load_file_digest, make_dir, remember
+from tlcnn.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,7 @@ def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     """Return a file of weights, or the weights in a folder.
 
-    Raises:
-        WeightsError: there is no such file; names the closest one beside it.
+    Raises WeightsError, which names the closest file.
     """
     place = Path(path).expanduser()
     file = place / RUN_WEIGHTS if place.is_dir() else place
@@ -271,5 +271,4 @@ def _first_cause(error: BaseException) -> str:
     """Return the type and first line of what an error started with."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -65,7 +65,7 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
     if (place / PLAN).is_file():
         return place.absolute()
     runs = output_dir / "runs"
-    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    folders = sorted(runs.glob("*"))
     ids = {folder: folder.name.rsplit("-", 1)[-1] for folder in folders if folder.is_dir()}
     is_long_enough = len(run) >= _SHORTEST_ID
     matching = [
@@ -104,9 +104,7 @@ def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancesto
 
     The file may be a copy under any name. `metadata` is what a run wrote into it; None where no
     run did, and then the folder decides.
-
-    Raises:
-        WeightsError: a run wrote the metadata, and they cannot be read.
+    Raises WeightsError for metadata of a run that cannot be read.
     """
     if metadata is None:
         return read_ancestors(file.parent) if _read_run_id(file.parent) else ()
@@ -120,7 +118,7 @@ def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancesto
             "Give that run instead: init=run init.run=ID"
         ) from error
     runs = output_dir / "runs"
-    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    folders = sorted(runs.glob("*"))
     folders = [file.parent, *(f for f in folders if f.name.endswith(run.run_id))]
     folder = next((f for f in folders if _read_run_id(f) == run.run_id), None)
     return read_ancestors(folder) if folder else _place_ancestors(records, runs)

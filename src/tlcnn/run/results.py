@@ -10,7 +10,7 @@ import torch
 from tlcnn.data.dataset import find_root
 from tlcnn.memory import Memory
 from tlcnn.plan.ancestry import collect_seen
-from tlcnn.plan.describe import plan_record
+from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
 from tlcnn.records.folder import RunDir
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
     """Write what is known before the first step: plan, configuration, splits, sources."""
-    write_plan(folder.path, plan_record(plan))
+    write_plan(folder.path, make_plan_record(plan))
     folder.write_config(asdict(plan.config))
     folder.write_json("init.json", asdict(initial.report))
     session = make_session(
@@ -97,7 +97,7 @@ def write_results(
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     split_rows = {split: splits[split].rows for split in logits}
     write_predictions(folder.path, index.table, split_rows, logits, index.classes, index.targets)
-    write_weights(folder.path, network.model, plan_record(plan))
+    write_weights(folder.path, network.model, make_plan_record(plan))
     if inputs.counts is not None:
         log.info("%s", describe_counts(inputs.counts))
     history = position.history

@@ -10,7 +10,13 @@ import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score, parse_metric
+from tlcnn.statistics.metrics import (
+    find_range,
+    is_lower_better,
+    is_weightable,
+    make_score,
+    parse_metric,
+)
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
@@ -126,16 +132,3 @@ def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
     least, most = find_range(metric)
     low, high = max(mean.low, least), min(mean.high, most)  # NaN stays NaN: it comes first
     return replace(mean, low=low, high=high)
-
-
-def find_range(metric: str) -> tuple[float, float]:
-    """Return the least and the greatest value of a metric.
-
-    Example:
-        >>> find_range("test/recall/mel"), find_range("test/nll")
-        ((0.0, 1.0), (0.0, inf))
-    """
-    name = parse_metric(metric).name
-    if name in ("nll", "n_absent_classes", "mae"):
-        return 0.0, float("inf")
-    return -1.0 if name == "quadratic_kappa" else 0.0, 2.0 if name == "brier" else 1.0

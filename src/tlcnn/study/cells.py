@@ -5,12 +5,13 @@ frame of `read_runs` -> Run (finished) -> Cell
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 import pandas as pd
 
-from tlcnn.config.schema import Config, iterate_fields, list_keys
+from tlcnn.config.schema import Config, list_keys
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.statistics.metrics import is_possible
@@ -152,11 +153,7 @@ class Cell:
 
 
 def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
-    """Return the finished runs.
-
-    Args:
-        frame: what `read_runs` returned, in any states.
-    """
+    """Return the finished runs of a frame of `read_runs`."""
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
     plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
@@ -207,7 +204,7 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
         parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
     by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
     ignored = {*by_seed, FOLD, *list_keys("place"), *list_keys("protocol")}
-    defaults = _list_defaults()
+    defaults = {key: attrgetter(key)(Config()) for key in list_keys()}
     families: dict[Any, list[list[Run]]] = {}
     for key, part in parts.items():
         settings = part[0].settings
@@ -226,15 +223,6 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
         everything = [run for part in members for run in part]
         groups += [everything] if _has_folds(everything) else members
     return groups
-
-
-def _list_defaults() -> dict[str, Any]:
-    """Return the default of every setting that has one, by its dotted key."""
-    defaults = {
-        key: item.default if item.default_factory is MISSING else item.default_factory()
-        for key, item in iterate_fields(Config)
-    }
-    return {key: value for key, value in defaults.items() if value is not MISSING}
 
 
 def _list_varying_keys(runs: Sequence[Run]) -> list[str]:
@@ -310,9 +298,7 @@ def _pick(settings: Mapping[str, Any], keys: Iterable[str]) -> Settings:
     return tuple((k, write_value(settings[k])) for k in keys if settings.get(k) is not None)
 
 
-def _choose_runs(
-    folds: Sequence[list[Run]],
-) -> tuple[tuple[tuple[Run, ...], ...], list[Omission]]:
+def _choose_runs(folds: Sequence[list[Run]]) -> tuple[tuple[tuple[Run, ...], ...], list[Omission]]:
     """Return the runs that count, by fold and seed, and what does not.
 
     Of several runs of one seed (and fold) the one whose id sorts first is taken. A seed that was

@@ -53,8 +53,7 @@ class Contrast:
 def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     """Compare all that the blocks' cells allow: the pairs of questions first, then the others.
 
-    Args:
-        margin: differences smaller than this do not matter, in units of the metric.
+    Differences below the margin do not matter; it is in units of the metric.
     """
     pairs = [(block, *pair) for block in blocks for pair in list_pairs(block)]
     pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)

@@ -23,9 +23,7 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
 
     It is the name that was given, or the experiment's where the command line changes nothing but
     places, or else a hash that the same set of runs has in any order.
-
-    Raises:
-        ConfigError: a name that cannot be a file's.
+    Raises ConfigError for a name that cannot be a file's.
     """
     if name is not None:
         if not re.fullmatch(r"[\w-][\w.-]*", name):
@@ -79,9 +77,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """Return a study's record.
 
     Somebody else may have written the file: what it calls a run's folder is a name, never a path.
-
-    Raises:
-        DataError: it is no record that this version can read, or it has a path for a name.
+    Raises DataError for what this version cannot read.
     """
     try:
         record = read_json(path)
