@@ -164,6 +164,7 @@ def test_the_units_of_an_imported_network(frame, tmp_path, words, units):
     run_import(path, "-o", tmp_path, *said, *words)
     (plan,) = (json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*/plan.json"))
     assert [unit["unit"] for unit in plan["units"]] == units
+    assert read_one(tmp_path)["state"] == "done"  # DONE has the digest of the new plan
 
 
 def test_a_killed_import_is_finished_by_the_same_command(frame, tmp_path):

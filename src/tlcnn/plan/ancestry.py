@@ -17,9 +17,9 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import FINGERPRINT_VERSION
 from tlcnn.data.overlap import Overlap, Part, find_overlap
 from tlcnn.errors import DataError, WeightsError, did_you_mean, list_names
-from tlcnn.records.files import DONE
+from tlcnn.records.files import DONE, PLAN
 from tlcnn.records.parse import parse_record
-from tlcnn.records.plan_record import PLAN, AncestorRecord, read_plan
+from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.read import read_seen, read_splits
 from tlcnn.storage import remember
 

@@ -16,11 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import read_json
+from tlcnn.records.files import ENVIRONMENT, read_json
 from tlcnn.records.folder import RunDir
 from tlcnn.records.parse import parse_record
 
-ENVIRONMENT = "environment.json"
 _PACKAGES = (
     *("tlcnn", "torch", "torchvision", "timm", "hydra-core", "omegaconf", "numpy", "pandas"),
     *("scikit-learn", "pillow", "pyarrow", "safetensors"),

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError, DataError
+from tlcnn.records.files import DONE, PREDICTIONS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
@@ -189,23 +190,23 @@ def write_foreign_run(
     plan = make_plan_record(foreign, method, source)
     folder_name = re.sub(r"[^\w.+-]+", "_", plan.run_name)[:150]
     run = RunDir(output_dir / "runs" / f"{folder_name}-{plan.run_id}")
-    if run.is_done:
-        previous = read_plan(run.path)
-        if method.units is not None and previous.units != plan.units:
-            write_plan(run.path, replace(previous, units=plan.units))
-        return run.path, True
     scores = compute_scores(foreign)
     with run.hold(wait=True, say=print_text):
-        if run.is_done:
-            return run.path, True
+        was_there = run.is_done
+        if was_there:
+            previous = read_plan(run.path)
+            if method.units is None or previous.units == plan.units:
+                return run.path, True
+            (run.path / DONE).unlink()  # it holds the digest of the plan without the names
+            plan = replace(previous, units=plan.units)
         write_plan(run.path, plan)
         buffer = io.BytesIO()
         foreign.table.to_parquet(buffer, index=False)
-        write_atomic(run.path / "predictions.parquet", buffer.getvalue())
+        write_atomic(run.path / PREDICTIONS, buffer.getvalue())
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         write_summary(run.path, Summary(scores, plan.run_id, finished=now))
         run.write_done(plan.run_id)
-    return run.path, False
+    return run.path, was_there
 
 
 def _choose_seed(foreign: Foreign, method: Method, output_dir: Path) -> Method:

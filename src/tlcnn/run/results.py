@@ -13,6 +13,7 @@ from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
+from tlcnn.records.files import INIT
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary, write_summary
@@ -32,7 +33,7 @@ def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Mem
     """Write what is known before the first step: plan, configuration, splits, sources."""
     write_plan(folder.path, plan_record(plan))
     folder.write_config(asdict(plan.config))
-    folder.write_json("init.json", asdict(initial.report))
+    folder.write_json(INIT, asdict(initial.report))
     session = make_session(
         device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()
     )

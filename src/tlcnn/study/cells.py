@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tlcnn.config.schema import Config, iterate_fields, list_keys
-from tlcnn.records.plan_record import read_plan
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
@@ -26,6 +26,7 @@ class Run:
     """A finished run: one row of `read_runs`.
 
     Attributes:
+        plan: what its plan.json says.
         scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
     """
@@ -42,6 +43,7 @@ class Run:
     cell_id: str
     is_imported: bool
     settings: Mapping[str, Any]
+    plan: PlanRecord
     scores: Mapping[str, float]
     train_s: float
 
@@ -159,7 +161,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
     """
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
-    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
+    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
     return tuple(
         Run(
             **{name: record[name] for name in plain},
@@ -268,7 +270,7 @@ def _make_cell(
         by_fold.setdefault(number, []).append(run)
     numbers = tuple(sorted(by_fold))
     folds, omissions = _choose_runs([by_fold[number] for number in numbers])
-    plans = [read_plan(by_fold[number][0].folder) for number in numbers]
+    plans = [by_fold[number][0].plan for number in numbers]
     plan, fold_ratio = plans[0], None
     if is_folded:
         n_planned = _parse_count(settings.get(N_FOLDS))
