@@ -327,7 +327,7 @@ def describe_type(key: str) -> str:
 def _describe_bounds(rules: Mapping[str, Any]) -> str:
     low, high, above = (rules.get(name) for name in ("low", "high", "above"))
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
+        return f" from {low:.10g} to {high:.10g}"
     bounds = {"at least": low, "above": above, "at most": high}
-    text = " and ".join(f"{name} {n:g}" for name, n in bounds.items() if n is not None)
+    text = " and ".join(f"{name} {n:.10g}" for name, n in bounds.items() if n is not None)
     return f" {text}" if text else ""
