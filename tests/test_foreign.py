@@ -410,16 +410,20 @@ def spoil(frame, row, column, value):
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("mel", 3.5, "row 3 .image ISIC_0002. has a probability of 3.5 for mel.*say --logits"),
-        ("mel", -0.1, "a probability of -0.1 for mel; 0 to 1 is allowed.*--logits"),
-        ("mel", 0.0, "sum to .*not 1 .*say --logits.*multi-label"),
-        ("mel", "nan", "has mel='nan', a finite number is expected"),
-        ("mel", "", "has mel='', a finite number is expected"),
-        ("mel", "x", "has mel='x', a finite number is expected.*--classes"),
+        (
+            "mel",
+            3.5,
+            r"row 3 .image ISIC_0002. has mel='3.5'; a probability is 0 to 1.*say --logits",
+        ),
+        ("mel", -0.1, "has mel='-0.1'; a probability is 0 to 1.*--logits"),
+        ("mel", 0.0, "sum to .*not 1.*say --logits.*multi-label"),
+        ("mel", "nan", "has mel='nan'; a finite number is expected"),
+        ("mel", "", "has mel=''; a finite number is expected"),
+        ("mel", "x", "has mel='x'; a finite number is expected.*--classes"),
         ("dx", "nevus", "has the label 'nevus', which is no class; they are mel, nv, bcc"),
         ("dx", "nw", "Did you mean 'nv'"),
-        ("image_id", "ISIC_0000", "1 images are there more than once: ISIC_0000"),
-        ("image_id", "", "row 3 has no image id"),
+        ("image_id", "ISIC_0000", "row 3 .image ISIC_0000. has a prediction before"),
+        ("image_id", "", "row 3 .image . has no image id"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(frame, tmp_path, column, value, says):
@@ -441,10 +445,10 @@ def test_sums_within_a_thousandth_are_taken(frame, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is empty"),
+        ("", "cannot read"),
         ("image_id,dx,mel,nv\n", "has no rows"),
-        ("dx,mel,nv\nmel,1,0\n", "no column of image ids .*--id-column"),
-        ("image_id,mel,nv\na,1,0\n", "no column of labels .*--labels FILE"),
+        ("dx,mel,nv\nmel,1,0\n", "no column of the id .*--id-column"),
+        ("image_id,mel,nv\na,1,0\n", "no column of the label .*--labels FILE"),
         ("image_id,dx\na,mel\n", "no column of scores"),
         ("image_id,dx,mel,mel\na,mel,1,0\n", "the column mel twice"),
         ("image_id,dx,mel\na,mel\nb,c,d,e\n", "cannot read"),
@@ -457,7 +461,7 @@ def test_files_that_are_no_predictions_are_refused(tmp_path, text, says):
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="cannot read .*none.csv: No such file"):
         load_foreign(tmp_path / "none.csv")
     for name in ("p.csv", "p.parquet"):
         (tmp_path / name).write_bytes(b"\x80\x00\xff" * 9)
