@@ -211,7 +211,7 @@ def test_an_import_pairs_with_an_own_run_on_the_same_images(outputs, frame, caps
     other = frame.assign(filename=[f"x/{i.lower()}.jpg" for i in frame["image_id"]])
     other = other.drop(columns=["image_id", "lesion_id"]).sample(frac=1, random_state=0)
     run_import(write(other, outputs / "p.csv"), "-o", outputs, *SAID)
-    assert "the 30 test images are those of own: paired" in capsys.readouterr().out
+    assert "30 of 30 test images are among the 30 of own: paired" in capsys.readouterr().out
     runs = sorted(make_runs(read_runs(outputs)), key=lambda run: run.is_imported)
     own, made = (load_predictions([run]) for run in runs)
     assert own.sample.name == made.sample.name and own.classes == made.classes
@@ -301,6 +301,13 @@ def test_several_findings_may_hold(tmp_path):
     assert row["task"] == "multi-label" and row["test/accuracy"] == 1.0
     logits = load_foreign(path).table[["logit/x", "logit/y"]].to_numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), frame[["x", "y"]])
+
+
+def test_several_findings_are_no_label_of_one_class(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "x": [0.9, 0.2], "y": [0.1, 0.8]})
+    path = write(frame.assign(**{"target/x": [1, 0], "target/y": [0, 1]}), tmp_path / "p.csv")
+    with pytest.raises(DataError, match="no column of the label"):
+        load_foreign(path, Options(task="binary"))
 
 
 def test_a_file_may_have_both_splits(frame, tmp_path):

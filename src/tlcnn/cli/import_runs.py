@@ -70,12 +70,8 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _import(options: argparse.Namespace) -> None:
     from tlcnn.records.foreign import ROLES, Options, load_foreign
-    from tlcnn.records.foreign_run import (
-        list_references,
-        match_reference,
-        read_runs_so_far,
-        write_foreign_run,
-    )
+    from tlcnn.records.foreign_run import list_references, match_reference, write_foreign_run
+    from tlcnn.records.read import read_runs
 
     columns = {role: getattr(options, f"{role}_column") for role in ROLES}
     reading = Options(
@@ -92,7 +88,7 @@ def _import(options: argparse.Namespace) -> None:
     for position, path in enumerate(map(Path, options.files)):
         foreign = load_foreign(path, reading)
         plan = _make_plan(path, position, options)
-        runs = read_runs_so_far(output_dir)
+        runs = read_runs(*([output_dir] if output_dir.is_dir() else []))
         foreign = match_reference(foreign, list_references(runs, plan.dataset))
         folder, was_there = write_foreign_run(
             foreign, plan, runs, output_dir=output_dir, is_seed_fixed=options.seed is not None

@@ -125,18 +125,8 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
         raise ConfigError(f"--classes {' '.join(options.classes)}: every class once")
     frame, options = _load_predictions(path, options)
     roles = _find_roles(path, frame, options.columns)
-    about = pd.DataFrame({role: frame[column].astype(str) for role, column in roles.items()})
-    if "id" not in about:
-        raise DataError(_describe_lack(path, frame, "id"))
+    about = _load_about(path, frame, roles, options)
     rows = Rows(path, about["id"].tolist())
-    rows.refuse(about["id"].str.strip() == "", lambda row: "no image id")
-    rows.refuse(
-        about["id"].duplicated(),
-        lambda row: "a prediction before. Give one an image (the mean of its views)",
-    )
-    for role, other in (("label", options.labels), ("group", options.groups)):
-        if other is not None:
-            about[role] = _look_up(other, role, about["id"], options.columns)
 
     names = list(map(str, frame.columns))
     targets = [name for name in names if name.startswith("target/")]
@@ -148,10 +138,10 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
             f"{path} has scores of one class, {classes[0]}: name both with --classes, "
             "the other one first"
         )
-    if "label" not in about and not targets:
-        raise DataError(_describe_lack(path, frame, "label"))
     task = "binary" if len(classes) == 2 else "multi-class"
-    task = options.task or (task if "label" in about else "multi-label")
+    task = options.task or (task if "label" in about or not targets else "multi-label")
+    if task != "multi-label" and "label" not in about:
+        raise DataError(_describe_lack(path, frame, "label"))
 
     are_logits = options.logits or all(
         column.lower().startswith(("logit/", "logit_")) for column in columns.values()
@@ -234,6 +224,25 @@ def _find_roles(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> 
         if role in columns or candidates:
             roles[role] = columns.get(role) or candidates[0]
     return roles
+
+
+def _load_about(
+    path: Path, frame: pd.DataFrame, roles: Mapping[str, str], options: Options
+) -> pd.DataFrame:
+    """Return the texts of each role that is known, one column a role; `id` is one of them."""
+    about = pd.DataFrame({role: frame[column].astype(str) for role, column in roles.items()})
+    if "id" not in about:
+        raise DataError(_describe_lack(path, frame, "id"))
+    rows = Rows(path, about["id"].tolist())
+    rows.refuse(about["id"].str.strip() == "", lambda row: "no image id")
+    rows.refuse(
+        about["id"].duplicated(),
+        lambda row: "a prediction before. Give one an image (the mean of its views)",
+    )
+    for role, table_path in (("label", options.labels), ("group", options.groups)):
+        if table_path is not None:
+            about[role] = _look_up(table_path, role, about["id"], options.columns)
+    return about
 
 
 def _look_up(

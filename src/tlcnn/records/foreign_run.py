@@ -4,7 +4,6 @@ Foreign -> matched with the images of trained runs -> plan.json, predictions.par
 """
 
 import hashlib
-import io
 import re
 import time
 from collections.abc import Mapping
@@ -21,8 +20,9 @@ from tlcnn.records.files import DONE, PREDICTIONS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
-from tlcnn.records.read import read_predictions, read_runs
+from tlcnn.records.read import read_predictions
 from tlcnn.records.summary import Summary, write_summary
+from tlcnn.records.write import make_parquet
 from tlcnn.statistics import metrics
 from tlcnn.storage import digest_of, write_atomic
 from tlcnn.text import print_text
@@ -40,12 +40,6 @@ class Reference:
     name: str
     table: pd.DataFrame
     classes: tuple[str, ...]
-
-
-def read_runs_so_far(output_dir: Path) -> pd.DataFrame:
-    """Return the runs of a folder that need not exist yet."""
-    folders = [output_dir] if output_dir.is_dir() else []
-    return read_runs(*folders)
 
 
 def list_references(runs: pd.DataFrame, dataset: str) -> list[Reference]:
@@ -99,36 +93,25 @@ def match_reference(foreign: Foreign, references: list[Reference]) -> Foreign:
         )
     if not foreign.has_groups:
         table.loc[is_common, "group"] = expected["group"].to_numpy()
-    sentences = []
+    notes = list(foreign.notes)
     for split, part in table.groupby("split"):
-        ids = set(part["image_id"])
-        reference_ids = set(images.index[images["split"] == split])
-        if ids == reference_ids:
-            sentences.append(
-                f"the {len(ids):,} {split} images are those of {reference.name}: paired"
-            )
-        else:
-            sentences.append(
-                f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
-                f"{len(reference_ids):,} of {reference.name}: only equal sets can be paired"
-            )
-    return replace(foreign, table=table, notes=(*foreign.notes, "; ".join(sentences)))
+        ids, reference_ids = set(part["image_id"]), set(images.index[images["split"] == split])
+        verdict = "paired" if ids == reference_ids else "only equal sets can be paired"
+        notes.append(
+            f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
+            f"{len(reference_ids):,} of {reference.name}: {verdict}"
+        )
+    return replace(foreign, table=table, notes=tuple(notes))
 
 
 def _rename_images(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     """Return the table, with file names changed to the ids of a reference where that fits."""
-
-    def drop_suffix(name: str) -> str:
-        return re.sub(r"\.(jpe?g|png|tiff?|bmp|webp)$", "", name, flags=re.IGNORECASE)
-
-    def drop_folder(name: str) -> str:
-        return drop_suffix(re.split(r"[/\\]", name)[-1])
-
-    reference_ids = set(reference.table["image_id"])
-    for rename in (str, drop_suffix, drop_folder, lambda name: drop_folder(name).upper()):
-        ids = [rename(name) for name in table["image_id"]]
-        if len(set(ids)) == len(ids) and reference_ids.intersection(ids):
-            return table.assign(image_id=ids)
+    ids, suffix = table["image_id"], r"\.(jpe?g|png|tiff?|bmp|webp)$"
+    stems = ids.str.replace(suffix, "", case=False, regex=True)
+    names = stems.str.replace(r".*[/\\]", "", regex=True)
+    for renamed in (ids, stems, names, names.str.upper()):
+        if renamed.is_unique and renamed.isin(reference.table["image_id"]).any():
+            return table.assign(image_id=renamed)
     return table
 
 
@@ -189,9 +172,7 @@ def write_foreign_run(
             (run.path / DONE).unlink()  # it holds the digest of the plan without the names
             plan = replace(previous, units=plan.units)
         write_plan(run.path, plan)
-        buffer = io.BytesIO()
-        foreign.table.to_parquet(buffer, index=False)
-        write_atomic(run.path / PREDICTIONS, buffer.getvalue())
+        write_atomic(run.path / PREDICTIONS, make_parquet(foreign.table))
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         write_summary(run.path, Summary(scores, plan.run_id, finished=now))
         run.write_done(plan.run_id)
@@ -207,22 +188,22 @@ def _choose_seed(
     """
     identity = _make_identity(foreign, plan)
     splits = set(foreign.table["split"])
-    same, taken = [], {}  # seeds of the same predictions, and folder names of others by seed
+    equal, names = [], {}  # seeds of equal predictions; folder names of the others by seed
     for row in runs[runs["imported"] & (runs["cell_id"] == _make_cell_id(identity))].itertuples():
         if row.plan.identity.get("predictions") == identity["predictions"]:
-            same.append(row.plan.seed)
+            equal.append(row.plan.seed)
         elif splits & set(row.plan.split_sizes):
-            taken[row.plan.seed] = Path(row.folder).name
-    if is_seed_fixed and plan.seed in taken:
+            names[row.plan.seed] = Path(row.folder).name
+    if is_seed_fixed and plan.seed in names:
         raise ConfigError(
-            f"--seed {plan.seed}: {taken[plan.seed]} has that seed and other predictions. Leave "
+            f"--seed {plan.seed}: {names[plan.seed]} has that seed and other predictions. Leave "
             "--seed out for the next free one, tell the method apart with --name or --setting, or "
             "delete that folder"
         )
-    if is_seed_fixed or plan.seed in same:
+    if is_seed_fixed or plan.seed in equal:
         return plan
-    free = (seed for seed in count(plan.seed) if seed not in taken)
-    return replace(plan, seed=min(same) if same else next(free))
+    free = (seed for seed in count(plan.seed) if seed not in names)
+    return replace(plan, seed=min(equal) if equal else next(free))
 
 
 def _make_identity(foreign: Foreign, plan: PlanRecord) -> dict[str, Any]:

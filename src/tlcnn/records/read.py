@@ -10,16 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import (
-    DONE,
-    PLAN,
-    PREDICTIONS,
-    SEEN,
-    SPLITS,
-    SUMMARY,
-    read_bytes,
-    read_json,
-)
+from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
 from tlcnn.records.folder import FAILED, HOLDER
 from tlcnn.records.plan_record import RECORD, read_plan
 from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
@@ -241,26 +232,15 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, damaged, or not what the run wrote.
     """
-    return _read_table(folder / PREDICTIONS)
+    return read_table(folder / PREDICTIONS)
 
 
-def read_splits(folder: Path) -> pd.DataFrame:
-    """Return dataset, image_id, label, group, split and digest of every image of a run's dataset.
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a parquet file of a run: predictions, splits, or what earlier runs have trained on.
 
-    Raises DataError where the file is missing or damaged.
+    Raises:
+        DataError: the file is missing, damaged, or not what the run wrote.
     """
-    return _read_table(folder / SPLITS)
-
-
-def read_seen(folder: Path) -> pd.DataFrame:
-    """Return dataset, image_id, group, digest and run_id of what earlier runs have trained on.
-
-    Raises DataError where the file is missing or damaged.
-    """
-    return _read_table(folder / SEEN)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
     content = read_bytes(path)
     try:
         return pd.read_parquet(io.BytesIO(content))
