@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records_made import write_cell, write_record
+from records_made import finish, write_cell, write_record
 
 from tlcnn.cli.main import main
 from tlcnn.records.folder import RunDir
@@ -63,6 +63,7 @@ def test_of_two_runs_of_one_seed_the_first_id_counts_everywhere(tmp_path):
         folder = write_record(tmp_path / run_id, seed=0, test=score, cell="x")
         plan = json.loads((folder / "plan.json").read_text())
         (folder / "plan.json").write_text(json.dumps({**plan, "run_id": run_id}))
+        RunDir(folder).write_done(run_id)
     table, content = make_tables(tmp_path)
     assert table.frame[METRIC].tolist() == content.cells[METRIC].tolist() == [0.60]
     for lines in (table.notes, content.left_out):
@@ -300,6 +301,7 @@ def write_study(folder, runs):
         (written / "plan.json").write_text(
             json.dumps({**plan, "run_id": plan["run_id"][:-1] + str(copy)})
         )
+        finish(written)
 
 
 def name_rows(frame, recipes):

@@ -9,7 +9,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.text import print_text
 
 if TYPE_CHECKING:
-    from tlcnn.records.foreign_run import Method
+    from tlcnn.records.plan_record import PlanRecord
 
 # Datasets that have another name here than at MedMNIST.
 _DATASETS = {"dermamnist": "dermamnist_leaky"}
@@ -52,7 +52,8 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _import(options: argparse.Namespace) -> None:
     from tlcnn.records.foreign import ROLES, Options, load_foreign
-    from tlcnn.records.foreign_run import load_references, match_reference, write_foreign_run
+    from tlcnn.records.foreign_run import list_references, match_reference, write_foreign_run
+    from tlcnn.records.read import read_runs
 
     columns = {role: getattr(options, f"{role}_column") for role in ROLES}
     reading = Options(
@@ -68,21 +69,24 @@ def _import(options: argparse.Namespace) -> None:
     output_dir = Path(options.output_dir)
     for position, path in enumerate(map(Path, options.files)):
         foreign = load_foreign(path, reading)
-        method = _make_method(path, position, options)
-        foreign = match_reference(foreign, load_references(output_dir, method.dataset))
-        folder, was_there = write_foreign_run(foreign, method, output_dir=output_dir, source=path)
+        plan = _make_plan(path, position, options)
+        runs = read_runs(*([output_dir] if output_dir.is_dir() else []))
+        foreign = match_reference(foreign, list_references(runs, plan.dataset))
+        folder, was_there = write_foreign_run(
+            foreign, plan, runs, output_dir=output_dir, is_seed_fixed=options.seed is not None
+        )
         print_text(f"{'already there' if was_there else 'imported'}: {folder}")
         for note in foreign.notes:
             print_text(f"  {note}")
 
 
-def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Method":
+def _make_plan(path: Path, position: int, options: argparse.Namespace) -> "PlanRecord":
     """Return what the command line and the file's name say about the method.
 
     Raises ConfigError for what is missing, and for numbers of units that do not fit.
     """
     from tlcnn.records.foreign import parse_evaluator_name
-    from tlcnn.records.foreign_run import Method
+    from tlcnn.records.plan_record import PlanRecord, UnitRecord
 
     evaluator_name = parse_evaluator_name(path)
     name, dataset = options.name or options.model, options.dataset
@@ -102,17 +106,22 @@ def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Met
     seed = (options.seed or 0) + position
     if options.seed is None and evaluator_name and evaluator_name.seed is not None:
         seed = evaluator_name.seed
-    return Method(
+    units = _parse_units(options.units, max(k, j)) if options.units else ()
+    return PlanRecord(
+        run_id="",
+        cell_id="",
         dataset=dataset,
-        name=name,
         model=options.model or name,
-        init=options.init,
+        source=(options.init,),
         k=k,
         j=j,
+        bn="frozen",
         seed=seed,
+        units=tuple(UnitRecord(unit) for unit in units),
         settings=dict(_parse_setting(text) for text in options.setting),
-        units=_parse_units(options.units, max(k, j)) if options.units else None,
-        is_seed_fixed=options.seed is not None,
+        imported=True,
+        name=name,
+        import_file=path.name,
     )
 
 

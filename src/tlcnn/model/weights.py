@@ -83,17 +83,22 @@ def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     file = place / RUN_WEIGHTS if place.is_dir() else place
     if file.is_file():
         return _describe_file(file, file.name, str(file), cache_dir)
+    advice = "Give the path of a file of weights, or the folder of a run."
     folder = place if place.is_dir() else place.parent
     if not folder.is_dir():
-        raise WeightsError(f"there are no weights at {place}: the folder {folder} does not exist.")
+        raise WeightsError(
+            f"init.weights={path}: there is no folder {folder.absolute()}. {advice}"
+        )
     beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
     listed = f" That folder holds: {list_names(beside)}." if beside else ""
     if place.is_dir():
         raise WeightsError(
-            f"the folder {place} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
+            f"init.weights={path}: the folder {place.absolute()} holds no {RUN_WEIGHTS}.{listed} "
+            "Give the file itself."
         )
     raise WeightsError(
-        f"there are no weights at {place}.{did_you_mean(place.name, beside)}{listed}"
+        f"init.weights={path}: there is no file {place.absolute()}."
+        f"{did_you_mean(place.name, beside)}{listed} {advice}"
     )
 
 

@@ -17,10 +17,10 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import FINGERPRINT_VERSION
 from tlcnn.data.overlap import Overlap, Part, find_overlap
 from tlcnn.errors import DataError, WeightsError, did_you_mean, list_names
-from tlcnn.records.files import DONE
+from tlcnn.records.files import DONE, PLAN, SEEN, SPLITS
 from tlcnn.records.parse import parse_record
-from tlcnn.records.plan_record import PLAN, AncestorRecord, read_plan
-from tlcnn.records.read import read_seen, read_splits
+from tlcnn.records.plan_record import AncestorRecord, read_plan
+from tlcnn.records.read import read_table
 from tlcnn.storage import remember
 
 log = logging.getLogger(__name__)
@@ -198,11 +198,11 @@ def _find_training_images(
     if images is not None:
         return make_part(images, "train")
     train, run_id = ("split", "train"), ("run_id", ancestor.record.run_id)
-    places = [(read_splits, ancestor.folder, train)]
-    places += [(read_seen, folder, run_id) for folder in ancestor.later]
-    for read, folder, (column, value) in places:
+    places = [(ancestor.folder / SPLITS, train)]
+    places += [(folder / SEEN, run_id) for folder in ancestor.later]
+    for path, (column, value) in places:
         try:
-            table = read(folder)
+            table = read_table(path)
             table = table.loc[table[column] == value, _COLUMNS].reset_index(drop=True)
         except (DataError, KeyError):  # missing, damaged, or without these columns
             continue

@@ -13,14 +13,16 @@ from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
+from tlcnn.records.files import INIT, SEEN, SPLITS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary, write_summary
 from tlcnn.records.weights import write_weights
-from tlcnn.records.write import make_splits_file, write_predictions, write_seen, write_splits
+from tlcnn.records.write import make_parquet, make_splits_file, write_predictions
 from tlcnn.run.inputs import TrainedPart, describe_counts
 from tlcnn.run.network import InitialNetwork
 from tlcnn.statistics.metrics import compute_scores
+from tlcnn.storage import write_atomic
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.state import Network, Position
@@ -32,7 +34,7 @@ def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Mem
     """Write what is known before the first step: plan, configuration, splits, sources."""
     write_plan(folder.path, make_plan_record(plan))
     folder.write_config(asdict(plan.config))
-    folder.write_json("init.json", asdict(initial.report))
+    folder.write_json(INIT, asdict(initial.report))
     session = make_session(
         device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()
     )
@@ -46,9 +48,10 @@ def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Mem
         lambda: make_splits_file(dataset.index, dataset.splits, dataset.digests),
         n_kept=1,
     )
-    write_splits(folder.path, content)
-    if plan.ancestry:
-        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
+    write_atomic(folder.path / SPLITS, content, durable=False)
+    if plan.ancestry:  # at once on the disk: the folders that it is read from may go
+        seen = collect_seen(plan.ancestry, folder.path)
+        write_atomic(folder.path / SEEN, make_parquet(seen))
 
 
 def write_epoch(plan: Plan, folder: RunDir, history: list[dict[str, Any]]) -> None:
@@ -118,15 +121,10 @@ def write_results(
     write_summary(folder.path, summary)
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
-    _log_result(summary, folder)
-    return summary
-
-
-def _log_result(summary: Summary, folder: RunDir) -> None:
-    metrics = summary.metrics
     log.info(
         f"test, at epoch {summary.best_epoch} (best on validation): "
         f"balanced accuracy {metrics['test/balanced_accuracy']:.4f}, "
         f"macro AUROC {metrics['test/macro_auroc']:.4f}, accuracy {metrics['test/accuracy']:.4f}\n"
         f"done: {folder.path}"
     )
+    return summary

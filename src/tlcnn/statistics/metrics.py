@@ -8,9 +8,10 @@ Keys: `balanced_accuracy` for images, `group/balanced_accuracy` for groups (lesi
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -209,6 +210,26 @@ def compute_selection(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[
         return _average_findings(make_findings(probabilities, truth), SELECTION_METRICS)
     predictions = make_predictions(probabilities, truth)
     return {name: METRICS[name].make(predictions).value for name in SELECTION_METRICS}
+
+
+def rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what epochs are compared by; the best epoch is the first one of the highest rank.
+
+    A higher balanced accuracy on the validation images is better; a lower negative log-likelihood
+    breaks a tie. A value that is not defined (None or NaN) ranks below every number.
+
+    Args:
+        record: the values of an epoch: `val/NAME` of `compute_selection`, and others.
+
+    Example:
+        >>> rank_epoch({"val/balanced_accuracy": 0.5, "val/nll": float("nan")})
+        (0.5, -inf)
+    """
+    score, loss = record["val/balanced_accuracy"], record["val/nll"]
+    return (
+        -math.inf if score is None or math.isnan(score) else score,
+        -math.inf if loss is None or math.isnan(loss) else -loss,
+    )
 
 
 def compute_metrics(

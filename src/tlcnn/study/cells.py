@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tlcnn.config.schema import Config, list_keys
-from tlcnn.records.plan_record import read_plan
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
@@ -27,6 +27,7 @@ class Run:
     """A finished run: one row of `read_runs`.
 
     Attributes:
+        plan: what its plan.json says.
         scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
     """
@@ -43,6 +44,7 @@ class Run:
     cell_id: str
     is_imported: bool
     settings: Mapping[str, Any]
+    plan: PlanRecord
     scores: Mapping[str, float]
     train_s: float
 
@@ -156,7 +158,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
     """Return the finished runs of a frame of `read_runs`."""
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
-    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
+    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
     return tuple(
         Run(
             **{name: record[name] for name in plain},
@@ -256,7 +258,7 @@ def _make_cell(
         by_fold.setdefault(number, []).append(run)
     numbers = tuple(sorted(by_fold))
     folds, omissions = _choose_runs([by_fold[number] for number in numbers])
-    plans = [read_plan(by_fold[number][0].folder) for number in numbers]
+    plans = [by_fold[number][0].plan for number in numbers]
     plan, fold_ratio = plans[0], None
     if is_folded:
         n_planned = _parse_count(settings.get(N_FOLDS))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.schema import list_local_keys
+from tlcnn.config.schema import find_conf_dir, list_local_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.records.files import read_json
 from tlcnn.storage import digest_of, make_dir, write_atomic
@@ -119,7 +119,11 @@ def find_study(name: str, output_dir: Path) -> Path:
         return path
     names = [record.stem for record in find_studies(output_dir)]
     listed = f" There are: {list_names(names, 20)}." if names else ""
+    if (find_conf_dir() / "experiment" / f"{name}.yaml").is_file():
+        advice = f"Begin it: python -m tlcnn.train experiment={name}"
+    else:
+        advice = "Give an output folder, or a study and --output-dir, the folder it writes to"
     raise DataError(
-        f"no study '{name}' was begun in {output_dir}.{did_you_mean(name, names)}{listed} Begin "
-        f"it: python -m tlcnn.train experiment={name}"
+        f"there is no folder {name}, and no study '{name}' was begun in {output_dir}."
+        f"{did_you_mean(name, names)}{listed} {advice}"
     )
