@@ -173,7 +173,7 @@ def make_nasty(content, tmp_path):
 
 def test_names_from_data_are_inert(tmp_path, page, content):
     nasty = make_nasty(content, tmp_path)
-    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], True, NASTY[0])
+    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], NASTY[0])
     picture = Picture(figure, "data:image/png,")
     made = render_page(nasty, make_page_data(nasty), [picture], list(NASTY))
     reader = Reader(made)

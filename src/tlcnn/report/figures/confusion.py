@@ -1,17 +1,15 @@
 """The confusion matrix: which class is taken for which."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLOURS = ["#FFFFFF", "#8FA6C8", "#00224E"]  # white to the dark end of cividis
 
@@ -45,7 +43,6 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
                 width=style.FULL if is_wide else style.COLUMN,
             ),
             alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
-            wide=is_wide,
             section="predictions",
         )
 
@@ -63,7 +60,7 @@ def plot_confusion(
     classes: tuple[str, ...],
     counts: np.ndarray,
     width: float = style.COLUMN,
-) -> "Figure":
+) -> Figure:
     """Plot a row-normalised confusion matrix with shares and counts.
 
     Args:
@@ -72,18 +69,15 @@ def plot_confusion(
         counts: (K,) test images of each class.
         width: inches.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
     n, totals = len(classes), matrix.sum(axis=1)
     size = (width - 1.0) / n  # inches of a cell
     height = min(max(size * n, 1.8), 6.5)
     with style.drawing(width, height + 0.85) as figure:
         ax = figure.add_subplot()
-        look: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.8, "vmin": 0, "vmax": 100}
         shares = np.full((n, n), np.nan)
         shares[totals > 0] = 100 * matrix[totals > 0] / totals[totals > 0, None]
         colours = LinearSegmentedColormap.from_list("blues", _COLOURS)
-        heat = ax.pcolormesh(shares, cmap=colours, **look)
+        heat = ax.pcolormesh(shares, cmap=colours, vmin=0, vmax=100, ec="white", lw=0.8)
         for (true, predicted), share in np.ndenumerate(shares):
             number = matrix[true, predicted]
             lines, bold = [f"{share:.0f}", f"{number:,}"], 0 if true == predicted else -1
@@ -102,8 +96,7 @@ def plot_confusion(
         ticks = np.arange(n) + 0.5
         pairs = zip(names, counts, strict=True)
         ax.set_yticks(ticks, [f"{name}\nn = {number:,}" for name, number in pairs])
-        ax.set_xticks(ticks)
-        style.name_ticks(ax.xaxis, list(classes), size)
+        style.name_ticks(ax, ticks, classes, size)
         ax.set(xlabel="predicted class", ylabel="true class")
         style.hide_frame(ax, n)
     return figure
