@@ -216,6 +216,15 @@ def test_missing_numbers_are_dashes_that_say_why(content):
     assert any(entry.why == "the run is not finished" for entry in failed)
 
 
+def test_a_cell_of_one_seed_is_spoken_of_in_the_singular(content):
+    table = content.grids[0].table.assign(n_seeds=[1, *[3] * 20])
+    grids = (replace(content.grids[0], table=table),)
+    page = render_page(replace(content, grids=grids), make_page_data(content))
+    spoken = re.findall(r'aria-label="(k \d, j \d: [^"]*)"', page)
+    assert [text.endswith(", 1 seed") for text in spoken].count(True) == 1
+    assert not any("1 seeds" in text for text in spoken)
+
+
 def test_a_report_of_nothing_is_a_page():
     from tlcnn.report.content import Content
 

@@ -11,8 +11,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +31,7 @@ from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.numbers import (
     NONE,
+    count,
     format_gap,
     format_range,
     format_score,
@@ -45,12 +44,9 @@ from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.show import find_tone
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
-from tlcnn.report.writers.html import write_table
-from tlcnn.text import make_visible
+from tlcnn.report.writers.html import load_environment, load_template
 
 if TYPE_CHECKING:
-    import jinja2
-
     from tlcnn.report.figures.style import ReportFigure
 
 FIRST_ROWS = 200  # of a table, written as HTML; the others are made when they are first shown
@@ -92,84 +88,50 @@ def render_page(
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),
     }
-    layers = [
-        (part, make_layer_table(part, f"layers-{i}")) for i, part in enumerate(content.layers)
-    ]
-    layouts = [lay_out_grid(grid) for grid in content.grids]
-    embedded = _embed(
-        content, data, layouts, [*tables.values(), *(table for _, table in layers)], first_rows
-    )
+    layers = [make_layer_table(part, f"layers-{i}") for i, part in enumerate(content.layers)]
+    grids = [(grid, lay_out_grid(grid)) for grid in content.grids]
+    embedded = _embed(data, [*tables.values(), *layers], first_rows)
+    embedded["grids"] = [_list_tips(grid, layout) for grid, layout in grids]
     unit = name_unit(content.metric)
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
-    return _load_template().render(
-        **tables,
-        version=__version__,
-        style=Markup(_load("style.css")),
-        script=Markup(_load_script()),
-        script_hash=_compute_hash(_load_script()),
-        data=Markup(embed_json(embedded)),
-        content=content,
-        lead=write_lead(content),
-        glossary=GLOSSARY,
-        findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
-        grids=[_describe_grid(grid, layouts[i], i) for i, grid in enumerate(content.grids)],
-        layers=layers,
-        notes=data.notes,
-        left_out=(*content.left_out, *problems),
-        unit=unit,
-        margin=f"{margin} {unit}".strip(),
-        n_first=first_rows,
-        pictures=pictures,
-        figure_sections=list(dict.fromkeys(picture.figure.section for picture in pictures)),
+    script = f'(() => {{\n"use strict";\n{"".join(map(load_template, _SCRIPTS))}}})();\n'
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        load_environment()
+        .get_template("page.html")
+        .render(
+            **tables,
+            version=__version__,
+            style=Markup(load_template("style.css")),
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",  # by which the page's policy allows the script
+            describe_transfer=describe_transfer,
+            find_tone=find_tone,
+            name_dataset=name_dataset,
+            data=Markup(embed_json(embedded)),
+            content=content,
+            lead=write_lead(content),
+            glossary=GLOSSARY,
+            findings=[
+                (finding, make_finding_table(finding, content)) for finding in content.findings
+            ],
+            grids=[_describe_grid(grid, layout) for grid, layout in grids],
+            layers=list(zip(content.layers, layers, strict=True)),
+            notes=data.notes,
+            left_out=(*content.left_out, *problems),
+            unit=unit,
+            margin=f"{margin} {unit}".strip(),
+            n_first=first_rows,
+            pictures=pictures,
+            figure_sections=list(dict.fromkeys(picture.figure.section for picture in pictures)),
+        )
     )
-
-
-# ---- template -----------------------------------------------------------------------------------
-
-
-@cache
-def _load_template() -> "jinja2.Template":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_load),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_show,
-    )
-    environment.globals |= {
-        "write_table": lambda *args, **options: Markup(write_table(*args, **options)),
-        "describe_transfer": describe_transfer,
-        "find_tone": find_tone,
-        "name_dataset": name_dataset,
-    }
-    return environment.get_template("page.html")
-
-
-def _show(value: Any) -> Any:
-    """Return a value of the template, with the control characters of a text made visible."""
-    is_data = isinstance(value, str) and not isinstance(value, Markup)
-    return make_visible(value) if is_data else value
-
-
-def _load(name: str) -> str:
-    return (files("tlcnn.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _load_script() -> str:
-    return f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
-
-
-def _compute_hash(script: str) -> str:
-    """Return the digest by which the page's policy allows a script."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 # ---- grids --------------------------------------------------------------------------------------
 
 
-def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any]:
+def _describe_grid(grid: Grid, layout: GridLayout) -> dict[str, Any]:
     """Return what the template shows of a grid: rows of cells, None where none was trained."""
     values = [float(row["value"]) for row in layout.points.values() if is_number(row["value"])]
     tints = compute_tints(grid.table["value"])
@@ -180,7 +142,7 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
         interval = format_range(row["low"], row["high"], grid.metric)
         spoken = [f"k {k}, j {j}: {score}"]
         spoken += [f"95 % interval {interval}"] if interval != NONE else []
-        spoken += [f"{format_value(row.get('n_seeds'))} seeds"]
+        spoken += [count(int(row["n_seeds"]), "seed")]
         spoken += ["the best on validation"] if is_best else []
         cells[k, j] = {
             "number": i,
@@ -192,7 +154,6 @@ def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any
             "spoken": ", ".join(spoken),  # by a screen reader
         }
     return {
-        "number": number,
         "name": describe_transfer(grid),
         "metric": name_column(grid.metric).capitalize(),
         "columns": [(j, layout.names[j]) for j in layout.js],
@@ -227,14 +188,8 @@ def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
 # ---- embedded data ------------------------------------------------------------------------------
 
 
-def _embed(
-    content: Content,
-    data: PageData,
-    layouts: Sequence[GridLayout],
-    tables: Sequence[Table],
-    first_rows: int,
-) -> dict[str, Any]:
-    """Return the JSON that the page's script reads."""
+def _embed(data: PageData, tables: Sequence[Table], first_rows: int) -> dict[str, Any]:
+    """Return what the page's script reads of cells, runs, and rows after the first ones."""
     long_tables = [table for table in tables if len(table.rows) > first_rows]
     return {
         "names": data.names if data.notes else [],  # else each run has its own
@@ -243,13 +198,10 @@ def _embed(
         "runs": data.runs,
         "shared": data.shared,
         "classes": data.classes,
-        "grids": [_list_tips(*pair) for pair in zip(content.grids, layouts, strict=True)],
         "tables": {
             table.key: [
                 [[entry.pack() for entry in row], target]
-                for row, target in zip(
-                    table.rows[first_rows:], table.opens[first_rows:], strict=True
-                )
+                for row, target in list(zip(table.rows, table.opens, strict=True))[first_rows:]
             ]
             for table in long_tables
         },
