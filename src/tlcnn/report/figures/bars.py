@@ -115,13 +115,7 @@ def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by
 
 
 def plot_bars(panels: list[Panel], *, metric: str, width: float = style.FULL) -> Figure:
-    """Plot cells as means with intervals, and each seed as a line through them.
-
-    Args:
-        panels: a panel a question, side by side; they share the scale.
-        metric: the metric of the values.
-        width: inches.
-    """
+    """Plot cells as means with intervals, and each seed as a line through them, side by side."""
     sizes = [len(panel.cells) + 1 for panel in panels]
     inches = (width - 0.6) / sum(sizes)  # between two cells
     with style.drawing(width, 2.75) as figure:

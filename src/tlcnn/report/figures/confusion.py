@@ -61,13 +61,10 @@ def plot_confusion(
     counts: np.ndarray,
     width: float = style.COLUMN,
 ) -> Figure:
-    """Plot a row-normalised confusion matrix with shares and counts.
+    """Plot shares of the rows of a confusion matrix (K, K), with its numbers in small.
 
     Args:
-        matrix: (K, K), how often class i was called j.
-        classes: K names.
         counts: (K,) test images of each class.
-        width: inches.
     """
     n, totals = len(classes), matrix.sum(axis=1)
     size = (width - 1.0) / n  # inches of a cell

@@ -70,11 +70,7 @@ def compute_steps(history: pd.DataFrame, metric: str, threshold: float) -> pd.Da
 
 
 def plot_convergence(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Plot a mark a run at the step where it was good enough, a row a cell, a panel a dataset.
-
-    Args:
-        tables: what `compute_steps` returned, by dataset.
-    """
+    """Plot what `compute_steps` returned: a mark a run, a row a cell, a panel a dataset."""
     per_row = min(len(tables), 2)
     letters = 44 if per_row == 1 else 25
     labels = [style.wrap(label, letters) for table in tables.values() for label in table["label"]]

@@ -65,11 +65,7 @@ def _describe_best(grid: Grid) -> str:
 
 
 def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
-    """Plot a k x j heat map with value and interval printed in every cell.
-
-    Args:
-        width: inches.
-    """
+    """Plot a k x j heat map with value and interval printed in every cell."""
     layout, n = lay_out_grid(grid), len(grid.units) + 1
     points = {place: row for place, row in layout.points.items() if is_number(row["value"])}
     values, shades = np.full((2, n, n), np.nan)

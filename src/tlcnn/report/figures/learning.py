@@ -54,7 +54,6 @@ def plot_learning(histories: Mapping[str, pd.DataFrame], *, metric: str) -> Figu
 
     Args:
         histories: columns cell, label, j, seed, epoch and the metric, by dataset.
-        metric: the column of the score.
     """
     per_row = min(len(histories), 2)
     n_columns = 3 - per_row  # of a legend: the same width in a panel of a row or of half a row

@@ -99,7 +99,6 @@ def plot_recall(table: pd.DataFrame, *, width: float = style.FULL) -> Figure:
 
     Args:
         table: columns label (the cell's name), j, class, n, value, low, high.
-        width: inches.
     """
     classes = list(dict.fromkeys(table["class"]))
     counts = table.drop_duplicates("class").set_index("class")["n"]

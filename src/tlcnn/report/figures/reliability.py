@@ -73,7 +73,6 @@ def plot_reliability(
     """Plot reliability diagrams over histograms of the confidences, a column a cell.
 
     Args:
-        labels: the name of each cell.
         confidences: the confidences of each cell, (S, N).
         rights: whether each prediction of each cell is right, (S, N) bool.
     """

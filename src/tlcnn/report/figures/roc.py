@@ -107,12 +107,7 @@ def make_curve(test: CellTest, position: int) -> Curve:
 
 
 def plot_roc(curves: Sequence[Curve], *, name: str) -> Figure:
-    """Plot the curves of one class, with the operating point at 90 % specificity.
-
-    Args:
-        curves: the curves of each cell.
-        name: the class.
-    """
+    """Plot the curves of a class, one a cell, with the operating point at 90 % specificity."""
     with style.drawing(style.COLUMN, 3.6 + 0.27 * len(curves)) as figure:
         ax = figure.add_subplot()
         ax.axvline(FALSE_RATE, color=style.GREY, lw=0.9, ls=(0, (4, 2)))
@@ -139,12 +134,7 @@ def plot_roc(curves: Sequence[Curve], *, name: str) -> Figure:
 
 
 def plot_classes(curves: dict[str, list[Curve]], *, counts: np.ndarray) -> Figure:
-    """Plot small ROC curves, a panel a class, a line a cell.
-
-    Args:
-        curves: the curves of the cells, by class.
-        counts: test images of each class.
-    """
+    """Plot small ROC curves, a panel a class with its test images, a line a cell."""
     per_row = min(4, len(curves))
     labels = [curve.label for curve in next(iter(curves.values()))]
     side = min((style.FULL - 0.4) / per_row, 2.6)
