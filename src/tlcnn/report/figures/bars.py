@@ -43,7 +43,7 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             if not panels:
                 continue
             is_wide = sum(len(panel.cells) for panel in panels) > 4
-            n_seeds = max(panel.seeds["seed"].nunique() for panel in panels)
+            n_seeds = max(int(panel.seeds["seed"].nunique()) for panel in panels)
             subject = f"{model} on {name_dataset(dataset)}"
             highest = [
                 f"{panel.title}: highest is {row['name']} with {format_fraction(row['value'])}."
