@@ -86,14 +86,11 @@ def plot_confusion(
                 x, y = predicted + 0.5, true + 0.5
                 style.print_cell(ax, x, y, lines, inches=size, ink=ink, bold=bold)
         n_lines = max(1, int(height / n * 72 / 8.6) - 1)  # lines of a name that fit beside a row
-        names = [style.wrap(name, 16) for name in classes]
-        for i in range(n):
-            if names[i].count("\n") >= n_lines:
-                names[i] = style.make_literal(classes[i], 22)
-        ticks = np.arange(n) + 0.5
-        pairs = zip(names, counts, strict=True)
-        ax.set_yticks(ticks, [f"{name}\nn = {number:,}" for name, number in pairs])
-        style.name_ticks(ax, ticks, classes, size)
+        rows = []
+        for name, number in zip(classes, counts, strict=True):
+            wrapped = style.wrap(name, 16)
+            is_high = wrapped.count("\n") >= n_lines
+            rows.append(f"{style.make_literal(name, 22) if is_high else wrapped}\nn = {number:,}")
+        style.name_places(ax, classes, rows, size)
         ax.set(xlabel="predicted class", ylabel="true class")
-        style.hide_frame(ax, n)
     return figure

@@ -91,11 +91,9 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
                 box = Rectangle((j + 0.04, k + 0.04), 0.92, 0.92, ec=colour, lw=thickness)
                 ax.add_patch(box).set(fill=False, clip_on=False, zorder=5)
         names = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
-        style.name_ticks(ax, np.arange(n) + 0.5, names, size)
-        ax.set_yticks(np.arange(n) + 0.5, names)
+        style.name_places(ax, names, names, size)
         ax.set_xlabel("units frozen, j (from the input through …)")
         ax.set_ylabel("units transferred, k (through …)")
-        style.hide_frame(ax, n)
         _add_key(ax, heat, grid.metric, has_best=layout.best in points)
     return figure
 

@@ -267,13 +267,6 @@ def print_cell(
         )
 
 
-def hide_frame(ax: Axes, n: int) -> None:
-    """Make an axis a table of n x n places: row 0 at the top, no frame and no tick marks."""
-    ax.set(xlim=(0, n), ylim=(n, 0))
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-
-
 def name_ticks(ax: Axes, places: Any, names: Sequence[str], inches: float) -> float:
     """Name the ticks of the x axis in lines, or turned where the words do not fit.
 
@@ -296,6 +289,17 @@ def name_ticks(ax: Axes, places: Any, names: Sequence[str], inches: float) -> fl
     texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
     ax.set_xticks(places, texts)
     return 0.125 * (1 + max(text.count("\n") for text in texts))
+
+
+def name_places(ax: Axes, columns: Sequence[str], rows: Sequence[str], inches: float) -> None:
+    """Make an axis a table of n x n named places: row 0 at the top, no frame, no tick marks."""
+    n = len(rows)
+    places = np.arange(n) + 0.5
+    name_ticks(ax, places, columns, inches)
+    ax.set_yticks(places, rows)
+    ax.set(xlim=(0, n), ylim=(n, 0))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
 
 
 def add_legend(
