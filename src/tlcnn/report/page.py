@@ -51,6 +51,16 @@ if TYPE_CHECKING:
 
 FIRST_ROWS = 200  # of a table, written as HTML; the others are made when they are first shown
 _SCRIPTS = ("base.js", "tables.js", "panel.js")
+_FUNCTIONS: dict[str, Any] = {  # that the templates call
+    "compute_tints": compute_tints,
+    "count": count,
+    "describe_transfer": describe_transfer,
+    "find_tone": find_tone,
+    "format_range": format_range,
+    "format_score": format_score,
+    "name_column": name_column,
+    "name_dataset": name_dataset,
+}
 
 
 @dataclass(frozen=True)
@@ -96,83 +106,38 @@ def render_page(
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
     script = f'(() => {{\n"use strict";\n{"".join(map(load_template, _SCRIPTS))}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        load_environment()
-        .get_template("page.html")
-        .render(
-            **tables,
-            version=__version__,
-            style=Markup(load_template("style.css")),
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",  # by which the page's policy allows the script
-            describe_transfer=describe_transfer,
-            find_tone=find_tone,
-            name_dataset=name_dataset,
-            data=Markup(embed_json(embedded)),
-            content=content,
-            lead=write_lead(content),
-            glossary=GLOSSARY,
-            findings=[
-                (finding, make_finding_table(finding, content)) for finding in content.findings
-            ],
-            grids=[_describe_grid(grid, layout) for grid, layout in grids],
-            layers=list(zip(content.layers, layers, strict=True)),
-            notes=data.notes,
-            left_out=(*content.left_out, *problems),
-            unit=unit,
-            margin=f"{margin} {unit}".strip(),
-            n_first=first_rows,
-            pictures=pictures,
-            figure_sections=list(dict.fromkeys(picture.figure.section for picture in pictures)),
-        )
+    template = load_environment().get_template("page.html")
+    return template.render(
+        **_FUNCTIONS,
+        **tables,
+        version=__version__,
+        style=Markup(load_template("style.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # by which the page's policy allows the script
+        data=Markup(embed_json(embedded)),
+        content=content,
+        lead=write_lead(content),
+        glossary=GLOSSARY,
+        findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
+        grids=grids,
+        layers=list(zip(content.layers, layers, strict=True)),
+        notes=data.notes,
+        left_out=(*content.left_out, *problems),
+        unit=unit,
+        margin=f"{margin} {unit}".strip(),
+        n_first=first_rows,
+        pictures=pictures,
+        figure_sections=list(dict.fromkeys(picture.figure.section for picture in pictures)),
     )
 
 
-# ---- grids --------------------------------------------------------------------------------------
-
-
-def _describe_grid(grid: Grid, layout: GridLayout) -> dict[str, Any]:
-    """Return what the template shows of a grid: rows of cells, None where none was trained."""
-    values = [float(row["value"]) for row in layout.points.values() if is_number(row["value"])]
-    tints = compute_tints(grid.table["value"])
-    cells = {}
-    for i, ((k, j), row) in enumerate(layout.points.items()):
-        is_best = (k, j) == layout.best
-        score = format_score(row["value"], grid.metric)
-        interval = format_range(row["low"], row["high"], grid.metric)
-        spoken = [f"k {k}, j {j}: {score}"]
-        spoken += [f"95 % interval {interval}"] if interval != NONE else []
-        spoken += [count(int(row["n_seeds"]), "seed")]
-        spoken += ["the best on validation"] if is_best else []
-        cells[k, j] = {
-            "number": i,
-            "cell": str(row["cell"]),
-            "text": score,
-            "range": interval,
-            "tint": tints[i] or 0,
-            "is_best": is_best,
-            "spoken": ", ".join(spoken),  # by a screen reader
-        }
-    return {
-        "name": describe_transfer(grid),
-        "metric": name_column(grid.metric).capitalize(),
-        "columns": [(j, layout.names[j]) for j in layout.js],
-        "rows": [
-            (k, layout.name_row(k), [cells.get((k, j)) for j in layout.js]) for k in layout.ks
-        ],
-        "low": format_score(min(values, default=None), grid.metric),
-        "high": format_score(max(values, default=None), grid.metric),
-        "has_best": layout.best is not None,
-    }
-
-
-def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
-    """Return the card of every cell: its label and (name, text) pairs."""
+def _list_tips(grid: Grid, layout: GridLayout) -> dict[str, Any]:
+    """Return the card of every cell, by `k,j`: its label and (name, text) pairs."""
     metric = grid.metric
     trained = [k for k, j in layout.points if j == 0]
     full = layout.points[max(trained), 0]["value"] if trained else None
-    tips = []
-    for row in layout.points.values():
+    tips = {}
+    for (k, j), row in layout.points.items():
         has_gap = is_number(row["value"]) and is_number(full)
         facts = [
             [name_column(metric), format_score(row["value"], metric)],
@@ -181,11 +146,8 @@ def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
             ["on validation", format_score(row.get("val"), metric)],
             ["to full fine-tuning", format_gap(row["value"] - full, metric) if has_gap else NONE],
         ]
-        tips.append([format_value(row.get("label")), facts])
+        tips[f"{k},{j}"] = [format_value(row.get("label")), facts]
     return tips
-
-
-# ---- embedded data ------------------------------------------------------------------------------
 
 
 def _embed(data: PageData, tables: Sequence[Table], first_rows: int) -> dict[str, Any]:

@@ -132,7 +132,7 @@ function setUpGrid(table) {
   let shown = null;
   const hide = () => { tip.hidden = true; shown = null; };
   for (const cell of table.querySelectorAll(".cell")) {
-    const show = () => { shown = cell; showTip(tip, cell, points[Number(cell.dataset.point)]); };
+    const show = () => { shown = cell; showTip(tip, cell, points[cell.dataset.point]); };
     cell.setAttribute("aria-haspopup", "dialog");
     cell.addEventListener("mouseenter", show);
     cell.addEventListener("focus", show);
