@@ -25,7 +25,7 @@ def content(tmp_path_factory):
 def text(content):
     figure = Figure()
     shown = {"title": "A title", "caption": "What is seen.", "alt": "The same, shorter."}
-    figures = [ReportFigure("a", figure=figure, wide=True, section="training", **shown)]
+    figures = [ReportFigure("a", figure=figure, section="training", **shown)]
     return render_report(content, make_page_data(content), figures)
 
 
