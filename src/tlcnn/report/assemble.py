@@ -25,7 +25,7 @@ from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
-from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
+from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import TREATMENTS
 
 PRIMARY = "test/balanced_accuracy"
@@ -274,9 +274,9 @@ def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
         roles = [("random", block.scratch)]
         for source in block.sources:
             name = name_source(source)
-            if source in list_asked(block):
+            if source in list_compared_sources(block):
                 roles.append((f"{name}, best", block.find_best(source)))
-            roles.append((name, block.find_full(source)))
+            roles.append((name, block.find_deepest_trained(source)))
             frozen = block.find(source, block.n_units, block.n_units)
             roles.append((f"{name}, all frozen", frozen))
         for role, cell in roles:

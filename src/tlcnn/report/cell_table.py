@@ -91,7 +91,9 @@ def make_cell_table(
     members, names = _group_cells(finished, group) if group else _list_cells(finished)
     notes = _describe_averaged(members, names) if group else []
     rows = [
-        _score_row(key, cells, metrics, redraws=interval == "full", lone=bool(baseline))
+        _score_row(
+            key, cells, metrics, redraws=interval == "full", include_single_runs=bool(baseline)
+        )
         for key, cells in watch(members)
     ]
     columns = [show_column(n, [row.key.get(n) for row in rows], role="key") for n in names]
@@ -187,9 +189,17 @@ def _describe_averaged(rows: Members, group: Sequence[str]) -> list[str]:
 
 
 def _score_row(
-    key: Key, cells: tuple[Cell, ...], metrics: Sequence[str], *, redraws: bool, lone: bool
+    key: Key,
+    cells: tuple[Cell, ...],
+    metrics: Sequence[str],
+    *,
+    redraws: bool,
+    include_single_runs: bool,
 ) -> CellRow:
-    by_cell = [load_arms(cell, metrics, redraws=redraws, lone=lone) for cell in cells]
+    by_cell = [
+        load_arms(cell, metrics, redraws=redraws, include_single_runs=include_single_runs)
+        for cell in cells
+    ]
     arms = {
         metric: tuple(arms[metric] for arms in by_cell if metric in arms) for metric in metrics
     }
