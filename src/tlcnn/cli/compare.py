@@ -64,7 +64,7 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
     for name in ("rows", "columns"):
         words = f"columns whose values become {name}"
         add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
-    add("--grid", action="store_true", help="k as rows, j as columns")
+    add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
     add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
 
 
@@ -122,7 +122,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     from tlcnn.report.cell_table import make_cell_table
-    from tlcnn.report.pivot import GRID, pivot_table
+    from tlcnn.report.grid import pivot_table
     from tlcnn.report.tables import DEFAULT_METRICS, make_run_table, sort_table
 
     is_pivot = options.grid or options.rows
@@ -138,13 +138,14 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             runs,
             metrics,
             group=options.group,
+            only_grids=options.grid,
             interval=options.interval or "full",
             baseline=options.baseline,
             margin=options.margin,
             watch=_watch,
         )
     if is_pivot:
-        rows, columns = GRID if options.grid else (options.rows, options.columns)
+        rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)
         return pivot_table(table, rows, columns, across_random=options.grid)
     return sort_table(table, options.sort) if options.sort else table
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
-from tlcnn.report.numbers import format_estimate, format_seconds, is_number
+from tlcnn.report.numbers import count, format_estimate, format_seconds, is_number
 from tlcnn.report.sentences import write_note, write_omissions
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
@@ -28,6 +28,11 @@ from tlcnn.study.cells import FOLD, Cell, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
 Key = Mapping[str, Any]  # column -> value
+
+_OUTSIDE = (
+    "not shown, as they stand in no grid: {} (imported predictions, frozen random units, or "
+    "another freeze.bn); --rows k --columns j shows them too"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def make_cell_table(
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
     group: Sequence[str] = (),
+    only_grids: bool = False,
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
@@ -77,6 +83,7 @@ def make_cell_table(
 
     Args:
         group: columns or settings; each combination of their values is one row.
+        only_grids: leave out cells that stand in no k x j grid (see `Cell.is_in_grid`).
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
@@ -90,6 +97,11 @@ def make_cell_table(
     finished = runs[runs["state"] == "done"] if len(runs) else runs
     members, names = _group_cells(finished, group) if group else _list_cells(finished)
     notes = _describe_averaged(members, names) if group else []
+    if only_grids:
+        n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
+        members = [(key, tuple(c for c in cells if c.is_in_grid)) for key, cells in members]
+        members = [(key, cells) for key, cells in members if cells]
+        notes += [_OUTSIDE.format(count(n_outside, "cell"))] if n_outside else []
     rows = [
         _score_row(
             key, cells, metrics, redraws=interval == "full", include_single_runs=bool(baseline)

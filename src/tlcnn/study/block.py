@@ -100,14 +100,9 @@ class Block:
         return next(iter(self.find_trained(source)), None)
 
     def list_grid(self, source: Source) -> list[Cell]:
-        """Return the cells of a source's grid, 0 <= j <= k, random weights (k = 0) among them."""
-        return [
-            cell
-            for cell in self.cells.values()
-            if cell.is_plain
-            and cell.j <= cell.k
-            and (cell.source == source or (cell.k, cell.j) == (0, 0))
-        ]
+        """Return the cells of a source's grid, random weights (k = 0) among them."""
+        cells = [cell for cell in self.cells.values() if cell.is_in_grid]
+        return [cell for cell in cells if cell.k == 0 or cell.source == source]
 
     def find_best(self, source: Source) -> str | None:
         """Return the cell of a source's grid with the best mean validation score.
