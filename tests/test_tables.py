@@ -138,7 +138,7 @@ def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
     make_run(tmp_path, "without", plan=plan, metrics={"test/accuracy": 1.0})
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     assert table.frame[METRIC][0] == pytest.approx(0.6)
-    assert f"1 seeds have no {METRIC} and are left out" in table.notes
+    assert f"1 seed without {METRIC}, left out" in table.notes
 
 
 def test_of_runs_of_one_seed_the_first_id_counts_and_it_is_told(tmp_path):

@@ -12,12 +12,8 @@ from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
-from tlcnn.report.sentences import (
-    name_family,
-    write_finding,
-    write_notes,
-    write_omissions,
-)
+from tlcnn.report.remarks import list_remarks, name_family, write_notes, write_omissions
+from tlcnn.report.sentences import write_finding
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
@@ -194,7 +190,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 **{name: getattr(result, name) for name in names},
                 "seeds_needed": result.seeds_needed if is_open else math.nan,
                 "n_seeds": result.delta.n_seeds,
-                "note": write_notes(result.delta.notes),
+                "note": "; ".join(list_remarks(result)),
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well

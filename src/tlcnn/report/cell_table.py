@@ -14,7 +14,7 @@ import pandas as pd
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import count, format_estimate, format_seconds, is_number
-from tlcnn.report.sentences import write_note, write_omissions
+from tlcnn.report.remarks import write_note, write_omissions
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key

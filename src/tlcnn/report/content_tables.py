@@ -79,13 +79,15 @@ def make_comparison_table(content: Content) -> Table:
         size = row.get("family_size")
         family = format_value(row.get("family"))
         family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
+        of_family = "the comparisons that p and the verdict are adjusted for"
         n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
             **_describe_comparison(row, content.metric, below),
+            Column("family", hint=of_family): show_value(family),
+            Column("family size", "count", f"the number of {of_family}"): show_number(size),
             Column("Holm p", "number", "adjusted within its family"): show_number(
                 row.get("p_holm"), format_p
             ),
-            Column("family", hint="the comparisons that p is adjusted for"): show_value(family),
             Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
             Column("seeds needed", "number", _NEEDED): n_needed,
             **_show_settings(row, ("dataset", "model")),

@@ -91,7 +91,7 @@ class Table:
         everywhere: (column, text) of the columns that say the same in every row.
         scale: the scale of its forest bars.
         nouns: what one row and several rows are called.
-        footnotes: sentences that the column `note` refers to by number, from 1.
+        footnotes: texts that the columns `family` and `note` refer to by number, from 1.
         notes: sentences below the table.
         best: what it means that an entry is the best.
     """
@@ -156,8 +156,8 @@ def fill_table(
 ) -> Table:
     """Return the table of some records.
 
-    Notes are numbered, columns that say the same in every row go into `everywhere`, and columns
-    of few texts get them as choices.
+    Families and notes are numbered, columns that say the same in every row go into `everywhere`,
+    and columns of few texts get them as choices.
 
     Args:
         records: one a row.
@@ -199,29 +199,30 @@ def move_constants(table: Table, *, skip_first: bool = False) -> Table:
 
 
 def _number_notes(table: Table) -> Table:
-    """Return the table with numbers in the column `note`, which refer to its footnotes.
+    """Return the table with numbers in the columns `family` and `note`, and their footnotes.
 
     A note is often the same in many rows, and longer than a column is wide.
     """
-    names = [column.name for column in table.columns]
-    if "note" not in names:
-        return table
-    at = names.index("note")
-    notes = list(dict.fromkeys(row[at].text for row in table.rows if row[at].text != NONE))
-    numbers = {note: i for i, note in enumerate(notes, start=1)}
-    rows = [
-        (*row[:at], Entry(str(n), n, why=row[at].text), *row[at + 1 :])
-        if (n := numbers.get(row[at].text))
-        else row
-        for row in table.rows
-    ]
-    return replace(table, rows=tuple(rows), footnotes=tuple(notes))
+    positions = [i for i, c in enumerate(table.columns) if c.name in ("family", "note")]
+    texts = dict.fromkeys(row[i].text for i in positions for row in table.rows)
+    numbers = {text: n for n, text in enumerate((t for t in texts if t != NONE), start=1)}
+    rows = [list(row) for row in table.rows]
+    for row in rows:
+        for i in positions:
+            if row[i].text in numbers:
+                n = numbers[row[i].text]
+                row[i] = Entry(str(n), n, why=row[i].text)
+    return replace(table, rows=tuple(map(tuple, rows)), footnotes=tuple(numbers))
 
 
 def _add_choices(column: Column, texts: Sequence[str]) -> Column:
     """Return a column with the texts to filter by, where they are few and some repeat."""
     choices = sorted(set(texts) - {NONE}, key=lambda text: (len(text), text))
     is_useful = 1 < len(choices) <= _MAX_CHOICES and len(choices) < len(texts)
-    if column.name == "note" or column.kind not in ("text", "count", "verdict") or not is_useful:
+    if (
+        column.name in ("family", "note")
+        or column.kind not in ("text", "count", "verdict")
+        or not is_useful
+    ):
         return column
     return replace(column, choices=tuple(choices))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tlcnn.statistics.metrics import parse_metric
+from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell, Settings, Source
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
@@ -64,6 +65,12 @@ def name_cell(cell: Cell) -> str:
     if cell.j and cell.bn not in ("frozen", None):
         frozen += f" (bn {cell.bn})"
     return f"{source}, {frozen}{_write_details(cell.source)}"
+
+
+def name_block(block: Block) -> str:
+    """Return a block's name: `HAM10000 (mobilenetv2_100)`."""
+    recipe = f", {write_settings(block.recipe)}" if block.recipe else ""
+    return f"{name_dataset(block.dataset)} ({block.model}{recipe})"
 
 
 def _write_details(source: Source) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs, sort_cells
-from tlcnn.report.numbers import count, describe_metric, format_fraction
+from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             if not panels:
                 continue
             is_wide = sum(len(panel.cells) for panel in panels) > 4
-            n_seeds = max(int(panel.seeds["seed"].nunique()) for panel in panels)
+            n_seeds = pd.concat([p.seeds.groupby("position")["seed"].nunique() for p in panels])
             subject = f"{model} on {name_dataset(dataset)}"
             highest = []
             for panel in panels:
@@ -63,7 +63,7 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                     "are single seeds, and a line joins the same seed in neighbouring cells. "
                     "Seeds are paired: they share draws and test images. Where all lines rise, "
                     "the cells differ even if their intervals overlap. "
-                    f"Up to {count(n_seeds, 'seed')} a cell."
+                    f"{style.begin(style.describe_seeds(n_seeds, 'cell'))}."
                 ),
                 figure=plot_bars(
                     panels, metric=content.metric, width=style.FULL if is_wide else style.COLUMN
