@@ -3,9 +3,9 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
@@ -142,19 +142,11 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             interval=options.interval or "full",
             baseline=options.baseline,
             margin=options.margin,
-            watch=_watch,
         )
     if is_pivot:
         rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)
         return pivot_table(table, rows, columns, across_random=options.grid)
     return sort_table(table, options.sort) if options.sort else table
-
-
-def _watch(rows: Sequence[Any]) -> Iterable[Any]:
-    """Show on a terminal how many cells are scored, once it takes long."""
-    from tqdm import tqdm
-
-    return tqdm(rows, unit="cell", leave=False, delay=2, disable=None)
 
 
 def _check_metrics(metrics: list[str], known: list[str]) -> None:
