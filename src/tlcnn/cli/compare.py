@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
+# Options of several words: what a word is called, and the help.
+LISTS = {
+    "where": ("COL=VALUE", "only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0"),
+    "group": ("COL", "one row for each combination of these columns"),
+    "rows": ("COL", "columns whose values become rows"),
+    "columns": ("COL", "columns whose values become columns"),
+    "sort": ("COL", "a metric: best first"),
+    "metrics": ("METRIC", "e.g. test/accuracy"),
+    "baseline": ("COL=VALUE", "the cell that others of its dataset and model are compared with"),
+}
 
 
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,68 +34,20 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "compare", help="tables of runs, or of means over seeds with intervals"
     )
-    parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
-    _add_rows(parser)
-    _add_numbers(parser)
-    for name, words in FORMATS.items():
-        parser.add_argument(
-            f"--{name}",
-            nargs="?",
-            const="-",
-            metavar="FILE",
-            help=f"write {words}, to a file or the terminal",
-        )
-    parser.set_defaults(command=_compare)
-
-
-def _add_rows(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses rows and columns."""
     add = parser.add_argument
-    add(
-        "--seeds",
-        action="store_true",
-        help="one row for each setting: mean over seeds and interval",
-    )
-    add(
-        "--where",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COL=VALUE",
-        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
-    )
-    add(
-        "--group",
-        nargs="+",
-        default=[],
-        metavar="COL",
-        help="one row for each combination of these columns",
-    )
-    for name in ("rows", "columns"):
-        words = f"columns whose values become {name}"
-        add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
+    add("folders", nargs="*", default=["outputs"], help="default: outputs")
+    by_seed = "one row for each setting: mean over seeds and interval"
+    add("--seeds", action="store_true", help=by_seed)
     add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
-    add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
-
-
-def _add_numbers(parser: argparse.ArgumentParser) -> None:
-    """Add what is measured, and against what."""
-    add = parser.add_argument
-    add("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
+    for name, (metavar, words) in LISTS.items():
+        add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=words)
     add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
-    add(
-        "--baseline",
-        nargs="+",
-        default=[],
-        metavar="COL=VALUE",
-        help="the cell that others of its dataset and model are compared with",
-    )
-    add(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this count as equivalent; default: 0.01",
-    )
+    margin = "differences below this count as equivalent; default: 0.01"
+    add("--margin", type=float, default=0.01, help=margin)
+    for name, words in FORMATS.items():
+        to_file = f"write {words}, to a file or the terminal"
+        add(f"--{name}", nargs="?", const="-", metavar="FILE", help=to_file)
+    parser.set_defaults(command=_compare)
 
 
 def _compare(options: argparse.Namespace) -> None:
