@@ -103,12 +103,11 @@ def _read_log(folder: Path) -> dict[str, Any]:
         lines = read_text(traceback).splitlines()
         warnings += lines[-1:]
     shown = {"log": lines[-LOG_LINES:], "warnings": [*dict.fromkeys(warnings)][:MAX_WARNINGS]}
-    return {
-        name: [
-            line if len(line) <= LINE_LENGTH else f"{line[: LINE_LENGTH - 1]}…" for line in part
-        ]
-        for name, part in shown.items()
-    }
+    return {name: list(map(_shorten, part)) for name, part in shown.items()}
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= LINE_LENGTH else f"{line[: LINE_LENGTH - 1]}…"
 
 
 def _read_units(folder: Path) -> dict[str, Any]:
