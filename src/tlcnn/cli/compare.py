@@ -135,19 +135,14 @@ def _show(table: "Table", options: argparse.Namespace) -> None:
         "latex": lambda: write_latex(table),
         "html": lambda: write_html(table),
     }
-    is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
-    if any(is_written):
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_text(write_text(table, width))
-
-
-def _write(path: str | None, write: "Callable[[], str]") -> bool:
-    """Write a table to a file, or print it and return True."""
-    if path == "-":
-        sys.stdout.write(write())
-    elif path:
-        with writing(Path(path)):
-            Path(path).write_text(write(), encoding="utf-8")
-        print_text(f"wrote {path}")
-    return path == "-"
+    paths = {name: path for name in writers if (path := getattr(options, name))}
+    for name, path in paths.items():
+        if path == "-":
+            sys.stdout.write(writers[name]())
+        else:
+            with writing(Path(path)):
+                Path(path).write_text(writers[name](), encoding="utf-8")
+            print_text(f"wrote {path}")
+    if "-" not in paths.values():
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_text(write_text(table, width))

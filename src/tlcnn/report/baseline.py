@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError
@@ -46,20 +47,16 @@ def compare_rows(
     baseline = " ".join(words)
     compared = {}
     for metric in metrics:
-        comparisons = {}
-        for row, base in pairs.items():
-            if metric not in arms[row] or metric not in arms[base]:
-                continue
+        scored = {row: b for row, b in pairs.items() if metric in arms[row] and metric in arms[b]}
+        comparisons = []
+        for row, base in scored.items():
             scope = [(name, keys[name].iloc[row]) for name in _BLOCK if name in keys]
             scope = [("baseline", baseline), *scope, ("metric", metric)]
-            comparisons[row] = compare_arms(
-                arms[row][metric],
-                arms[base][metric],
-                margin=margin,
-                family=Family(FamilyKind.BASELINE, tuple(scope)),
-            )
-        adjusted = adjust_holm(list(comparisons.values()))
-        compared[metric] = dict(zip(comparisons, adjusted, strict=True))
+            family = Family(FamilyKind.BASELINE, tuple(scope))
+            a, b = arms[row][metric], arms[base][metric]
+            comparisons.append(compare_arms(a, b, margin=margin, family=family))
+        adjusted = adjust_holm(comparisons)
+        compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(
         f"Δ against {baseline}, 95 % intervals; p Holm is adjusted within its family; "
@@ -112,9 +109,8 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
     blocks = _list_keys(frame, [column for column in _BLOCK if column in frame])
     recipes = _list_keys(frame, [c for c in frame.columns if "." in c and c not in names])
     bases: dict[tuple[str, ...], list[int]] = {}
-    for row in range(len(frame)):
-        if is_base.iloc[row]:
-            bases.setdefault(blocks[row], []).append(row)
+    for row in np.flatnonzero(is_base).tolist():
+        bases.setdefault(blocks[row], []).append(row)
     pairs, without = {}, set()
     for row, block in enumerate(blocks):
         candidates = bases.get(block, [])

@@ -149,9 +149,9 @@ class Table:
 
 
 def fill_table(
-    records: Sequence[Mapping[str, Any]],
-    describe: Callable[[Mapping[str, Any]], Mapping[Column, Entry]],
-    open_row: Callable[[Mapping[str, Any]], str] = lambda record: "",
+    records: Sequence[Mapping[Any, Any]],
+    describe: Callable[[Mapping[Any, Any]], Mapping[Column, Entry]],
+    open_row: Callable[[Mapping[Any, Any]], str] = lambda record: "",
     **more: Any,
 ) -> Table:
     """Return the table of some records.
