@@ -40,7 +40,6 @@ from tlcnn.study.answers import (
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
-from tlcnn.study.layers import UnitScores
 
 
 def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
@@ -240,10 +239,16 @@ def _write_layers(answer: LayersAnswer) -> Finding:
     remarks = {"general": " (no cost)", "specific": " (a cost)", "undetermined": ""}
     by_verdict = {v: [u for u in answer.scores if u.verdict == v] for v in remarks}
     by_verdict = {verdict: units for verdict, units in by_verdict.items() if units}
-    parts = [
-        f"{verdict}{remarks[verdict]} {join_words([_write_unit(unit, metric) for unit in units])}"
-        for verdict, units in by_verdict.items()
-    ]
+    parts = []
+    for verdict, units in by_verdict.items():
+        texts = []
+        for unit in units:
+            gap = unit.gaps["S"]
+            assert gap is not None  # the verdict says that it is measured
+            text = f"{unit.unit} {format_score(gap.value, metric)}"
+            interval = format_range(gap.low, gap.high, metric)
+            texts.append(f"{text} [{interval}]" if is_number(gap.low) else text)
+        parts.append(f"{verdict}{remarks[verdict]} {join_words(texts)}")
     margin = write_gap(answer.margin, metric)
     details = [
         f"S(n) = M(BnB) − M(AnB). M is the mean {score} over seeds. In AnB the first n units come "
@@ -272,13 +277,6 @@ def _write_layers(answer: LayersAnswer) -> Finding:
         f"instead of the network's own (95 % intervals in brackets): {'; '.join(parts)}.",
         tuple(details),
     )
-
-
-def _write_unit(unit: UnitScores, metric: str) -> str:
-    gap = unit.gaps["S"]
-    assert gap is not None  # the verdict says that it is measured
-    interval = f" [{format_range(gap.low, gap.high, metric)}]" if is_number(gap.low) else ""
-    return f"{unit.unit} {format_score(gap.value, metric)}{interval}"
 
 
 def _write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> str:

@@ -219,10 +219,6 @@ def _add_choices(column: Column, texts: Sequence[str]) -> Column:
     """Return a column with the texts to filter by, where they are few and some repeat."""
     choices = sorted(set(texts) - {NONE}, key=lambda text: (len(text), text))
     is_useful = 1 < len(choices) <= _MAX_CHOICES and len(choices) < len(texts)
-    if (
-        column.name in ("family", "note")
-        or column.kind not in ("text", "count", "verdict")
-        or not is_useful
-    ):
+    if column.name == "note" or column.kind not in ("text", "count", "verdict") or not is_useful:
         return column
     return replace(column, choices=tuple(choices))

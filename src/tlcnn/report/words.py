@@ -33,12 +33,9 @@ def name_source(source: Source) -> str:
 
 def write_settings(settings: Settings) -> str:
     """Return settings as text: `train.epochs=5, train.lr=0.1`; of a path, the file's name."""
-    return ", ".join(f"{key}={_shorten_path(value)}" for key, value in settings)
-
-
-def _shorten_path(value: object) -> object:
-    is_path = isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
-    return PurePath(str(value)).name if is_path else value
+    texts = ((key, str(value)) for key, value in settings)
+    starts = ("/", "./", "../", "~")
+    return ", ".join(f"{k}={PurePath(v).name if v.startswith(starts) else v}" for k, v in texts)
 
 
 def name_start(source: Source) -> str:
