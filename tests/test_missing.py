@@ -28,7 +28,7 @@ def record_words(folder, words):
 def list_commands(folder, key):
     findings = make_content(read_runs(folder)).findings
     details = [line for finding in findings if finding.key == key for line in finding.details]
-    missing = [line.partition("Train them: ")[2] for line in details if "Missing" in line]
+    missing = [line[line.index("python -m") :] for line in details if "Missing" in line]
     return [shlex.split(command) for line in missing for command in line.split("; ")]
 
 
@@ -80,4 +80,6 @@ def test_cells_of_folds_are_trained_on_every_fold(tmp_path):
 def test_without_a_recorded_command_the_block_is_named(tmp_path):
     write_cell(tmp_path, (0.5, 0.6))
     (command,) = list_commands(tmp_path, "imagenet_vs_random")
+    (finding, *_) = make_content(read_runs(tmp_path)).findings
+    assert "no command of a run is recorded" in finding.details[0]
     assert command[4:7] == ["dataset=ham10000", "model.name=resnet18", "init=random"]

@@ -24,10 +24,14 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
     for (_, points), group in groups.items():
         block, inits = group[0].block, [cells.init for cells in group]
         starts = [_find_words(block, init) for init in inits]
-        if len({tuple(shared) for shared, _ in starts}) == 1:
-            sources = [source for _, source in starts]
-            if sources == [[f"init={init}"] for init in inits]:
-                starts = [(starts[0][0], [f"init={','.join(inits)}"])]
+        gap = ""
+        if not all(shared for shared, _ in starts):
+            gap = " (no command of a run is recorded: add what else its recipe sets)"
+            recipe = [f"{key}={value}" for key, value in block.recipe]
+            named = [f"dataset={block.dataset}", f"model.name={block.model}", *recipe]
+            starts = [(named, [f"init={init}"]) for init in inits]
+        if starts == [(starts[0][0], [f"init={init}"]) for init in inits]:
+            starts = [(starts[0][0], [f"init={','.join(inits)}"])]
         commands = [
             shlex.join(["python", "-m", "tlcnn.train", "-m", *shared, *source])
             + f" {_write_points(block, points)} seed={_list_seeds(block)}"
@@ -36,7 +40,7 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
         places = join_words([f"k = {k}, j = {j}" for k, j in points])
         sentences.append(
             f"Missing on {name_block(block)}: runs from {join_words(inits)} with {places}. Train "
-            f"them: {'; '.join(commands)}"
+            f"them{gap}: {'; '.join(commands)}"
         )
     return sentences
 
@@ -44,8 +48,8 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
 def _find_words(block: Block, init: str) -> tuple[list[str], list[str]]:
     """Return the words for a block's dataset, model and recipe, and those for a source.
 
-    They are the words of a run of the block, and of that source where it was trained. Where no
-    command is recorded, as of imported runs, the block's name has to do.
+    They are the words of a run of the block, and of that source where it was trained. There are
+    none where no command of such a run is recorded.
     """
     cells = sorted(block.cells.values(), key=lambda cell: cell.init != init)
     commands = find_commands(cell.runs[0].folder for cell in cells)
@@ -54,8 +58,7 @@ def _find_words(block: Block, init: str) -> tuple[list[str], list[str]]:
         if words and "-m" not in words:
             shared, source = _split_words(words, cell)
             return shared, source if cell.init == init and source else [f"init={init}"]
-    recipe = [f"{key}={value}" for key, value in block.recipe]
-    return [f"dataset={block.dataset}", f"model.name={block.model}", *recipe], [f"init={init}"]
+    return [], []
 
 
 def _split_words(words: Sequence[str], cell: Cell) -> tuple[list[str], list[str]]:
