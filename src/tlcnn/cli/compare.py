@@ -39,13 +39,13 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     by_seed = "one row for each setting: mean over seeds and interval"
     add("--seeds", action="store_true", help=by_seed)
     add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
-    for name, (metavar, words) in LISTS.items():
-        add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=words)
+    for name, (metavar, text) in LISTS.items():
+        add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
     add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
     margin = "differences below this count as equivalent; default: 0.01"
     add("--margin", type=float, default=0.01, help=margin)
-    for name, words in FORMATS.items():
-        to_file = f"write {words}, to a file or the terminal"
+    for name, text in FORMATS.items():
+        to_file = f"write {text}, to a file or the terminal"
         add(f"--{name}", nargs="?", const="-", metavar="FILE", help=to_file)
     parser.set_defaults(command=_compare)
 

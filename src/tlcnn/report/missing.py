@@ -28,8 +28,8 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
         if not all(shared for shared, _ in starts):
             gap = " (no command of a run is recorded: add what else its recipe sets)"
             recipe = [f"{key}={value}" for key, value in block.recipe]
-            named = [f"dataset={block.dataset}", f"model.name={block.model}", *recipe]
-            starts = [(named, [f"init={init}"]) for init in inits]
+            start = [f"dataset={block.dataset}", f"model.name={block.model}", *recipe]
+            starts = [(start, [f"init={init}"]) for init in inits]
         if starts == [(starts[0][0], [f"init={init}"]) for init in inits]:
             starts = [(starts[0][0], [f"init={','.join(inits)}"])]
         commands = [
@@ -54,17 +54,17 @@ def _find_words(block: Block, init: str) -> tuple[list[str], list[str]]:
     cells = sorted(block.cells.values(), key=lambda cell: cell.init != init)
     commands = find_commands(cell.runs[0].folder for cell in cells)
     for cell in cells:
-        words = shlex.split(commands.get(cell.runs[0].folder, ""))[3:]
-        if words and "-m" not in words:
-            shared, source = _split_words(words, cell)
+        overrides = shlex.split(commands.get(cell.runs[0].folder, ""))[3:]
+        if overrides and "-m" not in overrides:
+            shared, source = _split_overrides(overrides, cell)
             return shared, source if cell.init == init and source else [f"init={init}"]
     return [], []
 
 
-def _split_words(words: Sequence[str], cell: Cell) -> tuple[list[str], list[str]]:
+def _split_overrides(overrides: Sequence[str], cell: Cell) -> tuple[list[str], list[str]]:
     """Return a run's words without its seed, fold and point, and those for its source."""
     shared, source = [], []
-    for word in words:
+    for word in overrides:
         group, _, name = word.lstrip("+").partition("=")[0].partition(".")
         if group == "init" and name != "through":
             source.append(word)
