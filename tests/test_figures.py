@@ -442,6 +442,15 @@ def test_recalls_are_sklearns_with_intervals_that_hold_them(shown):
     assert list(table["n"]) == list(shown[0].counts)
 
 
+def test_the_caption_of_bars_has_the_range_of_seeds(content):
+    full = content.cells[(content.cells["init"] == "imagenet") & (content.cells["k"] == 5)]
+    lacks = full["run_ids"].iloc[0][0]
+    fewer = replace(content, runs=content.runs[content.runs["run_id"] != lacks])
+    captions = [next(draw_bars(part)).caption for part in (content, fewer)]
+    assert captions[0].endswith("Every cell is the mean of 3 seeds.")
+    assert captions[1].endswith("Cells are means of 2 to 3 seeds.")
+
+
 def test_a_class_that_is_never_found_still_has_an_interval():
     low, high = compute_interval(np.zeros((3, 12), bool), np.arange(12).astype(str))
     assert low == pytest.approx(0.0) and 0.1 < high < 0.4

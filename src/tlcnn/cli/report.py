@@ -25,7 +25,8 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     margin = "differences below this count as equivalent, in units of the metric; default: 0.01"
     add("--margin", type=float, default=0.01, help=margin)
     add("--no-figures", action="store_true", help="tables and answers only")
-    add("--examples", action="store_true", help="show test images; the page then contains them")
+    examples = "show test images as well; the page then contains them"
+    add("--examples", action="store_true", help=examples)
     parser.set_defaults(command=_report)
 
 

@@ -25,7 +25,7 @@ from tlcnn.study.predictions import CellPredictions, load_predictions
 
 
 def load_arms(
-    cell: Cell, metrics: Sequence[str], *, redraws: bool = True, lone: bool = True
+    cell: Cell, metrics: Sequence[str], *, redraws: bool = True, include_single_runs: bool = True
 ) -> dict[str, Arm]:
     """Return the arm of a cell for every metric that its runs have.
 
@@ -36,7 +36,8 @@ def load_arms(
     Args:
         metrics: `SPLIT/METRIC` or `SPLIT/group/METRIC`.
         redraws: read predictions, so that the sampling of test images is in the interval.
-        lone: read those of a single run too, which has no interval but can be compared.
+        include_single_runs: read the predictions of a single run too. It has no interval, but it
+            can be compared.
     """
     loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
     arms = {}
@@ -45,7 +46,7 @@ def load_arms(
         if not seeds:
             continue
         arm = _make_plain_arm(cell, metric, seeds)
-        if cell.fold_ratio is None and redraws and (lone or len(seeds) > 1):
+        if cell.fold_ratio is None and redraws and (include_single_runs or len(seeds) > 1):
             split = parse_metric(metric).split
             if (split, seeds) not in loaded:
                 runs_of_seeds = [run for run in cell.runs if run.seed in seeds]

@@ -147,11 +147,16 @@ class Cell:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it belongs to a grid: our own run, and frozen units do not change at all.
+        """Whether it is our own run, and frozen units do not change at all.
 
         Other treatments of norm layers (`freeze.bn`) exist only by name.
         """
         return not self.source.is_imported and (self.j == 0 or self.bn == "frozen")
+
+    @property
+    def is_in_grid(self) -> bool:
+        """Whether it is a point of a k x j grid: plain, and no random unit is frozen (j <= k)."""
+        return self.is_plain and self.j <= self.k
 
 
 def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:

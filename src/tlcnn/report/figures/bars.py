@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs, sort_cells
-from tlcnn.report.numbers import count, describe_metric, format_fraction
+from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
 
 MOST = 8  # cells in one panel
@@ -43,7 +43,7 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             if not panels:
                 continue
             is_wide = sum(len(panel.cells) for panel in panels) > 4
-            n_seeds = max(int(panel.seeds["seed"].nunique()) for panel in panels)
+            n_seeds = pd.concat([p.seeds.groupby("position")["seed"].nunique() for p in panels])
             subject = f"{model} on {name_dataset(dataset)}"
             highest = [
                 f"{panel.title}: highest is {row['name']} with {format_fraction(row['value'])}."
@@ -60,7 +60,7 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                     "are single seeds, and a line joins the same seed in neighbouring cells. "
                     "Seeds are paired: they share draws and test images. Where all lines rise, "
                     "the cells differ even if their intervals overlap. "
-                    f"Up to {count(n_seeds, 'seed')} a cell."
+                    f"{style.begin(style.describe_seeds(n_seeds, 'cell'))}."
                 ),
                 figure=plot_bars(
                     panels, metric=content.metric, width=style.FULL if is_wide else style.COLUMN

@@ -41,7 +41,7 @@ def draw_convergence(content: Content) -> Iterator[style.ReportFigure]:
                 f"Optimiser steps until the {describe_metric(metric)} of a run first reaches "
                 f"{100 * SHARE:.0f} % of the best cell's highest mean ({join_words(thresholds)}). "
                 "Each mark is one seed, the bar their median. Scores are computed once an epoch, "
-                "so steps are whole epochs (upper axis). An open mark at `never` is a run that "
+                "so steps are whole epochs (upper axis). An open mark at “never” is a run that "
                 "did not reach the threshold. Steps do not measure time: a step with frozen units "
                 "takes less of it."
             ),
