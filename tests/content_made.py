@@ -444,6 +444,7 @@ def make_findings(
             "lung has no selffer runs.",
             ("python -m tlcnn.train -m experiment=layers dataset=lung",),
             "lung",
+            is_measured=False,
         ),
     )
 

@@ -239,8 +239,8 @@ def test_every_cell_of_the_grid_says_its_value_and_interval(content):
     grid = content.grids[0]
     texts = texts_of(next(draw_grid(content)).figure)
     for row in grid.table.to_dict("records"):
-        assert f"{row['value']:.3f}" in texts
-        assert f"±{(row['high'] - row['low']) / 2:.3f}" in texts
+        assert f"{100 * row['value']:.1f}" in texts
+        assert f"±{100 * (row['high'] - row['low']) / 2:.1f}" in texts
     assert len([text for text in texts if text.startswith("±")]) == len(grid.table) == 21
     assert "random" in texts and "best on validation" in texts
 
@@ -253,7 +253,8 @@ def test_the_outline_is_where_validation_is_best_and_not_where_the_test_is(conte
     assert best["cell"] != grid.table.loc[grid.table["value"].idxmax(), "cell"]
     ax = list(draw_grid(content))[1].figure.axes[0]
     boxes = [p for p in ax.patches if isinstance(p, Rectangle) and not p.get_fill()]
-    assert {(int(box.get_x()), int(box.get_y())) for box in boxes} == {(best["j"], best["k"])}
+    row = len(grid.units) - best["k"]  # the largest k is on top
+    assert {(int(box.get_x()), int(box.get_y())) for box in boxes} == {(best["j"], row)}
 
 
 def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
@@ -269,7 +270,7 @@ def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
 def test_an_interval_that_is_not_symmetric_shows_its_ends(content):
     table = content.grids[0].table.head(1).assign(value=0.5, low=0.41, high=0.53)
     grid = replace(content.grids[0], table=table, best="")
-    assert "0.410–0.530" in texts_of(plot_grid(grid, width=FULL))
+    assert "41.0–53.0" in texts_of(plot_grid(grid, width=FULL))
 
 
 # ---- layers -------------------------------------------------------------------------------------

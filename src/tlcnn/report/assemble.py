@@ -12,7 +12,13 @@ from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
-from tlcnn.report.remarks import list_remarks, name_family, write_notes, write_omissions
+from tlcnn.report.remarks import (
+    list_remarks,
+    name_family,
+    write_improving,
+    write_notes,
+    write_omissions,
+)
 from tlcnn.report.sentences import write_finding
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
@@ -155,8 +161,10 @@ def _tabulate_cells(
         notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
     guess = "cannot be told from guessing"
     columns["note"] = [
-        "; ".join(filter(None, [notes.get(key), guess if key in at_chance else ""]))
-        for key in cells
+        "; ".join(
+            filter(None, [notes.get(key), guess * (key in at_chance), write_improving(cell)])
+        )
+        for key, cell in cells.items()
     ]
     return pd.DataFrame(columns)
 

@@ -26,6 +26,7 @@ from tlcnn.report.show import (
     show_verdict,
 )
 from tlcnn.report.table import Column, Entry, Table, fill_table
+from tlcnn.statistics.metrics import is_lower_better
 
 Record = Mapping[Any, Any]
 
@@ -134,6 +135,7 @@ def make_cell_table(content: Content) -> Table:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
     below = _find_below(frame)
+    best = {metric: _find_best(frame, metric) for metric in frame.columns if "/" in metric}
 
     def describe(row: Record) -> dict[Column, Entry]:
         entries = {
@@ -144,7 +146,8 @@ def make_cell_table(content: Content) -> Table:
         for metric in dict.fromkeys((content.metric, *content.metrics)):
             low, high = row.get(f"{metric} low"), row.get(f"{metric} high")
             head = Column(name_column(metric), "number", metric)
-            entries[head] = show_interval(row.get(metric), low, high, metric)
+            is_best = row["cell"] in best.get(metric, ())
+            entries[head] = show_interval(row.get(metric), low, high, metric, is_best=is_best)
             if metric == content.metric:
                 deviation = row.get(f"{metric} sd")
                 entries[Column("sd", "number", "standard deviation over seeds")] = show_score(
@@ -161,6 +164,14 @@ def make_cell_table(content: Content) -> Table:
         title="Cells",
         nouns=("cell", "cells"),
     )
+
+
+def _find_best(cells: pd.DataFrame, metric: str) -> set[str]:
+    """Return the best cells of each dataset by a metric, where cells differ in it."""
+    values = cells[metric].groupby(cells["dataset"])
+    best = values.transform("min" if is_lower_better(metric) else "max")
+    is_best = (cells[metric] == best) & (values.transform("nunique") > 1)
+    return set(cells["cell"][is_best])
 
 
 def make_run_table(content: Content, names: Sequence[str]) -> Table:
@@ -189,6 +200,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
                 for m in metrics
             },
             Column("epochs", "number"): show_number(row.get("epochs")),
+            Column("best epoch", "number", "on validation"): _show_best_epoch(row),
             **{
                 Column(head, "number", aside=True): show_number(row.get(name), format_seconds)
                 for name, head in rates.items()
@@ -199,6 +211,14 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
         }
 
     return _fill_run_table(records, describe, key="runs", title="Runs")
+
+
+def _show_best_epoch(row: Record) -> Entry:
+    best = row.get("best_epoch")
+    if is_number(best) and best == row.get("planned_epochs"):
+        lines = (f"{best:.0f}", "still improving")
+        return Entry(", ".join(lines), best, lines=lines, why="more epochs may help")
+    return show_number(best)
 
 
 def make_command_table(names: Sequence[str], commands: Sequence[str]) -> Table:

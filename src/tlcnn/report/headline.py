@@ -60,20 +60,13 @@ def _list_comparisons(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the name and texts of every comparison that a finding rests on.
 
-    Where one question was asked of several sources, the source is in the name.
+    The name has both sources, or the source and the question where both cells are from one.
     """
     table, metric = content.comparisons, content.metric
-    questions: list[tuple[str, list[Record]]] = []
     for finding in content.findings:
-        rows: list[Record] = [dict(table.loc[i]) for i in finding.comparisons if i in table.index]
-        block = starts.get(str(rows[0]["a"]), finding.dataset) if rows else ""
-        questions.append((f"{block} {finding.key}", rows))
-    names = [name for name, _ in questions]
-    for name, rows in questions:
-        for number, row in enumerate(rows, start=1):
-            source = str(cells.get(str(row["a"]), {}).get("init", ""))
-            full_name = f"{name} {source}" if names.count(name) > 1 else name
-            full_name += f" {number}" if len(rows) > 1 else ""
+        for row in (dict(table.loc[i]) for i in finding.comparisons if i in table.index):
+            a, b = (str(cells.get(str(row[side]), {}).get("init", "")) for side in ("a", "b"))
+            block = starts.get(str(row["a"]), finding.dataset)
             low, high = row.get("low"), row.get("high")
             texts = {
                 "delta": format_gap(row.get("delta"), metric),
@@ -81,4 +74,4 @@ def _list_comparisons(
                 "p": format_p(row.get("p_holm")),
                 "verdict": format_value(row.get("verdict")),
             }
-            yield full_name, texts
+            yield f"{block} {f'{a} vs {b}' if a != b else f'{a} {finding.key}'}", texts

@@ -17,8 +17,10 @@ from tlcnn.report.content_tables import (
 )
 from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import describe_transfer
+from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
+from tlcnn.report.reproduce import explain_commands
 from tlcnn.report.writers.markdown import escape_markdown, write_markdown
 from tlcnn.text import make_visible
 
@@ -51,6 +53,9 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         cells=make_cell_table(content),
         runs=make_run_table(content, data.names) if has_few_runs else None,
         figures=figures,
+        methods=make_methods(content),
+        data=data,
+        explain_commands=explain_commands,
         commands=[Markup(command) for command in commands],
         make_grid_table=make_grid_table,
         make_layer_table=make_layer_table,

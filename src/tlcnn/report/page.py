@@ -29,6 +29,7 @@ from tlcnn.report.content_tables import (
 )
 from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
+from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import (
     NONE,
     count,
@@ -41,6 +42,7 @@ from tlcnn.report.numbers import (
     name_unit,
 )
 from tlcnn.report.page_data import PageData, compute_tints, embed_json
+from tlcnn.report.reproduce import explain_commands
 from tlcnn.report.show import find_tone
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
@@ -120,6 +122,8 @@ def render_page(
         glossary=GLOSSARY,
         findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
         grids=grids,
+        methods=make_methods(content),
+        command_note=explain_commands(data.commands),
         layers=list(zip(content.layers, layers, strict=True)),
         notes=data.notes,
         left_out=(*content.left_out, *problems),

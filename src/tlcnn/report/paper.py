@@ -8,6 +8,7 @@ paper/figures/*.pdf, *.png, *.svg
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,12 @@ from tlcnn.report.content_tables import (
 )
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
-from tlcnn.report.numbers import name_unit
+from tlcnn.report.methods import make_methods
+from tlcnn.report.numbers import name_column, name_unit
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_metric
 from tlcnn.report.writers.csv import write_csv
-from tlcnn.report.writers.latex import escape_latex, write_float, write_list, write_macros
+from tlcnn.report.writers.latex import COLUMNS, escape_latex, write_float, write_macros
 from tlcnn.storage import make_dir, write_atomic
 
 if TYPE_CHECKING:
@@ -64,30 +66,33 @@ def write_paper(
 # ---- tables -------------------------------------------------------------------------------------
 
 
+# What a printed table has no room for, or says otherwise.
+_NOT_PRINTED = {"dataset", "init", "source", "bn", "imported", "missing", "id", "training, s"}
+_NOT_PRINTED |= {"images/s"}
+
+
 def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, Table, str]]:
     """Yield the file stem, the table and the caption of every table."""
     unit = f", in {name_unit(content.metric)}" if name_unit(content.metric) else ""
     metric = name_metric(content.metric)
     yield (
         "comparisons",
-        make_comparison_table(content),
+        _select_printed(make_comparison_table(content)),
         f"Differences of test {metric}{unit}, paired by seed and test group where possible, with "
         "95 % intervals and p values adjusted by Holm within each family.",
     )
     yield (
         "cells",
-        make_cell_table(content),
+        _select_printed(make_cell_table(content)),
         "Means over seeds on the test images, with 95 % intervals. A cell transfers the first "
-        "k units of the source and freezes the first j.",
+        "k units of the source and freezes the first j. Bold: the best of a dataset in a column; "
+        "it was not chosen by these numbers.",
     )
-    runs = make_run_table(content, names)
-    # Leave out what a run's name says already, and what a printed page has no room for.
-    columns = enumerate(runs.columns)
-    shown = [i for i, c in columns if not c.aside and c.name not in ("k", "j", "seed")]
-    yield "runs", runs.select(shown), "Every run, finished or not."
+    runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
+    yield "runs", runs, "Every run, finished or not."
     for number, grid in enumerate(content.grids, start=1):
         caption = (
-            f"Test {name_metric(grid.metric)} of {describe_transfer(grid)}: k units transferred, "
+            f"Test {name_column(grid.metric)}, of {describe_transfer(grid)}: k units transferred, "
             "j frozen, with 95 % intervals. Bold: the best on validation."
         )
         yield f"grid-{number}", make_grid_table(grid), caption
@@ -96,7 +101,16 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
             f"General and specific units of {describe_transfer(layers)}, after Yosinski et al. "
             f"(2014){unit}, with 95 % intervals."
         )
-        yield f"layers-{number}", make_layer_table(layers, str(number)), caption
+        yield f"layers-{number}", _select_printed(make_layer_table(layers, str(number))), caption
+
+
+def _select_printed(table: Table, *hidden: str) -> Table:
+    """Return a table without what is not printed; what every row says is a note below it."""
+    left_out = _NOT_PRINTED.union(hidden)
+    shown = [i for i, column in enumerate(table.columns) if column.name not in left_out]
+    everywhere = tuple(pair for pair in table.everywhere if pair[0] not in left_out)
+    table = replace(table.select(shown), everywhere=everywhere)
+    return replace(table, notes=(*filter(None, [table.describe_everywhere()]), *table.notes))
 
 
 def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -136,7 +150,6 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage{textcomp}
 \usepackage{graphicx}
 \usepackage{booktabs}
-\usepackage{longtable}
 \usepackage[hidelinks]{hyperref}
 \input{numbers.tex}
 \setlength{\emergencystretch}{3em}
@@ -145,26 +158,37 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 
 def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[ReportFigure]") -> str:
     answers = [
-        f"\\paragraph{{{escape_latex(finding.question)}}} "
-        f"\\textbf{{{escape_latex(finding.verdict)}.}} {escape_latex(finding.answer)}"
+        _write_paragraph(finding.question, finding.answer, verdict=f"{finding.verdict}.")
         for finding in content.findings
+        if finding.is_measured
+    ]
+    methods = [
+        _write_paragraph(f"{heading}.", " ".join(lines))
+        for heading, lines in make_methods(content)
     ]
     parts = [
         "% Written by `tlcnn report`, which replaces this file. Copy it before you change it.",
-        _PREAMBLE,
+        _PREAMBLE + COLUMNS,
         f"\\title{{{escape_latex(content.title)}}}\n\\author{{}}\n"
         f"\\date{{{escape_latex(content.created)}}}\n\\begin{{document}}\n\\maketitle",
-        "\\section*{Answers}",
-        *answers,
+        *(["\\section*{Answers}", *answers] if answers else []),
+        "\\section*{Methods}",
+        *methods,
         "\\section*{Tables}",
-        *(f"\\input{{tables/{stem}.tex}}" for stem in stems),
+        *(f"\\input{{tables/{stem}.tex}}" for stem in stems if stem != "runs"),
         "\\clearpage\n\\section*{Figures}" if figures else "",
         *map(_write_figure, figures),
-        "\\clearpage\n\\section*{What the numbers take for granted}",
-        write_list(content.assumptions),
+        "\\clearpage\n\\section*{Every run}\n\n\\input{tables/runs.tex}"
+        if "runs" in stems
+        else "",
         "\\end{document}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _write_paragraph(heading: str, text: str, *, verdict: str = "") -> str:
+    bold = f" \\textbf{{{escape_latex(verdict)}}}" if verdict else ""
+    return f"\\paragraph{{{escape_latex(heading)}}}{bold} {escape_latex(text)}"
 
 
 def _write_figure(figure: "ReportFigure") -> str:
@@ -172,7 +196,7 @@ def _write_figure(figure: "ReportFigure") -> str:
     caption = f"\\textbf{{{escape_latex(figure.title)}.}} {escape_latex(figure.caption)}"
     return (
         f"\\begin{{figure}}[htbp]\n\\centering\n"
-        f"\\includegraphics[width={width},height=0.78\\textheight,keepaspectratio]"
+        f"\\includegraphics[width={width},height=0.7\\textheight,keepaspectratio]"
         f"{{figures/{figure.name}.pdf}}\n\\caption{{{caption}}}"
-        f"\\label{{fig:{figure.name}}}\n\\end{{figure}}\n\\clearpage"
+        f"\\label{{fig:{figure.name}}}\n\\end{{figure}}"
     )

@@ -6,7 +6,7 @@ from tlcnn.errors import list_names
 from tlcnn.report.numbers import count
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.study.cells import Omission
+from tlcnn.study.cells import Cell, Omission
 from tlcnn.study.comparisons import Family, FamilyKind
 
 _NOTES = {
@@ -61,6 +61,12 @@ def write_note(note: Note) -> str:
 def write_notes(notes: Iterable[Note]) -> str:
     """Return notes as one text; empty for none."""
     return "; ".join(map(write_note, notes))
+
+
+def write_improving(cell: Cell) -> str:
+    """Return how many runs of a cell might gain from more epochs; empty for none."""
+    n = sum(run.is_improving for run in cell.runs)
+    return f"still improving at the last epoch: {n} of {count(len(cell.runs), 'run')}" if n else ""
 
 
 def list_remarks(comparison: Comparison) -> list[str]:

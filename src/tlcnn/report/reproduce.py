@@ -32,6 +32,18 @@ def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
     return commands
 
 
+def explain_commands(commands: Iterable[str]) -> str:
+    """Return sentences on what the commands of some runs train, and where."""
+    is_sweep = [bool({"-m", "--multirun"} & set(command.split())) for command in commands]
+    sweep = " A command with -m trains every run of the sweep that its run was part of."
+    return (
+        "The command of a run trains it again, after the runs that its weights come from. "
+        "It writes to the folder outputs, or to the output_dir that it or its experiment names. "
+        "On the same kind of machine the run ends in the same numbers. A finished run is not "
+        f"trained again.{sweep if any(is_sweep) else ''}"
+    )
+
+
 def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
     """Return the overrides of each run of the studies of a folder, by the run's id."""
     overrides: dict[str, tuple[str, ...]] = {}

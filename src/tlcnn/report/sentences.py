@@ -16,7 +16,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_score,
 )
-from tlcnn.report.remarks import list_remarks
+from tlcnn.report.remarks import list_remarks, write_improving
 from tlcnn.report.words import (
     join_words,
     name_block,
@@ -71,15 +71,22 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
         Source(answer.source.init, chain=chain[chain[0] == "random" and len(chain) > 1 :])
     )
     reached, drawn = _write_means(contrast)
+    cells = [block.cells[key] for key in (contrast.a, contrast.b)]
+    lengths = {cell.n_epochs for cell in cells}
+    epochs = count(n, "epoch") if len(lengths) == 1 and (n := lengths.pop()) else ""
+    improving = [
+        f"“{name_cell(cell)}”: {text}." for cell in cells if (text := write_improving(cell))
+    ]
     return Finding(
         "imagenet_vs_random",
-        f"Does {source} beat random weights?",
+        f"Does {source} beat random weights{f' in {epochs}' if epochs else ''}?",
         _write_verdict(contrast.result),
-        f"On {name_block(block)}, {name_metric(block.metric)} after fine-tuning is {reached} from "
+        f"On {name_block(block)}, {name_metric(block.metric)} after "
+        f"{f'{epochs} of ' if epochs else ''}fine-tuning is {reached} from "
         f"{source}{_write_depth(block, contrast.a)} and {drawn} from random weights: "
         f"a {'gain' if delta > 0 else 'loss'} of {write_gap(delta, block.metric)} "
         f"({_write_evidence(contrast)}).",
-        _explain(contrast.result),
+        (*_explain(contrast.result), *improving),
         block.dataset,
     )
 
@@ -326,4 +333,5 @@ _UNMEASURED: dict[Question, tuple[str, str, str]] = {
 def _write_unmeasured(answer: Unmeasured) -> Finding:
     question, reason, study = _UNMEASURED[answer.question]
     details = write_missing(answer.missing) or [f"Train it: python -m tlcnn.train {study}"]
-    return Finding(answer.question, question, "not measured", reason, tuple(details))
+    parts = (answer.question, question, "not measured", reason, tuple(details))
+    return Finding(*parts, is_measured=False)

@@ -58,8 +58,9 @@ def show_interval(
         return Entry(NONE, value, why="not measured")
     text = format_gap(value, metric) if signed else format_score(value, metric)
     interval = format_range(low, high, metric, signed=signed)
+    lines = (text,) if interval == NONE else (text, interval)
     text += "" if interval == NONE else f" ({interval})"
-    return Entry(text, value, is_best=is_best)
+    return Entry(text, value, lines=lines, is_best=is_best)
 
 
 def show_bar(low: Any, value: Any, high: Any) -> Entry:

@@ -24,6 +24,7 @@ class Entry:
         tone: the look of a verdict.
         bar: low end, point and high end of a forest bar, in units of the metric.
         below: a second line in small letters.
+        lines: the text as a value and its interval, one below the other where print is narrow.
         is_best: printed bold, or with a star where there is no bold.
     """
 
@@ -34,6 +35,7 @@ class Entry:
     tone: str = ""
     bar: tuple[float, float, float] | None = None
     below: str = ""
+    lines: tuple[str, ...] = ()
     is_best: bool = False
 
     def __post_init__(self) -> None:

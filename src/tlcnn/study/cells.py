@@ -30,6 +30,7 @@ class Run:
         plan: what its plan.json says.
         scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
+        is_improving: whether its best epoch on validation is the last.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class Run:
     plan: PlanRecord
     scores: Mapping[str, float]
     train_s: float
+    is_improving: bool
 
     @property
     def name(self) -> tuple[str, str, str, int, int, str]:
@@ -172,6 +174,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             seed=int(record["seed"]),
             is_imported=record["imported"],
             settings=record["settings"],
+            is_improving=record.get("best_epoch") == record["plan"].epochs,
             scores={name: record[name] for name in metrics if is_possible(name, record[name])},
         )
         for record in done.to_dict("records")

@@ -23,8 +23,8 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
         np.fill_diagonal(shares, -1)
         true, predicted = np.unravel_index(shares.argmax(), shares.shape)
         worst = (
-            f"The commonest confusion is {test.classes[true]} taken for {test.classes[predicted]} "
-            f"({100 * shares[true, predicted]:.0f} % of its images)."
+            f"The highest rate of confusion is that of {test.classes[true]} taken for "
+            f"{test.classes[predicted]} ({100 * shares[true, predicted]:.0f} % of its images)."
         )
         yield style.ReportFigure(
             name=style.make_name("confusion", dataset),

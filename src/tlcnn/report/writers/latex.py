@@ -1,7 +1,8 @@
 """Tables and numbers in LaTeX. Whatever the data says, it compiles with any engine."""
 
 import re
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from tlcnn.report.numbers import NONE
 from tlcnn.report.table import Entry, Table
@@ -46,7 +47,13 @@ _SIGNS = {
     "·": r"$\cdot$",
     "❄": r"$\ast$",
 }
-MAX_FLOAT_ROWS = 45  # more do not fit on a page
+# The preamble of a document with floats: a column of texts that are broken into lines.
+COLUMNS = r"""\usepackage{array}
+\usepackage{tabularx}
+\newcolumntype{L}{>{\raggedright\arraybackslash}X}"""
+MAX_LINES = 48  # of a table on a page
+MAX_LETTERS = 22  # of a text in one line
+HEAD_LETTERS = 14  # of a column's name in one line
 
 
 def escape_latex(text: object) -> str:
@@ -77,70 +84,98 @@ def write_latex(table: Table) -> str:
     It needs `\\usepackage{booktabs,textcomp}`.
     """
     table = table.drop_bars()
+    kinds = ["r" if column.is_right else "l" for column in table.columns]
+    head, *rows = _list_lines(table, kinds)
     notes = [f"% {make_visible(note)}" for note in table.notes]
-    return "\n".join(
-        [r"% needs \usepackage{booktabs,textcomp}", _write_tabular(table), *notes, ""]
-    )
-
-
-def _write_tabular(table: Table) -> str:
-    head, *rows = _list_lines(table)
-    lines = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
-    body = "\n".join(lines)
-    return f"\\begin{{tabular}}{{{_align(table)}}}\n{body}\n\\end{{tabular}}"
-
-
-def _align(table: Table) -> str:
-    return "".join("r" if column.is_right else "l" for column in table.columns)
-
-
-def _list_lines(table: Table) -> list[str]:
-    """Return a line for the head and for each row."""
-    rows = [[_write_entry(entry) for entry in row] for row in table.rows]
-    heads = [escape_latex(column.name) for column in table.columns]
-    return [" & ".join(row) + r" \\" for row in [heads, *rows]]
-
-
-def _write_entry(entry: Entry) -> str:
-    text = escape_latex(entry.text)
-    if isinstance(entry.sort_key, float):  # a number's own brackets do not begin its row
-        text = text.replace("{[}", "[").replace("{]}", "]")
-    return rf"\textbf{{{text}}}" if entry.is_best else text
+    first = r"% needs \usepackage{booktabs,textcomp}"
+    tabular = _write_tabular("tabular", f"{{{''.join(kinds)}}}", head, rows)
+    return "\n".join([first, tabular, *notes, ""])
 
 
 def write_float(table: Table, *, caption: str, label: str) -> str:
-    """Return a `table` float, or a `longtable` of more rows than a page takes.
+    """Return a `table` float of a page's width, or several where a page takes fewer rows.
 
-    Columns that are empty in every row are left out. It needs the packages booktabs, graphicx and
-    longtable.
+    Columns that are empty in every row are left out. Long texts are broken into lines, and an
+    interval stands below its value. It needs COLUMNS in the preamble, and booktabs.
     """
     table = table.drop_bars()
-    columns = enumerate(zip(*table.rows, strict=True))
-    table = table.select([i for i, c in columns if any(e.text not in ("", NONE) for e in c)])
-    texts = [caption, *(f"({n}) {note}." for n, note in enumerate(table.footnotes, start=1))]
-    texts.append(table.describe_everywhere())
-    caption = " ".join(escape_latex(text) for text in texts if text).replace("..", ".")
-    title = f"\\caption{{{caption}}}\\label{{{label}}}"
-    if len(table.rows) <= MAX_FLOAT_ROWS:
-        return (
-            f"\\begin{{table}}[htbp]\n\\centering\n{title}\n"
-            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
-            f"{_write_tabular(table)}}}\n\\end{{table}}\n"
-        )
-    head, *rows = _list_lines(table)
-    body = "\n".join(rows)
-    return (
-        f"{{\\tiny\\setlength{{\\tabcolsep}}{{3pt}}\n\\begin{{longtable}}{{{_align(table)}}}\n"
-        f"{title}\\\\\n\\toprule\n{head}\n\\midrule\n\\endfirsthead\n"
-        f"\\toprule\n{head}\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n{body}\n"
-        "\\end{longtable}}\n"
-    )
+    entries = enumerate(zip(*table.rows, strict=True))
+    table = table.select([i for i, c in entries if any(e.text not in ("", NONE) for e in c)])
+    notes = [f"({n}) {note}." for n, note in enumerate(table.footnotes, start=1)]
+    notes = [escape_latex(note).replace("..", ".") for note in [*notes, *table.notes]]
+    below = f"\n\n\\smallskip\n{{\\raggedright {' '.join(notes)}\\par}}" if notes else ""
+    texts = zip(*([_list_parts(entry)[0] for entry in row] for row in table.rows), strict=True)
+    kinds = [
+        "r" if column.is_right else "L" if max(map(len, lines)) > MAX_LETTERS else "l"
+        for column, lines in zip(table.columns, texts, strict=True)
+    ]
+    head, *rows = _list_lines(table, kinds)
+    name, width = ("tabularx", r"{\linewidth}") if "L" in kinds else ("tabular", "")
+    # What a caption has to say of a table that goes on is said once.
+    title = f"\\caption{{{escape_latex(caption)}}}\\label{{{label}}}"
+    further = "\\addtocounter{table}{-1}\n\\caption{(continued)}"
+    options = f"{width}{{{' '.join(kinds)}}}"
+    floats = [
+        "\\begin{table}[htbp]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
+        f"{further if number else title}\n"
+        f"{_write_tabular(name, options, head, part)}"
+        f"{below}\n\\end{{table}}\n"
+        for number, part in enumerate(_divide(rows, table))
+    ]
+    return "\n".join(floats)
 
 
-def write_list(lines: Iterable[str]) -> str:
-    """Return an `itemize`; empty without lines."""
-    items = "\n".join(f"\\item {escape_latex(line)}" for line in lines)
-    return f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}" if items else ""
+def _divide(rows: Sequence[str], table: Table) -> list[list[str]]:
+    """Return the rows of each page."""
+    is_tall = any(len(_list_parts(entry)) > 1 for row in table.rows for entry in row)
+    most = MAX_LINES // (2 if is_tall else 1)
+    return [list(rows[start : start + most]) for start in range(0, len(rows), most)]
+
+
+def _write_tabular(name: str, options: str, head: str, rows: Sequence[str]) -> str:
+    lines = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
+    body = "\n".join(lines)
+    return f"\\begin{{{name}}}{options}\n{body}\n\\end{{{name}}}"
+
+
+def _list_lines(table: Table, kinds: Sequence[str]) -> list[str]:
+    """Return a line for the head and for each row, of columns of some kinds."""
+    columns, heads = [], []
+    for i, (column, kind) in enumerate(zip(table.columns, kinds, strict=True)):
+        entries = [row[i] for row in table.rows]
+        ends = [_DECIMALS.search(_list_parts(entry)[0]) for entry in entries]
+        longest = max((end[0] for end in ends if end and kind == "r"), key=len, default="")
+        columns.append([_write_entry(entry, kind, longest) for entry in entries])
+        words = textwrap.wrap(column.name, HEAD_LETTERS, break_long_words=False)
+        heads.append(_stack([escape_latex(line) for line in words], kind))
+    return [" & ".join(row) + r" \\" for row in [heads, *zip(*columns, strict=True)]]
+
+
+def _list_parts(entry: Entry) -> list[str]:
+    """Return the lines of an entry: its text, or its value and its interval; what stands below."""
+    return [*(entry.lines or (entry.text,)), *([entry.below] if entry.below else [])]
+
+
+_DECIMALS = re.compile(r"(?<=\d)\.\d+$")
+
+
+def _write_entry(entry: Entry, kind: str, decimals: str) -> str:
+    """Return an entry; `decimals` are the most of its column, whose room it takes."""
+    first, *small = _list_parts(entry)
+    text = escape_latex(first)
+    if isinstance(entry.sort_key, float):  # a number's own brackets do not begin its row
+        text = text.replace("{[}", "[").replace("{]}", "]")
+        text += "" if _DECIMALS.search(first) or not decimals else rf"\phantom{{{decimals}}}"
+    text = rf"\textbf{{{text}}}" if entry.is_best else text
+    return _stack([text, *(rf"{{\scriptsize {escape_latex(line)}}}" for line in small)], kind)
+
+
+def _stack(lines: Sequence[str], kind: str) -> str:
+    """Return lines one below the other, in a column of a kind."""
+    if kind == "L" or len(lines) < 2:
+        return r" \newline ".join(lines)
+    body = r" \\ ".join(lines)
+    return rf"\begin{{tabular}}[t]{{@{{}}{kind}@{{}}}}{body}\end{{tabular}}"
 
 
 # ---- macros -------------------------------------------------------------------------------------

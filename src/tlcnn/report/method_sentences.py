@@ -1,0 +1,251 @@
+"""What a run's plan says of its method, fact by fact, as sentences of a paper.
+
+A sentence raises KeyError where the record lacks its fact, and is empty where there is none.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tlcnn.records.plan_record import PlanRecord
+from tlcnn.report.numbers import count
+from tlcnn.report.words import join_words, name_dataset
+
+Sentence = Callable[[PlanRecord], str]
+
+_GROUPS = {"ham10000": "lesion", "lc25000_lung": "source tile"}  # kind of dataset -> its group
+_MAY_BE_SPLIT = ("medmnist", "folder", "table")  # kinds that may have an official split
+_GROUP_OPTIONS = ("group_column", "group_regex", "task")
+
+
+def _describe_images(plan: PlanRecord) -> str:
+    sizes = {split: plan.count_images(split) for split in ("train", "val", "test")}
+    name, n_classes = name_dataset(plan.dataset), len(plan.classes)
+    start = f"{name} has {sum(sizes.values()):,} images of {n_classes} classes"
+    if plan.settings.get("dataset.folds"):
+        return f"{start}."
+    return (
+        f"{start}: {sizes['train']:,} to train on, {sizes['val']:,} for validation and "
+        f"{sizes['test']:,} for the test."
+    )
+
+
+def _describe_split(plan: PlanRecord) -> str:
+    settings, name = plan.settings, name_dataset(plan.dataset)
+    kind, mode, folds = (settings[f"dataset.{key}"] for key in ("kind", "split", "folds"))
+    group = _name_group(plan)
+    val, test = (settings[f"dataset.{split}_fraction"] for split in ("val", "test"))
+    if folds:
+        parts = f"into {folds} folds, each of which is the test set once"
+        parts += f", with {100 * val:g} % of all images for validation"
+    else:
+        parts = f"with {100 * val:g} % for validation and {100 * test:g} % for the test"
+    own = f"divided by {group}, so that no {group} is in two parts"
+    own = "divided image by image" if group == "image" else own
+    own += f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
+    if mode == "official":
+        return f"{name} was used with its official split."
+    if mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
+        return f"{name} was {own}"
+    return f"{name} was used with its official split; without one it was {own}"
+
+
+def _name_group(plan: PlanRecord) -> str:
+    """Return what may not straddle the parts of a split: a lesion, or the image itself."""
+    options = {key: plan.settings.get(f"dataset.options.{key}") for key in _GROUP_OPTIONS}
+    kind = plan.settings["dataset.kind"]
+    if options["group_column"]:
+        return str(options["group_column"])
+    if options["group_regex"]:
+        return "group of files"
+    return "lesion" if options["task"] == "lesions" else _GROUPS.get(kind, "image")
+
+
+def _describe_pixels(plan: PlanRecord) -> str:
+    data = plan.identity["dataset"]
+    side = data["stored_size"]
+    shape = {
+        "crop": "The largest central square of an image was cut out and resized to",
+        "squash": "An image was resized, without keeping its aspect ratio, to",
+        "pad": "An image was resized to fit into, with black borders around it,",
+    }[data["fit"]]
+    line = f"{shape} {side} × {side} pixels ({data['filter']} interpolation, antialiased)."
+    if data.get("decode", "full") != "full":
+        line += " JPEG files were decoded at a reduced size, of at least twice that side."
+    return line
+
+
+def _describe_input(plan: PlanRecord) -> str:
+    data = plan.identity["dataset"]
+    size, (means, deviations) = data["image_size"], data["normalize"]
+    return (
+        f"The network saw {size} × {size} pixels, in validation and test the central ones. "
+        f"Channels were scaled to 0 to 1, then normalised by the means {_list_numbers(means)} and "
+        f"the standard deviations {_list_numbers(deviations)} (red, green, blue)."
+    )
+
+
+def _list_numbers(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def _describe_views(plan: PlanRecord) -> str:
+    views = plan.identity["views"]
+    size, side = (plan.identity["dataset"][key] for key in ("image_size", "stored_size"))
+    parts = [f"a crop of {size} of the {side} pixels at a random place"] if views["shift"] else []
+    if views["dihedral"] != "none":
+        half = "a left-right flip of every second image"
+        flips = {"all": "one of the eight flips and quarter turns", "mirror": half}
+        parts.append(flips[views["dihedral"]])
+    low, high = views["scale"]
+    if (low, high) != (1, 1):
+        parts.append(f"a magnification from {low:g} to {high:g} (log-uniform)")
+    if views["aspect"] != 1:
+        parts.append(f"a change of the aspect ratio by a factor up to {views['aspect']:g}")
+    if views["rotate"]:
+        parts.append(f"a rotation of up to {views['rotate']:g} degrees to either side")
+    strengths: dict[float, list[str]] = {}
+    for name in ("brightness", "contrast", "saturation"):
+        strengths.setdefault(views[name], []).append(name)
+    for strength, names in strengths.items():
+        if strength:
+            factors = f"{1 - strength:g} to {1 + strength:g}"
+            parts.append(f"{join_words(names)} changed by a factor from {factors}")
+    if views["tint"]:
+        factors = f"{1 - views['tint']:g} to {1 + views['tint']:g}"
+        parts.append(f"the brightness of each channel changed by a factor from {factors}")
+    if not parts:
+        return "Training images were not augmented: the network saw their centre."
+    line = f"Training images were shown with {join_words(parts)}, all drawn at random."
+    if (low, high) != (1, 1) or views["rotate"] or views["aspect"] != 1:
+        line += " Pixels were interpolated bilinearly, and images mirrored at their border."
+    n_views = plan.settings["train.views"]
+    if n_views:
+        return f"{line} Each image had {count(n_views, 'view')}."
+    return f"{line} Every epoch drew a new view of every image."
+
+
+def _describe_network(plan: PlanRecord) -> str:
+    names = [unit.unit for unit in plan.units]
+    return f"{plan.model} was divided into {count(len(names), 'unit')}: {join_words(names)}."
+
+
+def _describe_weights(plan: PlanRecord) -> str:
+    if plan.weights is None or plan.weights_digest.startswith("run:"):
+        return ""
+    source = " → ".join(map(name_dataset, plan.source))
+    digest = f" (sha256 {plan.weights_digest[:12]})" if plan.weights_digest else ""
+    return f"{source} weights of {plan.model} were {plan.weights.tag}{digest}."
+
+
+def _describe_parents(plan: PlanRecord) -> str:
+    if not plan.ancestry:
+        return ""
+    first, *others = plan.source
+    if not others:  # the network's own weights
+        return (
+            f"Weights of {name_dataset(plan.dataset)} itself are those of a run of another seed."
+        )
+    names = " → ".join(map(name_dataset, others))
+    start = f"{first if first == 'random' else name_dataset(first)} weights"
+    return f"Weights of {names} are those of our own runs, which began with {start}."
+
+
+def _describe_treatment(plan: PlanRecord) -> str:
+    fresh = "Units that are not transferred, and the classifier, began with random weights."
+    if plan.j == 0:
+        return fresh
+    norms = {
+        "frozen": "Frozen units did not change at all; their norm layers kept their statistics.",
+        "affine": "In some runs the norm layers of frozen units trained their weights.",
+        "adapt": "In some runs the norm layers of frozen units adapted their statistics.",
+        "batch": "In some runs the norm layers of frozen units used the statistics of each batch.",
+    }
+    return norms[plan.bn]
+
+
+def _describe_dropout(plan: PlanRecord) -> str:
+    rates = {"dropout": "drop_rate", "stochastic depth": "drop_path_rate"}
+    parts = [f"{name} {plan.settings[f'model.{key}']:g}" for name, key in rates.items()]
+    parts = [part for part in parts if not part.endswith(" 0")]
+    return f"{plan.model} was trained with {join_words(parts)}." if parts else ""
+
+
+def _read(plan: PlanRecord, *keys: str) -> list[Any]:
+    return [plan.settings[f"train.{key}"] for key in keys]
+
+
+def _describe_optimizer(plan: PlanRecord) -> str:
+    name, decay, momentum = _read(plan, "optimizer", "weight_decay", "momentum")
+    title = "AdamW" if name == "adamw" else f"SGD with Nesterov momentum {momentum:g}"
+    return (
+        f"Networks were trained by {title} with weight decay {decay:g}, not on norms and biases."
+    )
+
+
+def _describe_rate(plan: PlanRecord) -> str:
+    lr, warmup, final = _read(plan, "lr", "warmup_epochs", "final_lr_fraction")
+    end = f"{final:g} of it" if final else "0"
+    start = f"started at {lr:g}"
+    if warmup:
+        epochs = "the first epoch" if warmup == 1 else f"the first {warmup:g} epochs"
+        start = f"rose linearly to {lr:g} in {epochs}"
+    return f"The learning rate {start} and then fell along a cosine to {end}."
+
+
+def _describe_length(plan: PlanRecord) -> str:
+    n_epochs, size, patience = _read(plan, "epochs", "batch_size", "patience")
+    line = f"Training took {count(n_epochs, 'epoch')} with batches of {size} images"
+    if patience:
+        line += f", and ended after {count(patience, 'epoch')} without a better validation score"
+    return f"{line}."
+
+
+def _describe_loss(plan: PlanRecord) -> str:
+    scheme, beta, smoothing = _read(plan, "class_weights", "effective_beta", "label_smoothing")
+    loss = "binary cross-entropy of each finding"
+    loss = loss if plan.task == "multi-label" else "cross-entropy"
+    weights = {
+        "none": "without class weights",
+        "balanced": "with classes weighted by their inverse frequency",
+        "effective": f"with classes weighted by their inverse effective number (beta {beta:g})",
+    }[scheme]
+    end = f" and label smoothing {smoothing:g}" if smoothing else ""
+    return f"The loss was the {loss}, {weights}{end}."
+
+
+def _describe_stability(plan: PlanRecord) -> str:
+    clip, decay = _read(plan, "clip_norm", "ema_decay")
+    parts = [
+        f"Gradients were clipped at norm {clip:g}." if clip else "Gradients were not clipped."
+    ]
+    if decay:
+        parts.append(f"Weights were averaged exponentially (decay {decay:g}) before evaluation.")
+    return " ".join(parts)
+
+
+def _describe_precision(plan: PlanRecord) -> str:
+    precision = plan.identity["train"]["precision"]
+    names = {"bf16": "bfloat16 by automatic mixed precision", "fp32": "32-bit floating point"}
+    return f"Networks computed in {names[precision]}."
+
+
+def _describe_epoch(plan: PlanRecord) -> str:
+    return (
+        "Each run was tested once, with the weights of the epoch of the highest balanced accuracy "
+        "on validation (of equal ones, the lowest negative log-likelihood). Cells were chosen on "
+        "validation as well."
+    )
+
+
+DATA: tuple[Sentence, ...] = (_describe_images, _describe_split)
+PREPROCESSING: tuple[Sentence, ...] = (_describe_pixels, _describe_input)
+AUGMENTATION: tuple[Sentence, ...] = (_describe_views,)
+NETWORKS: tuple[Sentence, ...] = (
+    *(_describe_network, _describe_weights, _describe_parents, _describe_treatment),
+    _describe_dropout,
+)
+TRAINING: tuple[Sentence, ...] = (
+    *(_describe_optimizer, _describe_rate, _describe_length, _describe_loss),
+    *(_describe_stability, _describe_precision),
+)
+SELECTION: tuple[Sentence, ...] = (_describe_epoch,)
