@@ -8,13 +8,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-clusters check bench clean
+.PHONY: demo test test-latex test-slow test-clusters check bench clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster"
+
+# A paper compiles; needs: apt-get install texlive-latex-recommended. Without it, they are skipped.
+test-latex: $(STAMP)
+	$(BIN)/python -m pytest -m latex
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -27,6 +27,8 @@ def write_record(
     bn: str = "frozen",
     imported: bool = False,
     cell: str | None = None,
+    epochs: int | None = None,
+    best_epoch: int | None = None,
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration.
@@ -34,6 +36,7 @@ def write_record(
     Args:
         ancestry: datasets that the source was trained on, nearest first.
         first: where the weights of the first ancestor came from.
+        epochs: planned ones.
     """
     if cell is None:
         cell = f"{dataset}-{model}-{init}-k{k}-j{j}-{bn}{'-imported' * imported}"
@@ -55,13 +58,15 @@ def write_record(
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
         "classes": list("abcdefg"),
+        "epochs": epochs,
         "ancestry": [make_ancestor(name, first) for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
     }
     (target / "plan.json").write_text(json.dumps(plan))
     val = test if val is None else val
     metrics = {f"test/{metric}": test, f"val/{metric}": val}
-    (target / "summary.json").write_text(json.dumps({"epochs": 3, "metrics": metrics}))
+    summary = {"epochs": 3, "metrics": metrics, "best_epoch": best_epoch}
+    (target / "summary.json").write_text(json.dumps(summary))
     finish(target)
     return target
 

@@ -1,6 +1,7 @@
 """The folder of a paper: it compiles, its numbers are the report's, others' files stay."""
 
 import csv
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -16,10 +17,20 @@ from test_page import make_nasty, make_once
 from tlcnn.records.read import read_runs
 from tlcnn.report import assemble
 from tlcnn.report.content_tables import make_grid_table
+from tlcnn.report.figures import FIGURES, draw_figures
+from tlcnn.report.figures.style import save_figure
 from tlcnn.report.headline import list_numbers
+from tlcnn.report.methods import make_methods
 from tlcnn.report.page_data import make_page_data
 from tlcnn.report.paper import write_paper
-from tlcnn.report.writers.latex import escape_latex, name_macro, write_macros
+from tlcnn.report.table import Column, Entry, Table
+from tlcnn.report.writers.latex import (
+    escape_latex,
+    name_macro,
+    write_float,
+    write_latex,
+    write_macros,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +48,7 @@ def paper(content, tmp_path_factory):
 def test_every_table_is_there_as_latex_and_csv(paper, content):
     main = (paper / "main.tex").read_text()
     stems = ["comparisons", "cells", "runs", "grid-1", "grid-2", "layers-1"]
+    assert main.index("{tables/cells.tex}") < main.index("{tables/runs.tex}")
     for stem in stems:
         text = (paper / "tables" / f"{stem}.tex").read_text()
         assert f"\\input{{tables/{stem}.tex}}" in main and f"\\label{{tab:{stem}}}" in text
@@ -51,8 +63,8 @@ def test_every_table_is_there_as_latex_and_csv(paper, content):
 def test_the_numbers_are_the_reports(content):
     numbers = list_numbers(content)
     row = content.comparisons.loc[0]
-    assert numbers["ham10000 resnet18 imagenet_vs_random delta"] == f"{100 * row['delta']:+.1f}"
-    assert numbers["ham10000 resnet18 imagenet_vs_random verdict"] == row["verdict"]
+    assert numbers["ham10000 resnet18 imagenet vs random delta"] == f"{100 * row['delta']:+.1f}"
+    assert numbers["ham10000 resnet18 imagenet vs random verdict"] == row["verdict"]
     best = content.cells.set_index("cell").loc[content.grids[0].best]
     (role,) = [role for _, role, cell in content.highlights if cell == content.grids[0].best]
     assert numbers[f"ham10000 resnet18 {role}"] == f"{100 * best[content.metric]:.1f}"
@@ -105,18 +117,59 @@ def test_files_of_others_stay_and_own_ones_are_replaced(content, tmp_path):
     assert sorted(p for p in tmp_path.rglob("*.*") if p != foreign) == sorted(written)
 
 
-@pytest.mark.slow
+@pytest.mark.latex
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("is_nasty", [False, True])
-def test_it_compiles(content, tmp_path, is_nasty):
-    engine = shutil.which("pdflatex") or shutil.which("tectonic")
-    if engine is None:
-        pytest.skip("neither pdflatex nor tectonic is installed")
+def test_it_compiles_and_nothing_is_wider_than_the_page(content, tmp_path, is_nasty):
     made = make_nasty(content, tmp_path) if is_nasty else content
-    write_paper(made, make_page_data(made).names, [], tmp_path / "paper")
-    flags = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in engine else []
-    command = [engine, *flags, "main.tex"]
-    done = subprocess.run(command, cwd=tmp_path / "paper", capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:]
+    others = set(FIGURES) - {"grid"}
+    figures, problems = draw_figures(made, skip=others)
+    assert figures and not problems
+    for figure in figures:
+        save_figure(figure, tmp_path / "paper" / "figures", ["pdf"])
+    write_paper(made, make_page_data(made).names, figures, tmp_path / "paper")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    for _ in range(2):  # the second time, references are resolved
+        done = subprocess.run(command, cwd=tmp_path / "paper", capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:]
+    problems = re.findall(r"LaTeX Warning.*|Overfull \\hbox.*", done.stdout)
+    assert is_nasty or not problems
+
+
+def test_methods_stand_in_the_paper_and_unasked_questions_do_not(paper, content):
+    main = (paper / "main.tex").read_text()
+    for heading, lines in make_methods(content):
+        assert f"\\paragraph{{{heading}.}}" in main
+        assert all(escape_latex(line) in main for line in lines)
+    for finding in content.findings:
+        assert (escape_latex(finding.question) in main) == finding.is_measured
+    assert {finding.is_measured for finding in content.findings} == {True, False}
+
+
+def test_tables_are_for_a_journal(paper):
+    for path in (paper / "tables").glob("*.tex"):
+        text = path.read_text()
+        head = text.split("\\toprule")[1].split("\\midrule")[0]
+        assert "resizebox" not in text and "imported" not in text
+        assert not {"init", "n_classes", "id"} & set(re.findall(r"\w+", head))
+    cells = (paper / "tables" / "cells.tex").read_text()
+    columns = ["balanced accuracy", "macro AUROC", "accuracy", "calibration error"]
+    assert cells.count("\\textbf{") == len(columns) * 2  # datasets
+    assert "\\clearpage\n\n\\begin{figure}" not in (paper / "main.tex").read_text()
+
+
+def test_decimals_align_where_numbers_have_not_the_same_digits():
+    entries = [Entry(text, value) for text, value in (("0.012", 0.012), ("1", 1.0))]
+    table = Table((Column("p", "number"),), tuple((entry,) for entry in entries))
+    assert "0.012 \\\\" in write_latex(table) and r"1\phantom{.012} \\" in write_latex(table)
+
+
+def test_a_table_of_many_rows_is_divided_into_pages():
+    table = Table((Column("a"),), tuple((Entry(f"row {n}."),) for n in range(100)))
+    floats = write_float(table, caption="Rows", label="tab:rows").split("\\begin{table}")[1:]
+    assert len(floats) == 3 and floats[0].count("\\label") == 1
+    assert all("(continued)" in part for part in floats[1:])
+    assert all("".join(floats).count(f"row {n}.") == 1 for n in range(100))
 
 
 def test_no_two_numbers_share_a_macro(tmp_path):

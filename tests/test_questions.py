@@ -31,6 +31,19 @@ def test_imagenet_beats_random_weights(tmp_path):
     )
 
 
+def test_the_answer_says_how_long_was_trained_and_what_still_improves(tmp_path):
+    write_cell(tmp_path, scores(0.60), epochs=15, best_epoch=9)
+    write_cell(tmp_path, scores(0.40, -1), init="random", k=0, epochs=15, best_epoch=15)
+    content = make_content(read_runs(tmp_path))
+    (found,) = [f for f in content.findings if f.key == "imagenet_vs_random"]
+    assert found.question == "Does ImageNet beat random weights in 15 epochs?"
+    assert "after 15 epochs of fine-tuning is" in found.answer
+    still = "still improving at the last epoch: 5 of 5 runs"
+    assert found.details[-1] == f"“random, all trained”: {still}."
+    notes = content.cells.set_index("init")["note"]
+    assert still in notes["random"] and "improving" not in notes["imagenet"]
+
+
 def test_random_weights_that_do_better_are_a_no(tmp_path):
     write_cell(tmp_path, scores(0.40))
     write_cell(tmp_path, scores(0.60, -1), init="random", k=0)

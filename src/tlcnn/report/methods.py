@@ -105,12 +105,16 @@ def _name_runs(members: Sequence[PlanRecord], plans: Sequence[PlanRecord]) -> st
 
 
 def _describe_seeds(content: Content) -> Iterator[str]:
-    seeds = sorted({seed for cell in content.cells["seeds"] for seed in cell})
-    sizes = sorted({len(cell) for cell in content.cells["seeds"]})
+    cells = content.cells.get("seeds", ())
+    seeds = sorted({seed for cell in cells for seed in cell})
+    sizes = sorted({len(cell) for cell in cells})
     if not seeds:
         return
-    number = count(sizes[0], "seed") if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} seeds"
-    yield f"Cells were trained with {number} (of {list_names(list(map(str, seeds)), 12)})."
+    names = list_names(list(map(str, seeds)), 12)
+    if len(sizes) == 1:
+        yield f"Every cell was trained with {count(sizes[0], 'seed')} ({names})."
+    else:
+        yield f"Cells were trained with {sizes[0]} to {sizes[-1]} of the seeds {names}."
 
 
 def _describe_place(content: Content) -> Iterator[str]:

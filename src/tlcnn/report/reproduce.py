@@ -10,6 +10,7 @@ from tlcnn.records.environment import read_sessions
 from tlcnn.sweep.study_record import find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
+_ONE_RUN = "hydra.mode=RUN"
 
 
 def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
@@ -34,13 +35,19 @@ def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
 
 def explain_commands(commands: Iterable[str]) -> str:
     """Return sentences on what the commands of some runs train, and where."""
-    is_sweep = [bool({"-m", "--multirun"} & set(command.split())) for command in commands]
-    sweep = " A command with -m trains every run of the sweep that its run was part of."
+    arguments = [shlex.split(command)[3:] for command in commands]
+    has_sweep = any(
+        {"-m", "--multirun"} & set(words)
+        or any(word.startswith("experiment=") for word in words)
+        and _ONE_RUN not in words
+        for words in arguments
+    )
+    sweep = f" A command with -m, or with experiment and without {_ONE_RUN}, trains a whole sweep."
     return (
         "The command of a run trains it again, after the runs that its weights come from. "
         "It writes to the folder outputs, or to the output_dir that it or its experiment names. "
         "On the same kind of machine the run ends in the same numbers. A finished run is not "
-        f"trained again.{sweep if any(is_sweep) else ''}"
+        f"trained again.{sweep if has_sweep else ''}"
     )
 
 
@@ -58,7 +65,7 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
         for run_id, run_overrides in runs.items():
             shown = [word for word in run_overrides if not _is_local(word)]
             if any(word.startswith("experiment=") for word in shown):
-                shown = ["hydra.mode=RUN", *shown]  # else its file asks for the whole sweep
+                shown = [_ONE_RUN, *shown]  # else its file asks for the whole sweep
             overrides[run_id] = tuple(shown)
     return overrides
 

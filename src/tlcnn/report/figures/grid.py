@@ -102,7 +102,8 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
                 box = Rectangle((j + 0.04, top - k + 0.04), 0.92, 0.92, ec=colour, lw=thickness)
                 ax.add_patch(box).set(fill=False, clip_on=False, zorder=5)
         names = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
-        style.name_places(ax, names, names[::-1], size)
+        rows = [f"{k}\n{style.make_literal(layout.name_row(k), 14)}" for k in range(top, -1, -1)]
+        style.name_places(ax, names, rows, size)
         ax.set_xlabel("units frozen, j (from the input through …)")
         ax.set_ylabel("units transferred, k (through …)")
         _add_key(ax, heat, grid.metric, has_best=layout.best in points)

@@ -1,6 +1,7 @@
 """Tables and numbers in LaTeX. Whatever the data says, it compiles with any engine."""
 
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -85,7 +86,7 @@ def write_latex(table: Table) -> str:
     """
     table = table.drop_bars()
     kinds = ["r" if column.is_right else "l" for column in table.columns]
-    head, *rows = _list_lines(table, kinds)
+    head, *rows = _list_lines(table, kinds, sys.maxsize)
     notes = [f"% {make_visible(note)}" for note in table.notes]
     first = r"% needs \usepackage{booktabs,textcomp}"
     tabular = _write_tabular("tabular", f"{{{''.join(kinds)}}}", head, rows)
@@ -109,45 +110,43 @@ def write_float(table: Table, *, caption: str, label: str) -> str:
         "r" if column.is_right else "L" if max(map(len, lines)) > MAX_LETTERS else "l"
         for column, lines in zip(table.columns, texts, strict=True)
     ]
-    head, *rows = _list_lines(table, kinds)
+    head, *rows = _list_lines(table, kinds, HEAD_LETTERS)
     name, width = ("tabularx", r"{\linewidth}") if "L" in kinds else ("tabular", "")
     # What a caption has to say of a table that goes on is said once.
     title = f"\\caption{{{escape_latex(caption)}}}\\label{{{label}}}"
     further = "\\addtocounter{table}{-1}\n\\caption{(continued)}"
+    is_tall = any(len(_list_parts(entry)) > 1 for row in table.rows for entry in row)
+    most, gap = (MAX_LINES // 2, "\\addlinespace[2pt]\n") if is_tall else (MAX_LINES, "")
     options = f"{width}{{{' '.join(kinds)}}}"
     floats = [
         "\\begin{table}[htbp]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
         f"{further if number else title}\n"
-        f"{_write_tabular(name, options, head, part)}"
+        f"{_write_tabular(name, options, head, part, gap)}"
         f"{below}\n\\end{{table}}\n"
-        for number, part in enumerate(_divide(rows, table))
+        for number, part in enumerate(rows[i : i + most] for i in range(0, len(rows), most))
     ]
     return "\n".join(floats)
 
 
-def _divide(rows: Sequence[str], table: Table) -> list[list[str]]:
-    """Return the rows of each page."""
-    is_tall = any(len(_list_parts(entry)) > 1 for row in table.rows for entry in row)
-    most = MAX_LINES // (2 if is_tall else 1)
-    return [list(rows[start : start + most]) for start in range(0, len(rows), most)]
-
-
-def _write_tabular(name: str, options: str, head: str, rows: Sequence[str]) -> str:
-    lines = [r"\toprule", head, r"\midrule", *rows, r"\bottomrule"]
-    body = "\n".join(lines)
+def _write_tabular(name: str, options: str, head: str, rows: Sequence[str], gap: str = "") -> str:
+    body = "\n".join([r"\toprule", head, r"\midrule", f"\n{gap}".join(rows), r"\bottomrule"])
     return f"\\begin{{{name}}}{options}\n{body}\n\\end{{{name}}}"
 
 
-def _list_lines(table: Table, kinds: Sequence[str]) -> list[str]:
-    """Return a line for the head and for each row, of columns of some kinds."""
+def _list_lines(table: Table, kinds: Sequence[str], most: int) -> list[str]:
+    """Return a line for the head and for each row, of columns of some kinds.
+
+    Args:
+        most: letters of a column's name in one line.
+    """
     columns, heads = [], []
     for i, (column, kind) in enumerate(zip(table.columns, kinds, strict=True)):
         entries = [row[i] for row in table.rows]
         ends = [_DECIMALS.search(_list_parts(entry)[0]) for entry in entries]
         longest = max((end[0] for end in ends if end and kind == "r"), key=len, default="")
         columns.append([_write_entry(entry, kind, longest) for entry in entries])
-        words = textwrap.wrap(column.name, HEAD_LETTERS, break_long_words=False)
-        heads.append(_stack([escape_latex(line) for line in words], kind))
+        words = textwrap.wrap(column.name, most, break_long_words=False)
+        heads.append(_stack([escape_latex(line) for line in words], kind, "b"))
     return [" & ".join(row) + r" \\" for row in [heads, *zip(*columns, strict=True)]]
 
 
@@ -170,12 +169,12 @@ def _write_entry(entry: Entry, kind: str, decimals: str) -> str:
     return _stack([text, *(rf"{{\scriptsize {escape_latex(line)}}}" for line in small)], kind)
 
 
-def _stack(lines: Sequence[str], kind: str) -> str:
-    """Return lines one below the other, in a column of a kind."""
+def _stack(lines: Sequence[str], kind: str, place: str = "t") -> str:
+    """Return lines one below the other; the line at `place` (t, b) is level with the row."""
     if kind == "L" or len(lines) < 2:
         return r" \newline ".join(lines)
     body = r" \\ ".join(lines)
-    return rf"\begin{{tabular}}[t]{{@{{}}{kind}@{{}}}}{body}\end{{tabular}}"
+    return rf"\begin{{tabular}}[{place}]{{@{{}}{kind}@{{}}}}{body}\end{{tabular}}"
 
 
 # ---- macros -------------------------------------------------------------------------------------
