@@ -1,7 +1,7 @@
 """The one place where numbers become text: per cent and points in reports, fractions in tables.
 
-`tlcnn compare` and the figures show fractions (0.612), the page, the paper and report.md show
-shares of images in per cent (61.2) and their differences in points (+3.1).
+`tlcnn compare` and most figures show fractions (0.612). The page, the paper, report.md and the
+figure of a grid show shares of images in per cent (61.2) and their differences in points (+3.1).
 """
 
 import math

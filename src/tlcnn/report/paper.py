@@ -153,6 +153,7 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[hidelinks]{hyperref}
 \input{numbers.tex}
 \setlength{\emergencystretch}{3em}
+\setlength{\belowcaptionskip}{4pt}
 \renewcommand{\topfraction}{0.9}
 \renewcommand{\textfraction}{0.05}
 \renewcommand{\floatpagefraction}{0.75}

@@ -44,8 +44,8 @@ def draw_grid(content: Content) -> Iterator[style.ReportFigure]:
             f"{name_dataset(grid.dataset)}",
             caption=(
                 f"{style.begin(score)}{unit} of {subject}. Each cell is a network whose first k "
-                "units were transferred and whose first j units were frozen. Others were drawn "
-                "at random, and all but the frozen ones were trained. k = 0 is training from "
+                "units were transferred and first j units frozen. The other units were drawn at "
+                "random, and all but the frozen ones were trained. k = 0 is training from "
                 "random weights. The second line is the 95 % interval; "
                 f"{style.describe_seeds(grid.table['n_seeds'], 'cell')}. A cell with fewer seeds "
                 "than others says how many; the interval of a single seed leaves out the variance "
