@@ -70,4 +70,4 @@ def test_a_sweep_goes_on_after_a_failure_and_again_does_nothing(tmp_path, cache_
     assert states == {"done": 2, "failed": 2}
     again = train("-m", *sweep, "seed=0,1")
     assert again.returncode == 3
-    assert "0 done, 2 skipped, 2 failed" in again.stdout and "log.txt" in again.stdout
+    assert "0 trained, 2 skipped, 2 failed" in again.stdout and "log.txt" in again.stdout
