@@ -39,7 +39,7 @@ def test_what_is_wrong_is_one_screen_and_a_telling_code(words, code, message):
 def test_the_help_has_a_line_for_every_key_with_its_value_and_what_it_takes():
     done = train("--help", "dataset=table", "output_dir=a$b", "train.lr=0.01")
     assert done.returncode == 0, done.stderr
-    assert list(MEANINGS) == list_keys()
+    assert set(MEANINGS) == set(list_keys())
     starts = [line.split("=")[0] for line in done.stdout.splitlines()]
     options = [start for start in starts if start.startswith("dataset.options.")]
     assert "dataset.options.csv" in options

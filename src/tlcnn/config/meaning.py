@@ -92,7 +92,8 @@ def describe_keys(config: DictConfig) -> str:
             container: Any = OmegaConf.to_container(value)
             values = {f"{key}.{name}": each for name, each in container.items()} or {key: {}}
         kind = describe_type(key)
-        text = MEANINGS[key] if kind == "a value" else f"{MEANINGS[key]} ({kind})"
+        meaning = MEANINGS.get(key, "")
+        text = meaning if kind == "a value" else f"{meaning} ({kind})".strip()
         rows = groups.setdefault(key.rpartition(".")[0], [])
         for name, each in values.items():
             rows.append((f"{name}={each if isinstance(each, str) else json.dumps(each)}", text))
