@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tlcnn.records.plan_record import PlanRecord
-from tlcnn.report.numbers import count
 from tlcnn.report.words import join_words, name_dataset
+from tlcnn.text import count
 
 Sentence = Callable[[PlanRecord], str]
 

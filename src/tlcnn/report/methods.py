@@ -20,8 +20,8 @@ from tlcnn.report.method_sentences import (
     TRAINING,
     Sentence,
 )
-from tlcnn.report.numbers import count
 from tlcnn.report.words import join_words, name_dataset, name_metric
+from tlcnn.text import count
 
 Paragraph = tuple[str, tuple[str, ...]]  # heading, sentences
 

@@ -14,7 +14,6 @@ from tlcnn.report.figures import style
 from tlcnn.report.grid import describe_transfer, lay_out_grid
 from tlcnn.report.numbers import (
     NONE,
-    count,
     describe_metric,
     format_range,
     format_score,
@@ -22,6 +21,7 @@ from tlcnn.report.numbers import (
     write_score,
 )
 from tlcnn.report.words import is_share, name_dataset
+from tlcnn.text import count
 
 _WIDE = 0.6  # inches of a cell in which an interval is one line
 _NARROW = 0.41  # inches of a cell in which a number of seeds is `n=3`
