@@ -27,6 +27,8 @@ def write_record(
     bn: str = "frozen",
     imported: bool = False,
     cell: str | None = None,
+    n_train: int = 0,
+    weights: dict[str, str] | None = None,
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration.
@@ -54,6 +56,8 @@ def write_record(
         "seed": seed,
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
+        "split_sizes": {"train": {"a": n_train}},
+        "weights": weights,
         "classes": list("abcdefg"),
         "ancestry": [make_ancestor(name, first) for name in ancestry],
         "settings": {"init.source": "task" if ancestry else init, **settings},
