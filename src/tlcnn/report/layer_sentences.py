@@ -15,7 +15,14 @@ from tlcnn.report.numbers import (
     write_gap,
     write_ratio,
 )
-from tlcnn.report.words import join_words, name_block, name_dataset, name_metric, name_source
+from tlcnn.report.words import (
+    is_share,
+    join_words,
+    name_block,
+    name_dataset,
+    name_metric,
+    name_source,
+)
 from tlcnn.study.answers import LayersAnswer, MissingCells
 from tlcnn.study.layers import LayerVerdict, UnitScores
 
@@ -50,7 +57,9 @@ def write_layers(answer: LayersAnswer) -> Finding:
         f"{'; '.join(parts)}.",
         (
             f"General: {answer.basis}(n) is below {margin}, interval included. Specific: it is "
-            f"above {margin}, interval included. Else undetermined.",
+            f"above {margin}, interval included. Both also need a one-sided test that is adjusted "
+            "for the number of n (Holm), so an interval that is just clear of the margin is not "
+            "enough. Else undetermined.",
             write_margin(answer),
             *_define_gaps(answer),
             *_write_own_gap(answer),
@@ -79,13 +88,14 @@ def write_margin(answer: LayersAnswer) -> str:
     if resolution is None or sample is None:
         return f"The margin δ is {margin}. It was not computed from the test set."
     sizes = np.bincount(sample.strata)
+    se = f"{100 * resolution.se:.2f} points" if is_share(metric) else f"{resolution.se:.4f}"
     return (
         f"The margin δ is what this test set resolves: ({resolution.level_factor:.2f} + "
-        f"{resolution.power_factor:.2f}) × {write_gap(resolution.se, metric)} = {margin}. "
-        f"{write_gap(resolution.se, metric)} is the standard error of {answer.basis}(n) that "
-        f"remains with any number of seeds on {count(len(sample.strata), 'test group')} "
-        f"({sizes[sizes > 0].min()} in the smallest class), pooled over n. The factors are those "
-        f"of an error of {100 * resolution.tail:.2g} % a verdict and of a power of 80 %."
+        f"{resolution.power_factor:.2f}) × {se} = {margin}. Here {se} is the standard error of "
+        f"{answer.basis}(n) that remains with any number of seeds on "
+        f"{count(len(sample.strata), 'test group')} ({sizes[sizes > 0].min()} in the smallest "
+        "class), pooled over n; the factors are the normal quantiles of an error of "
+        f"{100 * resolution.tail:.2g} % a verdict and of a power of 80 %."
     )
 
 

@@ -65,7 +65,7 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
                 f"{_describe_treatments(layers, source)} (b) {_describe_gaps(layers)} The shaded "
                 f"band is the margin of ±{100 * layers.margin:.1f} points: a unit is general when "
                 f"the interval of {layers.basis} ends below it, and specific when the interval "
-                f"begins above it. {layers.margin_note} Bars are 95 % intervals; "
+                f"begins above it. Bars are 95 % intervals; "
                 f"{style.describe_seeds(layers.curves['n_seeds'], 'point')}. {verdicts}"
             ),
             figure=plot_layers(layers),
@@ -173,7 +173,8 @@ def _plot_scores(ax: Axes, layers: LayerScores) -> None:
         rows.columns = pd.Index(["value", "low", "high"])
         x = scores["n"] + shifts[name]
         handles.append(style.plot_intervals(ax, x, rows, elinewidth=0.8, **look))
-        names.append(title)
+        is_counted = name == "S" and is_number(layers.image_ratio)
+        names.append(title + f" ({write_ratio(layers.image_ratio)} × the images)" * is_counted)
     for verdict, look in VERDICTS.items():
         rows = scores[scores["verdict"] == verdict]
         if len(rows):
