@@ -135,13 +135,14 @@ def _write_own_gap(answer: LayersAnswer) -> Iterator[str]:
     if not is_number(answer.image_ratio):
         yield (
             f"S(n) compares two sources, and it is not recorded on how many images {source} was "
-            "trained: a source that saw more images has a smaller S(n)."
+            "trained. The more images a source saw, the smaller S(n) tends to be."
         )
     else:
         yield (
             f"S(n) compares two sources: {source} was trained on {answer.n_source:,} images, the "
             f"network's own weights on {answer.n_own:,}, a ratio of "
-            f"{write_ratio(answer.image_ratio)}. A source that saw more images has a smaller S(n)."
+            f"{write_ratio(answer.image_ratio)}. The more images a source saw, the smaller S(n) "
+            "tends to be."
         )
     control = answer.control
     if control:
