@@ -7,7 +7,6 @@ import numpy as np
 from tlcnn.report.content import Finding
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
-    count,
     format_range,
     format_score,
     is_number,
@@ -25,6 +24,7 @@ from tlcnn.report.words import (
 )
 from tlcnn.study.answers import LayersAnswer, MissingCells
 from tlcnn.study.layers import LayerVerdict, UnitScores
+from tlcnn.text import count
 
 _VERDICTS: dict[LayerVerdict, str] = {
     "general": "general",

@@ -9,7 +9,6 @@ from tlcnn.report.layer_sentences import write_layers
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
     LEAST_P,
-    count,
     format_range,
     is_number,
     write_gap,
@@ -39,6 +38,7 @@ from tlcnn.study.answers import (
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
+from tlcnn.text import count
 
 
 def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
