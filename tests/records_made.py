@@ -29,6 +29,8 @@ def write_record(
     cell: str | None = None,
     epochs: int | None = None,
     best_epoch: int | None = None,
+    n_train: int = 0,
+    weights: dict[str, str] | None = None,
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration.
@@ -57,6 +59,8 @@ def write_record(
         "seed": seed,
         "units": [{"unit": unit} for unit in units],
         "imported": imported,
+        "split_sizes": {"train": {"a": n_train}},
+        "weights": weights,
         "classes": list("abcdefg"),
         "epochs": epochs,
         "ancestry": [make_ancestor(name, first) for name in ancestry],

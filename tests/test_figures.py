@@ -179,7 +179,7 @@ def make_hostile(width):
         [(arm, n, 0.5, 0.4, 0.6, 3) for arm in ("AnB", "BnB") for n in range(1, 9)],
         columns=["arm", "n", "value", "low", "high", "n_seeds"],
     )
-    ends = {f"{name}{end}": 0.01 for name in "CS" for end in ("", "_low", "_high")}
+    ends = {f"{name}{end}": 0.01 for name in "FCS" for end in ("", "_low", "_high")}
     scores = pd.DataFrame([{"n": n, "verdict": "general", **ends} for n in range(1, 9)])
     labels = [LONG, "_b", "$c$"]
     history = pd.DataFrame(
@@ -280,12 +280,12 @@ def test_layer_curves_go_through_their_points(content):
     layers = content.layers[0]
     above, below = next(draw_layers(content)).figure.axes
     lines = list(above.lines)
-    assert len([line for line in above.lines if len(line.get_xdata()) == 5]) == 5  # five arms
+    assert len([line for line in above.lines if len(line.get_xdata()) == 5]) == 6  # six arms
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in lines])
     for value in layers.curves["value"]:
         assert np.abs(drawn - value).min() < 1e-9
     gap = [line for line in below.lines if len(line.get_xdata()) == 5][-1]
-    np.testing.assert_allclose(gap.get_ydata(), 100 * layers.scores["S"])
+    np.testing.assert_allclose(gap.get_ydata(), 100 * layers.scores["F"])
 
 
 def test_verdicts_are_marked_at_their_unit(content):

@@ -39,8 +39,8 @@ def list_commands(folder, key):
         ("best_cell", ["init=imagenet", "init.through=all", "freeze.through=stem,stage1"]),
         (
             "layers",
-            ["init=imagenet,self", "init.through=stem,stage1,stage2,stage3,all"]
-            + ["freeze.through=transferred"],
+            ["init=imagenet", "init.through=all"]
+            + ["freeze.through=stem,stage1,stage2,stage3,all"],
         ),
     ],
 )
@@ -55,10 +55,10 @@ def test_one_command_has_the_recipe_all_points_and_the_seeds(tmp_path, key, word
 def test_a_source_keeps_its_words_and_another_has_its_own_command(tmp_path):
     write_cell(tmp_path, (0.5, 0.6), k=1, j=1)
     record_words(tmp_path, [*RECIPE, "init.weights=mine.pt", "freeze.bn=frozen"])
-    first, second = list_commands(tmp_path, "layers")
-    assert "init.weights=mine.pt" in first and "freeze.bn=frozen" not in first
-    assert "init=self" in second and "init.weights=mine.pt" not in second
-    assert first[-2:] == second[-2:] == ["freeze.through=transferred", "seed=0,1"]
+    first, second = list_commands(tmp_path, "imagenet_vs_random")
+    assert "init=random" in first and "init.weights=mine.pt" not in first
+    assert "init.weights=mine.pt" in second and "freeze.bn=frozen" not in second
+    assert first[-2:] == second[-2:] == ["freeze.through=none", "seed=0,1"]
 
 
 def test_an_experiments_own_cells_are_not_trained_with_the_missing_ones(tmp_path):

@@ -211,7 +211,7 @@ def test_a_grid_of_frozen_cells_alone_has_a_best_and_names_what_is_missing(tmp_p
     [
         ("imagenet_vs_random", "runs from random with k = 0, j = 0"),
         ("best_cell", "runs from imagenet with k = 5, j = 0"),
-        ("layers", "runs from imagenet and self with k = 1, j = 1"),
+        ("layers", "runs from imagenet with k = 5, j = 0, k = 5, j = 2"),
     ],
 )
 def test_what_is_not_measured_says_which_runs_are_missing(tmp_path, key, says):

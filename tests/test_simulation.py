@@ -6,6 +6,7 @@ Bounds are such that formulas known to be wrong miss them; those are tried, too.
 import numpy as np
 import pytest
 from scipy import stats
+from simulate_layers import compute_costs, simulate_layers
 from simulate_statistics import main, simulate, simulate_family
 from simulated_world import (
     World,
@@ -121,6 +122,20 @@ def test_swaps_hold_their_level_for_single_networks(metric):
 
 def test_families_of_equal_cells():
     assert simulate_family(SMALL, n_seeds=3, n_repeats=80, seed=0, n_cells=4) <= 0.1
+
+
+def test_layer_verdicts_are_right_about_planted_costs():
+    """A unit that costs just the margin is called neither general nor specific; 100 repeats."""
+    signals = (1.5, 1.5, 1.5, 1.2, 0.9, 0.4)
+    costs = compute_costs(SMALL, signals, seed=0, n_samples=1500)
+    same = {"n_seeds": 4, "n_repeats": 100, "seed": 0, "n_draws": 100}
+    found = simulate_layers(SMALL, signals, costs, **same)
+    assert 0.91 <= found["cover F"] <= 0.99
+    for verdict in ("general", "specific"):
+        assert found[f"{verdict} at a margin of its cost"] <= 0.06
+        assert found[f"false {verdict}"] <= 0.1
+    assert found["general at 0"] > 0.2 > 0.1 > found["general at 0, one point"]
+    assert found["specific, unit 5"] > 0.6
 
 
 def test_the_command_prints_its_table(capsys):

@@ -22,8 +22,11 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", default="report", help="a folder; default: report")
     add("--title", help="default: the names of the datasets")
     add("--metric", default="test/balanced_accuracy", help="default: test/balanced_accuracy")
-    margin = "differences below this count as equivalent, in units of the metric; default: 0.01"
-    add("--margin", type=float, default=0.01, help=margin)
+    margin = (
+        "differences below this count as equivalent, in units of the metric; default: 0.01, and"
+    )
+    margin += " for the layers what the test set resolves"
+    add("--margin", type=float, help=margin)
     add("--no-figures", action="store_true", help="tables and answers only")
     examples = "show test images as well; the page then contains them"
     add("--examples", action="store_true", help=examples)
@@ -35,7 +38,7 @@ def _report(options: argparse.Namespace) -> None:
     from tlcnn.report.assemble import make_content
     from tlcnn.report.words import join_words, name_dataset
 
-    if not 0 < options.margin < 1:
+    if options.margin is not None and not 0 < options.margin < 1:
         raise ConfigError(f"--margin {options.margin:g} is not allowed: above 0 and below 1")
     runs = read_runs(*options.folders)
     if runs.empty or not (runs["state"] == "done").any():

@@ -11,6 +11,7 @@ from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
+from tlcnn.report.layer_sentences import write_margin
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
     list_remarks,
@@ -28,7 +29,7 @@ from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
-from tlcnn.study.layers import TREATMENTS
+from tlcnn.study.layers import POINT, TREATMENTS
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -55,7 +56,7 @@ def make_content(
     *,
     metric: str = PRIMARY,
     metrics: Sequence[str] = METRICS,
-    margin: float = 0.01,
+    margin: float | None = None,
     title: str = "Transfer learning study",
 ) -> Content:
     """Return what a report on these runs says.
@@ -64,7 +65,8 @@ def make_content(
         runs: what `read_runs` returned, in any state; the finished ones are compared.
         metric: the metric that cells are judged by, higher is better.
         metrics: further metrics of the table of cells.
-        margin: the margin of equivalence and of the layers' verdicts, in units of the metric.
+        margin: the margin of equivalence and of the layers' verdicts, in units of the metric; by
+            default 0.01 for equivalence, and what the test set resolves for the layers.
 
     Raises:
         ConfigError: no finished run has the metric, or less of it is better.
@@ -75,7 +77,7 @@ def make_content(
     scored_metrics = dict.fromkeys([*metrics, find_val_metric(metric)])
     arms = {key: load_arms(cell, [*scored_metrics]) for key, cell in cells.items()}
     blocks = make_blocks(cells, arms, metric)
-    contrasts = compare_blocks(blocks, margin)
+    contrasts = compare_blocks(blocks, margin or POINT)
     answers = answer_questions(blocks, contrasts, margin)
     table = _tabulate_cells(cells, arms, metrics, blocks)
     return Content(
@@ -249,14 +251,17 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
         row = {"arm": name, "n": n, "value": score.value, "low": score.low, "high": score.high}
         curves.append({**row, "n_seeds": score.n_seeds})
     scores = []
-    for unit in answer.scores:
+    control = answer.control.scores if answer.control else [None] * len(answer.scores)
+    for unit, matched in zip(answer.scores, control, strict=True):
         row = {"n": unit.n, "unit": unit.unit}
-        for name, estimate in {**unit.gaps, "gamma": unit.gamma}.items():
+        of_control = matched.gaps["S"] if matched else None
+        shown = {**unit.gaps, "gamma": unit.gamma, "S_control": of_control}
+        for name, estimate in shown.items():
             for part in ("value", "low", "high"):
                 column = name if part == "value" else f"{name}_{part}"
                 row[column] = getattr(estimate, part) if estimate else math.nan
-        row |= {"verdict": unit.verdict, "seeds_needed": unit.seeds_needed}
-        scores.append({**row, "note": write_notes(unit.notes)})
+        row |= {"verdict": unit.verdict, "margin": answer.margin}
+        scores.append({**row, "image_ratio": answer.image_ratio, "note": write_notes(unit.notes)})
     return LayerScores(
         block.dataset,
         block.model,
@@ -266,8 +271,11 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
         pd.DataFrame(curves),
         pd.DataFrame(scores),
         answer.margin,
-        write_settings((*block.recipe, *answer.own.settings)),
+        write_settings((*block.recipe, *(answer.own.settings if answer.own else ()))),
         name_source(answer.source),
+        answer.basis,
+        answer.image_ratio,
+        write_margin(answer),
     )
 
 

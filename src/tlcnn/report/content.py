@@ -1,5 +1,6 @@
 """What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -60,13 +61,19 @@ class LayerScores:
 
     Attributes:
         source: A, e.g. `imagenet`.
-        curves: columns arm (base, AnB, AnB+, BnB, BnB+, random-frozen), n, value, low, high,
-            n_seeds. `base` has n = 0.
-        scores: one row for n = 1..L: n, unit, then for C, S, G, gamma each `<name>`, `<name>_low`,
-            `<name>_high`; `verdict` (general | specific | undetermined | not measured),
-            `seeds_needed`, `note`. C, S, G are in units of the metric (0.01 is one point).
+        curves: columns arm (full, frozen, base, AnB, AnB+, BnB, BnB+, random-frozen), n, value,
+            low, high, n_seeds. `full` and `base` have n = 0.
+        scores: one row for n = 1..L: n, unit, then for F, S, C, G, gamma and `S_control` (S of a
+            source of as many images as the network's own) each `<name>`, `<name>_low`,
+            `<name>_high`; `verdict` (general | specific | better | undetermined | not measured),
+            `margin`, `image_ratio`, `note`. F, S, C, G are in units of the metric (0.01 is one
+            point).
         margin: delta, in units of the metric.
         source_name: the source in words.
+        basis: the gap that the verdicts rest on, F or S.
+        image_ratio: how many times as many images as the network's own weights the source was
+            trained on; NaN if unknown.
+        margin_note: a sentence on where the margin comes from.
     """
 
     dataset: str
@@ -79,6 +86,9 @@ class LayerScores:
     margin: float
     recipe: str = ""
     source_name: str = ""
+    basis: str = "F"
+    image_ratio: float = math.nan
+    margin_note: str = ""
 
 
 @dataclass(frozen=True)

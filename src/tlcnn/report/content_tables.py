@@ -15,6 +15,7 @@ from tlcnn.report.numbers import (
     is_number,
     name_column,
     name_unit,
+    write_ratio,
 )
 from tlcnn.report.show import (
     show_bar,
@@ -245,46 +246,49 @@ def _fill_run_table(
 # ---- layers and grids ---------------------------------------------------------------------------
 
 _LAYER_SCORES = (
-    ("S", "specificity S", "the loss of the source's units against the target's own"),
+    ("F", "freezing cost F", "the loss from freezing the first n units of the source"),
+    ("S", "specificity S", "the loss of the source's units against the network's own"),
+    ("S_control", "S of a size-matched source", "S of a source of as many images"),
     ("C", "co-adaptation C", "the loss from freezing the network's own units"),
     ("G", "boost G", "the gain of transferred units when all are trained"),
 )
 
 
 def make_layer_table(layers: LayerScores, key: str) -> Table:
-    """Return one row a unit: C, S, G, gamma, a bar of S and the verdict."""
-    metric = layers.metric
+    """Return one row a unit: the gaps that were measured, gamma, a bar and the verdict."""
+    metric, basis = layers.metric, layers.basis
     unit = name_unit(metric) or "the metric"
+    measured = set(layers.scores.columns[layers.scores.notna().any()])
+    ratio = write_ratio(layers.image_ratio) if is_number(layers.image_ratio) else "unknown"
+    names = {"S": f"specificity S (ratio of images {ratio})"}
 
     def describe(row: Record) -> dict[Column, Entry]:
-        bounds = {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in "SCG"}
-        gamma = (row["gamma"], row["gamma_low"], row["gamma_high"])
-        value, low, high = bounds["S"]
-        return {
+        def show(name: str, as_metric: str, *, signed: bool = False) -> Entry:
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            return show_interval(row[name], low, high, as_metric, signed=signed)
+
+        entries = {
             Column("unit"): show_value(row.get("unit")),
             Column("verdict", "verdict"): show_verdict(row.get("verdict")),
-            Column("S", "bar", _BAR): show_bar(low, value, high),
-            **{
-                Column(title, "number", f"{hint}, in {unit}"): show_interval(
-                    *bounds[name], metric, signed=True
-                )
-                for name, title, hint in _LAYER_SCORES
-            },
-            Column("generality γ", "number", "1 is general, 0 no better than random"): (
-                show_interval(*gamma, "gamma")
+            Column(basis, "bar", _BAR): show_bar(
+                row[f"{basis}_low"], row[basis], row[f"{basis}_high"]
             ),
-            Column("seeds needed", "number", _NEEDED): show_number(
-                row.get("seeds_needed"), why=_NO_NEED
-            ),
-            Column("note"): show_value(row.get("note")),
         }
+        for name, title, hint in _LAYER_SCORES:
+            if name in measured:
+                head = Column(names.get(name, title), "number", f"{hint}, in {unit}")
+                entries[head] = show(name, metric, signed=True)
+        if "gamma" in measured:
+            head = Column("generality γ", "number", "1 is general, 0 no better than random")
+            entries[head] = show("gamma", "gamma")
+        return {**entries, Column("note"): show_value(row.get("note"))}
 
     return fill_table(
         layers.scores.to_dict("records"),
         describe,
         key=key,
         title="Layer scores",
-        scale=make_scale(layers.scores, "S_low", "S", "S_high", layers.margin),
+        scale=make_scale(layers.scores, f"{basis}_low", basis, f"{basis}_high", layers.margin),
         nouns=("unit", "units"),
     )
 

@@ -134,6 +134,16 @@ def write_gap(value: float, metric: str) -> str:
     return f"{size:.2g} points" if 0 < size < 0.05 else f"{size:.1f} points"
 
 
+def write_ratio(value: float) -> str:
+    """Return a ratio of two counts: three digits, none after the point above 100.
+
+    Example:
+        >>> write_ratio(182.76), write_ratio(0.08333)
+        ('183', '0.0833')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 # ---- fractions ----------------------------------------------------------------------------------
 
 

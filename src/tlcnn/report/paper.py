@@ -99,7 +99,7 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     for number, layers in enumerate(content.layers, start=1):
         caption = (
             f"General and specific units of {describe_transfer(layers)}, after Yosinski et al. "
-            f"(2014){unit}, with 95 % intervals."
+            f"(2014){unit}, with 95 % intervals. {layers.margin_note}"
         )
         yield f"layers-{number}", _select_printed(make_layer_table(layers, str(number))), caption
 

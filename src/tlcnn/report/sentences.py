@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tlcnn.report.content import Finding
+from tlcnn.report.layer_sentences import write_layers
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
     LEAST_P,
     format_range,
-    format_score,
     is_number,
-    name_unit,
     write_gap,
     write_score,
 )
@@ -57,7 +56,7 @@ def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
         finding = _write_chains(answer)
         based_on = [contrast for _, compared in answer.chains for contrast in compared]
     elif isinstance(answer, LayersAnswer):
-        finding = _write_layers(answer)
+        finding = write_layers(answer)
     else:
         finding = _write_unmeasured(answer)
     positions = {id(contrast): position for position, contrast in enumerate(contrasts)}
@@ -240,52 +239,6 @@ def _write_chains(answer: ChainAnswer) -> Finding:
     )
 
 
-def _write_layers(answer: LayersAnswer) -> Finding:
-    block, metric = answer.block, answer.block.metric
-    source, score = name_source(answer.source), name_metric(metric)
-    remarks = {"general": " (no cost)", "specific": " (a cost)", "undetermined": ""}
-    by_verdict = {v: [u for u in answer.scores if u.verdict == v] for v in remarks}
-    by_verdict = {verdict: units for verdict, units in by_verdict.items() if units}
-    parts = []
-    for verdict, units in by_verdict.items():
-        texts = []
-        for unit in units:
-            gap = unit.gaps["S"]
-            assert gap is not None  # the verdict says that it is measured
-            text = f"{unit.unit} {format_score(gap.value, metric)}"
-            interval = format_range(gap.low, gap.high, metric)
-            texts.append(f"{text} [{interval}]" if is_number(gap.low) else text)
-        parts.append(f"{verdict}{remarks[verdict]} {join_words(texts)}")
-    margin = write_gap(answer.margin, metric)
-    details = [
-        f"S(n) = M(BnB) − M(AnB). M is the mean {score} over seeds. In AnB the first n units come "
-        f"from {source} (A) and are frozen; in BnB they come from a network that was trained on "
-        f"{name_dataset(block.dataset)} itself (B) and are frozen. All other units are trained.",
-        f"General: S(n) is below {margin}, interval included. Specific: it is above zero, "
-        "interval included, and above that margin. Else undetermined.",
-    ]
-    for unit in answer.scores:
-        if math.isinf(unit.seeds_needed):
-            details.append(f"To settle {unit.unit}: more test groups, not more seeds.")
-        elif is_number(unit.seeds_needed):
-            details.append(f"To settle {unit.unit}: about {unit.seeds_needed:.0f} seeds.")
-    sides = (("AnB", answer.source.init), ("BnB", answer.own.init))
-    points = {
-        init: tuple((u.n, u.n) for u in answer.scores if (name, u.n) not in answer.arms)
-        for name, init in sides
-    }
-    details += write_missing(MissingCells(block, init, p) for init, p in points.items() if p)
-    return Finding(
-        "layers",
-        f"Which layers of {source} are general, which specific?",
-        ", ".join(f"{len(units)} {verdict}" for verdict, units in by_verdict.items()),
-        f"On {name_block(block)}, S(n) is the loss of {score}, in "
-        f"{name_unit(metric) or 'its own units'}, from freezing the first n units of {source} "
-        f"instead of the network's own (95 % intervals in brackets): {'; '.join(parts)}.",
-        tuple(details),
-    )
-
-
 def _write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> str:
     answers = {"better": "yes", "worse": "no", "equivalent": equivalent}
     return answers.get(comparison.verdict, "inconclusive")
@@ -323,9 +276,10 @@ _UNMEASURED: dict[Question, tuple[str, str, str]] = {
     ),
     "layers": (
         "Which layers are general, which specific?",
-        "It takes runs that freeze the first n units of the source and of the network's own "
-        "weights (AnB and BnB), with the same n.",
-        "experiment=yosinski",
+        "It takes runs that transfer all units of a source and freeze the first n of them, with "
+        "n = 0 among them; or runs that freeze the first n units of the source and of the "
+        "network's own weights (AnB and BnB), with the same n.",
+        "experiment=grid",
     ),
 }
 

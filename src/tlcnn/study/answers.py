@@ -1,17 +1,29 @@
 """Comparisons to answers: the questions of a transfer study, as values; a report words them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tlcnn.statistics.arm import Arm
-from tlcnn.study.block import OWN, Block
+from tlcnn.statistics.resolution import Resolution
+from tlcnn.study.block import Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
-from tlcnn.study.layers import UnitScores, compute_layer_scores, list_treatments
+from tlcnn.study.image_counts import count_source_images, count_train_images
+from tlcnn.study.layers import (
+    POINT,
+    Basis,
+    UnitScores,
+    compute_layer_scores,
+    find_basis,
+    list_treatments,
+    resolve_gap,
+)
 
 Question = Literal["imagenet_vs_random", "best_cell", "chain", "layers"]
 N_CHOICES = 3  # cells of one source from which the best is worth choosing
+MATCHED = 1.1  # two sources of equally many images, at most so many times as many
 
 
 @dataclass(frozen=True)
@@ -62,16 +74,37 @@ class LayersAnswer:
     """Which units of a source are general, which specific?
 
     Attributes:
-        own: the network's own weights that the source is compared with.
+        own: the network's own weights that S(n) compares the source with; None without them.
         arms: the arm of every treatment and n that was trained.
+        basis: the gap that the verdicts rest on.
+        margin: delta, in units of the metric.
+        resolution: what the test set resolves, where that is the margin.
+        n_source: training images of the source, all of its chain; None where that is not known.
+        n_own: training images of the network's own weights.
+        control: the answer for another source that was trained on as many images as `n_own`.
     """
 
     block: Block
     source: Source
-    own: Source
+    own: Source | None
     arms: Mapping[tuple[str, int], Arm]
+    basis: Basis
     scores: tuple[UnitScores, ...]
     margin: float
+    resolution: Resolution | None = None
+    n_source: int | None = None
+    n_own: int | None = None
+    control: "LayersAnswer | None" = None
+
+    @property
+    def image_ratio(self) -> float:
+        """How many times as many images the source was trained on; NaN where unknown."""
+        return self.n_source / self.n_own if self.n_source and self.n_own else math.nan
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether the source and the network's own weights saw equally many images."""
+        return 1 / MATCHED <= self.image_ratio <= MATCHED
 
 
 @dataclass(frozen=True)
@@ -100,9 +133,12 @@ Answer = TransferAnswer | BestAnswer | ChainAnswer | LayersAnswer | Unmeasured
 
 
 def answer_questions(
-    blocks: Sequence[Block], contrasts: Sequence[Contrast], margin: float
+    blocks: Sequence[Block], contrasts: Sequence[Contrast], margin: float | None
 ) -> list[Answer]:
-    """Return the answers to all questions, in their order; one or more for each."""
+    """Return the answers to all questions, in their order; one or more for each.
+
+    The margin is that of the layers' verdicts; None: what the test set resolves.
+    """
     answers: dict[Question, list[Answer]] = {
         "imagenet_vs_random": [
             TransferAnswer(c.block, c.block.cells[c.a].source, c)
@@ -153,17 +189,44 @@ def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[Chai
         yield ChainAnswer(block, dataset, tuple(chains))
 
 
-def _answer_layers(block: Block, margin: float) -> Iterator[LayersAnswer]:
-    for source in block.sources:
-        for own in block.own_sources:
-            cells = list_treatments(block.cells.values(), source, own)
-            arms = {place: block.arms[key] for place, key in cells.items()}
-            if not any(("AnB", n) in arms and ("BnB", n) in arms for _, n in arms):
-                continue
-            unnamed = range(len(block.units) + 1, block.n_units + 1)
-            units = [*block.units, *(f"unit {n}" for n in unnamed)]
-            scores = compute_layer_scores(arms, units, margin=margin)
-            yield LayersAnswer(block, source, own, arms, tuple(scores), margin)
+def _answer_layers(block: Block, margin: float | None) -> Iterator[LayersAnswer]:
+    own_sources: list[Source | None] = [*block.own_sources] or [None]
+    answers = [
+        answer
+        for source in block.sources
+        for own in own_sources
+        if (answer := _answer_source_layers(block, source, own, margin))
+    ]
+    for answer in answers:
+        matched = [
+            other
+            for other in answers
+            if other.is_matched and other.own == answer.own and other.source != answer.source
+        ]
+        matched.sort(key=lambda other: other.source.chain != answer.source.chain)
+        yield replace(answer, control=next(iter(matched), None))
+
+
+def _answer_source_layers(
+    block: Block, source: Source, own: Source | None, margin: float | None
+) -> LayersAnswer | None:
+    n_units = block.n_units
+    cells = list_treatments(block.cells.values(), source, own, n_units)
+    arms = {place: block.arms[key] for place, key in cells.items()}
+    basis = find_basis(arms, n_units)
+    if basis is None:
+        return None
+    resolution = None if margin else resolve_gap(arms, n_units, basis)
+    delta = margin or (resolution.value if resolution else POINT)
+    units = [*block.units, *(f"unit {n}" for n in range(len(block.units) + 1, n_units + 1))]
+    scores = compute_layer_scores(arms, units, basis=basis, margin=delta)
+    n_source, n_own = (
+        count(next(c for c in block.cells.values() if c.k and c.source == one)) if one else None
+        for one, count in ((source, count_source_images), (own, count_train_images))
+    )
+    return LayersAnswer(
+        block, source, own, arms, basis, tuple(scores), delta, resolution, n_source, n_own
+    )
 
 
 def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
@@ -185,13 +248,11 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
             if not block.find_deepest_trained(source):
                 yield MissingCells(block, source.init, full)
     else:
-        is_layers = question == "layers"
-        inits = [source.init for source in block.sources] or ["imagenet"]
-        for init in [*inits, OWN] if is_layers else inits:
+        for init in [source.init for source in block.sources] or ["imagenet"]:
             trained = {(c.k, c.j) for c in block.cells.values() if c.is_plain and c.init == init}
-            ladder = [(j if is_layers else n_units, j) for j in range(is_layers, n_units + 1)]
+            ladder = [(n_units, j) for j in range(n_units + 1)]
             absent = [point for point in ladder if point not in trained]
-            if not is_layers:
+            if question == "best_cell":
                 absent = absent[: max(N_CHOICES - len(trained), 1)]
             if absent:
                 yield MissingCells(block, init, tuple(absent))

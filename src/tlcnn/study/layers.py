@@ -1,17 +1,23 @@
-"""How general or specific is each unit, from the scores of Yosinski's treatments.
+"""How general or specific is each unit, from the scores of cells that freeze the first n units.
 
-For n = 1..L, with M the mean of the primary metric over seeds (Yosinski et al. 2014,
-arXiv:1411.1792; A the source, B the target):
+For n = 1..L, with M the mean of the primary metric over seeds, and Yosinski's names (Yosinski et
+al. 2014, arXiv:1411.1792; A the source, B the target):
 
+    full            all L units of A, all trained on
+    frozen          all L units of A, the first n frozen
     base            B from random weights
     AnB, AnB+       n units of A, frozen, or trained on
     BnB, BnB+       n units of B's own base, frozen, or trained on
     random-frozen   n units frozen as they were drawn
 
+    F(n) = M(full) - M(frozen)   freezing cost, within one source
     C(n) = M(base) - M(BnB)      co-adaptation loss
     S(n) = M(BnB) - M(AnB)       specificity gap
     G(n) = M(AnB+) - M(BnB+)     transfer boost
     gamma(n) = [M(AnB) - M(random-frozen)] / [M(BnB) - M(random-frozen)]   generality index
+
+F compares networks that start from the same weights. S compares two sources, and so it also
+measures how much each of them was trained.
 """
 
 import math
@@ -24,14 +30,22 @@ from tlcnn.statistics.comparison import compute_holm, compute_one_sided_p
 from tlcnn.statistics.estimate import Terms, compute_parts, estimate_contrast
 from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
 from tlcnn.statistics.ratio import estimate_ratio
-from tlcnn.statistics.settle import compute_seeds_needed_one_sided
+from tlcnn.statistics.resolution import Resolution, compute_resolution
 from tlcnn.study.cells import Cell, Source
 
-TREATMENTS = ("base", "AnB", "AnB+", "BnB", "BnB+", "random-frozen")
+TREATMENTS = ("full", "frozen", "base", "AnB", "AnB+", "BnB", "BnB+", "random-frozen")
+WHOLE = ("full", "base")  # treatments without n
 LEVEL = 0.05
-GAPS = {"C": ("base", "BnB"), "S": ("BnB", "AnB"), "G": ("AnB+", "BnB+")}
+POINT = 0.01  # the margin where the test set does not tell one
+GAPS = {
+    "F": ("full", "frozen"),
+    "S": ("BnB", "AnB"),
+    "C": ("base", "BnB"),
+    "G": ("AnB+", "BnB+"),
+}
 
-LayerVerdict = Literal["general", "specific", "undetermined", "not measured"]
+LayerVerdict = Literal["general", "specific", "better", "undetermined", "not measured"]
+Basis = Literal["F", "S"]  # the gap that verdicts rest on
 Treated = Mapping[tuple[str, int], Arm]
 
 
@@ -40,10 +54,9 @@ class UnitScores:
     """How general or specific the first n units are.
 
     Attributes:
-        gaps: C, S and G; None where one of their treatments was not trained.
+        gaps: F, S, C and G; None where one of their treatments was not trained.
         gamma: None where it is not known, or its denominator may be 0.
-        seeds_needed: the number at which a gap of the measured size would be settled; NaN where
-            the verdict is settled, or nothing is known.
+        serves_better: S(n) is below 0: the source's units serve better than the network's own.
     """
 
     n: int
@@ -51,43 +64,60 @@ class UnitScores:
     gaps: Mapping[str, Estimate | None]
     gamma: Estimate | None
     verdict: LayerVerdict
-    seeds_needed: float
+    serves_better: bool
     notes: Notes
 
 
 def list_treatments(
-    cells: Iterable[Cell], source: Source, own: Source
+    cells: Iterable[Cell], source: Source, own: Source | None, n_units: int
 ) -> dict[tuple[str, int], str]:
     """Return the cell of every (treatment, n) that was trained: `("AnB", 3)` and so on.
 
-    `source` is A; `own` is B, the network's own weights.
+    `source` is A; `own` is B, the network's own weights. n is 0 for a treatment without it.
     """
     keys: dict[tuple[str, int], str] = {}
     for cell in cells:
         if not cell.is_plain:
             continue
         if cell.k == 0:
-            place = ("base", 0) if cell.j == 0 else ("random-frozen", cell.j)
-        elif cell.source in (source, own) and cell.j in (0, cell.k):
-            first = "A" if cell.source == source else "B"
-            place = (f"{first}nB{'' if cell.j else '+'}", cell.k)
-        else:
+            keys.setdefault(("random-frozen", cell.j) if cell.j else ("base", 0), cell.key)
             continue
-        keys.setdefault(place, cell.key)
+        if cell.source == source and cell.k == n_units:
+            keys.setdefault(("frozen", cell.j) if cell.j else ("full", 0), cell.key)
+        if cell.source in (source, own) and cell.j in (0, cell.k):
+            first = "A" if cell.source == source else "B"
+            keys.setdefault((f"{first}nB{'' if cell.j else '+'}", cell.k), cell.key)
     return keys
 
 
-def compute_layer_scores(
-    arms: Treated, units: Sequence[str], *, margin: float = 0.01
-) -> list[UnitScores]:
-    """Return C, S, G and gamma of n = 1..L with 95 % intervals, and a verdict on each n.
+def find_basis(arms: Treated, n_units: int) -> Basis | None:
+    """Return the gap that verdicts rest on: F, or S where more units have that; None for none."""
+    n_measured = {
+        name: sum(bool(_list_terms(arms, n, name)) for n in range(1, n_units + 1))
+        for name in ("F", "S")
+    }
+    if not any(n_measured.values()):
+        return None
+    return "F" if n_measured["F"] >= n_measured["S"] else "S"
 
-    *general*: S(n) is below the margin (one-sided test and the upper 95 % bound); *specific*:
-    S(n) is above zero (one-sided test and the lower 95 % bound) and its point above the margin;
-    else *undetermined*, with the seeds at which a gap of the measured size would be settled. The
-    one-sided tests are adjusted over n by Holm's method. gamma is given where its denominator is
-    above the margin, lower bound included: elsewhere random filters do as well, and the ratio has
-    no meaning.
+
+def resolve_gap(arms: Treated, n_units: int, basis: Basis) -> Resolution | None:
+    """Return what the test set resolves of a gap, from its variances pooled over n."""
+    terms = [_list_terms(arms, n, basis) for n in range(1, n_units + 1)]
+    parts = [compute_parts(pair) for pair in terms if pair]
+    return compute_resolution(parts, n_compared=len(parts))
+
+
+def compute_layer_scores(
+    arms: Treated, units: Sequence[str], *, basis: Basis = "F", margin: float = POINT
+) -> list[UnitScores]:
+    """Return F, S, C, G and gamma of n = 1..L with 95 % intervals, and a verdict on each n.
+
+    A verdict needs the gap of the basis on one side of the margin, with its 95 % interval and in a
+    one-sided test that is adjusted over n by Holm's method. *general*: below the margin.
+    *specific*: above it. *better*, of S alone: below 0. Else *undetermined*. gamma is given where
+    its denominator is above a point, lower bound included: elsewhere random filters do as well,
+    and the ratio has no meaning.
 
     Args:
         arms: the arm of each trained treatment; a missing one leaves its gap None.
@@ -98,56 +128,61 @@ def compute_layer_scores(
         >>> import numpy as np
         >>> def arm(*scores):
         ...     return Arm("", np.arange(len(scores)), np.array(scores))
-        >>> arms = {("base", 0): arm(.62, .63), ("BnB", 1): arm(.60, .61),
-        ...         ("AnB", 1): arm(.50, .54)}
+        >>> arms = {("full", 0): arm(.62, .63), ("frozen", 1): arm(.60, .61)}
         >>> (stem,) = compute_layer_scores(arms, ["stem"])
-        >>> round(stem.gaps["C"].value, 3), round(stem.gaps["S"].value, 3), stem.verdict
-        (0.02, 0.085, 'undetermined')
+        >>> round(stem.gaps["F"].value, 3), stem.verdict
+        (0.02, 'specific')
     """
     ns = range(1, len(units) + 1)
-    terms = {(name, n): _list_terms(arms, n, pair) for n in ns for name, pair in GAPS.items()}
-    gaps = {place: estimate_contrast(pair) if pair else None for place, pair in terms.items()}
-    verdicts = _judge({n: gaps["S", n] for n in ns}, margin)
-    n_measured = sum(verdict != "not measured" for verdict in verdicts.values())
+    gaps = {(name, n): _estimate_gap(arms, n, name) for n in ns for name in GAPS}
+    judged, own = ({n: gaps[name, n] for n in ns} for name in (basis, "S"))
+    below, above = (_find_beyond(judged, margin, side) for side in (-1, 1))
+    better = _find_beyond(own, 0.0, -1)
     scores = []
     for n, unit in zip(ns, units, strict=True):
-        gap = gaps["S", n]
-        gamma, note = _estimate_gamma(arms, n, margin)
-        needed = math.nan
-        if verdicts[n] == "undetermined":
-            parts = compute_parts(terms["S", n])
-            needed = compute_seeds_needed_one_sided(parts, margin=margin, n_compared=n_measured)
+        gap = judged[n]
+        verdict: LayerVerdict = "undetermined"
+        if gap is None:
+            verdict = "not measured"
+        elif basis == "S" and n in better:
+            verdict = "better"
+        elif n in below or n in above:
+            verdict = "general" if n in below else "specific"
+        gamma, note = _estimate_gamma(arms, n)
         notes = merge_notes(note, gap.notes if gap else [Note(NoteKind.NO_PAIR)])
         shown = {name: gaps[name, n] for name in GAPS}
-        scores.append(UnitScores(n, unit, shown, gamma, verdicts[n], needed, notes))
+        scores.append(UnitScores(n, unit, shown, gamma, verdict, n in better, notes))
     return scores
 
 
-def _list_terms(arms: Treated, n: int, pair: tuple[str, str]) -> Terms:
-    first, second = (arms.get((name, 0 if name == "base" else n)) for name in pair)
+def _estimate_gap(arms: Treated, n: int, name: str) -> Estimate | None:
+    terms = _list_terms(arms, n, name)
+    return estimate_contrast(terms) if terms else None
+
+
+def _list_terms(arms: Treated, n: int, name: str) -> Terms:
+    first, second = (arms.get((t, 0 if t in WHOLE else n)) for t in GAPS[name])
     return [] if first is None or second is None else [(1.0, first), (-1.0, second)]
 
 
-def _estimate_gamma(arms: Treated, n: int, margin: float) -> tuple[Estimate | None, Notes]:
+def _estimate_gamma(arms: Treated, n: int) -> tuple[Estimate | None, Notes]:
     a_frozen, b_frozen, drawn = (arms.get((t, n)) for t in ("AnB", "BnB", "random-frozen"))
     if a_frozen is None or b_frozen is None or drawn is None:
         return None, ()
     denominator = [(1.0, b_frozen), (-1.0, drawn)]
-    if not estimate_contrast(denominator).low > margin:
+    if not estimate_contrast(denominator).low > POINT:
         return None, (Note(NoteKind.NO_GAMMA),)
     return estimate_ratio([(1.0, a_frozen), (-1.0, drawn)], denominator), ()
 
 
-def _judge(gaps: Mapping[int, Estimate | None], margin: float) -> dict[int, LayerVerdict]:
+def _find_beyond(gaps: Mapping[int, Estimate | None], limit: float, side: int) -> set[int]:
+    """Return the n whose gap is shown to be above a limit (side 1), or below it (side -1)."""
     tested = {n: gap for n, gap in gaps.items() if gap is not None and not math.isnan(gap.se)}
-    general = compute_holm([compute_one_sided_p(margin - g.value, g) for g in tested.values()])
-    specific = compute_holm([compute_one_sided_p(g.value, g) for g in tested.values()])
-    verdicts: dict[int, LayerVerdict] = {
-        n: "not measured" if gap is None else "undetermined" for n, gap in gaps.items()
+    p_values = compute_holm(
+        [compute_one_sided_p(side * (gap.value - limit), gap) for gap in tested.values()]
+    )
+    return {
+        n
+        for (n, gap), p in zip(tested.items(), p_values, strict=True)
+        if p < LEVEL and side * ((gap.low if side > 0 else gap.high) - limit) > 0
     }
-    for (n, gap), p_general, p_specific in zip(tested.items(), general, specific, strict=True):
-        if gap.high < margin and p_general < LEVEL:
-            verdicts[n] = "general"
-        elif gap.low > 0 and gap.value > margin and p_specific < LEVEL:
-            verdicts[n] = "specific"
-    return verdicts

@@ -1,4 +1,4 @@
-"""Yosinski's curves: the loss when the first n units come from elsewhere and stay frozen."""
+"""What freezing the first n units costs, and Yosinski's curves where they were trained."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,12 +10,16 @@ from matplotlib.figure import Figure
 from tlcnn.report.content import Content, LayerScores
 from tlcnn.report.figures import style
 from tlcnn.report.grid import describe_transfer
-from tlcnn.report.numbers import describe_metric
+from tlcnn.report.numbers import describe_metric, is_number, write_ratio
 from tlcnn.report.words import join_words, name_dataset
 
 _DASHED: dict[str, Any] = {"ls": (0, (4, 1.5)), "mfc": "white"}
 # The look and the name of each treatment; filled marks are frozen, open ones fine-tuned.
 ARMS: dict[str, tuple[dict[str, Any], str]] = {
+    "frozen": (
+        {"color": style.GREEN, "marker": "^", "ls": "-"},
+        "{source} in all units, first n frozen",
+    ),
     "AnB": ({"color": style.ORANGE, "marker": "o", "ls": "-"}, "{source}, frozen (AnB)"),
     "AnB+": ({"color": style.ORANGE, "marker": "o", **_DASHED}, "{source}, fine-tuned (AnB+)"),
     "BnB": ({"color": style.BLUE, "marker": "s", "ls": "-"}, "itself, frozen (BnB)"),
@@ -28,7 +32,19 @@ ARMS: dict[str, tuple[dict[str, Any], str]] = {
 VERDICTS: dict[str, dict[str, Any]] = {
     "general": {"marker": "o", "mfc": style.GREEN, "mec": style.GREEN},
     "specific": {"marker": "s", "mfc": style.ORANGE, "mec": style.ORANGE},
+    "better": {"marker": "^", "mfc": style.BLUE, "mec": style.BLUE},
     "undetermined": {"marker": "D", "mfc": "white", "mec": style.GREY},
+}
+# The look and the name of each gap of the second panel.
+GAPS: dict[str, tuple[dict[str, Any], str]] = {
+    "C": ({"color": style.SKY, "marker": "v", **_DASHED}, "co-adaptation loss C"),
+    "S": ({"color": style.AMBER, "marker": "s", **_DASHED}, "specificity gap S"),
+    "F": ({"color": style.PURPLE, "marker": "^", **_DASHED}, "freezing cost F"),
+}
+_MEANINGS = {
+    "F": "freezing cost F(n) = full fine-tuning − first n frozen",
+    "C": "co-adaptation loss C(n) = base − BnB",
+    "S": "specificity gap S(n) = BnB − AnB",
 }
 
 
@@ -45,24 +61,51 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
             name=style.make_name("layers", *names),
             title=f"General and specific units: {source} to {dataset}",
             caption=(
-                f"Treatments of Yosinski et al. (2014) for {subject}. "
-                f"(a) {style.begin(score)} when the first n units come from {source} (A) or from "
-                "a network trained on the same data with another seed (B), are frozen or "
-                "fine-tuned, and the rest is trained anew. The grey band is the base network, "
-                "trained from random weights. (b) Co-adaptation loss C(n) = base − BnB and "
-                "specificity gap S(n) = BnB − AnB, in points. The shaded band is the margin of "
-                f"±{100 * layers.margin:g} points: a unit is general when the interval of S ends "
-                "below it, and specific when the interval begins above zero and S lies above the "
-                "margin. Bars are 95 % intervals; "
+                f"What the first n units cost. (a) {style.begin(score)} of {subject}."
+                f"{_describe_treatments(layers, source)} (b) {_describe_gaps(layers)} The shaded "
+                f"band is the margin of ±{100 * layers.margin:.1f} points: a unit is general when "
+                f"the interval of {layers.basis} ends below it, and specific when the interval "
+                f"begins above it. Bars are 95 % intervals; "
                 f"{style.describe_seeds(layers.curves['n_seeds'], 'point')}. {verdicts}"
             ),
             figure=plot_layers(layers),
             alt=(
                 f"Two panels over n for {subject}: curves of {score} for transferred and "
-                f"retrained units, and the losses C and S. {verdicts}"
+                f"retrained units, and what the first n cost. {verdicts}"
             ),
             section="layers",
         )
+
+
+def _describe_treatments(layers: LayerScores, source: str) -> str:
+    """Return which networks the curves are of, a sentence for each kind that was trained."""
+    arms, text = set(layers.curves["arm"]), ""
+    if "frozen" in arms:
+        text += f" Triangles: all units come from {source}, and the first n are frozen."
+    if arms & {"AnB", "AnB+", "BnB", "BnB+"}:
+        text += (
+            f" AnB and BnB (Yosinski et al. 2014): the first n units come from {source} (A), or "
+            "from a network trained on the same data with another seed (B), and are frozen or "
+            "(+) fine-tuned; the rest is trained anew."
+        )
+    if "base" in arms:
+        text += " The grey band is the base network, trained from random weights."
+    return text
+
+
+def _describe_gaps(layers: LayerScores) -> str:
+    names = _list_gaps(layers)
+    text = f"{style.begin(join_words([_MEANINGS[name] for name in names]))}, in points."
+    if "S" in names:
+        ratio = write_ratio(layers.image_ratio) if is_number(layers.image_ratio) else "unknown"
+        text += f" S compares two sources; their ratio of training images is {ratio}."
+    return text
+
+
+def _list_gaps(layers: LayerScores) -> list[str]:
+    """Return the gaps that were measured for some n, that of the verdicts last."""
+    measured = [name for name in GAPS if layers.scores[name].notna().any()]
+    return sorted(measured, key=lambda name: name == layers.basis)
 
 
 def _describe_verdicts(scores: pd.DataFrame) -> str:
@@ -76,7 +119,7 @@ def _describe_verdicts(scores: pd.DataFrame) -> str:
 
 
 def plot_layers(layers: LayerScores) -> Figure:
-    """Plot the treatments over n, and C(n) and S(n) with their verdicts."""
+    """Plot the treatments over n, and the gaps with the verdicts."""
     with style.drawing(style.FULL, 3.3) as figure:
         first, second = figure.subplots(1, 2)
         _plot_arms(first, layers)
@@ -102,6 +145,10 @@ def _plot_arms(ax: Axes, layers: LayerScores) -> None:
         handles.append(ax.axhline(base["value"], color="#555555", lw=1, zorder=1))
         names.append("base (random weights)")
     source = style.make_literal(layers.source_name or layers.source, 18)
+    if "full" in curves:
+        full = curves["full"].iloc[0]["value"]
+        handles.append(ax.axhline(full, color=style.GREEN, lw=1, ls="--", zorder=1))
+        names.append(f"{source}, full fine-tuning")
     arms = [arm for arm in ARMS if arm in curves]
     for i, arm in enumerate(arms):
         (look, name), rows = ARMS[arm], curves[arm].sort_values("n")
@@ -115,19 +162,24 @@ def _plot_arms(ax: Axes, layers: LayerScores) -> None:
 def _plot_scores(ax: Axes, layers: LayerScores) -> None:
     scores, margin = layers.scores, 100 * layers.margin
     handles: list[Any] = [ax.axhspan(-margin, margin, color="#E9E9E9", lw=0, zorder=0)]
-    names = [f"margin, ±{margin:g} points", "co-adaptation loss C", "specificity gap S"]
+    names = [f"margin, ±{100 * layers.margin:.1f} points"]
     ax.axhline(0, color="#555555", lw=0.8, zorder=1)
-    loss = {"color": style.SKY, "marker": "^", **_DASHED}
-    gap = {"color": style.PURPLE, "ls": "-"}
-    for name, shift, look in (("C", -0.08, loss), ("S", 0.08, gap)):
+    shown, basis = _list_gaps(layers), layers.basis
+    shifts = {name: 0.12 * (i - (len(shown) - 1) / 2) for i, name in enumerate(shown)}
+    for name in shown:
+        look, title = GAPS[name]
+        look = {"color": style.PURPLE, "ls": "-"} if name == basis else look
         rows = 100 * scores[[name, f"{name}_low", f"{name}_high"]].astype(float)
         rows.columns = pd.Index(["value", "low", "high"])
-        marks = style.plot_intervals(ax, scores["n"] + shift, rows, elinewidth=0.8, **look)
-        handles.append(marks)
+        x = scores["n"] + shifts[name]
+        handles.append(style.plot_intervals(ax, x, rows, elinewidth=0.8, **look))
+        is_counted = name == "S" and is_number(layers.image_ratio)
+        names.append(title + f" ({write_ratio(layers.image_ratio)} × the images)" * is_counted)
     for verdict, look in VERDICTS.items():
         rows = scores[scores["verdict"] == verdict]
         if len(rows):
-            handles += ax.plot(rows["n"] + 0.08, 100 * rows["S"], ls="", ms=6, zorder=4, **look)
-            names.append(f"S, {verdict}")
+            x, y = rows["n"] + shifts.get(basis, 0.0), 100 * rows[basis]
+            handles += ax.plot(x, y, ls="", ms=6, zorder=4, **look)
+            names.append(f"{basis}, {verdict}")
     ax.set_ylabel(f"{describe_metric(layers.metric)} lost, points")
     style.add_legend(ax, handles, names, 2, gap=-0.22)

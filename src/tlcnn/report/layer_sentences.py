@@ -1,0 +1,176 @@
+"""The answer on general and specific layers in words."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tlcnn.report.content import Finding
+from tlcnn.report.missing import write_missing
+from tlcnn.report.numbers import (
+    format_range,
+    format_score,
+    is_number,
+    name_unit,
+    write_gap,
+    write_ratio,
+)
+from tlcnn.report.words import (
+    is_share,
+    join_words,
+    name_block,
+    name_dataset,
+    name_metric,
+    name_source,
+)
+from tlcnn.study.answers import LayersAnswer, MissingCells
+from tlcnn.study.layers import LayerVerdict, UnitScores
+from tlcnn.text import count
+
+_VERDICTS: dict[LayerVerdict, str] = {
+    "general": "general",
+    "specific": "specific",
+    "better": "the source's layers serve better than the network's own",
+    "undetermined": "undetermined",
+}
+
+
+def write_layers(answer: LayersAnswer) -> Finding:
+    """Return which layers are general and which specific, in words."""
+    block, metric, source = answer.block, answer.block.metric, name_source(answer.source)
+    by_verdict = {v: [u for u in answer.scores if u.verdict == v] for v in _VERDICTS}
+    by_verdict = {verdict: units for verdict, units in by_verdict.items() if units}
+    parts = [
+        f"{_VERDICTS[verdict]}: {_list_gaps(units, answer.basis, metric)}"
+        for verdict, units in by_verdict.items()
+    ]
+    gap, instead = "F(n) is the cost", "of training every unit"
+    if answer.basis == "S":
+        gap, instead = "S(n) is the loss", "of the network's own"
+    margin = write_gap(answer.margin, metric)
+    return Finding(
+        "layers",
+        f"Which layers of {source} are general, which specific?",
+        ", ".join(f"{len(units)} {verdict}" for verdict, units in by_verdict.items()),
+        f"On {name_block(block)}, {gap} in {name_metric(metric)}, in "
+        f"{name_unit(metric) or 'its own units'}, of freezing the first n units of {source} "
+        f"instead {instead} (95 % intervals in brackets). Through the named unit: "
+        f"{'; '.join(parts)}.",
+        (
+            f"General: {answer.basis}(n) is below {margin}, interval included. Specific: it is "
+            f"above {margin}, interval included. Both also need a one-sided test that is adjusted "
+            "for the number of n (Holm), so an interval that is just clear of the margin is not "
+            "enough. Else undetermined.",
+            write_margin(answer),
+            *_define_gaps(answer),
+            *_write_own_gap(answer),
+            *write_missing(_list_missing(answer)),
+        ),
+    )
+
+
+def _list_gaps(units: Iterable[UnitScores], name: str, metric: str) -> str:
+    """Return `stem 0.3 [−1.0 to 1.6] and stage1 0.9 [−0.5 to 2.3]`."""
+    texts = []
+    for unit in units:
+        gap = unit.gaps[name]
+        if gap is not None:
+            interval = format_range(gap.low, gap.high, metric)
+            text = f"{unit.unit} {format_score(gap.value, metric)}"
+            texts.append(f"{text} [{interval}]" if is_number(gap.low) else text)
+    return join_words(texts)
+
+
+def write_margin(answer: LayersAnswer) -> str:
+    """Return the margin and where it comes from, as a sentence."""
+    metric, resolution = answer.block.metric, answer.resolution
+    margin = write_gap(answer.margin, metric)
+    sample = next((arm.sample for arm in answer.arms.values() if arm.sample), None)
+    if resolution is None or sample is None:
+        return f"The margin δ is {margin}. It was not computed from the test set."
+    sizes = np.bincount(sample.strata)
+    se = f"{100 * resolution.se:.2f} points" if is_share(metric) else f"{resolution.se:.4f}"
+    return (
+        f"The margin δ is what this test set resolves: ({resolution.level_factor:.2f} + "
+        f"{resolution.power_factor:.2f}) × {se} = {margin}. Here {se} is the standard error of "
+        f"{answer.basis}(n) that remains with any number of seeds on "
+        f"{count(len(sample.strata), 'test group')} ({sizes[sizes > 0].min()} in the smallest "
+        "class), pooled over n; the factors are the normal quantiles of an error of "
+        f"{100 * resolution.tail:.2g} % a verdict and of a power of 80 %."
+    )
+
+
+def _define_gaps(answer: LayersAnswer) -> Iterator[str]:
+    """Yield what the gaps that the answer has are, and of which networks."""
+    block, source = answer.block, name_source(answer.source)
+    mean = f"M is the mean {name_metric(block.metric)} over seeds."
+    if any(unit.gaps["F"] for unit in answer.scores):
+        yield (
+            f"F(n) = M(L, 0) − M(L, n). {mean} In (L, n) all L = {block.n_units} units come from "
+            f"{source} and the first n are frozen; in (L, 0) none is. Both start from the same "
+            "weights, so F(n) is a matter of freezing alone."
+        )
+    if any(unit.gaps["S"] for unit in answer.scores):
+        yield (
+            f"S(n) = M(BnB) − M(AnB). {mean} In AnB the first n units come from {source} (A) and "
+            "are frozen; in BnB they come from a network that was trained on "
+            f"{name_dataset(block.dataset)} itself (B) and are frozen. All other units are "
+            "trained."
+        )
+
+
+def _write_own_gap(answer: LayersAnswer) -> Iterator[str]:
+    """Yield S(n) beside the numbers of images that both sources were trained on."""
+    measured = [unit for unit in answer.scores if unit.gaps["S"]]
+    if not measured:
+        return
+    metric, source = answer.block.metric, name_source(answer.source)
+    if answer.basis != "S":
+        yield f"S(n): {_list_gaps(measured, 'S', metric)}."
+        better = [unit.unit for unit in measured if unit.serves_better]
+        if better:
+            yield (
+                f"Through {join_words(better)} the source's layers serve better than the "
+                "network's own: S(n) is below 0, interval included."
+            )
+    if not is_number(answer.image_ratio):
+        yield (
+            f"S(n) compares two sources, and it is not recorded on how many images {source} was "
+            "trained. The more images a source saw, the smaller S(n) tends to be."
+        )
+    else:
+        yield (
+            f"S(n) compares two sources: {source} was trained on {answer.n_source:,} images, the "
+            f"network's own weights on {answer.n_own:,}, a ratio of "
+            f"{write_ratio(answer.image_ratio)}. The more images a source saw, the smaller S(n) "
+            "tends to be."
+        )
+    control = answer.control
+    if control:
+        gaps = _list_gaps(control.scores, "S", metric)
+        yield (
+            f"Size-matched control: from {name_source(control.source)}, trained on "
+            f"{control.n_source:,} images, S(n) is {gaps}."
+        )
+    elif not answer.is_matched:
+        yield "No source of as many images as the network's own weights was trained as a control."
+
+
+def _list_missing(answer: LayersAnswer) -> Iterator[MissingCells]:
+    """Yield the cells that the basis of the verdicts lacks for some n."""
+    block = answer.block
+    ns = range(1, block.n_units + 1)
+    if answer.basis == "F":
+        sides = {
+            answer.source.init: [
+                (block.n_units, n) for n in ns if ("frozen", n) not in answer.arms
+            ]
+        }
+    else:
+        sides = {
+            source.init: [(n, n) for n in ns if (name, n) not in answer.arms]
+            for name, source in (("AnB", answer.source), ("BnB", answer.own))
+            if source
+        }
+    for init, points in sides.items():
+        if points:
+            yield MissingCells(block, init, tuple(points))
