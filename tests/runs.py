@@ -1,6 +1,7 @@
 """Tiny runs for tests: a test_resnet on a few drawn images, seconds at most."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,17 @@ def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str
 def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a signal come after every step, so that a session is one step or one evaluation."""
     from tlcnn.training.fit import Fit
+    from tlcnn.training.lane import Turn
 
-    real: Any = Fit.step
+    real: Any = Fit.train_epoch
 
-    def step_then_stop(self: Fit, *step: Any) -> Any:
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
+    def stop_after_steps(self: Fit) -> Iterator[Turn]:
+        for turn in real(self):
+            if turn is Turn.STEP:
+                self.stop.signal_name = "SIGTERM"
+            yield turn
 
-    monkeypatch.setattr(Fit, "step", step_then_stop)
+    monkeypatch.setattr(Fit, "train_epoch", stop_after_steps)
 
 
 def forget_features(cache_dir: Path) -> Path:
