@@ -40,7 +40,7 @@ def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str
 def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a signal come after every step, so that a session is one step or one evaluation."""
     from tlcnn.training.fit import Fit
-    from tlcnn.training.lane import Turn
+    from tlcnn.training.turns import Turn
 
     real: Any = Fit.train_epoch
 

@@ -8,7 +8,6 @@ torch is imported where it is used, because a finished run is skipped without it
 import io
 import logging
 import os
-import time
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -30,11 +29,11 @@ from tlcnn.training.interrupt import StopRequest, catch_signals
 
 if TYPE_CHECKING:
     from tlcnn.run.network import InitialNetwork
-    from tlcnn.training.lane import Lane, Turn
+    from tlcnn.training.lane import Lane
+    from tlcnn.training.turns import Turn
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 1e-4  # between two looks at a device that is still at work
 _current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 
 
@@ -50,15 +49,9 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
         Stopped: a signal came; run the same plan again to continue.
         Diverged, DataError, WeightsError, StorageError, BrokenPromise: see `tlcnn.errors`.
     """
-    turns = run_in_turns(plan, memory)
-    while True:
-        try:
-            turn = next(turns)
-        except StopIteration as end:
-            summary: dict[str, Any] = end.value
-            return summary
-        if turn.is_idle:
-            time.sleep(IDLE_S)
+    from tlcnn.training.turns import finish
+
+    return finish(run_in_turns(plan, memory))
 
 
 def run_in_turns(
@@ -111,10 +104,10 @@ def train(
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
     from tlcnn.training.fit import Fit
-    from tlcnn.training.lane import Turn
     from tlcnn.training.recipe import Recipe
     from tlcnn.training.state import Network
     from tlcnn.training.tasks import build_objective
+    from tlcnn.training.turns import Turn
 
     cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
     set_torch_flags(plan)

@@ -23,12 +23,13 @@ from tlcnn.statistics.metrics import compute_selection
 from tlcnn.training.checkpoint import Checkpoints
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
-from tlcnn.training.lane import Lane, Turn, seed_generators
+from tlcnn.training.lane import Lane, seed_generators
 from tlcnn.training.optim import compute_lr
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.recorder import Recorder, find_graph
 from tlcnn.training.state import Network, Position
 from tlcnn.training.tasks import Objective
+from tlcnn.training.turns import Turn
 from tlcnn.training.update import Updates
 
 log = logging.getLogger(__name__)

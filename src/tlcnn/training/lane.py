@@ -1,26 +1,14 @@
 """The lane of a run on its device: runs of one process take turns, and share a GPU in lanes."""
 
 from collections.abc import Generator
-from enum import Enum
 from types import TracebackType
 from typing import TypeVar
 
 import torch
 
+from tlcnn.training.turns import Turn
+
 T = TypeVar("T")
-
-
-class Turn(Enum):
-    """What a run did before it let other runs of its process go on."""
-
-    STEP = "it gave the device work"
-    WAIT = "it waits for the device"
-    EPOCH = "it ended an epoch"
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is nothing to do until the device has done something."""
-        return self is Turn.WAIT
 
 
 class Lane:
