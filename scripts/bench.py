@@ -12,18 +12,18 @@ are reported with the accuracy they reach. See docs/performance.md.
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.images import write_folder, write_weights
 from bench.records import Section, describe_machine, render_markdown, write_results
-from bench.sides import Case, Side, make_timm, run_plain, run_tlcnn
+from bench.sides import Case, Side, run_plain, run_timm, run_tlcnn
 
 from tlcnn.data.index import SPLITS
-from tlcnn.device import count_cores
 
 VIEWS = 4  # of an image, where tlcnn stores the outputs of frozen layers
 WIDE_PIXELS = 224
@@ -99,10 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.timm_train = options.timm_train and options.timm_train.resolve()
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    machine = describe_machine(options.device, count_cores(), options.timm_train)
     sections: dict[str, Section] = {}
     started = time.monotonic()
     with TemporaryDirectory(dir=options.work) as folder:
+        machine = describe_machine(options.device, Path(folder), options.timm_train)
         names = [name for name in PARTS if name in options.only]
         for number, name in enumerate(names, start=1):
             part_started = time.monotonic()
@@ -152,28 +152,25 @@ def measure_part(name: str, case: Case, options: argparse.Namespace) -> Section:
 
     sides: dict[str, Side] = {"tlcnn": run_tlcnn, "plain loop": run_plain}
     if options.timm_train:
-        sides["timm"] = make_timm(options.timm_train)
+        sides["timm"] = partial(run_timm, options.timm_train)
     rounds = options.rounds or SCALES[options.scale][PARTS[name]].rounds
     starts = options.rounds or STARTS[options.scale]
     is_large = options.scale == "large"
     precisions = {"bf16": rounds}
     if is_large and PARTS[name] == "single":
         precisions["fp32"] = 1
-    if name.startswith("limit"):
-        return measure_limit(case, tuple(precisions), rounds)
-    if name.startswith("single"):
-        return measure_single(case, sides, precisions)
-    if name == "data":
-        return measure_data(case, starts)
-    if name == "frozen":
-        return measure_frozen(replace(case, views=VIEWS), sides, rounds)
-    if name == "grid":
-        seeds = tuple(range(options.seeds))
-        grid_case = replace(case, seeds=seeds, views=VIEWS, grid=True)
-        return measure_grid(grid_case, sides, None if is_large else 1)
-    if name == "start":
-        return measure_starts(case, options.timm_train, starts)
-    return measure_resume(case, options.timm_train, max(1, starts - 1))
+    frozen_case = replace(case, views=VIEWS)
+    grid_case = replace(frozen_case, seeds=tuple(range(options.seeds)), grid=True)
+    measures: dict[str, Callable[[], Section]] = {
+        "limit": lambda: measure_limit(case, tuple(precisions), rounds),
+        "single": lambda: measure_single(case, sides, precisions),
+        "data": lambda: measure_data(case, starts),
+        "frozen": lambda: measure_frozen(frozen_case, sides, rounds),
+        "grid": lambda: measure_grid(grid_case, sides, None if is_large else 1),
+        "start": lambda: measure_starts(case, options.timm_train, starts),
+        "resume": lambda: measure_resume(case, options.timm_train, max(1, starts - 1)),
+    }
+    return measures[name.removesuffix("224")]()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from runs import forget_features
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +23,20 @@ def shared() -> Path:
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that all tests share: facts and decoded images are made once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def one_core() -> None:
+    """Let torch compute on one thread: the bits of a run depend on how many there are."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def feature_dir(cache_dir: Path) -> Path:
+    """Where features are stored: nothing yet. Facts and images are those of all tests."""
+    return forget_features(cache_dir)
 
 
 @pytest.fixture

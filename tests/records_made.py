@@ -62,9 +62,14 @@ def write_record(
     val = test if val is None else val
     metrics = {f"test/{metric}": test, f"val/{metric}": val}
     (target / "summary.json").write_text(json.dumps({"epochs": 3, "metrics": metrics}))
-    done = {"run_id": run_id, "sha256": compute_digests(target)}
-    (target / "DONE").write_text(json.dumps(done))  # without waiting for the disk
+    finish(target)
     return target
+
+
+def finish(folder: Path) -> None:
+    """Write DONE for the files that are there, without waiting for the disk."""
+    done = {"run_id": folder.name, "sha256": compute_digests(folder)}
+    (folder / "DONE").write_text(json.dumps(done))
 
 
 def make_ancestor(dataset: str, first: str = "random") -> dict[str, object]:

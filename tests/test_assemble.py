@@ -4,6 +4,7 @@ import pytest
 from records_made import write_cell, write_record
 
 from tlcnn.errors import ConfigError, DataError
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.study.pilot import load_pilot
@@ -114,6 +115,7 @@ def test_further_runs_of_one_seed_are_left_out_and_told(tmp_path):
         write_record(tmp_path / name, seed=0, test=0.5, cell=f"{name}")
     plan = next((tmp_path / "y").rglob("plan.json"))
     plan.write_text(plan.read_text().replace('"cell_id": "y"', '"cell_id": "x"'))
+    RunDir(plan.parent).write_done("y")
     content = make_content(read_runs(tmp_path / "x", tmp_path / "y"))
     assert any("repeats a seed" in line for line in content.left_out)
 

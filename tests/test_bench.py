@@ -13,17 +13,23 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from bench.images import SHAPE, pick, write_folder  # noqa: E402
 from bench.records import Section, render_markdown, write_results  # noqa: E402
-from bench.sides import Case, make_timm_words, make_tlcnn_words, run_plain, run_tlcnn  # noqa: E402
+from bench.sides import (  # noqa: E402
+    Case,
+    make_timm_words,
+    make_tlcnn_words,
+    run_plain,
+    run_timm,
+    run_tlcnn,
+)
 from bench.watch import watch  # noqa: E402
 
 MACHINE = {
-    "processor": "some processor",
+    "hardware": "some processor",
     "cores": 2,
     "threads": 1,
-    "gpu": None,
     "load": 0.5,
     "python": "3.11",
-    "versions": {"torch": "2"},
+    "packages": {"torch": "2", "pyarrow": None},
     "command": "python scripts/bench.py",
     "date": "today",
 }
@@ -116,6 +122,23 @@ def test_all_sides_are_told_the_same(case):
     assert theirs[theirs.index("-b") + 1] == "16" and "--amp" in theirs
     assert "--amp" not in make_timm_words(case, "name")
     assert f"init.weights='{case.weights}'" in ours and str(case.weights) in theirs
+
+
+def test_timms_epochs_end_with_the_last_line_of_their_evaluation(case, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "words = sys.argv\n"
+        "work, name = (words[words.index(f'--{key}') + 1] for key in ('output', 'experiment'))\n"
+        "out = pathlib.Path(work, name)\n"
+        "out.mkdir()\n"
+        "(out / 'summary.csv').write_text('epoch,eval_top1\\n0,40.0\\n1,55.0\\n2,50.0\\n')\n"
+        "for epoch in range(3):\n"
+        "    print(f'Train: {epoch} [0/2]'); print('Test: [0/1]'); print('Test: [1/1]')\n"
+    )
+    result = run_timm(script, replace(case, work=tmp_path), "name")
+    assert result.accuracy == pytest.approx(0.55) and len(result.epoch_s) == 2
+    assert result.disk_mib > 0 and not (tmp_path / "name").exists()
 
 
 def test_a_program_that_fails_says_its_last_words():

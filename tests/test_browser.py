@@ -102,6 +102,17 @@ def test_a_cell_opens_its_runs_and_escape_closes_them(visit, file):
     assert page.evaluate("document.activeElement.classList.contains('cell')")
 
 
+def test_tables_fit_a_laptop_and_those_that_do_not_fit_scroll_by_key(visit, file):
+    wide = """(regions) => regions.filter((region) => region.scrollWidth > region.clientWidth)
+        .map((region) => [region.ariaLabel, region.getAttribute("role"), region.tabIndex])"""
+    assert visit(file, width=1280).locator(".scroll").evaluate_all(wide) == []
+    page = visit(file, width=700)
+    assert ["Comparisons", "region", 0] in page.locator(".scroll").evaluate_all(wide)
+    region = page.get_by_role("region", name="Comparisons", exact=True)
+    region.press("ArrowRight")
+    page.wait_for_function("(node) => node.scrollLeft > 0", arg=region.element_handle())
+
+
 def test_a_run_shows_its_log_and_warnings(visit, file):
     page = visit(file)
     page.locator('[data-opens="run:1"]').first.click()

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tlcnn import storage
-from tlcnn.data import array_store, decode
+from tlcnn.data import array_store
 from tlcnn.data.cache import load_image_cache, make_cache_key, stored_size
 from tlcnn.data.resize import resize_image
 from tlcnn.errors import DataError, Stopped, StorageError
@@ -285,68 +285,21 @@ def _build_and_report(folder, barrier, queue):
     queue.put((len(images.loaded), int(found.array.sum())))
 
 
-class Noisy(Drawn):
-    """Images whose reader prints."""
-
-    def load(self, position):
-        print("noise on standard output", flush=True)
-        return super().load(position)
-
-
-class Fragile(Drawn):
-    """Images whose process dies at one of them, unless it is this one."""
-
-    def __init__(self, n, home):
-        super().__init__(n)
-        self.home = home
-
-    def load(self, position):
-        if position == 50 and os.getpid() != self.home:
-            os._exit(9)
-        return super().load(position)
-
-
-def test_processes_give_the_same_file(tmp_path, monkeypatch):
-    build(tmp_path / "one", Drawn(n=200, bad=(3, 150)), workers=1, on_bad="skip")
-    monkeypatch.setattr(decode, "PROCESSES_PAY_S", 0.0)
-    images = Noisy(n=200, bad=(3, 150))
-    build(tmp_path / "other", images, workers=2, on_bad="skip")
-    assert len(images.loaded) == 32  # the others were loaded elsewhere
+def test_threads_give_the_same_file(tmp_path):
+    for folder, workers in (("one", 1), ("other", 2)):
+        build(tmp_path / folder, Drawn(n=200, bad=(3, 150)), workers=workers, on_bad="skip")
     for name in files_of(tmp_path / "one"):
         one, other = ((tmp_path / f / "images" / name).read_bytes() for f in ("one", "other"))
         assert one == other
 
 
-def test_a_process_that_dies_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "PROCESSES_PAY_S", 0.0)
-    images = Fragile(200, os.getpid())
-    found = build(tmp_path, images)
-    assert (found.array == np.arange(200)[:, None, None, None].astype(np.uint8)).all()
-    assert 50 in images.loaded
-
-
-@pytest.mark.parametrize("burden", [threading.Lock(), np.zeros(40 * 2**20, np.uint8)])
-def test_images_that_cannot_be_sent_are_decoded_by_threads(tmp_path, monkeypatch, burden):
-    monkeypatch.setattr(decode, "PROCESSES_PAY_S", 0.0)
-    monkeypatch.setattr(subprocess, "Popen", None)
-    images = Drawn(n=100)
-    images.burden = burden
-    assert build(tmp_path, images).array.shape[0] == 100
-    assert len(images.loaded) == 100
-
-
-def test_stop_ends_the_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(decode, "PROCESSES_PAY_S", 0.0)
-    started = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
-    )
+def test_stop_ends_the_threads(tmp_path):
+    images = Drawn(n=5000, delay_s=0.001)
     asked = iter([False, False, True])
     with pytest.raises(Stopped):
-        build(tmp_path, Drawn(n=500), should_stop=lambda: next(asked))
-    assert len(started) == 2 and all(p.poll() is not None for p in started)
-    assert files_of(tmp_path) == []
+        build(tmp_path, images, should_stop=lambda: next(asked))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+    assert len(images.loaded) < 1000
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from records_made import write_cell, write_record
 
+from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_runs
 from tlcnn.report.words import name_cell, name_source, write_settings
@@ -65,6 +66,14 @@ def test_unfinished_runs_are_in_no_cell(tmp_path):
     assert not cells_of(tmp_path)
 
 
+def test_a_plan_that_changes_after_it_was_read_changes_no_cell(tmp_path):
+    folder = write_record(tmp_path, seed=0, test=0.5)
+    frame = read_runs(tmp_path)
+    (folder / "plan.json").write_text("{")
+    (cell,) = make_cells(make_runs(frame))
+    assert cell.units == ("stem", "stage1", "stage2", "stage3", "stage4")
+
+
 def test_the_key_of_a_cell_is_the_same_in_every_folder(tmp_path):
     for name in "ab":
         write_cell(tmp_path / name, (0.1, 0.2))
@@ -102,6 +111,7 @@ def test_a_record_with_an_odd_place_is_unreadable_and_in_no_cell(tmp_path, name,
     folder = write_record(tmp_path, seed=2, test=0.3)
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps({**plan, name: value}))
+    RunDir(folder).write_done("x")
     frame = read_runs(tmp_path)
     assert frame.set_index("folder").loc[str(folder), "state"] == "unreadable"
     assert [run.seed for run in make_runs(frame)] == [0, 1]

@@ -24,13 +24,13 @@ from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.chain import load_run_config
-from tlcnn.plan.describe import describe_plan, plan_record
+from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary
 from tlcnn.records.weights import write_weights
-from tlcnn.records.write import make_splits_file, write_seen, write_splits
+from tlcnn.records.write import make_parquet, make_splits_file
 from tlcnn.run.job import Job, plan_job
 from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
@@ -51,12 +51,14 @@ def begin(plan):
     """Leave the folder of a run that has begun, without training it."""
     folder = RunDir(plan.run_dir)
     folder.path.mkdir(parents=True)
-    write_plan(folder.path, plan_record(plan))
+    write_plan(folder.path, make_plan_record(plan))
     folder.write_config(asdict(plan.config))
     images = plan.dataset
-    write_splits(folder.path, make_splits_file(images.index, images.splits, images.digests))
+    splits = make_splits_file(images.index, images.splits, images.digests)
+    (folder.path / "splits.parquet").write_bytes(splits)
     if plan.ancestry:
-        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
+        seen = collect_seen(plan.ancestry, folder.path)
+        (folder.path / "seen.parquet").write_bytes(make_parquet(seen))
     return plan
 
 
@@ -64,7 +66,7 @@ def finish(plan):
     """Leave the folder of a finished run, with weights that nobody trained."""
     begin(plan)
     model = build_model(plan.config.model.name, n_classes=3, seed=plan.config.seed)
-    write_weights(plan.run_dir, model, plan_record(plan))
+    write_weights(plan.run_dir, model, make_plan_record(plan))
     RunDir(plan.run_dir).write_done(plan.run_id)
     return plan
 
@@ -368,6 +370,15 @@ def test_folders_that_cannot_be_a_source_are_refused(plan_of, tmp_path):
     (moved / "DONE").write_text("")
     with pytest.raises(WeightsError):
         plan_of("init=run", f"init.run={moved}")
+
+
+def test_a_finished_run_whose_plan_has_changed_is_no_source(plan_of):
+    source = finish(plan_of())
+    path = source.run_dir / "plan.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1', 1))
+    for run_name in (source.run_id, source.run_dir):
+        with pytest.raises(WeightsError, match="plan.json is not what the run wrote"):
+            plan_of("init=run", f"init.run={run_name}")
 
 
 def test_runs_that_start_from_each_other_are_refused(plan_of, tmp_path, cache_dir):

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from file_server import serve_files
 from test_ham10000 import IDS, lay_dataverse, lay_isic_zips, lay_zips, load, write_zip
+from test_lc25000_lung import write_tiles
 
 from tlcnn.cli.main import main, make_parser
 from tlcnn.config.schema import find_conf_dir
@@ -195,14 +196,37 @@ def test_a_damaged_record_is_named(server, capsys):
     refused(capsys, "SOURCES.json is damaged", "ham10000")
 
 
-def test_another_layout_is_not_mixed_with(server, capsys):
+def test_another_layout_that_is_there_is_enough(server, capsys):
     lay_dataverse(ROOT.absolute())
-    error = refused(capsys, "HAM10000_images_part_1, HAM10000_images_part_2", "ham10000")
-    assert "--root" in error and server.asked == []
+    get("ham10000")
+    there = f"ham10000: {len(IDS)} images are there already; nothing needs to be fetched"
+    assert there in capsys.readouterr().out and server.asked == []
     main(["data", "list"])
     assert re.search(r"ham10000 +yes, by hand ", capsys.readouterr().out)
     get("ham10000", "--root", "elsewhere")
-    refused(capsys, "holds something else", "ham10000", "--route=dataverse", "--root=elsewhere")
+    server.asked.clear()
+    get("ham10000", "--route=dataverse", "--root=elsewhere")
+    assert there in capsys.readouterr().out and server.asked == []
+
+
+def test_tiles_that_are_there_are_enough(server, capsys):
+    folder = Path("data/lc25000_lung")
+    write_tiles(folder)
+    get("lc25000_lung")
+    assert "lc25000_lung: 12 images are there already" in capsys.readouterr().out
+    for tile in (folder / "lung_n").iterdir():
+        tile.unlink()
+    refused(capsys, f"Put it into {folder}", "lc25000_lung")
+    write_tiles(Path("elsewhere"))
+    get("lc25000_lung", "--root", "elsewhere")
+
+
+def test_something_else_is_not_mixed_with(server, capsys):
+    lay_dataverse(ROOT.absolute())
+    next(ROOT.glob("*/*.jpg")).unlink()
+    error = refused(capsys, "HAM10000_images_part_1, HAM10000_images_part_2", "ham10000")
+    assert "--root" in error and server.asked == []
+    get("ham10000", "--root", "elsewhere")
     Path("elsewhere/LICENSE.txt").write_text("CC BY-NC 4.0")
     get("ham10000", "--root", "elsewhere")
     Path("elsewhere/archive.zip").write_bytes(b"PK")
@@ -388,9 +412,10 @@ def test_the_page_shows_commands_that_run(server, capsys):
 
 def test_the_page_names_every_dataset_with_its_licence_and_mirror():
     names = [source.name for source in list_sources()]
-    assert not [name for name in [*names, *DRAWN, "lc25000_lung"] if f"`{name}`" not in PAGE]
+    assert not [name for name in [*names, *DRAWN] if f"`{name}`" not in PAGE]
     licences = {source.licence.split(";")[0].split(" (")[0] for source in list_sources()}
-    assert licences == {"CC BY 4.0", "CC BY-NC 4.0"} and all(name in PAGE for name in licences)
+    assert licences == {"CC BY 4.0", "CC BY-NC 4.0", "see its page"}
+    assert all(name in PAGE for name in licences)
     url = find_source("bloodmnist").routes[0].files[0].url
     assert make_addresses(url, ["http://files.mylab.org/copies"])[0] in PAGE
 

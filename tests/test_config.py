@@ -78,6 +78,7 @@ def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
         (["init.weights=x.pt"], "Use init=checkpoint, or init=imagenet"),
         (["dataset.val_fraction=0.9"], "it must be from 0.01 to 0.5"),
         (["train.lr=-1"], "train.lr=-1.0 is not allowed: it must be above 0"),
+        (["seed=-1"], "it must be from 0 to 2147483647"),
     ],
 )
 def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
@@ -101,7 +102,10 @@ def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
         ("init.source.x=1", "there is no key 'init.source.x'"),
         ("seed=[", "cannot read 'seed=['"),
         ("train.learning_rate=1", "Did you mean 'train.lr'?"),
-        ("freeze", "sets nothing: write KEY=VALUE"),
+        ("freeze", "sets nothing: write freeze=VALUE"),
+        ("show", "sets nothing: write KEY=VALUE, e.g. freeze=layer3 (`tlcnn --help` lists"),
+        ("dataset=foo", "write dataset=folder (or dataset=table) dataset.name=foo dataset.root="),
+        ("init=foo.pt", "a file is init=checkpoint init.weights=foo.pt"),
         ("--freeze=layer3", "write freeze=layer3, without dashes"),
         ("freeze=layer3,layer4", "add -m to run all of them"),
         ("dataset.options.mising=drop", "Did you mean 'missing'?\nIts options: missing"),

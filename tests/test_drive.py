@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -170,13 +171,38 @@ def test_a_broken_cell_fails_and_the_others_are_trained(ask, tmp_path, capsys):
     assert error.value.exit_code == 2
     assert launch.waves == [["random-k0-j0-s0"]]
     said = capsys.readouterr().out
-    assert said.count("cannot be run: ") == 1 and said.count(f"dataset.root={gone}") == 2
+    assert said.count("cannot be run, 1 cell: ") == 1 and said.count(f"dataset.root={gone}") == 2
     record = read_only_study(tmp_path)
     assert f"dataset.root={gone}" in record["broken"][0]["overrides"]
     fast = Request(words, {}, blocks, [], tmp_path / "fast", None, True, False)
     with pytest.raises(SweepFailed):
         drive(fast, launch)
     assert len(launch.waves) == 1
+
+
+def test_a_dry_run_names_each_error_once_and_ends_as_the_sweep_would(ask, tmp_path, capsys):
+    words = [word for word in ask().arguments if not word.startswith("dataset")]
+    words += ["dataset=folder", f"dataset.root={tmp_path}/no where", "seed=0,1,2"]
+    request = Request(words, {}, [], [f"--config-dir={tmp_path}"], tmp_path, None, False, True)
+    launch = FakeLauncher()
+    with pytest.raises(SweepFailed, match="3 of 3 cells cannot be run") as error:
+        drive(request, launch)
+    assert error.value.exit_code == 2 and launch.waves == []
+    said = capsys.readouterr().out
+    assert said.count("DataError") == 1 and "cannot be run, 3 cells: DataError: " in said
+    (example,) = (line for line in said.splitlines() if "for example: " in line)
+    command = shlex.split(example.partition(": ")[2])
+    assert command[:4] == ["python", "-m", "tlcnn.train", f"--config-dir={tmp_path}"]
+    assert f"dataset.root={tmp_path}/no where" in command and command[-1] == "seed=0"
+
+
+def test_cells_that_are_left_out_are_told_by_all_words_that_differ(ask, tmp_path, capsys):
+    """Cells with weights that are missing tell them apart, too."""
+    weights = ["init=checkpoint", f"init.weights={tmp_path}/gone.pt"]
+    words = [*weights, "init.through=none,all", "freeze.through=none,stem"]
+    with pytest.raises(SweepFailed, match="2 of 4 cells"):
+        drive(ask(*words, dry_run=True), FakeLauncher())
+    assert "    init.through=none freeze.through=stem\n" in capsys.readouterr().out
 
 
 def test_a_wrong_value_in_one_cell_refuses_the_sweep(ask, tmp_path):
@@ -260,7 +286,7 @@ def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words,
     from tlcnn.sweep.resolve import Sweep
     from tlcnn.sweep.study_record import name_study
 
-    found = name_study(None, words, Sweep(0, ()))
+    found = name_study(None, words, Sweep((), ()))
     assert found == name if name else found.startswith("demo-")
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from tlcnn.errors import DataError, TlcnnError, WeightsError
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions
 from tlcnn.report.explain import (
     INSTALL,
@@ -167,9 +168,11 @@ def test_a_dataset_that_is_gone_or_another_is_told(copied):
     config = yaml.safe_load((copied / "config.yaml").read_text())
     config["dataset"]["options"]["n_images"] = 30
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    RunDir(copied).write_done(copied.name)
     with pytest.raises(DataError, match="changed since the run"):
         load_examples(copied, n_each=6)
     config["dataset"] |= {"kind": "folder", "root": "/nowhere", "options": {}}
     (copied / "config.yaml").write_text(yaml.safe_dump(config))
+    RunDir(copied).write_done(copied.name)
     with pytest.raises(TlcnnError, match="nowhere"):
         load_examples(copied, n_each=6)

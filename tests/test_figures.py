@@ -27,7 +27,7 @@ from tlcnn.report.figures.convergence import compute_steps, plot_convergence
 from tlcnn.report.figures.grid import draw_grid, plot_grid
 from tlcnn.report.figures.layers import draw_layers, plot_layers
 from tlcnn.report.figures.learning import draw_learning, plot_learning
-from tlcnn.report.figures.predictions import load_highlights
+from tlcnn.report.figures.predictions import list_tests
 from tlcnn.report.figures.recall import compute_interval, compute_recalls, plot_recall
 from tlcnn.report.figures.reliability import compute_errors, compute_reliability, plot_reliability
 from tlcnn.report.figures.roc import Curve, draw_roc, make_curve, plot_classes, plot_roc
@@ -131,10 +131,10 @@ def test_runs_whose_folders_are_gone_leave_what_tables_can_tell(content):
     assert {figure.section for figure in figures} == {"grid", "layers", "predictions"}
 
 
-def test_importing_the_figures_imports_neither_matplotlib_nor_torch():
+def test_importing_the_figures_imports_no_torch():
     code = (
         "import sys, tlcnn.report.figures, tlcnn.report.explain\n"
-        "sys.exit(any(name in sys.modules for name in ('matplotlib', 'torch', 'captum')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'captum')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert all(callable(draw) for draw in FIGURES.values())
@@ -193,7 +193,7 @@ def make_hostile(width):
     bars = pd.DataFrame([{"name": name, "j": 0, **values} for name in labels])
     seeds = pd.DataFrame({"position": [0, 1, 2], "seed": 0, "value": 0.5})
     rates = np.linspace(0, 1, 1001)[None] ** 0.5
-    curve = [Curve(n, True, rates, np.ones(1), np.ones(1)) for n in labels]
+    curve = [Curve(n, 1, rates, np.ones(1), np.ones(1)) for n in labels]
     confidence = np.linspace(0.2, 1, 90).reshape(3, 30)
     recalls = [{"label": n, "j": 0, "class": c, "n": 9, **values} for n in labels for c in HOSTILE]
     size = len(HOSTILE)
@@ -221,7 +221,7 @@ def test_names_from_data_are_literal_and_long_ones_do_not_overlap(width, tmp_pat
         assert all(not text.get_parse_math() for text in figure.findobj(Text)), name
         shown = " ".join(texts_of(figure)).replace("\u200b", "")
         assert "$" in shown, name
-        paths = save_figure(ReportFigure(name, "$t$", "", figure, "", True, ""), tmp_path, ["svg"])
+        paths = save_figure(ReportFigure(name, "$t$", "", figure, "", ""), tmp_path, ["svg"])
         assert "<i>" not in paths[0].read_text()
 
 
@@ -362,7 +362,7 @@ def test_cells_of_one_name_are_told_apart_by_model_and_recipe():
 
 @pytest.fixture(scope="module")
 def shown(content):
-    return load_highlights(content, "ham10000", 4)
+    return dict(list_tests(content, 4))["ham10000"]
 
 
 def test_highlights_are_read_with_all_their_seeds(content, shown):
@@ -440,6 +440,15 @@ def test_recalls_are_sklearns_with_intervals_that_hold_them(shown):
         assert table.loc[name, "value"] == pytest.approx(np.mean(theirs))
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
     assert list(table["n"]) == list(shown[0].counts)
+
+
+def test_the_caption_of_bars_has_the_range_of_seeds(content):
+    full = content.cells[(content.cells["init"] == "imagenet") & (content.cells["k"] == 5)]
+    lacks = full["run_ids"].iloc[0][0]
+    fewer = replace(content, runs=content.runs[content.runs["run_id"] != lacks])
+    captions = [next(draw_bars(part)).caption for part in (content, fewer)]
+    assert captions[0].endswith("Every cell is the mean of 3 seeds.")
+    assert captions[1].endswith("Cells are means of 2 to 3 seeds.")
 
 
 def test_a_class_that_is_never_found_still_has_an_interval():

@@ -164,6 +164,7 @@ def test_the_units_of_an_imported_network(frame, tmp_path, words, units):
     run_import(path, "-o", tmp_path, *said, *words)
     (plan,) = (json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*/plan.json"))
     assert [unit["unit"] for unit in plan["units"]] == units
+    assert read_one(tmp_path)["state"] == "done"  # DONE has the digest of the new plan
 
 
 def test_a_killed_import_is_finished_by_the_same_command(frame, tmp_path):
@@ -210,7 +211,7 @@ def test_an_import_pairs_with_an_own_run_on_the_same_images(outputs, frame, caps
     other = frame.assign(filename=[f"x/{i.lower()}.jpg" for i in frame["image_id"]])
     other = other.drop(columns=["image_id", "lesion_id"]).sample(frac=1, random_state=0)
     run_import(write(other, outputs / "p.csv"), "-o", outputs, *SAID)
-    assert "the 30 test images are those of own: paired" in capsys.readouterr().out
+    assert "30 of 30 test images are among the 30 of own: paired" in capsys.readouterr().out
     runs = sorted(make_runs(read_runs(outputs)), key=lambda run: run.is_imported)
     own, made = (load_predictions([run]) for run in runs)
     assert own.sample.name == made.sample.name and own.classes == made.classes
@@ -300,6 +301,13 @@ def test_several_findings_may_hold(tmp_path):
     assert row["task"] == "multi-label" and row["test/accuracy"] == 1.0
     logits = load_foreign(path).table[["logit/x", "logit/y"]].to_numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), frame[["x", "y"]])
+
+
+def test_several_findings_are_no_label_of_one_class(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "x": [0.9, 0.2], "y": [0.1, 0.8]})
+    path = write(frame.assign(**{"target/x": [1, 0], "target/y": [0, 1]}), tmp_path / "p.csv")
+    with pytest.raises(DataError, match="no column of the label"):
+        load_foreign(path, Options(task="binary"))
 
 
 def test_a_file_may_have_both_splits(frame, tmp_path):
@@ -409,16 +417,20 @@ def spoil(frame, row, column, value):
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("mel", 3.5, "row 3 .image ISIC_0002. has a probability of 3.5 for mel.*say --logits"),
-        ("mel", -0.1, "a probability of -0.1 for mel; 0 to 1 is allowed.*--logits"),
-        ("mel", 0.0, "sum to .*not 1 .*say --logits.*multi-label"),
-        ("mel", "nan", "has mel='nan', a finite number is expected"),
-        ("mel", "", "has mel='', a finite number is expected"),
-        ("mel", "x", "has mel='x', a finite number is expected.*--classes"),
+        (
+            "mel",
+            3.5,
+            r"row 3 .image ISIC_0002. has mel='3.5'; a probability is 0 to 1.*say --logits",
+        ),
+        ("mel", -0.1, "has mel='-0.1'; a probability is 0 to 1.*--logits"),
+        ("mel", 0.0, "sum to .*not 1.*say --logits.*multi-label"),
+        ("mel", "nan", "has mel='nan'; a finite number is expected"),
+        ("mel", "", "has mel=''; a finite number is expected"),
+        ("mel", "x", "has mel='x'; a finite number is expected.*--classes"),
         ("dx", "nevus", "has the label 'nevus', which is no class; they are mel, nv, bcc"),
         ("dx", "nw", "Did you mean 'nv'"),
-        ("image_id", "ISIC_0000", "1 images are there more than once: ISIC_0000"),
-        ("image_id", "", "row 3 has no image id"),
+        ("image_id", "ISIC_0000", "row 3 .image ISIC_0000. has a prediction before"),
+        ("image_id", "", "row 3 .image . has no image id"),
     ],
 )
 def test_wrong_values_are_refused_with_their_place(frame, tmp_path, column, value, says):
@@ -440,10 +452,10 @@ def test_sums_within_a_thousandth_are_taken(frame, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is empty"),
+        ("", "cannot read"),
         ("image_id,dx,mel,nv\n", "has no rows"),
-        ("dx,mel,nv\nmel,1,0\n", "no column of image ids .*--id-column"),
-        ("image_id,mel,nv\na,1,0\n", "no column of labels .*--labels FILE"),
+        ("dx,mel,nv\nmel,1,0\n", "no column of the id .*--id-column"),
+        ("image_id,mel,nv\na,1,0\n", "no column of the label .*--labels FILE"),
         ("image_id,dx\na,mel\n", "no column of scores"),
         ("image_id,dx,mel,mel\na,mel,1,0\n", "the column mel twice"),
         ("image_id,dx,mel\na,mel\nb,c,d,e\n", "cannot read"),
@@ -456,7 +468,7 @@ def test_files_that_are_no_predictions_are_refused(tmp_path, text, says):
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="cannot read .*none.csv: No such file"):
         load_foreign(tmp_path / "none.csv")
     for name in ("p.csv", "p.parquet"):
         (tmp_path / name).write_bytes(b"\x80\x00\xff" * 9)

@@ -58,7 +58,7 @@ def test_yosinskis_published_curves_come_out_to_the_printed_digits(tmp_path):
     assert round(100 * curves.loc[("AnB", 7), "value"], 2) == 54.25
     assert curves.loc[("base", 0), "n_seeds"] == 8
     (finding,) = [found for found in content.findings if found.key == "layers"]
-    assert "fc7 (8.1" in finding.answer
+    assert "fc7 8.1 [" in finding.answer
 
 
 def arm(mean, spread=0.001, n=5, seed=0):

@@ -25,7 +25,7 @@ def content(tmp_path_factory):
 def text(content):
     figure = Figure()
     shown = {"title": "A title", "caption": "What is seen.", "alt": "The same, shorter."}
-    figures = [ReportFigure("a", figure=figure, wide=True, section="training", **shown)]
+    figures = [ReportFigure("a", figure=figure, section="training", **shown)]
     return render_report(content, make_page_data(content), figures)
 
 
@@ -96,8 +96,8 @@ def test_addresses_and_mentions_of_data_are_not_linked(text):
 
 
 def test_the_family_and_its_size_stand_beside_an_adjusted_p(content):
-    sized = replace(content, comparisons=content.comparisons.assign(family_size=3))
+    sized = replace(content, comparisons=content.comparisons.assign(family_size=range(3, 9)))
     lines = render_report(sized, make_page_data(sized)).splitlines()
-    (head,) = [line for line in lines if "| Holm p | family |" in line]
-    row = lines[lines.index(head) + 2]
-    assert "imagenet vs random, 3 comparisons" in row
+    (head,) = [line for line in lines if "| verdict | family | family size | Holm p |" in line]
+    number, size = lines[lines.index(head) + 2].split(" | ")[3:5]
+    assert size == "3" and f"{number}. imagenet vs random, 3 comparisons" in lines

@@ -1,5 +1,6 @@
 """Metrics against formulas written out here, and on predictions whose scores are known."""
 
+import math
 import time
 
 import numpy as np
@@ -8,9 +9,15 @@ import pytest
 from tlcnn.errors import ConfigError, DataError, Diverged
 from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics import metrics
-from tlcnn.statistics.metrics import METRICS, compute_scores, compute_selection, is_lower_better
+from tlcnn.statistics.metrics import (
+    METRICS,
+    compute_scores,
+    compute_selection,
+    find_range,
+    is_lower_better,
+    rank_epoch,
+)
 from tlcnn.statistics.predictions import compute_group_means, compute_softmax, make_predictions
-from tlcnn.study.arms import find_range
 
 CLASSES = ("nv", "mel", "bkl", "bcc")
 
@@ -199,6 +206,18 @@ def test_selection_metrics_are_the_same_numbers_and_cheap():
     assert time.perf_counter() - start < 0.06
     every = compute_metrics(compute_softmax(logits), labels, classes="abcdefg")
     assert few == {name: every[name] for name in few} and set(few) <= set(METRICS)
+
+
+@pytest.mark.parametrize("undefined", [None, float("nan")])
+def test_an_epoch_without_a_number_is_best_only_where_no_epoch_has_one(undefined):
+    def make_epoch(score, loss):
+        return {"val/balanced_accuracy": score, "val/nll": loss}
+
+    epochs = [make_epoch(undefined, 0.1), make_epoch(0.5, undefined), make_epoch(0.5, 2.0)]
+    ranks = [rank_epoch(epoch) for epoch in epochs]
+    assert ranks == sorted(ranks) and len(set(ranks)) == 3
+    assert rank_epoch(make_epoch(0.6, 3.0)) > ranks[-1] > rank_epoch(make_epoch(0.5, 2.1))
+    assert rank_epoch(make_epoch(undefined, undefined)) == (-math.inf, -math.inf)
 
 
 def test_the_name_of_a_class_decides_nothing_about_a_metric():

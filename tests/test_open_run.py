@@ -13,6 +13,7 @@ from test_read import make_run
 import tlcnn
 from tlcnn.errors import DataError, WeightsError
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.folder import RunDir
 from tlcnn.records.open_run import open_run
 from tlcnn.run.run import run
 
@@ -82,24 +83,35 @@ def test_weights_that_have_changed_are_refused(copy, cache_dir):
     with pytest.raises(WeightsError, match="there are no weights"):
         open_run(copy, cache_dir=cache_dir).model()
     (copy / "DONE").write_text("")
-    with pytest.raises(WeightsError, match="does not record the sha256"):
-        open_run(copy, cache_dir=cache_dir).model()
+    with pytest.raises(DataError, match="does not record the sha256"):
+        open_run(copy, cache_dir=cache_dir)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "config.yaml"])
+def test_a_plan_and_a_configuration_that_have_changed_are_refused(copy, cache_dir, name):
+    flip(copy / name)
+    with pytest.raises(DataError, match=f"{name} is not what the run wrote"):
+        open_run(copy, cache_dir=cache_dir)
+
+
+def change(copy, old, new):
+    """Change config.yaml as if the run had written it so."""
+    config = copy / "config.yaml"
+    config.write_text(config.read_text().replace(old, new))
+    RunDir(copy).write_done(copy.name)
 
 
 def test_weights_of_another_network_are_refused(copy, cache_dir):
-    config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("test_resnet", "test_efficientnet"))
+    change(copy, "test_resnet", "test_efficientnet")
     with pytest.raises(WeightsError, match="do not fit test_efficientnet"):
         open_run(copy, cache_dir=cache_dir).model()
 
 
 def test_images_that_have_changed_or_moved_are_refused_with_advice(copy, cache_dir):
-    config = copy / "config.yaml"
-    text = config.read_text()
-    config.write_text(text.replace("n_images: 140", "n_images: 141"))
+    change(copy, "n_images: 140", "n_images: 141")
     with pytest.raises(DataError, match="have changed since the run.*\n.*root=IMAGES"):
         open_run(copy, cache_dir=cache_dir).dataset()
-    config.write_text(text.replace("kind: synthetic", "kind: folder"))
+    change(copy, "kind: synthetic", "kind: folder")
     with pytest.raises(DataError, match="root=IMAGES"):
         open_run(copy, root=copy / "none", cache_dir=cache_dir).batches("test")
 
@@ -116,6 +128,7 @@ def test_what_is_no_trained_run_is_refused(copy, tmp_path):
         open_run(imported)
     for text in ("{", "nokey: 1", "seed: abc", "- 1"):
         (copy / "config.yaml").write_text(text)
+        RunDir(copy).write_done(copy.name)
         with pytest.raises(DataError, match=r"config\.yaml"):
             open_run(copy)
 

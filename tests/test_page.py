@@ -173,7 +173,7 @@ def make_nasty(content, tmp_path):
 
 def test_names_from_data_are_inert(tmp_path, page, content):
     nasty = make_nasty(content, tmp_path)
-    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], True, NASTY[0])
+    figure = ReportFigure(NASTY[1], NASTY[0], NASTY[2], Figure(), NASTY[1], NASTY[0])
     picture = Picture(figure, "data:image/png,")
     made = render_page(nasty, make_page_data(nasty), [picture], list(NASTY))
     reader = Reader(made)
@@ -214,6 +214,15 @@ def test_missing_numbers_are_dashes_that_say_why(content):
     table = make_run_table(content, ["x"] * len(content.runs))
     failed = next(row for row in table.rows if "failed" in [entry.text for entry in row])
     assert any(entry.why == "the run is not finished" for entry in failed)
+
+
+def test_a_cell_of_one_seed_is_spoken_of_in_the_singular(content):
+    table = content.grids[0].table.assign(n_seeds=[1, *[3] * 20])
+    grids = (replace(content.grids[0], table=table),)
+    page = render_page(replace(content, grids=grids), make_page_data(content))
+    spoken = re.findall(r'aria-label="(k \d, j \d: [^"]*)"', page)
+    assert [text.endswith(", 1 seed") for text in spoken].count(True) == 1
+    assert not any("1 seeds" in text for text in spoken)
 
 
 def test_a_report_of_nothing_is_a_page():

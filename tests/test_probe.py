@@ -1,7 +1,6 @@
 """A probe trains one layer alone, with the bits of the whole network."""
 
 import itertools
-import shutil
 
 import pytest
 import torch
@@ -16,11 +15,7 @@ from tlcnn.run import inputs
 from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 
-
-@pytest.fixture(autouse=True)
-def one_core(cache_dir):
-    torch.set_num_threads(1)
-    shutil.rmtree(cache_dir / "features", ignore_errors=True)
+pytestmark = pytest.mark.usefixtures("one_core", "feature_dir")
 
 
 @pytest.fixture

@@ -23,8 +23,12 @@ def test_imagenet_beats_random_weights(tmp_path):
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
     assert found.verdict == "yes"
-    told = "60.0 % balanced accuracy from ImageNet and 40.0 % from random weights: a gain of 20.0"
-    assert told in found.answer and "5 seeds" in found.answer
+    told = "balanced accuracy after fine-tuning is 60.0 % from ImageNet and 40.0 % from random"
+    assert (
+        told in found.answer
+        and "a gain of 20.0 points" in found.answer
+        and "5 seeds" in found.answer
+    )
 
 
 def test_random_weights_that_do_better_are_a_no(tmp_path):
@@ -65,7 +69,7 @@ def test_the_best_cell_is_chosen_on_validation_and_judged_on_test(tmp_path):
     assert "“ImageNet, frozen through stage1” (k = 5, j = 2): 55.0 %" in found.answer
     assert "5.0 points less" in found.answer and found.verdict == "no"
     assert any("15.0 points above its test" in line for line in found.details)
-    assert any(line.startswith("Better than full") and "stage3" in line for line in found.details)
+    assert any(line.startswith("Better:") and "stage3" in line for line in found.details)
 
 
 def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
@@ -213,8 +217,31 @@ def test_the_scores_of_a_sentence_are_of_the_seeds_of_its_difference(tmp_path):
     write_cell(tmp_path, (0.60, 0.61, 0.62))
     write_cell(tmp_path, (0.40, 0.42, 0.44, 0.90), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    assert "61.0 % balanced accuracy from ImageNet and 42.0 % from random" in found.answer
+    beside = "42.0 % (over the 3 seeds that both have; over all 4 it is 54.0 %) from random"
+    assert f"61.0 % from ImageNet and {beside}" in found.answer
     assert "a gain of 19.0 points" in found.answer
+
+
+def test_an_open_verdict_beside_an_interval_clear_of_zero_says_why(tmp_path):
+    write_cell(tmp_path, scores(0.60, 6))
+    for j in range(1, 6):
+        write_cell(tmp_path, scores(0.58, -3 * j), j=j)
+    table = make_content(read_runs(tmp_path)).comparisons
+    table = table[table["family_size"] > 1]
+    is_open = (table["verdict"] == "inconclusive") & (table["high"] < 0)
+    assert is_open.any() and not is_open.all()
+    says = "p is adjusted for the 5 comparisons of its family"
+    assert table["note"].str.contains(says).tolist() == is_open.tolist()
+
+
+def test_a_layer_answer_has_a_unit_and_explains_its_letters(tmp_path):
+    for init, mean in (("imagenet", 0.5), ("self", 0.6)):
+        write_cell(tmp_path, scores(mean), init=init, k=1, j=1)
+    found = answers(tmp_path)["layers"]
+    assert "in points" in found.answer and "stem 10.0" in found.answer
+    (meaning,) = [line for line in found.details if line.startswith("S(n) =")]
+    for words in ("M is the mean", "In AnB the first n units", "in BnB they come from"):
+        assert words in meaning
 
 
 def test_weights_files_are_shown_by_name_and_equal_names_stay_apart(tmp_path):

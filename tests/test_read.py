@@ -20,7 +20,7 @@ from tlcnn.records import describe_left_out, read_runs
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import RECORD, PlanRecord, read_plan, write_plan
 from tlcnn.records.read import find_run_dirs, read_predictions, read_run
-from tlcnn.records.summary import read_history
+from tlcnn.records.summary import read_history, read_summary
 from tlcnn.storage import digest_of
 
 PLAN = {"dataset": "d", "model": "m", "source": ["random"], "k": 0, "j": 0, "bn": "frozen"}
@@ -141,6 +141,7 @@ def test_the_best_epoch_is_found_beside_epochs_without_a_number(tmp_path):
 def test_a_damaged_record_is_a_row_that_says_so(tmp_path, file, content):
     folder = make_run(tmp_path, "a")
     (folder / file).write_bytes(content)
+    RunDir(folder).write_done("a")
     row = read_run(folder)
     assert row["state"] == "unreadable" and row["problem"]
 
@@ -254,6 +255,7 @@ def make_odd(folder, odd):
         summary.write_text(json.dumps({"metrics": {}, "train_s": value}))
     elif odd == "huge seed":
         (folder / "plan.json").write_text(json.dumps({**PLAN, "run_id": "odd", "seed": 10**30}))
+        RunDir(folder).write_done("odd")
     elif odd == "infinite score":
         summary.write_text('{"metrics": {"test/balanced_accuracy": 1e999}}')
     elif odd == "pipe":
@@ -267,6 +269,7 @@ def make_odd(folder, odd):
     elif odd == "path":
         plan = json.loads((folder / "plan.json").read_text())
         (folder / "plan.json").write_text(json.dumps({**plan, "run_id": "../../x"}))
+        RunDir(folder).write_done("odd")
     elif odd == "link":
         outside = folder.parents[2] / "plan.json"
         (folder / "plan.json").rename(outside)
@@ -297,7 +300,7 @@ def test_an_epoch_with_something_else_than_numbers_is_a_line(tmp_path, value):
     assert row["state"] == "unreadable" and "train_s" in row["problem"]
 
 
-@pytest.mark.parametrize("name", ["summary.json", "predictions.parquet"])
+@pytest.mark.parametrize("name", ["plan.json", "summary.json", "predictions.parquet"])
 def test_a_result_that_has_changed_since_is_a_line(tmp_path, name):
     folder = make_run(tmp_path, "a", predictions=make_predictions([0, 1], 1.0, 0))
     RunDir(folder).write_done("a")
@@ -308,9 +311,22 @@ def test_a_result_that_has_changed_since_is_a_line(tmp_path, name):
     row = read_run(folder)
     assert row["state"] == "unreadable" and name in row["problem"]
     assert "not what the run wrote" in row["problem"] and "train the run again" in row["problem"]
-    if name == "predictions.parquet":
-        with pytest.raises(DataError, match="not what the run wrote"):
-            read_predictions(folder)
+    read = {"plan.json": read_plan, "predictions.parquet": read_predictions}.get(
+        name, read_summary
+    )
+    with pytest.raises(DataError, match="not what the run wrote"):
+        read(folder)
+
+
+def test_one_bit_of_a_plan_is_one_line_of_what_is_left_out(tmp_path):
+    make_run(tmp_path, "a")
+    folder = make_run(tmp_path, "b", plan={**PLAN, "seed": 2})
+    text = (folder / "plan.json").read_text()
+    (folder / "plan.json").write_text(text.replace('"seed": 2', '"seed": 3'))
+    runs = read_runs(tmp_path)
+    lines = describe_left_out(runs)
+    assert list(runs["state"]) == ["done", "unreadable"] and len(lines) == 2
+    assert f"{folder / 'plan.json'} is not what the run wrote" in lines[1]
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
@@ -355,7 +371,9 @@ def test_the_same_folder_named_twice_is_read_once(tmp_path):
 
 def test_a_plan_without_an_id_is_unreadable(tmp_path):
     for place in ("x", "y"):
-        (make_run(tmp_path / place, "a") / "plan.json").write_text(json.dumps(PLAN))
+        folder = make_run(tmp_path / place, "a")
+        (folder / "plan.json").write_text(json.dumps(PLAN))
+        RunDir(folder).write_done("a")
     assert list(read_runs(tmp_path)["state"]) == ["unreadable", "unreadable"]
 
 

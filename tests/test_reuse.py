@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from runs import forget_features, stop_at_every_step, tiny_command, tiny_config
+from runs import stop_at_every_step, tiny_command, tiny_config
 from test_run import check_same, one_thread
 
 from tlcnn.data.array_store import ArrayStore
@@ -39,15 +39,7 @@ VIEWS = {
 FROZEN = ["freeze.allow_random=true", "model.drop_rate=0.3", "train.ema_decay=0.9"]
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def folder(cache_dir):
-    """Where features are stored: nothing yet. Facts and images are those of all tests."""
-    return forget_features(cache_dir)
+pytestmark = pytest.mark.usefixtures("one_core", "feature_dir")
 
 
 @pytest.fixture
@@ -213,9 +205,9 @@ def test_other_weights_buffers_or_pixels_share_nothing(plan_of):
         assert counts["arrays_filled"] == 3, word
 
 
-def test_a_run_alone_keeps_no_views_that_come_once(plan_of, folder):
+def test_a_run_alone_keeps_no_views_that_come_once(plan_of, feature_dir):
     assert run(plan_of("freeze.through=1"))["reuse"]["arrays_filled"] == 2
-    assert len(list(folder.glob("*.bin"))) == 2
+    assert len(list(feature_dir.glob("*.bin"))) == 2
 
 
 # --------------------------------------------------------------------------- interruptions
@@ -239,7 +231,7 @@ def test_sessions_with_and_without_reuse_end_in_the_same_bits(plan_of, monkeypat
     check_same(whole.run_dir, stopped.run_dir)
 
 
-def test_a_stop_while_features_are_computed_leaves_nothing_half_done(plan_of, folder):
+def test_a_stop_while_features_are_computed_leaves_nothing_half_done(plan_of, feature_dir):
     words = ["freeze.through=stage2", "train.augment=none", "eval_batch_size=8"]
     plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
     real, n_calls = pass_boundaries, itertools.count()
@@ -258,8 +250,8 @@ def test_a_stop_while_features_are_computed_leaves_nothing_half_done(plan_of, fo
         patched.setattr(frozen_units, "pass_boundaries", stop_later)
         with pytest.raises(Stopped):
             run(plan)
-    assert not list(folder.glob("*.bin"))
-    assert not list(folder.glob(".*.tmp"))
+    assert not list(feature_dir.glob("*.bin"))
+    assert not list(feature_dir.glob(".*.tmp"))
     run(plan)
     run(plain)
     check_same(plan.run_dir, plain.run_dir)
@@ -283,7 +275,7 @@ main()
 
 @pytest.mark.parametrize("memory", ["2", "0"])
 def test_a_kill_while_filling_and_the_same_command_end_in_the_same_bits(
-    tmp_path, cache_dir, plan_of, folder, memory
+    tmp_path, cache_dir, plan_of, feature_dir, memory
 ):
     words = [*FROZEN, "freeze.through=stage2", "train.views=2", f"reuse_memory_gib={memory}"]
     command = tiny_command(tmp_path / "killed", cache_dir, *words)
@@ -304,9 +296,9 @@ def test_a_kill_while_filling_and_the_same_command_end_in_the_same_bits(
     plain = plan_of(*words[3:], "reuse=none")
     run(plain)
     check_same(plan.run_dir, plain.run_dir)
-    assert not list(folder.glob(".*.tmp"))
-    store = ArrayStore(folder, disk_bytes=2**30, memory_bytes=0)
-    stems = [path.stem for path in folder.glob("*.bin")]
+    assert not list(feature_dir.glob(".*.tmp"))
+    store = ArrayStore(feature_dir, disk_bytes=2**30, memory_bytes=0)
+    stems = [path.stem for path in feature_dir.glob("*.bin")]
     assert len(stems) == 4 and all(store.find(stem) for stem in stems)
 
 
@@ -340,7 +332,7 @@ def test_two_processes_at_once_compute_each_array_once(tmp_path, cache_dir, plan
 
 
 @pytest.mark.parametrize("budget", [("0", "2"), ("2", "0"), ("0", "0")])
-def test_budgets_change_no_bit(plan_of, folder, budget):
+def test_budgets_change_no_bit(plan_of, feature_dir, budget):
     words = ["freeze.through=stage2", "train.augment=none"]
     words += [f"reuse_disk_gib={budget[0]}", f"reuse_memory_gib={budget[1]}"]
     plan, plain = plan_of(*words), plan_of(*words, "reuse=none")
@@ -348,7 +340,7 @@ def test_budgets_change_no_bit(plan_of, folder, budget):
     run(plain)
     check_same(plan.run_dir, plain.run_dir)
     assert counts["arrays_filled"] == (0 if budget == ("0", "0") else 3)
-    assert folder.exists() == (budget[0] != "0")
+    assert feature_dir.exists() == (budget[0] != "0")
 
 
 def test_memory_serves_the_runs_of_a_process_where_the_disk_may_not(plan_of):
@@ -358,7 +350,7 @@ def test_memory_serves_the_runs_of_a_process_where_the_disk_may_not(plan_of):
     assert run(plan_of(*words, "train.lr=1e-3"), memory)["reuse"]["images_computed"] == 0
 
 
-def test_a_full_disk_changes_no_bit(plan_of, folder, monkeypatch, heard):
+def test_a_full_disk_changes_no_bit(plan_of, feature_dir, monkeypatch, heard):
     from test_array_store import FullDisk
 
     for memory in ("2", "0"):
@@ -369,7 +361,7 @@ def test_a_full_disk_changes_no_bit(plan_of, folder, monkeypatch, heard):
         run(plain)
         check_same(plan.run_dir, plain.run_dir)
         assert "arrays are no longer stored in" in heard.text
-        assert not list(folder.glob("*.bin"))
+        assert not list(feature_dir.glob("*.bin"))
 
 
 def test_wrong_features_are_noticed_before_they_are_used(plan_of, monkeypatch, heard):
@@ -474,10 +466,10 @@ def test_who_shares_a_source(plan_of, tmp_path):
     assert fresh[0] != fresh[1]
 
 
-def test_the_shapes_of_a_plan_are_those_of_the_arrays(plan_of, folder):
+def test_the_shapes_of_a_plan_are_those_of_the_arrays(plan_of, feature_dir):
     own = ["freeze.through=stage2", "train.augment=none"]
     run(plan_of(*own))
-    sidecars = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    sidecars = [json.loads(path.read_text()) for path in feature_dir.glob("*.json")]
     shapes = {tuple(sidecar["info"]["shape"]) for sidecar in sidecars}
     assert shapes == {(48, 4, 4)} and "48x4x4" in reuse_line(plan_of(*own))
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from runs import forget_features, tiny_config
+from runs import tiny_config
 from test_reuse import reuse_line, save_source
 from test_run import check_same
 
@@ -21,14 +21,7 @@ CLOSE = ["train.features=close", "freeze.allow_random=true", "freeze.through=sta
 FP32 = TOLERANCES["fp32"]
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def folder(cache_dir):
-    return forget_features(cache_dir)
+pytestmark = pytest.mark.usefixtures("one_core", "feature_dir")
 
 
 @pytest.fixture

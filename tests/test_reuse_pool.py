@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from runs import tiny_command, tiny_config
 from test_reuse import save_source
 from test_run import check_same, one_thread
@@ -17,10 +16,7 @@ from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
 from tlcnn.training.checkpoint import LAST, load_checkpoint, save_checkpoint
 
-
-@pytest.fixture(autouse=True)
-def one_core():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def sweep(folder, cache, *words):

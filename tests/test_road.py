@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from records_made import write_cell, write_record
+from records_made import finish, write_cell, write_record
 
 from tlcnn.cli.main import main
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
-from tlcnn.report import assemble, baseline, cell_table, sentences, words
+from tlcnn.report import assemble, baseline, cell_table, missing, remarks, sentences, words
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.paper import write_paper
@@ -63,11 +63,12 @@ def test_of_two_runs_of_one_seed_the_first_id_counts_everywhere(tmp_path):
         folder = write_record(tmp_path / run_id, seed=0, test=score, cell="x")
         plan = json.loads((folder / "plan.json").read_text())
         (folder / "plan.json").write_text(json.dumps({**plan, "run_id": run_id}))
+        RunDir(folder).write_done(run_id)
     table, content = make_tables(tmp_path)
     assert table.frame[METRIC].tolist() == content.cells[METRIC].tolist() == [0.60]
     for lines in (table.notes, content.left_out):
         (line,) = [line for line in lines if "repeats a seed" in line]
-        assert line.count("left out") + line.count("count in no mean") == 1
+        assert line.count("left out") + line.count("counts in no mean") == 1
 
 
 def test_a_seed_without_the_metric_is_left_out_everywhere_and_counted(tmp_path):
@@ -76,7 +77,7 @@ def test_a_seed_without_the_metric_is_left_out_everywhere_and_counted(tmp_path):
     table, content = make_tables(tmp_path)
     assert table.frame[METRIC].tolist() == content.cells[METRIC].tolist() == [pytest.approx(0.6)]
     for text in (" ".join(table.notes), content.cells["note"][0]):
-        assert f"1 seeds have no {METRIC} and are left out" in text
+        assert f"1 seed without {METRIC}, left out" in text
 
 
 def remove_val(folder):
@@ -180,7 +181,7 @@ def test_frozen_cells_alone_are_a_layer_answer_of_any_number_of_units(tmp_path):
     (answer,) = find_answers(make_content(read_runs(tmp_path)), "layers")
     assert answer.verdict == "3 general, 2 specific"
     missing = [line for line in answer.details if line.startswith("Missing")]
-    assert len(missing) == 2 and all("k = 6, j = 6" in line for line in missing)
+    assert len(missing) == 1 and "imagenet and self with k = 6, j = 6" in missing[0]
 
 
 def test_a_grid_without_its_top_unit_is_answered_and_says_so(tmp_path):
@@ -200,8 +201,9 @@ def test_a_grid_of_frozen_cells_alone_has_a_best_and_names_what_is_missing(tmp_p
     for j in (1, 2, 3):
         write_cell(tmp_path, (0.5 + j / 10, 0.51 + j / 10), j=j)
     (best,) = find_answers(make_content(read_runs(tmp_path)), "best_cell")
-    assert "k = 5, j = 3" in best.answer and "k = 5, j = 0" in best.answer
-    assert "init=imagenet seed=0,1,2" in best.answer
+    (missing,) = [line for line in best.details if line.startswith("Missing")]
+    assert "k = 5, j = 3" in best.answer and "k = 5, j = 0" in missing
+    assert "init=imagenet init.through=all freeze.through=none seed=0,1" in missing
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_a_grid_of_frozen_cells_alone_has_a_best_and_names_what_is_missing(tmp_p
     [
         ("imagenet_vs_random", "runs from random with k = 0, j = 0"),
         ("best_cell", "runs from imagenet with k = 5, j = 0"),
-        ("layers", "runs from self with k = 1, j = 1"),
+        ("layers", "runs from imagenet and self with k = 1, j = 1"),
     ],
 )
 def test_what_is_not_measured_says_which_runs_are_missing(tmp_path, key, says):
@@ -300,6 +302,7 @@ def write_study(folder, runs):
         (written / "plan.json").write_text(
             json.dumps({**plan, "run_id": plan["run_id"][:-1] + str(copy)})
         )
+        finish(written)
 
 
 def name_rows(frame, recipes):
@@ -403,16 +406,17 @@ def test_no_number_and_no_verdict_depends_on_words(tmp_path, monkeypatch):
     counter = itertools.count()
     for name in ("write_note", "write_notes", "write_omission", "write_omissions", "name_family"):
         reword(monkeypatch, name, counter)
+    reword(monkeypatch, "list_remarks", counter, make=lambda text: [text])
     for name in ("name_cell", "name_source", "name_start", "name_dataset", "name_metric"):
         reword(monkeypatch, name, counter)
     assert list_facts(read_runs(tmp_path)) == plain
     assert next(counter) > 50  # they were all asked
 
 
-def reword(monkeypatch, name, counter):
-    for module in (sentences, words, assemble, cell_table, baseline):
+def reword(monkeypatch, name, counter, make=str):
+    for module in (sentences, remarks, missing, words, assemble, cell_table, baseline):
         if hasattr(module, name):
-            monkeypatch.setattr(module, name, lambda *a, **k: f"text {next(counter)}")
+            monkeypatch.setattr(module, name, lambda *a, **k: make(f"text {next(counter)}"))
 
 
 def list_facts(runs):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from runs import tiny_config
 
-from tlcnn.errors import CannotCreate, StorageError, WeightsError
+from tlcnn.errors import CannotCreate, DataError, StorageError, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.files import read_bytes
 from tlcnn.records.folder import RunDir
 from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
@@ -30,7 +31,15 @@ def test_done_records_what_the_run_wrote_and_a_changed_parent_is_refused(plan_of
     run(parent)
     weights = parent.run_dir / "weights.safetensors"
     record = json.loads((parent.run_dir / "DONE").read_text())
-    assert set(record["sha256"]) == {"weights.safetensors", "predictions.parquet", "summary.json"}
+    files = {path.name for path in parent.run_dir.iterdir()}
+    assert set(record["sha256"]) == files - {"DONE", "lock", "log.txt"}
+    for name in record["sha256"]:
+        path = parent.run_dir / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(DataError, match=f"{name} is not what the run wrote"):
+            read_bytes(path)
+        path.write_bytes(content)
     assert record["sha256"][weights.name] == hashlib.sha256(weights.read_bytes()).hexdigest()
     words = ["init=run", f"init.run={parent.run_id}", "seed=1"]
     assert build_initial_network(plan_of(*words), Memory())

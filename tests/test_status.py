@@ -152,7 +152,9 @@ def test_an_unknown_study_names_those_there_are(outputs, capsys):
     assert error.value.code == 2
     said = capsys.readouterr().err
     assert "no study 'mime'" in said and "Did you mean 'mine'?" in said
-    assert "There are: mine." in said and "experiment=mime" in said
+    assert "There are: mine." in said and "Give an output folder" in said
+    with pytest.raises(DataError, match="Begin it: python -m tlcnn.train experiment=demo"):
+        read_status("demo", outputs)
 
 
 def test_an_empty_folder_and_a_broken_record_are_told(outputs, tmp_path):

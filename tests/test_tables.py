@@ -114,13 +114,6 @@ def test_the_full_interval_is_the_engines_and_reads_predictions(tmp_path):
     assert seeds[f"{METRIC} low"][0] != pytest.approx(one.low)
 
 
-def test_rows_can_be_watched_while_they_are_scored(outputs):
-    seen = []
-    runs = read_runs(outputs)
-    table = make_cell_table(runs, [METRIC], watch=lambda rows: seen.extend(rows) or rows)
-    assert len(seen) == len(table.frame) == 2
-
-
 def test_without_predictions_the_interval_is_over_seeds_and_says_so(tmp_path):
     first, *_ = make_cell(tmp_path, "a", [0, 0, 0], skill=0.8)
     (first / "predictions.parquet").unlink()
@@ -138,7 +131,7 @@ def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
     make_run(tmp_path, "without", plan=plan, metrics={"test/accuracy": 1.0})
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     assert table.frame[METRIC][0] == pytest.approx(0.6)
-    assert f"1 seeds have no {METRIC} and are left out" in table.notes
+    assert f"1 seed without {METRIC}, left out" in table.notes
 
 
 def test_of_runs_of_one_seed_the_first_id_counts_and_it_is_told(tmp_path):

@@ -58,7 +58,7 @@ def content(tmp_path_factory):
 
 def test_no_part_of_a_report_holds_control_characters(content, tmp_path):
     data = make_page_data(content)
-    figure = ReportFigure("a", EVIL, EVIL, Figure(), EVIL, True, "training")
+    figure = ReportFigure("a", EVIL, EVIL, Figure(), EVIL, "training")
     (svg,) = save_figure(figure, tmp_path, ["svg"])
     page = render_page(content, data, [Picture(figure, "data:image/png,")], [EVIL])
     texts = {"page": page, "markdown": render_report(content, data, [figure])}

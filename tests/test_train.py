@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from runs import tiny_command
 
+from tlcnn.config.meaning import MEANINGS
+from tlcnn.config.schema import list_keys
 from tlcnn.records.read import read_runs
 
 
@@ -32,6 +34,19 @@ def test_what_is_wrong_is_one_screen_and_a_telling_code(words, code, message):
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) < 25
+
+
+def test_the_help_has_a_line_for_every_key_with_its_value_and_what_it_takes():
+    done = train("--help", "dataset=table", "output_dir=a$b", "train.lr=0.01")
+    assert done.returncode == 0, done.stderr
+    assert list(MEANINGS) == list_keys()
+    starts = [line.split("=")[0] for line in done.stdout.splitlines()]
+    options = [start for start in starts if start.startswith("dataset.options.")]
+    assert "dataset.options.csv" in options
+    mappings = ("dataset.options", "init.task_dataset")
+    assert all(starts.count(key) == 1 for key in list_keys() if key not in mappings)
+    assert "train.lr=0.01" in done.stdout and "at its peak (a number above 0)" in done.stdout
+    assert "output_dir=a$b" in done.stdout and "(one of adamw, sgd)" in done.stdout
 
 
 def test_a_plan_shows_control_characters_of_class_names_as_escapes(tmp_path, cache_dir):

@@ -204,7 +204,7 @@ def test_a_run_folder_is_a_checkpoint(tmp_path):
     ("given", "expected"),
     [
         ("bset.pth", "Did you mean 'best.pth'?"),
-        ("gone/best.pth", "does not exist"),
+        ("gone/best.pth", "/gone. Give the path of a file of weights"),
         ("", "holds no weights.safetensors. That folder holds: best.pth."),
     ],
 )
@@ -213,6 +213,16 @@ def test_missing_checkpoint(tmp_path, given, expected):
     with pytest.raises(WeightsError) as caught:
         weights.locate_checkpoint(tmp_path / given, cache_dir=tmp_path.parent / "c")
     assert expected in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_the_place_that_was_looked_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError) as caught:
+        weights.locate_checkpoint("nofile.pt", cache_dir=tmp_path / "c")
+    assert str(caught.value) == (
+        f"init.weights=nofile.pt: there is no file {tmp_path / 'nofile.pt'}. Give the path of a "
+        "file of weights, or the folder of a run."
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from bench import plain_loop
 from bench.records import Section
@@ -19,8 +21,6 @@ from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 
 N_EPOCHS = 16  # in one measurement of tlcnn; one of the loader has a single epoch
-
-Epoch = Callable[[], Iterator[Tensor]]
 
 
 def measure_data(case: Case, rounds: int) -> Section:
@@ -47,13 +47,14 @@ def measure_data(case: Case, rounds: int) -> Section:
             workers=plan.config.workers,
             progress=plan.config.progress,
         )["train"]
-        epochs = {
-            f"tlcnn, {augment}": make_view_epoch(split, case, augment) for augment in AUGMENTS
+        epochs: dict[str, Callable[[], Iterator[Tensor]]] = {
+            f"tlcnn, {augment}": partial(make_views, split, case.batch_size, augment)
+            for augment in AUGMENTS
         }
         for augment in ("standard", "none"):
-            epochs[f"DataLoader, {augment}"] = make_loader_epoch(
-                replace(sized_case, augment=augment)
-            )
+            words = make_plain_words(replace(sized_case, augment=augment))
+            loader = plain_loop.build_loader(plain_loop.make_parser().parse_args(words), "train")
+            epochs[f"DataLoader, {augment}"] = partial(send_batches, loader, case.device)
         for round_number in range(rounds + 1):
             for side, make_epoch in epochs.items():
                 rates = time_epochs(make_epoch, N_EPOCHS if side.startswith("tlcnn") else 1)
@@ -62,34 +63,24 @@ def measure_data(case: Case, rounds: int) -> Section:
     return section
 
 
-def make_view_epoch(split: Batches, case: Case, augment: str) -> Epoch:
-    """Return what makes the batches of a whole epoch, as the training loop gets them."""
-    batch_size = min(case.batch_size, len(split))
-
-    def make_epoch() -> Iterator[Tensor]:
-        order = make_order(split.keys, seed=0, epoch=1)
-        n_batches = len(order) // batch_size
-        batches = order[: n_batches * batch_size].reshape(n_batches, batch_size)
-        feed = split.feed_views(batches, seed=0, epoch=1, augment=augment, n_views=None)
-        for number in range(n_batches):
-            yield feed.make_batch(number)
-
-    return make_epoch
+def make_views(split: Batches, batch_size: int, augment: str) -> Iterator[Tensor]:
+    """Make the batches of a whole epoch, as the training loop gets them."""
+    batch_size = min(batch_size, len(split))
+    n_batches = len(split) // batch_size
+    order = make_order(split.keys, seed=0, epoch=1)[: n_batches * batch_size]
+    batches = order.reshape(n_batches, batch_size)
+    feed = split.feed_views(batches, seed=0, epoch=1, augment=augment, n_views=None)
+    for number in range(n_batches):
+        yield feed.make_batch(number)
 
 
-def make_loader_epoch(case: Case) -> Epoch:
-    """Return what takes a whole epoch from the plain loop's loader, whose workers persist."""
-    options = plain_loop.make_parser().parse_args(make_plain_words(case))
-    loader = plain_loop.build_loader(options, "train")
-
-    def make_epoch() -> Iterator[Tensor]:
-        for images, _ in loader:
-            yield images.to(case.device, memory_format=torch.channels_last, non_blocking=True)
-
-    return make_epoch
+def send_batches(loader: DataLoader, device: str) -> Iterator[Tensor]:
+    """Take a whole epoch from the plain loop's loader, whose workers persist."""
+    for images, _ in loader:
+        yield images.to(device, memory_format=torch.channels_last, non_blocking=True)
 
 
-def time_epochs(make_epoch: Epoch, n_epochs: int) -> dict[str, float]:
+def time_epochs(make_epoch: Callable[[], Iterator[Tensor]], n_epochs: int) -> dict[str, float]:
     """Return images a second of whole epochs, and microseconds of the processor an image.
 
     Epochs are whole, so that no worker goes on with the next batches while another side is timed.

@@ -1,6 +1,5 @@
 """A training against its limit: the same steps on one batch that is already on the device."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from torch import nn
 
 from bench.records import Section
 from bench.sides import Case, make_tlcnn_words
+from tlcnn.records.summary import read_history
 from tlcnn.train import main as train
 
 
@@ -32,12 +32,11 @@ def measure_limit(case: Case, precisions: tuple[str, ...], rounds: int) -> Secti
             cache = case.work / f"cache-limit-{case.image_size}"
             arguments = make_tlcnn_words(replace(case, precision=precision, cache=cache), output)
             train([*arguments, "progress=false"])
-            (metrics_path,) = output.glob("runs/*/metrics.jsonl")
-            epochs = [json.loads(line) for line in metrics_path.read_text().splitlines()]
-            bare_rate = measure_bare_rate(case, precision, n_steps=epochs[-1]["step"])
+            epochs = read_history(next(output.glob("runs/*")))
+            bare_rate = measure_bare_rate(case, precision, n_steps=int(epochs[-1].values["step"]))
             if round_number:
                 for epoch in epochs[1:]:
-                    rate = epoch["images_per_s"]
+                    rate = epoch.values["images_per_s"]
                     section.add(precision, "tlcnn", images_per_s=rate, share=rate / bare_rate)
                 section.add(precision, "pure compute", images_per_s=bare_rate)
     return section

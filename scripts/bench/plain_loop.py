@@ -6,8 +6,10 @@ It writes one JSON line an epoch, and uses nothing of tlcnn. docs/performance.md
 """
 
 import argparse
+import itertools
 import json
 import math
+from collections import OrderedDict
 from pathlib import Path
 
 import timm
@@ -19,7 +21,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-N_UNITS = 5  # the stem and four layers
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+FREEZES = {"none": 0, "stem": 1, "all": 5} | {name: i for i, name in enumerate(LAYERS, start=2)}
 MARGIN = 1.125  # shorter side / side of the network's input, in evaluation
 
 
@@ -41,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--freeze", default="none", help="none, all, or a layer such as layer3")
+    parser.add_argument("--freeze", default="none", choices=FREEZES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--grid", action="store_true", help="every cell 0 <= j <= k <= 5")
     return parser
@@ -51,13 +54,11 @@ def main() -> None:
     """Train the cells one after the other, with one pair of loaders."""
     options = make_parser().parse_args()
     loaders = {split: build_loader(options, split) for split in ("train", "val", "test")}
+    n_units = 1 + len(LAYERS)
     if options.grid:
-        cells = [(k, j) for k in range(N_UNITS + 1) for j in range(k + 1)]
+        cells = [(k, j) for k in range(n_units + 1) for j in range(k + 1)]
     else:
-        n_frozen = {"none": 0, "stem": 1, "all": N_UNITS} | {
-            f"layer{i}": i + 1 for i in range(1, 5)
-        }
-        cells = [(N_UNITS, n_frozen[options.freeze])]
+        cells = [(n_units, FREEZES[options.freeze])]
     for seed in options.seeds:
         for k, j in cells:
             train_cell(options, loaders, seed=seed, k=k, j=j)
@@ -114,24 +115,20 @@ def build_cell(
     model = timm.create_model(options.model, num_classes=n_classes)
     source = timm.create_model(options.model, num_classes=n_classes)
     source.load_state_dict(load_file(options.weights))
-    units = list_units(model)
-    for unit, source_unit in zip(units[:k], list_units(source)[:k], strict=True):
-        for module, source_module in zip(unit, source_unit, strict=True):
-            module.load_state_dict(source_module.state_dict())
-    model = model.to(options.device, memory_format=torch.channels_last)
-    prefix = nn.Sequential(*[module for unit in units[:j] for module in unit])
-    rest = [module for unit in units[j:] for module in unit]
-    return prefix.requires_grad_(False).eval(), nn.Sequential(*rest, model.global_pool, model.fc)
+    units = [*list_units(source)[:k], *list_units(model)[k:]]
+    prefix = nn.Sequential(*units[:j]).requires_grad_(False).eval()
+    suffix = nn.Sequential(*units[j:], model.global_pool, model.fc)
+    place = {"device": options.device, "memory_format": torch.channels_last}
+    return prefix.to(**place), suffix.to(**place)
 
 
-def list_units(model: nn.Module) -> list[list[nn.Module]]:
-    """Return a ResNet's stem and its four layers, each as modules in order."""
+def list_units(model: nn.Module) -> list[nn.Module]:
+    """Return a ResNet's stem and its four layers."""
     children = dict(model.named_children())
-    if not {"conv1", "layer1", "layer2", "layer3", "layer4", "fc"} <= set(children):
+    if not {*LAYERS, "fc"} <= set(children):
         raise SystemExit("plain_loop.py knows how to freeze ResNets only")
-    names = list(children)
-    stem = [children[name] for name in names[: names.index("layer1")]]
-    return [stem, *([children[f"layer{i}"]] for i in range(1, N_UNITS))]
+    stem = itertools.takewhile(lambda item: item[0] != "layer1", children.items())
+    return [nn.Sequential(OrderedDict(stem)), *(children[name] for name in LAYERS)]
 
 
 def build_optimizer(

@@ -3,16 +3,15 @@
 import hashlib
 import json
 import os
-import platform
-import sys
 import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "hydra-core", "pandas")
+from tlcnn.device import count_cores, find_device
+from tlcnn.records.environment import make_session
 
 
 @dataclass
@@ -35,37 +34,23 @@ class Section:
             row.setdefault(quantity, []).append(value)
 
 
-def describe_machine(device: str, threads: int, timm_train: Path | None = None) -> dict[str, Any]:
-    """Return what the numbers depend on besides the code.
-
-    Args:
-        timm_train: timm's script, recorded by its digest.
-    """
-    cpu_info = Path("/proc/cpuinfo").read_text().splitlines()
-    processors = [line.split(":")[1].strip() for line in cpu_info if line.startswith("model name")]
-    gpu = None
-    if device == "cuda":
-        import torch
-
-        gpu = torch.cuda.get_device_name()
-    versions = {name: version(name) for name in PACKAGES}
+def describe_machine(device: str, cache_dir: Path, timm_train: Path | None) -> dict[str, Any]:
+    """Return what the numbers depend on besides the code; of timm's script, the digest."""
+    hardware = find_device(device, cache_dir).hardware
+    session = make_session(device=device, hardware=hardware, threads=count_cores())
+    scripts = {}
     if timm_train is not None:
         digest = hashlib.sha256(timm_train.read_bytes()).hexdigest()
-        versions["timm's train.py"] = f"sha256 {digest[:12]}"
+        scripts["timm's train.py"] = f"sha256 {digest[:12]}"
     return {
-        "processor": processors[0] if processors else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": threads,
-        "gpu": gpu,
+        **asdict(session),
+        "packages": {**session.packages, **scripts},
         "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": versions,
-        "command": " ".join(["python", *sys.argv]),
         "date": time.strftime("%Y-%m-%d %H:%M"),
     }
 
 
-def write_results(path: Path, machine: dict[str, Any], sections: dict[str, Section]) -> None:
+def write_results(path: Path, machine: Mapping[str, Any], sections: Mapping[str, Section]) -> None:
     """Write everything that was measured, as JSON and beside it as Markdown."""
     content: dict[str, Any] = {"machine": machine, "sections": {}}
     for name, section in sections.items():
@@ -78,13 +63,13 @@ def write_results(path: Path, machine: dict[str, Any], sections: dict[str, Secti
     path.with_suffix(".md").write_text(render_markdown(machine, sections), encoding="utf-8")
 
 
-def render_markdown(machine: dict[str, Any], sections: dict[str, Section]) -> str:
+def render_markdown(machine: Mapping[str, Any], sections: Mapping[str, Section]) -> str:
     """Return the tables for people: medians, with the range in brackets."""
-    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    versions = [f"{name} {text}" for name, text in machine["packages"].items() if text]
     parts = [
-        f"{machine['gpu'] or machine['processor']}, {machine['cores']} cores, "
-        f"{machine['threads']} threads a process, load {machine['load']:.1f} at the start; "
-        f"Python {machine['python']}, {versions}; {machine['date']}; `{machine['command']}`."
+        f"{machine['hardware']}, {machine['cores']} cores, {machine['threads']} threads a "
+        f"process, load {machine['load']:.1f} at the start; Python {machine['python']}, "
+        f"{', '.join(versions)}; {machine['date']}; `{machine['command']}`."
     ]
     for section in sections.values():
         parts.append(f"### {section.title}")

@@ -1,14 +1,18 @@
 """The same training on every side: tlcnn's own command, timm's train.py, and a plain loop."""
 
-import csv
 import json
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
+
+import pandas as pd
 
 from bench.watch import Line, Watched, measure_disk_mib, watch
+from tlcnn.records.summary import read_history
 
 PLAIN_LOOP = Path(__file__).with_name("plain_loop.py")
 LAYERS = "none,stem,layer1,layer2,layer3,layer4"
@@ -50,6 +54,13 @@ class Case:
         """How many images are trained on in an epoch."""
         return len(list((self.data / "train").glob("*/*")))
 
+    def describe(self) -> str:
+        """Return what is trained, and for how long."""
+        return (
+            f"{self.model}, {self.image_size} px, {self.n_images} images, "
+            f"batch {self.batch_size}, {self.epochs} epochs"
+        )
+
 
 @dataclass(frozen=True)
 class Result:
@@ -78,13 +89,12 @@ def run_tlcnn(case: Case, name: str) -> Result:
     """Train with `python -m tlcnn.train`."""
     output = case.work / name
     watched = watch("-m", "tlcnn.train", *make_tlcnn_words(case, output))
-    accuracies = []
-    for path in output.glob("runs/*/metrics.jsonl"):
-        epochs = [json.loads(line) for line in path.read_text().splitlines()]
-        accuracies.append(max(epoch["val/accuracy"] for epoch in epochs))
+    accuracies = [
+        max(epoch.values["val/accuracy"] for epoch in read_history(path.parent))
+        for path in output.glob("runs/*/metrics.jsonl")
+    ]
     disk_mib = measure_disk_mib(output) + measure_disk_mib(case.cache)
-    accuracy = sum(accuracies) / len(accuracies)
-    return make_result(watched, watched.find("epoch "), accuracy=accuracy, disk_mib=disk_mib)
+    return make_result(watched, watched.find("epoch "), mean(accuracies), disk_mib)
 
 
 def make_tlcnn_words(case: Case, output: Path) -> list[str]:
@@ -117,27 +127,21 @@ def make_tlcnn_words(case: Case, output: Path) -> list[str]:
     return ["-m", *arguments] if is_sweep else arguments
 
 
-def make_timm(script: Path) -> Side:
-    """Return the side that trains with timm's train.py; it cannot freeze, so it trains all."""
-
-    def run_timm(case: Case, name: str) -> Result:
-        watched = watch(str(script), *make_timm_words(case, name))
-        epoch_ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
-        epoch = "0"
-        for line in watched.lines:
-            if match := re.match(r"Train: (\d+) ", line.text):
-                epoch = match[1]
-            elif line.text.startswith("Test:"):
-                epoch_ends[epoch] = line
-        output = case.work / name
-        with open(output / "summary.csv", newline="") as file:
-            accuracy = max(float(row["eval_top1"]) / 100 for row in csv.DictReader(file))
-        disk_mib = measure_disk_mib(output)
-        shutil.rmtree(output)  # several checkpoints
-        ends = list(epoch_ends.values())
-        return make_result(watched, ends, accuracy=accuracy, disk_mib=disk_mib)
-
-    return run_timm
+def run_timm(script: Path, case: Case, name: str) -> Result:
+    """Train with timm's train.py; it cannot freeze, so it trains all."""
+    watched = watch(str(script), *make_timm_words(case, name))
+    epoch_ends: dict[str, Line] = {}  # the last line of an epoch's evaluation
+    epoch = "0"
+    for line in watched.lines:
+        if match := re.match(r"Train: (\d+) ", line.text):
+            epoch = match[1]
+        elif line.text.startswith("Test:"):
+            epoch_ends[epoch] = line
+    output = case.work / name
+    accuracy = float(pd.read_csv(output / "summary.csv")["eval_top1"].max()) / 100
+    disk_mib = measure_disk_mib(output)
+    shutil.rmtree(output)  # several checkpoints
+    return make_result(watched, list(epoch_ends.values()), accuracy, disk_mib)
 
 
 def make_timm_words(case: Case, name: str) -> list[str]:
@@ -167,36 +171,22 @@ def run_plain(case: Case, name: str) -> Result:
     """Train with the plain loop, which writes no folder."""
     watched = watch(str(PLAIN_LOOP), *make_plain_words(case))
     epoch_ends = watched.find("{")
-    best: dict[tuple[int, ...], float] = {}
-    for record in (json.loads(line.text) for line in epoch_ends):
-        cell = (record["seed"], record["k"], record["j"])
-        best[cell] = max(best.get(cell, 0.0), record["val/accuracy"])
-    accuracy = sum(best.values()) / len(best)
-    return make_result(watched, epoch_ends, accuracy=accuracy, disk_mib=0.0)
+    records = pd.DataFrame([json.loads(line.text) for line in epoch_ends])
+    best = records.groupby(["seed", "k", "j"])["val/accuracy"].max()
+    return make_result(watched, epoch_ends, float(best.mean()), disk_mib=0.0)
 
 
 def make_plain_words(case: Case) -> list[str]:
     """Return the command line of the plain loop."""
-    options = {
-        "data": case.data,
-        "weights": case.weights,
-        "model": case.model,
-        "image-size": case.image_size,
-        "batch-size": case.batch_size,
-        "epochs": case.epochs,
-        "precision": case.precision,
-        "augment": case.augment,
-        "device": case.device,
-        "freeze": case.freeze,
-        "workers": case.workers,
-    }
-    arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return [*arguments, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
+    names = ("data", "weights", "model", "image_size", "batch_size", "epochs", "precision")
+    names += ("augment", "device", "freeze", "workers")
+    options = [f"--{name.replace('_', '-')}={getattr(case, name)}" for name in names]
+    return [*options, "--seeds", *map(str, case.seeds), *(["--grid"] if case.grid else [])]
 
 
-def make_result(watched: Watched, ends: list[Line], *, accuracy: float, disk_mib: float) -> Result:
+def make_result(watched: Watched, ends: list[Line], accuracy: float, disk_mib: float) -> Result:
     """Return the result of a program whose epochs ended with these lines."""
-    pairs = list(zip(ends, ends[1:], strict=False))
+    pairs = list(pairwise(ends))
     return Result(
         wall_s=watched.wall_s,
         cpu_s=watched.cpu_s,

@@ -30,15 +30,15 @@ def measure_single(
 ) -> Section:
     """Train all layers on every side, alternating, as many rounds as a precision has."""
     section = Section(
-        f"One full fine-tuning run ({case.model}, {case.image_size} px, {case.n_images} images, "
-        f"batch {case.batch_size}, {case.epochs} epochs)",
+        f"One full fine-tuning run ({case.describe()})",
         [AUGMENT_NOTE, EVALUATION_NOTE, EPOCH_NOTE],
     )
     for precision, rounds in precisions.items():
         for round_number in range(rounds):
             for name, side in sides.items():
-                run = f"single-{case.image_size}-{precision}-{name}-{round_number}"
-                run = run.replace(" ", "-")
+                run = f"single-{case.image_size}-{precision}-{name}-{round_number}".replace(
+                    " ", "-"
+                )
                 this_case = replace(case, precision=precision, cache=case.work / f"cache-{run}")
                 add_result(section, precision, name, side(this_case, run), case.n_images)
     return section
@@ -47,8 +47,7 @@ def measure_single(
 def measure_frozen(case: Case, sides: Mapping[str, Side], rounds: int) -> Section:
     """Train with frozen layers: tlcnn twice with one cache, so the second reads features."""
     section = Section(
-        f"Frozen layers ({case.model}, {case.image_size} px, {case.n_images} images, "
-        f"batch {case.batch_size}, {case.epochs} epochs, {case.precision})",
+        f"Frozen layers ({case.describe()}, {case.precision})",
         [
             f"tlcnn: train.views={case.views}, a finite pool of views an image; the plain loop "
             "sees new views every epoch; timm's train.py cannot freeze layers",
@@ -120,9 +119,8 @@ def measure_grid(case: Case, sides: Mapping[str, Side], n_plain_seeds: int | Non
     if timm_results:
         whole["timm"] = (multiply(timm_results, n_cells), len(timm_results))
     section = Section(
-        f"The grid: {N_CELLS} cells (k, j) x {len(case.seeds)} seeds ({case.model}, "
-        f"{case.image_size} px, {case.n_images} images, batch {case.batch_size}, {case.epochs} "
-        f"epochs, {case.precision})",
+        f"The grid: {N_CELLS} cells (k, j) x {len(case.seeds)} seeds ({case.describe()}, "
+        f"{case.precision})",
         [
             f"tlcnn: one sweep from an empty cache, {pool} runs at a time (hydra/launcher=pool), "
             f"train.views={case.views}, a finite pool of views an image; the others see new views "

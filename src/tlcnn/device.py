@@ -37,10 +37,7 @@ def find_device(device: str, cache_dir: Path) -> Device:
     """Return the device that `auto`, `cpu`, `cuda` or `mps` means on this machine.
 
     What the machine has is stored under `cache_dir`, so that a finished run is skipped without
-    importing torch.
-
-    Raises:
-        ConfigError: the machine has no such device.
+    importing torch. Raises ConfigError where there is no such device.
     """
     driver = Path("/proc/driver/nvidia/version")
     has_driver = driver.is_file()

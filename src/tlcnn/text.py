@@ -31,6 +31,16 @@ def make_visible(text: object) -> str:
     return _escape_controls(re.sub(r"[\r\n\t\v\f\u2028\u2029\x85]+", " ", str(text)))
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where there is no message.
+
+    Example:
+        >>> first_line(ValueError("a\\nb")), first_line(TypeError())
+        ('a', 'TypeError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
     """Print a text of any lines, its control characters but the line breaks as escapes."""
     print(_escape_lines(str(text)), file=file, flush=flush)

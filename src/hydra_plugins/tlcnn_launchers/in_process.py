@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-
-from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags, register
 from tlcnn.config.compose import make_memory
 from tlcnn.errors import ConfigError
 from tlcnn.run.job import Job, Outcome
@@ -25,9 +23,7 @@ class InProcessConf:
     packed: Any = "auto"
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="in_process", node=InProcessConf, provider="tlcnn"
-)
+register("in_process", InProcessConf)
 
 
 class InProcessLauncher(JobLauncher):
@@ -51,6 +47,4 @@ class InProcessLauncher(JobLauncher):
         from tlcnn.sweep.drive import launch_here  # pandas: Hydra imports every plugin
 
         n_together = None if self.packed == "auto" else self.packed
-        return launch_here(
-            jobs, self.memory, fail_fast=self.config.fail_fast, n_together=n_together
-        )
+        return launch_here(jobs, self.memory, fail_fast=self.fail_fast, n_together=n_together)

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
@@ -17,6 +18,11 @@ class JobLauncher(Launcher):
     """A launcher that our sweeper gives jobs, and Hydra's sweepers give overrides."""
 
     config: DictConfig
+
+    @property
+    def fail_fast(self) -> bool:
+        """Whether the first failure ends the sweep."""
+        return bool(self.config.fail_fast)
 
     def setup(self, *, config: DictConfig, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError where the launcher cannot work."""
@@ -35,6 +41,11 @@ class JobLauncher(Launcher):
             JobReturn(overrides=list(job), status=JobStatus.COMPLETED, _return_value=outcome)
             for job, outcome in zip(job_overrides, outcomes, strict=True)
         ]
+
+
+def register(name: str, node: Any) -> None:
+    """Let `hydra/launcher=NAME` choose a launcher."""
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="tlcnn")
 
 
 def find_flags() -> list[str]:

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from tqdm import tqdm
 
-from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags, register
 from hydra_plugins.tlcnn_launchers.slots import Slot, find_gpus, make_slots
 from hydra_plugins.tlcnn_launchers.worker_process import WorkerProcess
 from tlcnn.errors import ConfigError
@@ -42,7 +41,7 @@ class PoolConf:
     per_gpu: Any = 1
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="pool", node=PoolConf, provider="tlcnn")
+register("pool", PoolConf)
 
 
 class PoolLauncher(JobLauncher):
@@ -55,21 +54,18 @@ class PoolLauncher(JobLauncher):
     def setup(self, **context: Any) -> None:
         """Keep the sweep's configuration. Raises ConfigError for a wrong number."""
         super().setup(**context)
-        for name, value, null in (
-            ("workers", self.workers, " or null"),
-            ("per_gpu", self.per_gpu, ""),
-        ):
+        for key, null in (("workers", " or null"), ("per_gpu", "")):
+            value = getattr(self, key)
             if not (value is None and null) and (type(value) is not int or value < 1):
                 raise ConfigError(
-                    f"hydra.launcher.{name}={value} is not allowed: it must be an integer of at "
+                    f"hydra.launcher.{key}={value} is not allowed: it must be an integer of at "
                     f"least 1{null}."
                 )
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Train the jobs and return how each ended, in their order.
 
-        Raises:
-            Stopped: a signal came when every run had just finished.
+        Raises Stopped for a signal that came when every run had just finished.
         """
         from tlcnn.sweep.queue import JobQueue
         from tlcnn.training.interrupt import catch_signals
@@ -78,7 +74,7 @@ class PoolLauncher(JobLauncher):
             slots = make_slots(self.workers, self._find_gpus(), self.per_gpu)
             self.seats = [Seat(number, slot) for number, slot in enumerate(slots)]
             weakref.finalize(self, _dismiss, self.seats)  # at the end of the program, too
-        queue = JobQueue(jobs, fail_fast=bool(self.config.fail_fast))
+        queue = JobQueue(jobs, fail_fast=self.fail_fast)
         seats = self.seats[: len(jobs)]
         threads = [threading.Thread(target=seat.serve, args=(queue,)) for seat in seats]
         with catch_signals() as stop:

@@ -18,9 +18,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
-
-from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags, register
 from tlcnn.device import GPU_SHARE
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
@@ -52,7 +50,7 @@ class RayConf:
     num_gpus: int | None = None
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConf, provider="tlcnn")
+register("ray", RayConf)
 
 
 class RayLauncher(JobLauncher):
@@ -86,7 +84,7 @@ class RayLauncher(JobLauncher):
             )(train_in_task)
             context = (find_flags(), os.getcwd(), env)
             tasks = [remote.remote(job.to_json(), *context) for job in jobs]
-            return wait_for_tasks(tasks, stop, fail_fast=bool(self.config.fail_fast))
+            return wait_for_tasks(tasks, stop, fail_fast=self.fail_fast)
 
     @contextmanager
     def _connected(self) -> Iterator[None]:

@@ -18,11 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
+from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags, register
 from tlcnn.errors import ConfigError, Stopped
 from tlcnn.run.job import UNEXPECTED, Job, Outcome, log_to_stderr
 from tlcnn.text import print_text
@@ -66,9 +65,7 @@ class SlurmConf:
     poll_s: float = 5.0
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="slurm", node=SlurmConf, provider="tlcnn"
-)
+register("slurm", SlurmConf)
 
 
 class SlurmLauncher(JobLauncher):
@@ -109,8 +106,7 @@ class SlurmLauncher(JobLauncher):
                 part = [job.to_json() for job in jobs[start : start + _MAX_TASKS]]
                 flags, limits = [find_flags()] * len(part), [self.max_requeues] * len(part)
                 tasks += executor.map_array(train_in_task, part, flags, limits)
-            fail_fast = bool(self.config.fail_fast)
-            return wait_for_tasks(tasks, stop, self.poll_s, fail_fast=fail_fast)
+            return wait_for_tasks(tasks, stop, self.poll_s, fail_fast=self.fail_fast)
 
 
 # ---------------------------------------------------------------------------------- on a node
@@ -188,13 +184,9 @@ def read_queue(array_ids: Sequence[str]) -> set[str] | None:
 def wait_for_tasks(
     tasks: Sequence[Any], stop: "StopRequest", poll_s: float, *, fail_fast: bool
 ) -> list[Outcome]:
-    """Return how every task ended, when all have, or when a signal ends the waiting.
+    """Return how every task of submitit ended, when all have.
 
-    Args:
-        tasks: submitit's jobs.
-        stop: the request to stop; the tasks then go on.
-        poll_s: seconds between two looks.
-        fail_fast: whether the others are cancelled when one fails.
+    A signal ends the waiting, and the tasks go on. With `fail_fast` a failure cancels the others.
     """
     array_ids = list(dict.fromkeys(task.job_id.split("_")[0] for task in tasks))
     outcomes: dict[int, Outcome] = {}

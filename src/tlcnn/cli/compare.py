@@ -3,9 +3,9 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.storage import writing
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
+# Options of several words: what a word is called, and the help.
+LISTS = {
+    "where": ("COL=VALUE", "only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0"),
+    "group": ("COL", "one row for each combination of these columns"),
+    "rows": ("COL", "columns whose values become rows"),
+    "columns": ("COL", "columns whose values become columns"),
+    "sort": ("COL", "a metric: best first"),
+    "metrics": ("METRIC", "e.g. test/accuracy"),
+    "baseline": ("COL=VALUE", "the cell that others of its dataset and model are compared with"),
+}
 
 
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,68 +34,20 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "compare", help="tables of runs, or of means over seeds with intervals"
     )
-    parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
-    _add_rows(parser)
-    _add_numbers(parser)
-    for name, words in FORMATS.items():
-        parser.add_argument(
-            f"--{name}",
-            nargs="?",
-            const="-",
-            metavar="FILE",
-            help=f"write {words}, to a file or the terminal",
-        )
-    parser.set_defaults(command=_compare)
-
-
-def _add_rows(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses rows and columns."""
     add = parser.add_argument
-    add(
-        "--seeds",
-        action="store_true",
-        help="one row for each setting: mean over seeds and interval",
-    )
-    add(
-        "--where",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="COL=VALUE",
-        help="only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0",
-    )
-    add(
-        "--group",
-        nargs="+",
-        default=[],
-        metavar="COL",
-        help="one row for each combination of these columns",
-    )
-    for name in ("rows", "columns"):
-        words = f"columns whose values become {name}"
-        add(f"--{name}", nargs="+", default=[], metavar="COL", help=words)
-    add("--grid", action="store_true", help="k as rows, j as columns")
-    add("--sort", nargs="+", default=[], metavar="COL", help="a metric: best first")
-
-
-def _add_numbers(parser: argparse.ArgumentParser) -> None:
-    """Add what is measured, and against what."""
-    add = parser.add_argument
-    add("--metrics", nargs="+", metavar="METRIC", help="e.g. test/accuracy")
+    add("folders", nargs="*", default=["outputs"], help="default: outputs")
+    by_seed = "one row for each setting: mean over seeds and interval"
+    add("--seeds", action="store_true", help=by_seed)
+    add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
+    for name, (metavar, text) in LISTS.items():
+        add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
     add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
-    add(
-        "--baseline",
-        nargs="+",
-        default=[],
-        metavar="COL=VALUE",
-        help="the cell that others of its dataset and model are compared with",
-    )
-    add(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this count as equivalent; default: 0.01",
-    )
+    margin = "differences below this count as equivalent; default: 0.01"
+    add("--margin", type=float, default=0.01, help=margin)
+    for name, text in FORMATS.items():
+        to_file = f"write {text}, to a file or the terminal"
+        add(f"--{name}", nargs="?", const="-", metavar="FILE", help=to_file)
+    parser.set_defaults(command=_compare)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -122,7 +84,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     from tlcnn.report.cell_table import make_cell_table
-    from tlcnn.report.pivot import GRID, pivot_table
+    from tlcnn.report.grid import pivot_table
     from tlcnn.report.tables import DEFAULT_METRICS, make_run_table, sort_table
 
     is_pivot = options.grid or options.rows
@@ -138,22 +100,15 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             runs,
             metrics,
             group=options.group,
+            only_grids=options.grid,
             interval=options.interval or "full",
             baseline=options.baseline,
             margin=options.margin,
-            watch=_watch,
         )
     if is_pivot:
-        rows, columns = GRID if options.grid else (options.rows, options.columns)
+        rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)
         return pivot_table(table, rows, columns, across_random=options.grid)
     return sort_table(table, options.sort) if options.sort else table
-
-
-def _watch(rows: Sequence[Any]) -> Iterable[Any]:
-    """Show on a terminal how many cells are scored, once it takes long."""
-    from tqdm import tqdm
-
-    return tqdm(rows, unit="cell", leave=False, delay=2, disable=None)
 
 
 def _check_metrics(metrics: list[str], known: list[str]) -> None:
@@ -180,19 +135,14 @@ def _show(table: "Table", options: argparse.Namespace) -> None:
         "latex": lambda: write_latex(table),
         "html": lambda: write_html(table),
     }
-    is_written = [_write(getattr(options, name), write) for name, write in writers.items()]
-    if any(is_written):
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print_text(write_text(table, width))
-
-
-def _write(path: str | None, write: "Callable[[], str]") -> bool:
-    """Write a table to a file, or print it and return True."""
-    if path == "-":
-        sys.stdout.write(write())
-    elif path:
-        with writing(Path(path)):
-            Path(path).write_text(write(), encoding="utf-8")
-        print_text(f"wrote {path}")
-    return path == "-"
+    paths = {name: path for name in writers if (path := getattr(options, name))}
+    for name, path in paths.items():
+        if path == "-":
+            sys.stdout.write(writers[name]())
+        else:
+            with writing(Path(path)):
+                Path(path).write_text(writers[name](), encoding="utf-8")
+            print_text(f"wrote {path}")
+    if "-" not in paths.values():
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_text(write_text(table, width))

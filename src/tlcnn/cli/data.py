@@ -54,22 +54,18 @@ def _get(options: argparse.Namespace) -> None:
         print_text(f"{options.name} is drawn, not downloaded: nothing to do")
         return
     source = find_source(options.name, options.size)
-    route = find_route(source, options.route)
-    root = options.root or Path(source.root)
     print_text(f"{source.name}: {source.what}\nlicence: {source.licence}")
-    print_text(f"from {route.page} to {root}", flush=True)
     try:
         obtain(
             source,
-            route,
-            root,
+            find_route(source, options.route),
+            options.root or Path(source.root),
             mirrors=options.mirror,
             replacement=os.environ.get(MIRROR_VARIABLE, ""),
             say=lambda text: print_text(text, flush=True),
         )
     except KeyboardInterrupt:
         raise Stopped("interrupted; repeat the command to continue") from None
-    print_text(f"{source.name} is complete in {root}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -82,8 +78,5 @@ def _list(options: argparse.Namespace) -> None:
         state = find_state(source, Path(source.root))
         licence = source.licence.partition(";")[0].partition(" (")[0]
         rows.append([source.name, state, source.size, source.root, licence, source.what])
-    state = "yes" if Path("data/lc25000_lung").is_dir() else "no"
-    what = "lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how"
-    rows.append(["lc25000_lung", state, "1.9 GB", "data/lc25000_lung", "see its page", what])
     rows += [[name, "yes", "-", "-", "-", "drawn, nothing to download"] for name in DRAWN]
     print_text("\n".join(align_columns(rows)))

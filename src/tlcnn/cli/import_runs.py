@@ -9,7 +9,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.text import print_text
 
 if TYPE_CHECKING:
-    from tlcnn.records.foreign_run import Method
+    from tlcnn.records.plan_record import PlanRecord
 
 # Datasets that have another name here than at MedMNIST.
 _DATASETS = {"dermamnist": "dermamnist_leaky"}
@@ -23,54 +23,37 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="A file is one run: a table (CSV, TSV, parquet) of image id, label and one "
         "column of probabilities a class, or a file of MedMNIST's evaluator.",
     )
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a file of predictions; each becomes a run"
-    )
-    parser.add_argument("-o", "--output-dir", default="outputs", help="default: outputs")
-    parser.add_argument("--dataset", help="the name of the dataset, as in dataset=NAME")
-    parser.add_argument("--name", help="a name for the method; default: the model")
-    parser.add_argument("--model", help="the name of the network; default: the name of the method")
-    parser.add_argument("--init", default="unknown", help="source of the weights, e.g. imagenet")
-    parser.add_argument("--k", type=int, help="units transferred (`tlcnn units MODEL`)")
-    parser.add_argument("--j", type=int, default=0, help="units frozen; default: 0")
-    parser.add_argument(
-        "--units",
-        nargs="+",
-        metavar="N",
-        help="how many units the network has, or their names; default: as many as k or j",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        help="the seed of the first file; the next files get the next seeds; default: "
-        "the next free seeds",
-    )
-    parser.add_argument(
-        "--split", help=f"the split of the images: {', '.join(SPLITS)}; default: test"
-    )
-    parser.add_argument("--labels", metavar="FILE", help="a table of id and label, or an npz")
-    parser.add_argument("--groups", metavar="FILE", help="a table of id and group (the lesion)")
-    parser.add_argument(
-        "--classes", nargs="+", default=[], help="the names, in the order of the labels"
-    )
-    parser.add_argument("--positive", help="the positive class")
-    parser.add_argument("--task", help=", ".join(TASKS))
-    parser.add_argument("--logits", action="store_true", help="the scores are logits")
+    add = parser.add_argument
+    add("files", nargs="+", metavar="FILE", help="a file of predictions; each becomes a run")
+    add("-o", "--output-dir", default="outputs", help="default: outputs")
+    add("--dataset", help="the name of the dataset, as in dataset=NAME")
+    add("--name", help="a name for the method; default: the model")
+    add("--model", help="the name of the network; default: the name of the method")
+    add("--init", default="unknown", help="source of the weights, e.g. imagenet")
+    add("--k", type=int, help="units transferred (`tlcnn units MODEL`)")
+    add("--j", type=int, default=0, help="units frozen; default: 0")
+    units = "the number of the network's units, or their names; default: as many as k or j"
+    add("--units", nargs="+", metavar="N", help=units)
+    seed = "the seed of the first file, the next files get the next; default: free ones"
+    add("--seed", type=int, help=seed)
+    add("--split", help=f"the split of the images: {', '.join(SPLITS)}; default: test")
+    add("--labels", metavar="FILE", help="a table of id and label, or an npz")
+    add("--groups", metavar="FILE", help="a table of id and group (the lesion)")
+    add("--classes", nargs="+", default=[], help="the names, in the order of the labels")
+    add("--positive", help="the positive class")
+    add("--task", help=", ".join(TASKS))
+    add("--logits", action="store_true", help="the scores are logits")
     for role in ("id", "label", "group", "split"):
-        parser.add_argument(f"--{role}-column", metavar="COLUMN", help=f"the column of the {role}")
-    parser.add_argument(
-        "--setting",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting that differs between methods, e.g. train.lr=0.001",
-    )
+        add(f"--{role}-column", metavar="COLUMN", help=f"the column of the {role}")
+    setting = "a setting that differs between methods, e.g. train.lr=0.001"
+    add("--setting", action="append", default=[], metavar="KEY=VALUE", help=setting)
     parser.set_defaults(command=_import)
 
 
 def _import(options: argparse.Namespace) -> None:
     from tlcnn.records.foreign import ROLES, Options, load_foreign
-    from tlcnn.records.foreign_run import load_references, match_reference, write_foreign_run
+    from tlcnn.records.foreign_run import list_references, match_reference, write_foreign_run
+    from tlcnn.records.read import read_runs
 
     columns = {role: getattr(options, f"{role}_column") for role in ROLES}
     reading = Options(
@@ -86,23 +69,24 @@ def _import(options: argparse.Namespace) -> None:
     output_dir = Path(options.output_dir)
     for position, path in enumerate(map(Path, options.files)):
         foreign = load_foreign(path, reading)
-        method = _make_method(path, position, options)
-        foreign = match_reference(foreign, load_references(output_dir, method.dataset))
-        folder, was_there = write_foreign_run(foreign, method, output_dir=output_dir, source=path)
+        plan = _make_plan(path, position, options)
+        runs = read_runs(*([output_dir] if output_dir.is_dir() else []))
+        foreign = match_reference(foreign, list_references(runs, plan.dataset))
+        folder, was_there = write_foreign_run(
+            foreign, plan, runs, output_dir=output_dir, is_seed_fixed=options.seed is not None
+        )
         print_text(f"{'already there' if was_there else 'imported'}: {folder}")
         for note in foreign.notes:
             print_text(f"  {note}")
 
 
-def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Method":
+def _make_plan(path: Path, position: int, options: argparse.Namespace) -> "PlanRecord":
     """Return what the command line and the file's name say about the method.
 
-    Raises:
-        ConfigError: the dataset, the name or the number of transferred units is missing, or the
-            units do not fit.
+    Raises ConfigError for what is missing, and for numbers of units that do not fit.
     """
     from tlcnn.records.foreign import parse_evaluator_name
-    from tlcnn.records.foreign_run import Method
+    from tlcnn.records.plan_record import PlanRecord, UnitRecord
 
     evaluator_name = parse_evaluator_name(path)
     name, dataset = options.name or options.model, options.dataset
@@ -122,27 +106,27 @@ def _make_method(path: Path, position: int, options: argparse.Namespace) -> "Met
     seed = (options.seed or 0) + position
     if options.seed is None and evaluator_name and evaluator_name.seed is not None:
         seed = evaluator_name.seed
-    return Method(
+    units = _parse_units(options.units, max(k, j)) if options.units else ()
+    return PlanRecord(
+        run_id="",
+        cell_id="",
         dataset=dataset,
-        name=name,
         model=options.model or name,
-        init=options.init,
+        source=(options.init,),
         k=k,
         j=j,
+        bn="frozen",
         seed=seed,
+        units=tuple(UnitRecord(unit) for unit in units),
         settings=dict(_parse_setting(text) for text in options.setting),
-        units=_parse_units(options.units, max(k, j)) if options.units else None,
-        is_seed_fixed=options.seed is not None,
+        imported=True,
+        name=name,
+        import_file=path.name,
     )
 
 
 def _parse_units(texts: list[str], n_least: int) -> tuple[str, ...]:
-    """Return the names of all units, from the input.
-
-    Args:
-        texts: the names, or how many there are.
-        n_least: how many are transferred or frozen.
-    """
+    """Return the names of all units, given as names or as their number; at least `n_least`."""
     names = tuple(texts)
     if len(names) == 1 and names[0].isdecimal():
         names = tuple(f"unit{number}" for number in range(1, int(names[0]) + 1))

@@ -25,42 +25,22 @@ def add_power(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add = parser.add_argument
     add("overrides", nargs="*", help="a dataset whose test groups count, e.g. dataset=ham10000")
     add("--effect", type=float, help="the difference to find; 0.02 is two points")
-    add(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=[3, 5, 10],
-        metavar="N",
-        help="numbers of seeds to show; default: 3 5 10",
-    )
+    seeds = "numbers of seeds to show; default: 3 5 10"
+    add("--seeds", type=int, nargs="+", default=[3, 5, 10], metavar="N", help=seeds)
     add("--power", type=float, default=0.8, help="the power to reach; default: 0.8")
-    add(
-        "--alpha",
-        type=float,
-        default=0.05,
-        help="the level of the test; default: 0.05. Divide it by the size of the family",
-    )
-    add(
-        "--from",
-        dest="pilot",
-        metavar="FOLDER",
-        help="estimate the options below from finished runs",
-    )
+    alpha = "the level of the test; default: 0.05. Divide it by the size of the family"
+    add("--alpha", type=float, default=0.05, help=alpha)
+    pilot = "estimate the options below from finished runs"
+    add("--from", dest="pilot", metavar="FOLDER", help=pilot)
     groups = "test groups (lesions) of each class"
     add("--groups", type=int, nargs="+", metavar="N", help=groups)
     add("--seed-sd", type=float, help="sd over seeds of the paired difference, e.g. 0.01")
     add("--score", type=float, help="balanced accuracy of the cells, e.g. 0.65")
-    add(
-        "--agreement",
-        type=float,
-        help="share of test images on which two cells are both right or both wrong, e.g. 0.8; "
-        "default: as if they were independent, the worst case",
-    )
-    add(
-        "--seed-agreement",
-        type=float,
-        help="the same share for two seeds of one cell; default: 1, the worst case",
-    )
+    agreement = "share of test images on which two cells are both right or both wrong, e.g. 0.8; "
+    agreement += "default: as if they were independent, the worst case"
+    add("--agreement", type=float, help=agreement)
+    between_seeds = "the same share for two seeds of one cell; default: 1, the worst case"
+    add("--seed-agreement", type=float, help=between_seeds)
     parser.set_defaults(command=_power)
 
 
@@ -168,12 +148,13 @@ def describe_power(
     """Return a table of seeds, power and smallest differences, and how many seeds are needed."""
     from tlcnn.statistics.power import compute_design_power, find_effect, find_seeds
 
-    rows = [["seeds", "smallest difference found"]]
-    rows += [[str(n), _format_effect(find_effect(design, n, power=power))] for n in seeds]
+    columns = [["seeds", *map(str, seeds)]]
     if effect is not None:
-        rows[0].insert(1, f"power to find {effect:g}")
-        for row, n_seeds in zip(rows[1:], seeds, strict=True):
-            row.insert(1, f"{compute_design_power(effect, design, n_seeds):.2f}")
+        powers = [f"{compute_design_power(effect, design, n):.2f}" for n in seeds]
+        columns.append([f"power to find {effect:g}", *powers])
+    smallest = [_format_effect(find_effect(design, n, power=power)) for n in seeds]
+    columns.append(["smallest difference found", *smallest])
+    table = "\n".join(align_columns([*zip(*columns, strict=True)], range(len(columns))))
     least = _format_effect(find_effect(design, math.inf, power=power))
     need = (
         f"With these test groups no number of seeds finds a difference below {least} with "
@@ -186,7 +167,6 @@ def describe_power(
         else:
             answer = f"{n_needed:.0f} seeds are needed to find {effect:g} with {power:.0%} power."
             need = f"{answer} {need}"
-    table = "\n".join(align_columns(rows, range(len(rows[0]))))
     return f"{table}\n\n{need}"
 
 

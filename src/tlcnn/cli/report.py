@@ -17,24 +17,16 @@ _SVG_LIMIT = 400_000  # bytes; a figure with more marks is embedded as pixels
 def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("report", help="answers, tables and figures as a page to send")
-    parser.add_argument("folders", nargs="*", default=["outputs"], help="default: outputs")
-    parser.add_argument("-o", "--output", default="report", help="a folder; default: report")
-    parser.add_argument("--title", help="default: the names of the datasets")
-    parser.add_argument(
-        "--metric", default="test/balanced_accuracy", help="default: test/balanced_accuracy"
-    )
-    parser.add_argument(
-        "--margin",
-        type=float,
-        default=0.01,
-        help="differences below this count as equivalent, in units of the metric; default: 0.01",
-    )
-    parser.add_argument("--no-figures", action="store_true", help="tables and answers only")
-    parser.add_argument(
-        "--examples",
-        action="store_true",
-        help="show test images as well; the page then contains them",
-    )
+    add = parser.add_argument
+    add("folders", nargs="*", default=["outputs"], help="default: outputs")
+    add("-o", "--output", default="report", help="a folder; default: report")
+    add("--title", help="default: the names of the datasets")
+    add("--metric", default="test/balanced_accuracy", help="default: test/balanced_accuracy")
+    margin = "differences below this count as equivalent, in units of the metric; default: 0.01"
+    add("--margin", type=float, default=0.01, help=margin)
+    add("--no-figures", action="store_true", help="tables and answers only")
+    examples = "show test images as well; the page then contains them"
+    add("--examples", action="store_true", help=examples)
     parser.set_defaults(command=_report)
 
 
@@ -63,9 +55,7 @@ def write_report(content: "Content", folder: Path, *, options: argparse.Namespac
     """Write everything and return a line on what was written.
 
     Files are written whole or not at all. Files of other names in the folder stay as they are.
-
-    Raises:
-        StorageError: the folder cannot be written.
+    Raises StorageError.
     """
     from tlcnn.report.figures import draw_figures
     from tlcnn.report.figures.style import save_figure

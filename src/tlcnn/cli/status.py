@@ -96,6 +96,7 @@ def _retry(statuses: "Sequence[Status]") -> None:
                 partial(launch_here, memory=memory),
                 fail_fast=False,
                 record=status.record,
+                flags=status.flags,
             )
         except SweepFailed as error:
             errors.append(error)

@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 
 from tlcnn.config.schema import Config, find_conf_dir, list_keys
 from tlcnn.memory import Memory
 
 
 def register_schema() -> None:
-    """Tell Hydra the types behind every YAML."""
+    """Tell Hydra the types behind every YAML, and what its help says of the keys."""
     ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver("tlcnn.keys", _write_help, replace=True)
+
+
+def _write_help(_root_: DictConfig) -> str:
+    from tlcnn.config.meaning import describe_keys
+
+    return describe_keys(_root_).replace("$", "$$")  # Hydra's template has variables
 
 
 def make_hydra_options() -> dict[str, Any]:
@@ -76,7 +84,6 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Config:
         """Return the configuration of one run. Raises Hydra's and OmegaConf's errors."""
-        from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
         parsed = [self.parse(text) for text in overrides]

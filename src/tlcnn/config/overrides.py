@@ -30,9 +30,13 @@ _SWEEP = ("-m", "--multirun")
 _OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
 _TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
 _COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
-_KEY_OF_GROUP = dict(
-    freeze="freeze.through", model="model.name", init="init.through", dataset="dataset.name"
-)
+_OTHER_VALUES = {  # of a group: what is written where a value is no option of it
+    "freeze": "For any other value write freeze.through={0}.",
+    "model": "For any other value write model.name={0}.",
+    "init": "A unit is init.through={0}; a file is init=checkpoint init.weights={0}.",
+    "dataset": "For images of your own write dataset=folder (or dataset=table) dataset.name={0} "
+    "dataset.root=FOLDER.",
+}
 
 
 def spell(arguments: Sequence[str]) -> list[str]:
@@ -119,9 +123,10 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
             continue
         if not takes_value:
             if "=" not in argument and not argument.startswith("~"):
-                raise ConfigError(
-                    f"{argument!r} sets nothing: write KEY=VALUE, e.g. freeze=layer3"
-                )
+                example = "KEY=VALUE, e.g. freeze=layer3 (`tlcnn --help` lists the commands)"
+                if argument in (*GROUPS, *list_keys()):
+                    example = f"{argument}=VALUE"
+                raise ConfigError(f"{argument!r} sets nothing: write {example}")
             yield argument
         takes_value = False
 
@@ -165,8 +170,8 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     if value is None or str(value) in allowed:
         return
     hint = did_you_mean(str(value), allowed)
-    if group in _KEY_OF_GROUP and not hint:
-        hint = f" For any other value write {_KEY_OF_GROUP[group]}={value}."
+    if group in _OTHER_VALUES and value != "" and not hint:
+        hint = f" {_OTHER_VALUES[group].format(value)}"
     raise ConfigError(
         f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"

@@ -1,5 +1,7 @@
 """The schema behind every YAML: types, defaults, allowed values. `conf/` only holds values."""
 
+import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -49,10 +51,10 @@ def choice(default: str, *alternatives: str, part: Part = "identity", **metadata
 
 def ranged(
     default: Any,
-    low: float | None = None,
-    high: float | None = None,
+    low: float = -math.inf,
+    high: float = math.inf,
     *,
-    above: float | None = None,
+    above: float = -math.inf,
     part: Part = "identity",
 ) -> Any:
     """Return a field that takes a number from `low` to `high`, or larger than `above`."""
@@ -183,8 +185,6 @@ def find_conf_dir() -> Path:
 
 def find_cache_dir(cache_dir: str | None) -> Path:
     """Return the cache folder: as given, else `$TLCNN_CACHE`, else the user's cache folder."""
-    import os
-
     import platformdirs
 
     chosen = cache_dir or os.environ.get("TLCNN_CACHE") or platformdirs.user_cache_dir("tlcnn")
@@ -248,16 +248,11 @@ def check_config(cfg: Config) -> None:
         value, rules = attrgetter(key)(cfg), item.metadata
         if "choices" in rules:
             check_word(key, value, rules["choices"])
-        elif "low" in rules and value is not None:
-            low, high, above = (rules[name] for name in ("low", "high", "above"))
-            is_allowed = (
-                (low is None or value >= low)
-                and (high is None or value <= high)
-                and (above is None or value > above)
-            )
-            if not is_allowed or value != value:  # NaN
-                bounds = _describe_bounds(rules).strip()
-                raise ConfigError(f"{key}={value} is not allowed: it must be {bounds}.")
+        elif "low" not in rules or value is None:
+            continue
+        elif not (rules["low"] <= value <= rules["high"] and value > rules["above"]):  # NaN, too
+            bounds = _describe_bounds(rules).strip()
+            raise ConfigError(f"{key}={value} is not allowed: it must be {bounds}.")
     _check_combinations(cfg)
 
 
@@ -326,9 +321,9 @@ def describe_type(key: str) -> str:
 
 
 def _describe_bounds(rules: Mapping[str, Any]) -> str:
-    low, high, above = (rules.get(name) for name in ("low", "high", "above"))
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    bounds = {"at least": low, "above": above, "at most": high}
-    text = " and ".join(f"{name} {n:g}" for name, n in bounds.items() if n is not None)
+    names = {"low": "at least", "above": "above", "high": "at most"}
+    bounds = {name: rules[name] for name in names if math.isfinite(rules.get(name, math.inf))}
+    if bounds.keys() == {"low", "high"}:
+        return f" from {bounds['low']:.10g} to {bounds['high']:.10g}"
+    text = " and ".join(f"{names[name]} {bound:.10g}" for name, bound in bounds.items())
     return f" {text}" if text else ""

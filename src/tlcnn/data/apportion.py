@@ -6,14 +6,6 @@ Exact integer arithmetic and no randomness: the order of the groups decides betw
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
-
-
-class Group(NamedTuple):
-    """A group: the images of each class that it has, and of all, in 1/scale images."""
-
-    counts: dict[int, int]
-    size: int
 
 
 class Division:
@@ -26,11 +18,9 @@ class Division:
         self, counts: Sequence[Sequence[int]], targets: Sequence[Sequence[Fraction]]
     ) -> None:
         scale = math.lcm(*(value.denominator for row in targets for value in row))
-        self.groups = [
-            Group({k: n * scale for k, n in enumerate(row) if n}, sum(row) * scale)
-            for row in counts
-        ]
-        self.chosen = [-1] * len(self.groups)
+        self.counts = [{k: n * scale for k, n in enumerate(row) if n} for row in counts]
+        self.sizes = [sum(row) * scale for row in counts]
+        self.chosen = [-1] * len(self.counts)
         self.targets = [[int(value * scale) for value in row] for row in targets]
         self.lacking = [list(row) for row in self.targets]  # (P, K)
         self.room = [sum(row) for row in self.targets]  # (P,)
@@ -43,11 +33,10 @@ class Division:
 
     def give(self, g: int, part: int) -> None:
         """Give a group to a part, away from the part that has it."""
-        group, donor = self.groups[g], self.chosen[g]
-        for receiver, sign in ((part, 1), (donor, -1)):
+        for receiver, sign in ((part, 1), (self.chosen[g], -1)):
             if receiver >= 0:
-                self.room[receiver] -= sign * group.size
-                for k, n in group.counts.items():
+                self.room[receiver] -= sign * self.sizes[g]
+                for k, n in self.counts[g].items():
                     self.lacking[receiver][k] -= sign * n
         self.chosen[g] = part
 
@@ -57,14 +46,14 @@ class Division:
 
     def need_of_all(self, g: int, part: int) -> tuple[int, int, int]:
         """Return how far a part is from its target, weighted by what the group would bring."""
-        counts = self.groups[g].counts.items()
+        counts = self.counts[g].items()
         lack = sum(n * self.lacking[part][k] * self.weight[k] for k, n in counts)
         return lack, self.room[part], -part
 
     def need_so_far(self, g: int, part: int) -> tuple[int, int, int]:
         """Return how far a part is behind its share of what has been seen, weighted likewise."""
         behind = 0
-        for k, n in self.groups[g].counts.items():
+        for k, n in self.counts[g].items():
             fair = self.targets[part][k] * self.seen[k] - self.got(part, k) * self.total[k]
             behind += n * fair * self.weight[k] ** 2
         return behind, self.room[part], -part
@@ -96,10 +85,12 @@ def apportion(
         ranked: whether earlier parts come first where a class has fewer groups than parts.
     """
     division = Division(counts, targets)
-    groups, lacking = division.groups, division.lacking
-    order = sorted(range(len(groups)), key=lambda g: (-len(groups[g].counts), -groups[g].size))
+    lacking = division.lacking
+    order = sorted(
+        range(len(counts)), key=lambda g: (-len(division.counts[g]), -division.sizes[g])
+    )
     for g in order:
-        needs = groups[g].counts.items()
+        needs = division.counts[g].items()
         fitting = [p for p in division.parts if all(lacking[p][k] >= n for k, n in needs)]
         if fitting:
             for k, n in needs:
@@ -115,20 +106,20 @@ def apportion(
 
 def _fill_absent(division: Division, ranked: bool) -> None:
     """Move a smallest group to each part that lacks a class, where the bound above allows it."""
-    groups, chosen, lacking = division.groups, division.chosen, division.lacking
+    sizes, chosen, lacking = division.sizes, division.chosen, division.lacking
     for k in range(len(division.total)):
         if all(division.got(part, k) for part in division.parts):
             continue
-        pure = [g for g, group in enumerate(groups) if list(group.counts) == [k]]
-        largest = max((groups[g].size for g in pure), default=0)
+        pure = [g for g, counts in enumerate(division.counts) if list(counts) == [k]]
+        largest = max((sizes[g] for g in pure), default=0)
         for part in division.parts:
             if not division.targets[part][k] or division.got(part, k):
                 continue
             allowed = [
-                (groups[g].size, lacking[chosen[g]][k], g)
+                (sizes[g], lacking[chosen[g]][k], g)
                 for g in pure
-                if division.got(chosen[g], k) > groups[g].size or (ranked and chosen[g] > part)
-                if lacking[chosen[g]][k] + groups[g].size <= largest
+                if division.got(chosen[g], k) > sizes[g] or (ranked and chosen[g] > part)
+                if lacking[chosen[g]][k] + sizes[g] <= largest
             ]
             if allowed:
                 division.give(min(allowed)[-1], part)
@@ -136,14 +127,14 @@ def _fill_absent(division: Division, ranked: bool) -> None:
 
 def _fill_empty(division: Division) -> None:
     """Move a group to each part that has none at all, from a part that keeps its classes."""
-    groups, chosen = division.groups, division.chosen
+    chosen = division.chosen
     for part in division.parts:
         if part in chosen:
             continue
         movable = [
-            (division.room[chosen[g]], group.size, g)
-            for g, group in enumerate(groups)
-            if all(division.got(chosen[g], k) > n for k, n in group.counts.items())
+            (division.room[chosen[g]], division.sizes[g], g)
+            for g, counts in enumerate(division.counts)
+            if all(division.got(chosen[g], k) > n for k, n in counts.items())
         ]
         if movable:
             division.give(min(movable)[-1], part)

@@ -123,12 +123,36 @@ class ArrayStore:
         return self.folder / f"{name}.bin"
 
     def _delete(self, name: str) -> None:
-        path = self._path(name)
-        for each in (path.with_suffix(".json"), path):  # in this order: no sidecar without rows
+        for suffix in (".json", ".bin"):  # in this order: no sidecar without rows
             with suppress(OSError):
-                each.unlink(missing_ok=True)
+                self._path(name).with_suffix(suffix).unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------- writing
+
+    def load(
+        self,
+        name: str,
+        build: Callable[[], CachedArray],
+        *,
+        work: str,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> CachedArray:
+        """Return an array. Where it is missing it is built, or another process is waited for.
+
+        Raises:
+            StorageError: the folder cannot be written, or its disk is too small.
+        """
+        array = self.find(name)
+        if array is not None:
+            return array
+        try:
+            with writing(self.folder), self.hold(name, work=work, check_stop=check_stop):
+                return self.find(name) or build()  # another process may have built it meanwhile
+        except StorageError as error:
+            advice = (
+                "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
+            )
+            raise StorageError(f"{error}. {advice}") from error
 
     @contextmanager
     def hold(self, name: str, *, work: str, check_stop: Callable[[], None]) -> Iterator[None]:
@@ -145,18 +169,18 @@ class ArrayStore:
         """
         make_dir(self.folder)
         held = self._name_lock(name)
-        with hold_lock(
-            held,
-            on_wait=lambda: log.info("waiting for another process that %s", work),
-            check_stop=check_stop,
-        ):
+
+        def say_wait() -> None:
+            log.info("waiting for another process that %s", work)
+
+        with hold_lock(held, on_wait=say_wait, check_stop=check_stop):
             for temporary in self.folder.glob(".*.tmp"):
                 path = self._name_lock(temporary.name[1:])
                 with suppress(OSError, StorageError):
                     lock = None if path == held else try_lock(path)
-                    if path == held or lock is not None:
+                    if path == held or lock:
                         temporary.unlink(missing_ok=True)
-                    if lock is not None:
+                    if lock:
                         lock.release()
             yield
 

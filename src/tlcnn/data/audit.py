@@ -87,7 +87,6 @@ def compute_audit(
     Args:
         splits: (N,) train, val or test.
         digests: (N,) content digests.
-        cache_dir: fingerprints are remembered there.
         against: functions that compare the test images with another dataset, by its name.
 
     Raises:
@@ -129,10 +128,8 @@ def _make_pair_table(
     """Return the table of pairs, given as two rows of the index and a kind."""
     strata, memberships = np.array(index.strata, dtype=object), index.memberships
     table = pd.DataFrame({"leaks": False, "kind": [kind for _, _, kind in pairs]})
-    rows = {
-        "first": np.array([first for first, _, _ in pairs], dtype=np.int64),
-        "second": np.array([second for _, second, _ in pairs], dtype=np.int64),
-    }
+    positions = np.array([pair[:2] for pair in pairs], dtype=np.int64).reshape(-1, 2)
+    rows = {"first": positions[:, 0], "second": positions[:, 1]}
     columns = {"image": index.table["image_id"], "split": splits, "group": index.table["group"]}
     for name, values in columns.items():
         for side in rows:

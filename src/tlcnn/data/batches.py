@@ -91,9 +91,8 @@ class Batches:
         if isinstance(self.pixels, Tensor):
             return self.pixels.index_select(0, send(torch.from_numpy(rows), self.device))
         if self.ahead is not None:
-            batch = self.ahead.take(rows)
-        else:
-            batch = gather(self.pixels, rows, is_pinned=wants_pinned(self.device))
+            return send(self.ahead.take(rows), self.device)
+        batch = gather(self.pixels, rows, is_pinned=wants_pinned(self.device))
         return send(batch, self.device)
 
     def feed_views(
@@ -157,8 +156,7 @@ def load_batches(
     pixels = memory.recall(
         "pixels", (*key, device), lambda: place_pixels(cache.array, place), n_kept=1
     )
-    ahead = None
-    is_pinned = wants_pinned(place)
+    ahead, is_pinned = None, wants_pinned(place)
     if isinstance(pixels, np.ndarray) and (is_pinned or is_beyond_memory(pixels.nbytes)):
         ahead = Ahead(partial(gather, pixels, is_pinned=is_pinned))  # gathering takes time
     keys = make_image_keys(ids)
@@ -284,7 +282,5 @@ def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:
         >>> [len(batch) for batch in list_eval_batches(9, 4)]
         [4, 5]
     """
-    starts = [
-        start for start in range(0, n_images, batch_size) if n_images - start != 1 or not start
-    ]
+    starts = [i for i in range(0, n_images, batch_size) if i == 0 or i + 1 < n_images]
     return [np.arange(a, b) for a, b in zip(starts, [*starts[1:], n_images], strict=True)]

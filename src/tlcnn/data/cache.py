@@ -18,8 +18,8 @@ from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
 from tlcnn.data.resize import FILTER, choose_decoding
-from tlcnn.errors import DataError, Stopped, StorageError, list_names
-from tlcnn.storage import digest_of, writing
+from tlcnn.errors import DataError, Stopped, list_names
+from tlcnn.storage import digest_of
 
 CACHE_VERSION = 2
 MARGIN = 1.125  # stored side / side the network sees: the room that random crops have
@@ -108,17 +108,7 @@ def load_image_cache(
             refuse_bad(bad)
             return writer.finish({"bad": bad})
 
-    array = store.find(key)
-    if array is None:
-        work = "decodes the same images"
-        try:
-            with writing(store.folder), store.hold(key, work=work, check_stop=check_stop):
-                array = store.find(key) or build()  # another process may have built it meanwhile
-        except StorageError as error:
-            advice = (
-                "Set TLCNN_CACHE, or cache_dir=, to a folder that can be written and has space"
-            )
-            raise StorageError(f"{error}. {advice}") from error
+    array = store.load(key, build, work="decodes the same images", check_stop=check_stop)
     refuse_bad(array.info["bad"])
     return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
 

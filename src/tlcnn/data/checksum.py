@@ -2,13 +2,10 @@
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from tlcnn.data.files import open_file
+from tlcnn.data.files import open_file, reading
 from tlcnn.errors import StorageError
 
 
@@ -28,19 +25,14 @@ class Checksum:
     origin: str
     advice: str = ""
 
-    def describe(self) -> str:
-        """Return the sentence for a file that has this digest."""
-        return f"{self.algorithm} is right, {self.origin}"
-
 
 def find_problem(path: Path, suffix: str, checksum: Checksum | None) -> str:
     """Say why a file is not what it should be; "" when nothing is wrong.
 
     Args:
         suffix: the suffix of the finished file, which tells what its bytes begin and end with.
-        checksum: the digest that it must have, if there is one.
     """
-    with _open(path) as file:
+    with reading(path, StorageError), open_file(path) as file:
         first = file.read(512)
     if suffix in (".zip", ".npz"):
         if not first.startswith(b"PK"):
@@ -59,17 +51,8 @@ def find_problem(path: Path, suffix: str, checksum: Checksum | None) -> str:
 def compute_digests(path: Path) -> dict[str, str]:
     """Return a file's md5 and sha256 in hex. Raises StorageError when it cannot be read."""
     digests = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
-    with _open(path) as file:
+    with reading(path, StorageError), open_file(path) as file:
         while block := file.read(1 << 20):
             for digest in digests:
                 digest.update(block)
     return {digest.name: digest.hexdigest() for digest in digests}
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with open_file(path) as file:
-            yield file
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error

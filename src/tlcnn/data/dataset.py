@@ -2,20 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
 from tlcnn.data.index import SPLITS, Index
-from tlcnn.data.splits import (
-    check_splits,
-    choose_splits,
-    compute_split_counts,
-    manifest_digest,
-)
+from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.storage import remember
@@ -55,17 +50,21 @@ def load_dataset_index(cfg: DatasetCfg) -> Index:
 
 def recall_index(cfg: DatasetCfg, memory: Memory) -> Index:
     """Return the index of a configured dataset, read once per process."""
-    parts = {"kind": cfg.kind, "name": cfg.name, "options": cfg.options}
-    key = json.dumps([parts, str(find_root(cfg))], sort_keys=True, default=str)
+    key = _make_key(cfg.kind, cfg.name, cfg.options, find_root(cfg))
     return memory.recall("index", key, lambda: load_dataset_index(cfg))
 
 
 def recall_dataset(cfg: DatasetCfg, cache_dir: Path, memory: Memory) -> Dataset:
     """Return the images and split of a configured dataset, read once per process."""
-    parts = {**asdict(cfg), "root": str(find_root(cfg))}
-    key = json.dumps(parts, sort_keys=True, default=str)
-    load = partial(load_dataset, cfg, cache_dir=cache_dir)
-    return memory.recall("images", key, lambda: load(recall_index(cfg, memory)))
+
+    def load() -> Dataset:
+        return load_dataset(cfg, recall_index(cfg, memory), cache_dir)
+
+    return memory.recall("images", _make_key(asdict(cfg), find_root(cfg)), load)
+
+
+def _make_key(*parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:

@@ -11,8 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,8 +72,6 @@ def fetch_file(
 
     Args:
         path: the place of the finished file; its folder exists.
-        urls: addresses of the same file, tried in order.
-        checksum: the digest that it must have; None where none is published.
         advice: the last lines of the message when no address gives the file.
         say: a function that is called with what goes wrong on the way.
 
@@ -99,10 +96,9 @@ def _fetch_from(
     most, n_failed = 0, 0
     while True:
         try:
-            is_resumed = _transfer(url, path, checksum)
-            return _accept(path, checksum, is_resumed)
+            return _accept(path, checksum, is_resumed=_transfer(url, path, checksum))
         except Cut as cut:
-            n_bytes = _find_size(find_part(path))
+            n_bytes = _measure_part(path)
             n_failed = 1 if n_bytes > most else n_failed + 1
             most = max(most, n_bytes)  # so that a server without ranges cannot keep us for ever
             if n_failed >= N_TRIES:
@@ -120,8 +116,9 @@ def _find_note(path: Path) -> Path:
     return path.with_name(f"{path.name}.part.json")
 
 
-def _find_size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _measure_part(path: Path) -> int:
+    part = find_part(path)
+    return part.stat().st_size if part.exists() else 0
 
 
 def _discard(path: Path) -> None:
@@ -144,22 +141,18 @@ def _transfer(url: str, path: Path, checksum: Checksum | None) -> bool:
     headers = {"Range": f"bytes={start}-"} if start else {}
     if old and start and old.validator and old.url == url:
         headers["If-Range"] = old.validator
-    with _open(url, headers) as response:
-        new = _check_answer(response, url, path, old, start)
+    with _ask(url, headers) as response:
+        new = _check_answer(response, url, old, start)
+        if new is None:
+            _discard(path)
+            raise Cut("the part on disk is of another version; starting again")
         if response.status_code != 206:
             start = 0
         if not start:
             _discard(path)
             write_atomic(_find_note(path), json.dumps(asdict(new)))
-        n_needed, n_free = (new.n_total or 0) - start, shutil.disk_usage(path.parent).free
-        if n_needed > n_free:
-            raise StorageError(
-                f"{path.name} needs {n_needed / 2**20:,.1f} MiB and the disk of {path.parent} has "
-                f"{n_free / 2**20:,.1f} MiB free: make room, or give a folder elsewhere with "
-                "--root"
-            )
         _append(response, path, start, new.n_total)
-    n_bytes = _find_size(find_part(path))
+    n_bytes = _measure_part(path)
     if new.n_total is not None and n_bytes != new.n_total:
         raise Cut(f"the connection was cut after {n_bytes:,} of {new.n_total:,} bytes")
     return start > 0
@@ -177,35 +170,30 @@ def _find_beginning(
             old = Beginning(**json.loads(file.read()))
     except (OSError, ValueError, TypeError):  # none, or a damaged one: then nothing is known
         return None, 0
-    n_bytes = _find_size(find_part(path))
+    n_bytes = _measure_part(path)
     is_recognised = (old.url == url and old.validator) or checksum or n_bytes == old.n_total
     fits = old.n_total is None or n_bytes <= old.n_total
     return old, n_bytes if is_recognised and fits else 0
 
 
-@contextmanager
-def _open(url: str, headers: dict[str, str]) -> "Iterator[Response]":
+def _ask(url: str, headers: dict[str, str]) -> "Response":
     import requests
 
-    defaults = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
     try:
-        response = requests.get(
-            url, headers={**defaults, **headers}, stream=True, timeout=TIMEOUT_S
-        )
+        return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
     except (requests.RequestException, ValueError) as error:
         last = str(error).rsplit(": ", 1)[-1].strip("'\")( ")  # of a nested error the telling part
         reason = f"no connection ({last})" if last else "no connection"
         if isinstance(error, (requests.exceptions.SSLError, ValueError)):  # no address at all
             raise Refused(reason) from error
         raise Cut(reason) from error
-    with response:
-        yield response
 
 
 def _check_answer(
-    response: "Response", url: str, path: Path, old: Beginning | None, start: int
-) -> Beginning:
-    """Return what the answer is the beginning of, or raise Cut or Refused."""
+    response: "Response", url: str, old: Beginning | None, start: int
+) -> Beginning | None:
+    """Return what the answer is the beginning of; None where it does not continue the part."""
     status, headers = response.status_code, response.headers
     if status in FLEETING:
         pause = headers.get("Retry-After", "")
@@ -220,24 +208,27 @@ def _check_answer(
     if status == 200:
         length = headers.get("Content-Length", "")
         is_packed = headers.get("Content-Encoding", "identity") != "identity"
-        return Beginning(
-            url, validator, int(length) if length.isdigit() and not is_packed else None
-        )
+        n_total = int(length) if length.isdigit() and not is_packed else None
+        return Beginning(url, validator, n_total)
     content_range = re.fullmatch(r"bytes (\d+)-\d*/(\d+|\*)", headers.get("Content-Range", ""))
-    if old and content_range and int(content_range[1]) == start:
-        n_total = int(content_range[2]) if content_range[2] != "*" else None
-        new = Beginning(url, validator, n_total)
-        is_same_size = None in (n_total, old.n_total) or n_total == old.n_total
-        if is_same_size and (url != old.url or validator == old.validator):
-            return new
-    _discard(path)
-    raise Cut("the part on disk is of another version; starting again")
+    if not (old and content_range and int(content_range[1]) == start):
+        return None
+    n_total = int(content_range[2]) if content_range[2] != "*" else None
+    is_same_size = None in (n_total, old.n_total) or n_total == old.n_total
+    is_same = is_same_size and (url != old.url or validator == old.validator)
+    return Beginning(url, validator, n_total) if is_same else None
 
 
 def _append(response: "Response", path: Path, start: int, n_total: int | None) -> None:
     import requests
     from tqdm import tqdm
 
+    n_needed, n_free = (n_total or 0) - start, shutil.disk_usage(path.parent).free
+    if n_needed > n_free:
+        raise StorageError(
+            f"{path.name} needs {n_needed / 2**20:,.1f} MiB and the disk of {path.parent} has "
+            f"{n_free / 2**20:,.1f} MiB free: make room, or give a folder elsewhere with --root"
+        )
     part = find_part(path)
     progress = tqdm(  # disable=None: only on a terminal
         total=n_total, initial=start, unit="B", unit_scale=True, desc=path.name, disable=None

@@ -7,7 +7,6 @@ that are mirrored, turned or cut out are other pictures here (`tlcnn.data.groupi
 """
 
 import hashlib
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,14 +37,9 @@ MIN_DETAIL = 0.5  # least correlation of detail: tests/test_duplicates.py says h
 _BLOCK = 2**23  # pairs of fingerprints compared at once: 64 MiB
 _POPCOUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
-log = logging.getLogger(__name__)
-
 
 def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -> np.ndarray:
-    """Return each image's perceptual hash, remembered by the images' content.
-
-    Args:
-        digests: (N,) content digests.
+    """Return each image's perceptual hash, remembered by the images' content digests.
 
     Returns:
         (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
@@ -57,8 +51,7 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     def compute(position: int) -> int:
         try:
             return make_fingerprint(images.load(position))
-        except DataError as error:
-            log.debug("no fingerprint: %s", error)
+        except DataError:
             return NO_FINGERPRINT
 
     def compute_all() -> list[int]:
@@ -117,10 +110,7 @@ def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
 
     Other JPEG qualities, sizes, brightness and contrast are the same picture; other photographs
     of the same thing, mirrored, turned and cut ones are not. A blank image has nothing to
-    confirm by: it is only the same as one with equal pixels.
-
-    Args:
-        first, second: (H, W, 3) uint8 RGB, of any two sizes.
+    confirm by: it is only the same as one with equal pixels. They are (H, W, 3) uint8 RGB.
     """
     if first.shape == second.shape and np.array_equal(first, second):
         return True
@@ -134,30 +124,26 @@ def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
 def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool | None]:
     """Return whether each pair shows the same picture, with all cores.
 
-    Args:
-        pairs: (M, 2) positions in `first` and `second`, sorted.
-
-    Returns:
-        One value a pair; None where one of the images cannot be decoded.
+    Pairs are (M, 2) positions in `first` and `second`, sorted. The answer is None where one of
+    the images cannot be decoded.
     """
+
+    def load(images: Images, position: int) -> np.ndarray | None:
+        try:
+            return images.load(int(position))
+        except DataError:
+            return None
 
     def confirm(block: np.ndarray) -> list[bool | None]:
         """Compare one image with its partners."""
-        results: list[bool | None] = []
-        try:
-            pixels = first.load(int(block[0, 0]))
-        except DataError:
-            return [None] * len(block)
-        for position in block[:, 1]:
-            try:
-                results.append(is_same_picture(pixels, second.load(int(position))))
-            except DataError:
-                results.append(None)
-        return results
+        pixels = load(first, block[0, 0])
+        partners = (load(second, position) for position in block[:, 1])
+        return [
+            None if pixels is None or partner is None else is_same_picture(pixels, partner)
+            for partner in partners
+        ]
 
-    if not len(pairs):
-        return []
-    blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1)
+    blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1) if len(pairs) else []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [result for results in pool.map(confirm, blocks) for result in results]
 

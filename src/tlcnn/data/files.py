@@ -12,12 +12,12 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
-from tlcnn.errors import DataError, list_names
+from tlcnn.errors import DataError, TlcnnError, list_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -26,6 +26,7 @@ MAX_MEMBER_BYTES = 25 * 2**20
 MAX_MEMBER_RATIO = 100  # images hardly compress; deflate's bombs reach 1,029
 RATIO_FREE_BYTES = 2**20  # below this size, a high ratio harms nobody
 MAX_MEMBERS = 50_000
+TAIL_BYTES = 4096  # by which two plain files are compared
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ class FileRef:
 
     def __str__(self) -> str:
         return f"{self.member} in {self.path}" if self.member else str(self.path)
+
+
+@contextmanager
+def reading(place: object, error_type: type[TlcnnError] = DataError) -> Iterator[None]:
+    """Turn an OSError into an error that names what cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(f"cannot read {place}: {error.strerror or error}") from error
 
 
 def check_folder(root: Path, expected: str) -> None:
@@ -123,8 +133,7 @@ def find_images(
     """Return one file for each image id; the same image in several places counts once.
 
     Args:
-        candidates: image ids and their files.
-        files: all files under `root`.
+        candidates: image ids and their files, among all `files` under `root`.
         expected: the sentence that says what belongs into the folder.
 
     Raises:
@@ -146,20 +155,16 @@ def find_images(
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[FileRef]:
-    try:
+    with reading(f"the folder {folder}"):
         status = folder.stat()
         inside = above | {(status.st_dev, status.st_ino)}
         entries = list(os.scandir(folder)) if len(inside) > len(above) else []  # a loop of links
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
     for entry in entries:
         if is_hidden(entry.name):
             continue
-        try:
+        with reading(entry.path):  # not so a link to itself
             is_dir, is_file = entry.is_dir(), entry.is_file()  # both false for a broken link
             n_bytes = entry.stat().st_size if is_file else 0
-        except OSError as error:  # such as a link to itself
-            raise DataError(f"cannot read {entry.path}: {error.strerror}") from error
         if is_dir:
             yield from _walk(Path(entry.path), inside)
         elif is_file:
@@ -178,11 +183,10 @@ def list_members(path: Path) -> list[FileRef]:
     if len(infos) > MAX_MEMBERS:
         raise DataError(f"{path} holds {len(infos):,} members; at most {MAX_MEMBERS:,} are read")
     names = [info.filename for info in infos]
+    links = [info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)]
     refused = {
         "names that point outside it": [name for name in names if _is_outside(name)],
-        "symbolic links": [
-            info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16)
-        ],
+        "symbolic links": links,
         "names that occur twice": [name for name, n in Counter(names).items() if n > 1],
     }
     for what, members in refused.items():
@@ -220,8 +224,9 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 def _check_size(name: object, n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
-        size, most = n_bytes / 2**20, limit / 2**20
-        raise DataError(f"{name} is refused: {size:,.0f} MiB, at most {most:,.0f} are read")
+        raise DataError(
+            f"{name} is refused: {n_bytes / 2**20:,.0f} MiB, at most {limit >> 20} are read"
+        )
 
 
 def check_member(path: Path, info: zipfile.ZipInfo) -> None:
@@ -249,18 +254,16 @@ def read_file(ref: FileRef, archive: zipfile.ZipFile | None = None) -> bytes:
     Raises:
         DataError: it is missing, unreadable, broken or larger than the limits above.
     """
-    try:
-        if ref.member:
-            with nullcontext(archive) if archive else open_archive(ref.path) as opened:
-                info = opened.getinfo(ref.member)
-                check_member(ref.path, info)
-                with opened.open(info) as member:
-                    return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
-        with open_file(ref.path) as file:
+    if not ref.member:
+        with reading(ref), open_file(ref.path) as file:
             _check_size(ref, os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)
             return file.read(MAX_FILE_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read {ref}: {error.strerror or error}") from error
+    try:
+        with reading(ref), nullcontext(archive) if archive else open_archive(ref.path) as opened:
+            info = opened.getinfo(ref.member)
+            check_member(ref.path, info)
+            with opened.open(info) as member:
+                return member.read(MAX_MEMBER_BYTES + 1)  # zipfile stops at the declared size
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"cannot read {ref}: {error}; fetch the archive again") from error
 
@@ -280,23 +283,21 @@ def open_file(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def is_same_content(first: FileRef, second: FileRef, n_tail: int = 4096) -> bool:
+def is_same_content(first: FileRef, second: FileRef) -> bool:
     """Whether two files very likely hold the same bytes, without reading all of them.
 
     Compares sizes, and then checksums (two members) or the last bytes (two plain files).
     """
     if first.n_bytes != second.n_bytes:
         return False
-    if first.crc is not None and second.crc is not None:
+    if first.member and second.member:
         return first.crc == second.crc
     if first.member or second.member:  # an archive beside its unpacked files
         return True
-    tails = []
-    for ref in (first, second):
-        try:
-            with open_file(ref.path) as file:
-                file.seek(max(0, ref.n_bytes - n_tail))
-                tails.append(file.read(n_tail))
-        except OSError as error:
-            raise DataError(f"cannot read {ref}: {error.strerror}") from error
-    return tails[0] == tails[1]
+    return _read_tail(first) == _read_tail(second)
+
+
+def _read_tail(ref: FileRef) -> bytes:
+    with reading(ref), open_file(ref.path) as file:
+        file.seek(max(0, ref.n_bytes - TAIL_BYTES))
+        return file.read(TAIL_BYTES)

@@ -58,11 +58,7 @@ def load_copy_groups(
 ) -> np.ndarray:
     """Return which images are copies of one source, remembered by their content.
 
-    The answer does not depend on the order of the images.
-
-    Args:
-        labels: (N,) classes; copies have the same one.
-        digests: (N,) content digests.
+    The answer does not depend on the order of the images. Copies have the same class.
 
     Returns:
         (N,) int64, the position of the group's first image by digest.
@@ -89,12 +85,9 @@ def load_copy_groups(
 def make_groups(n_images: int, pairs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the first member of each image's group, (N,) int64: the connected images.
 
-    A group of more than `MAX_GROUP` images is connected by chance somewhere: its weakest pairs
-    are left out until it falls apart.
-
-    Args:
-        pairs: (M, 2) positions of copies.
-        scores: (M,) correlations.
+    Pairs are (M, 2) positions of likely copies, and scores their correlations. A group of more
+    than `MAX_GROUP` images is connected by chance somewhere: its weakest pairs are left out until
+    it falls apart.
 
     Example:
         >>> make_groups(4, np.array([[0, 2], [2, 3]]), np.array([0.9, 0.9])).tolist()
@@ -103,18 +96,16 @@ def make_groups(n_images: int, pairs: np.ndarray, scores: np.ndarray) -> np.ndar
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    threshold = MIN_COPY
-    is_copy = scores >= threshold
-    while True:
+    threshold, is_large = MIN_COPY, np.ones(n_images, bool)
+    is_copy = np.ones(len(pairs), bool)
+    while is_large.any():
+        is_copy &= (scores >= threshold) | ~is_large[pairs[:, 0]]
         left, right = pairs[is_copy].T
         graph = coo_array((np.ones(len(left)), (left, right)), shape=(n_images, n_images))
         _, component = connected_components(graph, directed=False)
         is_large = np.bincount(component)[component] > MAX_GROUP
-        if not is_large.any():
-            _, first = np.unique(component, return_index=True)
-            return first[component]
         threshold += STEP
-        is_copy &= (scores >= threshold) | ~is_large[pairs[:, 0]]
+    return np.unique(component, return_index=True)[1][component]
 
 
 def compute_crop(degrees: float, side: int = 768) -> tuple[float, float]:
@@ -147,20 +138,19 @@ def load_harmonics(images: Images, positions: Sequence[int]) -> np.ndarray:
     def load(position: int) -> np.ndarray:
         try:
             return make_harmonics(images.load(position))
-        except DataError as error:
-            log.debug("a group of its own: %s", error)
+        except DataError:
             return np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(list(pool.map(load, positions)))
 
 
-def make_harmonics(pixels: np.ndarray) -> np.ndarray:
+def make_harmonics(image: np.ndarray) -> np.ndarray:
     """Return (L, N_RINGS, N_HARMONICS) complex64 of an (H, W, 3) uint8 image."""
     from scipy.ndimage import map_coordinates
 
     side = 2 * SOURCE_SIDE
-    grey = Image.fromarray(pixels).convert("L").resize((side, side), Image.Resampling.LANCZOS)
+    grey = Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.LANCZOS)
     turn = 2 * np.pi * np.arange(N_ANGLES) / N_ANGLES
     harmonics = np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
     for level, angle in enumerate(ANGLES):
@@ -168,19 +158,14 @@ def make_harmonics(pixels: np.ndarray) -> np.ndarray:
         unstretched = grey.resize((width, height), Image.Resampling.LANCZOS)
         radii = SOURCE_SIDE * RADII[FIRST_RINGS[level] :, None]
         y, x = (height - 1) / 2 + radii * np.sin(turn), (width - 1) / 2 + radii * np.cos(turn)
-        rings = map_coordinates(
-            np.asarray(unstretched, np.float32), [y, x], order=1, mode="nearest"
-        )
+        pixels = np.asarray(unstretched, np.float32)
+        rings = map_coordinates(pixels, [y, x], order=1, mode="nearest")
         harmonics[level, FIRST_RINGS[level] :] = np.fft.rfft(rings, axis=1)[:, :N_HARMONICS]
     return harmonics
 
 
 def find_copy_pairs(harmonics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of likely copies, (M, 2) positions, and how well they fit, (M,) float32.
-
-    Args:
-        harmonics: (N, L, N_RINGS, N_HARMONICS) complex64.
-    """
+    """Return pairs of likely copies, (M, 2) positions, and how well they fit, (M,) float32."""
     order = np.arange(N_HARMONICS)
     fold = np.where(order == 0, 1, 2)  # a real signal has each harmonic but the mean twice
     # A ring's area is as its radius squared; the factor (1 + order) weighs detail up.

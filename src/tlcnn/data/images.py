@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tlcnn.data.files import FileRef, open_archive, read_file
+from tlcnn.data.files import FileRef, open_archive, read_file, reading
 from tlcnn.errors import DataError
 from tlcnn.storage import digest_of
 
@@ -102,11 +102,7 @@ def _make_upright(image: Image.Image) -> Image.Image:
 
 
 class FileImages:
-    """Images in files and zip archives, in the order of `refs`; implements `Images`.
-
-    Args:
-        reduce_for: side and fit that they will be resized to, if JPEGs may be decoded smaller.
-    """
+    """Images in files and zip archives; `reduce_for` as in `decode_image`. Implements `Images`."""
 
     def __init__(self, refs: Sequence[FileRef], reduce_for: tuple[int, str] | None = None) -> None:
         self.refs, self.reduce_for = tuple(refs), reduce_for
@@ -115,28 +111,27 @@ class FileImages:
     def __len__(self) -> int:
         return len(self.refs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files stay in their process.
-        return {"refs": self.refs, "reduce_for": self.reduce_for, "_archives": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileImages, (self.refs, self.reduce_for)  # open files stay in their process
 
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
         stats = {}
         for path in {ref.path for ref in self.refs}:
-            try:
+            with reading(path):
                 status = path.stat()
-            except OSError as error:
-                raise DataError(f"cannot read {path}: {error.strerror}") from error
             stats[path] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
         rows = [[*stats[ref.path], ref.member, ref.crc] for ref in self.refs]
         return {"n_images": len(rows), "stat": digest_of(rows)}
 
     def load_digests(self) -> list[str]:
         """Return the sha256 of each file's bytes, in order, with all cores."""
+
+        def compute_digest(position: int) -> str:
+            return hashlib.sha256(self.read(position)).hexdigest()
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(
-                pool.map(lambda i: hashlib.sha256(self.read(i)).hexdigest(), range(len(self)))
-            )
+            return list(pool.map(compute_digest, range(len(self))))
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

@@ -80,13 +80,8 @@ class Index:
 def make_strata(targets: np.ndarray) -> np.ndarray:
     """Return one label an image for splitting: its rarest class; K for an image of none.
 
-    Rarity is counted over all images; the first of equally rare classes wins.
-
-    Args:
-        targets: (N, K) of 0 and 1.
-
-    Returns:
-        (N,) int64.
+    Rarity is counted over all images; the first of equally rare classes wins. Targets are (N, K)
+    of 0 and 1, strata (N,) int64.
 
     Example:
         >>> make_strata(np.array([[1, 0], [1, 1], [0, 0]])).tolist()

@@ -1,13 +1,14 @@
 """Arrays of an npz file: read without pickle, and from disk where they are large.
 
     file.npz (a zip) -> list_arrays -> NpzArray -> load_array: in memory, or, above
-    STREAM_BYTES, unpacked once to cache_dir/arrays/<key>.npy and memory-mapped
+    STREAM_BYTES, unpacked once into the arrays of cache_dir/arrays and memory-mapped
 
-The key is the member's name, size and checksum, so an unpacked file can be shared and deleted.
+The name there is a digest of the member's name, size and checksum.
 """
 
 import logging
-import shutil
+import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,13 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 from tqdm import tqdm
 
-from tlcnn.errors import DataError, StorageError
-from tlcnn.storage import digest_of, hold_lock, make_dir, open_new, publish_file, writing
+from tlcnn.data.array_store import ArrayStore, CachedArray
+from tlcnn.data.checksum import find_problem
+from tlcnn.errors import DataError
+from tlcnn.storage import digest_of
 
 STREAM_BYTES = 256 * 2**20
 BLOCK = 2**20  # bytes a read
@@ -58,18 +62,21 @@ def list_arrays(path: Path) -> dict[str, NpzArray]:
         DataError: the file is missing, a web page, truncated or no npz; or an array holds Python
             objects, is not in C order, or has another size than its header says.
     """
+    arrays = {}
     with _open(path) as archive:
-        members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-        arrays = [_read_header(path, archive, info) for info in members]
-    return {array.member.removesuffix(".npy"): array for array in arrays}
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                array = _describe_member(path, archive, info)
+                arrays[info.filename.removesuffix(".npy")] = array
+    return arrays
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an npz file; what zipfile and NumPy raise on a broken one becomes a DataError."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path} {_explain(path)}: fetch it again")
+        if problem := find_problem(path, ".npz", None):
+            raise DataError(f"{path} cannot be read: {problem}. Fetch it again")
         with zipfile.ZipFile(path) as archive:
             yield archive
     except OSError as error:
@@ -78,23 +85,9 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{path} is broken or truncated ({error}): fetch it again") from error
 
 
-def _explain(path: Path) -> str:
-    with open(path, "rb") as file:
-        start = file.read(64).lstrip()
-    if not start:
-        return "is empty (0 bytes)"
-    if start.startswith(b"<"):
-        return "is a web page, not an npz file: its download failed"
-    if start.startswith(b"PK"):
-        return "is truncated: its download stopped early"
-    return "is not an npz file"
-
-
-def _read_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpzArray:
+def _describe_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpzArray:
     with archive.open(info) as file:
-        is_first_version = npy.read_magic(file) == (1, 0)
-        read = npy.read_array_header_1_0 if is_first_version else npy.read_array_header_2_0
-        shape, in_fortran_order, dtype = read(file)
+        shape, in_fortran_order, dtype = _read_header(file)
         n_header = file.tell()
     array = NpzArray(path, info.filename, shape, dtype.str, info.file_size, info.CRC)
     if dtype.hasobject:
@@ -103,14 +96,22 @@ def _read_header(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
         )
     if in_fortran_order and len(shape) > 1:
         raise DataError(f"{array} is in Fortran order: save it with numpy.ascontiguousarray")
-    n_data = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if n_header + n_data != info.file_size:
-        raise DataError(f"{array} has {info.file_size:,} bytes, {n_header + n_data:,} expected")
+    n_expected = n_header + math.prod(shape) * dtype.itemsize
+    if n_expected != info.file_size:
+        raise DataError(f"{array} has {info.file_size:,} bytes, {n_expected:,} expected")
     return array
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    is_first_version = npy.read_magic(file) == (1, 0)
+    read = npy.read_array_header_1_0 if is_first_version else npy.read_array_header_2_0
+    return read(file)
 
 
 def load_array(array: NpzArray, cache_dir: Path) -> np.ndarray:
     """Return the array, in memory or, where it is large, as a read-only memory map.
+
+    A large array is (n, ...) uint8.
 
     Raises:
         DataError: the member is broken.
@@ -121,45 +122,24 @@ def load_array(array: NpzArray, cache_dir: Path) -> np.ndarray:
             content = archive.read(array.member)  # checks the checksum
             return np.asarray(npy.read_array(BytesIO(content), allow_pickle=False))
     key = digest_of([array.member, array.n_bytes, array.crc, array.shape, array.dtype], 32)
-    path = cache_dir / "arrays" / f"{key}.npy"
-
-    def is_whole() -> bool:
-        return path.is_file() and path.stat().st_size == array.n_bytes
-
-    if not is_whole():
-        lock = make_dir(path.parent) / f".{key}.lock"
-        say = f"waiting for another process that is unpacking {array}"
-        with hold_lock(lock, on_wait=lambda: log.info(say), check_stop=lambda: None):
-            if not is_whole():  # unpacked by another while this one waited
-                _unpack(array, path)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    store = ArrayStore(cache_dir / "arrays", workers=os.cpu_count() or 1)
+    return store.load(key, lambda: _unpack(array, key, store), work=f"is unpacking {array}").rows
 
 
-def _unpack(array: NpzArray, path: Path) -> None:
-    """Write the member, which is an npy file already, under its final name when it is whole."""
-    free = shutil.disk_usage(path.parent).free
-    if array.n_bytes > free:
-        raise StorageError(
-            f"unpacking {array} needs {array.n_bytes / 2**20:,.0f} MiB and the disk of "
-            f"{path.parent} has {free / 2**20:,.0f} MiB free. Set TLCNN_CACHE, or cache_dir=, to "
-            "a folder that has space"
-        )
+def _unpack(array: NpzArray, key: str, store: ArrayStore) -> CachedArray:
     log.info("unpacking %s once: %s MiB", array, f"{array.n_bytes / 2**20:,.0f}")
-    temporary = path.with_name(f".{path.stem}.tmp")
-    bar = tqdm(
-        total=array.n_bytes, desc="unpacking, once", unit="B", unit_scale=True, disable=None
-    )
-    try:
-        with bar, writing(path), open_new(temporary) as file:
-            for block in _iter_blocks(array):
-                file.write(block)
-                bar.update(len(block))
-            publish_file(file, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    bar = tqdm(total=array.shape[0], desc="unpacking, once", unit="image", disable=None)
+    with bar, store.open_writer(key, array.shape) as writer:
+        for rows in _iter_rows(array):
+            writer.add(rows)
+            bar.update(len(rows))
+        return writer.finish({})
 
 
-def _iter_blocks(array: NpzArray) -> Iterator[bytes]:
-    with _open(array.path) as archive, archive.open(array.member) as member:
-        while block := member.read(BLOCK):
-            yield block
+def _iter_rows(array: NpzArray) -> Iterator[np.ndarray]:
+    """Yield blocks (b, ...) of the rows of an uint8 array."""
+    row_bytes = math.prod(array.shape[1:])
+    with _open(array.path) as archive, archive.open(array.member) as file:
+        _read_header(file)
+        while block := file.read(max(1, BLOCK // row_bytes) * row_bytes):
+            yield np.frombuffer(block, np.uint8).reshape(-1, *array.shape[1:])

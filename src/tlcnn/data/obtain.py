@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.data.checksum import Checksum, compute_digests, find_problem
+from tlcnn.data.datasets.ham10000 import load_ham10000
+from tlcnn.data.datasets.lc25000_lung import find_tiles
 from tlcnn.data.download import fetch_file
-from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden, open_file
-from tlcnn.data.sources import RemoteFile, Route, Source, make_addresses
+from tlcnn.data.files import IMAGE_SUFFIXES, is_hidden, open_file, reading
+from tlcnn.data.sources import BY_HAND, RemoteFile, Route, Source, make_addresses
 from tlcnn.errors import DataError, StorageError, list_names
 from tlcnn.storage import hold_lock, make_dir, write_atomic
 
@@ -27,7 +29,7 @@ Say = Callable[[str], None]
 
 def obtain(
     source: Source,
-    route: Route,
+    route: Route | None,
     root: Path,
     *,
     mirrors: Sequence[str] = (),
@@ -36,24 +38,33 @@ def obtain(
 ) -> None:
     """Put every file of a route under `root`, verified.
 
+    Nothing is fetched where the dataset already lies in another layout.
+
     Args:
+        route: None where the dataset must be got by hand.
         mirrors: beginnings of addresses to try before the source's own.
         replacement: the beginning that replaces the source's scheme and host.
-        say: a function that is called with what happens.
 
     Raises:
         ConfigError: a mirror is no address.
-        DataError: a file is there but wrong, or cannot be fetched, or another layout is there.
+        DataError: a file is there but wrong, or cannot be fetched, or something else is there.
         StorageError: a full disk, or a folder that cannot be written.
     """
-    make_addresses(route.page, mirrors, replacement)  # refuses what is no address
-    other_data = [] if source.is_shared else _list_other_data(route, root)
+    if route is not None:
+        make_addresses(route.page, mirrors, replacement)  # refuses what is no address
+    other_data = _list_other_data(source, route, root)
+    if other_data and (n_images := _count_images(source.name, root)):
+        say(f"{source.name}: {n_images:,} images are there already; nothing needs to be fetched")
+        return
+    if route is None:
+        raise DataError(BY_HAND[source.name].format(root=root))
     if other_data:
         raise DataError(
-            f"{root} holds something else already ({list_names(other_data)}). If it is "
-            f"{source.name} in another layout, nothing needs to be downloaded; if not, move it "
-            "away or give another folder with --root: what lies in one folder is read together"
+            f"{root} holds something else already ({list_names(other_data)}) that is not all of "
+            f"{source.name}: move it away or give another folder with --root, because what lies "
+            "in one folder is read together"
         )
+    say(f"from {route.page} to {root}")
     make_dir(root)
     other_routes = [candidate.name for candidate in source.routes if candidate is not route]
     hint = f"; or try --route {' or '.join(other_routes)} with another --root"
@@ -65,15 +76,16 @@ def obtain(
             f"{hint if other_routes else ''}"
         )
         _obtain_file(file, urls, root, advice, say)
+    say(f"{source.name} is complete in {root}")
 
 
-def _list_other_data(route: Route, root: Path) -> list[str]:
+def _list_other_data(source: Source, route: Route | None, root: Path) -> list[str]:
     """List what a reader would read and the route does not bring."""
-    route_names = {file.name for file in route.files}
-    try:
-        paths = list(root.iterdir()) if root.is_dir() else []
-    except OSError as error:
-        raise StorageError(f"cannot read the folder {root}: {error.strerror}") from error
+    if source.is_shared or not root.is_dir():
+        return []
+    route_names = {file.name for file in route.files} if route else set()
+    with reading(f"the folder {root}", StorageError):
+        paths = list(root.iterdir())
     return sorted(
         path.name
         for path in paths
@@ -81,6 +93,16 @@ def _list_other_data(route: Route, root: Path) -> list[str]:
         and not is_hidden(path.name)
         and path.name.removesuffix(".part") not in route_names
     )
+
+
+def _count_images(name: str, root: Path) -> int:
+    """Return the number of images that a dataset's reader finds, 0 where it refuses them."""
+    try:
+        if name == "lc25000_lung":
+            return len(find_tiles(root))
+        return len(load_ham10000(root, name=name))
+    except DataError:
+        return 0
 
 
 def _obtain_file(file: RemoteFile, urls: Sequence[str], root: Path, advice: str, say: Say) -> None:
@@ -96,8 +118,7 @@ def _obtain_file(file: RemoteFile, urls: Sequence[str], root: Path, advice: str,
             return _check_present(file, path, say)
         checksum = _find_checksum(file, path)
         url = fetch_file(path, urls, checksum, advice=advice, say=say)
-        record = _record(file, path, url)
-        say(f"{path.name}: fetched; {checksum.describe() if checksum else record}")
+        say(f"{path.name}: fetched; {_record(file, path, url, checksum)}")
 
 
 def _find_checksum(file: RemoteFile, path: Path) -> Checksum | None:
@@ -122,12 +143,16 @@ def _check_present(file: RemoteFile, path: Path, say: Say) -> None:
             f"{path} is there but is not the file that belongs there: {problem}. It was not "
             "touched: move it away and run the same command again"
         )
-    result = checksum.describe() if checksum else _record(file, path, "found in place")
+    result = _describe(checksum) if checksum else _record(file, path, "found in place", None)
     say(f"{path.name}: there; {result}")
 
 
-def _record(file: RemoteFile, path: Path, url: str) -> str:
-    """Write a file's entry, and return the sentence for a file without a checksum."""
+def _describe(checksum: Checksum) -> str:
+    return f"{checksum.algorithm} is right, {checksum.origin}"
+
+
+def _record(file: RemoteFile, path: Path, url: str, checksum: Checksum | None) -> str:
+    """Write a file's entry, and return how the file was verified."""
     digests = compute_digests(path)
     published = file.checksum and f"{file.checksum.algorithm}, {file.checksum.origin}"
     entry = {
@@ -140,6 +165,8 @@ def _record(file: RemoteFile, path: Path, url: str) -> str:
     entries = load_entries(path.parent) | {path.name: entry}
     text = json.dumps({"files": dict(sorted(entries.items()))}, indent=2)
     write_atomic(path.parent / RECORD, text + "\n")
+    if checksum:
+        return _describe(checksum)
     return (
         f"no checksum is published: its sha256 was recorded in {RECORD}, not verified "
         f"({digests['sha256']})"
@@ -163,14 +190,11 @@ def load_entries(root: Path) -> dict[str, dict[str, Any]]:
 
 def find_state(source: Source, root: Path) -> str:
     """Say in a word or two whether a dataset is under `root`, without reading its files."""
-    if not root.is_dir():
-        return "no"
     for route in source.routes:
         present = [file for file in route.files if (root / file.name).exists()]
         if len(present) == len(route.files):
             return "yes"
         is_begun = present or any((root / f"{file.name}.part").exists() for file in route.files)
-        if is_begun and (source.is_shared or not _list_other_data(route, root)):
+        if is_begun and not _list_other_data(source, route, root):
             return f"{len(present)} of {len(route.files)} files"
-    is_other = not source.is_shared and _list_other_data(source.routes[0], root)
-    return "yes, by hand" if is_other else "no"
+    return "yes, by hand" if _list_other_data(source, None, root) else "no"

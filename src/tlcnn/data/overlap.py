@@ -40,6 +40,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def stems(self) -> list[str]:
+        """The ids without folders and suffixes, in lower case."""
+        return [Path(image_id).stem.lower() for image_id in self.table["image_id"]]
+
     def without(self, digests: set[str]) -> "Part":
         """Return the images whose content is not among these."""
         is_kept = ~self.table["digest"].isin(digests).to_numpy()
@@ -116,12 +121,8 @@ def find_isic_id(image_id: str) -> str | None:
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
     """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
-    stems, other_stems = (
-        [Path(image_id).stem.lower() for image_id in part.table["image_id"]]
-        for part in (first, second)
-    )
-    position = {stem: i for i, stem in enumerate(other_stems)}
-    equal_stems = [(i, position[stem]) for i, stem in enumerate(stems) if stem in position]
+    position = {stem: i for i, stem in enumerate(second.stems)}
+    equal_stems = [(i, position[stem]) for i, stem in enumerate(first.stems) if stem in position]
     pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 2)]
     if first.images is not None and second.images is not None:
         prints = [

@@ -58,9 +58,8 @@ AUGMENTS: dict[str, Policy] = {
     "none": Policy(),
     "light": Policy(shift=True, dihedral="all"),
     "standard": _STANDARD,
-    "strong": Policy(
-        shift=True,
-        dihedral="all",
+    "strong": replace(
+        _STANDARD,
         scale=(0.7, 1.4),
         aspect=1.15,
         rotate=45.0,

@@ -1,7 +1,7 @@
 """One image at its stored size: decoded, cut to a square, resized."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Images
@@ -31,12 +31,9 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
         resized = picture.resize(inner, Image.Resampling.BILINEAR)
         canvas.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
         return np.asarray(canvas)
-    box = (0.0, 0.0, float(width), float(height))
     if fit == "crop":  # only the centre square is resampled: less work for the same pixels
-        side = min(height, width)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR))
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:

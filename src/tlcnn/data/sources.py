@@ -6,11 +6,11 @@ was found; the ISIC archive publishes no checksums.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from tlcnn.data.checksum import Checksum
 from tlcnn.data.datasets.medmnist import SIZES, load_medmnist_info
-from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
+from tlcnn.errors import ConfigError, did_you_mean, list_names
 
 DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
 ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018"
@@ -29,12 +29,14 @@ HAM_ORIGIN = "as Dataverse published it in version 4.0"
 DRAWN = ("synthetic", "synthetic_source")
 OWN = ("folder", "table")
 
-LC25000_BY_HAND = """lc25000_lung has no address that a program may rely on; get it by hand:
+BY_HAND = {
+    "lc25000_lung": """lc25000_lung has no address that a program may rely on; get it by hand:
   1. Its authors' page, https://github.com/tampapath/lung_colon_image_set, links to LC25000.zip
      (1.85 GB; Borkowski et al. 2019, arXiv:1912.12142).
   2. Put it into {root} as it is, or its folders lung_aca, lung_n and lung_scc.
   3. Train with dataset=lc25000_lung. Its tiles are augmented copies of far fewer source tiles,
      which the reader keeps together in one split."""
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Source:
     Attributes:
         root: its folder by default, as in `conf/dataset`.
         is_shared: whether other datasets lie in the same folder.
-        routes: the first is the default.
+        routes: the first is the default; none where `BY_HAND` says how to get it.
     """
 
     name: str
@@ -98,10 +100,19 @@ HAM10000 = Source(
         ),
     ),
 )
+LC25000_LUNG = Source(
+    name="lc25000_lung",
+    what="lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how",
+    licence="see its page",
+    size="1.9 GB",
+    root="data/lc25000_lung",
+    is_shared=False,
+    routes=(),
+)
 
 
 def list_sources(size: int = 28) -> list[Source]:
-    """Return every dataset that can be fetched; MedMNIST at `size` pixels a side."""
+    """Return every dataset that is published; MedMNIST at `size` pixels a side."""
     sources = [HAM10000]
     for flag, facts in load_medmnist_info().items():
         file = facts["files"][str(size)]
@@ -119,7 +130,7 @@ def list_sources(size: int = 28) -> list[Source]:
             routes=(Route("zenodo", (remote_file,), "https://zenodo.org/records/10519652"),),
         )
         sources.append(source)
-    return sources
+    return [*sources, LC25000_LUNG]
 
 
 def find_source(name: str, size: int | None = None) -> Source:
@@ -127,18 +138,15 @@ def find_source(name: str, size: int | None = None) -> Source:
 
     Raises:
         ConfigError: there is no such dataset, or not in this size.
-        DataError: it must be got by hand.
     """
     if size is not None:
         check_size(name, size)
     sources = {source.name: source for source in list_sources(size or SIZES[0])}
     if name in sources:
         return sources[name]
-    if name == "lc25000_lung":
-        raise DataError(LC25000_BY_HAND.format(root="data/lc25000_lung"))
     if name in OWN:
         raise ConfigError(f"dataset={name} reads your own images; there is nothing to download")
-    allowed = [*sources, "lc25000_lung", *DRAWN]
+    allowed = [*sources, *DRAWN]
     raise ConfigError(
         f"no dataset {name} to get; choose one of {list_names(allowed, 20)}."
         f"{did_you_mean(name, allowed)}"
@@ -155,11 +163,11 @@ def check_size(name: str, size: int) -> None:
         )
 
 
-def find_route(source: Source, name: str | None) -> Route:
-    """Return a route by name, the first when None. Raises ConfigError."""
+def find_route(source: Source, name: str | None) -> Route | None:
+    """Return a route by name, or the first one, if there is one. Raises ConfigError."""
     routes = {route.name: route for route in source.routes}
-    if name is None:
-        return source.routes[0]
+    if name is None or not routes:
+        return next(iter(source.routes), None)
     if name not in routes:
         raise ConfigError(
             f"--route {name} is not allowed: {source.name} comes by {', '.join(routes)}."
@@ -178,16 +186,12 @@ def make_addresses(url: str, mirrors: Sequence[str], replacement: str = "") -> t
     Raises:
         ConfigError: a mirror is no address.
     """
-    for prefix in (*mirrors, *([replacement] if replacement else [])):
+    for prefix in filter(None, (*mirrors, replacement)):
         if urlsplit(prefix).scheme not in ("http", "https") or not urlsplit(prefix).netloc:
             raise ConfigError(
                 f"the mirror {prefix!r} is not allowed: give the beginning of an address, such as "
                 "http://files.mylab.org/mirror"
             )
-    source_url = _move(url, replacement) if replacement else url
-    return (*(_move(url, prefix) for prefix in mirrors), source_url)
-
-
-def _move(url: str, prefix: str) -> str:
-    parts = urlsplit(url)
-    return prefix.rstrip("/") + urlunsplit(("", "", parts.path, parts.query, ""))
+    path = urlsplit(url)._replace(scheme="", netloc="", fragment="").geturl()
+    moved = [prefix.rstrip("/") + path for prefix in mirrors]
+    return (*moved, replacement.rstrip("/") + path if replacement else url)

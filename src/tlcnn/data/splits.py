@@ -44,8 +44,6 @@ def make_splits(
     first in train, then in test, then in val (see `list_split_warnings`).
 
     Args:
-        labels: (N,) class of each image, 0 to n_classes - 1.
-        groups: (N,) names of groups.
         val_fraction, test_fraction: parts of all N images; with folds, the latter is not used.
         folds: the number of test folds that partition the data, or None.
         fold: the number of the fold that is the test part.
@@ -125,8 +123,7 @@ def count_groups(
     def compute_hash(group: str) -> bytes:
         return hashlib.sha256(f"{seed}:{group}".encode("utf-8", "surrogatepass")).digest()
 
-    ordered = sorted(counts, key=lambda group: (compute_hash(group), group))
-    return {group: counts[group] for group in ordered}
+    return {group: counts[group] for group in sorted(counts, key=compute_hash)}
 
 
 def _divide(
@@ -172,14 +169,8 @@ def choose_splits(
     divide = partial(make_splits, seed=seed, n_classes=n_classes)
     official = table["split"].to_numpy(dtype=object).copy()
     if mode == "grouped" or folds is not None or (mode == "auto" and (official == "").all()):
-        return divide(
-            labels,
-            groups,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            folds=folds,
-            fold=fold,
-        )
+        divide = partial(divide, val_fraction=val_fraction, test_fraction=test_fraction)
+        return divide(labels, groups, folds=folds, fold=fold)
     if (official == "").any() or not {"train", "test"} <= set(official):
         what = "no official split" if (official == "").all() else "an incomplete official split"
         raise ConfigError(f"the dataset has {what}; use dataset.split=grouped")
@@ -216,10 +207,8 @@ def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.
     strange = sorted(set(map(str, splits)) - set(SPLITS))
     if strange:
         raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
-    leaking = [
-        f"{group} ({', '.join(group_splits)})"
-        for group, group_splits in find_shared_groups(groups, splits).items()
-    ]
+    shared = find_shared_groups(groups, splits)
+    leaking = [f"{group} ({', '.join(parts)})" for group, parts in shared.items()]
     if leaking:
         raise DataError(
             f"{len(leaking):,} groups are in more than one split: {list_names(leaking)}. Test "
@@ -232,8 +221,7 @@ def compute_split_counts(
 ) -> pd.DataFrame:
     """Return the number of images, one row a class, one column a split.
 
-    Args:
-        labels: (N,) classes; or (N, K) of 0 and 1 where an image can be of several.
+    Labels are (N,), or (N, K) of 0 and 1 where an image can be of several classes.
     """
     values, parts = np.asarray(labels), np.asarray(splits, dtype=object)
     row, label = np.nonzero(values) if values.ndim == 2 else (np.arange(len(values)), values)
@@ -248,16 +236,14 @@ def list_split_warnings(
 ) -> list[str]:
     """Return one sentence for each split that lacks classes (labels as `compute_split_counts`)."""
     counts = compute_split_counts(labels, splits, classes)
-    sentences = []
-    present = set(map(str, splits))
-    for split in [column for column in counts.columns if column in present]:
-        absent = counts.index[counts[split] == 0].tolist()
-        if absent:
-            sentences.append(
-                f"{split} has no image of {len(absent)} of {len(classes)} classes "
-                f"({list_names(absent)}): their scores there do not exist"
-            )
-    return sentences
+    present = [split for split in SPLITS if split in set(splits)]
+    absent = {split: counts.index[counts[split] == 0].tolist() for split in present}
+    return [
+        f"{split} has no image of {len(names)} of {len(classes)} classes ({list_names(names)}): "
+        "their scores there do not exist"
+        for split, names in absent.items()
+        if names
+    ]
 
 
 def manifest_digest(

@@ -33,18 +33,13 @@ def load_table_text(ref: FileRef) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise DataError(f"{ref} is not UTF-8 text ({error}); save it as UTF-8") from error
     header = text.lstrip("\r\n").split("\n", 1)[0]
-    separator = max(SEPARATORS, key=header.count)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=max(SEPARATORS, key=header.count))
     try:
-        lines = [
-            [value.strip() for value in row]
-            for row in csv.reader(StringIO(text, newline=""), delimiter=separator)
-            if any(row)
-        ]
+        columns, *rows = ([value.strip() for value in row] for row in reader if any(row))
     except csv.Error as error:
         raise DataError(f"{ref} is not a readable table: {error}") from error
-    if not lines:
-        raise DataError(f"{ref} is empty: a table with a header row is expected")
-    columns, *rows = lines
+    except ValueError as error:  # no row at all
+        raise DataError(f"{ref} is empty: a table with a header row is expected") from error
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise DataError(f"{ref} has columns of the same name: {list_names(twice)}")
@@ -92,19 +87,17 @@ def check_filled(frame: pd.DataFrame, column: str, source: str) -> None:
 def check_unique(frame: pd.DataFrame, source: str, value: str) -> None:
     """Raise DataError when an `image_id` occurs twice, saying if with different values."""
     again = frame["image_id"].duplicated(keep=False)
-    if not again.any():
-        return
     kinds = frame[again].groupby("image_id", sort=True)[value].nunique()
-    contradictory = kinds[kinds > 1].index.tolist()
-    if contradictory:
-        raise DataError(
-            f"{source}: {len(contradictory):,} image ids occur twice with different {value}: "
-            f"{list_names(contradictory)}. Find out which is right and take the others out"
-        )
-    raise DataError(
-        f"{source}: {len(kinds):,} image ids occur twice (with the same {value}): "
-        f"{list_names(kinds.index.tolist())}. Keep one row of each"
-    )
+    which_is_right = "Find out which is right and take the others out"
+    for ids, which, advice in (
+        (kinds[kinds > 1].index, f"with different {value}", which_is_right),
+        (kinds.index, f"(with the same {value})", "Keep one row of each"),
+    ):
+        if len(ids):
+            raise DataError(
+                f"{source}: {len(ids):,} image ids occur twice {which}: "
+                f"{list_names(ids.tolist())}. {advice}"
+            )
 
 
 def check_known(frame: pd.DataFrame, column: str, allowed: list[str], source: str) -> None:

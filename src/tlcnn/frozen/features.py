@@ -40,8 +40,7 @@ class Layout:
 def make_rows(batch: Tensor) -> tuple[Tensor, Layout]:
     """Return a boundary tensor (B, ...) as rows (B, D) in the order of its memory, not copied.
 
-    Raises:
-        ValueError: its images do not lie one after the other without gaps.
+    Raises ValueError where its images do not lie one after the other without gaps.
     """
     shape, strides = tuple(batch.shape[1:]), batch.stride()[1:]
     layout = Layout(shape, strides, str(batch.dtype).removeprefix("torch."))

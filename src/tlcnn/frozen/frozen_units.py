@@ -25,6 +25,7 @@ from tlcnn.data.policy import Policy, describe_views, find_policy
 from tlcnn.errors import StorageError
 from tlcnn.frozen.features import FeatureViews, FeatureWriter
 from tlcnn.model.cut import evaluating, pass_boundaries
+from tlcnn.model.freeze import list_tensors
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.storage import digest_of
 from tlcnn.training.evaluate import autocast
@@ -189,7 +190,7 @@ def _digest_of_numbers(numbers: np.ndarray) -> str:
 
 def digest_units(model: nn.Module, unit_map: UnitMap, n_units: int) -> dict[int, str]:
     """Return, for each n up to `n_units`, the sha256 of all tensors of units 1..n."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    tensors = list_tensors(model)
     digest, digests = hashlib.sha256(), {}
     for number in range(1, n_units + 1):
         for name in sorted(unit_map.tensors_of(number, number)):

@@ -18,7 +18,7 @@ from tlcnn.data.feed import Feed, Values, list_slices
 from tlcnn.device import send
 from tlcnn.frozen.batches import FeatureBatches, read_generators
 from tlcnn.frozen.features import FeatureViews
-from tlcnn.model.cut import Prefix, evaluating
+from tlcnn.model.cut import evaluating, make_prefix
 from tlcnn.model.difference import measure_difference
 from tlcnn.model.freeze import are_same_bits
 from tlcnn.training.evaluate import autocast
@@ -45,7 +45,7 @@ def find_probe(
     for path, layer in trained.named_modules():
         is_all = {id(parameter) for parameter in layer.parameters()} == moving
         if path and is_all and isinstance(layer, nn.Linear):
-            prefix = Prefix(trained, (path,))
+            prefix = make_prefix(trained, (path,))
             break
     else:
         return None

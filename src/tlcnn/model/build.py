@@ -69,9 +69,7 @@ def make_network(architecture: str, **settings: Any) -> nn.Module:
     """Build a timm network. A setting that its family does not have is left out if it is zero.
 
     Zeros are passed to the families that have the setting, because their defaults may not be zero.
-
-    Raises:
-        ConfigError: the family does not have a setting that is not zero.
+    Raises ConfigError for a setting above zero that the family does not have.
     """
     while True:
         try:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tlcnn.errors import WeightsError, list_names
+from tlcnn.text import first_line
 
 State = dict[str, torch.Tensor]
 
@@ -39,7 +40,6 @@ def load_state(path: Path, *, sha256: str | None = None) -> State:
     and nothing in it runs. Wrappers of training frameworks are taken off.
 
     Args:
-        path: the file.
         sha256: the digest that its bytes must have; None takes any.
 
     Returns:
@@ -49,8 +49,10 @@ def load_state(path: Path, *, sha256: str | None = None) -> State:
         WeightsError: the file is missing, truncated, unsafe, holds no weights, or has another
             digest.
     """
-    _check_readable(path)
+    if not path.is_file():
+        raise WeightsError(f"there are no weights at {path}.")
     data = path.read_bytes()
+    _check_start(path, data[:64])
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise WeightsError(
             f"{path} has changed: its sha256 is not the one that was recorded. Restore the file "
@@ -126,11 +128,7 @@ def _parse_torch(data: bytes, path: Path) -> Any:
         ) from error
 
 
-def _check_readable(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(f"there are no weights at {path}.")
-    with open(path, "rb") as file:
-        start = file.read(64)
+def _check_start(path: Path, start: bytes) -> None:
     if not start:
         raise WeightsError(f"{path} is empty. Copy or download it again.")
     if start.startswith(b"version https://git-lfs"):
@@ -142,8 +140,7 @@ def _check_readable(path: Path) -> None:
 
 
 def _describe_damage(path: Path, error: Exception) -> str:
-    cause = (str(error).strip().splitlines() or [""])[0]
     return (
         f"{path} cannot be read as weights: it is damaged, cut off, or no checkpoint "
-        f"({type(error).__name__}: {cause}). Copy or download it again."
+        f"({type(error).__name__}: {first_line(error)}). Copy or download it again."
     )

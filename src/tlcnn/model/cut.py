@@ -20,31 +20,10 @@ from tlcnn.model.difference import measure_difference
 from tlcnn.model.freeze import are_same_bits, hold_in_eval
 from tlcnn.model.norms import is_norm
 from tlcnn.model.unit_map import UnitMap, is_inside, list_enclosing
+from tlcnn.text import first_line
 
 PROBE_SIZES = (64, 128)  # pixels; a network that needs larger images is probed at its own size
 _ELSEWHERE = "freeze or transfer through another unit, or train without stored boundaries."
-
-
-class Prefix(nn.Module):
-    """The network up to a boundary: images (N, 3, H, W) to the boundary tensor.
-
-    It refers to the whole network but has no parameters of its own, so moving it to a device or
-    changing its mode does not affect the network.
-    """
-
-    def __init__(self, model: nn.Module, entrances: tuple[str, ...]) -> None:
-        super().__init__()
-        self._network = (model,)  # in a tuple, so that it is not a submodule
-        self.entrances = entrances
-
-    def forward(self, images: Tensor) -> Tensor:
-        crossing = _capture(self._network[0], {0: self.entrances}, images).get(0)
-        if isinstance(crossing, Tensor):
-            return crossing
-        place = self.entrances[0]
-        if crossing is None:
-            raise ConfigError(f"the network never reaches {place}: {_ELSEWHERE}")
-        raise ConfigError(f"the network cannot be cut before {place}: {crossing}. {_ELSEWHERE}")
 
 
 class Passed(nn.Module):
@@ -54,7 +33,9 @@ class Passed(nn.Module):
         return boundary
 
 
-def cut(model: nn.Module, unit_map: UnitMap, n_units: int) -> tuple[nn.Module, nn.Module]:
+def cut(
+    model: nn.Module, unit_map: UnitMap, n_units: int
+) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
     """Cut a network behind unit `n_units` into a prefix and a suffix that share its parameters.
 
     Returns:
@@ -73,8 +54,25 @@ def cut(model: nn.Module, unit_map: UnitMap, n_units: int) -> tuple[nn.Module, n
             f"{unit_map.model} cannot be cut behind unit {n_units} ({unit.name}): "
             f"{unit.cut_obstacle}. {_ELSEWHERE}"
         )
-    prefix = Prefix(model, find_entrances(unit_map, n_units))
+    prefix = make_prefix(model, find_entrances(unit_map, n_units))
     return prefix, make_suffix(model, unit_map, n_units)
+
+
+def make_prefix(network: nn.Module, entrances: tuple[str, ...]) -> Callable[[Tensor], Tensor]:
+    """Return the network up to the first of some modules, as a function of its inputs.
+
+    It raises ConfigError where no single tensor enters them.
+    """
+
+    def prefix(inputs: Tensor) -> Tensor:
+        crossing = _capture(network, {0: entrances}, inputs).get(0, "the network never calls it")
+        if isinstance(crossing, Tensor):
+            return crossing
+        raise ConfigError(
+            f"the network cannot be cut before {entrances[0]}: {crossing}. {_ELSEWHERE}"
+        )
+
+    return prefix
 
 
 def pass_boundaries(
@@ -97,9 +95,7 @@ def measure_boundaries(
     """Return the shape (without N) and the type of the tensor at each boundary.
 
     The entry is None where the network cannot be cut.
-
-    Raises:
-        RuntimeError: the network does not run on images of this size.
+    Raises RuntimeError where the network does not run on images of this size.
     """
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
     images = torch.zeros(2, 3, image_size, image_size)
@@ -115,12 +111,15 @@ def measure_boundaries(
 
 
 def check_cut(
-    model: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor, tolerance: float = 0.0
+    model: nn.Module,
+    prefix: Callable[[Tensor], Tensor],
+    suffix: nn.Module,
+    images: Tensor,
+    tolerance: float = 0.0,
 ) -> None:
     """Check that suffix(prefix(images)) equals model(images) in evaluation mode.
 
     Args:
-        images: (N, 3, H, W).
         tolerance: the largest difference allowed, as `measure_difference` defines it. With 0 the
             outputs must be the same bits.
 
@@ -253,10 +252,8 @@ def _try_cut(
     try:
         outputs = make_suffix(model, unit_map, n_units)(crossing)
     except Exception as error:  # a family's own code: anything can come out of it
-        first_line = str(error).splitlines()[0][:80] if str(error) else ""
-        return (
-            f"the rest does not run on the boundary alone ({type(error).__name__}: {first_line})"
-        )
+        cause = f"{type(error).__name__}: {first_line(error)[:80]}"
+        return f"the rest does not run on the boundary alone ({cause})"
     if isinstance(outputs, Tensor) and are_same_bits(outputs, expected):
         return None
     return "more than this tensor crosses (the rest alone gives other outputs)"

@@ -62,8 +62,6 @@ def apply_freeze(
     changed. A second call may freeze more units, but not fewer.
 
     Args:
-        model: the network that `unit_map` describes; changed in place.
-        n_frozen: the number of units to freeze, counted from the input.
         bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 
     Raises:
@@ -97,13 +95,10 @@ def snapshot_frozen(
 ) -> dict[str, Tensor]:
     """Return copies of the tensors that must not change while units 1..n_frozen are frozen.
 
-    The tensors that the treatment `bn` allows to change are not among them.
-
-    Raises:
-        ConfigError: `bn` or `n_frozen` is not allowed.
+    The tensors that the treatment `bn` allows to change are not among them. Raises ConfigError.
     """
     moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
-    tensors = _named_tensors(model)
+    tensors = list_tensors(model)
     return {
         name: tensors[name].detach().clone()
         for name in unit_map.tensors_of(1, n_frozen)
@@ -114,10 +109,9 @@ def snapshot_frozen(
 def check_frozen(model: nn.Module, snapshot: dict[str, Tensor]) -> None:
     """Check that the tensors of a model are still those of a snapshot, bit for bit.
 
-    Raises:
-        BrokenPromise: some have changed; the message names them.
+    Raises BrokenPromise, which names those that have changed.
     """
-    tensors = _named_tensors(model)
+    tensors = list_tensors(model)
     moved = [
         name
         for name, before in snapshot.items()
@@ -140,7 +134,8 @@ def are_same_bits(first: Tensor, second: Tensor) -> bool:
     return torch.equal(*bits)
 
 
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+def list_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network by name, those of no state dict too."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 

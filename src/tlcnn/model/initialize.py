@@ -47,7 +47,6 @@ def apply_source(
     """Copy the parameters and buffers of units 1..k from a state, bit for bit, in place.
 
     Args:
-        model: a network with fresh weights; changed in place.
         state: the tensors of the source under the names of the model (see `match_names`).
         n_transferred: k, from 0 (nothing is copied) to the number of units.
 
@@ -97,8 +96,6 @@ def draw_stats(state: State, model: nn.Module, seed: int) -> State:
 
     Args:
         state: the tensors of the source under the names of the model (see `match_names`).
-        model: a network with fresh weights, from which the buffers are taken.
-        seed: the seed of the run.
     """
     buffers = dict(model.named_buffers())
     drawn = {}

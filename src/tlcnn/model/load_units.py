@@ -12,15 +12,9 @@ MAP_VERSION = 2  # increased when a stored map is not what this version computes
 
 
 def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> UnitMap:
-    """Return the unit map of a timm network, computed once per version of timm.
+    """Return what `compute_unit_map` returns, computed once per version of timm.
 
-    Args:
-        name: timm architecture, with or without a tag.
-        granularity: one of `GRANULARITIES`.
-        cache_dir: the folder where maps are stored. If the map is there, torch is not imported.
-
-    Raises:
-        ConfigError: no such network or granularity, or the network cannot be divided.
+    If the map is stored in `cache_dir`, torch is not imported.
     """
     key = [MAP_VERSION, version("timm"), name.split(".")[0], granularity]
 

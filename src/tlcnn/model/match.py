@@ -43,9 +43,7 @@ def match_names(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     that was cut), but a tensor of another shape, half a unit, or further layers inside a unit mean
     another architecture, even where the first layers agree. The state is returned as it is when
     it already has every name.
-
-    Raises:
-        WeightsError: it fits no unit, contradicts one, or it is not clear which network is meant.
+    Raises WeightsError where it fits no unit, contradicts one, or may mean several networks.
     """
     tensors = model.state_dict()
     names = unit_map.tensors_of(1, len(unit_map))  # the counters are optional in any file

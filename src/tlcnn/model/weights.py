@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tlcnn.errors import ConfigError, StorageError, WeightsError, did_you_mean, list_names
 from tlcnn.storage import digest_of, load_file_digest, make_dir, remember
+from tlcnn.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -76,24 +77,28 @@ def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
     """Return a file of weights, or the weights in a folder.
 
-    Raises:
-        WeightsError: there is no such file; names the closest one beside it.
+    Raises WeightsError, which names the closest file.
     """
     place = Path(path).expanduser()
     file = place / RUN_WEIGHTS if place.is_dir() else place
     if file.is_file():
         return _describe_file(file, file.name, str(file), cache_dir)
+    advice = "Give the path of a file of weights, or the folder of a run."
     folder = place if place.is_dir() else place.parent
     if not folder.is_dir():
-        raise WeightsError(f"there are no weights at {place}: the folder {folder} does not exist.")
+        raise WeightsError(
+            f"init.weights={path}: there is no folder {folder.absolute()}. {advice}"
+        )
     beside = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix in SUFFIXES)
     listed = f" That folder holds: {list_names(beside)}." if beside else ""
     if place.is_dir():
         raise WeightsError(
-            f"the folder {place} holds no {RUN_WEIGHTS}.{listed} Give the file itself."
+            f"init.weights={path}: the folder {place.absolute()} holds no {RUN_WEIGHTS}.{listed} "
+            "Give the file itself."
         )
     raise WeightsError(
-        f"there are no weights at {place}.{did_you_mean(place.name, beside)}{listed}"
+        f"init.weights={path}: there is no file {place.absolute()}."
+        f"{did_you_mean(place.name, beside)}{listed} {advice}"
     )
 
 
@@ -271,5 +276,4 @@ def _first_cause(error: BaseException) -> str:
     """Return the type and first line of what an error started with."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}"

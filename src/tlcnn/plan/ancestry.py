@@ -17,10 +17,10 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import FINGERPRINT_VERSION
 from tlcnn.data.overlap import Overlap, Part, find_overlap
 from tlcnn.errors import DataError, WeightsError, did_you_mean, list_names
-from tlcnn.records.files import DONE
+from tlcnn.records.files import DONE, PLAN, SEEN, SPLITS
 from tlcnn.records.parse import parse_record
-from tlcnn.records.plan_record import PLAN, AncestorRecord, read_plan
-from tlcnn.records.read import read_seen, read_splits
+from tlcnn.records.plan_record import AncestorRecord, read_plan
+from tlcnn.records.read import read_table
 from tlcnn.storage import remember
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
     if (place / PLAN).is_file():
         return place.absolute()
     runs = output_dir / "runs"
-    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    folders = sorted(runs.glob("*"))
     ids = {folder: folder.name.rsplit("-", 1)[-1] for folder in folders if folder.is_dir()}
     is_long_enough = len(run) >= _SHORTEST_ID
     matching = [
@@ -104,9 +104,7 @@ def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancesto
 
     The file may be a copy under any name. `metadata` is what a run wrote into it; None where no
     run did, and then the folder decides.
-
-    Raises:
-        WeightsError: a run wrote the metadata, and they cannot be read.
+    Raises WeightsError for metadata of a run that cannot be read.
     """
     if metadata is None:
         return read_ancestors(file.parent) if _read_run_id(file.parent) else ()
@@ -120,7 +118,7 @@ def find_ancestors(file: Path, metadata: Any, output_dir: Path) -> tuple[Ancesto
             "Give that run instead: init=run init.run=ID"
         ) from error
     runs = output_dir / "runs"
-    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    folders = sorted(runs.glob("*"))
     folders = [file.parent, *(f for f in folders if f.name.endswith(run.run_id))]
     folder = next((f for f in folders if _read_run_id(f) == run.run_id), None)
     return read_ancestors(folder) if folder else _place_ancestors(records, runs)
@@ -200,11 +198,11 @@ def _find_training_images(
     if images is not None:
         return make_part(images, "train")
     train, run_id = ("split", "train"), ("run_id", ancestor.record.run_id)
-    places = [(read_splits, ancestor.folder, train)]
-    places += [(read_seen, folder, run_id) for folder in ancestor.later]
-    for read, folder, (column, value) in places:
+    places = [(ancestor.folder / SPLITS, train)]
+    places += [(folder / SEEN, run_id) for folder in ancestor.later]
+    for path, (column, value) in places:
         try:
-            table = read(folder)
+            table = read_table(path)
             table = table.loc[table[column] == value, _COLUMNS].reset_index(drop=True)
         except (DataError, KeyError):  # missing, damaged, or without these columns
             continue

@@ -15,6 +15,7 @@ from tlcnn.config.schema import Config, DatasetCfg, FreezeCfg, InitCfg, list_key
 from tlcnn.errors import ConfigError, DataError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
 from tlcnn.records.config import read_config
+from tlcnn.text import first_line
 
 PLANNED = ("task", "self")  # sources that are runs whose plan is made before they are trained
 SHARED_KEYS = ("image_size", "fit", "normalize")  # a source's dataset has the run's own values
@@ -23,8 +24,7 @@ SHARED_KEYS = ("image_size", "fit", "normalize")  # a source's dataset has the r
 def make_parent_config(cfg: Config, memory: Memory) -> Config:
     """Return the configuration of the run that `init=task` or `init=self` starts from.
 
-    Raises:
-        ConfigError: `init.task` names no dataset, or `init.task_dataset` has unknown keys.
+    Raises ConfigError where `init.task` names no dataset, or `init.task_dataset` has unknown keys.
     """
     init = cfg.init
     if init.source == "self":
@@ -81,7 +81,7 @@ def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
     except OmegaConfBaseException as error:
         key = str(error.full_key or "").removeprefix("dataset.")
         raise ConfigError(
-            f"init.task_dataset.{key} is not of the right type: {str(error).splitlines()[0]}"
+            f"init.task_dataset.{key} is not of the right type: {first_line(error)}"
         ) from error
     return merged
 
@@ -89,8 +89,7 @@ def _set_values(dataset: DatasetCfg, values: Mapping[str, Any]) -> DatasetCfg:
 def load_run_config(run_dir: Path, cfg: Config) -> Config:
     """Return the configuration of an unfinished run, to be trained in the places of `cfg`.
 
-    Raises:
-        WeightsError: its config.yaml is missing or of another version.
+    Raises WeightsError where its config.yaml cannot be read.
     """
     try:
         loaded = read_config(run_dir)

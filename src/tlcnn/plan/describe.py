@@ -93,7 +93,7 @@ def _describe_splits(plan: Plan) -> list[str]:
     ]
 
 
-def plan_record(plan: Plan) -> PlanRecord:
+def make_plan_record(plan: Plan) -> PlanRecord:
     """Return what plan.json says of a plan: the identity, and what readers show beside it."""
     cell, weights, images = plan.treatment, plan.treatment.weights, plan.dataset
     settings = {

@@ -28,19 +28,8 @@ from tlcnn.errors import ConfigError, DataError, ImpossibleCell, TlcnnError, Wei
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import UnitMap
-from tlcnn.model.weights import (
-    RUN_WEIGHTS,
-    WeightsFile,
-    locate_checkpoint,
-    locate_imagenet,
-)
-from tlcnn.plan.ancestry import (
-    Ancestor,
-    check_leaks,
-    find_ancestors,
-    find_run_dir,
-    read_ancestors,
-)
+from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile, locate_checkpoint, locate_imagenet
+from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
 from tlcnn.records.plan_record import AncestorRecord, read_plan

@@ -5,9 +5,7 @@ from typing import Any
 
 from tlcnn.config.schema import Config
 from tlcnn.errors import DataError
-from tlcnn.records.files import read_yaml
-
-CONFIG = "config.yaml"
+from tlcnn.records.files import CONFIG, read_yaml
 
 
 def read_config(folder: Path) -> Config:

@@ -9,18 +9,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+from tlcnn.device import find_version
 from tlcnn.errors import DataError
-from tlcnn.records.files import read_json
+from tlcnn.records.files import ENVIRONMENT, read_json
 from tlcnn.records.folder import RunDir
 from tlcnn.records.parse import parse_record
 
-ENVIRONMENT = "environment.json"
 _PACKAGES = (
     *("tlcnn", "torch", "torchvision", "timm", "hydra-core", "omegaconf", "numpy", "pandas"),
     *("scikit-learn", "pillow", "pyarrow", "safetensors"),
@@ -62,7 +61,7 @@ def make_session(*, device: str, hardware: str, threads: int) -> Session:
         hardware=hardware,
         cores=os.cpu_count(),
         threads=threads,
-        packages=_find_versions(),
+        packages={name: _find_version(name) for name in _PACKAGES},
         commit=_find_commit(),
     )
 
@@ -98,13 +97,11 @@ def read_sessions(folder: str | Path) -> tuple[Session, ...]:
     return tuple(parse_record(Session, item, ENVIRONMENT) for item in sessions)
 
 
-@cache  # the packages that this process has loaded do not change
-def _find_versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
+def _find_version(package: str) -> str | None:
+    try:
+        return find_version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

@@ -7,8 +7,8 @@ metrics.jsonl log.txt                    one line an epoch, and the log
 checkpoint.last.pt checkpoint.prev.pt    until the run is done
 weights.safetensors predictions.parquet  the best epoch, and its logits on val and test
 summary.json                             the metrics
-DONE | FAILED                            the last file written: DONE holds the sha256 of weights,
-                                         predictions and summary, FAILED the traceback
+DONE | FAILED                            the last file written: DONE holds the sha256 of the
+                                         others but the log, FAILED the traceback
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from tlcnn.errors import CannotCreate, DataError, RunLocked
-from tlcnn.records.files import DONE, compute_digests, read_json
+from tlcnn.records.files import CONFIG, DONE, HISTORY, compute_digests, read_json
 from tlcnn.storage import hold_lock, make_dir, sync_files, write_atomic
 
 FAILED, HOLDER, LOCK = "FAILED", "holder.json", "lock"
@@ -101,16 +101,16 @@ class RunDir:
         """Write config.yaml: the resolved configuration, every default included."""
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # is ten times as fast
         text = yaml.dump(config, Dumper=dumper, sort_keys=False)
-        write_atomic(self.path / "config.yaml", text, durable=False)
+        write_atomic(self.path / CONFIG, text, durable=False)
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl, one self-contained line an epoch."""
         lines = [json.dumps(_without_nan(record), allow_nan=False) for record in history]
         text = "".join(f"{line}\n" for line in lines)
-        write_atomic(self.path / "metrics.jsonl", text, durable=False)
+        write_atomic(self.path / HISTORY, text, durable=False)
 
     def write_done(self, run_id: str) -> None:
-        """Mark the run as finished, once its files are on the disk, with the sha256 of results."""
+        """Mark the run as finished, once its files are on the disk, with their sha256."""
         sync_files(self.path)
         record = {"run_id": run_id, "sha256": compute_digests(self.path)}
         write_atomic(self.path / DONE, json.dumps(record, indent=2) + "\n")

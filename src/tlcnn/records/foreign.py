@@ -1,18 +1,18 @@
-"""Predictions of other tools: files are read and checked.
+"""Predictions of other tools: a file is read and checked.
 
-    file -> Texts (what its columns say) -> Foreign (labels, groups, logits)
+    file -> table of texts -> Foreign (labels, groups, logits)
 
 Two kinds of files are read: a table (CSV, TSV, parquet) of image id, label and one score a class;
 and a file of MedMNIST's evaluator, which has neither header nor labels: its name says dataset and
 split, and the dataset's npz has the labels.
 """
 
-import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,6 @@ ROLES = {  # what a column may be called, without regard to case
 }
 _SCORE = re.compile(r"(logit|prob|probability|score|p)[/_](.+)", re.IGNORECASE)
 _EVALUATOR_FILE = re.compile(r"([a-z]+mnist)(?:_(\d+))?_(train|val|test)(?![a-z])")
-_NUMBER = re.compile(r"\s*[-+]?(\d|\.\d|nan|inf)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,29 +88,25 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """The N rows of a file, as texts.
-
-    Attributes:
-        ids: the images' ids.
-        roles: `label`, `group` and `split`, where the file has them, and their values.
-        scores: one column a class.
-        targets: one column a class, where the file has columns `target/CLASS`.
-        are_logits: the columns' names say so.
-        ignored: the columns that are none of these.
-    """
+class Rows:
+    """The N rows of a file, to name one of them in a message."""
 
     path: Path
     ids: list[str]
-    roles: Mapping[str, list[str]]
-    scores: pd.DataFrame
-    targets: pd.DataFrame
-    are_logits: bool = False
-    ignored: tuple[str, ...] = ()
 
-    def describe_row(self, row: int) -> str:
-        """Return the place of a row for messages."""
-        return f"{self.path}: row {row + 1} (image {self.ids[row]})"
+    def refuse(self, is_wrong: Any, describe: Callable[[int], str]) -> None:
+        """Raise DataError for the first wrong row, where there is one.
+
+        Args:
+            is_wrong: (N,) bool, an array or a series.
+            describe: from the position of a row to what it has, and what is allowed.
+        """
+        wrong = np.flatnonzero(is_wrong)
+        if len(wrong):
+            row = int(wrong[0])
+            more = f" ({len(wrong):,} of {len(self.ids):,} rows are so)" if len(wrong) > 1 else ""
+            place = f"{self.path}: row {row + 1} (image {self.ids[row]})"
+            raise DataError(f"{place} has {describe(row)}{more}")
 
 
 def load_foreign(path: Path, options: Options | None = None) -> Foreign:
@@ -128,117 +123,97 @@ def load_foreign(path: Path, options: Options | None = None) -> Foreign:
         check_word("--split", options.split, SPLITS)
     if len(set(options.classes)) < len(options.classes):
         raise ConfigError(f"--classes {' '.join(options.classes)}: every class once")
-    evaluator_name = parse_evaluator_name(path)
-    first_line = _read_bytes(path).partition(b"\n")[0].decode("utf-8-sig", "replace")
-    if evaluator_name and all(map(_NUMBER.match, first_line.split(","))):  # it has no header
-        texts, options = _load_evaluator_file(path, evaluator_name, options)
-    else:
-        texts = _load_table(path, options)
-    _check_ids(texts)
-    classes = options.classes or tuple(map(str, texts.scores))
+    frame, options = _load_predictions(path, options)
+    roles = _find_roles(path, frame, options.columns)
+    about = _load_about(path, frame, roles, options)
+    rows = Rows(path, about["id"].tolist())
+
+    names = list(map(str, frame.columns))
+    targets = [name for name in names if name.startswith("target/")]
+    rest = [name for name in names if name not in (*roles.values(), *targets)]
+    columns = _find_score_columns(path, rest, options.classes)
+    classes = options.classes or tuple(columns)
     if len(classes) < 2:
         raise DataError(
             f"{path} has scores of one class, {classes[0]}: name both with --classes, "
             "the other one first"
         )
-    task = options.task
-    if task is None and "label" not in texts.roles:
-        task = "multi-label"
-    elif task is None:
-        task = "binary" if len(classes) == 2 else "multi-class"
-    logits = _make_logits(texts, classes, task, options.logits or texts.are_logits)
-    table = pd.DataFrame({"split": _parse_splits(texts, options.split), "image_id": texts.ids})
-    if options.groups is not None:
-        table["group"] = _look_up(options.groups, "group", texts, options)
-    else:
-        table["group"] = texts.roles.get("group", texts.ids)
+    task = "binary" if len(classes) == 2 else "multi-class"
+    task = options.task or (task if "label" in about or not targets else "multi-label")
+    if task != "multi-label" and "label" not in about:
+        raise DataError(_describe_lack(path, frame, "label"))
+
+    are_logits = options.logits or all(
+        column.lower().startswith(("logit/", "logit_")) for column in columns.values()
+    )
+    scores = frame[list(columns.values())].set_axis(list(columns), axis=1)
+    logits = _make_logits(rows, scores, classes, task, are_logits)
+    table = pd.DataFrame({"split": _choose_splits(rows, about, options.split)})
+    table["image_id"], table["group"] = about["id"], about.get("group", about["id"])
     frames = [table, pd.DataFrame(logits, columns=[f"logit/{name}" for name in classes])]
     if task == "multi-label":
-        targets = _parse_targets(texts, classes)
-        table["label"] = make_strata(targets)
-        frames.append(pd.DataFrame(targets, columns=[f"target/{name}" for name in classes]))
+        frames.append(_parse_targets(rows, frame, [f"target/{name}" for name in classes]))
+        table["label"] = make_strata(frames[-1].to_numpy())
     else:
-        table["label"] = _parse_labels(texts, classes)
+        table["label"] = _parse_labels(rows, about["label"], classes)
+    ignored = [column for column in rest if column not in columns.values()]
     return Foreign(
         pd.concat(frames, axis=1),
         classes,
         task,
-        has_groups=options.groups is not None or "group" in texts.roles,
+        has_groups="group" in about,
         positive=options.positive,
-        notes=(f"columns not read: {list_names(texts.ignored, 8)}",) if texts.ignored else (),
+        notes=(f"columns not read: {list_names(ignored, 8)}",) if ignored else (),
     )
 
 
 # ---- files as texts -----------------------------------------------------------------------------
 
 
-def _load_table(path: Path, options: Options) -> Texts:
-    """Read a table with a header."""
-    frame = _load_texts(path)
-    roles = _find_roles(frame, options.columns, path)
-    if "id" not in roles:
-        raise DataError(
-            f"{path} has no column of image ids (one of {', '.join(ROLES['id'])}); it has "
-            f"{list_names(list(frame.columns), 12)}. Name it with --id-column"
+def _load_predictions(path: Path, options: Options) -> tuple[pd.DataFrame, Options]:
+    """Return a file as a table with a header, and the options that the file settles."""
+    name = parse_evaluator_name(path)
+    if name is not None:
+        rows = _load_rows(path)
+        if not np.isnan(_parse_number(rows.iat[0, 0])):  # it has no header
+            return _add_labels(path, rows, name, options)
+    return _load_table(path), options
+
+
+def _load_table(path: Path) -> pd.DataFrame:
+    """Read a parquet file, or CSV or TSV with a header: as texts, so that ids stay as they are."""
+    rows = _load_rows(path)
+    if path.suffix.lower() != ".parquet":
+        rows = rows[1:].set_axis(rows.iloc[0], axis=1)
+    columns = pd.Index([str(column).strip() for column in rows.columns])
+    if columns.has_duplicates:
+        raise DataError(f"{path} has the column {columns[columns.duplicated()][0]} twice")
+    if rows.empty:
+        raise DataError(f"{path} has no rows")
+    return rows.set_axis(columns, axis=1).reset_index(drop=True)
+
+
+def _load_rows(path: Path) -> pd.DataFrame:
+    """Read a parquet file, or all rows of a CSV or TSV file, the header among them."""
+    try:
+        with open_file(path) as file:
+            content = file.read()
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(io.BytesIO(content))
+        text = content.decode("utf-8-sig")
+        separator = max((",", "\t", ";"), key=text.partition("\n")[0].count)
+        return pd.read_csv(
+            io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False
         )
-    target_columns = [c for c in frame.columns if c.startswith("target/")]
-    rest = [c for c in frame.columns if c not in roles.values() and c not in target_columns]
-    prefixed = {match[2]: c for c in rest if (match := _SCORE.fullmatch(c))}
-    score_columns = _find_score_columns(path, rest, prefixed, options.classes)
-    chosen = set(score_columns.values())
-    are_logits = chosen <= set(prefixed.values()) and any(
-        column.lower().startswith("logit") for column in prefixed.values()
-    )
-    texts = Texts(
-        path,
-        frame[roles["id"]].astype(str).tolist(),
-        {role: frame[c].astype(str).tolist() for role, c in roles.items() if role != "id"},
-        pd.DataFrame({name: frame[column] for name, column in score_columns.items()}),
-        frame[target_columns].rename(columns=lambda c: c.removeprefix("target/")).astype(str),
-        are_logits,
-        tuple(column for column in rest if column not in chosen),
-    )
-    if options.labels is not None:
-        labels = _look_up(options.labels, "label", texts, options)
-        return replace(texts, roles={**texts.roles, "label": labels})
-    if "label" not in roles and not target_columns:
-        raise DataError(
-            f"{path} has no column of labels (one of {', '.join(ROLES['label'])}). Name it "
-            "with --label-column, or give a table of id and label: --labels FILE"
-        )
-    return texts
+    except (OSError, ValueError) as error:  # the errors of pandas' parsers are ValueErrors
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}") from error
 
 
-def _find_score_columns(
-    path: Path, rest: Sequence[str], prefixed: Mapping[str, str], classes: Sequence[str]
-) -> dict[str, str]:
-    """Return class -> column: those of the named classes, else those with a prefix, else all.
-
-    Args:
-        rest: the columns that have no other role.
-        prefixed: class -> column, such as `mel` -> `prob_mel`.
-    """
-    columns = dict(prefixed) or {column: column for column in rest}
-    if not columns:
-        raise DataError(f"{path} has no column of scores: one a class is expected")
-    if not classes:
-        return columns
-    if sorted(columns) == sorted(str(i) for i in range(len(classes))):
-        return {name: columns[str(i)] for i, name in enumerate(classes)}
-    columns = {**{column: column for column in rest}, **prefixed}
-    missing = [name for name in classes if name not in columns]
-    if len(missing) > (1 if len(classes) == 2 else 0):
-        raise ConfigError(
-            f"--classes {missing[0]}: {path.name} has no such column; it has "
-            f"{list_names(list(columns), 12)}.{did_you_mean(missing[0], list(columns))}"
-        )
-    return {name: columns[name] for name in classes if name in columns}
-
-
-def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> dict[str, str]:
+def _find_roles(path: Path, frame: pd.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
     """Return role -> column: the one in `columns`, else the first with a name in `ROLES`."""
-    roles = {}
     by_lower = {column.lower(): column for column in reversed(list(frame.columns))}
+    roles = {}
     for role, names in ROLES.items():
         if role in columns and columns[role] not in frame:
             raise ConfigError(
@@ -251,75 +226,81 @@ def _find_roles(frame: pd.DataFrame, columns: Mapping[str, str], path: Path) -> 
     return roles
 
 
-def _look_up(path: Path, role: str, texts: Texts, options: Options) -> list[str]:
-    """Return a column of another table, for the images of this one."""
-    frame = _load_texts(path)
-    columns = {k: v for k, v in options.columns.items() if v in frame}
-    roles = _find_roles(frame, columns, path)
-    if "id" not in roles or role not in roles:
-        raise DataError(
-            f"{path} needs a column of ids ({', '.join(ROLES['id'])}) and one of {role}s "
-            f"({', '.join(ROLES[role])}); it has {list_names(list(frame.columns), 12)}"
-        )
-    ids, values = frame[roles["id"]].astype(str), frame[roles[role]].astype(str)
-    by_id = dict(zip(ids, values, strict=True))
-    missing = [image_id for image_id in texts.ids if image_id not in by_id]
+def _load_about(
+    path: Path, frame: pd.DataFrame, roles: Mapping[str, str], options: Options
+) -> pd.DataFrame:
+    """Return the texts of each role that is known, one column a role; `id` is one of them."""
+    about = pd.DataFrame({role: frame[column].astype(str) for role, column in roles.items()})
+    if "id" not in about:
+        raise DataError(_describe_lack(path, frame, "id"))
+    rows = Rows(path, about["id"].tolist())
+    rows.refuse(about["id"].str.strip() == "", lambda row: "no image id")
+    rows.refuse(
+        about["id"].duplicated(),
+        lambda row: "a prediction before. Give one an image (the mean of its views)",
+    )
+    for role, table_path in (("label", options.labels), ("group", options.groups)):
+        if table_path is not None:
+            about[role] = _look_up(table_path, role, about["id"], options.columns)
+    return about
+
+
+def _look_up(
+    path: Path, role: str, image_ids: "pd.Series[str]", columns: Mapping[str, str]
+) -> "pd.Series[str]":
+    """Return a column of another table, for these images."""
+    frame = _load_table(path)
+    roles = _find_roles(path, frame, {k: v for k, v in columns.items() if v in frame})
+    for needed in ("id", role):
+        if needed not in roles:
+            raise DataError(_describe_lack(path, frame, needed))
+    ids, values = (frame[roles[name]].astype(str) for name in ("id", role))
+    texts = image_ids.map(dict(zip(ids, values, strict=True)))
+    missing = image_ids[texts.isna()].tolist()
     if missing:
         raise DataError(f"{path} has no {role} of {len(missing)} images: {list_names(missing)}")
-    return [by_id[image_id] for image_id in texts.ids]
+    return texts
 
 
-def _load_texts(path: Path) -> pd.DataFrame:
-    """Read CSV, TSV or parquet as texts, so that no id is taken for a number."""
-    if path.suffix.lower() == ".parquet":
-        try:
-            frame = pd.read_parquet(io.BytesIO(_read_bytes(path)))
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {path}: {error}") from error
-    else:
-        frame = _read_csv(path, header=0)
-    if not len(frame) or not len(frame.columns):
-        raise DataError(f"{path} has no rows")
-    frame.columns = pd.Index([str(column).strip() for column in frame.columns])
-    return frame
+def _describe_lack(path: Path, frame: pd.DataFrame, role: str) -> str:
+    elsewhere = f", or give another table: --{role}s FILE" if role in ("label", "group") else ""
+    return (
+        f"{path} has no column of the {role} ({', '.join(ROLES[role])}); it has "
+        f"{list_names(list(frame.columns), 12)}. Name it with --{role}-column{elsewhere}"
+    )
 
 
-def _read_csv(path: Path, *, header: int | None) -> pd.DataFrame:
-    try:
-        text = _read_bytes(path).decode("utf-8-sig")
-    except ValueError as error:
-        raise DataError(f"cannot read {path} as text: {error}") from error
-    if not text.strip():
-        raise DataError(f"{path} is empty")
-    first_line = text.splitlines()[0]
-    separator = max((",", "\t", ";"), key=first_line.count)
-    names = [name.strip() for name in next(csv.reader([first_line], delimiter=separator))]
-    repeated = [name for name in names if names.count(name) > 1]
-    if header is not None and repeated:
-        raise DataError(f"{path} has the column {repeated[0]} twice")
-    try:
-        return pd.read_csv(
-            io.StringIO(text), sep=separator, header=header, dtype=str, keep_default_na=False
+def _find_score_columns(
+    path: Path, columns: Sequence[str], classes: Sequence[str]
+) -> dict[str, str]:
+    """Return class -> column: those of the named classes, else those with a prefix, else all.
+
+    Args:
+        columns: the columns that have no other role. `prob_mel` is one of the class `mel`.
+    """
+    prefixed = {match[2]: column for column in columns if (match := _SCORE.fullmatch(column))}
+    plain = {column: column for column in columns}
+    scores = prefixed or plain
+    if not scores:
+        raise DataError(f"{path} has no column of scores: one a class is expected")
+    if not classes:
+        return scores
+    if sorted(scores) == sorted(str(i) for i in range(len(classes))):
+        return {name: scores[str(i)] for i, name in enumerate(classes)}
+    scores = plain | prefixed
+    missing = [name for name in classes if name not in scores]
+    if len(missing) > (1 if len(classes) == 2 else 0):  # one score of two classes is enough
+        raise ConfigError(
+            f"--classes {missing[0]}: {path.name} has no such column; it has "
+            f"{list_names(list(scores), 12)}.{did_you_mean(missing[0], list(scores))}"
         )
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"cannot read {path}: {error}") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        with open_file(path) as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return {name: scores[name] for name in classes if name in scores}
 
 
 # ---- files of MedMNIST's evaluator --------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EvaluatorName:
+class EvaluatorName(NamedTuple):
     """What the name of a MedMNIST evaluator file says."""
 
     flag: str
@@ -341,128 +322,121 @@ def parse_evaluator_name(path: Path) -> EvaluatorName | None:
     return EvaluatorName(match[1], match[3], int(run[1]) if run else None)
 
 
-def _load_evaluator_file(
-    path: Path, name: EvaluatorName, options: Options
-) -> tuple[Texts, Options]:
-    """Read an evaluator file: the position in the split, then a score a class.
+def _add_labels(
+    path: Path, rows: pd.DataFrame, name: EvaluatorName, options: Options
+) -> tuple[pd.DataFrame, Options]:
+    """Return an evaluator file as a table with labels, and the options that its dataset settles.
 
-    Returns:
-        The texts with the labels of the npz, and the options that the dataset settles.
+    Args:
+        rows: the position in the split, then a score a class, or that of the second of two.
     """
     facts = load_medmnist_info()[name.flag]
-    options = replace(
-        options,
-        split=options.split or name.split,
-        classes=options.classes or tuple(facts["classes"]),
-        task=options.task or facts["task"],
-        positive=options.positive or facts["positive"],
-    )
-    classes = list(options.classes)
-    frame = _read_csv(path, header=None)
-    n_scores = frame.shape[1] - 1
+    classes = options.classes or tuple(facts["classes"])
+    n_scores = rows.shape[1] - 1
     if n_scores != len(classes) and (n_scores, len(classes)) != (1, 2):
         raise DataError(
             f"{path} has {n_scores} scores a row; {name.flag} has {len(classes)} classes: "
             f"{list_names(classes, 14)}"
         )
-    scores = frame.iloc[:, 1:].set_axis(classes[-n_scores:], axis=1)  # one is the second class's
-    try:
-        positions = frame.iloc[:, 0].astype(float).astype(int).tolist()
-    except ValueError as error:
-        raise DataError(f"{path}: the first column is no position in the split: {error}") from None
     if options.labels is None:
         raise ConfigError(
             f"{path.name} has no labels: give the dataset's file, --labels {name.flag}.npz "
             f"(`tlcnn data get {name.flag}` fetches it)"
         )
     try:
-        with np.load(io.BytesIO(_read_bytes(options.labels)), allow_pickle=False) as arrays:
+        with open_file(options.labels) as file, np.load(file, allow_pickle=False) as arrays:
             labels = arrays[f"{name.split}_labels"]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"cannot read {name.split}_labels in {options.labels}: {error}") from error
+    positions = rows[0].map(_parse_number).tolist()
     if sorted(positions) != list(range(len(labels))):
         raise DataError(
             f"{path} has {len(positions):,} rows, {options.labels.name} has {len(labels):,} "
             f"{name.split} images: every position from 0 on once is expected"
         )
-    truth = pd.DataFrame(labels.reshape(len(labels), -1)[positions].astype(str))
-    ids = [f"{name.split}-{position:06d}" for position in positions]
-    if truth.shape[1] == 1:
-        return Texts(path, ids, {"label": truth[0].tolist()}, scores, pd.DataFrame()), options
-    return Texts(path, ids, {}, scores, truth.set_axis(classes, axis=1)), options
+    truth = labels.reshape(len(labels), -1)[np.array(positions, dtype=int)]
+    names = ["label"] if truth.shape[1] == 1 else [f"target/{label}" for label in classes]
+    scores = rows.drop(columns=0).set_axis([f"prob/{c}" for c in classes[-n_scores:]], axis=1)
+    ids = pd.Series([f"{name.split}-{int(position):06d}" for position in positions], name="id")
+    return pd.concat([ids, scores, pd.DataFrame(truth, columns=names)], axis=1), replace(
+        options,
+        split=options.split or name.split,
+        labels=None,
+        classes=classes,
+        columns={},
+        task=options.task or facts["task"],
+        positive=options.positive or facts["positive"],
+    )
 
 
 # ---- from texts to checked values ---------------------------------------------------------------
 
 
-def _check_ids(texts: Texts) -> None:
-    ids = pd.Series(texts.ids)
-    is_empty = ids.str.strip() == ""
-    if is_empty.any():
-        raise DataError(f"{texts.path}: row {int(is_empty.argmax()) + 1} has no image id")
-    repeated = sorted(set(ids[ids.duplicated()]))
-    if repeated:
-        raise DataError(
-            f"{texts.path}: {len(repeated)} images are there more than once: "
-            f"{list_names(repeated)}. Give one prediction an image (the mean of its views)"
-        )
-
-
-def _parse_labels(texts: Texts, classes: Sequence[str]) -> np.ndarray:
+def _parse_labels(rows: Rows, texts: "pd.Series[str]", classes: Sequence[str]) -> np.ndarray:
     """Return labels (N,) int64; texts are names of classes or their positions."""
-    names = [name.strip() for name in texts.roles["label"]]
+    names = texts.str.strip()
     position = {name: i for i, name in enumerate(classes)}
-    if not set(names) <= set(position):
-        numbers = {text: i for i in range(len(classes)) for text in (str(i), f"{i}.0")}
-        position = numbers if set(names) <= set(numbers) else position
-    for row, name in enumerate(names):
-        if name not in position:
-            raise DataError(
-                f"{texts.describe_row(row)} has the label {name!r}, which is no class; they are "
-                f"{list_names(list(classes), 12)}.{did_you_mean(name, list(classes))} "
-                "Name the classes with --classes"
-            )
-    return np.array([position[name] for name in names], dtype=np.int64)
+    numbers = {text: i for i in range(len(classes)) for text in (str(i), f"{i}.0")}
+    if not names.isin(position).all() and names.isin(numbers).all():
+        position = numbers
+    rows.refuse(
+        ~names.isin(position),
+        lambda row: (
+            f"the label {names[row]!r}, which is no class; they are "
+            f"{list_names(list(classes), 12)}.{did_you_mean(names[row], list(classes))} "
+            "Name the classes with --classes"
+        ),
+    )
+    return names.map(position).to_numpy(np.int64)
 
 
-def _parse_targets(texts: Texts, classes: Sequence[str]) -> np.ndarray:
-    missing = [name for name in classes if name not in texts.targets]
+def _choose_splits(rows: Rows, about: pd.DataFrame, split: str | None) -> list[str]:
+    if split is not None or "split" not in about:
+        return [split or "test"] * len(about)
+    splits = about["split"]
+    rows.refuse(
+        ~splits.isin(SPLITS),
+        lambda row: f"the split {splits[row]!r}, which is none of {', '.join(SPLITS)}",
+    )
+    return splits.tolist()
+
+
+def _parse_targets(rows: Rows, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    missing = [column for column in columns if column not in frame]
     if missing:
         raise DataError(
-            f"{texts.path}: a multi-label task needs a column target/CLASS of 0 and 1 for every "
-            f"class; target/{missing[0]} is missing"
+            f"{rows.path}: a multi-label task needs a column target/CLASS of 0 and 1 for every "
+            f"class; {missing[0]} is missing"
         )
-    values = texts.targets[list(classes)]
-    if not values.isin(["0", "1"]).all(axis=None):
-        raise DataError(f"{texts.path}: a target is neither 0 nor 1")
-    return values.to_numpy().astype(np.uint8)
+    texts = frame[columns].astype(str)
+    rows.refuse(~texts.isin(["0", "1"]).all(axis=1), lambda row: "a target that is not 0 or 1")
+    return texts.astype(np.uint8)
 
 
-def _parse_splits(texts: Texts, split: str | None) -> list[str]:
-    if split is not None or "split" not in texts.roles:
-        return [split or "test"] * len(texts.ids)
-    unknown = [value for value in texts.roles["split"] if value not in SPLITS]
-    if unknown:
-        raise DataError(f"{texts.path}: the split {unknown[0]!r} is none of {', '.join(SPLITS)}")
-    return texts.roles["split"]
-
-
-def _make_logits(texts: Texts, classes: Sequence[str], task: str, are_logits: bool) -> np.ndarray:
+def _make_logits(
+    rows: Rows, scores: pd.DataFrame, classes: Sequence[str], task: str, are_logits: bool
+) -> np.ndarray:
     """Return logits (N, K) whose softmax, or sigmoid, are the file's probabilities."""
-    values = _parse_numbers(texts)
+    values = scores.map(_parse_number).to_numpy(np.float64)
+
+    def refuse(is_wrong: np.ndarray, advice: str) -> None:
+        def describe(row: int) -> str:
+            column = int(is_wrong[row].argmax())
+            return f"{scores.columns[column]}={scores.iloc[row, column]!r}; {advice}"
+
+        rows.refuse(is_wrong.any(axis=1), describe)
+
+    refuse(
+        ~np.isfinite(values),
+        "a finite number is expected. If this is no class, name the classes with --classes",
+    )
     if not are_logits:
-        outside = np.argwhere((values < 0) | (values > 1 + SUM_TOLERANCE))
-        if len(outside):
-            row, column = outside[0]
-            raise DataError(
-                f"{texts.describe_row(row)} has a probability of {values[row, column]:g} for "
-                f"{texts.scores.columns[column]}; 0 to 1 is allowed. If these are logits, say "
-                "--logits"
-            )
+        outside = (values < 0) | (values > 1 + SUM_TOLERANCE)
+        refuse(outside, "a probability is 0 to 1. If these are logits, say --logits")
     if values.shape[1] == 1 and len(classes) == 2 and task != "multi-label":
         score = values[:, 0]
         rest = np.zeros(len(score)) if are_logits else 1 - score
-        pair = (score, rest) if classes[0] in texts.scores else (rest, score)
+        pair = (score, rest) if classes[0] in scores else (rest, score)
         values = np.column_stack(pair)
     if are_logits:
         return values
@@ -470,32 +444,19 @@ def _make_logits(texts: Texts, classes: Sequence[str], task: str, are_logits: bo
         clipped = np.clip(values, MIN_PROBABILITY, 1 - 1e-16)
         return np.log(clipped) - np.log1p(-clipped)
     sums = values.sum(axis=1)
-    wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
-    if len(wrong):
-        raise DataError(
-            f"{texts.describe_row(int(wrong[0]))} has probabilities that sum to "
-            f"{sums[wrong[0]]:.4g}, not 1 ({len(wrong):,} of {len(sums):,} rows). If these are "
-            "logits, say --logits; if several classes can hold at once, --task multi-label"
-        )
+    rows.refuse(
+        np.abs(sums - 1) > SUM_TOLERANCE,
+        lambda row: (
+            f"probabilities that sum to {sums[row]:.4g}, not 1. If these are logits, say "
+            "--logits; if several classes can hold at once, --task multi-label"
+        ),
+    )
     return np.log(np.maximum(values, MIN_PROBABILITY))
 
 
-def _parse_numbers(texts: Texts) -> np.ndarray:
-    """Return the scores, (N, number of columns) float64, all finite."""
-
-    def parse(text: object) -> float:
-        try:  # Python's own parser: pandas' older ones miss the nearest double by a bit
-            return float(text)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return float("nan")
-
-    values = np.array([[parse(text) for text in row] for row in texts.scores.to_numpy().tolist()])
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        row, column = wrong[0]
-        name = texts.scores.columns[column]
-        raise DataError(
-            f"{texts.describe_row(row)} has {name}={texts.scores.iloc[row, column]!r}, a finite "
-            f"number is expected. If {name} is no class, name the classes with --classes"
-        )
-    return values
+def _parse_number(text: object) -> float:
+    """Return a number as Python reads it, to the nearest double; NaN for anything else."""
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")

@@ -4,11 +4,10 @@ Foreign -> matched with the images of trained runs -> plan.json, predictions.par
 """
 
 import hashlib
-import io
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,40 +16,18 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError, DataError
+from tlcnn.records.files import DONE, PREDICTIONS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.foreign import Foreign
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, read_plan, write_plan
-from tlcnn.records.read import find_run_dirs, read_predictions, read_run
+from tlcnn.records.read import read_predictions
 from tlcnn.records.summary import Summary, write_summary
+from tlcnn.records.write import make_parquet
 from tlcnn.statistics import metrics
 from tlcnn.storage import digest_of, write_atomic
 from tlcnn.text import print_text
 
 MAX_REFERENCES = 20  # splits of a dataset that an import is compared with
-
-
-@dataclass(frozen=True)
-class Method:
-    """What the user says about imported predictions.
-
-    Attributes:
-        name: the name of the method.
-        model, init, k, j, seed: as in tables; k and j count units.
-        settings: anything else that tells cells apart, as dotted keys.
-        units: the names of all units, from the input; None: as many as are transferred or frozen.
-        is_seed_fixed: the seed must be this one; else it is the next that is free.
-    """
-
-    dataset: str
-    name: str
-    model: str
-    init: str
-    k: int
-    j: int
-    seed: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    units: tuple[str, ...] | None = None
-    is_seed_fixed: bool = False
 
 
 # ---- the images of trained runs -----------------------------------------------------------------
@@ -65,21 +42,20 @@ class Reference:
     classes: tuple[str, ...]
 
 
-def load_references(output_dir: Path, dataset: str) -> list[Reference]:
+def list_references(runs: pd.DataFrame, dataset: str) -> list[Reference]:
     """Return the images of the trained runs of a dataset, one run for each of its splits."""
     references: dict[str, Reference] = {}
-    for folder in sorted(find_run_dirs(output_dir)) if output_dir.is_dir() else []:
-        row = read_run(folder)
-        is_trained = row["state"] == "done" and not row["imported"]
-        if not is_trained or row["dataset"] != dataset or not row["has_predictions"]:
+    for row in runs[(runs["state"] == "done") & (runs["dataset"] == dataset)].to_dict("records"):
+        if row["imported"] or not row["has_predictions"]:
             continue
-        settings = row["settings"]
-        key = str([settings.get(k) for k in ("dataset.fold", "dataset.folds", "dataset.split")])
-        if key not in references and len(references) < MAX_REFERENCES:
+        keys = ("dataset.fold", "dataset.folds", "dataset.split")
+        split = str([row["settings"].get(key) for key in keys])
+        if split not in references and len(references) < MAX_REFERENCES:
+            folder = Path(row["folder"])
             table = read_predictions(folder)
             classes = [c.removeprefix("logit/") for c in table.columns if c.startswith("logit/")]
             images = table[["split", "image_id", "group", "label"]]
-            references[key] = Reference(folder.name, images, tuple(classes))
+            references[split] = Reference(folder.name, images, tuple(classes))
     return list(references.values())
 
 
@@ -117,36 +93,25 @@ def match_reference(foreign: Foreign, references: list[Reference]) -> Foreign:
         )
     if not foreign.has_groups:
         table.loc[is_common, "group"] = expected["group"].to_numpy()
-    sentences = []
+    notes = list(foreign.notes)
     for split, part in table.groupby("split"):
-        ids = set(part["image_id"])
-        reference_ids = set(images.index[images["split"] == split])
-        if ids == reference_ids:
-            sentences.append(
-                f"the {len(ids):,} {split} images are those of {reference.name}: paired"
-            )
-        else:
-            sentences.append(
-                f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
-                f"{len(reference_ids):,} of {reference.name}: only equal sets can be paired"
-            )
-    return replace(foreign, table=table, notes=(*foreign.notes, "; ".join(sentences)))
+        ids, reference_ids = set(part["image_id"]), set(images.index[images["split"] == split])
+        verdict = "paired" if ids == reference_ids else "only equal sets can be paired"
+        notes.append(
+            f"{len(ids & reference_ids):,} of {len(ids):,} {split} images are among the "
+            f"{len(reference_ids):,} of {reference.name}: {verdict}"
+        )
+    return replace(foreign, table=table, notes=tuple(notes))
 
 
 def _rename_images(table: pd.DataFrame, reference: Reference) -> pd.DataFrame:
     """Return the table, with file names changed to the ids of a reference where that fits."""
-
-    def drop_suffix(name: str) -> str:
-        return re.sub(r"\.(jpe?g|png|tiff?|bmp|webp)$", "", name, flags=re.IGNORECASE)
-
-    def drop_folder(name: str) -> str:
-        return drop_suffix(re.split(r"[/\\]", name)[-1])
-
-    reference_ids = set(reference.table["image_id"])
-    for rename in (str, drop_suffix, drop_folder, lambda name: drop_folder(name).upper()):
-        ids = [rename(name) for name in table["image_id"]]
-        if len(set(ids)) == len(ids) and reference_ids.intersection(ids):
-            return table.assign(image_id=ids)
+    ids, suffix = table["image_id"], r"\.(jpe?g|png|tiff?|bmp|webp)$"
+    stems = ids.str.replace(suffix, "", case=False, regex=True)
+    names = stems.str.replace(r".*[/\\]", "", regex=True)
+    for renamed in (ids, stems, names, names.str.upper()):
+        if renamed.is_unique and renamed.isin(reference.table["image_id"]).any():
+            return table.assign(image_id=renamed)
     return table
 
 
@@ -168,7 +133,12 @@ def _order_classes(foreign: Foreign, classes: tuple[str, ...]) -> Foreign:
 
 
 def write_foreign_run(
-    foreign: Foreign, method: Method, *, output_dir: Path, source: Path
+    foreign: Foreign,
+    plan: PlanRecord,
+    runs: pd.DataFrame,
+    *,
+    output_dir: Path,
+    is_seed_fixed: bool = False,
 ) -> tuple[Path, bool]:
     """Write predictions as a run folder, unless it is there.
 
@@ -176,7 +146,10 @@ def write_foreign_run(
     are written into the folder that is there.
 
     Args:
-        source: the file that the predictions were read from.
+        plan: what the user says about the method. Its units may be empty: then there are as many
+            as are transferred or frozen.
+        runs: the runs of the folder, finished or not.
+        is_seed_fixed: the seed must be that of the plan; else it is the next that is free.
 
     Returns:
         The folder, and whether it was there already.
@@ -185,64 +158,55 @@ def write_foreign_run(
         ConfigError: the seed is fixed, and other predictions have it.
         StorageError: it cannot be written.
     """
-    method = _choose_seed(foreign, method, output_dir)
-    plan = make_plan_record(foreign, method, source)
+    has_units = bool(plan.units)
+    plan = _complete_plan(foreign, _choose_seed(foreign, plan, runs, is_seed_fixed))
     folder_name = re.sub(r"[^\w.+-]+", "_", plan.run_name)[:150]
     run = RunDir(output_dir / "runs" / f"{folder_name}-{plan.run_id}")
-    if run.is_done:
-        previous = read_plan(run.path)
-        if method.units is not None and previous.units != plan.units:
-            write_plan(run.path, replace(previous, units=plan.units))
-        return run.path, True
     scores = compute_scores(foreign)
     with run.hold(wait=True, say=print_text):
-        if run.is_done:
-            return run.path, True
+        was_there = run.is_done
+        if was_there:
+            previous = read_plan(run.path)
+            if not has_units or previous.units == plan.units:
+                return run.path, True
+            (run.path / DONE).unlink()  # it holds the digest of the plan without the names
+            plan = replace(previous, units=plan.units)
         write_plan(run.path, plan)
-        buffer = io.BytesIO()
-        foreign.table.to_parquet(buffer, index=False)
-        write_atomic(run.path / "predictions.parquet", buffer.getvalue())
+        write_atomic(run.path / PREDICTIONS, make_parquet(foreign.table))
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         write_summary(run.path, Summary(scores, plan.run_id, finished=now))
         run.write_done(plan.run_id)
-    return run.path, False
+    return run.path, was_there
 
 
-def _choose_seed(foreign: Foreign, method: Method, output_dir: Path) -> Method:
-    """Return the method with the seed of the same predictions, else with the next that is free.
+def _choose_seed(
+    foreign: Foreign, plan: PlanRecord, runs: pd.DataFrame, is_seed_fixed: bool
+) -> PlanRecord:
+    """Return the plan with the seed of the same predictions, else with the next that is free.
 
     Predictions of other splits do not take a seed.
     """
-    identity = _make_identity(foreign, method)
+    identity = _make_identity(foreign, plan)
     splits = set(foreign.table["split"])
-    equal, other_runs = [], {}  # seeds of the same predictions, and folder names of others by seed
-    for folder in sorted(find_run_dirs(output_dir)) if output_dir.is_dir() else []:
-        try:
-            plan = read_plan(folder)
-        except DataError:
-            continue
-        if not plan.imported or plan.cell_id != _make_cell_id(identity):
-            continue
-        if plan.identity.get("predictions") == identity["predictions"]:
-            equal.append(plan.seed)
-        elif splits & set(plan.split_sizes):
-            other_runs[plan.seed] = folder.name
-    if method.is_seed_fixed:
-        if method.seed in other_runs:
-            raise ConfigError(
-                f"--seed {method.seed}: {other_runs[method.seed]} has that seed and other "
-                "predictions. Leave --seed out for the next free one, tell the method apart with "
-                "--name or --setting, or delete that folder"
-            )
-        return method
-    if equal:
-        return method if method.seed in equal else replace(method, seed=min(equal))
-    return replace(
-        method, seed=next(seed for seed in count(method.seed) if seed not in other_runs)
-    )
+    equal, names = [], {}  # seeds of equal predictions; folder names of the others by seed
+    for row in runs[runs["imported"] & (runs["cell_id"] == _make_cell_id(identity))].itertuples():
+        if row.plan.identity.get("predictions") == identity["predictions"]:
+            equal.append(row.plan.seed)
+        elif splits & set(row.plan.split_sizes):
+            names[row.plan.seed] = Path(row.folder).name
+    if is_seed_fixed and plan.seed in names:
+        raise ConfigError(
+            f"--seed {plan.seed}: {names[plan.seed]} has that seed and other predictions. Leave "
+            "--seed out for the next free one, tell the method apart with --name or --setting, or "
+            "delete that folder"
+        )
+    if is_seed_fixed or plan.seed in equal:
+        return plan
+    free = (seed for seed in count(plan.seed) if seed not in names)
+    return replace(plan, seed=min(equal) if equal else next(free))
 
 
-def _make_identity(foreign: Foreign, method: Method) -> dict[str, Any]:
+def _make_identity(foreign: Foreign, plan: PlanRecord) -> dict[str, Any]:
     # The digest of predictions is that of their values, whatever the file's format or row order.
     table = foreign.table.sort_values(["split", "image_id"], kind="stable")
     texts = table[["split", "image_id", "group", "label"]].astype(str).to_numpy().tolist()
@@ -250,14 +214,14 @@ def _make_identity(foreign: Foreign, method: Method) -> dict[str, Any]:
     digest.update(np.ascontiguousarray(replace(foreign, table=table).logits).tobytes())
     return {
         "imported": True,
-        "dataset": {"name": method.dataset, "task": foreign.task, "classes": foreign.classes},
-        "model": {"name": method.model},
-        "init": {"source": method.init, "k": method.k},
-        "freeze": {"j": method.j, "bn": "frozen"},
-        "name": method.name,
-        "settings": dict(method.settings),
+        "dataset": {"name": plan.dataset, "task": foreign.task, "classes": foreign.classes},
+        "model": {"name": plan.model},
+        "init": {"source": plan.source[0], "k": plan.k},
+        "freeze": {"j": plan.j, "bn": plan.bn},
+        "name": plan.name,
+        "settings": dict(plan.settings),
         "predictions": digest.hexdigest(),
-        "seed": method.seed,
+        "seed": plan.seed,
     }
 
 
@@ -265,11 +229,10 @@ def _make_cell_id(identity: Mapping[str, Any]) -> str:
     return digest_of({**identity, "predictions": None, "seed": None}, 12)
 
 
-def make_plan_record(foreign: Foreign, method: Method, source: Path) -> PlanRecord:
-    """Return what stands in plan.json."""
-    identity = _make_identity(foreign, method)
-    n_units = max(method.k, method.j)
-    units = method.units or tuple(f"unit{number}" for number in range(1, n_units + 1))
+def _complete_plan(foreign: Foreign, plan: PlanRecord) -> PlanRecord:
+    """Return what stands in plan.json: the method, and what the predictions say."""
+    identity = _make_identity(foreign, plan)
+    units = [UnitRecord(f"unit{number}") for number in range(1, max(plan.k, plan.j) + 1)]
     classes = [*foreign.classes, *(["no finding"] if foreign.task == "multi-label" else [])]
     split_sizes = {
         str(split): dict(
@@ -277,25 +240,15 @@ def make_plan_record(foreign: Foreign, method: Method, source: Path) -> PlanReco
         )
         for split, part in foreign.table.groupby("split")
     }
-    return PlanRecord(
-        imported=True,
+    return replace(
+        plan,
         run_id=digest_of(identity, 12),
         cell_id=_make_cell_id(identity),
-        import_file=source.name,
         import_time=time.strftime("%Y-%m-%d %H:%M:%S"),
         identity=identity,
-        run_name=f"{method.dataset}-{method.model}-{method.init}-k{method.k}-j{method.j}"
-        f"-s{method.seed}",
-        name=method.name,
-        dataset=method.dataset,
-        model=method.model,
-        source=(method.init,),
-        k=method.k,
-        j=method.j,
-        bn="frozen",
-        seed=method.seed,
-        units=tuple(UnitRecord(unit) for unit in units),
-        settings={"import.name": method.name, **method.settings},
+        run_name=f"{plan.dataset}-{plan.model}-{plan.source[0]}-k{plan.k}-j{plan.j}-s{plan.seed}",
+        units=plan.units or tuple(units),
+        settings={"import.name": plan.name, **plan.settings},
         classes=foreign.classes,
         task=foreign.task,
         positive=foreign.positive,

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import read_json
+from tlcnn.records.files import PLAN, read_json
 from tlcnn.records.folder import RunDir
 from tlcnn.records.parse import parse_record
 
-PLAN = "plan.json"
 RECORD = 2  # version of the files in a run folder
 _MAX_UNITS = 10_000  # the largest k or j where the names of the units are unknown
 _NAME = re.compile(r"[\w.-]*\w[\w.-]*")  # what may name a folder

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import DONE, PREDICTIONS, SEEN, SPLITS, read_json, read_result
+from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
 from tlcnn.records.folder import FAILED, HOLDER
-from tlcnn.records.plan_record import PLAN, RECORD, read_plan
-from tlcnn.records.summary import SUMMARY, read_epochs, read_summary, summarize_epochs
+from tlcnn.records.plan_record import RECORD, read_plan
+from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
 _ALWAYS = (
     *("folder", "run_id", "cell_id", "source", "imported", "task", "planned_epochs", "epochs"),
-    *("train_s", "settings", "has_predictions", "problem"),
+    *("train_s", "settings", "plan", "has_predictions", "problem"),
 )
 _PLAN_COLUMNS = (
     *("dataset", "model", "k", "j", "bn", "seed", "run_id", "cell_id", "source", "task"),
@@ -46,8 +46,8 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
         running, stopped, failed, or one of the above), folder, run_id, cell_id (equal for runs
         that differ in the seed alone), source (a tuple of names), imported (predictions of
         another tool), task, epochs, train_s, images_per_s, settings (a dict of dotted keys),
-        has_predictions, and every metric as `val/...` and `test/...`. What a run has not measured
-        is NaN.
+        plan (a `PlanRecord`), has_predictions, and every metric as `val/...` and `test/...`. What
+        a run has not measured is NaN.
 
     Raises:
         DataError: there is no such folder.
@@ -179,7 +179,7 @@ def read_run(folder: Path) -> dict[str, Any]:
             return row  # it is running, or ended, before it had a plan
         record = read_plan(folder)
         row |= {name: getattr(record, name) for name in _PLAN_COLUMNS}
-        row |= {"init": "-".join(record.source), "planned_epochs": record.epochs}
+        row |= {"init": "-".join(record.source), "planned_epochs": record.epochs, "plan": record}
         if record.record > RECORD:
             versions = f"record {record.record}; this one knows up to {RECORD}"
             row["problem"] = f"written by a newer tlcnn ({versions}): what it knows was read"
@@ -190,7 +190,7 @@ def read_run(folder: Path) -> dict[str, Any]:
             summary = summarize_epochs(history)
             row |= {"problem": "metrics.jsonl ends in half a line, left out"} if is_cut else {}
         if PREDICTIONS in files:
-            read_result(folder / PREDICTIONS)  # another sha256 is found before it is a number
+            read_bytes(folder / PREDICTIONS)  # another sha256 is found before it is a number
             row["has_predictions"] = True
     except (DataError, OSError) as error:
         return row | {"state": "unreadable", "problem": str(error)}
@@ -232,27 +232,16 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, damaged, or not what the run wrote.
     """
-    return _read_table(folder / PREDICTIONS)
+    return read_table(folder / PREDICTIONS)
 
 
-def read_splits(folder: Path) -> pd.DataFrame:
-    """Return dataset, image_id, label, group, split and digest of every image of a run's dataset.
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a parquet file of a run: predictions, splits, or what earlier runs have trained on.
 
-    Raises DataError where the file is missing or damaged.
+    Raises:
+        DataError: the file is missing, damaged, or not what the run wrote.
     """
-    return _read_table(folder / SPLITS)
-
-
-def read_seen(folder: Path) -> pd.DataFrame:
-    """Return dataset, image_id, group, digest and run_id of what earlier runs have trained on.
-
-    Raises DataError where the file is missing or damaged.
-    """
-    return _read_table(folder / SEEN)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    content = read_result(path)
+    content = read_bytes(path)
     try:
         return pd.read_parquet(io.BytesIO(content))
     except Exception as error:  # each version of the reader has errors of its own

@@ -66,7 +66,10 @@ def check_columns(runs: pd.DataFrame, names: Sequence[str], option: str) -> pd.D
         ConfigError: no run has one; names the nearest.
     """
     keys = dict.fromkeys(k for s in runs["settings"] if isinstance(s, dict) for k in s)
-    columns = [*(c for c in runs.columns if c not in ("settings", "problem", "folder")), *keys]
+    columns = [
+        *(c for c in runs.columns if c not in ("settings", "plan", "problem", "folder")),
+        *keys,
+    ]
     for name in names:
         if name not in columns:
             raise ConfigError(

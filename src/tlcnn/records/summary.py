@@ -1,17 +1,15 @@
 """What a run has measured: summary.json at its end, metrics.jsonl epoch by epoch."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tlcnn.errors import DataError
-from tlcnn.records.files import read_json, read_json_lines
+from tlcnn.records.files import HISTORY, SUMMARY, read_json, read_json_lines
 from tlcnn.records.folder import RunDir
 from tlcnn.records.parse import parse_record
-
-SUMMARY, HISTORY = "summary.json", "metrics.jsonl"
+from tlcnn.statistics.metrics import rank_epoch
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,8 @@ def summarize_epochs(history: Sequence[Epoch]) -> Summary:
     """
     if not history:
         return Summary(metrics={}, epochs=0)
-
-    def rank(epoch: Epoch) -> tuple[float, float]:
-        score, loss = epoch.values["val/balanced_accuracy"], epoch.values["val/nll"]
-        return (-math.inf if score is None else score, -math.inf if loss is None else -loss)
-
     try:
-        best = max(history, key=rank)
+        best = max(history, key=lambda epoch: rank_epoch(epoch.values))
     except KeyError as error:
         raise DataError(f"an epoch in {HISTORY} has no {error}") from error
     return Summary(

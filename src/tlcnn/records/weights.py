@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tlcnn.errors import DataError, WeightsError
 from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile
-from tlcnn.records.files import DONE, read_digests
-from tlcnn.records.plan_record import PLAN, PlanRecord, read_plan
+from tlcnn.records.files import DONE, PLAN, read_digests
+from tlcnn.records.plan_record import PlanRecord, read_plan
 from tlcnn.storage import write_atomic
 
 if TYPE_CHECKING:

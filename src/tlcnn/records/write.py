@@ -1,8 +1,4 @@
-"""The tables of a run: predictions, splits, and what the runs before it have seen.
-
-They are made durable when the run is finished, by `RunDir.write_done`; seen.parquet at once,
-because the folders it was read from may go before.
-"""
+"""The tables of a run: predictions and splits."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.data.index import Index
-from tlcnn.records.files import PREDICTIONS, SEEN, SPLITS
+from tlcnn.records.files import PREDICTIONS
 from tlcnn.storage import write_atomic
 
 
@@ -45,7 +41,7 @@ def write_predictions(
             columns = [f"{kind}/{name}" for name in classes]
             part = pd.concat([part, pd.DataFrame(values, columns=columns)], axis=1)
         parts.append(part)
-    content = _make_parquet(pd.concat(parts, ignore_index=True))
+    content = make_parquet(pd.concat(parts, ignore_index=True))
     write_atomic(run_dir / PREDICTIONS, content, durable=False)
 
 
@@ -56,26 +52,11 @@ def make_splits_file(index: Index, splits: np.ndarray, digests: Sequence[str]) -
     """
     table = index.table[["image_id", "label", "group"]].assign(split=splits, digest=digests)
     table.insert(0, "dataset", index.name)
-    return _make_parquet(table)
+    return make_parquet(table)
 
 
-def write_splits(run_dir: Path, content: bytes) -> None:
-    """Write splits.parquet, as `make_splits_file` makes it."""
-    write_atomic(run_dir / SPLITS, content, durable=False)
-
-
-def write_seen(run_dir: Path, seen: pd.DataFrame) -> None:
-    """Write seen.parquet: what the runs before this one have trained on, and which of them.
-
-    With it a later run can be checked after their folders are gone.
-
-    Args:
-        seen: dataset, image_id, group, digest and run_id of every training image.
-    """
-    write_atomic(run_dir / SEEN, _make_parquet(seen))
-
-
-def _make_parquet(table: pd.DataFrame) -> bytes:
+def make_parquet(table: pd.DataFrame) -> bytes:
+    """Return a table as the content of a parquet file."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()

@@ -12,12 +12,8 @@ from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
-from tlcnn.report.sentences import (
-    name_family,
-    write_finding,
-    write_notes,
-    write_omissions,
-)
+from tlcnn.report.remarks import list_remarks, name_family, write_notes, write_omissions
+from tlcnn.report.sentences import write_finding
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
@@ -25,7 +21,7 @@ from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
-from tlcnn.study.comparisons import Contrast, compare_blocks, list_asked
+from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import TREATMENTS
 
 PRIMARY = "test/balanced_accuracy"
@@ -194,7 +190,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 **{name: getattr(result, name) for name in names},
                 "seeds_needed": result.seeds_needed if is_open else math.nan,
                 "n_seeds": result.delta.n_seeds,
-                "note": write_notes(result.delta.notes),
+                "note": "; ".join(list_remarks(result)),
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
@@ -274,9 +270,9 @@ def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
         roles = [("random", block.scratch)]
         for source in block.sources:
             name = name_source(source)
-            if source in list_asked(block):
+            if source in list_compared_sources(block):
                 roles.append((f"{name}, best", block.find_best(source)))
-            roles.append((name, block.find_full(source)))
+            roles.append((name, block.find_deepest_trained(source)))
             frozen = block.find(source, block.n_units, block.n_units)
             roles.append((f"{name}, all frozen", frozen))
         for role, cell in roles:

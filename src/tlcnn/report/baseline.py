@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL
 from tlcnn.report.numbers import NONE, format_estimate, format_p
-from tlcnn.report.sentences import name_family, write_note
+from tlcnn.report.remarks import list_remarks, name_family
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry
 from tlcnn.statistics.arm import Arm, Comparison
@@ -46,20 +47,16 @@ def compare_rows(
     baseline = " ".join(words)
     compared = {}
     for metric in metrics:
-        comparisons = {}
-        for row, base in pairs.items():
-            if metric not in arms[row] or metric not in arms[base]:
-                continue
+        scored = {row: b for row, b in pairs.items() if metric in arms[row] and metric in arms[b]}
+        comparisons = []
+        for row, base in scored.items():
             scope = [(name, keys[name].iloc[row]) for name in _BLOCK if name in keys]
             scope = [("baseline", baseline), *scope, ("metric", metric)]
-            comparisons[row] = compare_arms(
-                arms[row][metric],
-                arms[base][metric],
-                margin=margin,
-                family=Family(FamilyKind.BASELINE, tuple(scope)),
-            )
-        adjusted = adjust_holm(list(comparisons.values()))
-        compared[metric] = dict(zip(comparisons, adjusted, strict=True))
+            family = Family(FamilyKind.BASELINE, tuple(scope))
+            a, b = arms[row][metric], arms[base][metric]
+            comparisons.append(compare_arms(a, b, margin=margin, family=family))
+        adjusted = adjust_holm(comparisons)
+        compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(
         f"Δ against {baseline}, 95 % intervals; p Holm is adjusted within its family; "
@@ -73,22 +70,21 @@ def list_difference_columns(
 ) -> list[tuple[Column, list[Entry]]]:
     """Return the columns of a metric's differences: Δ with its interval and family, p, verdict."""
     results = [comparisons.get(row) for row in range(n_rows)]
-    deltas = []
-    for result in results:
-        if result is None:
-            deltas.append(Entry(NONE))
-            continue
+    deltas, verdicts = [Entry(NONE)] * n_rows, [Entry(NONE)] * n_rows
+    for row, result in comparisons.items():
         assert isinstance(result.family, Family)
         delta = result.delta
         parts: dict[str, Any] = {"low": delta.low, "high": delta.high}
         text = format_estimate(delta.value, **parts, digits=3, signed=True)
         parts |= {"family": name_family(result.family), "family_size": result.family_size}
-        deltas.append(Entry(text, delta.value, parts))
+        deltas[row] = Entry(text, delta.value, parts)
+        verdict = f"{result.verdict} (family of {result.family_size})"
+        verdicts[row] = Entry(verdict, result.verdict)
     return [
         (Column(f"Δ {metric}", "number"), deltas),
         show_column(f"p {metric}", [r and r.p for r in results], format_p),
         show_column(f"p Holm {metric}", [r and r.p_holm for r in results], format_p),
-        show_column(f"verdict {metric}", [r and r.verdict for r in results]),
+        (Column(f"verdict {metric}"), verdicts),
     ]
 
 
@@ -113,9 +109,8 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
     blocks = _list_keys(frame, [column for column in _BLOCK if column in frame])
     recipes = _list_keys(frame, [c for c in frame.columns if "." in c and c not in names])
     bases: dict[tuple[str, ...], list[int]] = {}
-    for row in range(len(frame)):
-        if is_base.iloc[row]:
-            bases.setdefault(blocks[row], []).append(row)
+    for row in np.flatnonzero(is_base).tolist():
+        bases.setdefault(blocks[row], []).append(row)
     pairs, without = {}, set()
     for row, block in enumerate(blocks):
         candidates = bases.get(block, [])
@@ -150,7 +145,7 @@ def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]
 
 def _describe_differences(comparisons: Sequence[Comparison], metric: str) -> list[str]:
     """Return what the differences leave out, with the number of rows, and their families."""
-    counts = Counter(write_note(note) for result in comparisons for note in result.delta.notes)
+    counts = Counter(remark for result in comparisons for remark in list_remarks(result))
     lines = [f"Δ {metric}: {text} ({n} of {len(comparisons)} rows)" for text, n in counts.items()]
     sizes = {result.family: result.family_size for result in comparisons}
     for family, size in sizes.items():

@@ -4,17 +4,18 @@ runs -> cells -> rows (arms, estimates) -> Table
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
-from tlcnn.report.numbers import format_estimate, format_seconds, is_number
-from tlcnn.report.sentences import write_note, write_omissions
+from tlcnn.report.numbers import count, format_estimate, format_seconds
+from tlcnn.report.remarks import write_note, write_omissions
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key
@@ -24,10 +25,15 @@ from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.cells import FOLD, Cell, make_cells, make_runs
+from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
 Key = Mapping[str, Any]  # column -> value
+
+_OUTSIDE = (
+    "not shown, as they stand in no grid: {} (imported predictions, frozen random units, or "
+    "another freeze.bn); --rows k --columns j shows them too"
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,7 @@ class CellRow:
     @property
     def n(self) -> int:
         """Seeds of its cell; of several cells, runs."""
-        first, *others = self.cells
-        return sum(len(cell.runs) for cell in self.cells) if others else len(first.seeds)
+        return len(self.cells[0].seeds) if len(self.cells) == 1 else len(self.runs)
 
     @property
     def n_folds(self) -> int:
@@ -56,11 +61,9 @@ class CellRow:
         return max(len(self.cells[0].fold_numbers), 1) if len(self.cells) == 1 else 1
 
     @property
-    def train_s(self) -> float:
-        """Mean seconds of training; NaN if unknown."""
-        times = [run.train_s for cell in self.cells for run in cell.runs]
-        times = [time for time in times if not math.isnan(time)]
-        return float(np.mean(times)) if times else math.nan
+    def runs(self) -> list[Run]:
+        """The runs of all its cells."""
+        return [run for cell in self.cells for run in cell.runs]
 
 
 def make_cell_table(
@@ -68,21 +71,21 @@ def make_cell_table(
     metrics: Sequence[str] = DEFAULT_METRICS,
     *,
     group: Sequence[str] = (),
+    only_grids: bool = False,
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
-    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
     Args:
         group: columns or settings; each combination of their values is one row.
+        only_grids: leave out cells that stand in no k x j grid (see `Cell.is_in_grid`).
         interval: `full` is over new seeds and new test groups and reads the predictions, `seeds`
             is over new seeds alone, `none` gives the standard deviation of seeds.
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
             model are compared with.
         margin: differences smaller than this count as equivalent, in units of the metric.
-        watch: passes rows on, e.g. to show how many are scored.
 
     Raises:
         ConfigError: columns, values or a baseline that are not there.
@@ -90,10 +93,15 @@ def make_cell_table(
     finished = runs[runs["state"] == "done"] if len(runs) else runs
     members, names = _group_cells(finished, group) if group else _list_cells(finished)
     notes = _describe_averaged(members, names) if group else []
-    rows = [
-        _score_row(key, cells, metrics, redraws=interval == "full", lone=bool(baseline))
-        for key, cells in watch(members)
-    ]
+    if only_grids:
+        n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
+        members = [(key, tuple(c for c in cells if c.is_in_grid)) for key, cells in members]
+        members = [(key, cells) for key, cells in members if cells]
+        notes += [_OUTSIDE.format(count(n_outside, "cell"))] if n_outside else []
+    options = {"redraws": interval == "full", "include_single_runs": bool(baseline)}
+    # A bar on a terminal, once it takes long.
+    watched = tqdm(members, unit="cell", leave=False, delay=2, disable=None)
+    rows = [_score_row(key, cells, metrics, **options) for key, cells in watched]
     columns = [show_column(n, [row.key.get(n) for row in rows], role="key") for n in names]
     columns.append(show_column("n", [row.n for row in rows]))
     if any(row.n_folds > 1 for row in rows):
@@ -111,7 +119,8 @@ def make_cell_table(
         for metric, comparisons in compared.items():
             columns += list_difference_columns(comparisons, metric, len(rows))
         notes += remarks
-    columns.append(show_column("train_s", [row.train_s for row in rows], format_seconds))
+    times = [pd.Series([run.train_s for run in row.runs]).mean() for row in rows]
+    columns.append(show_column("train_s", times, format_seconds))
     return join_columns(columns, notes)
 
 
@@ -187,16 +196,12 @@ def _describe_averaged(rows: Members, group: Sequence[str]) -> list[str]:
 
 
 def _score_row(
-    key: Key, cells: tuple[Cell, ...], metrics: Sequence[str], *, redraws: bool, lone: bool
+    key: Key, cells: tuple[Cell, ...], metrics: Sequence[str], **options: bool
 ) -> CellRow:
-    by_cell = [load_arms(cell, metrics, redraws=redraws, lone=lone) for cell in cells]
-    arms = {
-        metric: tuple(arms[metric] for arms in by_cell if metric in arms) for metric in metrics
-    }
-    estimates = {
-        metric: estimate_mean(scored, metric) if scored else make_unknown(math.nan, 0)
-        for metric, scored in arms.items()
-    }
+    by_cell = [load_arms(cell, metrics, **options) for cell in cells]
+    arms = {m: tuple(scored[m] for scored in by_cell if m in scored) for m in metrics}
+    unknown = make_unknown(math.nan, 0)
+    estimates = {m: estimate_mean(scored, m) if scored else unknown for m, scored in arms.items()}
     return CellRow(key, cells, arms, estimates)
 
 
@@ -208,26 +213,18 @@ def compute_deviation(arms: Sequence[Arm]) -> float:
 
 def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
     """Return the entries of a metric, the best of each dataset marked."""
-    datasets: dict[str, dict[int, float]] = {}
-    for at, row in enumerate(rows):
-        value = row.estimates[metric].value
-        if is_number(value):
-            datasets.setdefault(str(row.key.get("dataset")), {})[at] = value
-    choose = min if is_lower_better(metric) else max
-    best = {
-        at
-        for scores in datasets.values()
-        for at, score in scores.items()
-        if len(set(scores.values())) > 1 and score == choose(scores.values())
-    }
+    values = pd.Series([row.estimates[metric].value for row in rows], dtype=float)
+    datasets = values.groupby([str(row.key.get("dataset")) for row in rows])
+    best = datasets.transform("min" if is_lower_better(metric) else "max")
+    is_best = (values == best) & (datasets.transform("nunique") > 1)
     entries = []
-    for at, row in enumerate(rows):
+    for row, is_marked in zip(rows, is_best, strict=True):
         estimate = row.estimates[metric]
         spread = {"low": estimate.low, "high": estimate.high}
         spread["sd"] = compute_deviation(row.arms[metric])
         shown: dict[str, Any] = {part: spread[part] for part in parts}
         text = format_estimate(estimate.value, **shown, digits=3 if "low" in shown else 4)
-        entries.append(Entry(text, estimate.value, shown, is_best=at in best))
+        entries.append(Entry(text, estimate.value, shown, is_best=bool(is_marked)))
     return entries
 
 

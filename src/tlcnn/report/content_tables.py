@@ -27,16 +27,11 @@ from tlcnn.report.show import (
 )
 from tlcnn.report.table import Column, Entry, Table, fill_table
 
-Record = Mapping[str, Any]
+Record = Mapping[Any, Any]
 
 _BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
 _NEEDED = "the number that would settle an inconclusive result"
 _NO_NEED = "it is settled, or the number cannot be computed"
-
-
-def _list_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = frame.to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _find_below(frame: pd.DataFrame) -> str:
@@ -79,13 +74,15 @@ def make_comparison_table(content: Content) -> Table:
         size = row.get("family_size")
         family = format_value(row.get("family"))
         family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
+        of_family = "the comparisons that p and the verdict are adjusted for"
         n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
             **_describe_comparison(row, content.metric, below),
+            Column("family", hint=of_family): show_value(family),
+            Column("family size", "count", f"the number of {of_family}"): show_number(size),
             Column("Holm p", "number", "adjusted within its family"): show_number(
                 row.get("p_holm"), format_p
             ),
-            Column("family", hint="the comparisons that p is adjusted for"): show_value(family),
             Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
             Column("seeds needed", "number", _NEEDED): n_needed,
             **_show_settings(row, ("dataset", "model")),
@@ -93,7 +90,7 @@ def make_comparison_table(content: Content) -> Table:
         }
 
     return fill_table(
-        _list_records(frame),
+        frame.to_dict("records"),
         describe,
         lambda row: f"cell:{row['a']}" if isinstance(row.get("a"), str) else "",
         key="comparisons",
@@ -107,7 +104,7 @@ def make_finding_table(finding: Finding, content: Content) -> Table:
     """Return the comparisons that an answer rests on."""
     frame = content.comparisons
     return fill_table(
-        _list_records(frame.loc[[i for i in finding.comparisons if i in frame.index]]),
+        frame.loc[[i for i in finding.comparisons if i in frame.index]].to_dict("records"),
         lambda row: _describe_comparison(row, content.metric),
         title="Comparisons that this answer rests on",
         scale=make_comparison_scale(content),
@@ -157,7 +154,7 @@ def make_cell_table(content: Content) -> Table:
         return entries | _show_settings(row, [c for c in _CELL_SETTINGS if c in frame])
 
     return fill_table(
-        _list_records(frame),
+        frame.to_dict("records"),
         describe,
         lambda row: f"cell:{row['cell']}",
         key="cells",
@@ -173,7 +170,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
         names: the name of each run, in the order of `content.runs`.
     """
     metrics = dict.fromkeys((content.metric, "val/balanced_accuracy", *content.metrics))
-    runs = zip(_list_records(content.runs), names, strict=True)
+    runs = zip(content.runs.to_dict("records"), names, strict=True)
     records = [{**row, "name": name, "position": i} for i, (row, name) in enumerate(runs)]
     below = _find_below(content.runs)
     rates = {"train_s": "training, s", "images_per_s": "images/s"}
@@ -207,22 +204,22 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
 def make_command_table(names: Sequence[str], commands: Sequence[str]) -> Table:
     """Return one row a run that has a command: its name and the command that trains it again."""
     pairs = enumerate(zip(names, commands, strict=True))
-    records = [{"name": name, "command": c, "position": i} for i, (name, c) in pairs if c]
-
-    def describe(row: Record) -> dict[Column, Entry]:
-        command = show_value(row["command"])
-        return {Column("run"): show_value(row["name"]), Column("command", "code"): command}
-
-    return _fill_run_table(records, describe, key="commands", title="Commands")
+    records = [{"run": name, "command": c, "position": i} for i, (name, c) in pairs if c]
+    heads = (Column("run"), Column("command", "code"))
+    return _fill_run_table(
+        records,
+        lambda row: {head: show_value(row[head.name]) for head in heads},
+        key="commands",
+        title="Commands",
+    )
 
 
 def _fill_run_table(
     records: Sequence[Record], describe: Callable[[Record], Mapping[Column, Entry]], **more: str
 ) -> Table:
-    def open_row(row: Record) -> str:
-        return f"run:{row['position']}"
-
-    return fill_table(records, describe, open_row, nouns=("run", "runs"), **more)
+    return fill_table(
+        records, describe, lambda row: f"run:{row['position']}", nouns=("run", "runs"), **more
+    )
 
 
 # ---- layers and grids ---------------------------------------------------------------------------
@@ -239,21 +236,22 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
     metric = layers.metric
     unit = name_unit(metric) or "the metric"
 
-    def show(row: Record, name: str, metric: str, *, signed: bool) -> Entry:
-        value, low, high = (row.get(f"{name}{part}") for part in ("", "_low", "_high"))
-        return show_interval(value, low, high, metric, signed=signed)
-
     def describe(row: Record) -> dict[Column, Entry]:
+        bounds = {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in "SCG"}
+        gamma = (row["gamma"], row["gamma_low"], row["gamma_high"])
+        value, low, high = bounds["S"]
         return {
             Column("unit"): show_value(row.get("unit")),
             Column("verdict", "verdict"): show_verdict(row.get("verdict")),
-            Column("S", "bar", _BAR): show_bar(row.get("S_low"), row.get("S"), row.get("S_high")),
+            Column("S", "bar", _BAR): show_bar(low, value, high),
             **{
-                Column(title, "number", f"{hint}, in {unit}"): show(row, name, metric, signed=True)
+                Column(title, "number", f"{hint}, in {unit}"): show_interval(
+                    *bounds[name], metric, signed=True
+                )
                 for name, title, hint in _LAYER_SCORES
             },
-            Column("generality γ", "number", "1 is general, 0 no better than random"): show(
-                row, "gamma", "gamma", signed=False
+            Column("generality γ", "number", "1 is general, 0 no better than random"): (
+                show_interval(*gamma, "gamma")
             ),
             Column("seeds needed", "number", _NEEDED): show_number(
                 row.get("seeds_needed"), why=_NO_NEED
@@ -262,7 +260,7 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         }
 
     return fill_table(
-        _list_records(layers.scores),
+        layers.scores.to_dict("records"),
         describe,
         key=key,
         title="Layer scores",

@@ -20,11 +20,17 @@ def list_numbers(content: Content) -> dict[str, str]:
     cells = {str(row["cell"]): row for row in content.cells.to_dict("records")}
     starts, recipes = _name_blocks(list(cells.values()))
     numbers = {"runs": str(n_done), "cells": str(len(content.cells)), **recipes}
-    groups = [
-        (f"{starts[cell]} {role}", _describe_cell(cells[cell], content.metric))
-        for _, role, cell in content.highlights
-        if cell in cells
-    ]
+    groups, metric = [], content.metric
+    for role, key in ((role, key) for _, role, key in content.highlights if key in cells):
+        cell = cells[key]
+        low, high = cell.get(f"{metric} low"), cell.get(f"{metric} high")
+        texts = {
+            "": format_score(cell.get(metric), metric),
+            "interval": format_range(low, high, metric),
+            "seeds": format_value(cell.get("n_seeds")),
+            "label": format_value(cell.get("label")),
+        }
+        groups.append((f"{starts[key]} {role}", texts))
     names: list[str] = []
     for name, texts in [*groups, *_list_comparisons(content, cells, starts)]:
         names.append(name)
@@ -36,17 +42,14 @@ def list_numbers(content: Content) -> dict[str, str]:
 
 def _name_blocks(rows: Sequence[Record]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the start of each cell's names, and the recipes by their names."""
-    recipes: dict[str, set[str]] = {}
-    for row in rows:
-        recipes.setdefault(f"{row['dataset']} {row['model']}", set()).add(
-            str(row.get("recipe", ""))
-        )
+    blocks = [(f"{row['dataset']} {row['model']}", str(row.get("recipe", ""))) for row in rows]
+    recipes: dict[str, list[str]] = {}
+    for name, recipe in sorted(set(blocks)):
+        recipes.setdefault(name, []).append(recipe)
     starts, texts = {}, {}
-    for row in rows:
-        block, recipe = f"{row['dataset']} {row['model']}", str(row.get("recipe", ""))
-        name = block
-        if len(recipes[block]) > 1:
-            name = f"{block} recipe {sorted(recipes[block]).index(recipe) + 1}"
+    for row, (name, recipe) in zip(rows, blocks, strict=True):
+        if len(recipes[name]) > 1:
+            name = f"{name} recipe {recipes[name].index(recipe) + 1}"
             texts[name] = recipe
         starts[str(row["cell"])] = name
     return starts, texts
@@ -71,22 +74,11 @@ def _list_comparisons(
             source = str(cells.get(str(row["a"]), {}).get("init", ""))
             full_name = f"{name} {source}" if names.count(name) > 1 else name
             full_name += f" {number}" if len(rows) > 1 else ""
-            yield full_name, _describe_comparison(row, metric)
-
-
-def _describe_cell(row: Record, metric: str) -> dict[str, str]:
-    return {
-        "": format_score(row.get(metric), metric),
-        "interval": format_range(row.get(f"{metric} low"), row.get(f"{metric} high"), metric),
-        "seeds": format_value(row.get("n_seeds")),
-        "label": format_value(row.get("label")),
-    }
-
-
-def _describe_comparison(row: Record, metric: str) -> dict[str, str]:
-    return {
-        "delta": format_gap(row.get("delta"), metric),
-        "delta interval": format_range(row.get("low"), row.get("high"), metric, signed=True),
-        "p": format_p(row.get("p_holm")),
-        "verdict": format_value(row.get("verdict")),
-    }
+            low, high = row.get("low"), row.get("high")
+            texts = {
+                "delta": format_gap(row.get("delta"), metric),
+                "delta interval": format_range(low, high, metric, signed=True),
+                "p": format_p(row.get("p_holm")),
+                "verdict": format_value(row.get("verdict")),
+            }
+            yield full_name, texts

@@ -9,9 +9,7 @@ import re
 from typing import Any
 
 from tlcnn.report.words import is_share, name_metric
-from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.metrics import parse_metric
-from tlcnn.statistics.notes import Note, NoteKind
 
 NONE = "–"
 LEAST_P = 0.001  # smaller ones are written as `< 0.001`
@@ -134,22 +132,6 @@ def write_gap(value: float, metric: str) -> str:
     if not is_share(metric):
         return f"{size:.3f}"
     return f"{size:.2g} points" if 0 < size < 0.05 else f"{size:.1f} points"
-
-
-def write_evidence(comparison: Comparison, metric: str) -> str:
-    """Return interval, seeds and p of a difference: `95 % interval 1.1 to 3.7, 3 seeds; no p`."""
-    delta, p = comparison.delta, comparison.p_holm
-    noun = "fold" if Note(NoteKind.FOLDS) in delta.notes else "seed"
-    evidence = count(delta.n_seeds, noun)
-    if is_number(delta.low):
-        evidence = f"95 % interval {format_range(delta.low, delta.high, metric)}, {evidence}"
-    elif delta.n_seeds < 2:
-        evidence += ": no interval is possible"
-    if not is_number(p):
-        return f"{evidence}; no p"
-    size = f"< {LEAST_P}" if p < LEAST_P else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-    family = f" in a family of {comparison.family_size}" if comparison.family_size > 1 else ""
-    return f"{evidence}; adjusted p {size}{family}"
 
 
 # ---- fractions ----------------------------------------------------------------------------------

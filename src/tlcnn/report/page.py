@@ -11,8 +11,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +31,7 @@ from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.numbers import (
     NONE,
+    count,
     format_gap,
     format_range,
     format_score,
@@ -45,16 +44,23 @@ from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.show import find_tone
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
-from tlcnn.report.writers.html import write_table
-from tlcnn.text import make_visible
+from tlcnn.report.writers.html import load_environment, load_template
 
 if TYPE_CHECKING:
-    import jinja2
-
     from tlcnn.report.figures.style import ReportFigure
 
 FIRST_ROWS = 200  # of a table, written as HTML; the others are made when they are first shown
 _SCRIPTS = ("base.js", "tables.js", "panel.js")
+_FUNCTIONS: dict[str, Any] = {  # that the templates call
+    "compute_tints": compute_tints,
+    "count": count,
+    "describe_transfer": describe_transfer,
+    "find_tone": find_tone,
+    "format_range": format_range,
+    "format_score": format_score,
+    "name_column": name_column,
+    "name_dataset": name_dataset,
+}
 
 
 @dataclass(frozen=True)
@@ -92,28 +98,29 @@ def render_page(
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),
     }
-    layers = [
-        (part, make_layer_table(part, f"layers-{i}")) for i, part in enumerate(content.layers)
-    ]
-    layouts = [lay_out_grid(grid) for grid in content.grids]
-    embedded = _embed(
-        content, data, layouts, [*tables.values(), *(table for _, table in layers)], first_rows
-    )
+    layers = [make_layer_table(part, f"layers-{i}") for i, part in enumerate(content.layers)]
+    grids = [(grid, lay_out_grid(grid)) for grid in content.grids]
+    embedded = _embed(data, [*tables.values(), *layers], first_rows)
+    embedded["grids"] = [_list_tips(grid, layout) for grid, layout in grids]
     unit = name_unit(content.metric)
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
-    return _load_template().render(
+    script = f'(() => {{\n"use strict";\n{"".join(map(load_template, _SCRIPTS))}}})();\n'
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = load_environment().get_template("page.html")
+    return template.render(
+        **_FUNCTIONS,
         **tables,
         version=__version__,
-        style=Markup(_load("style.css")),
-        script=Markup(_load_script()),
-        script_hash=_compute_hash(_load_script()),
+        style=Markup(load_template("style.css")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # by which the page's policy allows the script
         data=Markup(embed_json(embedded)),
         content=content,
         lead=write_lead(content),
         glossary=GLOSSARY,
         findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
-        grids=[_describe_grid(grid, layouts[i], i) for i, grid in enumerate(content.grids)],
-        layers=layers,
+        grids=grids,
+        layers=list(zip(content.layers, layers, strict=True)),
         notes=data.notes,
         left_out=(*content.left_out, *problems),
         unit=unit,
@@ -124,94 +131,13 @@ def render_page(
     )
 
 
-# ---- template -----------------------------------------------------------------------------------
-
-
-@cache
-def _load_template() -> "jinja2.Template":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_load),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_show,
-    )
-    environment.globals |= {
-        "write_table": lambda *args, **options: Markup(write_table(*args, **options)),
-        "describe_transfer": describe_transfer,
-        "find_tone": find_tone,
-        "name_dataset": name_dataset,
-    }
-    return environment.get_template("page.html")
-
-
-def _show(value: Any) -> Any:
-    """Return a value of the template, with the control characters of a text made visible."""
-    is_data = isinstance(value, str) and not isinstance(value, Markup)
-    return make_visible(value) if is_data else value
-
-
-def _load(name: str) -> str:
-    return (files("tlcnn.report") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _load_script() -> str:
-    return f'(() => {{\n"use strict";\n{"".join(map(_load, _SCRIPTS))}}})();\n'
-
-
-def _compute_hash(script: str) -> str:
-    """Return the digest by which the page's policy allows a script."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
-
-
-# ---- grids --------------------------------------------------------------------------------------
-
-
-def _describe_grid(grid: Grid, layout: GridLayout, number: int) -> dict[str, Any]:
-    """Return what the template shows of a grid: rows of cells, None where none was trained."""
-    values = [float(row["value"]) for row in layout.points.values() if is_number(row["value"])]
-    tints = compute_tints(grid.table["value"])
-    cells = {}
-    for i, ((k, j), row) in enumerate(layout.points.items()):
-        is_best = (k, j) == layout.best
-        score = format_score(row["value"], grid.metric)
-        interval = format_range(row["low"], row["high"], grid.metric)
-        spoken = [f"k {k}, j {j}: {score}"]
-        spoken += [f"95 % interval {interval}"] if interval != NONE else []
-        spoken += [f"{format_value(row.get('n_seeds'))} seeds"]
-        spoken += ["the best on validation"] if is_best else []
-        cells[k, j] = {
-            "number": i,
-            "cell": str(row["cell"]),
-            "text": score,
-            "range": interval,
-            "tint": tints[i] or 0,
-            "is_best": is_best,
-            "spoken": ", ".join(spoken),  # by a screen reader
-        }
-    return {
-        "number": number,
-        "name": describe_transfer(grid),
-        "metric": name_column(grid.metric).capitalize(),
-        "columns": [(j, layout.names[j]) for j in layout.js],
-        "rows": [
-            (k, layout.name_row(k), [cells.get((k, j)) for j in layout.js]) for k in layout.ks
-        ],
-        "low": format_score(min(values, default=None), grid.metric),
-        "high": format_score(max(values, default=None), grid.metric),
-        "has_best": layout.best is not None,
-    }
-
-
-def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
-    """Return the card of every cell: its label and (name, text) pairs."""
+def _list_tips(grid: Grid, layout: GridLayout) -> dict[str, Any]:
+    """Return the card of every cell, by `k,j`: its label and (name, text) pairs."""
     metric = grid.metric
     trained = [k for k, j in layout.points if j == 0]
     full = layout.points[max(trained), 0]["value"] if trained else None
-    tips = []
-    for row in layout.points.values():
+    tips = {}
+    for (k, j), row in layout.points.items():
         has_gap = is_number(row["value"]) and is_number(full)
         facts = [
             [name_column(metric), format_score(row["value"], metric)],
@@ -220,21 +146,12 @@ def _list_tips(grid: Grid, layout: GridLayout) -> list[Any]:
             ["on validation", format_score(row.get("val"), metric)],
             ["to full fine-tuning", format_gap(row["value"] - full, metric) if has_gap else NONE],
         ]
-        tips.append([format_value(row.get("label")), facts])
+        tips[f"{k},{j}"] = [format_value(row.get("label")), facts]
     return tips
 
 
-# ---- embedded data ------------------------------------------------------------------------------
-
-
-def _embed(
-    content: Content,
-    data: PageData,
-    layouts: Sequence[GridLayout],
-    tables: Sequence[Table],
-    first_rows: int,
-) -> dict[str, Any]:
-    """Return the JSON that the page's script reads."""
+def _embed(data: PageData, tables: Sequence[Table], first_rows: int) -> dict[str, Any]:
+    """Return what the page's script reads of cells, runs, and rows after the first ones."""
     long_tables = [table for table in tables if len(table.rows) > first_rows]
     return {
         "names": data.names if data.notes else [],  # else each run has its own
@@ -243,13 +160,10 @@ def _embed(
         "runs": data.runs,
         "shared": data.shared,
         "classes": data.classes,
-        "grids": [_list_tips(*pair) for pair in zip(content.grids, layouts, strict=True)],
         "tables": {
             table.key: [
                 [[entry.pack() for entry in row], target]
-                for row, target in zip(
-                    table.rows[first_rows:], table.opens[first_rows:], strict=True
-                )
+                for row, target in list(zip(table.rows, table.opens, strict=True))[first_rows:]
             ]
             for table in long_tables
         },

@@ -60,12 +60,10 @@ def make_page_data(content: Content, *, max_detailed: int = MAX_DETAILED) -> Pag
         max_detailed: how many runs keep their curve, confusion matrix and log; those of cells come
             first.
     """
-    records: list[dict[str, Any]] = [
-        {str(key): value for key, value in row.items()} for row in content.runs.to_dict("records")
-    ]
+    records: Any = content.runs.to_dict("records")
     folders = [str(record.get("folder", "")) for record in records]
-    commands_by_folder = find_commands([folder for folder in folders if folder])
-    commands = tuple(commands_by_folder.get(folder, "") for folder in folders)
+    by_folder = find_commands(filter(None, folders))
+    commands = tuple(by_folder.get(folder, "") for folder in folders)
     # The id has a column of its own.
     names = tuple(
         Path(folder).name.removesuffix(f"-{record.get('run_id')}") or NONE
@@ -84,17 +82,10 @@ def make_page_data(content: Content, *, max_detailed: int = MAX_DETAILED) -> Pag
     shared, varying = split_settings(texts)
     classes: list[list[str]] = []
     metrics = tuple(dict.fromkeys((content.metric, "val/balanced_accuracy", *content.metrics)))
-    runs = [
-        {
-            "name": names[i],
-            "settings": varying[i],
-            "command": commands[i],
-            **_describe_run(record, classes, metrics),
-        }
-        if i in detailed
-        else None
-        for i, record in enumerate(records)
-    ]
+    runs: list[dict[str, Any] | None] = [None] * len(records)
+    for i in sorted(detailed):
+        names_of_run = {"name": names[i], "settings": varying[i], "command": commands[i]}
+        runs[i] = names_of_run | _describe_run(records[i], classes, metrics)
     notes: tuple[str, ...] = ()
     if len(detailed) < len(records):
         notes = (

@@ -144,12 +144,9 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 
 
 def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[ReportFigure]") -> str:
-    findings = [
-        (
-            escape_latex(finding.question),
-            escape_latex(finding.verdict),
-            escape_latex(finding.answer),
-        )
+    answers = [
+        f"\\paragraph{{{escape_latex(finding.question)}}} "
+        f"\\textbf{{{escape_latex(finding.verdict)}.}} {escape_latex(finding.answer)}"
         for finding in content.findings
     ]
     parts = [
@@ -158,10 +155,7 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         f"\\title{{{escape_latex(content.title)}}}\n\\author{{}}\n"
         f"\\date{{{escape_latex(content.created)}}}\n\\begin{{document}}\n\\maketitle",
         "\\section*{Answers}",
-        *(
-            f"\\paragraph{{{asked}}} \\textbf{{{verdict}.}} {text}"
-            for asked, verdict, text in findings
-        ),
+        *answers,
         "\\section*{Tables}",
         *(f"\\input{{tables/{stem}.tex}}" for stem in stems),
         "\\clearpage\n\\section*{Figures}" if figures else "",

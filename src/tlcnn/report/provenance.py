@@ -16,12 +16,7 @@ Section = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, ...]:
-    """Return sections of (name, value): data, weights, software, hardware, effort.
-
-    Args:
-        runs: what `read_runs` returned; the finished runs are described.
-        cells: what `make_cells` returned.
-    """
+    """Return sections of (name, value) on finished runs: data, weights, software, ..."""
     done = runs[runs["state"] == "done"]
     plans = [read_plan(folders[0][0]) for folders in cells["folders"] if folders and folders[0]]
     sessions = [session for folder in done["folder"] for session in _read_sessions(folder)]
@@ -30,10 +25,9 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
         ("this report", f"tlcnn {__version__}"),
         ("commit", _count_values(session.commit or "installed" for session in sessions)),
         ("python", _count_values(session.python for session in sessions)),
-        *(
-            (name, _count_values(session.packages.get(name) for session in sessions))
-            for name in packages
-        ),
+    ]
+    software += [
+        (name, _count_values(s.packages.get(name) for s in sessions)) for name in packages
     ]
     hardware = [
         (name, _count_values(getattr(session, name) for session in sessions))

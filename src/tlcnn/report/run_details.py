@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tlcnn.errors import DataError
-from tlcnn.records.environment import Session, read_sessions
+from tlcnn.records.environment import read_sessions
 from tlcnn.records.files import read_text
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.records.summary import read_history
 
 LOG_LINES, LINE_LENGTH, MAX_POINTS, MAX_WARNINGS = 30, 240, 200, 20
+PACKAGES = ("torch", "timm", "tlcnn")
 CURVES = ("train/loss", "val/nll", "val/balanced_accuracy")
 
 
@@ -31,31 +32,20 @@ def read_details(folder: Path) -> dict[str, Any]:
     """
     missing: dict[str, str] = {}
     parts: dict[str, Any] = {}
-    readers: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "curve": _read_curve,
-        "confusion": _read_confusion,
-        "log": _read_log,
-        "units": _read_units,
-        "where": _read_where,
-    }
-    for name, read in readers.items():
+    for name, read in READERS.items():
         try:
             parts |= read(folder)
-        except (_Missing, DataError) as reason:
+        except DataError as reason:
             missing[name] = str(reason)
         except Exception as error:  # a damaged file of one run must not cost the whole report
             missing[name] = f"cannot be read ({type(error).__name__})"
     return {**parts, "missing": missing}
 
 
-class _Missing(Exception):
-    """The reason why a part is left out."""
-
-
 def _read_curve(folder: Path) -> dict[str, Any]:
     history = read_history(folder)
     if not history:
-        raise _Missing("no epoch was finished")
+        raise DataError("no epoch was finished")
     n_points = min(len(history), MAX_POINTS)
     positions = {round(p) for p in np.linspace(0, len(history) - 1, n_points)}  # first to last
     points = [history[position] for position in sorted(positions)]
@@ -78,12 +68,12 @@ def round_number(value: Any, digits: int = 4) -> float | int | None:
 
 def _read_confusion(folder: Path) -> dict[str, Any]:
     if not (folder / "predictions.parquet").is_file():
-        raise _Missing("the run has not predicted the test images")
+        raise DataError("the run has not predicted the test images")
     table = read_predictions(folder)
     table = table[table["split"] == "test"]
     names = [str(c).removeprefix("logit/") for c in table.columns if str(c).startswith("logit/")]
     if any(str(column).startswith("target/") for column in table.columns):
-        raise _Missing("an image may have several findings, so there is no confusion matrix")
+        raise DataError("an image may have several findings, so there is no confusion matrix")
     counts = compute_confusion(
         table["label"].to_numpy(), table[[f"logit/{name}" for name in names]].to_numpy()
     )
@@ -105,17 +95,15 @@ def compute_confusion(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
 def _read_log(folder: Path) -> dict[str, Any]:
     path = folder / "log.txt"
     if not path.is_file():
-        raise _Missing("there is no log.txt")
+        raise DataError("there is no log.txt")
     lines = read_text(path).splitlines()
     warnings = [line for line in lines if " WARNING " in line or line.startswith("warning:")]
     traceback = folder / "FAILED"
     if traceback.is_file():
         lines = read_text(traceback).splitlines()
         warnings += lines[-1:]
-    return {
-        "log": [_shorten(line) for line in lines[-LOG_LINES:]],
-        "warnings": [_shorten(line) for line in dict.fromkeys(warnings)][:MAX_WARNINGS],
-    }
+    shown = {"log": lines[-LOG_LINES:], "warnings": [*dict.fromkeys(warnings)][:MAX_WARNINGS]}
+    return {name: list(map(_shorten, part)) for name, part in shown.items()}
 
 
 def _shorten(line: str) -> str:
@@ -125,7 +113,7 @@ def _shorten(line: str) -> str:
 def _read_units(folder: Path) -> dict[str, Any]:
     plan = read_plan(folder)
     if not plan.units:
-        raise _Missing("the plan does not list its units")
+        raise DataError("the plan does not list its units")
     # An imported run has k and j alone.
     units = [
         [
@@ -139,18 +127,22 @@ def _read_units(folder: Path) -> dict[str, Any]:
 
 
 def _read_where(folder: Path) -> dict[str, Any]:
-    sessions = read_sessions(folder)
-    typed = list(dict.fromkeys(session.command for session in sessions))
-    return {"typed": typed, "where": list(dict.fromkeys(map(_describe_session, sessions)))}
+    sessions, places = read_sessions(folder), []
+    for session in sessions:
+        threads = "1 thread" if session.threads == 1 else f"{session.threads} threads"
+        parts = [f"{session.device} ({session.hardware}, {threads})"]
+        parts += [f"{p} {session.packages[p]}" for p in PACKAGES if p in session.packages]
+        parts += [f"Python {session.python}"]
+        parts += [f"commit {session.commit[:12]}"] if session.commit else []
+        places.append(", ".join(parts))
+    typed = dict.fromkeys(session.command for session in sessions)
+    return {"typed": list(typed), "where": list(dict.fromkeys(places))}
 
 
-def _describe_session(session: Session) -> str:
-    packages = session.packages
-    threads = "1 thread" if session.threads == 1 else f"{session.threads} threads"
-    parts = [
-        f"{session.device} ({session.hardware}, {threads})",
-        *(f"{name} {packages[name]}" for name in ("torch", "timm", "tlcnn") if name in packages),
-        f"Python {session.python}",
-        f"commit {session.commit[:12]}" if session.commit else "",
-    ]
-    return ", ".join(part for part in parts if part)
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "curve": _read_curve,
+    "confusion": _read_confusion,
+    "log": _read_log,
+    "units": _read_units,
+    "where": _read_where,
+}

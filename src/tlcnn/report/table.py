@@ -91,7 +91,7 @@ class Table:
         everywhere: (column, text) of the columns that say the same in every row.
         scale: the scale of its forest bars.
         nouns: what one row and several rows are called.
-        footnotes: sentences that the column `note` refers to by number, from 1.
+        footnotes: texts that the columns `family` and `note` refer to by number, from 1.
         notes: sentences below the table.
         best: what it means that an entry is the best.
     """
@@ -149,15 +149,15 @@ class Table:
 
 
 def fill_table(
-    records: Sequence[Mapping[str, Any]],
-    describe: Callable[[Mapping[str, Any]], Mapping[Column, Entry]],
-    open_row: Callable[[Mapping[str, Any]], str] = lambda record: "",
+    records: Sequence[Mapping[Any, Any]],
+    describe: Callable[[Mapping[Any, Any]], Mapping[Column, Entry]],
+    open_row: Callable[[Mapping[Any, Any]], str] = lambda record: "",
     **more: Any,
 ) -> Table:
     """Return the table of some records.
 
-    Notes are numbered, columns that say the same in every row go into `everywhere`, and columns
-    of few texts get them as choices.
+    Families and notes are numbered, columns that say the same in every row go into `everywhere`,
+    and columns of few texts get them as choices.
 
     Args:
         records: one a row.
@@ -199,23 +199,20 @@ def move_constants(table: Table, *, skip_first: bool = False) -> Table:
 
 
 def _number_notes(table: Table) -> Table:
-    """Return the table with numbers in the column `note`, which refer to its footnotes.
+    """Return the table with numbers in the columns `family` and `note`, and their footnotes.
 
     A note is often the same in many rows, and longer than a column is wide.
     """
-    names = [column.name for column in table.columns]
-    if "note" not in names:
-        return table
-    at = names.index("note")
-    notes = list(dict.fromkeys(row[at].text for row in table.rows if row[at].text != NONE))
-    numbers = {note: i for i, note in enumerate(notes, start=1)}
-    rows = [
-        (*row[:at], Entry(str(n), n, why=row[at].text), *row[at + 1 :])
-        if (n := numbers.get(row[at].text))
-        else row
-        for row in table.rows
-    ]
-    return replace(table, rows=tuple(rows), footnotes=tuple(notes))
+    positions = [i for i, c in enumerate(table.columns) if c.name in ("family", "note")]
+    texts = dict.fromkeys(row[i].text for i in positions for row in table.rows)
+    numbers = {text: n for n, text in enumerate((t for t in texts if t != NONE), start=1)}
+    rows = [list(row) for row in table.rows]
+    for row in rows:
+        for i in positions:
+            if row[i].text in numbers:
+                n = numbers[row[i].text]
+                row[i] = Entry(str(n), n, why=row[i].text)
+    return replace(table, rows=tuple(map(tuple, rows)), footnotes=tuple(numbers))
 
 
 def _add_choices(column: Column, texts: Sequence[str]) -> Column:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.records.settings import CELL, check_columns, spread_settings
-from tlcnn.report.numbers import format_estimate, format_seconds, is_number
+from tlcnn.report.numbers import format_estimate, format_seconds, format_value, is_number
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.statistics.metrics import is_lower_better
@@ -36,10 +36,9 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
         if name in metrics:
             entries = [Entry(format_estimate(value), value) for value in values]
             columns.append((Column(name, "number", role="score"), entries))
-        elif name == "train_s":
-            columns.append(show_column(name, values, format_seconds))
         else:
-            columns.append(show_column(name, values, role="key" if name in names else ""))
+            form = format_seconds if name == "train_s" else format_value
+            columns.append(show_column(name, values, form, role="key" if name in names else ""))
     return join_columns(columns)
 
 

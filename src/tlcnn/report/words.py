@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tlcnn.statistics.metrics import parse_metric
+from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell, Settings, Source
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
@@ -32,12 +33,9 @@ def name_source(source: Source) -> str:
 
 def write_settings(settings: Settings) -> str:
     """Return settings as text: `train.epochs=5, train.lr=0.1`; of a path, the file's name."""
-    return ", ".join(f"{key}={_shorten_path(value)}" for key, value in settings)
-
-
-def _shorten_path(value: object) -> object:
-    is_path = isinstance(value, str) and value.startswith(("/", "./", "../", "~"))
-    return PurePath(str(value)).name if is_path else value
+    texts = ((key, str(value)) for key, value in settings)
+    starts = ("/", "./", "../", "~")
+    return ", ".join(f"{k}={PurePath(v).name if v.startswith(starts) else v}" for k, v in texts)
 
 
 def name_start(source: Source) -> str:
@@ -64,6 +62,12 @@ def name_cell(cell: Cell) -> str:
     if cell.j and cell.bn not in ("frozen", None):
         frozen += f" (bn {cell.bn})"
     return f"{source}, {frozen}{_write_details(cell.source)}"
+
+
+def name_block(block: Block) -> str:
+    """Return a block's name: `HAM10000 (mobilenetv2_100)`."""
+    recipe = f", {write_settings(block.recipe)}" if block.recipe else ""
+    return f"{name_dataset(block.dataset)} ({block.model}{recipe})"
 
 
 def _write_details(source: Source) -> str:

@@ -10,17 +10,19 @@ import torch
 from tlcnn.data.dataset import find_root
 from tlcnn.memory import Memory
 from tlcnn.plan.ancestry import collect_seen
-from tlcnn.plan.describe import plan_record
+from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
+from tlcnn.records.files import INIT, SEEN, SPLITS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
 from tlcnn.records.summary import Summary, write_summary
 from tlcnn.records.weights import write_weights
-from tlcnn.records.write import make_splits_file, write_predictions, write_seen, write_splits
+from tlcnn.records.write import make_parquet, make_splits_file, write_predictions
 from tlcnn.run.inputs import TrainedPart, describe_counts
 from tlcnn.run.network import InitialNetwork
 from tlcnn.statistics.metrics import compute_scores
+from tlcnn.storage import write_atomic
 from tlcnn.training.evaluate import compute_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.state import Network, Position
@@ -30,9 +32,9 @@ log = logging.getLogger(__name__)
 
 def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
     """Write what is known before the first step: plan, configuration, splits, sources."""
-    write_plan(folder.path, plan_record(plan))
+    write_plan(folder.path, make_plan_record(plan))
     folder.write_config(asdict(plan.config))
-    folder.write_json("init.json", asdict(initial.report))
+    folder.write_json(INIT, asdict(initial.report))
     session = make_session(
         device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()
     )
@@ -46,9 +48,10 @@ def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Mem
         lambda: make_splits_file(dataset.index, dataset.splits, dataset.digests),
         n_kept=1,
     )
-    write_splits(folder.path, content)
-    if plan.ancestry:
-        write_seen(folder.path, collect_seen(plan.ancestry, folder.path))
+    write_atomic(folder.path / SPLITS, content, durable=False)
+    if plan.ancestry:  # at once on the disk: the folders that it is read from may go
+        seen = collect_seen(plan.ancestry, folder.path)
+        write_atomic(folder.path / SEEN, make_parquet(seen))
 
 
 def write_epoch(plan: Plan, folder: RunDir, history: list[dict[str, Any]]) -> None:
@@ -97,7 +100,7 @@ def write_results(
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     split_rows = {split: splits[split].rows for split in logits}
     write_predictions(folder.path, index.table, split_rows, logits, index.classes, index.targets)
-    write_weights(folder.path, network.model, plan_record(plan))
+    write_weights(folder.path, network.model, make_plan_record(plan))
     if inputs.counts is not None:
         log.info("%s", describe_counts(inputs.counts))
     history = position.history
@@ -118,15 +121,10 @@ def write_results(
     write_summary(folder.path, summary)
     folder.write_done(plan.run_id)
     folder.delete_leftovers()
-    _log_result(summary, folder)
-    return summary
-
-
-def _log_result(summary: Summary, folder: RunDir) -> None:
-    metrics = summary.metrics
     log.info(
         f"test, at epoch {summary.best_epoch} (best on validation): "
         f"balanced accuracy {metrics['test/balanced_accuracy']:.4f}, "
         f"macro AUROC {metrics['test/macro_auroc']:.4f}, accuracy {metrics['test/accuracy']:.4f}\n"
         f"done: {folder.path}"
     )
+    return summary

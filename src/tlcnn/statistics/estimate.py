@@ -43,7 +43,7 @@ def make_estimate(parts: Parts) -> Estimate:
         return replace(nothing, notes=merge_notes(parts.notes, [Note(NoteKind.UNDEFINED)]))
     if not np.isfinite(parts.variance):
         return nothing
-    se, df = float(np.sqrt(parts.variance)), parts.df
+    se, df = parts.se, parts.df
     half = compute_quantile(df, 0.975) * se
     notes = parts.notes if se > 0 else merge_notes(parts.notes, [Note(NoteKind.ALL_EQUAL)])
     low, high = parts.value - half, parts.value + half
@@ -156,14 +156,9 @@ def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     """Return the arm with some of its runs, in the order of the seeds."""
     order = np.argsort(arm.seeds)
     rows = order[np.searchsorted(arm.seeds[order], seeds)]
-    return replace(
-        arm,
-        seeds=arm.seeds[rows],
-        scores=arm.scores[rows],
-        replicates=None if arm.replicates is None else arm.replicates[rows],
-        influence=None if arm.influence is None else arm.influence[rows],
-        contributions=None if arm.contributions is None else arm.contributions[rows],
-    )
+    names = ("seeds", "scores", "replicates", "influence", "contributions")
+    arrays = {name: getattr(arm, name) for name in names}
+    return replace(arm, **{n: each[rows] for n, each in arrays.items() if each is not None})
 
 
 def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int]:

@@ -7,26 +7,16 @@ Keys: `balanced_accuracy` for images, `group/balanced_accuracy` for groups (lesi
 `recall/mel` for one class.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from tlcnn.errors import ConfigError, did_you_mean
-from tlcnn.statistics.counting import (
-    make_accuracy,
-    make_balanced_accuracy,
-    make_brier,
-    make_f1,
-    make_macro_f1,
-    make_mae,
-    make_n_absent_classes,
-    make_nll,
-    make_precision,
-    make_quadratic_kappa,
-    make_recall,
-)
+from tlcnn.statistics import counting, ranking
 from tlcnn.statistics.predictions import (
     Predictions,
     compute_group_means,
@@ -35,7 +25,6 @@ from tlcnn.statistics.predictions import (
     make_findings,
     make_predictions,
 )
-from tlcnn.statistics.ranking import make_ece, make_macro_auroc, make_sensitivity
 from tlcnn.statistics.score import Score
 
 MELANOMA = ("mel", "melanoma")  # the positive class by default, where a dataset has it
@@ -51,42 +40,47 @@ class Metric:
         make: the metric as a function of the weights of test groups.
         lower_is_better: for losses, errors and counts of what is missing.
         needs_order: only for ordinal tasks, whose classes are levels.
+        low, high: the least and the greatest value.
     """
 
     make: Callable[[Predictions], Score]
     lower_is_better: bool = False
     needs_order: bool = False
+    low: float = 0.0
+    high: float = 1.0
 
 
 METRICS: dict[str, Metric] = {
-    "balanced_accuracy": Metric(make_balanced_accuracy),
-    "accuracy": Metric(make_accuracy),
-    "macro_auroc": Metric(make_macro_auroc),
-    "macro_f1": Metric(make_macro_f1),
-    "nll": Metric(make_nll, lower_is_better=True),
-    "brier": Metric(make_brier, lower_is_better=True),
-    "ece": Metric(make_ece, lower_is_better=True),
-    "n_absent_classes": Metric(make_n_absent_classes, lower_is_better=True),
-    "quadratic_kappa": Metric(make_quadratic_kappa, needs_order=True),
-    "mae": Metric(make_mae, lower_is_better=True, needs_order=True),
+    "balanced_accuracy": Metric(counting.make_balanced_accuracy),
+    "accuracy": Metric(counting.make_accuracy),
+    "macro_auroc": Metric(ranking.make_macro_auroc),
+    "macro_f1": Metric(counting.make_macro_f1),
+    "nll": Metric(counting.make_nll, lower_is_better=True, high=math.inf),
+    "brier": Metric(counting.make_brier, lower_is_better=True, high=2.0),
+    "ece": Metric(ranking.make_ece, lower_is_better=True),
+    "n_absent_classes": Metric(
+        counting.make_n_absent_classes, lower_is_better=True, high=math.inf
+    ),
+    "quadratic_kappa": Metric(counting.make_quadratic_kappa, needs_order=True, low=-1.0),
+    "mae": Metric(counting.make_mae, lower_is_better=True, needs_order=True, high=math.inf),
 }
 
 CLASS_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # one number a class
-    "recall": make_recall,
-    "precision": make_precision,
+    "recall": counting.make_recall,
+    "precision": counting.make_precision,
 }
 
 POSITIVE_METRICS: dict[str, Callable[[Predictions, int], Score]] = {  # of the positive class
-    "sensitivity_at_90_specificity": make_sensitivity,
+    "sensitivity_at_90_specificity": ranking.make_sensitivity,
 }
 
 _BY_CLASS = {**CLASS_METRICS, **POSITIVE_METRICS}
 
 FINDING_METRICS: dict[str, Callable[[Predictions], Score]] = {  # one number a finding
-    "recall": partial(make_recall, position=1),
-    "specificity": partial(make_recall, position=0),
-    "precision": partial(make_precision, position=1),
-    "auroc": make_macro_auroc,
+    "recall": partial(counting.make_recall, position=1),
+    "specificity": partial(counting.make_recall, position=0),
+    "precision": partial(counting.make_precision, position=1),
+    "auroc": ranking.make_macro_auroc,
 }
 
 
@@ -137,17 +131,28 @@ def is_lower_better(metric: str) -> bool:
 
 
 def is_possible(metric: str, value: float) -> bool:
-    """Return whether a metric can have a value.
-
-    Shares and areas lie between 0 and 1, other metrics between -1e12 and 1e12. NaN is no value.
+    """Return whether a metric can have a value: NaN and what is beyond 1e12 never count.
 
     Example:
         >>> is_possible("test/accuracy", 1e308), is_possible("test/nll", 20.0)
         (False, True)
     """
+    low, high = find_range(metric)
+    return low - 1e-9 <= value <= high + 1e-9 and abs(value) <= 1e12  # rounding
+
+
+def find_range(metric: str) -> tuple[float, float]:
+    """Return the least and the greatest value of a metric; metrics of one class are shares.
+
+    Example:
+        >>> find_range("test/recall/mel"), find_range("test/nll")
+        ((0.0, 1.0), (0.0, inf))
+    """
     name = parse_metric(metric).name
-    is_share = name in (*_BY_CLASS, "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1")
-    return -1e-9 <= value <= 1 + 1e-9 if is_share else abs(value) <= 1e12  # rounding
+    if name in METRICS:
+        return METRICS[name].low, METRICS[name].high
+    is_share = name in (*_BY_CLASS, *FINDING_METRICS)
+    return (0.0, 1.0) if is_share else (-math.inf, math.inf)
 
 
 def is_weightable(metric: str, classes: Sequence[str]) -> bool:
@@ -207,6 +212,26 @@ def compute_selection(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[
     return {name: METRICS[name].make(predictions).value for name in SELECTION_METRICS}
 
 
+def rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Return what epochs are compared by; the best epoch is the first one of the highest rank.
+
+    A higher balanced accuracy on the validation images is better; a lower negative log-likelihood
+    breaks a tie. A value that is not defined (None or NaN) ranks below every number.
+
+    Args:
+        record: the values of an epoch: `val/NAME` of `compute_selection`, and others.
+
+    Example:
+        >>> rank_epoch({"val/balanced_accuracy": 0.5, "val/nll": float("nan")})
+        (0.5, -inf)
+    """
+    score, loss = record["val/balanced_accuracy"], record["val/nll"]
+    return (
+        -math.inf if score is None or math.isnan(score) else score,
+        -math.inf if loss is None or math.isnan(loss) else -loss,
+    )
+
+
 def compute_metrics(
     task: str,
     probabilities: np.ndarray,
@@ -240,11 +265,7 @@ def compute_metrics(
 
 
 def find_positive(classes: Sequence[str], positive: str | None) -> int | None:
-    """Return the position of the positive class, or None.
-
-    Raises:
-        ConfigError: `positive` is not a class.
-    """
+    """Return the position of the positive class, or None. Raises ConfigError for another name."""
     if positive is None:
         melanoma = [i for i, name in enumerate(classes) if name.lower() in MELANOMA]
         return melanoma[0] if melanoma else 1 if len(classes) == 2 else None
@@ -288,7 +309,7 @@ def _average_findings(findings: Sequence[Predictions], names: Sequence[str]) -> 
         if name == "n_absent_classes":
             scores[name] = float(len(findings) - len(whole))
             continue
-        make = partial(make_f1, position=1) if name == "macro_f1" else METRICS[name].make
+        make = partial(counting.make_f1, position=1) if name == "macro_f1" else METRICS[name].make
         counted = whole if name in ("balanced_accuracy", "macro_auroc") else findings
         values = [make(finding).value for finding in counted]
         scores[name] = float(np.mean(values)) if values else float("nan")

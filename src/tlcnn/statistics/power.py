@@ -87,8 +87,7 @@ class Design:
 def compute_design_power(effect: float, design: Design, n_seeds: int) -> float:
     """Return the probability that `compare_arms` finds a true difference in balanced accuracy.
 
-    Raises:
-        ConfigError: see `plan_parts`.
+    Raises ConfigError as `plan_parts` does.
     """
     return compute_difference_power(plan_parts(effect, design, n_seeds), design.alpha)
 
@@ -101,8 +100,7 @@ def find_seeds(effect: float, design: Design, *, power: float = POWER) -> float:
 def find_effect(design: Design, n_seeds: float, *, power: float = POWER) -> float:
     """Return the smallest true difference that is found with that power; NaN if none is.
 
-    Args:
-        n_seeds: may be inf: what no number of seeds goes below.
+    With `n_seeds=inf` it is what no number of seeds goes below.
     """
     low, high = 0.0, float(np.mean(design.disagreement))
     many = 10**9 if np.isinf(n_seeds) else int(n_seeds)

@@ -3,13 +3,7 @@
 import numpy as np
 
 from tlcnn.statistics.predictions import Predictions, make_predictions
-from tlcnn.statistics.score import (
-    Compute,
-    Score,
-    compute_mean_of_defined,
-    divide,
-    make_undefined,
-)
+from tlcnn.statistics.score import Compute, Score, compute_mean_of_defined, divide, make_undefined
 
 N_BINS = 15  # of the expected calibration error
 FALSE_RATE = 0.10  # of the operating point: a specificity of 0.90

@@ -82,7 +82,7 @@ def find_least(is_enough: Callable[[int], bool], least: int = 2) -> float:
 
 def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
     """Return the power of the two-sided t test of no difference."""
-    se, df = float(np.sqrt(parts.variance)), parts.df
+    se, df = parts.se, parts.df
     if se == 0:
         return float(parts.value != 0)
     limit, shift = compute_quantile(df, 1 - alpha / 2), abs(parts.value) / se
@@ -95,10 +95,9 @@ def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
 def compute_layer_power(parts: Parts, margin: float, tail: float) -> float:
     """Return the power to find a gap general, or specific, the larger.
 
-    Args:
-        tail: beyond each bound of the interval.
+    `tail` is the probability beyond each bound of the interval.
     """
-    se, df = float(np.sqrt(parts.variance)), parts.df
+    se, df = parts.se, parts.df
     if se == 0:
         return float(parts.value != margin)
     # estimated standard errors over the true one, as quantiles
@@ -111,7 +110,7 @@ def compute_layer_power(parts: Parts, margin: float, tail: float) -> float:
 
 def compute_equivalence_power(parts: Parts, margin: float) -> float:
     """Return the power of TOST at 5 %; se is taken as known."""
-    se, df = float(np.sqrt(parts.variance)), parts.df
+    se, df = parts.se, parts.df
     if se == 0:
         return float(abs(parts.value) < margin)
     limit = compute_quantile(df, 1 - ALPHA)

@@ -41,6 +41,11 @@ class Parts:
         return sum(variance / n for variance, n in self.seeds) + self.test
 
     @property
+    def se(self) -> float:
+        """The standard error."""
+        return float(np.sqrt(self.variance))
+
+    @property
     def df(self) -> float:
         """Degrees of freedom of `variance` (Satterthwaite 1946); inf where it is 0.
 

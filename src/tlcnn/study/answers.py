@@ -7,7 +7,7 @@ from typing import Literal
 from tlcnn.statistics.arm import Arm
 from tlcnn.study.block import OWN, Block
 from tlcnn.study.cells import Source
-from tlcnn.study.comparisons import Contrast, FamilyKind, list_asked, list_chain_pairs
+from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
 from tlcnn.study.layers import UnitScores, compute_layer_scores, list_treatments
 
 Question = Literal["imagenet_vs_random", "best_cell", "chain", "layers"]
@@ -122,7 +122,7 @@ def answer_questions(
 
 def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
     for source in block.sources:
-        full, best = block.find_full(source), block.find_best(source)
+        full, best = block.find_deepest_trained(source), block.find_best(source)
         grid = block.list_grid(source)
         if best is None or len(grid) < N_CHOICES:
             continue
@@ -175,14 +175,14 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
     if question == "imagenet_vs_random":
         if block.scratch is None:
             yield MissingCells(block, "random", ((0, 0),))
-        sources = list_asked(block)
-        if not any(block.find_full(source) for source in sources):
+        sources = list_compared_sources(block)
+        if not any(block.find_deepest_trained(source) for source in sources):
             yield MissingCells(block, sources[0].init if sources else "imagenet", full)
     elif question == "chain":
-        if block.imagenet is None or not block.find_full(block.imagenet):
+        if block.imagenet is None or not block.find_deepest_trained(block.imagenet):
             yield MissingCells(block, "imagenet", full)
         for source in block.chains:
-            if not block.find_full(source):
+            if not block.find_deepest_trained(source):
                 yield MissingCells(block, source.init, full)
     else:
         is_layers = question == "layers"

@@ -10,7 +10,13 @@ import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import is_lower_better, is_weightable, make_score, parse_metric
+from tlcnn.statistics.metrics import (
+    find_range,
+    is_lower_better,
+    is_weightable,
+    make_score,
+    parse_metric,
+)
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
@@ -19,7 +25,7 @@ from tlcnn.study.predictions import CellPredictions, load_predictions
 
 
 def load_arms(
-    cell: Cell, metrics: Sequence[str], *, redraws: bool = True, lone: bool = True
+    cell: Cell, metrics: Sequence[str], *, redraws: bool = True, include_single_runs: bool = True
 ) -> dict[str, Arm]:
     """Return the arm of a cell for every metric that its runs have.
 
@@ -30,7 +36,8 @@ def load_arms(
     Args:
         metrics: `SPLIT/METRIC` or `SPLIT/group/METRIC`.
         redraws: read predictions, so that the sampling of test images is in the interval.
-        lone: read those of a single run too, which has no interval but can be compared.
+        include_single_runs: read the predictions of a single run too. It has no interval, but it
+            can be compared.
     """
     loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
     arms = {}
@@ -39,7 +46,7 @@ def load_arms(
         if not seeds:
             continue
         arm = _make_plain_arm(cell, metric, seeds)
-        if cell.fold_ratio is None and redraws and (lone or len(seeds) > 1):
+        if cell.fold_ratio is None and redraws and (include_single_runs or len(seeds) > 1):
             split = parse_metric(metric).split
             if (split, seeds) not in loaded:
                 runs_of_seeds = [run for run in cell.runs if run.seed in seeds]
@@ -126,16 +133,3 @@ def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
     least, most = find_range(metric)
     low, high = max(mean.low, least), min(mean.high, most)  # NaN stays NaN: it comes first
     return replace(mean, low=low, high=high)
-
-
-def find_range(metric: str) -> tuple[float, float]:
-    """Return the least and the greatest value of a metric.
-
-    Example:
-        >>> find_range("test/recall/mel"), find_range("test/nll")
-        ((0.0, 1.0), (0.0, inf))
-    """
-    name = parse_metric(metric).name
-    if name in ("nll", "n_absent_classes", "mae"):
-        return 0.0, float("inf")
-    return -1.0 if name == "quadratic_kappa" else 0.0, 2.0 if name == "brier" else 1.0

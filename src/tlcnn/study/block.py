@@ -61,7 +61,9 @@ class Block:
     def imagenet(self) -> Source | None:
         """ImageNet weights, if they were used."""
         candidates = [source for source in self.sources if source.init == "imagenet"]
-        return max(candidates, key=lambda source: bool(self.find_full(source)), default=None)
+        return max(
+            candidates, key=lambda source: bool(self.find_deepest_trained(source)), default=None
+        )
 
     @property
     def chains(self) -> list[Source]:
@@ -93,19 +95,14 @@ class Block:
                 return tuple(key for key in keys if key)
         return ()
 
-    def find_full(self, source: Source) -> str | None:
+    def find_deepest_trained(self, source: Source) -> str | None:
         """Return what a source's cells are compared with: the one of `find_trained`."""
         return next(iter(self.find_trained(source)), None)
 
     def list_grid(self, source: Source) -> list[Cell]:
-        """Return the cells of a source's grid, 0 <= j <= k, random weights (k = 0) among them."""
-        return [
-            cell
-            for cell in self.cells.values()
-            if cell.is_plain
-            and cell.j <= cell.k
-            and (cell.source == source or (cell.k, cell.j) == (0, 0))
-        ]
+        """Return the cells of a source's grid, random weights (k = 0) among them."""
+        cells = [cell for cell in self.cells.values() if cell.is_in_grid]
+        return [cell for cell in cells if cell.k == 0 or cell.source == source]
 
     def find_best(self, source: Source) -> str | None:
         """Return the cell of a source's grid with the best mean validation score.
@@ -115,7 +112,7 @@ class Block:
         """
         val_metric = find_val_metric(self.metric)
         grid = self.list_grid(source)
-        full = self.find_full(source)
+        full = self.find_deepest_trained(source)
         n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in grid}
         counts = sorted(n_seeds[cell.key] for cell in grid if cell.k)
         least = n_seeds.get(full or "") or (counts[len(counts) // 2] if counts else 1)

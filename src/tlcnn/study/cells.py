@@ -5,13 +5,14 @@ frame of `read_runs` -> Run (finished) -> Cell
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 import pandas as pd
 
-from tlcnn.config.schema import Config, iterate_fields, list_keys
-from tlcnn.records.plan_record import read_plan
+from tlcnn.config.schema import Config, list_keys
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
@@ -26,6 +27,7 @@ class Run:
     """A finished run: one row of `read_runs`.
 
     Attributes:
+        plan: what its plan.json says.
         scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
     """
@@ -42,6 +44,7 @@ class Run:
     cell_id: str
     is_imported: bool
     settings: Mapping[str, Any]
+    plan: PlanRecord
     scores: Mapping[str, float]
     train_s: float
 
@@ -144,22 +147,23 @@ class Cell:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it belongs to a grid: our own run, and frozen units do not change at all.
+        """Whether it is our own run, and frozen units do not change at all.
 
         Other treatments of norm layers (`freeze.bn`) exist only by name.
         """
         return not self.source.is_imported and (self.j == 0 or self.bn == "frozen")
 
+    @property
+    def is_in_grid(self) -> bool:
+        """Whether it is a point of a k x j grid: plain, and no random unit is frozen (j <= k)."""
+        return self.is_plain and self.j <= self.k
+
 
 def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
-    """Return the finished runs.
-
-    Args:
-        frame: what `read_runs` returned, in any states.
-    """
+    """Return the finished runs of a frame of `read_runs`."""
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
-    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s")
+    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
     return tuple(
         Run(
             **{name: record[name] for name in plain},
@@ -207,7 +211,7 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
         parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
     by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
     ignored = {*by_seed, FOLD, *list_keys("place"), *list_keys("protocol")}
-    defaults = _list_defaults()
+    defaults = {key: attrgetter(key)(Config()) for key in list_keys()}
     families: dict[Any, list[list[Run]]] = {}
     for key, part in parts.items():
         settings = part[0].settings
@@ -226,15 +230,6 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
         everything = [run for part in members for run in part]
         groups += [everything] if _has_folds(everything) else members
     return groups
-
-
-def _list_defaults() -> dict[str, Any]:
-    """Return the default of every setting that has one, by its dotted key."""
-    defaults = {
-        key: item.default if item.default_factory is MISSING else item.default_factory()
-        for key, item in iterate_fields(Config)
-    }
-    return {key: value for key, value in defaults.items() if value is not MISSING}
 
 
 def _list_varying_keys(runs: Sequence[Run]) -> list[str]:
@@ -268,7 +263,7 @@ def _make_cell(
         by_fold.setdefault(number, []).append(run)
     numbers = tuple(sorted(by_fold))
     folds, omissions = _choose_runs([by_fold[number] for number in numbers])
-    plans = [read_plan(by_fold[number][0].folder) for number in numbers]
+    plans = [by_fold[number][0].plan for number in numbers]
     plan, fold_ratio = plans[0], None
     if is_folded:
         n_planned = _parse_count(settings.get(N_FOLDS))
@@ -310,9 +305,7 @@ def _pick(settings: Mapping[str, Any], keys: Iterable[str]) -> Settings:
     return tuple((k, write_value(settings[k])) for k in keys if settings.get(k) is not None)
 
 
-def _choose_runs(
-    folds: Sequence[list[Run]],
-) -> tuple[tuple[tuple[Run, ...], ...], list[Omission]]:
+def _choose_runs(folds: Sequence[list[Run]]) -> tuple[tuple[tuple[Run, ...], ...], list[Omission]]:
     """Return the runs that count, by fold and seed, and what does not.
 
     Of several runs of one seed (and fold) the one whose id sorts first is taken. A seed that was

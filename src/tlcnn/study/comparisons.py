@@ -53,8 +53,7 @@ class Contrast:
 def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     """Compare all that the blocks' cells allow: the pairs of questions first, then the others.
 
-    Args:
-        margin: differences smaller than this do not matter, in units of the metric.
+    Differences below the margin do not matter; it is in units of the metric.
     """
     pairs = [(block, *pair) for block in blocks for pair in list_pairs(block)]
     pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)
@@ -72,8 +71,8 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
     All families but `DEPTH` are declared: they answer a question, whatever was trained. `DEPTH`
     explores, and is each block's own.
     """
-    for source in list_asked(block):
-        trained = block.find_full(source)
+    for source in list_compared_sources(block):
+        trained = block.find_deepest_trained(source)
         if trained and block.scratch:
             yield Family(FamilyKind.TRANSFER), trained, block.scratch
     for source in block.chains:
@@ -81,7 +80,7 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
             yield Family(FamilyKind.CHAIN), a, b
     scope = (("dataset", block.dataset), ("model", block.model), *block.recipe)
     for source in block.sources:
-        full, best = block.find_full(source), block.find_best(source)
+        full, best = block.find_deepest_trained(source), block.find_best(source)
         if not full:
             continue
         if best and best != full:
@@ -89,15 +88,17 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
         for cell in block.list_grid(source):
             if cell.key not in (full, best, block.scratch):
                 yield Family(FamilyKind.DEPTH, scope), cell.key, full
-    reference = (block.find_full(block.imagenet) if block.imagenet else None) or block.scratch
+    reference = (
+        block.find_deepest_trained(block.imagenet) if block.imagenet else None
+    ) or block.scratch
     for cell in block.cells.values():
         if cell.source.is_imported and reference:
             yield Family(FamilyKind.IMPORTED), cell.key, reference
 
 
-def list_asked(block: Block) -> list[Source]:
+def list_compared_sources(block: Block) -> list[Source]:
     """Return the sources to compare with random weights: ImageNet, or all where it is not."""
-    imagenet = [s for s in block.sources if s.init == "imagenet" and block.find_full(s)]
+    imagenet = [s for s in block.sources if s.init == "imagenet" and block.find_deepest_trained(s)]
     return imagenet or block.sources
 
 

@@ -60,10 +60,7 @@ def list_treatments(
 ) -> dict[tuple[str, int], str]:
     """Return the cell of every (treatment, n) that was trained: `("AnB", 3)` and so on.
 
-    Args:
-        cells: the cells of one dataset, model and recipe.
-        source: the source A.
-        own: the network's own weights, B.
+    `source` is A; `own` is B, the network's own weights.
     """
     keys: dict[tuple[str, int], str] = {}
     for cell in cells:

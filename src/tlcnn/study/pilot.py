@@ -36,8 +36,7 @@ def load_pilot(folder: str | Path, *, alpha: float = 0.05) -> Pilot:
     Cells of one dataset and test split with two seeds or more are taken. Of several such sets it
     is the one with the most cells.
 
-    Raises:
-        DataError: no folder, or no two such cells with two common seeds.
+    Raises DataError where no two such cells have two common seeds.
     """
     samples: dict[str, list[tuple[str, CellPredictions]]] = {}
     for cell in make_cells(make_runs(read_runs(folder))):

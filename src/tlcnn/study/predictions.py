@@ -17,6 +17,7 @@ from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.statistics.resample import make_sample
 from tlcnn.study.cells import Run
+from tlcnn.text import first_line
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def load_predictions(runs: Sequence[Run], split: str = "test") -> CellPrediction
             multi_label=multi_label,
         )
     except (TlcnnError, OSError, ValueError, KeyError) as error:
-        return Note(NoteKind.UNUSABLE_PREDICTIONS, text=str(error).splitlines()[0])
+        return Note(NoteKind.UNUSABLE_PREDICTIONS, text=first_line(error))
 
 
 def _read_frame(folder: Path, split: str) -> pd.DataFrame:

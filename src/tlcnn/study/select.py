@@ -56,8 +56,7 @@ def parse_condition(word: str, option: str = "--where") -> Condition:
 def apply_where(runs: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
     """Return the runs that fulfil every condition.
 
-    Raises:
-        ConfigError: a column or value that no run has.
+    Raises ConfigError for a column or value that no run has.
     """
     for word in words:
         condition = parse_condition(word)
@@ -85,8 +84,7 @@ def check_values(runs: pd.DataFrame, condition: Condition, option: str) -> None:
 def match_condition(column: pd.Series, condition: Condition) -> pd.Series:
     """Return which values fulfil a condition; a missing value fulfils only `=none`.
 
-    Raises:
-        ConfigError: the sign compares numbers, and the column or the value is no number.
+    Raises ConfigError where the sign compares numbers, and the column or the value is no number.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     if condition.sign in _ORDER:
@@ -120,8 +118,7 @@ def group_runs(
 ) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Return the runs of each combination of values of some columns; missing values are equal.
 
-    Raises:
-        ConfigError: a column that no run has.
+    Raises ConfigError for a column that no run has.
     """
     names = list(dict.fromkeys(columns))
     runs = check_columns(runs, names, "--group")

@@ -60,9 +60,7 @@ def expand_units(cells: Sequence[Sequence[str]], composer: Composer) -> list[tup
     """Replace `each` by every unit of the cell's own model, one cell for each.
 
     Example: `init.through=each` becomes `init.through=stem`, `init.through=stage1`, ...
-
-    Raises:
-        ConfigError: the model is unknown or cannot be divided into units.
+    Raises ConfigError where the model is unknown or cannot be divided into units.
     """
     memory = Memory()
     expanded: list[tuple[str, ...]] = []

@@ -4,6 +4,7 @@ words -> cells -> runs in waves -> jobs for a launcher, wave by wave -> states r
 """
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tlcnn.sweep.blocks import expand, expand_units
 from tlcnn.sweep.packing import train_together
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
-from tlcnn.sweep.resolve import Sweep, SweepRun, resolve
+from tlcnn.sweep.resolve import Sweep, SweepRun, find_shared_words, resolve
 from tlcnn.sweep.sharing import (
     describe_reused,
     describe_sharing,
@@ -73,17 +74,29 @@ def drive(request: Request, launch: Launch) -> None:
             f"there is nothing to run: all {len(cells)} cells are left out. The first: {reason}"
         )
     name = name_study(request.study, request.arguments, sweep)
-    print_text(_describe_sweep(name, sweep, request.output_dir))
+    print_text(_describe_sweep(name, sweep, request))
     if request.dry_run:
         print_text("\n".join(_list_runs(sweep)))
+        if sweep.broken:
+            raise SweepFailed(
+                f"{len(sweep.broken)} of {len(sweep.cells)} cells cannot be run",
+                {outcome.code for _, outcome in sweep.broken},
+            )
         return
     sources = {key: getattr(request, key) for key in ("arguments", "params", "blocks", "flags")}
     record = write_study(request.output_dir, name, sweep, sources=sources)
-    run_sweep(name, sweep, launch, fail_fast=request.fail_fast, record=record)
+    flags, fail_fast = request.flags, request.fail_fast
+    run_sweep(name, sweep, launch, fail_fast=fail_fast, record=record, flags=flags)
 
 
 def run_sweep(
-    name: str, sweep: Sweep, launch: Launch, *, fail_fast: bool, record: Path | None
+    name: str,
+    sweep: Sweep,
+    launch: Launch,
+    *,
+    fail_fast: bool,
+    record: Path | None,
+    flags: Sequence[str] = (),
 ) -> None:
     """Train the runs that a resolved sweep lacks, and print how it ended, as `drive` does.
 
@@ -112,7 +125,7 @@ def run_sweep(
                 for run in ready
             ]
             outcomes |= zip([run.run_id for run in ready], launch(jobs), strict=True)
-    _close(name, sweep, done_before, outcomes, record)
+    _close(name, sweep, done_before, outcomes, record, flags)
 
 
 def launch_here(
@@ -143,35 +156,46 @@ def _can_begin(run: SweepRun, outcomes: dict[str, Outcome]) -> bool:
     return False
 
 
-def _describe_sweep(name: str, sweep: Sweep, output_dir: Path) -> str:
+def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
     """Return what a sweep consists of and how long it may take, before it starts."""
     to_train = [run for run in sweep.runs if not run.is_done]
     n_parents = sum(run.role == "parent" for run in sweep.runs)
-    lines = [f"study {name}: {sweep.n_cells} cell{'s' * (sweep.n_cells != 1)}"]
+    lines = [f"study {name}: {len(sweep.cells)} cell{'s' * (len(sweep.cells) != 1)}"]
     if sweep.n_same:
         lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
     if sweep.left_out:
         lines.append(f"  left out, as they freeze more than they transfer: {len(sweep.left_out)}")
-        # by the words that differ between cells; without seeds
-        cells = [overrides for overrides, _ in sweep.left_out]
-        trained = [set(run.job.overrides) for run in sweep.runs if run.role == "cell"]
-        shared = set.intersection(*trained, *map(set, cells)) if trained else set()
+        shared = find_shared_words(sweep.cells)
         texts = dict.fromkeys(
-            " ".join(w for w in cell if w not in shared and "seed=" not in w) for cell in cells
+            " ".join(w for w in cell if w not in shared and "seed=" not in w)
+            for cell, _ in sweep.left_out
         )
         lines += [f"    {text}" for text in [*texts][:_MAX_LISTED]]
         lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)
     if n_parents:
         lines.append(f"  added, as others start from them: {n_parents}")
-    lines += [f"  cannot be run: {' '.join(cell)}: {o.error}" for cell, o in sweep.broken]
+    lines += _list_broken("cannot be run", sweep, request.flags)
     lines += describe_sharing(to_train)
-    seconds = estimate_seconds(to_train, output_dir) if to_train else 0.0
+    seconds = estimate_seconds(to_train, request.output_dir) if to_train else 0.0
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
     runs = f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}"
     lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
     return "\n".join(lines)
+
+
+def _list_broken(state: str, sweep: Sweep, flags: Sequence[str]) -> list[str]:
+    """Return each error of cells that cannot be run once, with a command that shows it."""
+    cells_by_error: dict[str, list[tuple[str, ...]]] = {}
+    for cell, outcome in sweep.broken:
+        cells_by_error.setdefault(outcome.error, []).append(cell)
+    lines = []
+    for error, cells in cells_by_error.items():
+        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *cells[0]])
+        lines.append(f"  {state}, {len(cells)} cell{'s' * (len(cells) != 1)}: {error}")
+        lines.append(f"    for example: {command}")
+    return lines
 
 
 def _list_runs(sweep: Sweep) -> list[str]:
@@ -190,6 +214,7 @@ def _close(
     done_before: set[str],
     outcomes: dict[str, Outcome],
     record: Path | None,
+    flags: Sequence[str],
 ) -> None:
     """Print the closing table, record what failed, and raise unless everything is done."""
     done = [run for run in sweep.runs if run.is_done]
@@ -200,8 +225,8 @@ def _close(
     print_text(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
         print_text(line)
-    for cell, outcome in sweep.broken:
-        print_text(f"  failed  {' '.join(cell)}\n          {outcome.error}")
+    for line in _list_broken("failed", sweep, flags):
+        print_text(line)
     errors = {run.run_id: outcome.error if outcome.code else _UNKNOWN for run, outcome in failed}
     for run, _ in failed:
         print_text(f"  failed  {run.run_dir.name}\n          {errors[run.run_id]}")

@@ -14,6 +14,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import make_source_key
 from tlcnn.records.files import DONE
 from tlcnn.run.job import Job, Outcome, plan_job
+from tlcnn.text import first_line
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,14 @@ class Sweep:
     """A resolved sweep.
 
     Attributes:
+        cells: the overrides of every cell, in the order of the grid.
         runs: every run once, parents before cells, in the order of the grid.
         left_out: the overrides of cells that freeze more than they transfer, with the reason.
         n_same: the cells that mean the same run as an earlier one.
         broken: the overrides of cells whose data or weights are missing or broken, with the error.
     """
 
-    n_cells: int
+    cells: tuple[tuple[str, ...], ...]
     runs: tuple[SweepRun, ...]
     left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
     n_same: int = 0
@@ -89,27 +91,33 @@ def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
     """
     memory = Memory()
     memory.recall("composer", "", lambda: composer)
+    overrides = tuple(cell.overrides for cell in cells)
     runs: dict[str, SweepRun] = {}
     left_out, broken, n_same = [], [], 0
     for cell in tqdm(cells, desc="planning", disable=None, leave=False, delay=2):
         try:
             plan = plan_job(cell, memory)
         except ImpossibleCell as error:
-            left_out.append((cell.overrides, str(error).splitlines()[0]))
+            left_out.append((cell.overrides, first_line(error)))
         except ConfigError as error:
-            shared = set.intersection(*(set(each.overrides) for each in cells))
-            differing = [word for word in cell.overrides if word not in shared or len(cells) == 1]
+            shared = find_shared_words(overrides) if len(cells) > 1 else set()
+            differing = [word for word in cell.overrides if word not in shared]
             raise type(error)(f"in the cell {' '.join(differing)}: {error}") from error
         except TlcnnError as error:
             kind = type(error).__name__
-            text = f"{kind}: {str(error).strip().splitlines()[0]}"
-            broken.append((cell.overrides, Outcome(error.exit_code, text, kind)))
+            outcome = Outcome(error.exit_code, f"{kind}: {first_line(error)}", kind)
+            broken.append((cell.overrides, outcome))
         else:
             if plan is not None:
                 n_same += plan.run_id in runs and runs[plan.run_id].role == "cell"
                 _add_cell(runs, plan, cell)
     ordered = sorted(runs.values(), key=lambda run: (run.wave, run.role == "cell"))
-    return Sweep(len(cells), tuple(ordered), tuple(left_out), n_same, tuple(broken))
+    return Sweep(overrides, tuple(ordered), tuple(left_out), n_same, tuple(broken))
+
+
+def find_shared_words(cells: Sequence[tuple[str, ...]]) -> set[str]:
+    """Return the overrides that all cells have, so that they do not tell one from another."""
+    return set.intersection(*map(set, cells))
 
 
 def _add_cell(runs: dict[str, SweepRun], plan: Plan, cell: Job) -> None:

@@ -68,9 +68,7 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
     """Return the status of a study of `output_dir`, or of every study and other run of a folder.
 
     A study of a folder whose file cannot be read has a problem and no entries.
-
-    Raises:
-        DataError: there is no such folder or study, or the file of the one study cannot be read.
+    Raises DataError where the folder or the study is missing, or the one study's file is damaged.
     """
     folder = Path(target)
     if not folder.is_dir() and len(folder.parts) > 1:

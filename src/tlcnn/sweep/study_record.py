@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.schema import list_local_keys
+from tlcnn.config.schema import find_conf_dir, list_local_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.records.files import read_json
 from tlcnn.storage import digest_of, make_dir, write_atomic
@@ -23,9 +23,7 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
 
     It is the name that was given, or the experiment's where the command line changes nothing but
     places, or else a hash that the same set of runs has in any order.
-
-    Raises:
-        ConfigError: a name that cannot be a file's.
+    Raises ConfigError for a name that cannot be a file's.
     """
     if name is not None:
         if not re.fullmatch(r"[\w-][\w.-]*", name):
@@ -79,9 +77,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """Return a study's record.
 
     Somebody else may have written the file: what it calls a run's folder is a name, never a path.
-
-    Raises:
-        DataError: it is no record that this version can read, or it has a path for a name.
+    Raises DataError for what this version cannot read.
     """
     try:
         record = read_json(path)
@@ -123,7 +119,11 @@ def find_study(name: str, output_dir: Path) -> Path:
         return path
     names = [record.stem for record in find_studies(output_dir)]
     listed = f" There are: {list_names(names, 20)}." if names else ""
+    if (find_conf_dir() / "experiment" / f"{name}.yaml").is_file():
+        advice = f"Begin it: python -m tlcnn.train experiment={name}"
+    else:
+        advice = "Give an output folder, or a study and --output-dir, the folder it writes to"
     raise DataError(
-        f"no study '{name}' was begun in {output_dir}.{did_you_mean(name, names)}{listed} Begin "
-        f"it: python -m tlcnn.train experiment={name}"
+        f"there is no folder {name}, and no study '{name}' was begun in {output_dir}."
+        f"{did_you_mean(name, names)}{listed} {advice}"
     )

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from tlcnn.data.augment import mix
 from tlcnn.data.batches import Inputs, expect, make_order, take_labels
 from tlcnn.data.feed import Feed
 from tlcnn.errors import Diverged, Stopped
-from tlcnn.statistics.metrics import compute_selection
+from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.training.checkpoint import Checkpoints
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
@@ -238,7 +237,8 @@ class Fit:
                 "images_per_s": round(n_images / max(position.epoch_s, 1e-9), 1),
             }
         )
-        if position.best_epoch == 0 or _rank(position.history[-1]) > _rank(position.best):
+        rank = rank_epoch(position.history[-1])
+        if position.best_epoch == 0 or rank > rank_epoch(position.best):
             position.best_epoch = position.epoch
             position.best_weights = {n: t.clone() for n, t in self.network.state().items()}
 
@@ -279,7 +279,3 @@ class Fit:
             )
         position.loss_sum = value
         return value
-
-
-def _rank(record: dict[str, Any]) -> tuple[float, float]:
-    return record["val/balanced_accuracy"], -record["val/nll"]

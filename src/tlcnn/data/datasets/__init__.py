@@ -39,12 +39,7 @@ DATASETS: dict[str, Callable[..., Index]] = {
 
 
 def load_index(kind: str, *, name: str, root: Path | str, options: Mapping[str, Any]) -> Index:
-    """Load a dataset's index.
-
-    Args:
-        kind: a key of `DATASETS`.
-        name: the dataset's name in records.
-        options: the loader's own options.
+    """Load a dataset's index; `name` is what records call it.
 
     Raises:
         ConfigError: an unknown kind, or options that the loader does not take.
@@ -71,18 +66,18 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
             hint = did_you_mean(key, allowed)
             raise ConfigError(f"dataset.options.{key} does not exist; {listing}.{hint}")
     for parameter in options_of_loader:
-        if parameter.name in options:
-            _check_type(parameter, options[parameter.name])
-    lost = [p.name for p in options_of_loader if p.default is p.empty and p.name not in options]
-    if lost:
-        raise ConfigError(f"dataset.options.{lost[0]} is needed by dataset.kind={kind}; {listing}")
+        name = parameter.name
+        if name in options:
+            _check_type(name, options[name], parameter.annotation)
+        elif parameter.default is parameter.empty:
+            raise ConfigError(
+                f"dataset.options.{name} is needed by dataset.kind={kind}; {listing}"
+            )
 
 
-def _check_type(parameter: inspect.Parameter, value: Any) -> None:
+def _check_type(name: str, value: Any, annotation: Any) -> None:
     """Raise ConfigError when a plain number or text was asked for and something else given."""
-    types = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}.get(
-        parameter.annotation
-    )
-    if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
-        name = parameter.annotation.__name__
-        raise ConfigError(f"dataset.options.{parameter.name}={value!r} must be of type {name}")
+    types = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
+    if annotation in types and type(value) not in types[annotation]:
+        kind = annotation.__name__
+        raise ConfigError(f"dataset.options.{name}={value!r} must be of type {kind}")

@@ -94,12 +94,10 @@ def _list_folders(root: Path) -> list[str]:
 
 def _is_official(root: Path) -> bool:
     """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    folders = _list_folders(root)
-    splits = [folder for folder in folders if parse_split(folder)]
-    class_folders = [folder for folder in folders if folder not in splits]
-    if "train" not in [parse_split(folder) for folder in splits]:
+    splits = [folder for folder in _list_folders(root) if parse_split(folder)]
+    if "train" not in map(parse_split, splits):
         return False
-    if class_folders:
+    if class_folders := [folder for folder in _list_folders(root) if folder not in splits]:
         raise DataError(
             f"{root} holds the splits {list_names(splits)} beside other folders "
             f"({list_names(class_folders)}); move these away, or rename the splits if they are "
@@ -128,11 +126,11 @@ def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[st
             "exactly one pair of parentheses around what names the group"
         )
     matches = [pattern.search(_compose(ref.stem)) for ref in files]
-    groups = [match.group(1) if match else None for match in matches]
-    unmatched = [str(ref.name) for ref, group in zip(files, groups, strict=True) if not group]
+    groups = [match.group(1) or "" if match else "" for match in matches]
+    unmatched = [ref.name for ref, group in zip(files, groups, strict=True) if not group]
     if unmatched:
         raise DataError(
             f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} file "
             f"names: {list_names(unmatched)}"
         )
-    return [str(group) for group in groups]
+    return groups

@@ -45,8 +45,7 @@ EXPECTED = (
     "HAM10000 is expected there: the images (HAM10000_images_part_1 and _part_2, or one folder, "
     "or the zip archives unopened) and HAM10000_metadata.csv; or ISIC2018_Task3_Training_Input, "
     "_GroundTruth and _LesionGroupings.csv. `tlcnn data get ham10000` fetches it; or get it from "
-    "Harvard Dataverse "
-    "(https://doi.org/10.7910/DVN/DBW86T), the ISIC 2018 challenge, task 3 "
+    "Harvard Dataverse (https://doi.org/10.7910/DVN/DBW86T), the ISIC 2018 challenge, task 3 "
     "(https://challenge.isic-archive.com/data/#2018), or Kaggle "
     "(kmader/skin-cancer-mnist-ham10000), or give the folder with dataset.root=FOLDER"
 )
@@ -180,12 +179,12 @@ def _load_metadata(refs: list[FileRef]) -> pd.DataFrame:
 def _load_normalised(ref: FileRef, columns: list[str]) -> pd.DataFrame:
     """Read a table with our column names and image ids (upper case, no suffix)."""
     frame = load_table_text(ref)
-    names = [name.strip().lower().replace(" ", "_") for name in frame.columns]
+    names = [name.lower().replace(" ", "_") for name in frame.columns]
     frame.columns = [RENAMED.get(name, name) for name in names]
     check_columns(frame, columns, ref.name)
-    suffixes = "|".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-    without_suffix = frame["image_id"].str.replace(rf"(?i)\.({suffixes})$", "", regex=True)
-    frame["image_id"] = without_suffix.str.upper()
+    suffix = "|".join(IMAGE_SUFFIXES).replace(".", r"\.")
+    frame["image_id"] = frame["image_id"].str.replace(rf"(?i)({suffix})$", "", regex=True)
+    frame["image_id"] = frame["image_id"].str.upper()
     return frame
 
 

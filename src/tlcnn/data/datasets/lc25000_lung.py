@@ -65,31 +65,19 @@ def load_lc25000_lung(
     Raises:
         DataError: images are missing or contradictory, or the table does not fit them.
     """
-    check_folder(root, EXPECTED)
-    files = list_all_files(root)
-    folders = {ref: ref.inner_path.parent.name for ref in files if ref.is_image}
-    refs = [ref for ref, folder in folders.items() if folder in CLASSES]
-    tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
-    for ref in refs:
-        if folders[ref] != folders[tiles[ref.stem]]:
-            raise DataError(
-                f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
-                "Keep one of them"
-            )
-    rows = pd.DataFrame({"image_id": sorted(tiles)})
-    rows["label"] = [folders[tiles[image_id]] for image_id in rows["image_id"]]
+    tiles = find_tiles(root)
+    rows = pd.DataFrame(
+        [(image_id, _find_class(ref)) for image_id, ref in sorted(tiles.items())],
+        columns=["image_id", "label"],
+    )
     images = FileImages([tiles[image_id] for image_id in rows["image_id"]])
-    lost = [class_name for class_name in CLASSES if class_name not in set(rows["label"])]
-    if lost:
-        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
     if len(rows) != N_PUBLISHED:
         log.warning("%s holds %d of LC25000's %d lung tiles", root, len(rows), N_PUBLISHED)
-    table_name = groups
     if groups == "auto":
-        table_name = TABLE if (root / TABLE).is_file() else None
+        groups = TABLE if (root / TABLE).is_file() else None
     notes: tuple[str, ...] = ()
-    if table_name is not None:
-        tile_groups = read_groups(root / table_name, rows)
+    if groups is not None:
+        tile_groups = read_groups(root / groups, rows)
     else:
         tile_groups, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]
@@ -97,11 +85,30 @@ def load_lc25000_lung(
     return Index(name, CLASSES, table, images, notes=notes)
 
 
-def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
-    """Return each tile's group from a table.
+def find_tiles(root: Path) -> dict[str, FileRef]:
+    """Return the file of each tile. Raises DataError when tiles are missing or contradictory."""
+    check_folder(root, EXPECTED)
+    files = list_all_files(root)
+    refs = [ref for ref in files if ref.is_image and _find_class(ref) in CLASSES]
+    tiles = find_images(((ref.stem, ref) for ref in refs), files, root, EXPECTED)
+    for ref in refs:
+        if _find_class(ref) != _find_class(tiles[ref.stem]):
+            raise DataError(
+                f"{ref.stem} is there twice with different class: {tiles[ref.stem]} and {ref}. "
+                "Keep one of them"
+            )
+    lost = sorted(set(CLASSES) - {_find_class(ref) for ref in tiles.values()})
+    if lost:
+        raise DataError(f"{root} has no tiles of {list_names(lost)}. {EXPECTED}")
+    return tiles
 
-    Args:
-        rows: N tiles, `image_id` and `label`.
+
+def _find_class(ref: FileRef) -> str:
+    return ref.inner_path.parent.name
+
+
+def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
+    """Return each tile's group from a table; `rows` are the tiles' `image_id` and `label`.
 
     Raises:
         DataError: there is no table, or it lacks columns or tiles or contradicts their classes.
@@ -116,20 +123,18 @@ def read_groups(path: Path, rows: pd.DataFrame) -> list[str]:
     frame["image_id"] = [Path(image.replace("\\", "/")).stem for image in frame["image"]]
     check_filled(frame, "group", str(path))
     check_unique(frame, str(path), "group")
-    frame = frame.set_index("image_id")
-    lost = [image_id for image_id in rows["image_id"] if image_id not in frame.index]
+    tiles = rows.merge(frame, on="image_id", how="left", suffixes=("", "_of_table"))
+    lost = tiles["image_id"][tiles["group"].isna()].tolist()
     if lost:
         raise DataError(f"{path} has no row for {len(lost):,} tiles: {list_names(lost)}")
-    tile_rows = frame.loc[rows["image_id"]]
-    if "label" in tile_rows:
-        is_other = tile_rows["label"].to_numpy() != rows["label"].to_numpy()
-        wrong = rows["image_id"][is_other].tolist()
+    if "label_of_table" in tiles:
+        wrong = tiles["image_id"][tiles["label_of_table"] != tiles["label"]].tolist()
         if wrong:
             raise DataError(
                 f"{path} gives {len(wrong):,} tiles another class than their folder: "
                 f"{list_names(wrong)}. Correct the table or move the tiles"
             )
-    return [str(group) for group in tile_rows["group"]]
+    return tiles["group"].tolist()
 
 
 def find_groups(

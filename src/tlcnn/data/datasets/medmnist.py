@@ -86,11 +86,7 @@ def load_medmnist(
         raise DataError(f"{error}. {advice}") from error
     n_images = {split: array.shape[0] for split, array in zip(SPLITS, images, strict=True)}
     if n_images != facts["n_samples"]:  # a reduced file is legal
-        published, present = (
-            ", ".join(f"{n:,} {split}" for split, n in counts.items())
-            for counts in (facts["n_samples"], n_images)
-        )
-        log.warning("%s holds %s images; published are %s", path, present, published)
+        log.warning("%s holds %s images; published are %s", path, n_images, facts["n_samples"])
     ids = [f"{split}-{i:06d}" for split in SPLITS for i in range(n_images[split])]
     splits = [image_id.partition("-")[0] for image_id in ids]
     targets = np.concatenate(truth) if facts["task"] == "multi-label" else None
@@ -124,13 +120,13 @@ def _find_facts(flag: str, size: int) -> Mapping[str, Any]:
 
 def _find_file(root: Path, facts: Mapping[str, Any], flag: str, size: int, advice: str) -> Path:
     check_folder(root, advice)
-    for file in (facts["files"][str(size)]["file"], f"{flag}_{size}.npz"):
+    names = {s: facts["files"][str(s)]["file"] for s in SIZES}
+    for file in (names[size], f"{flag}_{size}.npz"):
         if (root / file).is_file():
             return root / file
-    present_sizes = [s for s in SIZES if (root / facts["files"][str(s)]["file"]).is_file()]
-    present = list_names([f"size={s}" for s in present_sizes])
+    present = list_names([f"size={s}" for s in SIZES if (root / names[s]).is_file()])
     hint = f" (of {flag} there is {present})" if present else ""
-    raise DataError(f"no {facts['files'][str(size)]['file']} in {root}{hint}. {advice}")
+    raise DataError(f"no {names[size]} in {root}{hint}. {advice}")
 
 
 def _load_arrays(
@@ -152,11 +148,11 @@ def _load_arrays(
                 f"{array} is {array.shape} {np.dtype(array.dtype)}: ({expected}) uint8 is "
                 "expected, N above 0"
             )
+        labels = _load_labels(arrays[f"{split}_labels"], facts)
+        if array.shape[0] != len(labels):
+            raise DataError(f"{array}: {array.shape[0]:,} images but {len(labels):,} labels")
         images.append(array)
-        truth.append(_load_labels(arrays[f"{split}_labels"], facts))
-        if array.shape[0] != len(truth[-1]):
-            n_images, n_labels = array.shape[0], len(truth[-1])
-            raise DataError(f"{array}: {n_images:,} images but {n_labels:,} labels")
+        truth.append(labels)
     return images, truth
 
 
@@ -182,9 +178,8 @@ def _load_labels(array: NpzArray, facts: Mapping[str, Any]) -> np.ndarray:
 class NpzImages:
     """The images of several arrays, one after the other; implements `Images`.
 
-    Args:
-        parts: (n, H, W) grey or (n, H, W, 3) RGB, uint8.
-        cache_dir: the folder where large arrays are unpacked.
+    The arrays are (n, H, W) grey or (n, H, W, 3) RGB, uint8. Large ones are unpacked in
+    `cache_dir`.
     """
 
     def __init__(self, parts: tuple[NpzArray, ...], cache_dir: Path) -> None:
@@ -196,11 +191,8 @@ class NpzImages:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"parts": self.parts, "cache_dir": self.cache_dir}  # each process opens its own
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NpzImages, (self.parts, self.cache_dir)  # each process opens its own
 
     def signature(self) -> Any:
         """Return the arrays' sizes and checksums and the files' sizes and times of change."""

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from tlcnn.data.drawing.field import Draws
+from tlcnn.data.drawing.lesion import draw_lesion
+from tlcnn.data.drawing.texture import TEXTURES, draw_texture
 from tlcnn.data.index import Index
 from tlcnn.data.tabular import make_index_table
 from tlcnn.errors import ConfigError, DataError, did_you_mean
@@ -65,11 +68,7 @@ class DrawnImages:
         label, number, photo = self.subjects[position]
         key = (self.data_seed, TASKS.index(self.task), label, number)
         if self.task == "lesions":
-            from tlcnn.data.drawing.lesion import draw_lesion
-
             return draw_lesion(key, label, photo, self.size)
-        from tlcnn.data.drawing.texture import draw_texture
-
         return draw_texture(key, label, self.size)
 
     def _drawing(self) -> list[Any]:
@@ -89,7 +88,6 @@ def load_synthetic(
     """Return the index of a drawn dataset. The pictures of a smaller one are in a larger one.
 
     Args:
-        root: not used, because nothing is on disk.
         task: "lesions" (7 classes, groups of 1-4 photographs) or "textures" (12 classes).
         data_seed: another seed is another set of patients, or of textures.
         size: pixels a side, drawn natively at this size.
@@ -101,13 +99,10 @@ def load_synthetic(
         ConfigError: a task, size, seed, imbalance or number of images that cannot be drawn.
     """
     _check_options(task, n_images, data_seed, size, imbalance)
+    classes = tuple(HAM_COUNTS) if task == "lesions" else TEXTURES
     if task == "lesions":
-        classes = tuple(HAM_COUNTS)
         subjects = _plan_lesions(n_images, data_seed, imbalance)
     else:
-        from tlcnn.data.drawing.texture import TEXTURES
-
-        classes = TEXTURES
         subjects = [(i % len(classes), i // len(classes), 0) for i in range(n_images)]
     groups = [f"{task}{data_seed}-{classes[label]}-{number:05d}" for label, number, _ in subjects]
     ids = [f"{group}-{photo}" for group, (_, _, photo) in zip(groups, subjects, strict=True)]
@@ -134,8 +129,6 @@ def _check_options(task: str, n_images: int, data_seed: int, size: int, imbalanc
 
 def _plan_lesions(n_images: int, data_seed: int, imbalance: float) -> list[tuple[int, int, int]]:
     """Return (label, lesion, photograph) of N images, the classes mixed."""
-    from tlcnn.data.drawing.field import Draws
-
     plan: list[tuple[float, tuple[int, int, int]]] = []
     for label, count in enumerate(compute_class_counts(n_images, imbalance)):
         photos: list[tuple[int, int]] = []

@@ -7,7 +7,7 @@ Group: a column; without it, every image is its own group.
 
 import logging
 import os
-import string
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +29,7 @@ from tlcnn.data.tabular import (
 )
 from tlcnn.errors import ConfigError, DataError, list_names
 
+FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
 EXPECTED = (
     "Expected: a table (dataset.options.csv) with a column of image files and one of labels, and "
     "the images; give the folder with dataset.root=FOLDER"
@@ -107,19 +108,13 @@ def load_table(
 def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
     """Return the path of each image's file, relative to root, with its suffix.
 
-    Args:
-        frame: a table with one row an image.
-        template: the path of an image, with columns in braces.
+    The template is the path of an image, with columns of the table in braces.
 
     Raises:
         ConfigError: braces that name no column.
         DataError: images are not there.
     """
-    try:
-        pieces = [(text, field) for text, field, _, _ in string.Formatter().parse(template)]
-    except ValueError as error:
-        raise ConfigError(f"dataset.options.image_path={template}: {error}") from error
-    fields = [field for _, field in pieces if field is not None]
+    fields = list(dict.fromkeys(re.findall(FIELD, template)))
     if not fields or not set(fields) <= set(frame.columns):
         raise ConfigError(
             f"dataset.options.image_path={template} needs columns of the table in braces; they "
@@ -127,12 +122,13 @@ def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
         )
     files, lost = [], []
     for row in frame[fields].to_dict("records"):
-        path = "".join(text + ("" if field is None else row[field]) for text, field in pieces)
+        path = template
+        for field in fields:
+            path = path.replace(f"{{{field}}}", row[field])
         path = path.replace("\\", "/")
-        candidates = [path, *(path + suffix for suffix in IMAGE_SUFFIXES)] if path else []
-        file = next((c for c in candidates if os.path.isfile(root / c)), None)
-        files.append(file or "")
-        if file is None:
+        candidates = [path + suffix for suffix in ("", *IMAGE_SUFFIXES)] if path else []
+        files.append(next((c for c in candidates if os.path.isfile(root / c)), ""))
+        if not files[-1]:
             lost.append(path)
     if lost:
         raise DataError(

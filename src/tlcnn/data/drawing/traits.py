@@ -5,11 +5,11 @@ photographs of one lesion agree whatever else is drawn. Points are world coordin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from tlcnn.data.drawing.field import Array, Draws, Frame, Mesh, make_mesh, noise, smoothstep
+from tlcnn.data.drawing.field import Array, Draws, Frame, make_mesh, noise, smoothstep
 from tlcnn.data.drawing.skin import apply_colour, reflect
 from tlcnn.data.drawing.stroke import Stroke, curve, spots, strokes, tree
 
@@ -49,27 +49,16 @@ class Lesion:
         counts: tuple[int, int],
         depths: tuple[float, float],
         radii: tuple[float, float],
-        softness: float = 0.35,
-        flat: float = 0.0,
+        **shape: float,
     ) -> Array:
         """Return spots (H, W) whose number, depths and radii lie in ranges."""
         count = draws.count(*counts)
         points = self.scatter(draws, count, *depths)
-        sizes = draws.array(count, low=radii[0], high=radii[1])
-        return spots(self.frame, points, sizes, softness, flat)
+        return spots(self.frame, points, draws.array(count, low=radii[0], high=radii[1]), **shape)
 
     def find_rim(self, turn: float) -> Array:
         """Return the point (2,) of the ellipse's border in a direction."""
         return self.axes * np.array([np.cos(turn), np.sin(turn)])
-
-    def make_mesh(self, u: Array, v: Array, draws: Draws, jitter: float) -> Mesh:
-        """Return cells (H, W), computed inside the lesion only and 0 elsewhere."""
-        inside = self.inside > 0
-        part = make_mesh(u[inside], v[inside], draws, jitter)
-        planes = np.zeros((len(fields(Mesh)), *u.shape))
-        for plane, values in zip(planes, vars(part).values(), strict=True):
-            plane[inside] = values
-        return Mesh(*planes)
 
 
 def make_lesion(frame: Frame, draws: Draws, recipe: Recipe) -> Lesion:
@@ -88,9 +77,7 @@ def make_lesion(frame: Frame, draws: Draws, recipe: Recipe) -> Lesion:
 def paint(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> Array:
     """Return a lesion on its skin, (H, W, 3), painted from deep to shallow.
 
-    Args:
-        melanin: melanin of the skin, (H, W); the lesion's is added to it.
-        blood: blood of the skin, (H, W).
+    The lesion's melanin and blood are added to those of the skin, (H, W).
     """
     _add_pigment(lesion, draws.fork(2), melanin, blood)
     picture = reflect(melanin, blood)
@@ -123,7 +110,7 @@ def _add_pigment(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> 
         net_draws = draws.fork(6)
         period = net_draws.uniform(0.17, 0.25)
         u, v = frame.u / period, frame.v / period
-        near = lesion.make_mesh(u, v, net_draws.fork(1), 0.55).near
+        near = make_mesh(u, v, net_draws.fork(1), 0.55).near
         net = 0.5 * smoothstep(0.28, 0.55, near) - 0.75 * smoothstep(0.42, 0.20, near) * blood
         blood += recipe["follicles"] * net * inside
     if recipe["dotted"]:  # dotted vessels
@@ -154,12 +141,11 @@ def _make_network(lesion: Lesion, draws: Draws) -> Array:
     """Brown lines around pale holes, and brown clods in the same lattice."""
     frame, recipe, atypia = lesion.frame, lesion.recipe, lesion.recipe["atypia"]
     period = draws.uniform(0.10, 0.165) * (1 + 0.35 * atypia)
-    bend_u = noise(frame, draws.fork(1), 1.5, 5, n_waves=12)
-    bend_v = noise(frame, draws.fork(2), 1.5, 5, n_waves=12)
-    patchy = np.clip(noise(frame, draws.fork(3), 1, 3, n_waves=12), -2, 2)
     warp = 0.10 + 0.40 * atypia
-    u, v = frame.u / period + warp * bend_u, frame.v / period + warp * bend_v
-    mesh = lesion.make_mesh(u, v, draws.fork(4), 0.3 + 0.4 * atypia)
+    u = frame.u / period + warp * noise(frame, draws.fork(1), 1.5, 5, n_waves=12)
+    v = frame.v / period + warp * noise(frame, draws.fork(2), 1.5, 5, n_waves=12)
+    patchy = np.clip(noise(frame, draws.fork(3), 1, 3, n_waves=12), -2, 2)
+    mesh = make_mesh(u, v, draws.fork(4), 0.3 + 0.4 * atypia)
     thickness = 0.42 * np.clip(1 + 0.5 * atypia * patchy, 0.4, 1.8)
     lines = np.exp(-((mesh.gap / thickness) ** 2))
     fade = 0.5 + 0.5 * smoothstep(0.0, 0.5, lesion.far)
@@ -187,7 +173,7 @@ def _add_lacunae(lesion: Lesion, draws: Draws, melanin: Array, blood: Array) -> 
     period, purple = draws.uniform(0.22, 0.38), draws.uniform(0, 0.9)
     bend = 0.12 * noise(frame, draws.fork(1), 1.5, 5, n_waves=12)
     u, v = frame.u / period + bend, frame.v / period - bend
-    mesh = lesion.make_mesh(u, v, draws.fork(2), 0.8)
+    mesh = make_mesh(u, v, draws.fork(2), 0.8)
     reach = 0.62 + 0.16 * mesh.value
     lake = smoothstep(0.0, 0.26, np.minimum(mesh.gap, reach - mesh.near))
     lake *= smoothstep(1.05, 0.88, lesion.far)
@@ -206,12 +192,10 @@ def _apply_deep_colours(picture: Array, lesion: Lesion, draws: Draws) -> None:
     cloud = noise(frame, draws.fork(1), 0.9, 2.2, n_waves=12)
     grain = noise(frame, draws.fork(2), 4, 12, slope=0.5, n_waves=20)
     within = smoothstep(1.0, 0.75, far)
-    if recipe["veil"]:
-        veil = smoothstep(-0.3, 1.0, cloud + 0.15 * grain) * within
-        apply_colour(picture, 0.64 * recipe["veil"] * veil, BLUE_WHITE)
-    if recipe["regression"]:
-        pale = smoothstep(0.2, 1.1, -cloud + 0.2 * grain) * within
-        apply_colour(picture, 0.65 * recipe["regression"] * pale, WHITE)
+    veil = smoothstep(-0.3, 1.0, cloud + 0.15 * grain) * within
+    apply_colour(picture, 0.64 * recipe["veil"] * veil, BLUE_WHITE)
+    pale = smoothstep(0.2, 1.1, -cloud + 0.2 * grain) * within
+    apply_colour(picture, 0.65 * recipe["regression"] * pale, WHITE)
     if recipe["nests"]:  # ovoid, large and few, with small globules beside them
         nest_draws = draws.fork(3)
         n_large, n_small = nest_draws.count(2, 6), nest_draws.count(3, 12)
@@ -220,9 +204,8 @@ def _apply_deep_colours(picture: Array, lesion: Lesion, draws: Draws) -> None:
         radii = np.concatenate([large, nest_draws.array(n_small, low=0.02, high=0.05)])
         nests = spots(frame, points, radii, softness=0.7, flat=0.3)
         apply_colour(picture, 0.85 * recipe["nests"] * nests, BLUE_GREY)
-    if recipe["scar"]:
-        scar = smoothstep(0.62, 0.12, far + 0.07 * grain + 0.08 * cloud)
-        apply_colour(picture, 0.68 * recipe["scar"] * scar, WHITE)
+    scar = smoothstep(0.62, 0.12, far + 0.07 * grain + 0.08 * cloud)
+    apply_colour(picture, 0.68 * recipe["scar"] * scar, WHITE)
 
 
 def _apply_vessels(picture: Array, lesion: Lesion, draws: Draws) -> None:
@@ -241,18 +224,15 @@ def _apply_surface(picture: Array, lesion: Lesion, draws: Draws) -> None:
     """Keratin, plugs, cysts, scale, wounds and white lines."""
     frame, recipe = lesion.frame, lesion.recipe
     film = noise(frame, draws.fork(1), 1, 4, n_waves=16)
-    if recipe["keratin"]:
-        keratin = smoothstep(-0.6, 1.0, film) * lesion.inside
-        apply_colour(picture, 0.55 * recipe["keratin"] * keratin, YELLOW)
+    keratin = smoothstep(-0.6, 1.0, film) * lesion.inside
+    apply_colour(picture, 0.55 * recipe["keratin"] * keratin, YELLOW)
     if recipe["plugs"]:  # comedo-like openings, dark and oval
-        plugs = lesion.scatter_spots(
-            draws.fork(2), (4, 12), (0.0, 0.88), (0.022, 0.058), flat=0.25
-        )
+        ranges = (4, 12), (0.0, 0.88), (0.022, 0.058)
+        plugs = lesion.scatter_spots(draws.fork(2), *ranges, flat=0.25)
         apply_colour(picture, 0.85 * recipe["plugs"] * plugs, PLUG)
     if recipe["cysts"]:  # milia-like, bright and round, sharp or blurred
-        cysts = lesion.scatter_spots(
-            draws.fork(3), (6, 18), (0.0, 0.9), (0.018, 0.045), softness=0.9
-        )
+        ranges = (6, 18), (0.0, 0.9), (0.018, 0.045)
+        cysts = lesion.scatter_spots(draws.fork(3), *ranges, softness=0.9)
         apply_colour(picture, 0.9 * recipe["cysts"] * cysts, CYST)
     if recipe["scale"]:
         flakes = noise(frame, draws.fork(4), 6, 22, slope=0.4, n_waves=40) + 0.8 * film

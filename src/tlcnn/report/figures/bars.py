@@ -2,20 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs, sort_cells
-from tlcnn.report.numbers import count, describe_metric, format_fraction
+from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST = 8  # cells in one panel
 
@@ -46,13 +43,13 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             if not panels:
                 continue
             is_wide = sum(len(panel.cells) for panel in panels) > 4
-            n_seeds = max(int(panel.seeds["seed"].nunique()) for panel in panels)
+            n_seeds = pd.concat([p.seeds.groupby("position")["seed"].nunique() for p in panels])
             subject = f"{model} on {name_dataset(dataset)}"
-            highest = []
-            for panel in panels:
-                row = panel.cells.nlargest(1, "value").iloc[0]
-                value = format_fraction(row["value"])
-                highest.append(f"{panel.title}: highest is {row['name']} with {value}.")
+            highest = [
+                f"{panel.title}: highest is {row['name']} with {format_fraction(row['value'])}."
+                for panel in panels
+                for _, row in panel.cells.nlargest(1, "value").iterrows()
+            ]
             yield style.ReportFigure(
                 name=style.make_name("bars", dataset, str(model)),
                 title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",
@@ -63,13 +60,12 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                     "are single seeds, and a line joins the same seed in neighbouring cells. "
                     "Seeds are paired: they share draws and test images. Where all lines rise, "
                     "the cells differ even if their intervals overlap. "
-                    f"Up to {count(n_seeds, 'seed')} a cell."
+                    f"{style.begin(style.describe_seeds(n_seeds, 'cell'))}."
                 ),
                 figure=plot_bars(
                     panels, metric=content.metric, width=style.FULL if is_wide else style.COLUMN
                 ),
                 alt=f"Means of {score} for {subject}. {' '.join(highest)}",
-                wide=is_wide,
                 section="predictions",
             )
 
@@ -111,25 +107,21 @@ def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by
             name = f"{j} {units[j]}" if j < len(units) else str(j)
         ends = {end: cell.get(f"{metric} {end}", np.nan) for end in ("low", "high")}
         rows.append({"name": name, "value": cell[metric], **ends, "j": j})
-        for _, run in list_runs(content, cell).iterrows():
-            seeds.append({"position": position, "seed": run["seed"], "value": run.get(metric)})
-    seed_frame = pd.DataFrame(seeds, columns=["position", "seed", "value"])
-    return Panel(title, axis, pd.DataFrame(rows), seed_frame)
+        seeds.append(list_runs(content, cell).assign(position=position))
+    runs = pd.concat(seeds).rename(columns={metric: "value"})
+    return Panel(
+        title, axis, pd.DataFrame(rows), runs.reindex(columns=["position", "seed", "value"])
+    )
 
 
-def plot_bars(panels: list[Panel], *, metric: str, width: float = style.FULL) -> "Figure":
-    """Plot cells as means with intervals, and each seed as a line through them.
-
-    Args:
-        panels: a panel a question, side by side; they share the scale.
-        metric: the metric of the values.
-        width: inches.
-    """
+def plot_bars(panels: list[Panel], *, metric: str, width: float = style.FULL) -> Figure:
+    """Plot cells as means with intervals, and each seed as a line through them, side by side."""
     sizes = [len(panel.cells) + 1 for panel in panels]
     inches = (width - 0.6) / sum(sizes)  # between two cells
     with style.drawing(width, 2.75) as figure:
-        shares: dict[str, Any] = {"sharey": True, "width_ratios": sizes}
-        axes = figure.subplots(1, len(panels), squeeze=False, **shares)[0]
+        axes = figure.subplots(
+            1, len(panels), squeeze=False, sharey=True, gridspec_kw={"width_ratios": sizes}
+        )[0]
         pairs = zip(axes, panels, strict=True)
         height = max(_plot_panel(ax, panel, inches) for ax, panel in pairs)
         axes[0].set_ylabel(describe_metric(metric))
@@ -137,23 +129,21 @@ def plot_bars(panels: list[Panel], *, metric: str, width: float = style.FULL) ->
     return figure
 
 
-def _plot_panel(ax: "Axes", panel: Panel, inches: float) -> float:
+def _plot_panel(ax: Axes, panel: Panel, inches: float) -> float:
     """Plot a panel and return the height of its names in inches."""
-    cells = panel.cells
+    cells, places = panel.cells, range(len(panel.cells))
     x = np.arange(len(cells)) - 0.16  # left of its seeds
     is_frozen = cells["j"] > 0
     for rows, mark, colour in ((~is_frozen, "o", style.BLUE), (is_frozen, "s", style.ORANGE)):
-        look: dict[str, Any] = {"marker": mark, "color": colour, "ls": "", "ms": 5.5, "zorder": 4}
-        style.plot_intervals(ax, x[rows], cells[rows], elinewidth=1.6, **look)
-    dot: dict[str, Any] = {"ms": 3.6, "mfc": style.SKY, "mec": "black", "mew": 0.5, "zorder": 3}
+        look = {"marker": mark, "color": colour, "ls": "", "ms": 5.5, "elinewidth": 1.6}
+        style.plot_intervals(ax, x[rows], cells[rows], zorder=4, **look)
     seeds = panel.seeds.dropna(subset="value").drop_duplicates(["position", "seed"])
-    for i, (_, line) in enumerate(seeds.groupby("seed", sort=True)):
-        values = line.set_index("position")["value"].sort_index()
-        values = values.reindex(range(int(values.index.min()), int(values.index.max()) + 1))
+    lines = seeds.pivot(index="position", columns="seed", values="value").reindex(places)
+    for i, (_, values) in enumerate(lines.items()):
         mark = style.MARKERS[i % len(style.MARKERS)]
-        ax.plot(values.index + 0.12, values, color=style.GREY, lw=0.7, marker=mark, **dot)
-    ax.set_xticks(range(len(cells)))
-    height = style.name_ticks(ax.xaxis, list(cells["name"]), inches)
+        (line,) = ax.plot(lines.index + 0.12, values, color=style.GREY, lw=0.7, marker=mark)
+        line.set(ms=3.6, mfc=style.SKY, mec="black", mew=0.5, zorder=3)
+    height = style.name_ticks(ax, places, list(cells["name"]), inches)
     ax.set_xlim(-0.6, len(cells) - 0.4)
     ax.tick_params(axis="x", length=0)
     ax.margins(y=0.08)

@@ -1,17 +1,15 @@
 """The confusion matrix: which class is taken for which."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _COLOURS = ["#FFFFFF", "#8FA6C8", "#00224E"]  # white to the dark end of cividis
 
@@ -45,7 +43,6 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
                 width=style.FULL if is_wide else style.COLUMN,
             ),
             alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
-            wide=is_wide,
             section="predictions",
         )
 
@@ -63,27 +60,21 @@ def plot_confusion(
     classes: tuple[str, ...],
     counts: np.ndarray,
     width: float = style.COLUMN,
-) -> "Figure":
-    """Plot a row-normalised confusion matrix with shares and counts.
+) -> Figure:
+    """Plot shares of the rows of a confusion matrix (K, K), with its numbers in small.
 
     Args:
-        matrix: (K, K), how often class i was called j.
-        classes: K names.
         counts: (K,) test images of each class.
-        width: inches.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
     n, totals = len(classes), matrix.sum(axis=1)
     size = (width - 1.0) / n  # inches of a cell
     height = min(max(size * n, 1.8), 6.5)
     with style.drawing(width, height + 0.85) as figure:
         ax = figure.add_subplot()
-        look: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.8, "vmin": 0, "vmax": 100}
         shares = np.full((n, n), np.nan)
         shares[totals > 0] = 100 * matrix[totals > 0] / totals[totals > 0, None]
         colours = LinearSegmentedColormap.from_list("blues", _COLOURS)
-        heat = ax.pcolormesh(shares, cmap=colours, **look)
+        heat = ax.pcolormesh(shares, cmap=colours, vmin=0, vmax=100, ec="white", lw=0.8)
         for (true, predicted), share in np.ndenumerate(shares):
             number = matrix[true, predicted]
             lines, bold = [f"{share:.0f}", f"{number:,}"], 0 if true == predicted else -1
@@ -95,15 +86,11 @@ def plot_confusion(
                 x, y = predicted + 0.5, true + 0.5
                 style.print_cell(ax, x, y, lines, inches=size, ink=ink, bold=bold)
         n_lines = max(1, int(height / n * 72 / 8.6) - 1)  # lines of a name that fit beside a row
-        names = [style.wrap(name, 16) for name in classes]
-        for i in range(n):
-            if names[i].count("\n") >= n_lines:
-                names[i] = style.make_literal(classes[i], 22)
-        ticks = np.arange(n) + 0.5
-        pairs = zip(names, counts, strict=True)
-        ax.set_yticks(ticks, [f"{name}\nn = {number:,}" for name, number in pairs])
-        ax.set_xticks(ticks)
-        style.name_ticks(ax.xaxis, list(classes), size)
+        rows = []
+        for name, number in zip(classes, counts, strict=True):
+            wrapped = style.wrap(name, 16)
+            is_high = wrapped.count("\n") >= n_lines
+            rows.append(f"{style.make_literal(name, 22) if is_high else wrapped}\nn = {number:,}")
+        style.name_places(ax, classes, rows, size)
         ax.set(xlabel="predicted class", ylabel="true class")
-        style.hide_frame(ax, n)
     return figure

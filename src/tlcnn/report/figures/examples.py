@@ -1,7 +1,8 @@
 """Test images that the best cell is surest of, right and wrong, and where the network looks."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
 
 from tlcnn.errors import DataError, TlcnnError
 from tlcnn.report.content import Content
@@ -9,9 +10,6 @@ from tlcnn.report.explain import Examples, load_examples
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 N_EACH = 6  # right images, and as many wrong ones
 
@@ -64,12 +62,11 @@ def _draw(dataset: str, test: CellTest) -> style.ReportFigure:
         ),
         figure=plot_examples(examples),
         alt=f"{len(table)} test images: {'; '.join(pairs)}.",
-        wide=True,
         section="examples",
     )
 
 
-def plot_examples(examples: Examples) -> "Figure":
+def plot_examples(examples: Examples) -> Figure:
     """Plot pictures with their true and predicted classes, and the heat below each."""
     table, heats = examples.table, examples.heats
     groups = {name: table[table["is_right"] == (name == "right")] for name in ("right", "wrong")}
@@ -94,8 +91,8 @@ def plot_examples(examples: Examples) -> "Figure":
                 above[column].set_title(title, fontsize=7, fontweight="normal", pad=2)
                 if heats is not None:
                     below[column].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-                    look: dict[str, Any] = {"cmap": "inferno", "vmin": 0, "vmax": 1}
-                    below[column].imshow(heats[n], alpha=0.15 + 0.55 * heats[n], **look)
-            look = {"rotation": 90, "fontweight": "bold", "ha": "right", "va": "center"}
-            above[0].text(-0.06, 0.5, name, transform=above[0].transAxes, **look)
+                    alpha = 0.15 + 0.55 * heats[n]
+                    below[column].imshow(heats[n], alpha=alpha, cmap="inferno", vmin=0, vmax=1)
+            side_label = above[0].text(-0.06, 0.5, name, transform=above[0].transAxes, rotation=90)
+            side_label.set(fontweight="bold", ha="right", va="center")
     return figure

@@ -1,19 +1,19 @@
 """The grid: a score for every number k of transferred and j of frozen units."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.figures import style
 from tlcnn.report.grid import describe_transfer, lay_out_grid
 from tlcnn.report.numbers import count, describe_metric, format_fraction, is_number
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _WIDE = 0.6  # inches of a cell in which an interval is one line
 _NARROW = 0.41  # inches of a cell below which the zero before the point is left out
@@ -49,7 +49,6 @@ def draw_grid(content: Content) -> Iterator[style.ReportFigure]:
                 f"Heat map of {score} for {subject}: {count(len(grid.table), 'cell')} from "
                 f"{format_fraction(values.min())} to {format_fraction(values.max())}.{best}"
             ),
-            wide=is_wide,
             section="grid",
         )
 
@@ -65,14 +64,8 @@ def _describe_best(grid: Grid) -> str:
     return f" The best cell on validation, k = {k} and j = {j}, has {value}{interval}."
 
 
-def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> "Figure":
-    """Plot a k x j heat map with value and interval printed in every cell.
-
-    Args:
-        width: inches.
-    """
-    from matplotlib.patches import Rectangle
-
+def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
+    """Plot a k x j heat map with value and interval printed in every cell."""
     layout, n = lay_out_grid(grid), len(grid.units) + 1
     points = {place: row for place, row in layout.points.items() if is_number(row["value"])}
     values, shades = np.full((2, n, n), np.nan)
@@ -84,9 +77,8 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> "Figure":
     most_seeds = max(int(row["n_seeds"]) for row in points.values())
     with style.drawing(width, min(0.82, max(size, 0.5)) * n + _MARGIN) as figure:
         ax = figure.add_subplot()
-        look: dict[str, Any] = {"edgecolors": "white", "linewidth": 1.2}
-        ax.pcolormesh(shades, cmap="Greys", vmin=-0.06, vmax=1, **look)
-        heat = ax.pcolormesh(values, cmap="viridis", **look)
+        ax.pcolormesh(shades, cmap="Greys", vmin=-0.06, vmax=1, ec="white", lw=1.2)
+        heat = ax.pcolormesh(values, cmap="viridis", ec="white", lw=1.2)
         if np.nanmax(values) - np.nanmin(values) < 1e-9:
             heat.set_clim(np.nanmin(values) - 0.05, np.nanmin(values) + 0.05)
         for (k, j), row in points.items():
@@ -95,17 +87,13 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> "Figure":
             style.print_cell(ax, j + 0.5, k + 0.5, lines, inches=size, ink=ink, bold=bold)
         if layout.best in points:
             k, j = layout.best
-            box: dict[str, Any] = {"fill": False, "clip_on": False, "zorder": 5}
             for colour, thickness in (("white", 3.4), (style.ORANGE, 1.8)):
-                box |= {"ec": colour, "lw": thickness}
-                ax.add_patch(Rectangle((j + 0.04, k + 0.04), 0.92, 0.92, **box))
-        ticks = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
-        ax.set_xticks(np.arange(n) + 0.5)
-        style.name_ticks(ax.xaxis, ticks, size)
-        ax.set_yticks(np.arange(n) + 0.5, ticks)
+                box = Rectangle((j + 0.04, k + 0.04), 0.92, 0.92, ec=colour, lw=thickness)
+                ax.add_patch(box).set(fill=False, clip_on=False, zorder=5)
+        names = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
+        style.name_places(ax, names, names, size)
         ax.set_xlabel("units frozen, j (from the input through …)")
         ax.set_ylabel("units transferred, k (through …)")
-        style.hide_frame(ax, n)
         _add_key(ax, heat, grid.metric, has_best=layout.best in points)
     return figure
 
@@ -126,11 +114,8 @@ def _list_lines(row: Mapping[str, Any], size: float, most_seeds: int) -> list[st
     return lines
 
 
-def _add_key(ax: "Axes", heat: Any, metric: str, *, has_best: bool) -> None:
+def _add_key(ax: Axes, heat: Any, metric: str, *, has_best: bool) -> None:
     """Put the colour bar and the meaning of the outline into the empty upper triangle."""
-    from matplotlib.patches import Rectangle
-    from matplotlib.ticker import MaxNLocator
-
     key = ax.inset_axes((0.52, 0.875, 0.46, 0.035))
     ticks = MaxNLocator(3, steps=[1, 2, 5, 10])
     bar = ax.figure.colorbar(heat, cax=key, orientation="horizontal", ticks=ticks)
@@ -139,5 +124,11 @@ def _add_key(ax: "Axes", heat: Any, metric: str, *, has_best: bool) -> None:
     key.set_title(describe_metric(metric), fontsize=7, fontweight="normal", pad=3)
     if has_best:
         box = Rectangle((0, 0), 1, 1, fill=False, ec=style.ORANGE, lw=1.8)
-        place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1.0, 0.82)}
-        ax.legend([box], ["best on validation"], handlelength=1.1, handleheight=1.1, **place)
+        ax.legend(
+            [box],
+            ["best on validation"],
+            loc="upper right",
+            bbox_to_anchor=(1.0, 0.82),
+            handlelength=1.1,
+            handleheight=1.1,
+        )

@@ -1,19 +1,17 @@
 """Yosinski's curves: the loss when the first n units come from elsewhere and stay frozen."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content, LayerScores
 from tlcnn.report.figures import style
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import describe_metric
 from tlcnn.report.words import join_words, name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _DASHED: dict[str, Any] = {"ls": (0, (4, 1.5)), "mfc": "white"}
 # The look and the name of each treatment; filled marks are frozen, open ones fine-tuned.
@@ -63,7 +61,6 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
                 f"Two panels over n for {subject}: curves of {score} for transferred and "
                 f"retrained units, and the losses C and S. {verdicts}"
             ),
-            wide=True,
             section="layers",
         )
 
@@ -78,7 +75,7 @@ def _describe_verdicts(scores: pd.DataFrame) -> str:
     return f"Through unit n = {'; '.join(groups)}." if groups else ""
 
 
-def plot_layers(layers: LayerScores) -> "Figure":
+def plot_layers(layers: LayerScores) -> Figure:
     """Plot the treatments over n, and C(n) and S(n) with their verdicts."""
     with style.drawing(style.FULL, 3.3) as figure:
         first, second = figure.subplots(1, 2)
@@ -86,16 +83,15 @@ def plot_layers(layers: LayerScores) -> "Figure":
         _plot_scores(second, layers)
         names = [f"{n}\n{style.make_literal(unit, 14)}" for n, unit in enumerate(layers.units, 1)]
         for letter, ax in (("a", first), ("b", second)):
-            ax.set_xticks(range(1, len(names) + 1))
-            style.name_ticks(ax.xaxis, names, (style.FULL / 2 - 0.7) / len(names))
-            ax.set_xlim(0.5, len(names) + 0.5)
-            ax.set_xlabel("units 1 to n, through …")
+            inches = (style.FULL / 2 - 0.7) / len(names)
+            style.name_ticks(ax, range(1, len(names) + 1), names, inches)
+            ax.set(xlim=(0.5, len(names) + 0.5), xlabel="units 1 to n, through …")
             ax.set_title(letter, loc="left", fontsize=9)
             ax.grid(axis="y")
     return figure
 
 
-def _plot_arms(ax: "Axes", layers: LayerScores) -> None:
+def _plot_arms(ax: Axes, layers: LayerScores) -> None:
     handles: list[Any] = []
     names: list[str] = []
     curves = dict(list(layers.curves.groupby("arm")))
@@ -113,10 +109,10 @@ def _plot_arms(ax: "Axes", layers: LayerScores) -> None:
         handles.append(style.plot_intervals(ax, x, rows, elinewidth=0.8, **look))
         names.append(name.format(source=source))
     ax.set_ylabel(describe_metric(layers.metric))
-    style.add_legend(ax, handles, names, 2, down=-0.22)
+    style.add_legend(ax, handles, names, 2, gap=-0.22)
 
 
-def _plot_scores(ax: "Axes", layers: LayerScores) -> None:
+def _plot_scores(ax: Axes, layers: LayerScores) -> None:
     scores, margin = layers.scores, 100 * layers.margin
     handles: list[Any] = [ax.axhspan(-margin, margin, color="#E9E9E9", lw=0, zorder=0)]
     names = [f"margin, ±{margin:g} points", "co-adaptation loss C", "specificity gap S"]
@@ -134,4 +130,4 @@ def _plot_scores(ax: "Axes", layers: LayerScores) -> None:
             handles += ax.plot(rows["n"] + 0.08, 100 * rows["S"], ls="", ms=6, zorder=4, **look)
             names.append(f"S, {verdict}")
     ax.set_ylabel(f"{describe_metric(layers.metric)} lost, points")
-    style.add_legend(ax, handles, names, 2, down=-0.22)
+    style.add_legend(ax, handles, names, 2, gap=-0.22)

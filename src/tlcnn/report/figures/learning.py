@@ -1,19 +1,18 @@
 """Learning curves: the validation score of the main cells over epochs."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.choose import find_val_metric, list_histories
 from tlcnn.report.numbers import count, describe_metric
 from tlcnn.report.words import join_words, name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def draw_learning(content: Content) -> Iterator[style.ReportFigure]:
@@ -46,20 +45,17 @@ def draw_learning(content: Content) -> Iterator[style.ReportFigure]:
         ),
         figure=plot_learning(histories, metric=metric),
         alt=f"Lines of {describe_metric(metric)} over epochs. {' '.join(ends)}",
-        wide=True,
         section="training",
     )
 
 
-def plot_learning(histories: Mapping[str, pd.DataFrame], *, metric: str) -> "Figure":
+def plot_learning(histories: Mapping[str, pd.DataFrame], *, metric: str) -> Figure:
     """Plot a score over epochs, a panel a dataset, a line a cell.
 
     Args:
         histories: columns cell, label, j, seed, epoch and the metric, by dataset.
-        metric: the column of the score.
     """
     per_row = min(len(histories), 2)
-    n_rows = -(-len(histories) // per_row)
     n_columns = 3 - per_row  # of a legend: the same width in a panel of a row or of half a row
     names = {
         dataset: [style.wrap(label, 48) for label in history.drop_duplicates("cell")["label"]]
@@ -68,30 +64,27 @@ def plot_learning(histories: Mapping[str, pd.DataFrame], *, metric: str) -> "Fig
     lines = max(
         -(-sum(name.count("\n") + 1 for name in labels) // n_columns) for labels in names.values()
     )
-    with style.drawing(style.FULL, n_rows * (2.35 + 0.145 * lines)) as figure:
-        axes = style.add_panels(figure, len(histories), per_row)
+    height = 2.35 + 0.145 * lines
+    with style.drawing_panels(len(histories), per_row, height) as (figure, axes):
         for ax, (dataset, history) in zip(axes, histories.items(), strict=True):
             handles = _plot_panel(ax, history, metric)
             ax.set_title(style.make_literal(name_dataset(dataset), 30))
-            style.add_legend(ax, handles, names[dataset], n_columns)
+            style.add_legend(ax, handles, names[dataset], n_columns, gap=0.42)
     return figure
 
 
-def _plot_panel(ax: "Axes", history: pd.DataFrame, metric: str) -> list[Any]:
-    from matplotlib.ticker import MaxNLocator
-
+def _plot_panel(ax: Axes, history: pd.DataFrame, metric: str) -> list[Any]:
     handles = []
     for i, (_, rows) in enumerate(history.groupby("cell", sort=False)):
         curve = rows.groupby("epoch")[metric].agg(["mean", "min", "max"])
-        look = style.choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0)
+        look = style.choose_look(i, rows["j"].iloc[0])
         step = max(1, len(curve) // 6)
         handles += ax.plot(curve.index, curve["mean"], markevery=(i % step, step), ms=3.5, **look)
         if rows["seed"].nunique() > 1:
-            band: dict[str, Any] = {"color": look["color"], "alpha": 0.13, "lw": 0}
-            ax.fill_between(curve.index, curve["min"], curve["max"], **band)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(describe_metric(metric))
-    ax.grid(axis="y")
+            low, high = curve["min"], curve["max"]
+            ax.fill_between(curve.index, low, high, color=look["color"], alpha=0.13, lw=0)
+    first, last = history["epoch"].min(), history["epoch"].max()
+    ax.set(xlim=(first - 0.3, last + 0.3), xlabel="epoch", ylabel=describe_metric(metric))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlim(history["epoch"].min() - 0.3, history["epoch"].max() + 0.3)
+    ax.grid(axis="y")
     return handles

@@ -12,6 +12,8 @@ from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
 from tlcnn.report.numbers import count
+from tlcnn.statistics.metrics import find_positive
+from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
 
 
 @dataclass(frozen=True)
@@ -66,41 +68,31 @@ class CellTest:
 def list_tests(
     content: Content, limit: int, *, with_multi_label: bool = True
 ) -> Iterator[tuple[str, list[CellTest]]]:
-    """Yield each dataset with its highlighted cells, at most `limit`, where there are any."""
-    for dataset in list_datasets(content):
-        tests = load_highlights(content, dataset, limit)
-        tests = [test for test in tests if with_multi_label or not test.is_multi_label]
-        if tests:
-            yield dataset, tests
+    """Yield each dataset with its highlighted cells that have predictions, at most `limit`.
 
-
-def load_highlights(content: Content, dataset: str, limit: int) -> list[CellTest]:
-    """Read the highlighted cells of a dataset, at most `limit`, those that have predictions.
-
-    Where not all fit, cells with all units frozen are left out first. Only cells that were tested
-    on the same images as the first one are returned, so that one figure can compare them.
+    Where not all fit, cells with all units frozen are left out first. All cells of a dataset were
+    tested on the same images, so that one figure can compare them.
     """
-    tests: list[CellTest] = []
-    for _, cell in find_highlights(content, dataset).iterrows():
-        runs = list_runs(content, cell).drop_duplicates("seed")
-        folders = {int(run["seed"]): Path(str(run["folder"])) for _, run in runs.iterrows()}
-        folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
-        if not folders:
-            continue
-        test = _load_cell(cell, folders)
-        first = tests[0] if tests else test
-        if test.classes == first.classes and np.array_equal(test.truth, first.truth):
-            tests.append(test)
-    is_over = len(tests) > limit
-    tests.sort(key=lambda test: is_over and "all frozen" in test.role)
-    return tests[:limit]
+    for dataset in list_datasets(content):
+        tests: list[CellTest] = []
+        for _, cell in find_highlights(content, dataset).iterrows():
+            runs = list_runs(content, cell).drop_duplicates("seed")
+            folders = dict(zip(runs["seed"].astype(int), map(Path, runs["folder"]), strict=True))
+            folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
+            if not folders:
+                continue
+            test = _load_cell(cell, folders)
+            first = tests[0] if tests else test
+            if test.classes == first.classes and np.array_equal(test.truth, first.truth):
+                tests.append(test)
+        if len(tests) > limit:
+            tests.sort(key=lambda test: "all frozen" in test.role)
+        if tests and (with_multi_label or not tests[0].is_multi_label):
+            yield dataset, tests[:limit]
 
 
 def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
     """Read the predictions of a cell's runs, whose folders are given by seed."""
-    from tlcnn.statistics.metrics import find_positive
-    from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
-
     frames = [read_predictions(folder) for folder in folders.values()]
     tests = [frame[frame["split"] == "test"].sort_values("image_id") for frame in frames]
     first = tests[0]

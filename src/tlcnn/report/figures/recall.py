@@ -1,18 +1,16 @@
 """Recall of each class, which a mean over classes hides."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import t
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import join_words, name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST = 4  # cells side by side
 
@@ -41,7 +39,6 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
                 f"{tests[-1].label}, the hardest class is {hardest['class']} "
                 f"({hardest['value']:.2f})."
             ),
-            wide=is_wide,
             section="predictions",
         )
 
@@ -79,8 +76,6 @@ def compute_interval(
         hits: (S, n) bool, whether each image of one class was recognised.
         groups: (n,) the group of each image.
     """
-    from scipy.stats import t
-
     n_seeds, n_images = hits.shape
     share = float(hits.mean())
     _, member = np.unique(groups, return_inverse=True)
@@ -99,12 +94,11 @@ def compute_interval(
     return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
 
 
-def plot_recall(table: pd.DataFrame, *, width: float = style.FULL) -> "Figure":
+def plot_recall(table: pd.DataFrame, *, width: float = style.FULL) -> Figure:
     """Plot recall with intervals, cells side by side in each class.
 
     Args:
         table: columns label (the cell's name), j, class, n, value, low, high.
-        width: inches.
     """
     classes = list(dict.fromkeys(table["class"]))
     counts = table.drop_duplicates("class").set_index("class")["n"]
@@ -113,19 +107,19 @@ def plot_recall(table: pd.DataFrame, *, width: float = style.FULL) -> "Figure":
         ax = figure.add_subplot()
         handles = []
         for i, (_, rows) in enumerate(cells):
-            look = style.choose_look(i, is_frozen=int(rows["j"].iloc[0]) > 0) | {"ls": ""}
+            look = style.choose_look(i, rows["j"].iloc[0]) | {"ls": ""}
             shift = 0.68 * ((i + 0.5) / len(cells) - 0.5)
             x = np.array([classes.index(name) for name in rows["class"]]) + shift
             handles.append(style.plot_intervals(ax, x, rows, elinewidth=1, ms=4.5, **look))
         for edge in range(1, len(classes)):
             ax.axvline(edge - 0.5, color="#E3E3E3", lw=0.6)
-        ax.set_xticks(range(len(classes)))
         ticks = [f"{name}\nn = {counts[name]:,}" for name in classes]
-        height = style.name_ticks(ax.xaxis, ticks, (width - 0.6) / len(classes))
+        inches = (width - 0.6) / len(classes)
+        height = style.name_ticks(ax, range(len(classes)), ticks, inches)
         ax.set(xlim=(-0.5, len(classes) - 0.5), ylim=(-0.02, 1.02), ylabel="recall")
         ax.tick_params(axis="x", length=0)
         ax.grid(axis="y")
         figure.set_figheight(figure.get_figheight() + height)
         names = [style.wrap(label, 46 if width < 5 else 100) for label, _ in cells]
-        style.add_legend(ax, handles, names, down=0.1 + height)
+        style.add_legend(ax, handles, names, gap=0.1 + height)
     return figure

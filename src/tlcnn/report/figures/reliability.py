@@ -1,19 +1,17 @@
 """Calibration: is a network that is 80 % confident right in 80 % of cases?"""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import list_tests
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from tlcnn.statistics.ranking import N_BINS, compute_calibration_error
 
 MOST = 4  # cells in one picture
 
@@ -42,15 +40,12 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
             ),
             figure=plot_reliability([test.label for test in tests], confidences, rights),
             alt=f"Reliability diagrams. Expected calibration error: {'; '.join(errors)}.",
-            wide=True,
             section="predictions",
         )
 
 
 def compute_errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the expected calibration error of each run, (S,), of values (S, N)."""
-    from tlcnn.statistics.ranking import compute_calibration_error
-
     pairs = zip(confidence, right, strict=True)
     return np.array([compute_calibration_error(c, r) for c, r in pairs])
 
@@ -66,8 +61,6 @@ def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFra
         One row a bin that is not empty: n, confidence and accuracy (means), ascending. The gaps,
         weighted by n, sum to n times `compute_calibration_error`.
     """
-    from tlcnn.statistics.ranking import N_BINS
-
     rank = np.searchsorted(np.sort(confidence), confidence)
     bins = pd.DataFrame({"confidence": confidence, "accuracy": right.astype(float)})
     grouped = bins.groupby(rank * N_BINS // len(confidence))
@@ -76,19 +69,19 @@ def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFra
 
 def plot_reliability(
     labels: list[str], confidences: list[np.ndarray], rights: list[np.ndarray]
-) -> "Figure":
+) -> Figure:
     """Plot reliability diagrams over histograms of the confidences, a column a cell.
 
     Args:
-        labels: the name of each cell.
         confidences: the confidences of each cell, (S, N).
         rights: whether each prediction of each cell is right, (S, N) bool.
     """
     n = len(labels)
     side = min((style.FULL - 0.4) / max(n, 2), 2.9)
     with style.drawing(style.FULL, side + 0.75) as figure:
-        shares: dict[str, Any] = {"sharex": True, "sharey": "row", "height_ratios": [3.4, 1]}
-        diagrams, histograms = figure.subplots(2, n, squeeze=False, **shares)
+        diagrams, histograms = figure.subplots(
+            2, n, squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [3.4, 1]}
+        )
         lowest = min(float(confidence.min()) for confidence in confidences)
         for i, label in enumerate(labels):
             _plot_diagram(diagrams[i], confidences[i], rights[i], lowest)
@@ -101,7 +94,7 @@ def plot_reliability(
     return figure
 
 
-def _plot_diagram(ax: "Axes", confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:
+def _plot_diagram(ax: Axes, confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:
     ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.9, ls=(0, (4, 2)))
     if len(confidence) > 1:
         for seed_confidence, seed_right in zip(confidence, right, strict=True):
@@ -116,10 +109,9 @@ def _plot_diagram(ax: "Axes", confidence: np.ndarray, right: np.ndarray, lowest:
     ax.tick_params(labelbottom=False)
 
 
-def _plot_histogram(ax: "Axes", confidence: np.ndarray, lowest: float) -> None:
+def _plot_histogram(ax: Axes, confidence: np.ndarray, lowest: float) -> None:
     edges = np.linspace(np.floor(20 * lowest) / 20, 1, 16).tolist()
     weights = np.full(confidence.size, 1 / confidence.size)
-    look: dict[str, Any] = {"color": "#BFD9EA", "ec": style.BLUE, "lw": 0.5}
-    ax.hist(confidence.ravel(), edges, weights=weights, **look)
+    ax.hist(confidence.ravel(), edges, weights=weights, color="#BFD9EA", ec=style.BLUE, lw=0.5)
     ax.axvline(confidence.mean(), color=style.ORANGE, lw=1, ls=(0, (3, 1)))
     ax.set_xlabel("confidence")

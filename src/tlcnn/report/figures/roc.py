@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tlcnn.statistics.ranking import compute_sensitivity
 
 MOST = 6  # cells in one figure
 MOST_CLASSES = 16  # small multiples
@@ -31,7 +31,7 @@ class Curve:
     """
 
     label: str
-    is_frozen: bool
+    j: int
     rates: np.ndarray
     areas: np.ndarray
     sensitivities: np.ndarray
@@ -68,7 +68,6 @@ def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.
         ),
         figure=plot_roc(curves, name=name),
         alt=f"ROC curves of {name}. Sensitivity at 90 % specificity: {sensitivities}.",
-        wide=False,
         section="predictions",
     )
 
@@ -91,49 +90,36 @@ def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> st
         ),
         figure=plot_classes(curves, counts=tests[0].counts[classes]),
         alt=f"Small ROC curves. Areas, {tests[0].label} to the highest: {'; '.join(areas)}.",
-        wide=True,
         section="predictions",
     )
 
 
 def make_curve(test: CellTest, position: int) -> Curve:
     """Return the curves of a cell's runs for one class against the rest."""
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    from tlcnn.statistics.ranking import compute_sensitivity
-
     truth, scores = test.truth[:, position], test.probabilities[:, :, position]
     return Curve(
         label=test.label,
-        is_frozen=test.j > 0,
+        j=test.j,
         rates=np.array([np.interp(FALSE_RATES, *roc_curve(truth, row)[:2]) for row in scores]),
         areas=np.array([roc_auc_score(truth, row) for row in scores]),
         sensitivities=np.array([compute_sensitivity(truth, row) for row in scores]),
     )
 
 
-def plot_roc(curves: Sequence[Curve], *, name: str) -> "Figure":
-    """Plot the curves of one class, with the operating point at 90 % specificity.
-
-    Args:
-        curves: the curves of each cell.
-        name: the class.
-    """
+def plot_roc(curves: Sequence[Curve], *, name: str) -> Figure:
+    """Plot the curves of a class, one a cell, with the operating point at 90 % specificity."""
     with style.drawing(style.COLUMN, 3.6 + 0.27 * len(curves)) as figure:
         ax = figure.add_subplot()
         ax.axvline(FALSE_RATE, color=style.GREY, lw=0.9, ls=(0, (4, 2)))
         handles, names = [], []
         for i, curve in enumerate(curves):
-            look = style.choose_look(i, is_frozen=curve.is_frozen)
-            line: dict[str, Any] = {"color": look["color"], "ls": look["ls"], "lw": 1.5}
-            mark: dict[str, Any] = {key: look[key] for key in ("marker", "mfc")}
-            mark |= {"mec": look["color"], "ms": 5.5, "zorder": 5}
+            look = style.choose_look(i, curve.j) | {"lw": 1.5, "ms": 5.5}
             if len(curve.rates) > 1:
                 ax.plot(FALSE_RATES, curve.rates.T, color=look["color"], lw=0.5, alpha=0.4)
-            ax.plot(FALSE_RATES, curve.rates.mean(axis=0), **line)
+            ax.plot(FALSE_RATES, curve.rates.mean(axis=0), **look | {"marker": ""})
             sensitivity = curve.sensitivities.mean()
-            ax.plot([FALSE_RATE], [sensitivity], ls="", **mark)
-            handles += ax.plot([], [], **line, **mark)
+            ax.plot([FALSE_RATE], [sensitivity], zorder=5, **look | {"ls": ""})
+            handles += ax.plot([], [], **look)
             names.append(
                 f"{style.wrap(curve.label, 44)}\nAUC {curve.areas.mean():.3f}, "
                 f"sensitivity {100 * sensitivity:.1f} % at 90 % specificity"
@@ -143,32 +129,27 @@ def plot_roc(curves: Sequence[Curve], *, name: str) -> "Figure":
         ax.set_ylabel(f"sensitivity for {style.make_literal(name, 24)}")
         ax.set(xlim=(-0.01, 1.0), ylim=(0.0, 1.01), aspect="equal")
         ax.grid(True)
-        style.add_legend(ax, handles, names)
+        style.add_legend(ax, handles, names, gap=0.42)
     return figure
 
 
-def plot_classes(curves: dict[str, list[Curve]], *, counts: np.ndarray) -> "Figure":
-    """Plot small ROC curves, a panel a class, a line a cell.
-
-    Args:
-        curves: the curves of the cells, by class.
-        counts: test images of each class.
-    """
+def plot_classes(curves: dict[str, list[Curve]], *, counts: np.ndarray) -> Figure:
+    """Plot small ROC curves, a panel a class with its test images, a line a cell."""
     per_row = min(4, len(curves))
-    n_rows = -(-len(curves) // per_row)
     labels = [curve.label for curve in next(iter(curves.values()))]
     side = min((style.FULL - 0.4) / per_row, 2.6)
-    with style.drawing(style.FULL, n_rows * (side + 0.2) + 0.4 + 0.15 * len(labels)) as figure:
-        axes = style.add_panels(figure, len(curves), per_row, share=True)
+    below = 0.4 + 0.15 * len(labels)
+    panels = style.drawing_panels(len(curves), per_row, side + 0.2, below=below, share=True)
+    with panels as (figure, axes):
         for i, (ax, (name, parts)) in enumerate(zip(axes, curves.items(), strict=True)):
-            place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "fontsize": 6.5}
             handles: list[Any] = []
             for n, curve in enumerate(parts):
-                look = style.choose_look(n, is_frozen=curve.is_frozen)
+                look = style.choose_look(n, curve.j) | {"ms": 3.2, "lw": 1.1}
                 y = 0.06 + 0.085 * (len(parts) - 1 - n)  # in the order of the legend
-                ax.text(0.97, y, f"{curve.areas.mean():.3f}", color=look["color"], **place)
-                look |= {"markevery": (60 + 40 * n, 250), "ms": 3.2, "lw": 1.1}
-                handles += ax.plot(FALSE_RATES, curve.rates.mean(axis=0), **look)
+                area = ax.text(0.97, y, f"{curve.areas.mean():.3f}", transform=ax.transAxes)
+                area.set(color=look["color"], ha="right", fontsize=6.5)
+                marks = (60 + 40 * n, 250)
+                handles += ax.plot(FALSE_RATES, curve.rates.mean(axis=0), markevery=marks, **look)
             title = f"{style.make_literal(name, 60)}, n = {counts[i]:,}"
             ax.set_title(style.wrap(title, int(side * 72 / 4.7)), fontweight="normal")
             ax.grid(True)
@@ -180,5 +161,5 @@ def plot_classes(curves: dict[str, list[Curve]], *, counts: np.ndarray) -> "Figu
         axes[0].set(xlim=(-0.01, 1.0), ylim=(0.0, 1.01))
         axes[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         names = [style.wrap(label, 90) for label in labels]
-        figure.legend(handles, names, loc="outside lower center", handlelength=3.2, ncols=1)
+        figure.legend(handles, names, loc="outside lower center", handlelength=3.2)
     return figure

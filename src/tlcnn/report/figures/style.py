@@ -2,22 +2,21 @@
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tlcnn.storage import make_dir, writing
 from tlcnn.text import make_visible
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 COLUMN, FULL = 3.5, 7.2  # width of a journal's column and page, inches
 FORMATS = ("pdf", "svg", "png")
@@ -28,12 +27,12 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#7A7A7A"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES: tuple[Any, ...] = (
-    *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))),
+DASHES: tuple[Any, ...] = (  # of cells with frozen units
+    *((0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))),
     *((0, (3, 1)), (0, (7, 2)), (0, (2, 1, 1, 1)), (0, (1, 2))),
 )
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7.5,
     "axes.titlesize": 8,
@@ -42,6 +41,8 @@ STYLE: dict[str, Any] = {
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
     "legend.frameon": False,
+    "legend.handlelength": 2.7,
+    "legend.columnspacing": 1.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -56,6 +57,8 @@ STYLE: dict[str, Any] = {
     "lines.markersize": 4,
     "text.parse_math": False,  # names from data are what they are, `$` and `_` too
     "pdf.fonttype": 42,  # TrueType, as journals ask for
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.h_pad": 0.03,
 }
 
 
@@ -67,21 +70,24 @@ class ReportFigure:
         name: the stem of its files; unique in a report, letters, digits, `-` and `_`.
         caption: whole sentences on what is seen, n, the intervals and how to read it.
         alt: a shorter caption for a reader who cannot see the figure.
-        wide: whether it takes the full width of a page rather than a column.
         section: grid, layers, training, predictions or examples.
     """
 
     name: str
     title: str
     caption: str
-    figure: "Figure"
+    figure: Figure
     alt: str
-    wide: bool
     section: str
 
     def __post_init__(self) -> None:
         for name in ("title", "caption", "alt"):
             object.__setattr__(self, name, make_visible(getattr(self, name)))
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes the full width of a page rather than a column."""
+        return bool(self.figure.get_figwidth() > COLUMN)
 
 
 @contextmanager
@@ -91,28 +97,42 @@ def styled(salt: str = "tlcnn") -> Iterator[None]:
     Args:
         salt: the salt of the ids in an SVG: equal salts give equal files.
     """
-    import matplotlib
-
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        settings: Any = {**STYLE, "svg.hashsalt": salt}
-        matplotlib.rcParams.update(settings)
+        matplotlib.rcParams.update(STYLE)
+        matplotlib.rcParams["svg.hashsalt"] = salt
         yield
 
 
 @contextmanager
-def drawing(width: float, height: float) -> "Iterator[Figure]":
+def drawing(width: float, height: float) -> Iterator[Figure]:
     """Yield an empty figure of this size in inches, in the style of the report."""
-    from matplotlib.figure import Figure
-
     with styled():
         figure = Figure(figsize=(width, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)  # type: ignore[union-attr, call-arg]
         yield figure
         # Tick labels that are made later would miss the style.
         for ax in [inner for outer in figure.axes for inner in (outer, *outer.child_axes)]:
             for axis in (ax.xaxis, ax.yaxis):
                 axis.get_ticklabels()
+
+
+@contextmanager
+def drawing_panels(
+    n: int, per_row: int, row_height: float, *, below: float = 0.0, share: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure of a page's width and its n panels; places after the last stay empty.
+
+    Args:
+        row_height: inches of a row of panels.
+        below: inches below all rows.
+        share: whether the panels share their scales.
+    """
+    n_rows = -(-n // per_row)
+    with drawing(FULL, n_rows * row_height + below) as figure:
+        axes = figure.subplots(n_rows, per_row, squeeze=False, sharex=share, sharey=share).ravel()
+        for ax in axes[n:]:
+            ax.set_axis_off()
+        yield figure, list(axes[:n])
 
 
 def save_figure(
@@ -123,9 +143,7 @@ def save_figure(
     Raises:
         StorageError: the folder cannot be written.
     """
-    import warnings
-
-    times: dict[str, Any] = {"pdf": "CreationDate", "svg": "Date", "png": "Software"}
+    times = {"pdf": "CreationDate", "svg": "Date", "png": "Software"}
     make_dir(folder)
     paths = [folder / f"{figure.name}.{suffix}" for suffix in formats]
     for path, suffix in zip(paths, formats, strict=True):
@@ -134,6 +152,9 @@ def save_figure(
             warnings.filterwarnings("ignore", "Glyph .* missing from font")  # boxes are drawn
             figure.figure.savefig(path, dpi=PNG_DPI, metadata=metadata)
     return paths
+
+
+# ---- texts --------------------------------------------------------------------------------------
 
 
 def make_name(*parts: str) -> str:
@@ -200,15 +221,11 @@ def describe_seeds(n_seeds: pd.Series, noun: str) -> str:
 # ---- parts that several figures share -----------------------------------------------------------
 
 
-def choose_look(number: int, *, is_frozen: bool) -> dict[str, Any]:
+def choose_look(number: int, n_frozen: int) -> dict[str, Any]:
     """Return colour, mark and dash of the n-th cell; a solid line only where all is trained."""
-    position = number % len(COLOURS)
-    return {
-        "color": COLOURS[position],
-        "marker": MARKERS[position],
-        "ls": DASHES[1 + number % (len(DASHES) - 1)] if is_frozen else "-",
-        "mfc": "white" if is_frozen else COLOURS[position],
-    }
+    colour = COLOURS[number % len(COLOURS)]
+    look = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "ls": "-", "mfc": colour}
+    return look | ({"ls": DASHES[number % len(DASHES)], "mfc": "white"} if n_frozen else {})
 
 
 def choose_ink(heat: Any, value: float) -> str:
@@ -217,7 +234,7 @@ def choose_ink(heat: Any, value: float) -> str:
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
 
 
-def plot_intervals(ax: "Axes", x: Any, rows: pd.DataFrame, **look: Any) -> Any:
+def plot_intervals(ax: Axes, x: Any, rows: pd.DataFrame, **look: Any) -> Any:
     """Plot the values of `rows` with bars from `low` to `high`, no bar where those are NaN."""
     value, low, high = rows[["value", "low", "high"]].to_numpy(float).T
     reach = np.nan_to_num(np.maximum([value - low, high - value], 0.0))
@@ -225,7 +242,7 @@ def plot_intervals(ax: "Axes", x: Any, rows: pd.DataFrame, **look: Any) -> Any:
 
 
 def print_cell(
-    ax: "Axes", x: float, y: float, lines: Sequence[str], *, inches: float, ink: str, bold: int
+    ax: Axes, x: float, y: float, lines: Sequence[str], *, inches: float, ink: str, bold: int
 ) -> None:
     """Print lines into a cell of a heat map, in letters that fit.
 
@@ -235,14 +252,14 @@ def print_cell(
         bold: the line that is printed large and bold; -1 for none.
     """
     large = min(8.0, 72 * inches / 3.4)
-    small = min(large - 1.5, 72 * inches / (0.66 * max(map(len, lines))))
+    small = max(4.2, min(large - 1.5, 72 * inches / (0.66 * max(map(len, lines)))))
     gap = min(0.3, 0.9 / len(lines))
     for i, line in enumerate(lines):
         ax.text(
             x,
             y + gap * (i - (len(lines) - 1) / 2),
             line,
-            fontsize=large if i == max(bold, 0) else max(small, 4.2),
+            fontsize=large if i == max(bold, 0) else small,
             fontweight="bold" if i == bold else "normal",
             ha="center",
             va="center",
@@ -250,29 +267,8 @@ def print_cell(
         )
 
 
-def hide_frame(ax: "Axes", n: int) -> None:
-    """Make an axis a table of n x n places: row 0 at the top, no frame and no tick marks."""
-    ax.set(xlim=(0, n), ylim=(n, 0))
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def add_panels(figure: "Figure", n: int, per_row: int, *, share: bool = False) -> "list[Axes]":
-    """Return n panels in rows; the places after the last one stay empty.
-
-    Args:
-        share: whether they share their scales.
-    """
-    n_rows = -(-n // per_row)
-    axes = figure.subplots(n_rows, per_row, squeeze=False, sharex=share, sharey=share).ravel()
-    for ax in axes[n:]:
-        ax.set_axis_off()
-    return list(axes[:n])
-
-
-def name_ticks(axis: "Axis", names: Sequence[str], inches: float) -> float:
-    """Name the ticks of an x axis in lines, or turned where the words do not fit.
+def name_ticks(ax: Axes, places: Any, names: Sequence[str], inches: float) -> float:
+    """Name the ticks of the x axis in lines, or turned where the words do not fit.
 
     Args:
         names: the names, one a tick; their line breaks become commas where they are turned.
@@ -285,44 +281,41 @@ def name_ticks(axis: "Axis", names: Sequence[str], inches: float) -> float:
     lines = [make_literal(line) for name in names for line in name.split("\n")]
     # A line such as `n = 12` is not broken, others may be between words.
     parts = [part for line in lines for part in ([line] if "=" in line else line.split())]
-    is_turned = max(map(len, parts)) > letters
-    if is_turned:
+    if max(map(len, parts)) > letters:
         flat = [re.sub(r"^(\d+)\n", r"\1 ", name).replace("\n", ", ") for name in names]
         texts = [make_literal(name, 34) for name in flat]
-    else:
-        texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
-    axis.set_ticklabels(texts)
-    for label in axis.get_ticklabels():
-        label.set(rotation=40 if is_turned else 0, ha="right" if is_turned else "center")
-        label.set_rotation_mode("anchor" if is_turned else "default")
-    return 1.2 if is_turned else 0.125 * (1 + max(text.count("\n") for text in texts))
+        ax.set_xticks(places, texts, rotation=40, ha="right", rotation_mode="anchor")
+        return 1.2
+    texts = ["\n".join(wrap(line, letters) for line in name.split("\n")) for name in names]
+    ax.set_xticks(places, texts)
+    return 0.125 * (1 + max(text.count("\n") for text in texts))
+
+
+def name_places(ax: Axes, columns: Sequence[str], rows: Sequence[str], inches: float) -> None:
+    """Make an axis a table of n x n named places: row 0 at the top, no frame, no tick marks."""
+    n = len(rows)
+    places = np.arange(n) + 0.5
+    name_ticks(ax, places, columns, inches)
+    ax.set_yticks(places, rows)
+    ax.set(xlim=(0, n), ylim=(n, 0))
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
 
 
 def add_legend(
-    ax: "Axes",
-    handles: Sequence[Any],
-    names: Sequence[str],
-    n_columns: int = 1,
-    *,
-    down: float = 0.42,
+    ax: Axes, handles: Sequence[Any], names: Sequence[str], n_columns: int = 1, *, gap: float
 ) -> None:
     """Put a legend under an axis, at the same distance in figures of any size.
 
     Args:
-        down: the distance in inches; a negative one puts it above the upper edge.
+        gap: the distance in inches; a negative one puts the legend above the axis.
     """
-    from matplotlib.transforms import ScaledTranslation
-
-    assert ax.figure is not None
-    shift = ScaledTranslation(0, -down, ax.figure.dpi_scale_trans)
+    is_below = gap > 0
     ax.legend(
         handles,
         names,
-        loc="upper center" if down > 0 else "lower center",
-        bbox_to_anchor=(0.5, 0.0 if down > 0 else 1.0),
-        bbox_transform=ax.transAxes + shift,
+        loc="upper center" if is_below else "lower center",
+        bbox_to_anchor=(0.5, 0.0 if is_below else 1.0),
+        borderaxespad=abs(gap) * 72 / STYLE["legend.fontsize"],
         ncols=n_columns,
-        handlelength=2.7,
-        columnspacing=1.0,
-        borderaxespad=0.0,
     )

@@ -45,10 +45,17 @@ function makeRow([cells, opens], { kinds, asides }, scale) {
     else if (bar) content = makeBar(bar, scale);
     else if (text === NONE || text === "") content = make("span", { class: "none", title: why || null }, NONE);
     else if (why) content = make("span", { title: why }, text);
+    else if (typeof value === "number" && text.includes("(")) content = splitInterval(text);
     const long = (kinds[at] === "code" && text.length > 40 ? " long" : kinds[at] === "text" && text.length > 24 ? " roomy" : "") + (asides[at] ? " aside" : "");
     row.append(at === 0 ? make("th", { scope: "row" }, content, below ? make("small", {}, below) : null) : make("td", { class: kinds[at] + long }, content));
   });
   return row;
+}
+
+function splitInterval(text) {
+  const at = text.indexOf("("), parts = document.createDocumentFragment();
+  parts.append(text.slice(0, at), make("span", { class: "whole" }, text.slice(at)));
+  return parts;
 }
 
 function makeBar([low, point, high], [start, end, margin]) {
@@ -125,7 +132,7 @@ function setUpGrid(table) {
   let shown = null;
   const hide = () => { tip.hidden = true; shown = null; };
   for (const cell of table.querySelectorAll(".cell")) {
-    const show = () => { shown = cell; showTip(tip, cell, points[Number(cell.dataset.point)]); };
+    const show = () => { shown = cell; showTip(tip, cell, points[cell.dataset.point]); };
     cell.setAttribute("aria-haspopup", "dialog");
     cell.addEventListener("mouseenter", show);
     cell.addEventListener("focus", show);

@@ -1,0 +1,91 @@
+"""Which runs a question lacks, and the command that trains them."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from tlcnn.report.reproduce import find_commands
+from tlcnn.report.words import join_words, name_block
+from tlcnn.study.answers import MissingCells
+from tlcnn.study.block import Block
+from tlcnn.study.cells import Cell
+
+Points = tuple[tuple[int, int], ...]  # (k, j) of each cell
+
+
+def write_missing(missing: Iterable[MissingCells]) -> list[str]:
+    """Return sentences on which cells are missing, and how to train them with one command.
+
+    Sources that lack the same cells share a sentence, and the command where they can.
+    """
+    groups: dict[tuple[int, Points], list[MissingCells]] = {}
+    for cells in missing:
+        groups.setdefault((id(cells.block), cells.points), []).append(cells)
+    sentences = []
+    for (_, points), group in groups.items():
+        block, inits = group[0].block, [cells.init for cells in group]
+        starts = [_find_words(block, init) for init in inits]
+        gap = ""
+        if not all(shared for shared, _ in starts):
+            gap = " (no command of a run is recorded: add what else its recipe sets)"
+            recipe = [f"{key}={value}" for key, value in block.recipe]
+            start = [f"dataset={block.dataset}", f"model.name={block.model}", *recipe]
+            starts = [(start, [f"init={init}"]) for init in inits]
+        if starts == [(starts[0][0], [f"init={init}"]) for init in inits]:
+            starts = [(starts[0][0], [f"init={','.join(inits)}"])]
+        commands = [
+            shlex.join(["python", "-m", "tlcnn.train", "-m", *shared, *source])
+            + f" {_write_points(block, points)} seed={_list_seeds(block)}"
+            for shared, source in starts
+        ]
+        places = join_words([f"k = {k}, j = {j}" for k, j in points])
+        sentences.append(
+            f"Missing on {name_block(block)}: runs from {join_words(inits)} with {places}. Train "
+            f"them{gap}: {'; '.join(commands)}"
+        )
+    return sentences
+
+
+def _find_words(block: Block, init: str) -> tuple[list[str], list[str]]:
+    """Return the words for a block's dataset, model and recipe, and those for a source.
+
+    They are the words of a run of the block, and of that source where it was trained. There are
+    none where no command of such a run is recorded.
+    """
+    cells = sorted(block.cells.values(), key=lambda cell: cell.init != init)
+    commands = find_commands(cell.runs[0].folder for cell in cells)
+    for cell in cells:
+        overrides = shlex.split(commands.get(cell.runs[0].folder, ""))[3:]
+        if overrides and "-m" not in overrides:
+            shared, source = _split_overrides(overrides, cell)
+            return shared, source if cell.init == init and source else [f"init={init}"]
+    return [], []
+
+
+def _split_overrides(overrides: Sequence[str], cell: Cell) -> tuple[list[str], list[str]]:
+    """Return a run's words without its seed, fold and point, and those for its source."""
+    shared, source = [], []
+    for word in overrides:
+        group, _, name = word.lstrip("+").partition("=")[0].partition(".")
+        if group == "init" and name != "through":
+            source.append(word)
+        elif group == "dataset" and name == "fold" and cell.fold_numbers:
+            shared.append(f"dataset.fold={','.join(map(str, cell.fold_numbers))}")
+        elif group not in ("init", "freeze", "seed", "hydra", "dry_run"):
+            shared.append(word)
+    if any(word.startswith("experiment=") for word in shared):
+        shared.append("hydra.sweeper.blocks=[]")  # else its file asks for its own cells
+    return shared, source
+
+
+def _write_points(block: Block, points: Points) -> str:
+    """Return the words for cells of one k, or for cells that freeze what they transfer."""
+    names = dict(enumerate(block.units, start=1)) | {0: "none", block.n_units: "all"}
+    through = [names.get(k, str(k)) for k in dict.fromkeys(k for k, _ in points)]
+    frozen = [names.get(j, str(j)) for _, j in points] if len(through) == 1 else ["transferred"]
+    return f"init.through={','.join(through)} freeze.through={','.join(frozen)}"
+
+
+def _list_seeds(block: Block) -> str:
+    """Return the seeds of the cell that has most, which the missing cells are paired with."""
+    seeds = max([cell.seeds for cell in block.cells.values()], key=len)
+    return ",".join(map(str, seeds))

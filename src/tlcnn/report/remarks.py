@@ -1,0 +1,109 @@
+"""Notes, families of comparisons and omissions in words: what stands beside a number."""
+
+from collections.abc import Iterable
+
+from tlcnn.errors import list_names
+from tlcnn.report.numbers import count
+from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.study.cells import Omission
+from tlcnn.study.comparisons import Family, FamilyKind
+
+_NOTES = {
+    NoteKind.ONE_SEED: "one seed: no interval is possible",
+    NoteKind.ALL_EQUAL: "all runs gave the same number",
+    NoteKind.UNDEFINED: "the metric is not defined for all runs",
+    NoteKind.NO_PREDICTIONS: "no predictions are kept, so the sampling of test images is not in "
+    "the interval",
+    NoteKind.UNUSABLE_PREDICTIONS: "predictions that cannot be used: {text}",
+    NoteKind.SEEDS_ALONE: "the sampling of test images is not in the interval",
+    NoteKind.NO_REDRAWS: "the sampling of test images is not in the interval (not known for this "
+    "metric)",
+    NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
+    NoteKind.LONE_GROUPS: "classes with a single test group, whose sampling is not in the "
+    "interval: {0}",
+    NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
+    NoteKind.OTHER_IMAGES: "scored on different test images: not paired",
+    NoteKind.MAYBE_OTHER_IMAGES: "not known to be scored on the same test images: not paired",
+    NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
+    NoteKind.UNPAIRED_SEEDS: "{all} seeds: not paired by seed",
+    NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
+    NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
+    "Bengio 2003)",
+    NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
+    NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
+    NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
+    NoteKind.NO_PAIR: "no pair of AnB and BnB",
+}
+
+_FAMILIES = {
+    FamilyKind.TRANSFER: "transfer against random weights",
+    FamilyKind.BEST: "best cell against full fine-tuning",
+    FamilyKind.CHAIN: "sources for the second dataset",
+    FamilyKind.IMPORTED: "imported predictions",
+    FamilyKind.DEPTH: "every cell against full fine-tuning",
+    FamilyKind.BASELINE: "against the baseline",
+}
+
+
+def write_note(note: Note) -> str:
+    """Return a note on a number as half a sentence."""
+    first, *further = note.counts or (0,)
+    return _NOTES[note.kind].format(
+        first,
+        seeds=count(first, "seed"),
+        further=" and ".join(map(str, further)),
+        all=" and ".join(map(str, note.counts)),
+        text=note.text,
+    )
+
+
+def write_notes(notes: Iterable[Note]) -> str:
+    """Return notes as one text; empty for none."""
+    return "; ".join(map(write_note, notes))
+
+
+def list_remarks(comparison: Comparison) -> list[str]:
+    """Return what a comparison leaves out, and why it may look settled, as half sentences."""
+    remarks = [write_note(note) for note in comparison.delta.notes]
+    is_clear_of_zero = comparison.delta.low > 0 or comparison.delta.high < 0
+    if comparison.verdict == "inconclusive" and is_clear_of_zero:
+        reason = "p also asks whether these networks differ on new test groups"
+        if comparison.family_size > 1:
+            reason = f"p is adjusted for the {comparison.family_size} comparisons of its family, "
+            reason += "the interval is not"
+        remarks.append(f"inconclusive although the interval is clear of 0: {reason}")
+    return remarks
+
+
+def name_family(family: Family) -> str:
+    """Return what a family of comparisons is called, with its bounds."""
+    name, bounds = _FAMILIES[family.kind], []
+    for key, value in family.scope:
+        if key == "baseline":
+            name = f"{name} {value}"
+        else:
+            is_named = key in ("dataset", "model", "metric")
+            bounds.append(str(value) if is_named else f"{key}={value}")
+    return f"{name} ({', '.join(bounds)})" if bounds else name
+
+
+def write_omission(omission: Omission) -> str:
+    """Return which runs are left out of the means, and why, as half a sentence."""
+    if omission.kind == "repeated seed":
+        runs, verb = ("run repeats", "counts") if omission.n == 1 else ("runs repeat", "count")
+        return (
+            f"{omission.n} {runs} a seed and {verb} in no mean (of the runs of one seed, the one "
+            "whose id sorts first counts)"
+        )
+    if omission.kind == "lacks a fold":
+        seeds, verbs = "seed", "lacks a fold and counts"
+        if len(omission.names) > 1:
+            seeds, verbs = "seeds", "lack a fold and count"
+        return f"{seeds} {list_names(omission.names)} {verbs} in no mean"
+    return f"{omission.n} of {omission.n_planned} folds are trained"
+
+
+def write_omissions(omissions: Iterable[Omission]) -> str:
+    """Return omissions as one text; empty for none."""
+    return "; ".join(map(write_omission, omissions))
