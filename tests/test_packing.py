@@ -199,8 +199,21 @@ def test_auto_trains_as_many_runs_as_the_memory_of_a_gpu_allows(monkeypatch, n_b
     while policy.has_room(members):
         members.append(packing.Member(0, Job(()), None))
         gpu.n_runs += 1
-        assert len(members) == 1 or not policy.has_room(members)  # before its first epoch
         members[-1].n_epochs = 1
+    assert len(members) == expected
+
+
+@pytest.mark.parametrize(("n_bytes", "expected"), [(339, 2), (340, 3), (10**6, 8)])
+def test_only_the_first_run_is_waited_for(monkeypatch, n_bytes, expected):
+    """What it takes is what every other is expected to take, before and after it has done so."""
+    gpu, policy = Gpu(monkeypatch, n_bytes, 100), packing.Packing(None)
+    assert policy.has_room([])
+    members = [packing.Member(0, Job(()), None)]
+    gpu.n_runs = 1
+    assert not policy.has_room(members)
+    members[0].n_epochs = 1
+    while policy.has_room(members):
+        members.append(packing.Member(0, Job(()), None))
     assert len(members) == expected
 
 

@@ -143,6 +143,56 @@ def test_what_cannot_be_recorded_is_called_and_the_log_says_why(plan_of, monkeyp
     assert "_local_scalar_dense" in message
 
 
+def test_the_log_names_the_first_error(caplog):
+    """Where a recording ends with an error, a GPU only says that there was an error before."""
+
+    class Broken(Tape):
+        def record(self, function):
+            try:
+                raise RuntimeError("operation not permitted when stream is capturing\nat line 1")
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    recorder = Recorder(Broken)
+    with caplog.at_level(logging.WARNING, "tlcnn"):
+        for _ in range(N_REAL + 2):
+            recorder.run(lambda v: v["x"] + 1, {"x": torch.ones(1)}, "key")
+    (record,) = caplog.records
+    assert record.getMessage().endswith("slower: operation not permitted when stream is capturing")
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_run_that_has_ended_holds_no_memory(plan_of, monkeypatch, recording, stops):
+    """On a GPU the next runs need it, and Python collects cycles when it likes."""
+    import gc
+    import weakref
+
+    references, real = [], fitting.Fit.train_epoch
+
+    def watch(self):
+        if self.position.epoch == 3:
+            updates = self.updates
+            references.extend(map(weakref.ref, (updates, updates._recorder._graph)))
+            references.extend(map(weakref.ref, (self.network.model, updates.optimizer)))
+            if stops:
+                self.stop.signal_name = "SIGTERM"
+        yield from real(self)
+
+    monkeypatch.setattr(fitting.Fit, "train_epoch", watch)
+    plan = plan_of("out")
+    gc.collect()
+    gc.disable()
+    try:
+        if stops:
+            with pytest.raises(Stopped):
+                run(plan)
+        else:
+            run(plan)
+        assert [reference() for reference in references] == [None] * 4
+    finally:
+        gc.enable()
+
+
 FAMILIES = (
     *("resnet10t", "seresnet18", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_lite0"),
     *("densenet121", "test_convnext", "regnetx_002", "vgg11_bn", "ghostnet_050", "test_nfnet"),

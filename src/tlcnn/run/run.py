@@ -76,7 +76,8 @@ def run_in_turns(
             return _finish_before(folder)
         folder.clear_failed()
         with _recording(folder):
-            lane = Lane(torch.device(plan.device.name))
+            streams = memory.recall("idle streams", plan.device.name, list)
+            lane = Lane(torch.device(plan.device.name), streams)
             turns = train(plan, initial, folder, stop, memory, lane)
             summary = asdict((yield from lane.take_turns(turns)))
         stop.check()  # a signal that came too late for this run still ends a sweep

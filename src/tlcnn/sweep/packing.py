@@ -58,12 +58,14 @@ class Packing:
             return False
         if not self.is_automatic:
             return True
-        if any(member.n_epochs < 1 for member in members):
-            return False  # it has not taken all its memory yet
+        n_new = sum(member.n_epochs < 1 for member in members)  # their memory is not taken yet
+        if n_new == 0:
+            taken = (_count_reserved() - self._bytes_before) // len(members)
+            self._bytes_needed = max(self._bytes_needed, taken)
+        elif self._bytes_needed == 0:
+            return False
         free = _count_free()
-        taken = (_count_reserved() - self._bytes_before) // len(members)
-        self._bytes_needed = max(self._bytes_needed, taken)
-        return free is not None and free >= _SPARE * self._bytes_needed
+        return free is not None and free >= _SPARE * self._bytes_needed * (n_new + 1)
 
     def shrink(self, n_members: int) -> None:
         """Allow at most this number of runs from now on, because the memory was exhausted."""

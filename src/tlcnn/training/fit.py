@@ -99,15 +99,19 @@ class Fit:
         self.network.model.train()
         self.network.trained.train()
         yield Turn.EPOCH
-        while (
-            position.epoch <= recipe.epochs
-            and len(position.history) - position.best_epoch < patience
-        ):
-            yield from self.train_epoch()
-            yield from self.validate()
-            if self.checkpoints.is_cheap():
-                self.save()
-            yield Turn.EPOCH
+        try:
+            while (
+                position.epoch <= recipe.epochs
+                and len(position.history) - position.best_epoch < patience
+            ):
+                yield from self.train_epoch()
+                yield from self.validate()
+                if self.checkpoints.is_cheap():
+                    self.save()
+                yield Turn.EPOCH
+        finally:  # the memory of a GPU is free for other runs
+            self.updates.forget()
+            self.evaluator.forget()
         self.network.load(position.best_weights)
 
     # ---- one epoch ------------------------------------------------------------------------------

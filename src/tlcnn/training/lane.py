@@ -17,13 +17,17 @@ class Lane:
     On a GPU, a lane is a stream and a generator of random numbers: the work of several runs
     overlaps, and what one of them draws does not change what another draws. Elsewhere a lane does
     nothing.
+
+    Args:
+        idle_streams: the streams of earlier lanes of the process. A lane takes one of them, because
+            torch keeps the memory that was freed on a stream for this stream alone.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, idle_streams: list[torch.cuda.Stream]) -> None:
+        self.device, self._idle_streams = device, idle_streams
         self._is_gpu = device.type == "cuda"
         if self._is_gpu:
-            self._stream = torch.cuda.Stream(device)
+            self._stream = idle_streams.pop() if idle_streams else torch.cuda.Stream(device)
             self._generator = _find_generator(device).clone_state()
 
     def __enter__(self) -> "Lane":
@@ -43,14 +47,19 @@ class Lane:
         if self._is_gpu:
             stream, state = self._outer
             torch.cuda.set_stream(stream)
-            _find_generator(self.device).graphsafe_set_state(state)
+            generator = _find_generator(self.device)
+            self._generator = generator.graphsafe_get_state()  # a failed recording replaces it
+            generator.graphsafe_set_state(state)
 
     def is_idle(self) -> bool:
         """Return whether the device has done all work of this lane."""
         return not self._is_gpu or self._stream.query()
 
     def take_turns(self, run: Generator[Turn, None, T]) -> Generator[Turn, None, T]:
-        """Yield the turns of a run, each of them made in this lane; return what it returns."""
+        """Yield the turns of a run, each of them made in this lane; return what it returns.
+
+        When the run has ended, so has its work, and another lane may take the stream.
+        """
         try:
             while True:
                 with self:
@@ -63,6 +72,9 @@ class Lane:
         finally:
             with self:
                 run.close()
+            if self._is_gpu:
+                self._stream.synchronize()
+                self._idle_streams.append(self._stream)
 
 
 def seed_generators(device: torch.device, seed: int) -> None:

@@ -38,9 +38,16 @@ class CudaGraph:
         """Record a function without running it. Raises RuntimeError where that is impossible."""
         self.graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
-        # Other threads may gather and pin batches meanwhile.
-        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            return function()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        try:
+            # Other threads may gather and pin batches meanwhile.
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                return function()
+        except RuntimeError:
+            # What was drawn in a failed recording leaves a state that older versions of torch
+            # refuse to draw from; a copy of it has the same seed and no memory of a recording.
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
 
     def replay(self) -> None:
         """Run the recorded operations on the current stream."""
@@ -95,15 +102,15 @@ class Recorder:
             try:
                 self._result = graph.record(lambda: function(self._buffers))
             except RuntimeError as error:
-                first_line = str(error).strip().partition("\n")[0]
                 log.warning(
                     "the work of a batch cannot be recorded, so every batch is launched from "
                     "Python, which is slower: %s",
-                    first_line,
+                    _find_reason(error),
                 )
                 self.open_graph = self._result = None
                 self.clear()
                 return self._call(function, self._buffers)
+            log.debug("recorded the work of a batch: %s", _describe(values))
             self._graph, self._recorded = graph, function
         self._graph.replay()
         return self._result
@@ -114,9 +121,24 @@ class Recorder:
         return result
 
     def _begin(self, key: Hashable, values: Values) -> None:
-        """Forget the recording of another key; its memory is free again."""
+        self.forget()
+        self._key = key
+        self._buffers = {name: torch.empty_like(value) for name, value in values.items()}
+
+    def forget(self) -> None:
+        """Drop the recording, so that its memory is free again."""
         if self._graph is not None:
             self.clear()
-        self._key, self._n_calls = key, 0
+        self._key, self._n_calls, self._buffers = None, 0, {}
         self._graph = self._result = self._recorded = None
-        self._buffers = {name: torch.empty_like(value) for name, value in values.items()}
+
+
+def _find_reason(error: BaseException) -> str:
+    """Return the first line of the first error: what follows it only says that there was one."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error).strip().partition("\n")[0]
+
+
+def _describe(values: Values) -> str:
+    return ", ".join(f"{name} {tuple(value.shape)}" for name, value in values.items())

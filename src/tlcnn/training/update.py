@@ -1,6 +1,7 @@
 """One update of a network, as a function of values whose shapes never change."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ class Updates:
         self.forward = compile_trained(network.trained) if recipe.compile else network.trained
         exact = torch.float32 if device.type == "mps" else torch.float64
         self.loss_sum = torch.zeros((), dtype=exact, device=device)
-        self._recorder = Recorder(open_graph, clear=self._clear)
+        # A recorded backward pass then writes gradients into new memory instead of adding.
+        clear = partial(self.optimizer.zero_grad, set_to_none=True)
+        self._recorder = Recorder(open_graph, clear=clear)
 
     def schedule(self, rates: list[float], first: int) -> dict[str, Tensor]:
         """Return, for the updates of an epoch, the values that follow from their numbers.
@@ -89,9 +92,9 @@ class Updates:
 
         self._recorder.run(update, values, feed.key)
 
-    def _clear(self) -> None:
-        # A recorded backward pass then writes gradients into new memory instead of adding.
-        self.optimizer.zero_grad(set_to_none=True)
+    def forget(self) -> None:
+        """Drop the recording, which refers to the network and would outlive the run."""
+        self._recorder.forget()
 
     def state(self) -> dict[str, Any]:
         """Return what updates change beside the network."""
