@@ -37,16 +37,18 @@ def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str
     return [*TINY, f"output_dir={output_dir}", f"cache_dir={cache_dir}", *overrides]
 
 
-def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a signal come after every step, so that a session is one step or one evaluation."""
+def stop_at_every_step(monkeypatch: pytest.MonkeyPatch, n_steps: int = 1) -> None:
+    """Let a signal come after so many steps, so that a session is these or one evaluation."""
     from tlcnn.training.fit import Fit
     from tlcnn.training.turns import Turn
 
     real: Any = Fit.train_epoch
 
     def stop_after_steps(self: Fit) -> Iterator[Turn]:
+        n_made = 0
         for turn in real(self):
-            if turn is Turn.STEP:
+            n_made += turn is Turn.STEP
+            if n_made == n_steps:
                 self.stop.signal_name = "SIGTERM"
             yield turn
 

@@ -19,8 +19,8 @@ class Lane:
     nothing.
 
     Args:
-        idle_streams: the streams of earlier lanes of the process. A lane takes one of them, because
-            torch keeps the memory that was freed on a stream for this stream alone.
+        idle_streams: the streams of earlier lanes of the process. A lane takes one of them,
+            because torch keeps the memory that was freed on a stream for this stream alone.
     """
 
     def __init__(self, device: torch.device, idle_streams: list[torch.cuda.Stream]) -> None:
