@@ -28,12 +28,12 @@ from tlcnn.data.index import SPLITS
 from tlcnn.device import count_cores
 
 PARTS = {  # part -> what it does, seconds that it may take, and about what it takes on an H100
-    "bits": ("eager = recorded = packed = killed and resumed, fp32 and bf16", 240, 120),
+    "bits": ("eager = recorded = packed = killed and resumed, fp32 and bf16", 240, 60),
     "speed": ("one run against its limit, packed runs, the peers", 300, 180),
     "tests": ("pytest -m gpu", 300, 150),
-    "grid": ("21 cells x 3 seeds, sharing the card, against the peers", 300, 150),
-    "reuse": ("whether stored outputs of frozen units are exact here", 120, 60),
-    "start": ("where the seconds go until the first epoch ends", 120, 60),
+    "grid": ("21 cells x 3 seeds, sharing the card, against the peers", 300, 120),
+    "reuse": ("whether stored outputs of frozen units are exact here", 120, 45),
+    "start": ("where the seconds go until the first epoch ends", 120, 45),
 }
 OTHER_MODEL = "tf_efficientnet_lite0"  # what --weights are of, unless --weights-model says more
 
