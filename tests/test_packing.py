@@ -227,7 +227,7 @@ def test_the_launcher_takes_packed_from_the_command_line(tmp_path, cache_dir):
     command = [sys.executable, "-m", "tlcnn.train", *words]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "2 done, 0 skipped, 0 failed" in ended.stdout
+    assert "2 trained, 0 skipped, 0 failed" in ended.stdout
     assert len(list((tmp_path / "runs").glob("*/DONE"))) == 2
     (study,) = (tmp_path / "studies").glob("*.json")
     assert json.loads(study.read_text())
