@@ -12,9 +12,15 @@ from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.provenance import make_provenance
-from tlcnn.report.remarks import list_remarks, name_family, write_notes, write_omissions
+from tlcnn.report.remarks import (
+    list_remarks,
+    name_family,
+    write_notes,
+    write_omissions,
+    write_tuning,
+)
 from tlcnn.report.sentences import write_finding
-from tlcnn.report.words import name_cell, name_source, name_start, write_settings
+from tlcnn.report.words import name_cell, name_chosen, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
@@ -23,6 +29,7 @@ from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import TREATMENTS
+from tlcnn.study.tune import check_tuned, tune_cells
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -50,6 +57,7 @@ def make_content(
     metric: str = PRIMARY,
     metrics: Sequence[str] = METRICS,
     margin: float = 0.01,
+    tuned: Sequence[str] = (),
     title: str = "Transfer learning study",
 ) -> Content:
     """Return what a report on these runs says.
@@ -59,15 +67,21 @@ def make_content(
         metric: the metric that cells are judged by, higher is better.
         metrics: further metrics of the table of cells.
         margin: the margin of equivalence and of the layers' verdicts, in units of the metric.
+        tuned: settings of training of which each cell takes its best on validation.
 
     Raises:
-        ConfigError: no finished run has the metric, or less of it is better.
+        ConfigError: no finished run has the metric, or less of it is better; or a setting that
+            cannot be tuned.
     """
     _check_metric(metric, runs)
-    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    check_tuned(runs, tuned)
+    val_metric = find_val_metric(metric)
+    cells = {c.key: c for c in tune_cells(make_cells(make_runs(runs)), tuned, val_metric)}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
-    scored_metrics = dict.fromkeys([*metrics, find_val_metric(metric)])
+    scored_metrics = dict.fromkeys([*metrics, val_metric])
     arms = {key: load_arms(cell, [*scored_metrics]) for key, cell in cells.items()}
+    candidates = {k: c for cell in cells.values() for k, c in cell.candidates.items()}
+    arms |= {k: load_arms(c, [metric, val_metric]) for k, c in candidates.items() if k not in arms}
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin)
     answers = answer_questions(blocks, contrasts, margin)
@@ -155,8 +169,10 @@ def _tabulate_cells(
         notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
     guess = "cannot be told from guessing"
     columns["note"] = [
-        "; ".join(filter(None, [notes.get(key), guess if key in at_chance else ""]))
-        for key in cells
+        "; ".join(
+            filter(None, [notes.get(key), guess if key in at_chance else "", write_tuning(cell)])
+        )
+        for key, cell in cells.items()
     ]
     return pd.DataFrame(columns)
 
@@ -178,7 +194,9 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
             {
                 "a": contrast.a,
                 "b": contrast.b,
-                "a_label": name_cell(block.cells[contrast.a]),
+                "a_label": name_chosen(contrast.best)
+                if contrast.best
+                else name_cell(block.cells[contrast.a]),
                 "b_label": name_cell(block.cells[contrast.b]),
                 "family": name_family(contrast.family),
                 "family_size": result.family_size,
@@ -218,7 +236,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 score = estimate_mean([block.arms[cell.key]], block.metric)
                 row: dict[str, Any] = {"k": cell.k, "j": cell.j}
                 row |= {"value": score.value, "low": score.low, "high": score.high}
-                row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
+                row |= {"n_seeds": score.n_seeds, "val": block.mean_val(cell.key)}
                 rows.append({**row, "cell": cell.key, "label": name_cell(cell)})
             yield Grid(
                 block.dataset,
@@ -227,7 +245,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 block.metric,
                 block.units,
                 pd.DataFrame(rows),
-                best,
+                best.cell,
                 write_settings(block.recipe),
                 name_source(source),
             )
@@ -271,7 +289,8 @@ def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
         for source in block.sources:
             name = name_source(source)
             if source in list_compared_sources(block):
-                roles.append((f"{name}, best", block.find_best(source)))
+                best = block.find_best(source)
+                roles.append((f"{name}, best on validation", best.cell if best else None))
             roles.append((name, block.find_deepest_trained(source)))
             frozen = block.find(source, block.n_units, block.n_units)
             roles.append((f"{name}, all frozen", frozen))
