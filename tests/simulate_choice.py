@@ -7,7 +7,8 @@ score alike, and validation and test lesions are separate draws of HAM10000's cl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy.special import ndtri
@@ -47,39 +48,38 @@ class ChoiceWorld:
         return float(self.seed_sd * np.sqrt(2 * np.pi) * np.exp(z**2 / 2))
 
 
-def draw_arms(
-    world: ChoiceWorld, levels: np.ndarray, luck: np.ndarray, name: str, rng: np.random.Generator
-) -> list[Arm]:
-    """Return the arm of each cell on fresh lesions.
+def draw_answers(
+    world: ChoiceWorld, levels: np.ndarray, luck: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return what fresh lesions add to the score of each run, (C, S, G).
 
     Args:
         levels: (C,) the normal deviate of each cell's score.
         luck: (C, S) what it is raised by in each run.
     """
-    strata = np.repeat(np.arange(len(world.lesions)), world.lesions)
-    n_cells, n_seeds = luck.shape
-    of_lesion, of_cell, of_run = np.sqrt(SHARES)
-    answers = of_run * rng.standard_normal((n_cells, n_seeds, len(strata)), dtype=np.float32)
-    answers += of_cell * rng.standard_normal((n_cells, 1, len(strata)), dtype=np.float32)
-    answers += of_lesion * rng.standard_normal(len(strata), dtype=np.float32)
+    sizes = np.repeat(world.lesions, world.lesions)
+    of_lesion, of_cell, of_run = np.sqrt(SHARES, dtype=np.float32)
+    answers = of_run * rng.standard_normal((*luck.shape, len(sizes)), dtype=np.float32)
+    answers += of_cell * rng.standard_normal((len(luck), 1, len(sizes)), dtype=np.float32)
+    answers += of_lesion * rng.standard_normal(len(sizes), dtype=np.float32)
     is_right = answers + (levels[:, None] + luck)[..., None] > 0
-    sizes = np.array(world.lesions)[strata]
-    added = is_right / (len(world.lesions) * sizes)  # (C, S, G)
-    means = np.stack([added[..., strata == s].mean(axis=-1) for s in np.unique(strata)], axis=-1)
-    weights = np.concatenate(list(iterate_weights(strata, 250, int(name, 16))))
-    sample = Sample(name, np.arange(len(strata)), strata)
-    return [
-        Arm(
-            str(number),
-            np.arange(n_seeds),
-            runs.sum(axis=1),
-            replicates=runs @ weights.T,
-            influence=runs - centers[:, strata],
-            sample=sample,
-            contributions=runs,
-        )
-        for number, (runs, centers) in enumerate(zip(added, means, strict=True))
-    ]
+    return is_right / (len(world.lesions) * sizes)
+
+
+def make_test_arm(name: str, added: np.ndarray, sample: Sample) -> Arm:
+    """Return the arm of runs, (S, G), with redraws as `tlcnn.statistics.resample` has them."""
+    strata = sample.strata
+    weights = np.concatenate(list(iterate_weights(strata, 250, int(sample.name, 16))))
+    means = np.stack([added[:, strata == s].mean(axis=1) for s in np.unique(strata)], axis=1)
+    return Arm(
+        name,
+        np.arange(len(added)),
+        added.sum(axis=1),
+        replicates=added @ weights.T,
+        influence=added - means[:, strata],
+        sample=sample,
+        contributions=added,
+    )
 
 
 def simulate_choice(
@@ -96,15 +96,24 @@ def simulate_choice(
     n_all = world.n_cells + world.has_reference
     truth = np.full(n_all, SCORE)
     truth[-1] += world.gain
-    # the mean over luck is the truth
-    levels = ndtri(truth) * np.sqrt(1 + world.luck_sd**2)
+    levels = ndtri(truth) * np.sqrt(1 + world.luck_sd**2)  # their means over luck are `truth`
+    strata = np.repeat(np.arange(len(world.lesions)), world.lesions)
+    seeds = np.arange(n_seeds)
     rows: dict[str, list[tuple[float, ...]]] = {"before": [], "crossed": []}
     for number in range(n_repeats):
         luck = world.luck_sd * rng.normal(size=(n_all, n_seeds))
-        val = draw_arms(world, levels, luck, f"{2 * (number // 10):x}", rng)
-        test = draw_arms(world, levels, luck, f"{2 * (number // 10) + 1:x}", rng)
-        arms = {arm.name: arm for arm in test}
-        choice = choose_arm({arm.name: arm for arm in val[world.has_reference :]})
+        val_arms = {
+            str(cell): Arm(str(cell), seeds, scores)
+            for cell, scores in enumerate(draw_answers(world, levels, luck, rng).sum(axis=-1))
+            if cell or not world.has_reference
+        }
+        choice = choose_arm(val_arms)
+        added = draw_answers(world, levels, luck, rng)
+        sample = Sample(f"{number // 10:x}", np.arange(len(strata)), strata)
+        arms = {
+            key: make_test_arm(key, added[int(key)], sample)
+            for key in {"0", choice.best, *choice.by_seed.values()}
+        }
         all_seeds = dict.fromkeys(range(n_seeds), choice.best)
         for name, by_seed in (("before", all_seeds), ("crossed", choice.by_seed)):
             gain = float(np.mean([truth[int(key)] for key in by_seed.values()])) - truth[0]
@@ -140,16 +149,15 @@ WORLDS = {
 }
 
 
-def render_choice(seeds: Sequence[int], n_repeats: int, seed: int) -> str:
-    """Return the table in Markdown: a line for each world, seed noise and number of seeds."""
+def print_choice(seeds: Sequence[int], n_repeats: int, seed: int) -> None:
+    """Print the table in Markdown: a line for each world, seed noise and number of seeds."""
     heads = ("before better", "crossed better", "crossed worse", "before bias", "crossed bias")
     heads += ("before cover true", "crossed cover true", "crossed cover mean", "crossed gain")
-    lines = [f"| cells | seed sd | S | {' | '.join(heads)} |", "|---" * (3 + len(heads)) + "|"]
+    print(f"| cells | seed sd | S | {' | '.join(heads)} |")
+    print("|---" * (3 + len(heads)) + "|")
     for title, world in WORLDS.items():
-        for seed_sd in (0.005, 0.015, 0.03):
-            for n_seeds in seeds:
-                noisy = ChoiceWorld(world.n_cells, world.has_reference, seed_sd, world.gain)
-                shares = simulate_choice(noisy, n_seeds=n_seeds, n_repeats=n_repeats, seed=seed)
-                texts = [f"{shares[head]:.3f}" for head in heads]
-                lines.append(f"| {title} | {seed_sd} | {n_seeds} | {' | '.join(texts)} |")
-    return "\n".join(lines)
+        for seed_sd, n_seeds in product((0.005, 0.015, 0.03), seeds):
+            noisy = replace(world, seed_sd=seed_sd)
+            shares = simulate_choice(noisy, n_seeds=n_seeds, n_repeats=n_repeats, seed=seed)
+            texts = [f"{shares[head]:.3f}" for head in heads]
+            print(f"| {title} | {seed_sd} | {n_seeds} | {' | '.join(texts)} |", flush=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from simulate_choice import render_choice
+from simulate_choice import print_choice
 from simulated_world import (
     CELLS,
     Draw,
@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--part", choices=parts, default=parts[0], help="default: intervals")
     options = parser.parse_args(arguments)
     if options.part == "choice":
-        print(render_choice(options.seeds, options.repeats, options.seed))
+        print_choice(options.seeds, options.repeats, options.seed)
         return
     found = run_all(
         options.seeds,

@@ -142,6 +142,27 @@ def test_what_one_rate_alone_was_tried_for_is_said_not_to_be_tuned(tmp_path):
     assert "not tuned: train.lr=0.01 alone was trained" in notes[1]
 
 
+def test_cells_that_tried_different_values_are_said_to(tmp_path):
+    write_sweep(tmp_path)
+    write_cell(tmp_path, (0.3, 0.31, 0.29), init="random", k=0, **{"train.lr": 0.5})
+    content = make_content(read_runs(tmp_path), tuned=["train.lr"])
+    details = find_answer(content, "imagenet_vs_random").details
+    assert any("Not all of these cells tried the same values" in line for line in details)
+
+
+def test_what_a_tuned_study_lacks_is_trained_at_all_rates(tmp_path):
+    write_sweep(tmp_path)
+    details = find_answer(make_content(read_runs(tmp_path), tuned=["train.lr"]), "layers").details
+    assert any(" train.lr=0.001,0.01,0.1 " in line for line in details)
+
+
+def test_the_rate_of_a_single_seed_is_said_to_be_its_own_choice(tmp_path):
+    for lr, score in ((0.001, 0.5), (0.01, 0.6)):
+        write_record(tmp_path, seed=0, test=score, **{"train.lr": lr})
+    (cell,) = make_content(read_runs(tmp_path), tuned=["train.lr"]).cells.to_dict("records")
+    assert cell[METRIC] == 0.6 and "validation score of the run itself" in cell["note"]
+
+
 def test_the_best_cell_of_a_tuned_grid_names_its_rate(tmp_path):
     for lr, gain in ((0.001, 0.0), (0.01, 0.05)):
         for j in range(3):

@@ -100,8 +100,11 @@ def write_tuning(cell: Cell) -> str:
         return f"not tuned: {listed} alone was trained"
     lacking = [write_settings(v) for key, v in tried.items() if key not in cell.candidates]
     short = f" (no candidate, for lack of runs: {', '.join(lacking)})" if lacking else ""
+    if not choice.by_seed:
+        best = write_settings(tried[choice.best])
+        return f"tuned by the validation score of the run itself: {best}; tried: {listed}{short}"
     noun = "fold" if cell.fold_numbers else "seed"
-    counts = Counter(choice.by_seed.values()) or {choice.best: 1}
+    counts = Counter(choice.by_seed.values())
     chosen = [f"{write_settings(tried[k])} for {count(n, noun)}" for k, n in counts.items()]
     return f"tuned on validation: {join_words(chosen)}; tried: {listed}{short}"
 

@@ -70,18 +70,20 @@ def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
 
 def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
     """Return the finding with what its cells tried, or with the settings that were not tuned."""
-    lines = []
-    for cell in (block.cells[key] for key in dict.fromkeys(keys)):
-        if cell.tuning:
-            lines.append(f"“{name_cell(cell)}” is {write_tuning(cell)}.")
+    tuned = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell and cell.tuning]
+    lines = [f"“{name_cell(cell)}” is {write_tuning(cell)}." for cell in tuned]
+    if len({frozenset(cell.tuning.tried.values()) for cell in tuned if cell.tuning}) > 1:
+        lines.append(
+            "Not all of these cells tried the same values, which favours those with more."
+        )
     fixed = tuple(setting for setting in block.recipe if setting[0].startswith("train."))
     question = finding.question
     if fixed:
-        names = " ".join(key for key, _ in fixed)
-        question = f"{question.removesuffix('?')}, at {write_settings(fixed)}?"
+        names, values = [key for key, _ in fixed], write_settings(fixed)
+        question = f"{question.removesuffix('?')}, at {values}?"
         lines.append(
-            f"There are runs with other values of {join_words(names.split())}. None was tuned, so "
-            f"this answer holds at {write_settings(fixed)} alone. With --tuned {names} each cell "
+            f"There are runs with other values of {join_words(names)}. None was tuned, so "
+            f"this answer holds at {values} alone. With --tuned {' '.join(names)} each cell "
             "takes its best on validation."
         )
     return replace(finding, question=question, details=(*finding.details, *lines))
