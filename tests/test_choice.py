@@ -71,7 +71,7 @@ def test_the_luck_of_a_seed_does_not_choose_its_own_cell(tmp_path):
     # Seeds 0 and 1 get cell 3, which seed 2 was lucky with; seed 2 gets cell 2 of seed 1.
     assert "Choosing like this gives 60.0 %" in found.answer
     assert "2 of 3 times the recommended one" in found.answer
-    assert found.verdict == "equivalent" or found.verdict != "yes"
+    assert found.verdict != "yes"
 
 
 def test_a_choice_of_one_seed_gets_no_verdict(tmp_path):
@@ -208,7 +208,7 @@ def test_only_settings_of_training_can_be_tuned(tmp_path, key):
 def test_a_choice_crossed_over_seeds_is_unbiased_where_the_plain_one_is_not():
     world = ChoiceWorld(n_cells=12, lesions=(30, 60, 90))
     shares = simulate_choice(world, n_seeds=3, n_repeats=300)
-    assert shares["before bias"] > 1 and shares["before cover true"] < 0.95
+    assert shares["before bias"] > 1
     assert abs(shares["crossed bias"]) < 0.7
     assert shares["crossed better"] + shares["crossed worse"] < 0.05
     assert shares["crossed cover true"] > 0.94

@@ -168,27 +168,24 @@ def _write_best(answer: BestAnswer) -> Finding:
     cell, contrast = block.cells[best.cell], answer.contrast
     recipe = f", {write_settings(best.recipe)}" if best.recipe else ""
     details: tuple[str, ...] = ()
-    is_part = bool(answer.full and _write_depth(block, answer.full))
-    if contrast:
-        name = f"“{name_cell(block.cells[contrast.b])}”" if is_part else "full fine-tuning"
-        reference = f"than {name}, which has {write_score(block.arms[contrast.b].mean, metric)}"
-        verdict = _write_verdict(contrast.result, equivalent="as good")
-        judgement = f" That is {_write_difference(contrast, reference)}."
-        details = _explain(contrast.result)
-    elif not answer.full:
+    name = whole = "full fine-tuning"
+    if answer.full and _write_depth(block, answer.full):
+        name, whole = f"“{name_cell(block.cells[answer.full])}”", "nothing frozen"
+    if not answer.full:
         verdict = "not compared"
         judgement = " Full fine-tuning was not trained, so nothing is compared with it."
         missing = MissingCells(block, answer.source.init, ((block.n_units, 0),))
         details = tuple(write_missing([missing]))
     elif best.arm is None:
         verdict, judgement = "not compared", ""
+    elif contrast is None:
+        verdict, judgement = whole, f" That is {name}."
     else:
-        verdict = "nothing frozen" if is_part else "full fine-tuning"
-        judgement = (
-            f" That is {'the cell that freezes nothing' if is_part else 'full fine-tuning'}."
-        )
-    if contrast and best.cell == answer.full:
-        verdict = "nothing frozen" if is_part else "full fine-tuning"
+        reference = f"than {name}, which has {write_score(block.arms[contrast.b].mean, metric)}"
+        verdict = _write_verdict(contrast.result, equivalent="as good")
+        verdict = whole if best.cell == answer.full else verdict
+        judgement = f" That is {_write_difference(contrast, reference)}."
+        details = _explain(contrast.result)
     return Finding(
         "best_cell",
         f"Which layers to transfer from {name_source(answer.source)} and which to freeze, and is "

@@ -65,10 +65,7 @@ class Block:
     @property
     def tuned(self) -> tuple[str, ...]:
         """The settings of which its cells take their best on validation; mostly empty."""
-        tried = [
-            values for c in self.cells.values() if c.tuning for values in c.tuning.tried.values()
-        ]
-        return tuple(dict.fromkeys(key for values in tried for key, _ in values))
+        return next((cell.tuning.keys for cell in self.cells.values() if cell.tuning), ())
 
     @property
     def sources(self) -> list[Source]:

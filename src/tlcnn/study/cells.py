@@ -101,11 +101,13 @@ class Tuning:
     """How a cell came to its recipe.
 
     Attributes:
-        tried: the tuned settings of each cell that was tried, by key.
+        keys: the tuned settings.
+        tried: their values in each cell that was tried, by its key.
         candidates: those that were trained on all seeds, by key.
         choice: the candidates' choice on validation.
     """
 
+    keys: tuple[str, ...]
     tried: Mapping[str, Settings]
     candidates: Mapping[str, "Cell"]
     choice: Choice

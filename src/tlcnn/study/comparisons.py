@@ -61,7 +61,7 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)
     results = [
         compare_arms(
-            block.arms[a] if best is None or best.arm is None else best.arm,
+            best.arm if best and best.arm else block.arms[a],
             block.arms[b],
             margin=margin,
             family=family,

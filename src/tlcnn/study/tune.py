@@ -73,7 +73,7 @@ def _tune(group: Sequence[Cell], keys: Sequence[str], val_metric: str) -> Sequen
             settings=shared,
             folds=_cross_runs(candidates, choice),
             omissions=tuple(omission for cell in group for omission in cell.omissions),
-            tuning=Tuning(tried, candidates, choice),
+            tuning=Tuning(tuple(keys), tried, candidates, choice),
         )
     ]
 
@@ -81,7 +81,7 @@ def _tune(group: Sequence[Cell], keys: Sequence[str], val_metric: str) -> Sequen
 def _cross_runs(candidates: Mapping[str, Cell], choice: Choice) -> tuple[tuple[Run, ...], ...]:
     """Return the runs of each fold: those of the candidate chosen for their seed, or fold."""
     best = candidates[choice.best]
-    if not choice.by_seed:
+    if not choice.by_seed or len(candidates) == 1:
         return best.folds
     chosen = [candidates[key] for key in choice.by_seed.values()]
     if best.fold_numbers:
