@@ -117,7 +117,7 @@ def simulate_choice(
         all_seeds = dict.fromkeys(range(n_seeds), choice.best)
         for name, by_seed in (("before", all_seeds), ("crossed", choice.by_seed)):
             gain = float(np.mean([truth[int(key)] for key in by_seed.values()])) - truth[0]
-            rows[name].append((gain, *compare_choice(arms, by_seed)))
+            rows[name].append((gain, *compare_choice(arms, by_seed, is_crossed=name == "crossed")))
     shares = {}
     for name, values in rows.items():
         gain, delta, low, high, p = np.array(values).T
@@ -133,12 +133,14 @@ def simulate_choice(
 
 
 def compare_choice(
-    arms: Mapping[str, Arm], by_seed: Mapping[int, str]
+    arms: Mapping[str, Arm], by_seed: Mapping[int, str], *, is_crossed: bool
 ) -> tuple[float, float, float, float]:
     """Return delta, its interval and p of the chosen cells against cell 0."""
     if {*by_seed.values()} == {"0"}:
         return 0.0, 0.0, 0.0, 1.0
-    result = compare_arms(cross_arms("best", arms, by_seed), arms["0"], n_permutations=499)
+    chosen = cross_arms("best", arms, by_seed)
+    chosen = chosen if is_crossed else replace(chosen, spread=1.0)
+    result = compare_arms(chosen, arms["0"], n_permutations=499)
     return result.delta.value, result.delta.low, result.delta.high, result.p
 
 

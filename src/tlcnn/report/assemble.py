@@ -44,8 +44,8 @@ ASSUMPTIONS = (
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
     "permutation over groups (these networks, new lesions) and a t test with both variances (new "
     "seeds too), adjusted by Holm within its family.",
-    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: for "
-    "each seed the other seeds choose, so that no network takes part in its own choice.",
+    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
+    "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
     "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
     "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
     "neither a difference nor its absence is shown.",

@@ -216,8 +216,8 @@ def _write_chosen(answer: BestAnswer) -> str:
     n_agree = sum(key == best.cell for key in best.by_seed.values())
     return (
         f"Choosing like this gives {write_score(best.arm.mean, metric)} {name_metric(metric)} on "
-        f"test: for each {noun} the other {noun}s chose the cell, {n_agree} of "
-        f"{len(best.by_seed)} times the recommended one."
+        f"test, where each half of the {noun}s has the cell that the other half chose: for "
+        f"{n_agree} of {len(best.by_seed)} {noun}s the recommended one."
     )
 
 

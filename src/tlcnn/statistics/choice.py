@@ -2,8 +2,13 @@
 
 The luck of a seed raises the validation score and the test score of one network alike. A choice
 by the validation scores of the networks that are then tested lets this luck into the test score.
-So the other seeds choose the cell of each seed, and the test scores of these cells estimate what
-choosing on validation gives.
+So each half of the seeds is tested with the cell that the other half chooses. The mean test score
+of these networks estimates what choosing on validation gives.
+
+A cell that is best in both halves is often a lucky one, so the scores of the halves are
+correlated: at most by m^2 / (K - 1) for K candidates, where m is the expected maximum of K normal
+deviates. `SPREAD` makes up for this. If all other seeds chose for each seed, the correlation
+would be so large that intervals from ten seeds cover too little (docs/statistics.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +21,8 @@ from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import pick_seeds
 from tlcnn.statistics.notes import merge_notes
 
+SPREAD = 1.2  # of the variance between seeds of an arm whose runs were chosen
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -23,8 +30,8 @@ class Choice:
 
     Attributes:
         best: the candidate with the best mean over all its seeds.
-        by_seed: for each seed that all candidates share, the candidate that the other shared
-            seeds choose; empty for fewer than two.
+        by_seed: for each seed that all candidates share, the candidate that the other half of
+            these seeds chooses; empty for fewer than two.
     """
 
     best: str
@@ -37,8 +44,8 @@ def choose_arm(val: Mapping[str, Arm]) -> Choice:
     Example:
         >>> val = {"a": Arm("a", np.arange(3), np.array([0.5, 0.6, 0.7])),
         ...        "b": Arm("b", np.arange(3), np.array([0.9, 0.5, 0.5]))}
-        >>> choose_arm(val)
-        Choice(best='b', by_seed={0: 'a', 1: 'b', 2: 'b'})
+        >>> choose_arm(val)  # seed 1 chooses for 0 and 2, and these for 1
+        Choice(best='b', by_seed={0: 'a', 1: 'b', 2: 'a'})
     """
     keys, arms = list(val), list(val.values())
     sign = -1.0 if arms[0].lower_is_better else 1.0
@@ -47,8 +54,8 @@ def choose_arm(val: Mapping[str, Arm]) -> Choice:
     if len(shared) < 2:
         return Choice(best, {})
     scores = sign * np.stack([pick_seeds(arm, shared).scores for arm in arms])
-    chosen = (scores.sum(axis=1, keepdims=True) - scores).argmax(axis=0)
-    return Choice(best, {int(s): keys[i] for s, i in zip(shared, chosen, strict=True)})
+    chosen = [keys[int(scores[:, half::2].mean(axis=1).argmax())] for half in (1, 0)]
+    return Choice(best, {int(seed): chosen[at % 2] for at, seed in enumerate(shared)})
 
 
 def cross_arms(name: str, arms: Mapping[str, Arm], by_seed: Mapping[int, str]) -> Arm:
@@ -74,4 +81,5 @@ def cross_arms(name: str, arms: Mapping[str, Arm], by_seed: Mapping[int, str]) -
         sample=rows[0].sample if is_one_sample else None,
         images=rows[0].images if len({row.images for row in rows}) == 1 else "",
         notes=merge_notes(*(row.notes for row in rows)),
+        spread=SPREAD,
     )

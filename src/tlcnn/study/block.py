@@ -20,8 +20,8 @@ class Best:
     Attributes:
         cell: the key of the cell that all seeds choose.
         recipe: the tuned settings that all seeds choose for it; mostly empty.
-        by_seed: the key of the cell that the other seeds choose for each seed; empty for fewer
-            than two.
+        by_seed: the key of the cell that the other half of the seeds chooses for each seed; empty
+            for fewer than two seeds.
         arm: the test scores of these; None with an empty `by_seed`.
     """
 

@@ -1,7 +1,7 @@
 """Cells tuned on validation: recipes that differ in a tuned setting alone become one cell.
 
-Each cell takes its best recipe. The other seeds choose the recipe of each seed (see
-`tlcnn.statistics.choice`), so that no network takes part in its own choice.
+Each cell takes its best recipe. Each half of the seeds has the recipe that the other half chooses
+(see `tlcnn.statistics.choice`), so that no network takes part in its own choice.
 """
 
 from collections.abc import Mapping, Sequence
