@@ -12,6 +12,7 @@ from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.statistics.choice import choose_arm, cross_arms
+from tlcnn.statistics.estimate import compute_parts
 
 METRIC = "test/balanced_accuracy"
 
@@ -49,6 +50,8 @@ def test_a_crossed_arm_has_the_runs_of_the_chosen_candidates():
     for field in ("scores", "replicates", "influence", "contributions"):
         values, a, b = (getattr(arm, field) for arm in (crossed, arms["a"], arms["b"]))
         assert (values == np.stack([a[0], b[2]])).all()
+    (spread,) = compute_parts([(1.0, crossed)]).seeds
+    assert spread == (pytest.approx(1.2 * np.var(crossed.scores, ddof=1)), 2)
     bare = {**arms, "b": make_score_arm("b", [1, 2, 3])}
     crossed = cross_arms("best", bare, {0: "a", 2: "b"})
     assert crossed.replicates is None and crossed.scores[1] == 3
