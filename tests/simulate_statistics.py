@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from simulate_choice import print_choice
 from simulate_layers import print_layers
 from simulated_world import (
     CELLS,
@@ -257,11 +258,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--areas", type=int, help="repeats with AUROC; default: a quarter")
     parser.add_argument("--truth", type=int, default=10_000, help="samples; default: 10000")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parts = {"layers": print_layers}
+    parts = {
+        "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
+        "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
+    }
     parser.add_argument("--part", choices=parts, help="instead of the table of all procedures")
     options = parser.parse_args(arguments)
     if options.part:
-        parts[options.part](options.seeds, options.repeats, options.truth, options.seed)
+        parts[options.part](options)
         return
     found = run_all(
         options.seeds,

@@ -25,6 +25,7 @@ LISTS = {
     "columns": ("COL", "columns whose values become columns"),
     "sort": ("COL", "sort the rows; for a metric, the best first"),
     "metrics": ("METRIC", "the metrics to show, e.g. test/accuracy"),
+    "tuned": ("KEY", "settings such as train.lr of which each cell takes its best on validation"),
     "baseline": (
         "COL=VALUE",
         "the cell that the others of its dataset and model are compared with",
@@ -78,6 +79,10 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ConfigError(f"--interval {options.interval}: one of {', '.join(intervals)}.{hint}")
     if options.grid and (options.rows or options.columns):
         raise ConfigError("--grid is --rows k --columns j: give one or the other")
+    if options.tuned and options.group:
+        raise ConfigError(
+            "--tuned chooses among cells and --group averages them: one or the other"
+        )
     if bool(options.rows) != bool(options.columns):
         raise ConfigError("--rows and --columns go together, e.g. --rows k --columns j")
     if not 0 < options.margin < 1:
@@ -93,6 +98,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
 
     is_pivot = options.grid or options.rows
     by_cell = options.seeds or options.group or options.interval or options.baseline or is_pivot
+    by_cell = by_cell or options.tuned
     default = ["test/balanced_accuracy"] if options.baseline or is_pivot else DEFAULT_METRICS
     metrics = options.metrics or list(default)
     if options.metrics:
@@ -108,6 +114,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             interval=options.interval or "full",
             baseline=options.baseline,
             margin=options.margin,
+            tuned=options.tuned,
         )
     if is_pivot:
         rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)

@@ -27,6 +27,8 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     margin += " for the layers what the test set resolves"
     add("--margin", type=float, help=margin)
+    tuned = "settings such as train.lr of which each cell takes its best on validation"
+    add("--tuned", nargs="+", action="extend", default=[], metavar="KEY", help=tuned)
     add("--no-figures", action="store_true", help="tables and answers only")
     examples = "show test images as well; the page then contains them"
     add("--examples", action="store_true", help=examples)
@@ -50,7 +52,9 @@ def _report(options: argparse.Namespace) -> None:
     names = [name_dataset(str(name)) for name in runs["dataset"].dropna().unique()]
     datasets = join_words(names) if len(names) < 4 else f"{len(names)} datasets"
     title = options.title or f"Transfer learning on {datasets}"
-    content = make_content(runs, metric=options.metric, margin=options.margin, title=title)
+    content = make_content(
+        runs, metric=options.metric, margin=options.margin, tuned=options.tuned, title=title
+    )
     print_text(write_report(content, Path(options.output), options=options))
 
 

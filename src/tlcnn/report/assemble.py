@@ -19,9 +19,10 @@ from tlcnn.report.remarks import (
     write_improving,
     write_notes,
     write_omissions,
+    write_tuning,
 )
 from tlcnn.report.sentences import write_finding
-from tlcnn.report.words import name_cell, name_source, name_start, write_settings
+from tlcnn.report.words import name_cell, name_chosen, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
@@ -30,6 +31,7 @@ from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import Cell, Source, make_cells, make_runs
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import POINT, TREATMENTS
+from tlcnn.study.tune import check_tuned, tune_cells
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -44,6 +46,8 @@ ASSUMPTIONS = (
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
     "permutation over groups (these networks, new lesions) and a t test with both variances (new "
     "seeds too), adjusted by Holm within its family.",
+    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
+    "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
     "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
     "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
     "neither a difference nor its absence is shown.",
@@ -57,6 +61,7 @@ def make_content(
     metric: str = PRIMARY,
     metrics: Sequence[str] = METRICS,
     margin: float | None = None,
+    tuned: Sequence[str] = (),
     title: str = "Transfer learning study",
 ) -> Content:
     """Return what a report on these runs says.
@@ -67,15 +72,21 @@ def make_content(
         metrics: further metrics of the table of cells.
         margin: the margin of equivalence and of the layers' verdicts, in units of the metric; by
             default 0.01 for equivalence, and what the test set resolves for the layers.
+        tuned: settings of training of which each cell takes its best on validation.
 
     Raises:
-        ConfigError: no finished run has the metric, or less of it is better.
+        ConfigError: no finished run has the metric, or less of it is better; or a setting that
+            cannot be tuned.
     """
     _check_metric(metric, runs)
-    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    check_tuned(runs, tuned)
+    val_metric = find_val_metric(metric)
+    cells = {c.key: c for c in tune_cells(make_cells(make_runs(runs)), tuned, val_metric)}
     metrics = [name for name in dict.fromkeys([metric, *metrics]) if name in runs]
-    scored_metrics = dict.fromkeys([*metrics, find_val_metric(metric)])
+    scored_metrics = dict.fromkeys([*metrics, val_metric])
     arms = {key: load_arms(cell, [*scored_metrics]) for key, cell in cells.items()}
+    candidates = {k: c for cell in cells.values() for k, c in cell.candidates.items()}
+    arms |= {k: load_arms(c, [metric, val_metric]) for k, c in candidates.items() if k not in arms}
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin or POINT)
     answers = answer_questions(blocks, contrasts, margin)
@@ -164,7 +175,15 @@ def _tabulate_cells(
     guess = "cannot be told from guessing"
     columns["note"] = [
         "; ".join(
-            filter(None, [notes.get(key), guess * (key in at_chance), write_improving(cell)])
+            filter(
+                None,
+                [
+                    notes.get(key),
+                    guess * (key in at_chance),
+                    write_improving(cell),
+                    write_tuning(cell),
+                ],
+            )
         )
         for key, cell in cells.items()
     ]
@@ -188,7 +207,9 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
             {
                 "a": contrast.a,
                 "b": contrast.b,
-                "a_label": name_cell(block.cells[contrast.a]),
+                "a_label": name_chosen(contrast.best)
+                if contrast.best
+                else name_cell(block.cells[contrast.a]),
                 "b_label": name_cell(block.cells[contrast.b]),
                 "family": name_family(contrast.family),
                 "family_size": result.family_size,
@@ -228,7 +249,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 score = estimate_mean([block.arms[cell.key]], block.metric)
                 row: dict[str, Any] = {"k": cell.k, "j": cell.j}
                 row |= {"value": score.value, "low": score.low, "high": score.high}
-                row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
+                row |= {"n_seeds": score.n_seeds, "val": block.mean_val(cell.key)}
                 rows.append({**row, "cell": cell.key, "label": name_cell(cell)})
             yield Grid(
                 block.dataset,
@@ -237,7 +258,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 block.metric,
                 block.units,
                 pd.DataFrame(rows),
-                best,
+                best.cell,
                 write_settings(block.recipe),
                 name_source(source),
             )
@@ -287,7 +308,8 @@ def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
         for source in block.sources:
             name = name_source(source)
             if source in list_compared_sources(block):
-                roles.append((f"{name}, best", block.find_best(source)))
+                best = block.find_best(source)
+                roles.append((f"{name}, best on validation", best.cell if best else None))
             roles.append((name, block.find_deepest_trained(source)))
             frozen = block.find(source, block.n_units, block.n_units)
             roles.append((f"{name}, all frozen", frozen))

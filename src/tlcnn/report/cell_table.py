@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import format_estimate, format_seconds
-from tlcnn.report.remarks import write_note, write_omissions
+from tlcnn.report.remarks import write_note, write_omissions, write_tuning
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key
@@ -25,8 +25,10 @@ from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
+from tlcnn.study.block import find_val_metric
 from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
+from tlcnn.study.tune import check_tuned, tune_cells
 from tlcnn.text import count
 
 Key = Mapping[str, Any]  # column -> value
@@ -76,6 +78,7 @@ def make_cell_table(
     interval: str = "full",
     baseline: Sequence[str] = (),
     margin: float = 0.01,
+    tuned: Sequence[str] = (),
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
@@ -87,12 +90,20 @@ def make_cell_table(
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
             model are compared with.
         margin: differences smaller than this count as equivalent, in units of the metric.
+        tuned: settings of training of which each cell takes its best on validation, by the first
+            metric.
 
     Raises:
-        ConfigError: columns, values or a baseline that are not there.
+        ConfigError: columns, values or a baseline that are not there, or a setting that cannot
+            be tuned.
     """
+    check_tuned(runs, tuned)
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    members, names = _group_cells(finished, group) if group else _list_cells(finished)
+    if group:
+        members, names = _group_cells(finished, group)
+    else:
+        cells = make_cells(make_runs(finished))
+        members, names = _list_cells(tune_cells(cells, tuned, find_val_metric(metrics[0])))
     notes = _describe_averaged(members, names) if group else []
     if only_grids:
         n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
@@ -130,13 +141,12 @@ def make_cell_table(
 Members = list[tuple[Key, tuple[Cell, ...]]]
 
 
-def _list_cells(runs: pd.DataFrame) -> tuple[Members, list[str]]:
+def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
     """Return a row for each cell, and the columns that tell them apart.
 
     The columns are those of a cell and the settings in which runs of one name differ, with
     nothing for a setting that differs inside a cell.
     """
-    cells = make_cells(make_runs(runs))
     members = [(cell, run) for cell in cells for run in cell.runs]
     settings = [
         {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
@@ -240,6 +250,8 @@ def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]
         )
     for cell in (cell for row in rows for cell in row.cells if cell.omissions):
         lines.append(f"{write_omissions(cell.omissions)}: {cell.dataset}, {name_cell(cell)}")
+    for cell in (cell for row in rows for cell in row.cells if cell.tuning):
+        lines.append(f"{write_tuning(cell)}: {cell.dataset}, {name_cell(cell)}")
     positions: dict[str, set[int]] = {}
     for at, row in enumerate(rows):
         for note in (note for metric in metrics for note in row.estimates[metric].notes):

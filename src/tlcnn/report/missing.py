@@ -30,6 +30,11 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
             recipe = [f"{key}={value}" for key, value in block.recipe]
             start = [f"dataset={block.dataset}", f"model.name={block.model}", *recipe]
             starts = [(start, [f"init={init}"]) for init in inits]
+        tuned = _list_tuned(block)
+        starts = [
+            ([w for w in shared if w.partition("=")[0] not in block.tuned] + tuned, source)
+            for shared, source in starts
+        ]
         if starts == [(starts[0][0], [f"init={init}"]) for init in inits]:
             starts = [(starts[0][0], [f"init={','.join(inits)}"])]
         commands = [
@@ -83,6 +88,16 @@ def _write_points(block: Block, points: Points) -> str:
     through = [names.get(k, str(k)) for k in dict.fromkeys(k for k, _ in points)]
     frozen = [names.get(j, str(j)) for _, j in points] if len(through) == 1 else ["transferred"]
     return f"init.through={','.join(through)} freeze.through={','.join(frozen)}"
+
+
+def _list_tuned(block: Block) -> list[str]:
+    """Return the words for all values that were tried of each tuned setting."""
+    tried = [c.tuning.tried.values() for c in block.cells.values() if c.tuning]
+    pairs = {pair: None for recipes in tried for recipe in recipes for pair in recipe}
+    return [
+        f"{key}={','.join(str(value) for name, value in pairs if name == key)}"
+        for key in block.tuned
+    ]
 
 
 def _list_seeds(block: Block) -> str:

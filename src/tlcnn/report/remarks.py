@@ -1,8 +1,10 @@
 """Notes, families of comparisons and omissions in words: what stands beside a number."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from tlcnn.errors import list_names
+from tlcnn.report.words import join_words, write_settings
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.cells import Cell, Omission
@@ -38,7 +40,7 @@ _NOTES = {
 
 _FAMILIES = {
     FamilyKind.TRANSFER: "transfer against random weights",
-    FamilyKind.BEST: "best cell against full fine-tuning",
+    FamilyKind.BEST: "choosing on validation against full fine-tuning",
     FamilyKind.CHAIN: "sources for the second dataset",
     FamilyKind.IMPORTED: "imported predictions",
     FamilyKind.DEPTH: "every cell against full fine-tuning",
@@ -92,6 +94,25 @@ def name_family(family: Family) -> str:
             is_named = key in ("dataset", "model", "metric")
             bounds.append(str(value) if is_named else f"{key}={value}")
     return f"{name} ({', '.join(bounds)})" if bounds else name
+
+
+def write_tuning(cell: Cell) -> str:
+    """Return what a tuned cell tried, and what validation chose, as half a sentence."""
+    if not cell.tuning:
+        return ""
+    tried, choice = cell.tuning.tried, cell.tuning.choice
+    listed = ", ".join(write_settings(values) for values in tried.values())
+    if len(tried) == 1:
+        return f"not tuned: {listed} alone was trained"
+    lacking = [write_settings(v) for key, v in tried.items() if key not in cell.candidates]
+    short = f" (no candidate, for lack of runs: {', '.join(lacking)})" if lacking else ""
+    if not choice.by_seed:
+        best = write_settings(tried[choice.best])
+        return f"tuned by the validation score of the run itself: {best}; tried: {listed}{short}"
+    noun = "fold" if cell.fold_numbers else "seed"
+    counts = Counter(choice.by_seed.values())
+    chosen = [f"{write_settings(tried[k])} for {count(n, noun)}" for k, n in counts.items()]
+    return f"tuned on validation: {join_words(chosen)}; tried: {listed}{short}"
 
 
 def write_omission(omission: Omission) -> str:

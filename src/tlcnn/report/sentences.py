@@ -14,7 +14,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_score,
 )
-from tlcnn.report.remarks import list_remarks, write_improving
+from tlcnn.report.remarks import list_remarks, write_improving, write_tuning
 from tlcnn.report.words import (
     join_words,
     name_block,
@@ -22,6 +22,7 @@ from tlcnn.report.words import (
     name_dataset,
     name_metric,
     name_source,
+    write_settings,
 )
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
@@ -60,7 +61,31 @@ def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
     else:
         finding = _write_unmeasured(answer)
     positions = {id(contrast): position for position, contrast in enumerate(contrasts)}
-    return replace(finding, comparisons=tuple(sorted(positions[id(c)] for c in based_on)))
+    finding = replace(finding, comparisons=tuple(sorted(positions[id(c)] for c in based_on)))
+    if isinstance(answer, Unmeasured):
+        return finding
+    return _add_tuning(finding, answer.block, [key for c in based_on for key in (c.a, c.b)])
+
+
+def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
+    """Return the finding with what its cells tried, or with the settings that were not tuned."""
+    tuned = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell and cell.tuning]
+    lines = [f"“{name_cell(cell)}” is {write_tuning(cell)}." for cell in tuned]
+    if len({frozenset(cell.tuning.tried.values()) for cell in tuned if cell.tuning}) > 1:
+        lines.append(
+            "Not all of these cells tried the same values, which favours those with more."
+        )
+    fixed = tuple(setting for setting in block.recipe if setting[0].startswith("train."))
+    question = finding.question
+    if fixed:
+        names, values = [key for key, _ in fixed], write_settings(fixed)
+        question = f"{question.removesuffix('?')}, at {values}?"
+        lines.append(
+            f"There are runs with other values of {join_words(names)}. None was tuned, so "
+            f"this answer holds at {values} alone. With --tuned {' '.join(names)} each cell "
+            "takes its best on validation."
+        )
+    return replace(finding, question=question, details=(*finding.details, *lines))
 
 
 def _write_transfer(answer: TransferAnswer) -> Finding:
@@ -145,42 +170,60 @@ def _write_difference(contrast: Contrast, reference: str) -> str:
 
 
 def _write_best(answer: BestAnswer) -> Finding:
-    block, metric = answer.block, answer.block.metric
-    cell, contrast = block.cells[answer.best], answer.contrast
-    test, val = block.arms[answer.best].mean, block.val[answer.best]
+    block, metric, best = answer.block, answer.block.metric, answer.best
+    cell, contrast = block.cells[best.cell], answer.contrast
+    recipe = f", {write_settings(best.recipe)}" if best.recipe else ""
     details: tuple[str, ...] = ()
-    if contrast:
-        is_full = not _write_depth(block, contrast.b)
-        name = "full fine-tuning" if is_full else f"“{name_cell(block.cells[contrast.b])}”"
-        reference = f"than {name}, which has {write_score(block.arms[contrast.b].mean, metric)}"
-        verdict = _write_verdict(contrast.result, equivalent="as good")
-        judgement = f"That is {_write_difference(contrast, reference)}."
-        details = _explain(contrast.result)
-    elif answer.full and _write_depth(block, answer.full):
-        verdict, judgement = "nothing frozen", "Nothing in it is frozen."
-    elif answer.full:
-        verdict, judgement = "full fine-tuning", "It is full fine-tuning itself."
-    else:
+    name = whole = "full fine-tuning"
+    if answer.full and _write_depth(block, answer.full):
+        name, whole = f"“{name_cell(block.cells[answer.full])}”", "nothing frozen"
+    if not answer.full:
         verdict = "not compared"
-        judgement = "Full fine-tuning was not trained, so nothing is compared with it."
+        judgement = " Full fine-tuning was not trained, so nothing is compared with it."
         missing = MissingCells(block, answer.source.init, ((block.n_units, 0),))
         details = tuple(write_missing([missing]))
+    elif best.arm is None:
+        verdict, judgement = "not compared", ""
+    elif contrast is None:
+        verdict, judgement = whole, f" That is {name}."
+    else:
+        reference = f"than {name}, which has {write_score(block.arms[contrast.b].mean, metric)}"
+        verdict = _write_verdict(contrast.result, equivalent="as good")
+        verdict = whole if best.cell == answer.full else verdict
+        judgement = f" That is {_write_difference(contrast, reference)}."
+        details = _explain(contrast.result)
     return Finding(
         "best_cell",
         f"Which layers to transfer from {name_source(answer.source)} and which to freeze, and is "
-        "that better than full fine-tuning?",
+        "choosing them better than full fine-tuning?",
         verdict,
-        f"On {name_block(block)}, of {answer.n_cells} cells the best on validation is "
-        f"“{name_cell(cell)}” (k = {cell.k}, j = {cell.j}): {write_score(test, metric)} "
-        f"{name_metric(metric)} on test. {judgement}",
+        f"On {name_block(block)}, validation recommends “{name_cell(cell)}” (k = {cell.k}, "
+        f"j = {cell.j}{recipe}) of {answer.n_cells} cells. {_write_chosen(answer)}{judgement}",
         (
-            f"The best was chosen on validation, where it has {write_score(val, metric)}: "
-            f"{write_gap(val - test, metric)} {'above' if val > test else 'below'} its test score "
-            "(validation − test, the optimism of choosing).",
+            f"The recommended cell has {write_score(block.mean_val(cell.key), metric)} on "
+            f"validation and {write_score(block.arms[cell.key].mean, metric)} on test. Its "
+            "networks took part in the choice, so both may be too high.",
             *details,
             *_write_depths(answer),
         ),
         block.dataset,
+    )
+
+
+def _write_chosen(answer: BestAnswer) -> str:
+    """Say what choosing on validation gives on test, or why that is unknown."""
+    best, metric = answer.best, answer.block.metric
+    if best.arm is None:
+        return (
+            "The cells do not share two seeds, so the networks that were tested made this "
+            "choice themselves, and it gets no verdict."
+        )
+    noun = "fold" if best.arm.fold_ratio is not None else "seed"
+    n_agree = sum(key == best.cell for key in best.by_seed.values())
+    return (
+        f"Choosing like this gives {write_score(best.arm.mean, metric)} {name_metric(metric)} on "
+        f"test, where each half of the {noun}s has the cell that the other half chose: for "
+        f"{n_agree} of {len(best.by_seed)} {noun}s the recommended one."
     )
 
 
@@ -205,7 +248,7 @@ def _write_depths(answer: BestAnswer) -> list[str]:
     lines = [
         f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names
     ]
-    n_cells = count(len(answer.others), "further cell")
+    n_cells = count(len(answer.others), "cell")
     return [f"{n_cells} against full fine-tuning, a family of {first.family_size}:", *lines]
 
 

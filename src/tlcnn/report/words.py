@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from tlcnn.statistics.metrics import parse_metric
-from tlcnn.study.block import Block
+from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Cell, Settings, Source
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
@@ -64,9 +64,15 @@ def name_cell(cell: Cell) -> str:
     return f"{source}, {frozen}{_write_details(cell.source)}"
 
 
+def name_chosen(best: Best) -> str:
+    """Return what the cells are called that validation chooses for each seed."""
+    return f"{name_source(best.source)}, chosen on validation"
+
+
 def name_block(block: Block) -> str:
     """Return a block's name: `HAM10000 (mobilenetv2_100)`."""
     recipe = f", {write_settings(block.recipe)}" if block.recipe else ""
+    recipe += "".join(f", {key} tuned" for key in block.tuned)
     return f"{name_dataset(block.dataset)} ({block.model}{recipe})"
 
 

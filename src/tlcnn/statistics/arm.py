@@ -46,6 +46,8 @@ class Arm:
             without a sample are paired where these are equal.
         fold_ratio: test images over training images of a fold, where `seeds` are the folds of a
             cross-validation and `scores` their means over seeds; None for an arm of seeds.
+        spread: what the variance between its seeds is multiplied by; above 1 where the runs were
+            chosen (see `tlcnn.statistics.choice`).
     """
 
     name: str
@@ -59,6 +61,7 @@ class Arm:
     notes: Notes = ()
     images: str = ""
     fold_ratio: float | None = None
+    spread: float = 1.0
 
     @property
     def mean(self) -> float:

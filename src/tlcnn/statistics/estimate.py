@@ -107,9 +107,12 @@ def _compute_block(terms: list[Term]) -> Parts:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
         pairs = np.sum([c * arm.scores for c, arm in terms], axis=0)
         ratio = float(np.mean([arm.fold_ratio or 0.0 for _, arm in terms]))
-        variances = [_compute_variance(pairs, ratio)]
+        variances = [_compute_variance(pairs, ratio, max(arm.spread for _, arm in terms))]
     else:
-        variances = [_compute_variance(c * arm.scores, arm.fold_ratio or 0.0) for c, arm in terms]
+        variances = [
+            _compute_variance(c * arm.scores, arm.fold_ratio or 0.0, arm.spread)
+            for c, arm in terms
+        ]
     value = float(sum(c * arm.mean for c, arm in terms))
     if min(n for _, n in variances) == 1:
         notes = merge_notes(notes, [Note(NoteKind.ONE_SEED)])
@@ -161,8 +164,8 @@ def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     return replace(arm, **{n: each[rows] for n, each in arrays.items() if each is not None})
 
 
-def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int]:
-    """Return the variance of one run (or pair, or fold) and how many there are.
+def _compute_variance(scores: np.ndarray, fold_ratio: float, spread: float) -> tuple[float, int]:
+    """Return the variance of one run (or pair, or fold), times `spread`, and how many there are.
 
     J folds share training images: the variance of their mean is s^2 (1 / J + ratio), with J - 1
     degrees of freedom (Nadeau and Bengio 2003, eq. 18), as if each varied by s^2 (1 + J ratio).
@@ -170,7 +173,7 @@ def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int
     n = len(scores)
     if n < 2:
         return float("nan"), n
-    return float(np.var(scores, ddof=1)) * (1 + n * fold_ratio), n
+    return float(np.var(scores, ddof=1)) * (1 + n * fold_ratio) * spread, n
 
 
 def _compute_shared(terms: list[Term]) -> tuple[float, float]:

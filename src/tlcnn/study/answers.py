@@ -7,7 +7,7 @@ from typing import Literal
 
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.resolution import Resolution
-from tlcnn.study.block import Block
+from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
 from tlcnn.study.image_counts import count_source_images, count_train_images
@@ -37,17 +37,18 @@ class TransferAnswer:
 
 @dataclass(frozen=True)
 class BestAnswer:
-    """Which (k, j) is best on validation, and is it better than full fine-tuning?
+    """Which (k, j) is best on validation, and is choosing so better than full fine-tuning?
 
     Attributes:
         full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
-        contrast: the best against it; None where the best is that cell itself, or there is none.
-        others: the further cells against full fine-tuning.
+        contrast: choosing, crossed over seeds, against it; None where it was chosen for every
+            seed, where there is none, and for one seed.
+        others: every other cell against full fine-tuning.
     """
 
     block: Block
     source: Source
-    best: str
+    best: Best
     full: str | None
     contrast: Contrast | None
     others: tuple[Contrast, ...]
@@ -163,7 +164,7 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
         if best is None or len(grid) < N_CHOICES:
             continue
         with_full = [c for c in contrasts if c.block is block and c.b == full]
-        chosen = [c for c in with_full if c.family.kind is FamilyKind.BEST and c.a == best]
+        chosen = [c for c in with_full if c.best and c.best.source == source]
         further = tuple(c for c in with_full if c.family.kind is FamilyKind.DEPTH)
         contrast = chosen[0] if chosen else None
         yield BestAnswer(block, source, best, full, contrast, further, len(grid))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.choice import SPREAD
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import (
     find_range,
@@ -60,7 +61,7 @@ def load_arms(
         if n_missing:
             note = Note(NoteKind.LACKS_METRIC, (n_missing,), metric)
             arm = replace(arm, notes=merge_notes(arm.notes, [note]))
-        arms[metric] = arm
+        arms[metric] = replace(arm, spread=SPREAD) if len(cell.candidates) > 1 else arm
     return arms
 
 

@@ -5,11 +5,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tlcnn.statistics.arm import Arm
+from tlcnn.statistics.choice import choose_arm, cross_arms
 from tlcnn.statistics.estimate import pair_arms
 from tlcnn.study.arms import estimate_mean, list_scored_seeds
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
 OWN = "self"  # the network's own weights, trained on the target from random ones
+
+
+@dataclass(frozen=True)
+class Best:
+    """What validation chooses in the grid of a source.
+
+    Attributes:
+        cell: the key of the cell that all seeds choose.
+        recipe: the tuned settings that all seeds choose for it; mostly empty.
+        by_seed: the key of the cell that the other half of the seeds chooses for each seed; empty
+            for fewer than two seeds.
+        arm: the test scores of these; None with an empty `by_seed`.
+    """
+
+    source: Source
+    cell: str
+    recipe: Settings
+    by_seed: Mapping[int, str]
+    arm: Arm | None
 
 
 @dataclass(frozen=True)
@@ -19,8 +39,8 @@ class Block:
     Attributes:
         metric: the metric that cells are judged by.
         cells: by their keys, in the order of `make_cells`.
-        arms: the arm of each cell.
-        val: the mean validation score of each cell; NaN where it is unknown.
+        arms: the arm of each cell, and of each candidate of a tuned one.
+        val_arms: their validation scores, where known.
     """
 
     dataset: str
@@ -29,7 +49,7 @@ class Block:
     metric: str
     cells: Mapping[str, Cell]
     arms: Mapping[str, Arm]
-    val: Mapping[str, float]
+    val_arms: Mapping[str, Arm]
 
     @property
     def n_units(self) -> int:
@@ -41,6 +61,11 @@ class Block:
     def units(self) -> tuple[str, ...]:
         """Names of units 1..L, as far as a plan has them."""
         return max((cell.units for cell in self.cells.values()), key=len, default=())
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The settings of which its cells take their best on validation; mostly empty."""
+        return next((cell.tuning.keys for cell in self.cells.values() if cell.tuning), ())
 
     @property
     def sources(self) -> list[Source]:
@@ -104,8 +129,12 @@ class Block:
         cells = [cell for cell in self.cells.values() if cell.is_in_grid]
         return [cell for cell in cells if cell.k == 0 or cell.source == source]
 
-    def find_best(self, source: Source) -> str | None:
-        """Return the cell of a source's grid with the best mean validation score.
+    def mean_val(self, key: str) -> float:
+        """Return the mean validation score of a cell; NaN where it is unknown."""
+        return self.val_arms[key].mean if key in self.val_arms else math.nan
+
+    def find_best(self, source: Source) -> Best | None:
+        """Return what validation chooses in a source's grid.
 
         A cell with validation scores of fewer seeds than full fine-tuning (or, without that, than
         most cells of the source) is no candidate: luck would choose it.
@@ -116,10 +145,25 @@ class Block:
         n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in grid}
         counts = sorted(n_seeds[cell.key] for cell in grid if cell.k)
         least = n_seeds.get(full or "") or (counts[len(counts) // 2] if counts else 1)
-        candidates = [
-            key for key, n in n_seeds.items() if n >= least and not math.isnan(self.val[key])
-        ]
-        return max(candidates, key=lambda key: self.val[key]) if len(candidates) > 1 else None
+        owners = {
+            key: cell
+            for cell in grid
+            if n_seeds[cell.key] >= least
+            for key in cell.candidates
+            if key in self.arms and key in self.val_arms
+        }
+        if len({cell.key for cell in owners.values()}) < 2:
+            return None
+        choice = choose_arm({key: self.val_arms[key] for key in owners})
+        by_seed = {s: key for s, key in choice.by_seed.items() if s in self.arms[key].seeds}
+        owner = owners[choice.best]
+        return Best(
+            source,
+            owner.key,
+            owner.tuning.tried[choice.best] if owner.tuning else (),
+            {seed: owners[key].key for seed, key in by_seed.items()},
+            cross_arms(source.init, self.arms, by_seed) if by_seed else None,
+        )
 
     def is_at_chance(self, key: str) -> bool:
         """Return whether a cell's balanced accuracy cannot be told from guessing."""
@@ -147,8 +191,8 @@ def make_blocks(
 
     Args:
         cells: by their keys.
-        arms: the arms of each cell from `load_arms`, by metric; those of `find_val_metric` give
-            the validation scores.
+        arms: the arms of each cell and candidate from `load_arms`, by metric; those of
+            `find_val_metric` give the validation scores.
         metric: of the test split.
     """
     val_metric = find_val_metric(metric)
@@ -158,11 +202,11 @@ def make_blocks(
             groups.setdefault((cell.dataset, cell.model, cell.recipe), {})[key] = cell
     blocks = []
     for (dataset, model, recipe), members in groups.items():
-        val = {
-            key: arms[key][val_metric].mean if val_metric in arms[key] else math.nan
-            for key in members
-        }
-        scored = {key: arms[key][metric] for key in members}
+        keys = [key for cell in members.values() for key in {cell.key: cell, **cell.candidates}]
+        scored, val = (
+            {key: arms[key][name] for key in keys if name in arms[key]}
+            for name in (metric, val_metric)
+        )
         blocks.append(Block(dataset, model, recipe, metric, members, scored, val))
     return sorted(
         blocks, key=lambda block: (block.dataset, block.model, order_settings(block.recipe))

@@ -14,6 +14,7 @@ import pandas as pd
 from tlcnn.config.schema import Config, list_keys
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.settings import CELL, list_varying, write_value
+from tlcnn.statistics.choice import Choice
 from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
 
@@ -98,6 +99,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How a cell came to its recipe.
+
+    Attributes:
+        keys: the tuned settings.
+        tried: their values in each cell that was tried, by its key.
+        candidates: those that were trained on all seeds, by key.
+        choice: the candidates' choice on validation.
+    """
+
+    keys: tuple[str, ...]
+    tried: Mapping[str, Settings]
+    candidates: Mapping[str, "Cell"]
+    choice: Choice
+
+
+@dataclass(frozen=True)
 class Cell:
     """The runs of one cell.
 
@@ -115,6 +133,7 @@ class Cell:
         image_digest: digest of the images and their splits; empty if unknown.
         n_classes: K; 0 if unknown.
         omissions: runs of the cell that do not count.
+        tuning: of a tuned cell (`tlcnn.study.tune`), whose runs may have different recipes.
     """
 
     key: str
@@ -136,6 +155,12 @@ class Cell:
     n_classes: int
     n_epochs: int | None
     omissions: tuple[Omission, ...]
+    tuning: Tuning | None = None
+
+    @property
+    def candidates(self) -> Mapping[str, "Cell"]:
+        """The cells that validation chooses among: of a tuned cell its recipes, else itself."""
+        return self.tuning.candidates if self.tuning else {self.key: self}
 
     @property
     def runs(self) -> tuple[Run, ...]:

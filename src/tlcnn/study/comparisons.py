@@ -6,7 +6,7 @@ from enum import Enum
 
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.study.block import Block
+from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Source
 
 
@@ -14,10 +14,10 @@ class FamilyKind(Enum):
     """A question whose comparisons are adjusted together."""
 
     TRANSFER = "transfer"  # a source against random weights
-    BEST = "best"  # the best cell on validation against full fine-tuning
+    BEST = "best"  # choosing on validation against full fine-tuning
     CHAIN = "chain"  # a chain against ImageNet and against random weights
     IMPORTED = "imported"  # imported predictions against our own
-    DEPTH = "depth"  # every further cell against full fine-tuning: exploratory
+    DEPTH = "depth"  # every cell against full fine-tuning: exploratory
     BASELINE = "baseline"  # the rows of a table against one of them
 
 
@@ -40,6 +40,7 @@ class Contrast:
 
     Attributes:
         a, b: keys of the cells.
+        best: what was chosen on validation, if its crossed test scores stand for `a`.
         result: of `a` against `b`, adjusted within the family.
     """
 
@@ -47,6 +48,7 @@ class Contrast:
     family: Family
     a: str
     b: str
+    best: Best | None
     result: Comparison
 
 
@@ -58,15 +60,20 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     pairs = [(block, *pair) for block in blocks for pair in list_pairs(block)]
     pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)
     results = [
-        compare_arms(block.arms[a], block.arms[b], margin=margin, family=family)
-        for block, family, a, b in pairs
+        compare_arms(
+            best.arm if best and best.arm else block.arms[a],
+            block.arms[b],
+            margin=margin,
+            family=family,
+        )
+        for block, family, a, b, best in pairs
     ]
     adjusted = adjust_holm(results)
     return [Contrast(*pair, result) for pair, result in zip(pairs, adjusted, strict=True)]
 
 
-def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
-    """Yield (family, a, b) of every comparison that a block's cells allow.
+def list_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
+    """Yield (family, a, b, best) of every comparison that a block's cells allow.
 
     All families but `DEPTH` are declared: they answer a question, whatever was trained. `DEPTH`
     explores, and is each block's own.
@@ -74,26 +81,26 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str]]:
     for source in list_compared_sources(block):
         trained = block.find_deepest_trained(source)
         if trained and block.scratch:
-            yield Family(FamilyKind.TRANSFER), trained, block.scratch
+            yield Family(FamilyKind.TRANSFER), trained, block.scratch, None
     for source in block.chains:
         for a, b in list_chain_pairs(block, source):
-            yield Family(FamilyKind.CHAIN), a, b
+            yield Family(FamilyKind.CHAIN), a, b, None
     scope = (("dataset", block.dataset), ("model", block.model), *block.recipe)
     for source in block.sources:
         full, best = block.find_deepest_trained(source), block.find_best(source)
         if not full:
             continue
-        if best and best != full:
-            yield Family(FamilyKind.BEST), best, full
+        if best and {*best.by_seed.values()} - {full}:
+            yield Family(FamilyKind.BEST), best.cell, full, best
         for cell in block.list_grid(source):
-            if cell.key not in (full, best, block.scratch):
-                yield Family(FamilyKind.DEPTH, scope), cell.key, full
+            if cell.key not in (full, block.scratch):
+                yield Family(FamilyKind.DEPTH, scope), cell.key, full, None
     reference = (
         block.find_deepest_trained(block.imagenet) if block.imagenet else None
     ) or block.scratch
     for cell in block.cells.values():
         if cell.source.is_imported and reference:
-            yield Family(FamilyKind.IMPORTED), cell.key, reference
+            yield Family(FamilyKind.IMPORTED), cell.key, reference, None
 
 
 def list_compared_sources(block: Block) -> list[Source]:
