@@ -144,7 +144,7 @@ def _tabulate_cells(
     notes: dict[str, str] = {}
     for metric in metrics:
         scored = {key: arms[key][metric] for key in cells if metric in arms[key]}
-        estimates = {key: estimate_mean([arm], metric) for key, arm in scored.items()}
+        estimates = {key: estimate_mean([arm]) for key, arm in scored.items()}
         for part, name in _PARTS.items():
             columns[metric + part] = [
                 getattr(estimates[key], name) if key in estimates else math.nan for key in cells
@@ -215,7 +215,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 continue
             rows = []
             for cell in sorted(cells, key=lambda cell: (cell.k, cell.j)):
-                score = estimate_mean([block.arms[cell.key]], block.metric)
+                score = estimate_mean([block.arms[cell.key]])
                 row: dict[str, Any] = {"k": cell.k, "j": cell.j}
                 row |= {"value": score.value, "low": score.low, "high": score.high}
                 row |= {"n_seeds": score.n_seeds, "val": block.val[cell.key]}
@@ -237,7 +237,7 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
     block = answer.block
     curves = []
     for name, n in sorted(answer.arms, key=lambda place: (TREATMENTS.index(place[0]), place[1])):
-        score = estimate_mean([answer.arms[name, n]], block.metric)
+        score = estimate_mean([answer.arms[name, n]])
         row = {"arm": name, "n": n, "value": score.value, "low": score.low, "high": score.high}
         curves.append({**row, "n_seeds": score.n_seeds})
     scores = []

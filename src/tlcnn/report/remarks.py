@@ -20,13 +20,13 @@ _NOTES = {
     NoteKind.NO_REDRAWS: "the sampling of test images is not in the interval (not known for this "
     "metric)",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.LONE_GROUPS: "classes with a single test group, whose sampling is not in the "
-    "interval: {0}",
+    NoteKind.FEW_GROUPS: "classes with fewer than {further} test groups, so no verdict: {0}",
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
     NoteKind.OTHER_IMAGES: "scored on different test images: not paired",
     NoteKind.MAYBE_OTHER_IMAGES: "not known to be scored on the same test images: not paired",
     NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
     NoteKind.UNPAIRED_SEEDS: "{all} seeds: not paired by seed",
+    NoteKind.FEW_SEEDS: "{seeds} each: not paired by seed, as that takes {further} seeds",
     NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
     NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tlcnn.statistics.notes import Notes
+from tlcnn.statistics.notes import NoteKind, Notes
 from tlcnn.statistics.variance import Parts
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
@@ -46,6 +46,9 @@ class Arm:
             without a sample are paired where these are equal.
         fold_ratio: test images over training images of a fold, where `seeds` are the folds of a
             cross-validation and `scores` their means over seeds; None for an arm of seeds.
+        floor: (K,) the least variance that each class of test groups gives the score; None for
+            metrics without one.
+        bounds: the least and the greatest value of the metric.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Arm:
     notes: Notes = ()
     images: str = ""
     fold_ratio: float | None = None
+    floor: np.ndarray | None = None
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def mean(self) -> float:
@@ -85,6 +90,11 @@ class Estimate:
     high: float
     n_seeds: int
     notes: Notes = ()
+
+    @property
+    def is_decidable(self) -> bool:
+        """Whether there are enough test groups of every class for a verdict."""
+        return all(note.kind is not NoteKind.FEW_GROUPS for note in self.notes)
 
 
 @dataclass(frozen=True)
