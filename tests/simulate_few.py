@@ -6,8 +6,8 @@ a hundred times as many repeats can pay for.
 """
 
 from collections.abc import Sequence
-
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 from scipy.special import digamma, polygamma
@@ -19,6 +19,7 @@ from simulated_world import (
     make_simulated_arm,
 )
 
+from tlcnn.statistics import estimate
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.comparison import compare_arms
 from tlcnn.statistics.estimate import compute_parts, estimate_contrast, make_estimate
@@ -49,7 +50,7 @@ def compute_mean_score(world: World, signal: float, n_samples: int) -> float:
 
 
 def simulate_small_classes(
-    world: World, signal: float, *, n_seeds: int, n_repeats: int, n_truth: int = 3000
+    world: World, signal: float, *, n_seeds: int, n_repeats: int, n_truth: int = 1500
 ) -> dict[str, float]:
     """Return coverage and false verdicts of two equal cells, or of one a margin below the other.
 
@@ -160,9 +161,49 @@ def moderate_variances(variances: np.ndarray, df: float) -> tuple[np.ndarray, fl
     if spread <= 0:
         return np.full_like(variances, np.exp(logs.mean())), 1e9
     low, high = 1e-6, 1e9  # trigamma falls: bisect it for the spread
-    for _ in range(200):
+    for _ in range(40):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if polygamma(1, middle) > spread else (low, middle)
     prior_df = 2 * low
     prior = np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
     return (prior_df * prior + df * variances) / (prior_df + df), prior_df + df
+
+
+# ---- the tables ---------------------------------------------------------------------------------
+
+
+def write_small_classes(seeds: Sequence[int], n_repeats: int) -> str:
+    """Return the table of `SMALL_CLASSES` in Markdown."""
+    lines = []
+    for what, (world, signal) in SMALL_CLASSES.items():
+        for n_seeds in seeds:
+            shares = simulate_small_classes(world, signal, n_seeds=n_seeds, n_repeats=n_repeats)
+            if not lines:
+                lines = [f"| test groups | S | {' | '.join(shares)} |", "|---" * 6 + "|"]
+            numbers = " | ".join(f"{share:.3f}" for share in shares.values())
+            lines.append(f"| {what} | {n_seeds} | {numbers} |")
+    return "\n".join(lines)
+
+
+def write_few_seeds(seeds: Sequence[int], n_repeats: int) -> str:
+    """Return coverage / power of a difference, for each deviation over seeds, in Markdown."""
+    heads = [f"{sd} points" for sd in DEVIATIONS]
+    lines = [f"| S | what | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for n in seeds:
+        rows: dict[str, list[tuple[float, float]]] = {}
+        for sd in DEVIATIONS:
+            for name, least in (("paired", 2), ("not paired", n + 1)):
+                for correlation in (0.0, 0.15, 0.35):
+                    with mock.patch.object(estimate, "LEAST_PAIRS", least):
+                        pair = simulate_pairing(n, (sd, sd), correlation, n_repeats)
+                    rows.setdefault(f"{name}, correlation {correlation}", []).append(pair)
+            unequal = simulate_pairing(n, (sd, sd / 3), 0.0, n_repeats)
+            rows.setdefault("by the rule, sd of one cell a third", []).append(unequal)
+            for what, loudness in (("equal", (1.0,)), ("unequal", UNEQUAL)):
+                moderated = simulate_moderation(n, sd, loudness, n_repeats)
+                for loud, pair in moderated.items():
+                    rows.setdefault(f"moderated, {what} cells, sd x {loud}", []).append(pair)
+        for what, pairs in rows.items():
+            numbers = " | ".join(f"{covered:.3f} / {power:.2f}" for covered, power in pairs)
+            lines.append(f"| {n} | {what} | {numbers} |")
+    return "\n".join(lines)

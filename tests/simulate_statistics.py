@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from simulate_few import write_few_seeds, write_small_classes
 from simulated_world import (
     CELLS,
     Draw,
@@ -246,6 +247,9 @@ def render(found: dict[int, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+PARTS = {"classes": write_small_classes, "seeds": write_few_seeds}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -256,7 +260,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--areas", type=int, help="repeats with AUROC; default: a quarter")
     parser.add_argument("--truth", type=int, default=10_000, help="samples; default: 10000")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--part", choices=PARTS, help="a further table instead; see simulate_few")
     options = parser.parse_args(arguments)
+    if options.part:
+        print(PARTS[options.part](options.seeds, options.repeats))
+        return
     found = run_all(
         options.seeds,
         n_repeats=options.repeats,

@@ -76,6 +76,8 @@ def test_fewer_than_five_seeds_are_not_paired():
     expected = stats.ttest_ind(A[:4], B[:4], equal_var=False)
     assert found.se == pytest.approx((A - B)[:4].mean() / expected.statistic)
     assert 5 < found.df <= 6 and Note(NoteKind.FEW_SEEDS, (4, 5)) in found.notes
+    mean = compute_parts([(0.5, arms[0]), (0.5, arms[1])])
+    assert mean.seeds == ((pytest.approx(np.var((A + B)[:4] / 2, ddof=1)), 4),)
     folds = [replace(arm, fold_ratio=0.25) for arm in arms]
     assert choose_seeds(folds)[0].tolist() == [0, 1, 2, 3]
 

@@ -34,9 +34,9 @@ ASSUMPTIONS = (
     "are; the intervals hold for new groups with the same class proportions.",
     "An interval is Student's t over the variance between seeds and the variance that test groups "
     "share between seeds (a bootstrap over groups, class by class).",
-    "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
-    "permutation over groups (these networks, new lesions) and a t test with both variances (new "
-    "seeds too), adjusted by Holm within its family.",
+    "A difference is paired by test group, and from 5 seeds on by seed. Its p is the larger of a "
+    "sign-flip permutation over groups (these networks, new lesions) and a t test with both "
+    "variances (new seeds too), adjusted by Holm within its family.",
     "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
     "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
     "neither a difference nor its absence is shown.",

@@ -114,7 +114,8 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
 
 def _compute_block(terms: list[Term]) -> Parts:
     """Return the parts of a contrast of arms that were scored on the same images."""
-    seeds, pairing = choose_seeds([arm for _, arm in terms])
+    is_difference = abs(sum(c for c, _ in terms)) < ROUNDING
+    seeds, pairing = choose_seeds([arm for _, arm in terms], is_difference=is_difference)
     notes = merge_notes(*(arm.notes for _, arm in terms), pairing)
     if seeds is not None:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
@@ -137,19 +138,23 @@ def _compute_block(terms: list[Term]) -> Parts:
     return Parts(value, tuple(variances), *_compute_shared(terms), notes)
 
 
-def choose_seeds(arms: Sequence[Arm]) -> tuple[np.ndarray | None, Notes]:
+def choose_seeds(
+    arms: Sequence[Arm], *, is_difference: bool = True
+) -> tuple[np.ndarray | None, Notes]:
     """Return the seeds by which arms are paired, or None for unpaired, and a note on it.
 
     Arms are paired if they have `LEAST_PAIRS` common seeds or more, and these are two thirds of
     every arm's. Else all runs are used, and the arms' variances added (Welch 1947): pairing halves
     the degrees of freedom, which costs more than the seeds' correlation saves where there are few.
-    The rule looks at no score. Folds and single seeds are paired by it in any case.
+    The rule looks at no score. Two common seeds are enough for folds, whose images differ, and for
+    what is no difference: a mean of cells varies more where their seeds correlate.
     """
     common = reduce(np.intersect1d, [arm.seeds for arm in arms])
     counts = tuple(dict.fromkeys(len(arm.seeds) for arm in arms))
     is_same = counts == (len(common),)
-    always = is_same and (len(common) == 1 or arms[0].fold_ratio is not None or len(arms) == 1)
-    if always or (len(common) >= LEAST_PAIRS and 3 * len(common) >= 2 * max(counts)):
+    is_alone = is_same and (len(arms) == 1 or len(common) == 1)
+    least = LEAST_PAIRS if is_difference and arms[0].fold_ratio is None else 2
+    if is_alone or (len(common) >= least and 3 * len(common) >= 2 * max(counts)):
         return common, () if is_same else (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
     kind = NoteKind.FEW_SEEDS if is_same else NoteKind.UNPAIRED_SEEDS
     return None, (Note(kind, (*counts, LEAST_PAIRS) if is_same else counts),)
