@@ -17,6 +17,7 @@ from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.study.comparisons import Family, FamilyKind
 from tlcnn.study.select import check_values, match_condition, parse_condition
+from tlcnn.text import count
 
 _BLOCK = ("dataset", "model")
 
@@ -59,8 +60,8 @@ def compare_rows(
         compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(
-        f"Δ against {baseline}, 95 % intervals; p Holm is adjusted within its family; "
-        f"equivalent within {margin:g}"
+        f"Δ is the difference to {baseline}, with its 95 % interval; p Holm is adjusted within "
+        f"its family; equivalent: the difference is smaller than {margin:g}"
     )
     return compared, notes
 
@@ -122,7 +123,7 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
             without.add(" ".join(block))
         elif candidates[0] != row:
             pairs[row] = candidates[0]
-    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
+    gaps = [f"not compared, because there is no baseline: {', '.join(sorted(without))}"]
     return pairs, gaps if without else []
 
 
@@ -150,5 +151,5 @@ def _describe_differences(comparisons: Sequence[Comparison], metric: str) -> lis
     sizes = {result.family: result.family_size for result in comparisons}
     for family, size in sizes.items():
         assert isinstance(family, Family)
-        lines.append(f"family “{name_family(family)}”: {size} comparisons")
+        lines.append(f"family “{name_family(family)}”: {count(size, 'comparison')}")
     return lines
