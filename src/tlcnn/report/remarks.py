@@ -19,8 +19,7 @@ _NOTES = {
     NoteKind.NO_REDRAWS: "the interval covers new seeds only, because this metric cannot be "
     "resampled",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.FEW_GROUPS: "no verdict, because {0} of the classes have fewer than {further} test "
-    "groups",
+    NoteKind.FEW_GROUPS: "no verdict: classes with fewer than {further} test groups: {0}",
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
     NoteKind.OTHER_IMAGES: "not paired, because the test images differ",
     NoteKind.MAYBE_OTHER_IMAGES: "not paired, because it is unknown whether the test images are "

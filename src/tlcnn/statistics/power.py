@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlcnn.errors import ConfigError
-from tlcnn.statistics.estimate import LEAST_PAIRS
 from tlcnn.statistics.settle import POWER, compute_difference_power, find_least
 from tlcnn.statistics.variance import Parts, combine_df
 
@@ -136,7 +135,4 @@ def plan_parts(effect: float, design: Design, n_seeds: int) -> Parts:
     lasting = design.disagreement - (1 - design.spread(seed_agreement))
     variances = np.maximum(lasting - effect**2, 0.0) / (len(n) ** 2 * n)
     df = combine_df(list(zip(variances.tolist(), np.maximum(n - 1, 1.0).tolist(), strict=True)))
-    of_pair = design.seed_sd**2
-    is_paired = n_seeds >= LEAST_PAIRS
-    seeds = ((of_pair, n_seeds),) if is_paired else ((of_pair / 2, n_seeds),) * 2
-    return Parts(effect, seeds, float(variances.sum()), df)
+    return Parts(effect, ((design.seed_sd**2, n_seeds),), float(variances.sum()), df)
