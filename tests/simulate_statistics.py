@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from simulate_choice import print_choice
+from simulate_few import write_few_seeds, write_small_classes
 from simulate_layers import print_layers
 from simulated_world import (
     CELLS,
@@ -248,6 +249,14 @@ def render(found: dict[int, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+PARTS = {
+    "classes": lambda o: print(write_small_classes(o.seeds, o.repeats)),
+    "seeds": lambda o: print(write_few_seeds(o.seeds, o.repeats)),
+    "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
+    "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -258,14 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--areas", type=int, help="repeats with AUROC; default: a quarter")
     parser.add_argument("--truth", type=int, default=10_000, help="samples; default: 10000")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parts = {
-        "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
-        "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
-    }
-    parser.add_argument("--part", choices=parts, help="instead of the table of all procedures")
+    parser.add_argument("--part", choices=PARTS, help="instead of the table of all procedures")
     options = parser.parse_args(arguments)
     if options.part:
-        parts[options.part](options)
+        PARTS[options.part](options)
         return
     found = run_all(
         options.seeds,

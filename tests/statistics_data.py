@@ -8,6 +8,7 @@ import pandas as pd
 
 from tlcnn.records.folder import RunDir
 from tlcnn.statistics.arm import Arm, Sample
+from tlcnn.statistics.metrics import make_score
 from tlcnn.statistics.predictions import Predictions, compute_softmax
 from tlcnn.statistics.resample import iterate_weights, make_arm
 from tlcnn.statistics.score import make_mean
@@ -39,6 +40,19 @@ def make_linear_arm(name, values, strata, seeds=None, sample="5", n_draws=400):
     seeds = np.arange(len(values)) if seeds is None else np.asarray(seeds)
     where = Sample(sample, np.arange(n_groups), strata)
     return make_arm(name, seeds, scores, where, n_draws=n_draws)
+
+
+def make_counted_arm(name, right, strata, metric="balanced_accuracy", n_draws=2000):
+    """An arm of runs that get lesions (S, G) of one image right (1) or wrong (0)."""
+    right, strata = np.asarray(right), np.asarray(strata)
+    n_groups, n_classes = len(strata), int(strata.max()) + 1
+    scores = []
+    for row in right:
+        predicted = np.where(row > 0, strata, (strata + 1) % n_classes)
+        run = Predictions(np.eye(n_classes)[predicted], strata, np.arange(n_groups), n_groups)
+        scores.append(make_score(metric, run, tuple(map(str, range(n_classes)))))
+    where = Sample("5", np.arange(n_groups), strata)
+    return make_arm(name, np.arange(len(right)), scores, where, n_draws=n_draws)
 
 
 def draw_weights(strata, n_draws, seed):

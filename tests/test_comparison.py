@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from statistics_data import CLASSES, draw_scored, make_linear_arm, make_score_arm
+from statistics_data import (
+    CLASSES,
+    draw_scored,
+    make_counted_arm,
+    make_linear_arm,
+    make_score_arm,
+)
 
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Sample
@@ -138,10 +144,29 @@ def test_one_seed_without_predictions_is_unknown():
     assert np.isnan(found.p) and found.verdict == "inconclusive"
 
 
-def test_equal_arms_are_equivalent():
-    a, _ = make_pair()
-    found = compare_arms(a, replace(a, name="b"))
-    assert (found.p, found.p_equivalent, found.verdict) == (1.0, 0.0, "equivalent")
+def test_arms_that_never_differ_are_equivalent_on_many_lesions_only():
+    """All runs get all lesions right: with 8 or 60 a class that says nothing of one point."""
+    for n, verdict in ((8, "inconclusive"), (60, "inconclusive"), (400, "equivalent")):
+        a, b = (make_counted_arm(x, np.ones((5, 2 * n)), np.repeat([0, 1], n)) for x in "ab")
+        found = compare_arms(a, b, n_permutations=9)
+        assert (found.delta.value, found.p, found.verdict) == (0.0, 1.0, verdict)
+
+
+def test_too_few_groups_of_a_class_give_no_verdict():
+    right = np.ones((5, 64))
+    a = make_counted_arm("a", right, np.repeat([0, 1], [60, 4]))
+    right[:, :50] = 0
+    b = make_counted_arm("b", right, np.repeat([0, 1], [60, 4]))
+    found = compare_arms(a, b)
+    assert found.verdict == "inconclusive" and found.p_swap < 0.001 and found.delta.low > 0.2
+    assert np.isnan([found.p_seed, found.p_equivalent]).all()
+
+
+def test_equal_runs_say_nothing_of_new_ones():
+    """No predictions, and every seed the same score: there is no variance to judge by."""
+    found = compare_arms(make_score_arm("a", [0.8, 0.8]), make_score_arm("b", [0.7, 0.7]))
+    assert np.isnan([found.p, found.p_equivalent, found.delta.low]).all()
+    assert found.verdict == "inconclusive"
 
 
 def test_verdicts_and_their_direction():

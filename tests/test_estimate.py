@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from statistics_data import list_kinds, make_linear_arm, make_score_arm
+from statistics_data import list_kinds, make_counted_arm, make_linear_arm, make_score_arm
 
 from tlcnn.statistics.estimate import (
     Parts,
     choose_seeds,
     compute_parts,
     estimate_contrast,
+    make_estimate,
 )
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.ratio import compute_fieller, estimate_ratio
@@ -60,13 +61,37 @@ def test_other_seeds_are_welch_and_satterthwaite():
 
 
 def test_mostly_common_seeds_are_paired_by_those():
-    found = estimate_contrast(
-        [(1.0, make_score_arm("a", A)), (-1.0, make_score_arm("b", B[1:], seeds=[1, 2, 3, 4]))]
-    )
-    assert found.value == pytest.approx((A - B)[1:].mean()) and found.n_seeds == 4
-    assert Note(NoteKind.COMMON_SEEDS, (4, 5, 4)) in found.notes
-    assert choose_seeds([np.arange(8), np.arange(4)])[0] is None
-    assert choose_seeds([np.array([0, 1]), np.array([1, 2])])[0] is None
+    a, b = make_score_arm("a", [0.6, *A]), make_score_arm("b", B, seeds=[1, 2, 3, 4, 5])
+    found = estimate_contrast([(1.0, a), (-1.0, b)])
+    assert found.value == pytest.approx((A - B).mean()) and found.n_seeds == 5
+    assert Note(NoteKind.COMMON_SEEDS, (5, 6, 5)) in found.notes
+    few = make_score_arm("b", A[:4]), make_score_arm("b", A[:2], seeds=[3, 4])
+    assert all(choose_seeds([a, arm])[0] is None for arm in few)
+
+
+def test_fewer_than_five_seeds_are_not_paired():
+    """With 4 seeds Welch's t has up to 6 degrees of freedom, the paired one 3."""
+    arms = make_score_arm("a", A[:4]), make_score_arm("b", B[:4])
+    found = estimate_contrast([(1.0, arms[0]), (-1.0, arms[1])])
+    expected = stats.ttest_ind(A[:4], B[:4], equal_var=False)
+    assert found.se == pytest.approx((A - B)[:4].mean() / expected.statistic)
+    assert 5 < found.df <= 6 and Note(NoteKind.FEW_SEEDS, (4, 5)) in found.notes
+    mean = compute_parts([(0.5, arms[0]), (0.5, arms[1])])
+    assert mean.seeds == ((pytest.approx(np.var((A + B)[:4] / 2, ddof=1)), 4),)
+    folds = [replace(arm, fold_ratio=0.25) for arm in arms]
+    assert choose_seeds(folds)[0].tolist() == [0, 1, 2, 3]
+
+
+def test_two_seeds_have_a_degree_of_freedom_and_a_bounded_interval():
+    """The shared variance here has 1e-6 degrees of freedom, and t would be beyond all numbers."""
+    parts = Parts(0.3, ((1e-6, 2),), 0.01, 1e-6, bounds=(-1.0, 1.0))
+    found = make_estimate(parts)
+    assert (found.df, found.low, found.high) == (1.0, pytest.approx(0.3 - 1.2711, abs=1e-3), 1.0)
+    arms = [make_score_arm(n, s, bounds=(0.0, 1.0)) for n, s in (("a", [0.1, 0.9]), ("b", A[:2]))]
+    assert estimate_contrast([(1.0, arms[0])]).low == 0.0
+    assert estimate_contrast([(1.0, arms[0]), (-1.0, arms[1])]).low == -1.0
+    halves = estimate_contrast([(0.5, arms[0]), (0.5, arms[1])])
+    assert (halves.low, halves.high) == (0.0, 1.0)
 
 
 def test_three_seeds_need_a_wide_interval():
@@ -135,7 +160,7 @@ def test_different_samples_are_independent():
 def test_an_arm_minus_itself_is_nothing():
     arm = make_linear_arm("a", draw_values(), np.zeros(60, int))
     found = estimate_contrast([(1.0, arm), (-1.0, arm)])
-    assert (found.value, found.se, found.low, found.high) == (0, 0, 0, 0)
+    assert found.value == 0 and np.isnan([found.se, found.low, found.high]).all()
     assert NoteKind.ALL_EQUAL in list_kinds(found)
 
 
@@ -151,9 +176,44 @@ def test_undefined_scores_have_no_interval():
     assert np.isnan(found.low) and NoteKind.UNDEFINED in list_kinds(found)
 
 
-def test_a_lone_group_is_told():
-    arm = make_linear_arm("a", draw_values(3, 20), np.repeat([0, 1], [19, 1]))
-    assert Note(NoteKind.LONE_GROUPS, (1,)) in estimate_contrast([(1.0, arm)]).notes
+# ---- small and saturated classes ----------------------------------------------------------------
+
+
+def test_perfect_classes_have_the_variance_of_what_was_not_seen():
+    """Two classes of n lesions, all right: 1 / ((n + 1) (n + 2)) each, over 2 classes squared."""
+    arm = make_counted_arm("a", np.ones((3, 60)), np.repeat([0, 1], 30))
+    for terms in (
+        [(1.0, arm)],
+        [(1.0, arm), (-1.0, replace(arm))],
+        [(0.5, arm), (0.5, replace(arm))],
+    ):
+        parts = compute_parts(terms)
+        assert (parts.variance, parts.df) == (pytest.approx(2 / 4 / (31 * 32)), np.inf)
+
+
+def test_a_class_with_enough_errors_keeps_its_own_variance():
+    right = np.tile(np.repeat([1.0, 0.0], 10), 2)
+    arm = make_counted_arm("a", [right] * 3, np.repeat([0, 1], 20))
+    parts = compute_parts([(1.0, arm)])
+    assert parts.test == pytest.approx(2 / 4 * 0.25 / 19, rel=0.1)
+    assert parts.test_df == pytest.approx(38, rel=0.01)
+
+
+def test_a_lone_group_has_a_variance_and_no_verdict():
+    right = np.ones((3, 31))
+    right[:, :8] = 0
+    arm = make_counted_arm("a", right, np.repeat([0, 1], [30, 1]))
+    found = estimate_contrast([(1.0, arm)])
+    assert found.se**2 == pytest.approx((8 / 30 * 22 / 30 / 29 + 1 / 6) / 4, rel=0.02)
+    assert Note(NoteKind.FEW_GROUPS, (1, 5)) in found.notes and not found.is_decidable
+    five = make_counted_arm("a", right, np.repeat([0, 1], [26, 5]))
+    assert five.notes == ()
+
+
+def test_a_small_class_does_not_matter_to_a_metric_that_counts_images_alike():
+    right = np.ones((3, 31))
+    arm = make_counted_arm("a", right, np.repeat([0, 1], [30, 1]), metric="accuracy")
+    assert arm.notes == ()
 
 
 # ---- which test images --------------------------------------------------------------------------
@@ -198,7 +258,7 @@ def test_one_cell_without_predictions_is_paired_by_seed():
 
 
 def test_predictions_on_the_same_images_are_paired_whatever_the_record_says():
-    arms = [make_linear_arm("a", draw_values(seed=i), np.zeros(60, int)) for i in (0, 1)]
+    arms = [make_linear_arm("a", draw_values(5, seed=i), np.zeros(60, int)) for i in (0, 1)]
     found = contrast(replace(arms[0], images="x"), replace(arms[1], images="y"))
     assert found == contrast(*arms) and len(found.seeds) == 1
 
@@ -247,6 +307,12 @@ def test_fieller_is_the_textbook_formula():
     se = ratio * np.sqrt((1 - g) * (se_top / top) ** 2 + (se_bottom / bottom) ** 2)
     found = compute_fieller(top, bottom, se_top**2, se_bottom**2, 0.0, t)
     assert found == pytest.approx((ratio - t * se, ratio + t * se))
+
+
+@pytest.mark.parametrize("t", [1e90, 1e200, np.inf])
+def test_fieller_does_not_overflow(t):
+    assert compute_fieller(0.1, 0.2, 1e-4, 1e-4, 5e-5, t) == (-np.inf, np.inf)
+    assert compute_fieller(0.1, 0.2, 0.0, 0.0, 0.0, 12.7) == pytest.approx((0.5, 0.5))
 
 
 def test_fieller_holds_what_a_t_test_does_not_reject():

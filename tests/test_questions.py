@@ -77,7 +77,7 @@ def test_the_best_cell_is_chosen_on_validation_and_judged_on_test(tmp_path):
     for seed, moved in enumerate(UP):
         write_record(tmp_path, seed=seed, val=0.70 + moved, test=0.55 + moved, j=2)
         write_record(tmp_path, seed=seed, val=0.60 + moved, test=0.60 - moved, j=0)
-        write_record(tmp_path, seed=seed, val=0.50, test=0.90 - moved, j=4)  # not to be chosen
+        write_record(tmp_path, seed=seed, val=0.50, test=0.90 + moved, j=4)  # not to be chosen
     found = answers(tmp_path)["best_cell"]
     assert "recommends “ImageNet, frozen through stage1” (k = 5, j = 2) of 3" in found.answer
     assert "Choosing like this gives 55.0 % balanced accuracy" in found.answer
@@ -91,10 +91,10 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     there = {"dataset": "lc25000_lung"}
     write_cell(tmp_path, scores(0.90), **there)
     write_cell(tmp_path, scores(0.70, -1), init="random", k=0, **there)
-    write_cell(tmp_path, scores(0.80), init="random-ham10000", ancestry=("ham10000",), **there)
+    write_cell(tmp_path, scores(0.80, -2), init="random-ham10000", ancestry=("ham10000",), **there)
     write_cell(
         tmp_path,
-        scores(0.93),
+        scores(0.93, 2),
         init="imagenet-ham10000",
         ancestry=("ham10000",),
         first="imagenet",
@@ -160,7 +160,7 @@ def test_a_parent_of_each_seed_is_still_one_cell(tmp_path):
 def test_imported_predictions_are_compared_and_never_the_headline(tmp_path):
     write_cell(tmp_path, scores(0.60))
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
-    write_cell(tmp_path, scores(0.95), imported=True)
+    write_cell(tmp_path, scores(0.95, 2), imported=True)
     content = make_content(read_runs(tmp_path))
     found = next(finding for finding in content.findings if finding.key == "imagenet_vs_random")
     assert "60.0 %" in found.answer
@@ -229,10 +229,10 @@ def test_without_imagenet_every_source_is_asked_about(tmp_path):
 
 
 def test_the_scores_of_a_sentence_are_of_the_seeds_of_its_difference(tmp_path):
-    write_cell(tmp_path, (0.60, 0.61, 0.62))
-    write_cell(tmp_path, (0.40, 0.42, 0.44, 0.90), init="random", k=0)
+    write_cell(tmp_path, (0.60, 0.61, 0.62, 0.61, 0.61))
+    write_cell(tmp_path, (0.40, 0.42, 0.44, 0.42, 0.42, 0.90), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    beside = "42.0 % (over the 3 seeds that both have; over all 4 it is 54.0 %) from random"
+    beside = "42.0 % (over the 5 seeds that both have; over all 6 it is 50.0 %) from random"
     assert f"61.0 % from ImageNet and {beside}" in found.answer
     assert "a gain of 19.0 points" in found.answer
 

@@ -43,9 +43,9 @@ ASSUMPTIONS = (
     "are; the intervals hold for new groups with the same class proportions.",
     "An interval is Student's t over the variance between seeds and the variance that test groups "
     "share between seeds (a bootstrap over groups, class by class).",
-    "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
-    "permutation over groups (these networks, new lesions) and a t test with both variances (new "
-    "seeds too), adjusted by Holm within its family.",
+    "A difference is paired by test group, and from 5 seeds on by seed. Its p is the larger of a "
+    "sign-flip permutation over groups (these networks, new lesions) and a t test with both "
+    "variances (new seeds too), adjusted by Holm within its family.",
     "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
     "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
     "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
@@ -163,7 +163,7 @@ def _tabulate_cells(
     notes: dict[str, str] = {}
     for metric in metrics:
         scored = {key: arms[key][metric] for key in cells if metric in arms[key]}
-        estimates = {key: estimate_mean([arm], metric) for key, arm in scored.items()}
+        estimates = {key: estimate_mean([arm]) for key, arm in scored.items()}
         for part, name in _PARTS.items():
             columns[metric + part] = [
                 getattr(estimates[key], name) if key in estimates else math.nan for key in cells
@@ -246,7 +246,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
                 continue
             rows = []
             for cell in sorted(cells, key=lambda cell: (cell.k, cell.j)):
-                score = estimate_mean([block.arms[cell.key]], block.metric)
+                score = estimate_mean([block.arms[cell.key]])
                 row: dict[str, Any] = {"k": cell.k, "j": cell.j}
                 row |= {"value": score.value, "low": score.low, "high": score.high}
                 row |= {"n_seeds": score.n_seeds, "val": block.mean_val(cell.key)}
@@ -268,7 +268,7 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
     block = answer.block
     curves = []
     for name, n in sorted(answer.arms, key=lambda place: (TREATMENTS.index(place[0]), place[1])):
-        score = estimate_mean([answer.arms[name, n]], block.metric)
+        score = estimate_mean([answer.arms[name, n]])
         row = {"arm": name, "n": n, "value": score.value, "low": score.low, "high": score.high}
         curves.append({**row, "n_seeds": score.n_seeds})
     scores = []

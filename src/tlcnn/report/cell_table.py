@@ -212,7 +212,7 @@ def _score_row(
     by_cell = [load_arms(cell, metrics, **options) for cell in cells]
     arms = {m: tuple(scored[m] for scored in by_cell if m in scored) for m in metrics}
     unknown = make_unknown(math.nan, 0)
-    estimates = {m: estimate_mean(scored, m) if scored else unknown for m, scored in arms.items()}
+    estimates = {m: estimate_mean(scored) if scored else unknown for m, scored in arms.items()}
     return CellRow(key, cells, arms, estimates)
 
 

@@ -21,14 +21,14 @@ _NOTES = {
     NoteKind.NO_REDRAWS: "the interval covers new seeds only, because this metric cannot be "
     "resampled",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.LONE_GROUPS: "classes with a single test group, for which the interval covers new "
-    "seeds only: {0}",
+    NoteKind.FEW_GROUPS: "no verdict: classes with fewer than {further} test groups: {0}",
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
     NoteKind.OTHER_IMAGES: "not paired, because the test images differ",
     NoteKind.MAYBE_OTHER_IMAGES: "not paired, because it is unknown whether the test images are "
     "the same",
     NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
     NoteKind.UNPAIRED_SEEDS: "not paired by seed, because the seeds differ ({all} seeds)",
+    NoteKind.FEW_SEEDS: "not paired by seed, because there are fewer than {further} seeds ({0})",
     NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
     NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tlcnn.statistics.notes import Notes
+from tlcnn.statistics.notes import NoteKind, Notes
 from tlcnn.statistics.variance import Parts
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
@@ -48,6 +48,9 @@ class Arm:
             cross-validation and `scores` their means over seeds; None for an arm of seeds.
         spread: what the variance between its seeds is multiplied by; above 1 where the runs were
             chosen (see `tlcnn.statistics.choice`).
+        floor: (K,) the least variance that each class of test groups gives the score; None for
+            metrics without one.
+        bounds: the least and the greatest value of the metric.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Arm:
     images: str = ""
     fold_ratio: float | None = None
     spread: float = 1.0
+    floor: np.ndarray | None = None
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def mean(self) -> float:
@@ -88,6 +93,11 @@ class Estimate:
     high: float
     n_seeds: int
     notes: Notes = ()
+
+    @property
+    def is_decidable(self) -> bool:
+        """Whether there are enough test groups of every class for a verdict."""
+        return all(note.kind is not NoteKind.FEW_GROUPS for note in self.notes)
 
 
 @dataclass(frozen=True)

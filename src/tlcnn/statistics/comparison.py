@@ -14,7 +14,6 @@ from tlcnn.statistics.variance import compute_tail
 
 N_PERMUTATIONS = 10_000
 BLOCK = 4_000_000  # signs in one block: 32 MB
-ROUNDING = 1e-12  # scores that differ by less are equal
 
 
 def compare_arms(
@@ -47,7 +46,7 @@ def compare_arms(
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
     p_seed = compute_t_p(delta)
     p = max((value for value in (p_swap, p_seed) if value == value), default=float("nan"))
-    if Note(NoteKind.ONE_SEED) in delta.notes and p == p:
+    if p_seed != p_seed and p == p:
         note = Note(NoteKind.P_OF_THESE_NETWORKS)
         delta = replace(delta, notes=merge_notes(delta.notes, [note]))
     comparison = Comparison(
@@ -74,16 +73,16 @@ def compare_arms(
 
 
 def compute_t_p(delta: Estimate) -> float:
-    """Return the two-sided p of no difference, from Student's t; NaN without an interval."""
-    if delta.se < ROUNDING:
-        return float(abs(delta.value) < ROUNDING)
+    """Return the two-sided p of no difference, from Student's t; NaN where none can be had."""
+    if not delta.is_decidable:
+        return float("nan")
     return 2 * compute_tail(abs(delta.value) / delta.se, delta.df)
 
 
 def compute_one_sided_p(distance: float, estimate: Estimate) -> float:
-    """Return the p of a true `distance` of 0 or less, by the estimate's error; NaN without one."""
-    if estimate.se == 0:
-        return float(distance <= 0)
+    """Return the p of a true `distance` of 0 or less, by the estimate's error; NaN as above."""
+    if not estimate.is_decidable:
+        return float("nan")
     return compute_tail(distance / estimate.se, estimate.df)
 
 
@@ -176,7 +175,9 @@ def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
                 # Power says 80 of 100 times: where p was unlucky, the seeds there are can be
                 # enough by it.
                 least = parts.n_seeds + 1 if comparison.verdict == "inconclusive" else 2
-                needed = compute_seeds_needed(parts, margin=margin, n_compared=size, least=least)
+                needed = compute_seeds_needed(
+                    parts, margin=margin, n_compared=max(size, 1), least=least
+                )
                 comparison = replace(comparison, seeds_needed=needed)
             adjusted[i] = comparison
     return adjusted

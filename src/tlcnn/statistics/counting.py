@@ -1,5 +1,7 @@
 """Metrics that are means over rows, or made of counts of right and wrong predictions."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tlcnn.statistics.predictions import N_PREDICTED, N_RIGHT, N_TRUE, Predictions
@@ -17,7 +19,9 @@ from tlcnn.statistics.score import (
 
 def make_accuracy(predictions: Predictions) -> Score:
     """Return the share of rows whose most probable class is the label."""
-    return make_mean(predictions, predictions.is_right.astype(float))
+    shares = np.bincount(predictions.labels, minlength=predictions.n_classes)
+    right = make_mean(predictions, predictions.is_right.astype(float))
+    return replace(right, reach=shares / shares.sum(), is_counted=True)
 
 
 def make_nll(predictions: Predictions) -> Score:
@@ -61,7 +65,9 @@ def make_balanced_accuracy(predictions: Predictions) -> Score:
     hits = divide(table[:, N_RIGHT], totals[None], 0.0)
     expected = recalls * divide(table[:, N_TRUE], totals[None], 0.0)
     influence = (hits - expected).sum(axis=1) / n_present
-    return Score(compute, influence, hits.sum(axis=1) / n_present)
+    reach = (totals > 0) / n_present
+    sums = hits.sum(axis=1) / n_present
+    return Score(compute, influence, sums, reach=reach, is_counted=True)
 
 
 def make_recall(predictions: Predictions, position: int) -> Score:
@@ -75,7 +81,9 @@ def make_recall(predictions: Predictions, position: int) -> Score:
         return divide(weights @ n_right, weights @ n_true, np.nan)
 
     recall = n_right.sum() / total
-    return Score(compute, (n_right - recall * n_true) / total, n_right / total)
+    influence = (n_right - recall * n_true) / total
+    reach = np.eye(predictions.n_classes)[position]
+    return Score(compute, influence, n_right / total, reach=reach, is_counted=True)
 
 
 def make_precision(predictions: Predictions, position: int) -> Score:
@@ -83,17 +91,20 @@ def make_precision(predictions: Predictions, position: int) -> Score:
     return make_jackknifed(
         predictions.counts[:, :, position],
         lambda sums: divide(sums[:, N_RIGHT], sums[:, N_PREDICTED], 0.0),
+        reach=np.eye(predictions.n_classes)[position],
     )
 
 
 def make_macro_f1(predictions: Predictions) -> Score:
     """Return the mean F1 over all K classes, 0 for one that is neither a label nor predicted."""
-    return make_jackknifed(predictions.counts, _compute_mean_f1)
+    reach = np.full(predictions.n_classes, 1 / predictions.n_classes)
+    return make_jackknifed(predictions.counts, _compute_mean_f1, reach=reach)
 
 
 def make_f1(predictions: Predictions, position: int) -> Score:
     """Return the F1 of one class, 0 where it is neither a label nor predicted."""
-    return make_jackknifed(predictions.counts[:, :, [position]], _compute_mean_f1)
+    reach = np.eye(predictions.n_classes)[position]
+    return make_jackknifed(predictions.counts[:, :, [position]], _compute_mean_f1, reach=reach)
 
 
 def _compute_mean_f1(sums: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ seeds' scores under redraws of the test groups, T. So  se^2 = s^2 / S + T.  The 
 of the mean over seeds would count AL twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -23,6 +23,7 @@ from tlcnn.statistics.variance import ROUNDING, Parts, combine_df, compute_quant
 
 Term = tuple[float, Arm]
 Terms = Sequence[Term]
+LEAST_PAIRS = 5  # common seeds by which two cells are paired
 
 
 def estimate_contrast(terms: Terms) -> Estimate:
@@ -37,17 +38,22 @@ def estimate_contrast(terms: Terms) -> Estimate:
 
 
 def make_estimate(parts: Parts) -> Estimate:
-    """Return value ± t se: Student's 95 % interval, df by Satterthwaite (1946)."""
+    """Return value ± t se: Student's 95 % interval, df by Satterthwaite (1946).
+
+    It ends where the values that the contrast can have end. Where all runs and all test groups
+    gave one number, nothing is known of the variance, and there is no interval.
+    """
     nothing = make_unknown(parts.value, parts.n_seeds, parts.notes)
     if not np.isfinite(parts.value):
         return replace(nothing, notes=merge_notes(parts.notes, [Note(NoteKind.UNDEFINED)]))
     if not np.isfinite(parts.variance):
         return nothing
+    if parts.se < ROUNDING:
+        return replace(nothing, notes=merge_notes(parts.notes, [Note(NoteKind.ALL_EQUAL)]))
     se, df = parts.se, parts.df
     half = compute_quantile(df, 0.975) * se
-    notes = parts.notes if se > 0 else merge_notes(parts.notes, [Note(NoteKind.ALL_EQUAL)])
-    low, high = parts.value - half, parts.value + half
-    return Estimate(parts.value, se, df, low, high, parts.n_seeds, notes)
+    low, high = np.clip([parts.value - half, parts.value + half], *parts.bounds).tolist()
+    return Estimate(parts.value, se, df, low, high, parts.n_seeds, parts.notes)
 
 
 def make_unknown(value: float, n_seeds: int, notes: Notes = ()) -> Estimate:
@@ -80,7 +86,14 @@ def compute_parts(terms: Terms) -> Parts:
         test=sum(block.test for block in blocks),
         test_df=combine_df([(block.test, block.test_df) for block in blocks]),
         notes=notes,
+        bounds=_find_bounds(merged.values()),
     )
+
+
+def _find_bounds(terms: Iterable[Term]) -> tuple[float, float]:
+    """Return the least and the greatest value that a contrast can have."""
+    ends = [sorted(c * bound for bound in arm.bounds) for c, arm in terms if c]
+    return sum(low for low, _ in ends), sum(high for _, high in ends)
 
 
 def _split_samples(terms: Terms) -> list[list[Term]]:
@@ -101,7 +114,8 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
 
 def _compute_block(terms: list[Term]) -> Parts:
     """Return the parts of a contrast of arms that were scored on the same images."""
-    seeds, pairing = choose_seeds([arm.seeds for _, arm in terms])
+    is_difference = abs(sum(c for c, _ in terms)) < ROUNDING
+    seeds, pairing = choose_seeds([arm for _, arm in terms], is_difference=is_difference)
     notes = merge_notes(*(arm.notes for _, arm in terms), pairing)
     if seeds is not None:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
@@ -124,34 +138,34 @@ def _compute_block(terms: list[Term]) -> Parts:
         if any(not arm.notes for arm in bare):
             notes = merge_notes(notes, [Note(NoteKind.SEEDS_ALONE)])
         return Parts(value, tuple(variances), 0.0, float("inf"), notes)
-    test, test_df = _compute_shared(terms)
-    return Parts(value, tuple(variances), max(test, 0.0), test_df, notes)
+    return Parts(value, tuple(variances), *_compute_shared(terms), notes)
 
 
-def choose_seeds(seeds: Sequence[np.ndarray]) -> tuple[np.ndarray | None, Notes]:
+def choose_seeds(
+    arms: Sequence[Arm], *, is_difference: bool = True
+) -> tuple[np.ndarray | None, Notes]:
     """Return the seeds by which arms are paired, or None for unpaired, and a note on it.
 
-    Equal seeds are paired. Of others the common ones are, if they are at least 2 and two thirds
-    of every arm's; else all runs are used, and the arms' variances added (Welch 1947).
-
-    Example:
-        >>> choose_seeds([np.arange(6), np.arange(1, 6)])[0]
-        array([1, 2, 3, 4, 5])
-        >>> choose_seeds([np.arange(8), np.arange(4)])[0] is None
-        True
+    Arms are paired if they have `LEAST_PAIRS` common seeds or more, and these are two thirds of
+    every arm's. Else all runs are used, and the arms' variances added (Welch 1947): pairing halves
+    the degrees of freedom, which costs more than the seeds' correlation saves where there are few.
+    The rule looks at no score. Two common seeds are enough for folds, whose images differ, and for
+    what is no difference: a mean of cells varies more where their seeds correlate.
     """
-    common = reduce(np.intersect1d, seeds)
-    counts = tuple(dict.fromkeys(len(values) for values in seeds))
-    if counts == (len(common),):
-        return common, ()
-    if len(common) >= 2 and 3 * len(common) >= 2 * max(counts):
-        return common, (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
-    return None, (Note(NoteKind.UNPAIRED_SEEDS, counts),)
+    common = reduce(np.intersect1d, [arm.seeds for arm in arms])
+    counts = tuple(dict.fromkeys(len(arm.seeds) for arm in arms))
+    is_same = counts == (len(common),)
+    is_alone = is_same and (len(arms) == 1 or len(common) == 1)
+    least = LEAST_PAIRS if is_difference and arms[0].fold_ratio is None else 2
+    if is_alone or (len(common) >= least and 3 * len(common) >= 2 * max(counts)):
+        return common, () if is_same else (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
+    kind = NoteKind.FEW_SEEDS if is_same else NoteKind.UNPAIRED_SEEDS
+    return None, (Note(kind, (*counts, LEAST_PAIRS) if is_same else counts),)
 
 
 def pair_arms(a: Arm, b: Arm) -> tuple[Arm, Arm]:
     """Return two arms with the runs that their difference is of."""
-    seeds, _ = choose_seeds([a.seeds, b.seeds])
+    seeds, _ = choose_seeds([a, b])
     return (a, b) if seeds is None else (pick_seeds(a, seeds), pick_seeds(b, seeds))
 
 
@@ -181,7 +195,8 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
 
     T is a difference of mean squares in each stratum: as in a two-way layout of seeds and n
     groups, it is the variance of the contrast of means, on n - 1 degrees of freedom, less the
-    part of it that is the seeds' own, on (n - 1) (S - 1).
+    part of it that is the seeds' own, on (n - 1) (S - 1). What the groups of a stratum lack to
+    `Arm.floor` is added: it is no estimate, and takes no degrees of freedom.
     """
     weights = _pair_weights(terms)
     samples = [arm.replicates for _, arm in terms if arm.replicates is not None]
@@ -191,24 +206,28 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
         return float("nan"), float("nan")
     products = weights * np.cov(replicates)
     shared = float(products.sum())
-    if abs(shared) <= ROUNDING * float(np.abs(products).sum()):
-        return 0.0, float("inf")
+    if shared <= ROUNDING * float(np.abs(products).sum()):
+        shared = 0.0
     influence = np.concatenate([arm.influence for _, arm in terms if arm.influence is not None])
     means = np.concatenate([np.full(len(arm.seeds), c / len(arm.seeds)) for c, arm in terms])
     n_seeds = min(len(arm.seeds) for _, arm in terms)
     sample = terms[0][1].sample
     assert sample is not None
-    total, squares = 0.0, 0.0
+    floor = terms[0][1].floor
+    scale = max(sum(c for c, _ in terms if c > 0), -sum(c for c, _ in terms if c < 0))
+    total, squares, lacking = 0.0, 0.0, 0.0
     for stratum in np.unique(sample.strata):
         members = influence[:, sample.strata == stratum]
         n = members.shape[1]
-        if n < 2:
-            continue
-        covariance = members @ members.T * (n / (n - 1))
+        covariance = members @ members.T * (n / max(n - 1, 1))
         of_pairs, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
         total += of_pairs
-        squares += (of_mean**2 + (of_mean - of_pairs) ** 2 / (n_seeds - 1)) / (n - 1)
-    return shared, total**2 / squares if squares > 0 else float("inf")
+        squares += (of_mean**2 + (of_mean - of_pairs) ** 2 / (n_seeds - 1)) / max(n - 1, 1)
+        if floor is not None:
+            lacking += max(scale**2 * float(floor[stratum]) - of_mean, 0.0)
+    if not (shared > 0 and squares > 0):
+        return shared + lacking, float("inf")
+    return shared + lacking, (total * (1 + lacking / shared)) ** 2 / squares
 
 
 def _pair_weights(terms: list[Term]) -> np.ndarray:

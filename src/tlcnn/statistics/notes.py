@@ -16,12 +16,13 @@ class NoteKind(Enum):
     SEEDS_ALONE = "seeds alone"
     NO_REDRAWS = "no redraws for this metric"
     PARTLY_KNOWN = "one arm without predictions"
-    LONE_GROUPS = "classes with one test group"  # counts: (classes,)
+    FEW_GROUPS = "classes with too few test groups"  # counts: (classes, the least number)
     LACKS_METRIC = "runs without the metric"  # counts: (seeds,), text: the metric
     OTHER_IMAGES = "different test images"
     MAYBE_OTHER_IMAGES = "perhaps different test images"
     COMMON_SEEDS = "paired by common seeds"  # counts: (common, those of each arm...)
     UNPAIRED_SEEDS = "not paired by seed"  # counts: those of each arm
+    FEW_SEEDS = "too few seeds to pair"  # counts: (seeds, the least number)
     P_OF_THESE_NETWORKS = "p of new test groups alone"
     FOLDS = "folds share training images"
     ZERO_DENOMINATOR = "denominator 0 or unknown"

@@ -23,11 +23,14 @@ def make_macro_auroc(predictions: Predictions) -> Score:
         return make_undefined(predictions)
     positions = [1] if predictions.n_classes == 2 else predictions.present
     areas = [_make_area(predictions, position) for position in positions]
+    shares = np.bincount(predictions.labels, minlength=predictions.n_classes)
+    is_positive = np.eye(predictions.n_classes, dtype=bool)[positions]
+    reach = np.mean([np.where(own, 1, shares / shares[~own].sum()) for own in is_positive], axis=0)
 
     def compute(weights: np.ndarray) -> np.ndarray:
         return compute_mean_of_defined(np.stack([a.compute(weights) for a in areas], axis=-1))
 
-    return Score(compute, np.mean([area.influence for area in areas], axis=0))
+    return Score(compute, np.mean([area.influence for area in areas], axis=0), reach=reach)
 
 
 def _make_area(predictions: Predictions, position: int) -> Score:
@@ -87,7 +90,8 @@ def make_sensitivity(predictions: Predictions, position: int) -> Score:
 
     derivatives = _differentiate_sensitivity(sign)
     influence = np.bincount(group, weights=derivatives, minlength=predictions.n_groups)
-    return Score(_in_blocks(compute, len(group)), influence)
+    reach = np.eye(predictions.n_classes)[position]
+    return Score(_in_blocks(compute, len(group)), influence, reach=reach, is_counted=True)
 
 
 def _differentiate_sensitivity(sign: np.ndarray) -> np.ndarray:

@@ -42,11 +42,13 @@ def compute_fieller(
     top: float, bottom: float, v_top: float, v_bottom: float, covariance: float, t: float
 ) -> tuple[float, float]:
     """Return the bounds of top / bottom (Fieller 1954); infinite where they are not bounded."""
-    a = bottom**2 - t**2 * v_bottom
-    b = top * bottom - t**2 * covariance
-    c = top**2 - t**2 * v_top
-    root = b**2 - a * c
-    if a <= 0 or root < 0:
+    square = t * t
+    a = bottom * bottom - square * v_bottom
+    if not a > 0:
+        return float("-inf"), float("inf")
+    b = top * bottom - square * covariance
+    root = b * b - a * (top * top - square * v_top)
+    if not root >= 0:
         return float("-inf"), float("inf")
     half = float(np.sqrt(root))
     return (b - half) / a, (b + half) / a

@@ -7,10 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Sample
-from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.statistics.notes import Note, NoteKind, Notes
 from tlcnn.statistics.score import Score
 
 N_DRAWS = 2000
+LEAST_GROUPS = 5  # of a class, for a verdict
 BLOCK = 8_000_000  # weights in one block: 64 MB
 
 
@@ -47,7 +48,7 @@ def make_arm(
         for weights in iterate_weights(strata, n_draws, int(sample.name, 16))
     ]
     sums = [score.contributions for score in scores if score.contributions is not None]
-    n_lone = int((np.unique(strata, return_counts=True)[1] == 1).sum())
+    floor, notes = _find_floor(scores[0], strata)
     return Arm(
         name=name,
         seeds=np.asarray(seeds),
@@ -57,8 +58,27 @@ def make_arm(
         sample=sample,
         contributions=np.stack(sums) if len(sums) == len(scores) else None,
         lower_is_better=lower_is_better,
-        notes=(Note(NoteKind.LONE_GROUPS, (n_lone,)),) if n_lone else (),
+        notes=notes,
+        floor=floor,
     )
+
+
+def _find_floor(score: Score, strata: np.ndarray) -> tuple[np.ndarray | None, Notes]:
+    """Return `Arm.floor`, (K,), and a note on classes with too few groups for a verdict.
+
+    Where n groups were all right, a share of wrong ones has the distribution Beta(1/2, n + 1/2)
+    (Jeffreys), and a share of groups that two cells get differently, either way, squares to
+    1 / ((n + 1) (n + 2)) on average. A cell alone takes the same, for the 3/4 of it that it has.
+    A class that counts for no more than its share of groups may be as small as it likes.
+    """
+    if score.reach is None:
+        return None, ()
+    reach = score.reach
+    sizes = np.bincount(strata, minlength=len(reach))
+    is_few = (sizes > 0) & (sizes < LEAST_GROUPS) & (reach * len(strata) > 1.5 * sizes)
+    note = Note(NoteKind.FEW_GROUPS, (int(is_few.sum()), LEAST_GROUPS))
+    floor = reach**2 / ((sizes + 1) * (sizes + 2)) if score.is_counted else None
+    return floor, (note,) if is_few.any() else ()
 
 
 def iterate_weights(strata: np.ndarray, n_draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -66,7 +86,7 @@ def iterate_weights(strata: np.ndarray, n_draws: int, seed: int) -> Iterator[np.
 
     Of a stratum's n groups n - 1 are drawn with replacement and weigh n / (n - 1) a draw (Rao &
     Wu 1988), so that the variance of a mean over redraws is s^2 / n without bias, for small
-    classes too. A group alone in its stratum keeps the weight 1: its variance cannot be known.
+    classes too. A group alone in its stratum keeps the weight 1; `Arm.floor` stands for it.
 
     Args:
         strata: (G,) int.

@@ -22,12 +22,16 @@ class Score:
         contributions: (G,) what each group adds to the score; None where it is not such a sum.
         jackknifed: `influence` is instead how much the score falls without the group: for a mean
             of n groups n / (n - 1) times the derivative.
+        reach: (K,) the part of the score that each class decides; None where that is not clear.
+        is_counted: the score is made of counts of right and wrong rows, which may all be equal.
     """
 
     compute: Compute
     influence: np.ndarray
     contributions: np.ndarray | None = None
     jackknifed: bool = False
+    reach: np.ndarray | None = None
+    is_counted: bool = False
 
     @property
     def value(self) -> float:
@@ -48,7 +52,9 @@ def make_mean(predictions: Predictions, values: np.ndarray) -> Score:
     return Score(compute, (sums - mean * sizes) / sizes.sum(), sums / sizes.sum())
 
 
-def make_jackknifed(table: np.ndarray, measure: Compute) -> Score:
+def make_jackknifed(
+    table: np.ndarray, measure: Compute, *, reach: np.ndarray | None = None
+) -> Score:
     """Return a score that is computed from sums over groups.
 
     Args:
@@ -63,7 +69,7 @@ def make_jackknifed(table: np.ndarray, measure: Compute) -> Score:
     total = table.sum(axis=0)
     without = np.maximum(total - table, 0.0)
     influence = np.nan_to_num(measure(total[None]) - measure(without), nan=0.0)
-    return Score(compute, influence, jackknifed=True)
+    return Score(compute, influence, jackknifed=True, reach=reach, is_counted=reach is not None)
 
 
 def make_undefined(predictions: Predictions) -> Score:

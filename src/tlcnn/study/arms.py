@@ -90,6 +90,7 @@ def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
         images="" if is_folded else cell.image_digest,
         fold_ratio=cell.fold_ratio,
         notes=(Note(NoteKind.FOLDS),) if is_folded else (),
+        bounds=find_range(metric),
     )
 
 
@@ -114,10 +115,10 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     scored = make_arm(
         arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
     )
-    return replace(scored, images=arm.images)
+    return replace(scored, images=arm.images, bounds=arm.bounds)
 
 
-def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
+def estimate_mean(arms: Sequence[Arm]) -> Estimate:
     """Return the mean over all runs of one or several cells, with its interval.
 
     Cells of different seeds count as unpaired, so that none of their runs is left out.
@@ -129,8 +130,4 @@ def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
             for start, arm in zip(starts, arms, strict=False)
         ]
     n_runs = sum(len(arm.scores) for arm in arms)
-    mean = estimate_contrast([(len(arm.scores) / n_runs, arm) for arm in arms])
-    # Student's t knows no bounds: two seeds near 100 % can give an interval beyond it.
-    least, most = find_range(metric)
-    low, high = max(mean.low, least), min(mean.high, most)  # NaN stays NaN: it comes first
-    return replace(mean, low=low, high=high)
+    return estimate_contrast([(len(arm.scores) / n_runs, arm) for arm in arms])

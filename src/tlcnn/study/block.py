@@ -170,7 +170,7 @@ class Block:
         n_classes = self.cells[key].n_classes
         if not self.metric.endswith("/balanced_accuracy") or not n_classes:
             return False
-        score = estimate_mean([self.arms[key]], self.metric)
+        score = estimate_mean([self.arms[key]])
         return score.low <= 1 / n_classes or score.value <= 1 / n_classes
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
