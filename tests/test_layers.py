@@ -132,7 +132,7 @@ def write_grid(folder, costs, **named):
     """Full fine-tuning of ImageNet, and n = 1..5 frozen units that cost so much."""
     for j, cost in enumerate((0.0, *costs)):
         write_cell(
-            folder, tuple(0.6 - cost + moved for moved in (0.0, 0.002, -0.002)), j=j, **named
+            folder, tuple(0.6 - cost + moved for moved in (0.0, 0.0005, -0.0005)), j=j, **named
         )
 
 
