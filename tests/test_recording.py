@@ -323,3 +323,26 @@ def test_gradients_do_not_add_up_when_a_recording_ends(one_thread):
         ]
         assert results == [2.0] * (N_REAL + 2)
     assert np.isfinite(results).all()
+
+
+def test_a_plan_says_how_a_gpu_gets_its_work(plan_of):
+    from tlcnn.device import Device
+    from tlcnn.plan.describe import describe_plan
+
+    gpu = Device("cuda", bf16=True, hardware="a card")
+    for word, text in (("true", "recorded as a CUDA graph"), ("false", "launched from Python")):
+        plan = plan_of("plan", f"cuda_graph={word}", "train.precision=fp32")
+        assert "CUDA graph" not in describe_plan(plan) and "launched" not in describe_plan(plan)
+        assert text in describe_plan(replace(plan, device=gpu))
+
+
+def test_a_recording_that_finds_no_memory_is_no_reason_to_call(one_thread):
+    class Full(Tape):
+        def record(self, function):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    recorder = Recorder(Full)
+    for _ in range(N_REAL):
+        recorder.run(lambda v: v["x"], {"x": torch.ones(1)}, "key")
+    with pytest.raises(torch.OutOfMemoryError):
+        recorder.run(lambda v: v["x"], {"x": torch.ones(1)}, "key")

@@ -101,6 +101,8 @@ class Recorder:
             graph = self.open_graph()
             try:
                 self._result = graph.record(lambda: function(self._buffers))
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 log.warning(
                     "the work of a batch cannot be recorded, so every batch is launched from "
