@@ -25,6 +25,7 @@ from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
+from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 
@@ -115,7 +116,8 @@ def make_cell_table(
             {m: scored[0] for m, scored in row.arms.items() if scored and len(row.cells) == 1}
             for row in rows
         ]
-        compared, remarks = compare_rows(keys, arms, metrics, baseline, margin)
+        blocks = _make_blocks(finished, rows, metrics)
+        compared, remarks = compare_rows(keys, arms, blocks, baseline, margin)
         for metric, comparisons in compared.items():
             columns += list_difference_columns(comparisons, metric, len(rows))
         notes += remarks
@@ -203,6 +205,31 @@ def _score_row(
     unknown = make_unknown(math.nan, 0)
     estimates = {m: estimate_mean(scored, m) if scored else unknown for m, scored in arms.items()}
     return CellRow(key, cells, arms, estimates)
+
+
+def _make_blocks(
+    runs: pd.DataFrame, rows: Sequence[CellRow], metrics: Sequence[str]
+) -> dict[str, list[Block]]:
+    """Return the blocks of the rows that are a whole cell, by metric.
+
+    There are none of a metric of which less is better, as no question is judged by it.
+    """
+    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    lone = [(row.cells[0].key, row) for row in rows if len(row.cells) == 1]
+    whole = {key: row for key, row in lone if len(row.runs) == len(cells[key].runs)}
+    blocks: dict[str, list[Block]] = {}
+    for metric in metrics:
+        val_metric = find_val_metric(metric)
+        arms = {
+            key: {
+                **load_arms(cells[key], [val_metric], redraws=False),
+                metric: row.arms[metric][0],
+            }
+            for key, row in whole.items()
+            if row.arms[metric] and not is_lower_better(metric)
+        }
+        blocks[metric] = make_blocks({key: cells[key] for key in arms}, arms, metric)
+    return blocks
 
 
 def compute_deviation(arms: Sequence[Arm]) -> float:

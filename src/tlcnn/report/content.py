@@ -1,6 +1,6 @@
 """What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ class Finding:
         question: as a person would ask it.
         verdict: one or two words: `yes`, `no`, `inconclusive`, `not measured`, ...
         answer: one or two sentences, with numbers, intervals and n.
-        details: more sentences: what it rests on, what would settle it, the command to run.
+        details: more sentences: what it rests on, what could be detected, the command to run.
         dataset: what it was measured on; empty for all.
         comparisons: rows of `Content.comparisons` (its index) that it rests on.
     """
@@ -62,7 +62,7 @@ class LayerScores:
             n_seeds. `base` has n = 0.
         scores: one row for n = 1..L: n, unit, then for C, S, G, gamma each `<name>`, `<name>_low`,
             `<name>_high`; `verdict` (general | specific | undetermined | not measured),
-            `seeds_needed`, `note`. C, S, G are in units of the metric (0.01 is one point).
+            `note`. C, S, G are in units of the metric (0.01 is one point).
         margin: delta, in units of the metric.
         source_name: the source in words.
     """
@@ -94,7 +94,10 @@ class Content:
             `<metric> high`, `<metric> sd`; `note`.
         comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
             comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
-            p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
+            p_swap, p_seed, p_equivalent, p_equivalent_holm, margin, verdict, detectable (the
+            smallest true difference that is found in 80 % of studies), n_seeds, note.
+        detectable: one row a family: family, family_size, n_seeds, and the smallest difference
+            that is found in 80 % of studies now, with more seeds, and with more test groups.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
@@ -111,6 +114,7 @@ class Content:
     cells: pd.DataFrame
     comparisons: pd.DataFrame
     findings: tuple[Finding, ...]
+    detectable: pd.DataFrame = field(default_factory=pd.DataFrame)
     grids: tuple[Grid, ...] = ()
     layers: tuple[LayerScores, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()

@@ -57,6 +57,35 @@ class Parts:
         return combine_df([*parts, (self.test, self.test_df)])
 
 
+@dataclass(frozen=True)
+class Noise:
+    """What hides a difference between two cells, whatever the difference is.
+
+    Attributes:
+        n_seeds: the seeds of each cell.
+        n_sets: 1 where the cells are paired by seed, 2 where each has runs of its own.
+        variance: over the seeds of a set, of one difference or of one score.
+        joint: the part of `variance` that is what the test groups do to a single run. Like
+            `test`, it falls with the number of test groups.
+        test, test_df: as in `Parts`.
+        largest: the largest difference that is possible.
+    """
+
+    n_seeds: int
+    n_sets: int
+    variance: float
+    joint: float
+    test: float
+    test_df: float
+    largest: float = float("inf")
+
+    def plan(self, n_seeds: int | None = None, groups: float = 1.0) -> Parts:
+        """Return what a difference of 0 would be made of, with so many times the test groups."""
+        variance = self.variance - self.joint + self.joint / groups
+        seeds = ((variance, n_seeds or self.n_seeds),) * self.n_sets
+        return Parts(0.0, seeds, self.test / groups, self.test_df * groups)
+
+
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:
     """Return the degrees of freedom of a sum of variances, each (variance, df); inf for none.
 

@@ -21,10 +21,9 @@ from typing import Literal
 
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.comparison import compute_holm, compute_one_sided_p
-from tlcnn.statistics.estimate import Terms, compute_parts, estimate_contrast
+from tlcnn.statistics.estimate import Terms, estimate_contrast
 from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
 from tlcnn.statistics.ratio import estimate_ratio
-from tlcnn.statistics.settle import compute_seeds_needed_one_sided
 from tlcnn.study.cells import Cell, Source
 
 TREATMENTS = ("base", "AnB", "AnB+", "BnB", "BnB+", "random-frozen")
@@ -42,8 +41,6 @@ class UnitScores:
     Attributes:
         gaps: C, S and G; None where one of their treatments was not trained.
         gamma: None where it is not known, or its denominator may be 0.
-        seeds_needed: the number at which a gap of the measured size would be settled; NaN where
-            the verdict is settled, or nothing is known.
     """
 
     n: int
@@ -51,7 +48,6 @@ class UnitScores:
     gaps: Mapping[str, Estimate | None]
     gamma: Estimate | None
     verdict: LayerVerdict
-    seeds_needed: float
     notes: Notes
 
 
@@ -84,10 +80,9 @@ def compute_layer_scores(
 
     *general*: S(n) is below the margin (one-sided test and the upper 95 % bound); *specific*:
     S(n) is above zero (one-sided test and the lower 95 % bound) and its point above the margin;
-    else *undetermined*, with the seeds at which a gap of the measured size would be settled. The
-    one-sided tests are adjusted over n by Holm's method. gamma is given where its denominator is
-    above the margin, lower bound included: elsewhere random filters do as well, and the ratio has
-    no meaning.
+    else *undetermined*. The one-sided tests are adjusted over n by Holm's method. gamma is given
+    where its denominator is above the margin, lower bound included: elsewhere random filters do as
+    well, and the ratio has no meaning.
 
     Args:
         arms: the arm of each trained treatment; a missing one leaves its gap None.
@@ -108,18 +103,13 @@ def compute_layer_scores(
     terms = {(name, n): _list_terms(arms, n, pair) for n in ns for name, pair in GAPS.items()}
     gaps = {place: estimate_contrast(pair) if pair else None for place, pair in terms.items()}
     verdicts = _judge({n: gaps["S", n] for n in ns}, margin)
-    n_measured = sum(verdict != "not measured" for verdict in verdicts.values())
     scores = []
     for n, unit in zip(ns, units, strict=True):
         gap = gaps["S", n]
         gamma, note = _estimate_gamma(arms, n, margin)
-        needed = math.nan
-        if verdicts[n] == "undetermined":
-            parts = compute_parts(terms["S", n])
-            needed = compute_seeds_needed_one_sided(parts, margin=margin, n_compared=n_measured)
         notes = merge_notes(note, gap.notes if gap else [Note(NoteKind.NO_PAIR)])
         shown = {name: gaps[name, n] for name in GAPS}
-        scores.append(UnitScores(n, unit, shown, gamma, verdicts[n], needed, notes))
+        scores.append(UnitScores(n, unit, shown, gamma, verdicts[n], notes))
     return scores
 
 
