@@ -97,13 +97,17 @@ def test_variances_are_pooled_over_all_pairs_of_cells():
     arms = [make_score_arm(str(at), row) for at, row in enumerate(values)]
     alone = [np.var(a - b, ddof=1) for a, b in combinations(values, 2)]
     assert pool_noise(arms).variance == pytest.approx(np.mean(alone))
-    assert pool_noise([*arms, make_score_arm("lone", [0.1])]) == pool_noise(arms)
+    drawn = draw_cells(np.random.default_rng(0), 3, 6)
+    further = [make_score_arm("lone", [0.1]), make_score_arm("bare", values[0])]
+    assert pool_noise([*drawn, *further]) == pool_noise(drawn)
 
 
 def test_what_cannot_be_known_is_nan_and_what_cannot_be_found_is_infinite():
     lone = [make_score_arm(name, [0.1]) for name in "ab"]
     folds = [make_score_arm(name, [0.1, 0.2, 0.4], fold_ratio=0.25) for name in "ab"]
     assert all(np.isnan(find_detectable(compare_noisy(*arms))) for arms in (lone, folds))
+    bare = compare_noisy(make_score_arm("a", [0.1, 0.2, 0.4]), make_score_arm("b", np.zeros(3)))
+    assert np.isfinite(find_detectable(bare, 10)) and np.isnan(find_detectable(bare, groups=4))
     wild = [make_score_arm("a", [0.1, 0.9, 0.4]), make_score_arm("b", np.zeros(3))]
     assert find_detectable(compare_noisy(*wild)) > 1
     assert find_detectable(compare_noisy(*wild, largest=1.0)) == np.inf

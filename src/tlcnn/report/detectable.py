@@ -33,7 +33,8 @@ def write_detectable(comparison: Comparison, form: Callable[[float], str]) -> st
     parts = []
     for seeds, groups, name in designs:
         size = find_detectable(comparison, seeds, groups)
-        parts.append(f"{form(size) if math.isfinite(size) else 'none'} with {name}")
+        if not math.isnan(size):
+            parts.append(f"{'none' if math.isinf(size) else form(size)} with {name}")
     return f"the smallest true difference that is found in 80 % of studies: {', '.join(parts)}"
 
 

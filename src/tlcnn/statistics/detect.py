@@ -38,14 +38,14 @@ def find_detectable(
         groups: times the test groups there are.
 
     Returns:
-        NaN where the variances are unknown, inf where no possible difference is found.
+        NaN where a variance is unknown, inf where no possible difference is found.
     """
     noise = comparison.noise
     if noise is None:
         return float("nan")
     parts, alpha = noise.plan(n_seeds, groups), ALPHA / max(comparison.family_size, 1)
     effect = find_effect_of(parts, alpha)
-    return effect if effect <= noise.largest else float("inf")
+    return float("inf") if effect > noise.largest else effect
 
 
 def find_effect_of(parts: Parts, alpha: float = ALPHA, power: float = POWER) -> float:
@@ -71,7 +71,8 @@ def pool_noise(arms: Sequence[Arm], largest: float = float("inf")) -> Noise | No
     """Return what hides the difference of two typical arms; None where it is not known.
 
     Variances are means over all pairs of arms, since two arms of few seeds say little. Pairs that
-    are not paired by seed as most are do not count.
+    are not paired by seed as most are do not count, nor do those without predictions if others
+    have them.
 
     Args:
         largest: the largest difference that is possible.
@@ -83,14 +84,15 @@ def pool_noise(arms: Sequence[Arm], largest: float = float("inf")) -> Noise | No
         return None
     (n_sets, _), *_ = Counter(noise.n_sets for noise in noises).most_common(1)
     alike = [noise for noise in noises if noise.n_sets == n_sets]
+    alike = [noise for noise in alike if not np.isnan(noise.joint)] or alike
     weights = [noise.n_seeds - 1 for noise in alike]
-    variance = float(np.average([noise.variance for noise in alike], weights=weights))
-    joint = float(np.average([noise.joint for noise in alike], weights=weights))
+    numbers = [(noise.variance, noise.joint) for noise in alike]
+    variance, joint = np.average(numbers, axis=0, weights=weights).tolist()
     return Noise(
         n_seeds=min(noise.n_seeds for noise in alike),
         n_sets=n_sets,
         variance=variance,
-        joint=min(max(joint, 0.0), variance),
+        joint=float(np.clip(joint, 0.0, variance)),
         test=float(np.mean([noise.test for noise in alike])),
         test_df=1 / max(float(np.mean([1 / noise.test_df for noise in alike])), 1e-12),
         largest=largest,
@@ -122,10 +124,10 @@ def _measure_noise(a: Arm, b: Arm) -> Noise | None:
 def _measure_joint(replicates: np.ndarray | None) -> float:
     """Return the variance of redraws that seeds do not share, from replicates (S, B)."""
     if replicates is None:
-        return 0.0
+        return float("nan")
     rows = replicates[:, np.isfinite(replicates).all(axis=0)]
     if rows.shape[1] < 2:
-        return 0.0
+        return float("nan")
     covariance, n = np.cov(rows), len(rows)
     mean_variance = np.trace(covariance) / n
     return float(mean_variance - (covariance.sum() - n * mean_variance) / (n * (n - 1)))

@@ -66,7 +66,7 @@ class Noise:
         n_sets: 1 where the cells are paired by seed, 2 where each has runs of its own.
         variance: over the seeds of a set, of one difference or of one score.
         joint: the part of `variance` that is what the test groups do to a single run. Like
-            `test`, it falls with the number of test groups.
+            `test`, it falls with the number of test groups. NaN where the groups are not known.
         test, test_df: as in `Parts`.
         largest: the largest difference that is possible.
     """
@@ -81,8 +81,8 @@ class Noise:
 
     def plan(self, n_seeds: int | None = None, groups: float = 1.0) -> Parts:
         """Return what a difference of 0 would be made of, with so many times the test groups."""
-        variance = self.variance - self.joint + self.joint / groups
-        seeds = ((variance, n_seeds or self.n_seeds),) * self.n_sets
+        falling = self.joint * (1 - 1 / groups) if groups != 1 else 0.0
+        seeds = ((self.variance - falling, n_seeds or self.n_seeds),) * self.n_sets
         return Parts(0.0, seeds, self.test / groups, self.test_df * groups)
 
 
