@@ -77,6 +77,16 @@ def test_the_size_is_that_of_the_noncentral_t_distribution():
         assert stats.nct.sf(limit, n - 1, size * np.sqrt(n)) == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize("n_seeds", [2, 3, 10])
+@pytest.mark.parametrize("n_compared", [1, 20, 60])
+def test_no_difference_is_found_at_the_level_alone(n_seeds, n_compared):
+    """Far out in the tails too."""
+    parts = Parts(1e-9, ((1.0, n_seeds),), 0.0, np.inf)
+    level = 0.05 / n_compared
+    assert compute_difference_power(parts, level) == pytest.approx(level, rel=0.01)
+    assert find_effect_of(parts, level) > 1 / n_seeds
+
+
 def test_it_does_not_depend_on_what_was_observed():
     a, b = draw_cells(np.random.default_rng(0), 2, 5)
     moved = replace(a, scores=a.scores + 0.3, replicates=a.replicates + 0.3)

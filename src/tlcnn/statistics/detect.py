@@ -94,7 +94,8 @@ def pool_noise(arms: Sequence[Arm], largest: float = float("inf")) -> Noise | No
         variance=variance,
         joint=float(np.clip(joint, 0.0, variance)),
         test=float(np.mean([noise.test for noise in alike])),
-        test_df=1 / max(float(np.mean([1 / noise.test_df for noise in alike])), 1e-12),
+        # The median, since a T near 0 has next to no degrees of freedom, whatever the others have.
+        test_df=max(float(np.median([noise.test_df for noise in alike])), 1.0),
         largest=largest,
     )
 

@@ -139,7 +139,9 @@ def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
     limit, shift = compute_quantile(df, 1 - alpha / 2), abs(parts.value) / se
     if df > 1e6:
         return float(ndtr(shift - limit) + ndtr(-shift - limit))
-    tails = np.nan_to_num(nctdtr(df, shift, np.array([-limit, limit])))  # NaN far out, for 0
+    limits = np.array([-limit, limit])
+    tails = nctdtr(df, shift, limits)
+    tails = np.where(np.isnan(tails), limits > shift, tails)  # NaN far out, for 0 and 1
     return float(1 - tails[1] + tails[0])
 
 
