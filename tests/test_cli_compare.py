@@ -95,8 +95,8 @@ def test_conditions_choose_runs(outputs, capsys, words, n):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--where", "init=imagnet"], "there are imagenet, random. Did you mean 'imagenet'"),
-        (["--where", "train.lr=5"], "train.lr=5: no run has it; there are 0.001, 0.01"),
+        (["--where", "init=imagnet"], "the values are imagenet, random. Did you mean 'imagenet'"),
+        (["--where", "train.lr=5"], "train.lr=5: no run has it; the values are 0.001, 0.01"),
         (["--where", "lr=0.1"], "no such column or setting|There are, among others: train.lr"),
         (["--where", "inti=a"], "Did you mean 'init'"),
         (["--where", "init"], "COLUMN=VALUE"),
@@ -125,7 +125,7 @@ def test_a_grid_a_pivot_a_group_and_a_baseline_are_shown(outputs, capsys):
     assert header.split()[-3:] == ["init", "j=0", "j=4"]
     assert len(read_csv(capsys, outputs, "--group", "dataset", "--interval", "none")) == 1
     shown = compare(capsys, outputs, "--baseline", "init=random").out
-    assert "Δ test/balanced_accuracy" in shown and "equivalent within 0.01" in shown
+    assert "Δ test/balanced_accuracy" in shown and "difference is smaller than 0.01" in shown
     assert "val/balanced_accuracy" not in shown  # one metric, unless others are named
 
 

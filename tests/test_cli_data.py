@@ -216,7 +216,7 @@ def test_tiles_that_are_there_are_enough(server, capsys):
     assert "lc25000_lung: 12 images are there already" in capsys.readouterr().out
     for tile in (folder / "lung_n").iterdir():
         tile.unlink()
-    refused(capsys, f"Put it into {folder}", "lc25000_lung")
+    refused(capsys, f"Put the file into {folder}", "lc25000_lung")
     write_tiles(Path("elsewhere"))
     get("lc25000_lung", "--root", "elsewhere")
 

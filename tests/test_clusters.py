@@ -179,7 +179,7 @@ def test_a_lost_node_costs_a_retry(ray_nodes, start, tmp_path, cache_dir, remain
         check_that_the_retry_waits(sweep, folder, training)
     code, said = sweep.finish()
     assert code == 0, said
-    assert "6 done, 0 skipped, 0 failed" in said
+    assert "6 trained, 0 skipped, 0 failed" in said
     check_trained_once(tmp_path / "out", 6, epochs)
     alone = train_alone(tmp_path / "alone", cache_dir, words[0], f"seed={read_seed(folder)}")
     check_same(alone, folder)
@@ -278,7 +278,7 @@ def test_a_preempted_run_is_queued_again_and_ends_in_the_same_bits(
     assert all("stopped by SIGTERM" in text for text in sweep.read_output_of_tasks())
     code, said = sweep.finish(meanwhile=lambda: start_at_once(slurm))
     assert code == 0, said
-    assert "2 done, 0 skipped, 0 failed" in said
+    assert "2 trained, 0 skipped, 0 failed" in said
     check_trained_once(tmp_path / "out", 2, 150)
     for folder in (tmp_path / "out" / "runs").iterdir():
         assert len(read_sessions(folder)) == 2
@@ -325,7 +325,7 @@ def test_jobs_outlive_their_driver_and_the_same_command_finds_them(
     submissions = len(list(tmp_path.glob("out/.slurm/*/*.sh")))
     third = start(slurm, *words)
     code, said = third.finish()
-    assert code == 0 and "0 done, 2 skipped, 0 failed" in said
+    assert code == 0 and "0 trained, 2 skipped, 0 failed" in said
     assert len(list(tmp_path.glob("out/.slurm/*/*.sh"))) == submissions
 
 

@@ -92,11 +92,11 @@ def test_parents_are_trained_in_a_wave_before_their_children(ask, capsys):
     assert sorted(bases) == ["random-k0-j0-s0", "random-k0-j0-s1", "random-k0-j0-s2"]
     assert len(children) == 4 and all(name.startswith("self-") for name in children)
     said = capsys.readouterr().out
-    assert "study sweep-" in said and "8 cells" in said
-    assert "same run as another cell, trained once: 2" in said
-    assert "added, as others start from them: 1" in said
+    assert "study sweep-" in said and "8 combinations" in said
+    assert "the same run as another, trained once: 2 combinations" in said
+    assert "added as parents of others: 1 run\n" in said
     assert "7 runs: 0 done, 7 to train, time unknown" in said
-    assert said.rstrip().endswith(": 7 done, 0 skipped, 0 failed")
+    assert said.rstrip().endswith(": 7 trained, 0 skipped, 0 failed")
 
 
 def test_what_is_done_is_not_launched_again(ask, capsys):
@@ -104,7 +104,7 @@ def test_what_is_done_is_not_launched_again(ask, capsys):
     again = FakeLauncher()
     drive(ask(*SELF), again)
     assert again.waves == []
-    assert "0 done, 7 skipped, 0 failed" in capsys.readouterr().out
+    assert "0 trained, 7 skipped, 0 failed" in capsys.readouterr().out
     drive(ask(*SELF[:2], "seed=2,1,0"), again)  # reordered and extended
     assert again.waves == [["random-k0-j0-s3"], ["self-k1-j0-s2", "self-k5-j0-s2"]]
 
@@ -116,7 +116,7 @@ def test_children_of_a_failed_parent_are_not_begun_and_named(ask, capsys):
     assert error.value.exit_code == 3
     assert sorted(launch.waves[1]) == ["self-k1-j0-s1", "self-k5-j0-s1"]  # children of s2
     said = capsys.readouterr().out
-    assert "4 done, 0 skipped, 3 failed" in said
+    assert "4 trained, 0 skipped, 3 failed" in said
     assert "random-k0-j0-s1" in said and "Diverged: the loss is nan" in said
     assert said.count("the run it starts from did not finish (Diverged: the loss is nan)") == 2
 
@@ -135,7 +135,7 @@ def test_a_signal_ends_a_sweep_with_75(ask, capsys):
         drive(ask(*SELF), launch)
     assert error.value.exit_code == 75
     assert len(launch.waves) == 1
-    assert "2 done, 0 skipped, 0 failed, 5 not run" in capsys.readouterr().out
+    assert "2 trained, 0 skipped, 0 failed, 5 not run" in capsys.readouterr().out
 
 
 def test_a_signal_counts_more_than_a_failure(ask, capsys):
@@ -144,7 +144,7 @@ def test_a_signal_counts_more_than_a_failure(ask, capsys):
     with pytest.raises(Stopped):
         drive(ask("seed=0,1,2"), FakeLauncher(**ends))
     said = capsys.readouterr().out
-    assert "1 done, 0 skipped, 1 failed, 1 not run" in said and "Diverged: x" in said
+    assert "1 trained, 0 skipped, 1 failed, 1 not run" in said and "Diverged: x" in said
 
 
 @pytest.mark.parametrize("fail_fast", [False, True])
@@ -171,7 +171,10 @@ def test_a_broken_cell_fails_and_the_others_are_trained(ask, tmp_path, capsys):
     assert error.value.exit_code == 2
     assert launch.waves == [["random-k0-j0-s0"]]
     said = capsys.readouterr().out
-    assert said.count("cannot be run, 1 cell: ") == 1 and said.count(f"dataset.root={gone}") == 2
+    assert (
+        said.count("cannot be run, 1 combination: ") == 1
+        and said.count(f"dataset.root={gone}") == 2
+    )
     record = read_only_study(tmp_path)
     assert f"dataset.root={gone}" in record["broken"][0]["overrides"]
     fast = Request(words, {}, blocks, [], tmp_path / "fast", None, True, False)
@@ -185,11 +188,11 @@ def test_a_dry_run_names_each_error_once_and_ends_as_the_sweep_would(ask, tmp_pa
     words += ["dataset=folder", f"dataset.root={tmp_path}/no where", "seed=0,1,2"]
     request = Request(words, {}, [], [f"--config-dir={tmp_path}"], tmp_path, None, False, True)
     launch = FakeLauncher()
-    with pytest.raises(SweepFailed, match="3 of 3 cells cannot be run") as error:
+    with pytest.raises(SweepFailed, match="3 of 3 combinations cannot be run") as error:
         drive(request, launch)
     assert error.value.exit_code == 2 and launch.waves == []
     said = capsys.readouterr().out
-    assert said.count("DataError") == 1 and "cannot be run, 3 cells: DataError: " in said
+    assert said.count("DataError") == 1 and "cannot be run, 3 combinations: DataError: " in said
     (example,) = (line for line in said.splitlines() if "for example: " in line)
     command = shlex.split(example.partition(": ")[2])
     assert command[:4] == ["python", "-m", "tlcnn.train", f"--config-dir={tmp_path}"]
@@ -200,14 +203,16 @@ def test_cells_that_are_left_out_are_told_by_all_words_that_differ(ask, tmp_path
     """Cells with weights that are missing tell them apart, too."""
     weights = ["init=checkpoint", f"init.weights={tmp_path}/gone.pt"]
     words = [*weights, "init.through=none,all", "freeze.through=none,stem"]
-    with pytest.raises(SweepFailed, match="2 of 4 cells"):
+    with pytest.raises(SweepFailed, match="2 of 4 combinations"):
         drive(ask(*words, dry_run=True), FakeLauncher())
     assert "    init.through=none freeze.through=stem\n" in capsys.readouterr().out
 
 
 def test_a_wrong_value_in_one_cell_refuses_the_sweep(ask, tmp_path):
     launch = FakeLauncher()
-    with pytest.raises(ConfigError, match="in the cell .*freeze.through=layr2.*no unit 'layr2'"):
+    with pytest.raises(
+        ConfigError, match="in the combination .*freeze.through=layr2.*no unit 'layr2'"
+    ):
         drive(ask("seed=0,1", "init=self", "freeze.through=none,layr2"), launch)
     assert launch.waves == [] and not list(tmp_path.iterdir())
 
@@ -216,12 +221,14 @@ def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path
     launch = FakeLauncher()
     drive(ask("init=random,self", "freeze.through=none,stem"), launch)
     said = capsys.readouterr().out
-    assert "left out, as they freeze more than they transfer: 1\n" in said
+    assert "left out, because more units are frozen than transferred: 1 combination\n" in said
     assert "    init=random freeze.through=stem\n" in said
     (left_out,) = read_only_study(tmp_path)["left_out"]
     assert left_out["overrides"][-2:] == ["init=random", "freeze.through=stem"]
     assert "would stay random filters" in left_out["why"]
-    with pytest.raises(ConfigError, match="nothing to run: all 2 cells.*random filters") as error:
+    with pytest.raises(
+        ConfigError, match="nothing to run: 2 combinations left out.*random filters"
+    ) as error:
         drive(ask("freeze.through=stem,stage1"), launch)
     assert error.value.exit_code == 1
 
@@ -257,7 +264,7 @@ def test_dry_run_lists_the_runs_and_writes_nothing(ask, tmp_path, capsys):
         line.split() for line in said.splitlines() if "to train" in line and "runs" not in line
     ]
     assert [row[0] for row in rows] == [str(number) for number in range(1, 8)]
-    assert sum("after" in row for row in rows) == 4 and said.count("source of others") == 1
+    assert sum("starts" in row for row in rows) == 4 and said.count("parent of others") == 1
 
 
 def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
@@ -349,12 +356,12 @@ def test_real_runs_are_trained_and_a_failure_is_told(ask, tmp_path, capsys):
     states = read_runs(tmp_path).groupby("state").size().to_dict()
     assert states == {"done": 3, "failed": 2}
     said = capsys.readouterr().out
-    assert "3 done, 0 skipped, 3 failed" in said
+    assert "3 trained, 0 skipped, 3 failed" in said
     assert "[1/6] done synthetic-test_resnet-random-k0-j0-s" in said
     assert said.count("log.txt") == 2
     with pytest.raises(SweepFailed):
         drive(ask(*words, "train.epochs=1"), real_launch)
-    assert "0 done, 3 skipped, 3 failed" in capsys.readouterr().out
+    assert "0 trained, 3 skipped, 3 failed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -373,7 +380,7 @@ def test_a_launcher_that_trained_something_else_is_told(ask, capsys):
     with pytest.raises(SweepFailed) as error:
         drive(ask("seed=0"), lambda jobs: [Outcome()])
     assert error.value.exit_code == 70
-    assert "another run was trained than was planned here" in capsys.readouterr().out
+    assert "another run was trained than the one that was planned here" in capsys.readouterr().out
 
 
 def test_not_started_is_no_failure():
@@ -489,7 +496,7 @@ def test_two_sweeps_of_one_grid_train_every_run_once(tmp_path, cache_dir):
     assert len(logs) == 11
     assert all(text.count("epoch 1/") == 1 for text in logs)
     tables = [line for line in said.splitlines() if ", 0 skipped, 0 failed" in line]
-    assert len(tables) == 2 and all(": 11 done" in line for line in tables)
+    assert len(tables) == 2 and all(": 11 trained" in line for line in tables)
 
 
 @needs_fork

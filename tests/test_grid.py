@@ -140,7 +140,7 @@ def test_the_table_has_the_cells_and_the_order_of_the_reports_grids(outputs):
 def test_intervals_go_with_their_scores_and_counts_are_said_once(outputs):
     table = pivot_table(make(outputs, interval="none"), ["init"], ["k", "j"])
     assert table.frame.set_index("init").loc["ham", "k=2 j=0 sd"] == 0.0
-    assert "2 runs in every cell" in table.notes and f"cells: {METRIC}" in table.notes
+    assert "2 runs in every cell" in table.notes and f"the cells show {METRIC}" in table.notes
     plan = {**PLAN, "init": "ham", "k": 2, "j": 0, "seed": 2, "cell_id": "ham20"}
     make_run(outputs, "third", plan=plan, metrics={METRIC: 0.4})
     table = pivot_table(make(outputs, interval="seeds"), ["init"], ["k", "j"])

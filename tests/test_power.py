@@ -128,6 +128,20 @@ def test_a_design_from_finished_runs(tmp_path):
     assert np.mean(design.agreement) == pytest.approx(np.mean(design.seed_agreement), abs=0.05)
 
 
+def test_seeds_that_only_one_cell_has_are_no_part_of_the_design(tmp_path):
+    images = np.arange(16)
+    labels = images % 4
+    for cell, seeds in enumerate([(0, 1, 2, 3), (0, 1)]):
+        for seed in seeds:
+            is_right = np.where(labels == 0, seed > 1, images < 8)
+            logits = np.eye(4)[np.where(is_right, labels, (labels + 1) % 4)]
+            folder = tmp_path / "runs" / f"run-{cell}-{seed}"
+            write_run(folder, seed, logits=logits, labels=labels, groups=images, k=cell)
+    design = load_pilot(tmp_path).design
+    assert design.score.tolist() == [0, 0.5, 0.5, 0.5]
+    assert design.agreement.tolist() == [1, 1, 1, 1]
+
+
 def test_one_cell_is_no_pilot(tmp_path):
     with pytest.raises(DataError, match="no two cells with two common seeds"):
         load_pilot(write_cells(tmp_path, n_cells=1))
@@ -171,15 +185,15 @@ def test_the_command_counts_a_datasets_test_groups(capsys):
 
 def test_the_command_reads_finished_runs(capsys, tmp_path):
     printed = run(capsys, "--from", str(write_cells(tmp_path)), "--effect", "0.05")
-    assert "from 2 cells (1 pairs) on d, 80 test groups: seed sd 0.0" in printed
+    assert "from 2 cells (1 pair) on d, 80 test groups: seed sd 0.0" in printed
 
 
 def test_bad_words(capsys, tmp_path):
     for words, said in (
         ([], "--seed-sd and --score must be given, or --from"),
         (["--seed-sd", "0.01", "--score", "0.6"], "name a dataset"),
-        ([*KNOWN, "dataset=synthetic"], "--groups beside a dataset"),
-        ([*KNOWN, "--from", str(tmp_path)], "--groups, --seed-sd, --score beside --from"),
+        ([*KNOWN, "dataset=synthetic"], "--groups and a dataset exclude each other"),
+        ([*KNOWN, "--from", str(tmp_path)], "--from estimates --groups, --seed-sd, --score"),
         ([*KNOWN, "--seeds", "1"], "--seeds 1: at least 2"),
         ([*KNOWN, "--effect", "2"], "0.02 is two points"),
         ([*KNOWN, "--power", "80"], "between 0 and 1, e.g. 0.8"),

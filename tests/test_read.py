@@ -362,6 +362,12 @@ def test_of_copies_the_most_complete_is_taken_and_the_others_are_told(tmp_path):
     assert describe_left_out(runs)[0].startswith("2 folders are duplicates")
 
 
+def test_predictions_are_read_from_the_folder_that_a_row_names(tmp_path):
+    make_run(tmp_path, "a", predictions=make_predictions([0, 1], 1.0, 0))
+    (folder,) = read_runs(tmp_path)["folder"]
+    assert len(read_predictions(folder)) == 2
+
+
 def test_the_same_folder_named_twice_is_read_once(tmp_path):
     folder = make_run(tmp_path, "a")
     (tmp_path / "link").symlink_to(folder)

@@ -168,4 +168,4 @@ def test_a_finished_sweep_answers_without_torch(sweep_of, tmp_path, cache_dir):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "7 runs: 7 done, 0 to train" in done.stdout
-    assert "0 done, 7 skipped, 0 failed" in done.stdout
+    assert "0 trained, 7 skipped, 0 failed" in done.stdout

@@ -419,14 +419,12 @@ def test_the_plan_says_where_a_network_cannot_be_cut(plan_of):
 def test_the_plan_says_what_is_kept(plan_of):
     frozen = "freeze.through=stage3"
     said = reuse_line(plan_of(frozen, "train.views=2"))
-    assert "boundary of stage3 (192x2x2 fp32): val, test once; 2 training views" in said
-    assert "training images once" in reuse_line(plan_of(frozen, "train.augment=none"))
-    assert "new views every epoch (train.views=4" in reuse_line(plan_of(frozen))
-    assert "3 training views are more than 2 epochs show" in reuse_line(
-        plan_of(frozen, "train.views=3")
-    )
+    assert "(192x2x2 fp32) for val and test images; for 2 views of training images" in said
+    assert "; for training images" in reuse_line(plan_of(frozen, "train.augment=none"))
+    assert "views are new in every epoch (see train.views" in reuse_line(plan_of(frozen))
+    assert "have 3 views, more than 2 epochs show" in reuse_line(plan_of(frozen, "train.views=3"))
     shared = reuse_line(plan_of(frozen, "train.precision=bf16", "shared_depths=[3,3,3]"))
-    assert "192x2x2 bf16" in shared and "2 epochs' views" in shared
+    assert "192x2x2 bf16" in shared and "the training views of 2 epochs" in shared
     assert "shared with 2 more runs" in shared
     tight = ["reuse_disk_gib=0.00005", "reuse_memory_gib=0", "train.augment=none"]
     assert "exceed" in reuse_line(plan_of(frozen, *tight))

@@ -77,8 +77,8 @@ def test_a_sweep_computes_what_it_shares_once_and_no_bit_depends_on_it(
     for run_dir in runs:
         check_same(run_dir, tmp_path / "none" / "runs" / run_dir.name)
     assert "10 runs share the outputs of frozen units" in said["auto"]
-    assert "share" not in said["none"] and "frozen units computed" not in said["none"]
-    assert "frozen units computed" in said["auto"]
+    assert "share" not in said["none"] and "outputs of frozen units" not in said["none"]
+    assert "outputs of frozen units: computed for" in said["auto"]
     counts = [json.loads((each / "summary.json").read_text())["reuse"] for each in runs]
     n_views = {"train.views=null": 4, "train.views=2": 2, "train.augment=none": 1}[views]
     assert sum(each["arrays_filled"] for each in counts) == 3 * (2 + n_views)

@@ -200,10 +200,10 @@ def test_prune_without_a_terminal_needs_yes(outputs, capsys, monkeypatch):
     assert names_of(outputs) == before
 
 
-def test_prune_deletes_failed_and_abandoned_runs_only(outputs, capsys):
+def test_prune_deletes_failed_and_stopped_runs_only(outputs, capsys):
     status("mine", "--output-dir", outputs, "--prune", "--yes")
     assert names_of(outputs) == ["alone", "r-done", "r-running"]
-    assert "deleted; the command that began them" in capsys.readouterr().out
+    assert "deleted; the command that started them" in capsys.readouterr().out
     status("mine", "--output-dir", outputs, "--prune", "--yes")
     assert "nothing to prune" in capsys.readouterr().out
 

@@ -120,9 +120,7 @@ def test_without_predictions_the_interval_is_over_seeds_and_says_so(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     seeds = make_cell_table(read_runs(tmp_path), [METRIC], interval="seeds").frame
     assert table.frame[f"{METRIC} low"][0] == seeds[f"{METRIC} low"][0]
-    assert table.notes == (
-        "no predictions are kept, so the sampling of test images is not in the interval",
-    )
+    assert table.notes == ("there are no predictions, so the interval covers new seeds only",)
 
 
 def test_a_run_that_lacks_the_metric_is_told_not_averaged_in_silence(tmp_path):
@@ -288,7 +286,7 @@ def test_cells_are_compared_with_the_baseline_of_their_dataset_and_model(tmp_pat
         assert row[f"verdict {METRIC}"] == one.verdict
     assert frame.loc[("other", "imagenet", 0), f"verdict {METRIC}"] == "worse"
     assert pd.isna(frame.loc[("d", "random", 0), f"Δ {METRIC}"])
-    assert "not compared, as there is no baseline: third m" in table.notes
+    assert "not compared, because there is no baseline: third m" in table.notes
 
 
 def test_of_several_baselines_the_one_with_the_same_recipe_is_taken(tmp_path):

@@ -21,6 +21,16 @@ def align_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) ->
     return ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    Example:
+        >>> count(1, "seed"), count(3000, "seed")
+        ('1 seed', '3,000 seeds')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def make_visible(text: object) -> str:
     """Return a text of one line without control characters, which are written as escapes.
 

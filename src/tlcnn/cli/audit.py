@@ -40,8 +40,8 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         action="extend",
         default=[],
         metavar="NAME[=DIR]",
-        help="also compare the test images with the training images of these datasets, as a run "
-        "that starts from weights trained on them needs it",
+        help="also compare the test images with the training images of these datasets, because a "
+        "run may start from weights that were trained on them",
     )
     parser.add_argument("--pairs", metavar="FILE", type=Path, help="write all pairs as CSV")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
@@ -147,8 +147,8 @@ def describe_audit(audit: "Audit") -> str:
     for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
         lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
     lines.append(
-        f"compared by pixels: {audit.n_looked:,} pairs, those whose fingerprints differ in at "
-        f"most {audit.max_bits} of 64 bits; copies that are turned, mirrored or cut are not seen"
+        f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
+        f"{audit.max_bits} of 64 bits; copies that were rotated, mirrored or cropped are not found"
     )
     if audit.n_unprinted:
         lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
@@ -173,9 +173,10 @@ def _describe_pairs(title: str, pairs: "pd.DataFrame") -> list[str]:
     apart, leaks = pairs[~is_across & is_apart], pairs[pairs["leaks"]]
     lines = [
         f"{title}: {len(pairs):,} pairs",
-        f"  within a split: {(~is_across).sum():,}; in different groups, so that another "
-        f"split_seed may part them: {len(apart):,}{_list(map(_name, apart.to_dict('records')))}",
-        f"  across splits: {is_across.sum():,}; in different groups: {len(leaks):,}"
+        f"  within a split: {(~is_across).sum():,}, of which in different groups (another "
+        f"split_seed may separate them): {len(apart):,}"
+        f"{_list(map(_name, apart.to_dict('records')))}",
+        f"  across splits: {is_across.sum():,}, of which in different groups: {len(leaks):,}"
         f"{_list(map(_name, leaks.to_dict('records')))}",
     ]
     contradictory = pairs[pairs["first_label"] != pairs["second_label"]]

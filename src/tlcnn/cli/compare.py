@@ -23,9 +23,12 @@ LISTS = {
     "group": ("COL", "one row for each combination of these columns"),
     "rows": ("COL", "columns whose values become rows"),
     "columns": ("COL", "columns whose values become columns"),
-    "sort": ("COL", "a metric: best first"),
-    "metrics": ("METRIC", "e.g. test/accuracy"),
-    "baseline": ("COL=VALUE", "the cell that others of its dataset and model are compared with"),
+    "sort": ("COL", "sort the rows; for a metric, the best first"),
+    "metrics": ("METRIC", "the metrics to show, e.g. test/accuracy"),
+    "baseline": (
+        "COL=VALUE",
+        "the cell that the others of its dataset and model are compared with",
+    ),
 }
 
 
@@ -41,7 +44,8 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
     for name, (metavar, text) in LISTS.items():
         add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
-    add("--interval", help="full (default; reads predictions), seeds, or none for mean ± sd")
+    covers = "full: new seeds and test groups (default); seeds: new seeds only; none: mean ± sd"
+    add("--interval", help=covers)
     margin = "differences below this count as equivalent; default: 0.01"
     add("--margin", type=float, default=0.01, help=margin)
     for name, text in FORMATS.items():

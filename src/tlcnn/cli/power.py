@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError
-from tlcnn.text import align_columns, print_text
+from tlcnn.text import align_columns, count, print_text
 
 if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
@@ -48,7 +48,9 @@ def _power(options: argparse.Namespace) -> None:
     if not 0 < options.power < 1:
         raise ConfigError(f"--power {options.power}: between 0 and 1, e.g. 0.8")
     if min(options.seeds) < 2:
-        raise ConfigError(f"--seeds {min(options.seeds)}: at least 2, to know how seeds differ")
+        raise ConfigError(
+            f"--seeds {min(options.seeds)}: at least 2 are needed to know how seeds differ"
+        )
     if options.effect is not None and not 0 < options.effect < 1:
         raise ConfigError(
             f"--effect {options.effect}: between 0 and 1, in units of balanced accuracy; 0.02 is "
@@ -72,7 +74,7 @@ def _make_design(options: argparse.Namespace) -> "tuple[Design, str]":
         )
     groups, overrides = options.groups, options.overrides
     if groups and overrides:
-        raise ConfigError("--groups beside a dataset: leave out one")
+        raise ConfigError("--groups and a dataset exclude each other: leave out one")
     if not groups and not overrides:
         raise ConfigError(
             "the test groups of each class are unknown: name a dataset (dataset=ham10000), or "
@@ -104,15 +106,13 @@ def _load_design(options: argparse.Namespace) -> "tuple[Design, str]":
     excess = [f"--{n.replace('_', '-')}" for n in names if getattr(options, n) is not None]
     excess += ["dataset overrides"] if options.overrides else []
     if excess:
-        raise ConfigError(
-            f"{', '.join(excess)} beside --from, which estimates them: leave out one"
-        )
+        raise ConfigError(f"--from estimates {', '.join(excess)}: leave out one or the other")
     pilot = load_pilot(options.pilot, alpha=options.alpha)
     design = pilot.design
     shares = (design.score, design.agreement, design.seed_agreement)
     score, agreement, seed_agreement = (np.asarray(share, float).mean() for share in shares)
     return design, (
-        f"from {pilot.n_cells} cells ({pilot.n_pairs} pairs) on {pilot.dataset}, "
+        f"from {pilot.n_cells} cells ({count(pilot.n_pairs, 'pair')}) on {pilot.dataset}, "
         f"{sum(design.groups_per_class)} test groups: seed sd {design.seed_sd:.4f}, "
         f"score {score:.3f}, agreement {agreement:.3f}, seed agreement {seed_agreement:.3f}"
     )
@@ -155,11 +155,9 @@ def describe_power(
     smallest = [_format_effect(find_effect(design, n, power=power)) for n in seeds]
     columns.append(["smallest difference found", *smallest])
     table = "\n".join(align_columns([*zip(*columns, strict=True)], range(len(columns))))
-    least = _format_effect(find_effect(design, math.inf, power=power))
-    need = (
-        f"With these test groups no number of seeds finds a difference below {least} with "
-        f"{power:.0%} power."
-    )
+    least = find_effect(design, math.inf, power=power)
+    bound = "any difference" if math.isnan(least) else f"a difference below {least:.4f}"
+    need = f"With these test groups no number of seeds finds {bound} with {power:.0%} power."
     if effect is not None:
         n_needed = find_seeds(effect, design, power=power)
         if math.isinf(n_needed):

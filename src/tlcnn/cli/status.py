@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError, DataError, SweepFailed
-from tlcnn.text import print_text
+from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
     from tlcnn.sweep.status import Status
@@ -27,10 +27,10 @@ def add_status(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="outputs",
         help="the folder in which to look for the study; default: outputs",
     )
-    parser.add_argument("--all", action="store_true", help="list finished runs, too")
+    parser.add_argument("--all", action="store_true", help="also list finished runs")
     parser.add_argument("--retry-failed", action="store_true", help="train the failed runs again")
     parser.add_argument(
-        "--prune", action="store_true", help="delete failed and abandoned runs; asks first"
+        "--prune", action="store_true", help="delete failed and stopped runs; asks first"
     )
     parser.add_argument("--yes", action="store_true", help="with --prune: do not ask")
     parser.set_defaults(command=_status)
@@ -55,10 +55,10 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
 
     entries = list_prunable(statuses)
     if not entries:
-        print_text("\nnothing to prune: no run is failed or abandoned")
+        print_text("\nnothing to prune: no run is failed or stopped")
         return
     total = sum(measure_mib(entry.folder) for entry in entries)
-    print_text(f"\n{len(entries)} runs without a result, {total:,.1f} MiB:")
+    print_text(f"\n{count(len(entries), 'run')} without a result, {total:,.1f} MiB:")
     print_text("\n".join(f"  {e.state:8} {e.folder}  {e.detail}" for e in entries))
     if ask:
         if not sys.stdin.isatty():
@@ -68,7 +68,7 @@ def _prune(statuses: "Sequence[Status]", *, ask: bool) -> None:
             print_text("nothing was deleted")
             return
     delete_runs(entries)
-    print_text("deleted; the command that began them trains them from the start")
+    print_text("deleted; the command that started them trains them from the beginning")
 
 
 def _retry(statuses: "Sequence[Status]") -> None:

@@ -30,10 +30,10 @@ DRAWN = ("synthetic", "synthetic_source")
 OWN = ("folder", "table")
 
 BY_HAND = {
-    "lc25000_lung": """lc25000_lung has no address that a program may rely on; get it by hand:
+    "lc25000_lung": """lc25000_lung has no address that a program can rely on. Download it by hand:
   1. Its authors' page, https://github.com/tampapath/lung_colon_image_set, links to LC25000.zip
      (1.85 GB; Borkowski et al. 2019, arXiv:1912.12142).
-  2. Put it into {root} as it is, or its folders lung_aca, lung_n and lung_scc.
+  2. Put the file into {root} as it is, or its folders lung_aca, lung_n and lung_scc.
   3. Train with dataset=lc25000_lung. Its tiles are augmented copies of far fewer source tiles,
      which the reader keeps together in one split."""
 }
@@ -102,7 +102,7 @@ HAM10000 = Source(
 )
 LC25000_LUNG = Source(
     name="lc25000_lung",
-    what="lung tiles, 3 classes; by hand: tlcnn data get lc25000_lung says how",
+    what="lung tiles, 3 classes; to be downloaded by hand",
     licence="see its page",
     size="1.9 GB",
     root="data/lc25000_lung",

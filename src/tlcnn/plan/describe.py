@@ -35,7 +35,7 @@ def describe_plan(plan: Plan) -> str:
             for number, ancestor in enumerate(plan.ancestry)
         ),
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
-        f"({cfg.dataset.fit}), augment {recipe['augment']}; manifest {images.manifest[:12]}",
+        f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
@@ -131,7 +131,7 @@ def make_plan_record(plan: Plan) -> PlanRecord:
 
 def describe_units(unit_map: UnitMap) -> str:
     """Return the units as a table, one line each, and a line for the head."""
-    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut behind it")]
+    rows = [("", "unit", "modules", "stride", "parameters", "tensors", "cut after it")]
     rows += [
         (
             str(number),

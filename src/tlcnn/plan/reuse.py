@@ -15,6 +15,7 @@ from tlcnn.device import find_version
 from tlcnn.plan.identity import find_obstacle
 from tlcnn.plan.plan import Plan
 from tlcnn.storage import digest_of, remember
+from tlcnn.text import count
 
 GIB = 2**30
 # Multiples of eps, above what two orders of the same sums differed by (docs/performance.md).
@@ -193,25 +194,31 @@ def describe_reuse(plan: Plan) -> str:
         return f"none: {reuse.obstacle}"
     gib = int((plan.dataset.splits == "train").sum()) * boundary.n_bytes / GIB
     if reuse.n_views and n_drawn == 0:
-        views = f"{reuse.n_views} epochs' views"
+        views = f"for the training views of {count(reuse.n_views, 'epoch')}"
     elif reuse.n_views:
-        views = "training images once" if n_drawn == 1 else f"{n_drawn} training views"
+        views = (
+            "for training images" if n_drawn == 1 else f"for {n_drawn} views of training images"
+        )
     elif reuse.n_worth:
         views = f"{n_drawn} views" if n_drawn > 1 else "a view"
         verb = "exceed" if n_drawn > 1 else "exceeds"
-        views += f" of {gib:.3g} GiB {verb} reuse_disk_gib and reuse_memory_gib"
+        size = f"{gib:.3g} GiB {verb} reuse_disk_gib and reuse_memory_gib"
+        views = f"not for training images, because {views} of {size}"
     elif n_drawn == 0:
-        views = "training has new views every epoch (train.views=4 would allow more)"
+        views = "not for training images, whose views are new in every epoch (see train.views)"
     else:
-        views = f"{n_drawn} training views are more than {plan.config.train.epochs} epochs show"
+        epochs = count(plan.config.train.epochs, "epoch")
+        views = f"not for training images, which have {n_drawn} views, more than {epochs} show"
     name = plan.unit_map.names[plan.treatment.j - 1]
     shape = f"{'x'.join(map(str, boundary.shape))} {_TYPES[boundary.dtype][0]}"
-    evaluation = "val, test once" if reuse.n_eval else "val and test exceed the budget"
-    parts = [f"boundary of {name} ({shape}): {evaluation}", views]
+    evaluation = "for val and test images"
+    if not reuse.n_eval:
+        evaluation = "not for val and test images, which exceed the budget"
+    parts = [f"outputs of {name} ({shape}) {evaluation}", views]
     if reuse.n_bytes:
         parts.append(f"{reuse.n_bytes / 1e9:.2f} GB")
     if is_close(plan):
-        parts.append(f"close: up to {find_tolerance(plan):.2g} of the largest value off")
+        parts.append(f"close: they may differ by {find_tolerance(plan):.2g} of the largest value")
     if reuse.n_sharing:
-        parts.append(f"shared with {reuse.n_sharing} more runs")
+        parts.append(f"shared with {count(reuse.n_sharing, 'more run')}")
     return "; ".join(parts)

@@ -226,13 +226,13 @@ def is_held(folder: Path) -> bool:
 # ---- its tables ---------------------------------------------------------------------------------
 
 
-def read_predictions(folder: Path) -> pd.DataFrame:
+def read_predictions(folder: str | Path) -> pd.DataFrame:
     """Return split, image_id, group, label and the logits of every image of val and test.
 
     Raises:
         DataError: the file is missing, damaged, or not what the run wrote.
     """
-    return read_table(folder / PREDICTIONS)
+    return read_table(Path(folder) / PREDICTIONS)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL
 from tlcnn.report.detectable import find_typical, write_detectable
-from tlcnn.report.numbers import NONE, count, format_estimate, format_fraction, format_p
+from tlcnn.report.numbers import NONE, format_estimate, format_fraction, format_p
 from tlcnn.report.remarks import list_remarks, name_family
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry
@@ -19,6 +19,7 @@ from tlcnn.statistics.detect import find_detectable
 from tlcnn.study.block import Block
 from tlcnn.study.comparisons import Family, FamilyKind, compare_pairs
 from tlcnn.study.select import check_values, match_condition, parse_condition
+from tlcnn.text import count
 
 _BLOCK = ("dataset", "model")
 
@@ -63,8 +64,9 @@ def compare_rows(
         compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(
-        f"Δ against {baseline}, 95 % intervals; p Holm and “equivalent within {margin:g}” are "
-        "adjusted within the family"
+        f"Δ is the difference to {baseline}, with its 95 % interval; p Holm is adjusted within "
+        f"its family; equivalent: the difference is shown to be smaller than {margin:g}, adjusted "
+        "within the family too"
     )
     return compared, notes
 
@@ -127,7 +129,7 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
             without.add(" ".join(block))
         elif candidates[0] != row:
             pairs[row] = candidates[0]
-    gaps = [f"not compared, as there is no baseline: {', '.join(sorted(without))}"]
+    gaps = [f"not compared, because there is no baseline: {', '.join(sorted(without))}"]
     return pairs, gaps if without else []
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tlcnn.records.settings import CELL, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
-from tlcnn.report.numbers import count, format_estimate, format_seconds
+from tlcnn.report.numbers import format_estimate, format_seconds
 from tlcnn.report.remarks import write_note, write_omissions
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
@@ -28,11 +28,12 @@ from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
+from tlcnn.text import count
 
 Key = Mapping[str, Any]  # column -> value
 
 _OUTSIDE = (
-    "not shown, as they stand in no grid: {} (imported predictions, frozen random units, or "
+    "not shown, because they belong to no grid: {} (imported predictions, frozen random units, or "
     "another freeze.bn); --rows k --columns j shows them too"
 )
 

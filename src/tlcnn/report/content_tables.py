@@ -9,7 +9,6 @@ from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.forest import Scale, make_scale
 from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
-    count,
     format_gap,
     format_p,
     format_seconds,
@@ -27,6 +26,7 @@ from tlcnn.report.show import (
     show_verdict,
 )
 from tlcnn.report.table import Column, Entry, Table, fill_table
+from tlcnn.text import count
 
 Record = Mapping[Any, Any]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.report.numbers import count
 from tlcnn.report.remarks import name_family
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.detect import DESIGNS, find_detectable
 from tlcnn.study.comparisons import Contrast, Family
+from tlcnn.text import count
 
 SEVERAL = 10  # seeds that are worth a sentence
 

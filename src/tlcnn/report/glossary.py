@@ -1,8 +1,8 @@
 """What a report explains of itself: its first sentences and its words."""
 
 from tlcnn.report.content import Content
-from tlcnn.report.numbers import count
 from tlcnn.report.words import join_words, name_dataset, name_metric
+from tlcnn.text import count
 
 GLOSSARY = (
     ("unit", "a block of layers that is transferred or frozen as a whole, counted from the input"),

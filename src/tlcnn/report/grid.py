@@ -6,11 +6,12 @@ from typing import Any
 
 from tlcnn.errors import ConfigError
 from tlcnn.report.content import Grid, LayerScores
-from tlcnn.report.numbers import NONE, count, is_number
+from tlcnn.report.numbers import NONE, is_number
 from tlcnn.report.show import show_value
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import make_sort_key
 from tlcnn.report.words import name_dataset
+from tlcnn.text import count
 
 Record = Mapping[str, Entry]  # column -> entry
 
@@ -128,7 +129,7 @@ def pivot_table(
     shown += [
         Column(name, "number", role="score") for name in sorted(across, key=across.__getitem__)
     ]
-    notes = [] if len(metrics) > 1 else [f"cells: {metrics[0]}"]
+    notes = [] if len(metrics) > 1 else [f"the cells show {metrics[0]}"]
     notes += [f"{count(int(*sizes), 'run')} in every cell"] if len(sizes) == 1 else []
     return replace(
         table,

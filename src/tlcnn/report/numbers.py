@@ -221,13 +221,3 @@ def format_value(value: Any) -> str:
         is_whole = float(value).is_integer() and abs(value) < 1e9
         return (f"{value:.0f}" if is_whole else f"{value:g}").replace("-", MINUS)
     return str(value) if isinstance(value, str) and value else NONE
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number and its noun.
-
-    Example:
-        >>> count(1, "seed"), count(3000, "seed")
-        ('1 seed', '3,000 seeds')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -32,7 +32,6 @@ from tlcnn.report.glossary import GLOSSARY, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.numbers import (
     NONE,
-    count,
     format_gap,
     format_range,
     format_score,
@@ -46,6 +45,7 @@ from tlcnn.report.show import find_tone
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
 from tlcnn.report.writers.html import load_environment, load_template
+from tlcnn.text import count
 
 if TYPE_CHECKING:
     from tlcnn.report.figures.style import ReportFigure

@@ -14,7 +14,6 @@ import pandas as pd
 from tlcnn.report.content import Content
 from tlcnn.report.numbers import (
     NONE,
-    count,
     format_range,
     format_score,
     format_value,
@@ -25,7 +24,7 @@ from tlcnn.report.reproduce import find_commands
 from tlcnn.report.run_details import read_details, round_number
 from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics.metrics import parse_metric
-from tlcnn.text import make_visible
+from tlcnn.text import count, make_visible
 
 MAX_DETAILED = 1000  # a run takes about 4 kB; more would not open within seconds
 

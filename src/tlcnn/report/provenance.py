@@ -56,7 +56,7 @@ def _describe_data(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
     for plan in plans:
         parts = [f"{split} {plan.count_images(split):,}" for split in plan.split_sizes]
         parts += [f"{plan.image_size} px"] if plan.image_size else []
-        parts += [f"manifest {plan.manifest[:12]}"] if plan.manifest else []
+        parts += [f"digest {plan.manifest[:12]}"] if plan.manifest else []
         if parts:
             yield plan.dataset, ", ".join(parts)
 

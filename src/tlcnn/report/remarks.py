@@ -3,30 +3,30 @@
 from collections.abc import Iterable
 
 from tlcnn.errors import list_names
-from tlcnn.report.numbers import count
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.cells import Omission
 from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.text import count
 
 _NOTES = {
     NoteKind.ONE_SEED: "one seed: no interval is possible",
     NoteKind.ALL_EQUAL: "all runs gave the same number",
     NoteKind.UNDEFINED: "the metric is not defined for all runs",
-    NoteKind.NO_PREDICTIONS: "no predictions are kept, so the sampling of test images is not in "
-    "the interval",
+    NoteKind.NO_PREDICTIONS: "there are no predictions, so the interval covers new seeds only",
     NoteKind.UNUSABLE_PREDICTIONS: "predictions that cannot be used: {text}",
-    NoteKind.SEEDS_ALONE: "the sampling of test images is not in the interval",
-    NoteKind.NO_REDRAWS: "the sampling of test images is not in the interval (not known for this "
-    "metric)",
+    NoteKind.SEEDS_ALONE: "the interval covers new seeds only",
+    NoteKind.NO_REDRAWS: "the interval covers new seeds only, because this metric cannot be "
+    "resampled",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.LONE_GROUPS: "classes with a single test group, whose sampling is not in the "
-    "interval: {0}",
+    NoteKind.LONE_GROUPS: "classes with a single test group, for which the interval covers new "
+    "seeds only: {0}",
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
-    NoteKind.OTHER_IMAGES: "scored on different test images: not paired",
-    NoteKind.MAYBE_OTHER_IMAGES: "not known to be scored on the same test images: not paired",
+    NoteKind.OTHER_IMAGES: "not paired, because the test images differ",
+    NoteKind.MAYBE_OTHER_IMAGES: "not paired, because it is unknown whether the test images are "
+    "the same",
     NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
-    NoteKind.UNPAIRED_SEEDS: "{all} seeds: not paired by seed",
+    NoteKind.UNPAIRED_SEEDS: "not paired by seed, because the seeds differ ({all} seeds)",
     NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
     NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",

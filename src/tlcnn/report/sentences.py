@@ -8,7 +8,6 @@ from tlcnn.report.detectable import write_detectable
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
     LEAST_P,
-    count,
     format_range,
     format_score,
     is_number,
@@ -40,6 +39,7 @@ from tlcnn.study.answers import (
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
+from tlcnn.text import count
 
 
 def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:

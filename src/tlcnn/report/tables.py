@@ -14,7 +14,7 @@ from tlcnn.report.table import Column, Entry, Table
 from tlcnn.statistics.metrics import is_lower_better
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
-BEST = "the best of its dataset by this metric; choose a cell by a val/ metric"
+BEST = "the best of its dataset by this metric; to choose a cell, use a val/ metric"
 
 
 def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> Table:

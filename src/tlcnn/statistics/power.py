@@ -66,7 +66,7 @@ class Design:
                 worst = int(np.argmin(agreement - least))
                 raise ConfigError(
                     f"{name} {agreement[worst]:.3f} is not possible at a score of "
-                    f"{score[worst]:.3f}: from {least[worst]:.3f} to 1"
+                    f"{score[worst]:.3f}: it must be from {least[worst]:.3f} to 1"
                 )
 
     def spread(self, values: Numbers) -> np.ndarray:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +87,15 @@ def make_design(
 
 
 def _measure(a: CellPredictions, b: CellPredictions) -> tuple[float, np.ndarray]:
-    """Return the variance of the paired difference; recall and both agreements, (3, K)."""
+    """Return the variance of the paired difference; recall and both agreements, (3, K).
+
+    All are of the seeds that both cells have: over other sets of seeds, recall and agreement could
+    contradict each other.
+    """
     n_classes = len(a.classes)
-    right_a, right_b = (cell.probabilities.argmax(axis=2) == cell.labels for cell in (a, b))
+    _, in_a, in_b = np.intersect1d(a.seeds, b.seeds, return_indices=True)
+    right_a = a.probabilities[in_a].argmax(axis=2) == a.labels
+    right_b = b.probabilities[in_b].argmax(axis=2) == b.labels
     sizes = np.bincount(a.labels, minlength=n_classes)
     if (sizes == 0).any():
         raise DataError(
@@ -100,24 +106,18 @@ def _measure(a: CellPredictions, b: CellPredictions) -> tuple[float, np.ndarray]
         return np.bincount(a.labels, weights=values, minlength=n_classes) / sizes
 
     paired = [
-        by_class(right_a[a.seeds == seed][0] * 1.0 - right_b[b.seeds == seed][0]).mean()
-        for seed in np.intersect1d(a.seeds, b.seeds)
+        by_class(one * 1.0 - another).mean() for one, another in zip(right_a, right_b, strict=True)
     ]
-    within = [
-        _agree(right_a, right_a, a.seeds, a.seeds),
-        _agree(right_b, right_b, b.seeds, b.seeds),
-    ]
+    within = [_agree(right_a, right_a), _agree(right_b, right_b)]
     shares = [
         (right_a.mean(axis=0) + right_b.mean(axis=0)) / 2,
-        _agree(right_a, right_b, a.seeds, b.seeds),
+        _agree(right_a, right_b),
         np.mean(within, axis=0),
     ]
     return float(np.var(paired, ddof=1)), np.stack([by_class(values) for values in shares])
 
 
-def _agree(
-    right_a: np.ndarray, right_b: np.ndarray, seeds_a: np.ndarray, seeds_b: np.ndarray
-) -> np.ndarray:
+def _agree(right_a: np.ndarray, right_b: np.ndarray) -> np.ndarray:
     """Return how often runs of different seeds are both right or both wrong, per image, (N,)."""
-    pairs = np.argwhere(seeds_a[:, None] != seeds_b[None])
+    pairs = permutations(range(len(right_a)), 2)
     return np.mean([right_a[i] == right_b[j] for i, j in pairs], axis=0)

@@ -76,7 +76,7 @@ def check_values(runs: pd.DataFrame, condition: Condition, option: str) -> None:
         if not match_condition(column, alone).any():
             texts = sorted({str(item) for item in column if not pd.isna(item)})
             raise ConfigError(
-                f"{option} {condition.column}={value}: no run has it; there are "
+                f"{option} {condition.column}={value}: no run has it; the values are "
                 f"{list_values(column)}.{did_you_mean(value, texts)}"
             )
 

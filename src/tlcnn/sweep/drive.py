@@ -26,7 +26,7 @@ from tlcnn.sweep.sharing import (
     order_by_source,
 )
 from tlcnn.sweep.study_record import name_study, write_failures, write_study
-from tlcnn.text import align_columns, print_text
+from tlcnn.text import align_columns, count, print_text
 from tlcnn.training.interrupt import catch_signals
 
 log = logging.getLogger("tlcnn")
@@ -35,7 +35,7 @@ Launch = Callable[[list[Job]], Sequence[Outcome]]
 _MAX_LISTED = 12
 _UNKNOWN = (
     "the launcher reports success, but the run's folder is not finished: another run was trained "
-    "than was planned here. Do all machines see the same data and output_dir?"
+    "than the one that was planned here. Do all machines see the same data and output_dir?"
 )
 
 
@@ -68,9 +68,10 @@ def drive(request: Request, launch: Launch) -> None:
     cells = expand_units(cells, composer)
     sweep = resolve([Job(cell) for cell in cells], composer)
     if not sweep.runs and not sweep.broken:
-        reason = sweep.left_out[0][1] if sweep.left_out else "the grid has no cell"
+        reason = sweep.left_out[0][1] if sweep.left_out else "the grid is empty"
         raise ConfigError(
-            f"there is nothing to run: all {len(cells)} cells are left out. The first: {reason}"
+            f"there is nothing to run: {count(len(cells), 'combination')} left out. "
+            f"The first: {reason}"
         )
     name = name_study(request.study, request.arguments, sweep)
     print_text(_describe_sweep(name, sweep, request))
@@ -78,7 +79,7 @@ def drive(request: Request, launch: Launch) -> None:
         print_text("\n".join(_list_runs(sweep)))
         if sweep.broken:
             raise SweepFailed(
-                f"{len(sweep.broken)} of {len(sweep.cells)} cells cannot be run",
+                f"{len(sweep.broken)} of {len(sweep.cells)} combinations cannot be run",
                 {outcome.code for _, outcome in sweep.broken},
             )
         return
@@ -155,11 +156,13 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
     """Return what a sweep consists of and how long it may take, before it starts."""
     to_train = [run for run in sweep.runs if not run.is_done]
     n_parents = sum(run.role == "parent" for run in sweep.runs)
-    lines = [f"study {name}: {len(sweep.cells)} cell{'s' * (len(sweep.cells) != 1)}"]
+    lines = [f"study {name}: {count(len(sweep.cells), 'combination')}"]
     if sweep.n_same:
-        lines.append(f"  same run as another cell, trained once: {sweep.n_same}")
+        n_same = count(sweep.n_same, "combination")
+        lines.append(f"  the same run as another, trained once: {n_same}")
     if sweep.left_out:
-        lines.append(f"  left out, as they freeze more than they transfer: {len(sweep.left_out)}")
+        n_left_out = count(len(sweep.left_out), "combination")
+        lines.append(f"  left out, because more units are frozen than transferred: {n_left_out}")
         shared = find_shared_words(sweep.cells)
         texts = dict.fromkeys(
             " ".join(w for w in cell if w not in shared and "seed=" not in w)
@@ -168,15 +171,16 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
         lines += [f"    {text}" for text in [*texts][:_MAX_LISTED]]
         lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)
     if n_parents:
-        lines.append(f"  added, as others start from them: {n_parents}")
+        lines.append(f"  added as parents of others: {count(n_parents, 'run')}")
     lines += _list_broken("cannot be run", sweep, request.flags)
     lines += describe_sharing(to_train)
     seconds = estimate_seconds(to_train, request.output_dir) if to_train else 0.0
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
-    runs = f"{len(sweep.runs)} run{'s' * (len(sweep.runs) != 1)}"
-    lines.append(f"  {runs}: {n_done} done, {len(to_train)} to train{time}")
+    lines.append(
+        f"  {count(len(sweep.runs), 'run')}: {n_done} done, {len(to_train)} to train{time}"
+    )
     return "\n".join(lines)
 
 
@@ -188,7 +192,7 @@ def _list_broken(state: str, sweep: Sweep, flags: Sequence[str]) -> list[str]:
     lines = []
     for error, cells in cells_by_error.items():
         command = shlex.join(["python", "-m", "tlcnn.train", *flags, *cells[0]])
-        lines.append(f"  {state}, {len(cells)} cell{'s' * (len(cells) != 1)}: {error}")
+        lines.append(f"  {state}, {count(len(cells), 'combination')}: {error}")
         lines.append(f"    for example: {command}")
     return lines
 
@@ -196,8 +200,8 @@ def _list_broken(state: str, sweep: Sweep, flags: Sequence[str]) -> list[str]:
 def _list_runs(sweep: Sweep) -> list[str]:
     rows = [("", "run", "id", "state", "")]
     for number, run in enumerate(sweep.runs, start=1):
-        note = f"after {run.plan.parent.run_id}" if run.plan.parent else ""
-        note = note or "source of others" * (run.role == "parent")
+        note = f"starts from {run.plan.parent.run_id}" if run.plan.parent else ""
+        note = note or "parent of others" * (run.role == "parent")
         state = "done" if run.is_done else "to train"
         rows.append((str(number), run.plan.run_name, run.run_id, state, note))
     return align_columns(rows, right=(0,))
@@ -216,7 +220,8 @@ def _close(
     pairs = [(r, outcomes.get(r.run_id, NOT_STARTED)) for r in sweep.runs if not r.is_done]
     failed = [(run, outcome) for run, outcome in pairs if not outcome.was_stopped]
     n_failed, n_waiting = len(failed) + len(sweep.broken), len(pairs) - len(failed)
-    text = f"{len(done) - len(done_before)} done, {len(done_before)} skipped, {n_failed} failed"
+    n_trained = len(done) - len(done_before)
+    text = f"{n_trained} trained, {len(done_before)} skipped, {n_failed} failed"
     print_text(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
         print_text(line)

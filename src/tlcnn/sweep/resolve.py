@@ -102,7 +102,7 @@ def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
         except ConfigError as error:
             shared = find_shared_words(overrides) if len(cells) > 1 else set()
             differing = [word for word in cell.overrides if word not in shared]
-            raise type(error)(f"in the cell {' '.join(differing)}: {error}") from error
+            raise type(error)(f"in the combination {' '.join(differing)}: {error}") from error
         except TlcnnError as error:
             kind = type(error).__name__
             outcome = Outcome(error.exit_code, f"{kind}: {first_line(error)}", kind)

@@ -50,5 +50,5 @@ def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
         except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
-    text = f"frozen units computed {computed:,} images; stored outputs were read {reused:,} times"
-    return [f"  {text}"] if reused else []
+    counts = f"computed for {computed:,} images, read from the store for {reused:,}"
+    return [f"  outputs of frozen units: {counts}"] if reused else []

@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.figures import style
 from tlcnn.report.grid import describe_transfer, lay_out_grid
-from tlcnn.report.numbers import count, describe_metric, format_fraction, is_number
+from tlcnn.report.numbers import describe_metric, format_fraction, is_number
 from tlcnn.report.words import name_dataset
+from tlcnn.text import count
 
 _WIDE = 0.6  # inches of a cell in which an interval is one line
 _NARROW = 0.41  # inches of a cell below which the zero before the point is left out

@@ -11,8 +11,9 @@ from matplotlib.ticker import MaxNLocator
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.choose import find_val_metric, list_histories
-from tlcnn.report.numbers import count, describe_metric
+from tlcnn.report.numbers import describe_metric
 from tlcnn.report.words import join_words, name_dataset
+from tlcnn.text import count
 
 
 def draw_learning(content: Content) -> Iterator[style.ReportFigure]:

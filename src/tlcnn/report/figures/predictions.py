@@ -11,9 +11,9 @@ from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
-from tlcnn.report.numbers import count
 from tlcnn.statistics.metrics import find_positive
 from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
+from tlcnn.text import count
 
 
 @dataclass(frozen=True)
