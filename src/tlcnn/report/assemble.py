@@ -45,8 +45,8 @@ ASSUMPTIONS = (
     "“Equivalent” needs two one-sided tests at 5 % within the margin, adjusted by Holm for their "
     "number in the family. “Inconclusive” is a result: neither a difference nor its absence is "
     "shown.",
-    "What could be detected follows from the variances, which are pooled over the comparisons of "
-    "a dataset, model and recipe, and not from the differences that were observed.",
+    "What could be detected follows from the variances, which are pooled over the cells of a "
+    "dataset, model and recipe, and not from the differences that were observed.",
     "The split, the recipe and the source weights are held fixed; nothing is said of others.",
 )
 
