@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from simulate_choice import print_choice
+from simulate_designs import print_detection, print_equivalence
 from simulate_few import write_few_seeds, write_small_classes
 from simulate_layers import print_layers
 from simulated_world import (
@@ -254,6 +255,8 @@ PARTS = {
     "seeds": lambda o: print(write_few_seeds(o.seeds, o.repeats)),
     "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
     "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
+    "detection": lambda o: print_detection(o.seeds, o.repeats, o.truth, o.seed),
+    "equivalence": lambda o: print_equivalence(o.seeds, o.repeats, o.truth, o.seed),
 }
 
 

@@ -26,8 +26,6 @@ from tlcnn.statistics.metrics import make_score
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.resample import make_arm
-from tlcnn.statistics.settle import compute_difference_power, compute_seeds_needed
-from tlcnn.statistics.variance import Parts
 
 STRATA = np.zeros(30, int)
 
@@ -136,7 +134,7 @@ def test_one_seed_is_judged_by_swaps_alone():
     a, b = make_pair(2.0, n_seeds=1)
     found = compare_arms(a, b)
     assert np.isnan(found.p_seed) and found.p == found.p_swap < 0.01
-    assert Note(NoteKind.P_OF_THESE_NETWORKS) in found.delta.notes and np.isnan(found.seeds_needed)
+    assert Note(NoteKind.P_OF_THESE_NETWORKS) in found.delta.notes and found.noise is None
 
 
 def test_one_seed_without_predictions_is_unknown():
@@ -203,27 +201,19 @@ def test_families_are_adjusted_apart():
     assert [one.p_holm for one in adjust_holm(given)] == pytest.approx([0.02, 0.04, 0.04])
 
 
-# ---- seeds --------------------------------------------------------------------------------------
+def test_equivalence_is_adjusted_among_its_own():
+    base = compare_arms(*make_pair())
+    family = [replace(base, p=0.5, p_equivalent=p) for p in (0.01, 0.03, np.nan)]
+    found = adjust_holm(family)
+    assert [one.p_equivalent_holm for one in found[:2]] == pytest.approx([0.02, 0.03])
+    assert np.isnan(found[2].p_equivalent_holm)
+    assert [one.verdict for one in adjust_holm([replace(base, p=1, p_equivalent=0.03)] * 2)] == (
+        ["inconclusive"] * 2
+    )
 
 
-def test_power_known_answer():
-    """A paired t test at d = 0.5: 34 pairs have 80.8 %, 33 have 79.6 % (G*Power 3.1)."""
-    for n, power in ((34, 0.8077775), (33, 0.7954)):
-        parts = Parts(0.5, ((1.0, n),), 0.0, np.inf)
-        assert compute_difference_power(parts) == pytest.approx(power, abs=1e-4)
-    assert compute_seeds_needed(Parts(0.5, ((1.0, 4),), 0.0, np.inf), margin=1e-9) == 34
-
-
-def test_seeds_needed_end_where_the_test_set_is_too_small():
-    small = Parts(0.02, ((0.01**2, 3),), 0.02**2, 50.0)
-    assert compute_seeds_needed(small, margin=0.01) == np.inf
-    large = replace(small, test=0.001**2)
-    assert 3 < compute_seeds_needed(large, margin=0.001) < 10
-    assert np.isnan(compute_seeds_needed(replace(small, test=np.nan), margin=0.01))
-
-
-def test_seeds_needed_for_equivalence():
-    parts = Parts(0.0, ((0.01**2, 3),), 0.0, np.inf)
-    needed = compute_seeds_needed(parts, margin=0.01)
-    assert 5 < needed < 15
-    assert compute_seeds_needed(parts, margin=0.02) < needed
+def test_rounding_is_no_difference():
+    """A constant 1e-17 between two cells, from summaries here and predictions there."""
+    scores = np.array([0.1, 0.1, 0.1])
+    found = compare_arms(make_score_arm("a", scores + 2e-17), make_score_arm("b", scores))
+    assert found.verdict == "inconclusive" and found.p != found.p  # nothing varies

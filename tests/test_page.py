@@ -205,10 +205,10 @@ def test_embedded_json_reads_back_as_it_was():
 
 def test_missing_numbers_are_dashes_that_say_why(content):
     nothing = {"delta": np.nan, "low": np.nan, "high": np.nan, "p_holm": np.nan}
-    broken = content.comparisons.assign(**nothing, seeds_needed=np.inf)
+    broken = content.comparisons.assign(**nothing, detectable=np.inf)
     (row, *_) = make_comparison_table(replace(content, comparisons=broken)).rows
     dashes = [entry for entry in row if entry.text == "–"]
-    assert len(dashes) >= 3 and any("infinite" in entry.why for entry in dashes)
+    assert len(dashes) >= 3 and any("no possible" in entry.why for entry in dashes)
     made = render_page(replace(content, comparisons=broken), make_page_data(content))
     assert "NaN" not in "".join(Reader(made).texts) and ">nan<" not in made
     table = make_run_table(content, ["x"] * len(content.runs))

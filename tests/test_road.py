@@ -133,11 +133,62 @@ def test_every_adjusted_p_names_its_family_and_the_raw_p_is_one(tmp_path, capsys
     compared = make_content(read_runs(tmp_path)).comparisons
     transfer = compared[compared["family"].str.startswith("transfer")].iloc[0]
     assert row[f"p {METRIC}"] == pytest.approx(transfer["p"], rel=1e-12)
-    assert (row[f"Δ {METRIC} family_size"], transfer["family_size"]) == (2, 1)
-    assert row[f"p Holm {METRIC}"] == pytest.approx(2 * row[f"p {METRIC}"])
-    assert "init=random" in row[f"Δ {METRIC} family"] and "ham10000" in row[f"Δ {METRIC} family"]
+    assert row[f"Δ {METRIC} family_size"] == transfer["family_size"] == 1
+    assert row[f"Δ {METRIC} family"] == transfer["family"]
+    assert row[f"p Holm {METRIC}"] == pytest.approx(transfer["p_holm"], rel=1e-12)
+    further = table.loc[("imagenet", 5, 1), f"Δ {METRIC} family"]
+    assert "init=random" in further and "ham10000" in further
     main(["compare", str(tmp_path), "--baseline", "init=random"])
-    assert f"family “{row[f'Δ {METRIC} family']}”: 2 comparisons" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"family “{transfer['family']}”: 1 comparison" in printed
+    assert f"family “{further}”: 1 comparison; the smallest true difference" in printed
+
+
+@pytest.mark.parametrize(
+    "baseline", [["init=random"], ["init=imagenet", "k=5", "j=0"]], ids=["random", "full"]
+)
+def test_compare_and_report_give_the_same_contrast_one_family_and_one_p(tmp_path, baseline):
+    """Whatever is shown beside it, and whichever of the two cells is the baseline."""
+    for j, test in enumerate((0.60, 0.601, 0.595, 0.57)):
+        write_cell(tmp_path, (test, test + 0.01, test + 0.04), j=j)
+    write_cell(tmp_path, (0.40, 0.45, 0.41), init="random", k=0)
+    runs = read_runs(tmp_path)
+    frame = make_cell_table(runs, [METRIC], baseline=baseline).frame
+    content = make_content(runs)
+    labels = content.cells.set_index("cell")
+    n_common = 0
+    for _, pair in content.comparisons.iterrows():
+        if pair["family"].startswith("choosing on validation"):
+            continue  # the choice is no cell of a table
+        for shown, base in ((pair["a"], pair["b"]), (pair["b"], pair["a"])):
+            cells = labels.loc[[shown, base], ["init", "k", "j"]]
+            fits = [
+                all(str(cell[n]) == v for n, v in (w.split("=") for w in baseline))
+                for _, cell in cells.iterrows()
+            ]
+            if not fits[1]:
+                continue
+            at = (frame[["init", "k", "j"]] == cells.iloc[0]).all(axis=1)
+            (row,) = frame[at].to_dict("records")
+            n_common += 1
+            assert row[f"Δ {METRIC} family"] == pair["family"]
+            assert row[f"Δ {METRIC} family_size"] == pair["family_size"]
+            check_equal(row[f"p Holm {METRIC}"], pair["p_holm"])
+    assert n_common == (1 if baseline == ["init=random"] else 4)
+
+
+def test_nothing_else_in_the_folder_changes_p_in_compare(tmp_path):
+    alone = None
+    for unrelated in ({}, {"dataset": "other"}, {"model": "resnet50"}):
+        for j, test in enumerate((0.60, 0.601, 0.595)):
+            write_cell(tmp_path, (test, test + 0.01, test + 0.04), j=j, **unrelated)
+        write_cell(tmp_path, (0.59, 0.60, 0.61), init="random", k=0, **unrelated)
+        frame = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
+        mine = frame[(frame["dataset"] == "ham10000") & (frame["model"] != "resnet50")]
+        columns = [f"p Holm {METRIC}", f"Δ {METRIC} family_size", f"verdict {METRIC}"]
+        facts = mine.set_index("j")[mine["init"].eq("imagenet").to_numpy()][columns]
+        alone = facts if alone is None else alone
+        assert facts.equals(alone)
 
 
 # ---- who is who ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
+from tlcnn.report.detectable import tabulate_detectable
 from tlcnn.report.layer_sentences import write_margin
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
@@ -24,6 +25,7 @@ from tlcnn.report.remarks import (
 from tlcnn.report.sentences import write_finding
 from tlcnn.report.words import name_cell, name_chosen, name_source, name_start, write_settings
 from tlcnn.statistics.arm import Arm
+from tlcnn.statistics.detect import find_detectable
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
@@ -49,8 +51,13 @@ ASSUMPTIONS = (
     "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
     "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
     "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
-    "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
-    "neither a difference nor its absence is shown.",
+    "A family is one question about one dataset, model and recipe. Nothing else that was trained "
+    "changes its p values.",
+    "“Equivalent” needs two one-sided tests at 5 % within the margin, adjusted by Holm for their "
+    "number in the family. “Inconclusive” is a result: neither a difference nor its absence is "
+    "shown.",
+    "What could be detected follows from the variances, which are pooled over the cells of a "
+    "dataset, model and recipe, and not from the differences that were observed.",
     "The split, the recipe and the source weights are held fixed; nothing is said of others.",
 )
 
@@ -100,6 +107,7 @@ def make_content(
         left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric)),
         cells=table,
         comparisons=_tabulate_comparisons(contrasts),
+        detectable=tabulate_detectable(contrasts),
         findings=tuple(write_finding(answer, contrasts) for answer in answers),
         grids=tuple(_make_grids(blocks)),
         layers=tuple(_make_layers(a) for a in answers if isinstance(a, LayersAnswer)),
@@ -192,17 +200,16 @@ def _tabulate_cells(
 
 _COMPARED = [
     *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
-    *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin"),
-    *("verdict", "seeds_needed", "n_seeds", "note"),
+    *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent"),
+    *("p_equivalent_holm", "margin", "verdict", "detectable", "n_seeds", "note"),
 ]
 
 
 def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
-    names = ("p", "p_holm", "p_swap", "p_seed", "p_equivalent", "margin", "verdict")
+    names = _COMPARED[_COMPARED.index("p") : _COMPARED.index("detectable")]
     rows = []
     for contrast in contrasts:
         result, block = contrast.result, contrast.block
-        is_open = result.verdict == "inconclusive"
         rows.append(
             {
                 "a": contrast.a,
@@ -219,7 +226,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 "low": result.delta.low,
                 "high": result.delta.high,
                 **{name: getattr(result, name) for name in names},
-                "seeds_needed": result.seeds_needed if is_open else math.nan,
+                "detectable": find_detectable(result),
                 "n_seeds": result.delta.n_seeds,
                 "note": "; ".join(list_remarks(result)),
             }

@@ -9,13 +9,15 @@ import pandas as pd
 
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL
-from tlcnn.report.numbers import NONE, format_estimate, format_p
+from tlcnn.report.detectable import find_typical, write_detectable
+from tlcnn.report.numbers import NONE, format_estimate, format_fraction, format_p
 from tlcnn.report.remarks import list_remarks, name_family
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry
 from tlcnn.statistics.arm import Arm, Comparison
-from tlcnn.statistics.comparison import adjust_holm, compare_arms
-from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.statistics.detect import find_detectable
+from tlcnn.study.block import Block
+from tlcnn.study.comparisons import Family, FamilyKind, compare_pairs
 from tlcnn.study.select import check_values, match_condition, parse_condition
 from tlcnn.text import count
 
@@ -25,17 +27,19 @@ _BLOCK = ("dataset", "model")
 def compare_rows(
     keys: pd.DataFrame,
     arms: Sequence[Mapping[str, Arm]],
-    metrics: Sequence[str],
+    blocks: Mapping[str, Sequence[Block]],
     words: Sequence[str],
     margin: float,
 ) -> tuple[dict[str, dict[int, Comparison]], list[str]]:
     """Compare every row of one cell with its baseline.
 
-    A family is all comparisons of one dataset, model and metric.
+    A pair that a question of the report compares is in the family of this question. All further
+    rows of one baseline form a family.
 
     Args:
         keys: the columns that tell rows apart.
         arms: the arm of each row, by metric; none of rows that are not compared.
+        blocks: the blocks of the cells, by metric.
         words: conditions such as `init=random` for the baseline.
 
     Returns:
@@ -46,22 +50,23 @@ def compare_rows(
     """
     pairs, notes = find_pairs(keys, words)
     baseline = " ".join(words)
+    bounds = [name for name in map(str, keys) if name in _BLOCK or "." in name]
     compared = {}
-    for metric in metrics:
+    for metric in blocks:
         scored = {row: b for row, b in pairs.items() if metric in arms[row] and metric in arms[b]}
-        comparisons = []
+        asked = []
         for row, base in scored.items():
-            scope = [(name, keys[name].iloc[row]) for name in _BLOCK if name in keys]
-            scope = [("baseline", baseline), *scope, ("metric", metric)]
+            values = [(name, keys[name].iloc[base]) for name in bounds]
+            scope = [("baseline", baseline), *(pair for pair in values if not pd.isna(pair[1]))]
             family = Family(FamilyKind.BASELINE, tuple(scope))
-            a, b = arms[row][metric], arms[base][metric]
-            comparisons.append(compare_arms(a, b, margin=margin, family=family))
-        adjusted = adjust_holm(comparisons)
+            asked.append((arms[row][metric], arms[base][metric], family))
+        adjusted = compare_pairs(asked, blocks[metric], metric, margin)
         compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(
         f"Δ is the difference to {baseline}, with its 95 % interval; p Holm is adjusted within "
-        f"its family; equivalent: the difference is smaller than {margin:g}"
+        f"its family; equivalent: the difference is smaller than {margin:g}, adjusted "
+        "within the family too"
     )
     return compared, notes
 
@@ -78,6 +83,7 @@ def list_difference_columns(
         parts: dict[str, Any] = {"low": delta.low, "high": delta.high}
         text = format_estimate(delta.value, **parts, digits=3, signed=True)
         parts |= {"family": name_family(result.family), "family_size": result.family_size}
+        parts["detectable"] = find_detectable(result)
         deltas[row] = Entry(text, delta.value, parts)
         verdict = f"{result.verdict} (family of {result.family_size})"
         verdicts[row] = Entry(verdict, result.verdict)
@@ -148,8 +154,10 @@ def _describe_differences(comparisons: Sequence[Comparison], metric: str) -> lis
     """Return what the differences leave out, with the number of rows, and their families."""
     counts = Counter(remark for result in comparisons for remark in list_remarks(result))
     lines = [f"Δ {metric}: {text} ({n} of {len(comparisons)} rows)" for text, n in counts.items()]
-    sizes = {result.family: result.family_size for result in comparisons}
-    for family, size in sizes.items():
+    typical = find_typical(comparisons)
+    for family, result in {result.family: result for result in comparisons}.items():
         assert isinstance(family, Family)
-        lines.append(f"family “{name_family(family)}”: {count(size, 'comparison')}")
+        line = f"family “{name_family(family)}”: {count(result.family_size, 'comparison')}"
+        detectable = write_detectable(typical.get(family, result), format_fraction)
+        lines.append(f"{line}; {detectable}" if detectable else line)
     return lines

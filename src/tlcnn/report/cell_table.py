@@ -25,7 +25,7 @@ from tlcnn.statistics.estimate import make_unknown
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
-from tlcnn.study.block import find_val_metric
+from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
 from tlcnn.study.select import group_runs, name_value
 from tlcnn.study.tune import check_tuned, tune_cells
@@ -99,11 +99,9 @@ def make_cell_table(
     """
     check_tuned(runs, tuned)
     finished = runs[runs["state"] == "done"] if len(runs) else runs
-    if group:
-        members, names = _group_cells(finished, group)
-    else:
-        cells = make_cells(make_runs(finished))
-        members, names = _list_cells(tune_cells(cells, tuned, find_val_metric(metrics[0])))
+    cells = tune_cells(make_cells(make_runs(finished)), tuned, find_val_metric(metrics[0]))
+    whole_cells = {cell.key: cell for cell in cells}
+    members, names = _group_cells(finished, group) if group else _list_cells(cells)
     notes = _describe_averaged(members, names) if group else []
     if only_grids:
         n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
@@ -127,7 +125,8 @@ def make_cell_table(
             {m: scored[0] for m, scored in row.arms.items() if scored and len(row.cells) == 1}
             for row in rows
         ]
-        compared, remarks = compare_rows(keys, arms, metrics, baseline, margin)
+        blocks = _make_blocks(whole_cells, rows, metrics)
+        compared, remarks = compare_rows(keys, arms, blocks, baseline, margin)
         for metric, comparisons in compared.items():
             columns += list_difference_columns(comparisons, metric, len(rows))
         notes += remarks
@@ -214,6 +213,36 @@ def _score_row(
     unknown = make_unknown(math.nan, 0)
     estimates = {m: estimate_mean(scored) if scored else unknown for m, scored in arms.items()}
     return CellRow(key, cells, arms, estimates)
+
+
+def _make_blocks(
+    cells: Mapping[str, Cell], rows: Sequence[CellRow], metrics: Sequence[str]
+) -> dict[str, list[Block]]:
+    """Return the blocks of the rows that are a whole cell, by metric.
+
+    There are none of a metric of which less is better, as no question is judged by it.
+    """
+    lone = [(row.cells[0].key, row) for row in rows if len(row.cells) == 1]
+    whole = {key: row for key, row in lone if len(row.runs) == len(cells[key].runs)}
+    candidates = {
+        k: c for key in whole for k, c in cells[key].candidates.items() if k not in whole
+    }
+    blocks: dict[str, list[Block]] = {}
+    for metric in metrics:
+        val_metric = find_val_metric(metric)
+        arms = {
+            key: {
+                **load_arms(cells[key], [val_metric], redraws=False),
+                metric: row.arms[metric][0],
+            }
+            for key, row in whole.items()
+            if row.arms[metric] and not is_lower_better(metric)
+        }
+        scored = {key: cells[key] for key in arms}
+        if arms:
+            arms |= {k: load_arms(c, [val_metric, metric]) for k, c in tuned.items()}
+        blocks[metric] = make_blocks(scored, arms, metric)
+    return blocks
 
 
 def compute_deviation(arms: Sequence[Arm]) -> float:

@@ -1,7 +1,7 @@
 """What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ class Finding:
         question: as a person would ask it.
         verdict: one or two words: `yes`, `no`, `inconclusive`, `not measured`, ...
         answer: one or two sentences, with numbers, intervals and n.
-        details: more sentences: what it rests on, what would settle it, the command to run.
+        details: more sentences: what it rests on, what could be detected, the command to run.
         dataset: what it was measured on; empty for all.
         comparisons: rows of `Content.comparisons` (its index) that it rests on.
         is_measured: whether the runs ask the question at all; a paper leaves out the others.
@@ -106,7 +106,10 @@ class Content:
             `<metric> high`, `<metric> sd`; `note`.
         comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
             comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
-            p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
+            p_swap, p_seed, p_equivalent, p_equivalent_holm, margin, verdict, detectable (the
+            smallest true difference that is found in 80 % of studies), n_seeds, note.
+        detectable: one row a family: family, family_size, n_seeds, and the smallest difference
+            that is found in 80 % of studies now, with more seeds, and with more test groups.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
@@ -123,6 +126,7 @@ class Content:
     cells: pd.DataFrame
     comparisons: pd.DataFrame
     findings: tuple[Finding, ...]
+    detectable: pd.DataFrame = field(default_factory=pd.DataFrame)
     grids: tuple[Grid, ...] = ()
     layers: tuple[LayerScores, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()

@@ -9,6 +9,7 @@ from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.forest import Scale, make_scale
 from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
+    format_gap,
     format_p,
     format_seconds,
     format_value,
@@ -32,8 +33,7 @@ from tlcnn.text import count
 Record = Mapping[Any, Any]
 
 _BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
-_NEEDED = "the number that would settle an inconclusive result"
-_NO_NEED = "it is settled, or the number cannot be computed"
+_DETECTABLE = "the smallest true difference that is found in 80 % of studies"
 
 
 def _find_below(frame: pd.DataFrame) -> str:
@@ -77,7 +77,6 @@ def make_comparison_table(content: Content) -> Table:
         family = format_value(row.get("family"))
         family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
         of_family = "the comparisons that p and the verdict are adjusted for"
-        n_needed = show_number(row.get("seeds_needed"), why=_NO_NEED)
         return {
             **_describe_comparison(row, content.metric, below),
             Column("family", hint=of_family): show_value(family),
@@ -86,7 +85,7 @@ def make_comparison_table(content: Content) -> Table:
                 row.get("p_holm"), format_p
             ),
             Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
-            Column("seeds needed", "number", _NEEDED): n_needed,
+            Column("detectable", "number", _DETECTABLE): _show_size(row, "detectable", content),
             **_show_settings(row, ("dataset", "model")),
             Column("note"): show_value(row.get("note")),
         }
@@ -99,6 +98,39 @@ def make_comparison_table(content: Content) -> Table:
         title="Comparisons",
         scale=make_comparison_scale(content),
         nouns=("comparison", "comparisons"),
+    )
+
+
+def _show_size(row: Record, name: str, content: Content) -> Entry:
+    return show_number(
+        row.get(name),
+        lambda size: format_gap(size, content.metric).lstrip("+"),
+        "the variance is not known",
+    )
+
+
+def make_detectable_table(content: Content) -> Table:
+    """Return the smallest differences that are detected, now and with a larger design."""
+    frame = content.detectable
+    sizes = [str(n) for n in frame if n not in ("family", "family_size", "n_seeds")]
+
+    def describe(row: Record) -> dict[Column, Entry]:
+        return {
+            Column("family"): show_value(row.get("family")),
+            Column("comparisons", "count"): show_number(row.get("family_size")),
+            Column("seeds", "count"): show_number(row.get("n_seeds")),
+            **{
+                Column(name, "number", _DETECTABLE): _show_size(row, name, content)
+                for name in sizes
+            },
+        }
+
+    return fill_table(
+        frame.to_dict("records"),
+        describe,
+        key="detectable",
+        title="What could be detected",
+        nouns=("family", "families"),
     )
 
 

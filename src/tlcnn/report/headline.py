@@ -72,6 +72,8 @@ def _list_comparisons(
                 "delta": format_gap(row.get("delta"), metric),
                 "delta interval": format_range(low, high, metric, signed=True),
                 "p": format_p(row.get("p_holm")),
+                "p family": format_value(row.get("family")),
+                "p family size": format_value(row.get("family_size")),
                 "verdict": format_value(row.get("verdict")),
             }
             yield f"{block} {f'{a} vs {b}' if a != b else f'{a} {finding.key}'}", texts

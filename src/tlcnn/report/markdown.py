@@ -11,6 +11,7 @@ from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
     make_cell_table,
     make_comparison_table,
+    make_detectable_table,
     make_grid_table,
     make_layer_table,
     make_run_table,
@@ -50,6 +51,7 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         lead=write_lead(content),
         glossary=GLOSSARY,
         comparisons=make_comparison_table(content),
+        detectable=make_detectable_table(content),
         cells=make_cell_table(content),
         runs=make_run_table(content, data.names) if has_few_runs else None,
         figures=figures,

@@ -23,6 +23,7 @@ from tlcnn.report.content_tables import (
     make_command_table,
     make_comparison_scale,
     make_comparison_table,
+    make_detectable_table,
     make_finding_table,
     make_layer_table,
     make_run_table,
@@ -96,6 +97,7 @@ def render_page(
     """
     tables = {
         "comparisons": make_comparison_table(content),
+        "detectable": make_detectable_table(content),
         "cells": make_cell_table(content),
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),

@@ -116,6 +116,7 @@ def _select_printed(table: Table, *hidden: str) -> Table:
 def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the file stem and the frame of every table, in full precision."""
     yield "comparisons", content.comparisons
+    yield "detectable", content.detectable
     yield "cells", content.cells
     yield "runs", content.runs.drop(columns=["settings"], errors="ignore")
     for number, grid in enumerate(content.grids, start=1):

@@ -84,16 +84,20 @@ def list_remarks(comparison: Comparison) -> list[str]:
     return remarks
 
 
+def name_question(family: Family) -> str:
+    """Return the question of a family of comparisons."""
+    baseline = dict(family.scope).get("baseline")
+    return _FAMILIES[family.kind] + (f" {baseline}" if baseline else "")
+
+
 def name_family(family: Family) -> str:
-    """Return what a family of comparisons is called, with its bounds."""
-    name, bounds = _FAMILIES[family.kind], []
-    for key, value in family.scope:
-        if key == "baseline":
-            name = f"{name} {value}"
-        else:
-            is_named = key in ("dataset", "model", "metric")
-            bounds.append(str(value) if is_named else f"{key}={value}")
-    return f"{name} ({', '.join(bounds)})" if bounds else name
+    """Return what a family of comparisons is called: its question, and what it is asked of."""
+    bounds = [
+        str(value) if key in ("dataset", "model") else f"{key}={value}"
+        for key, value in family.scope
+        if key != "baseline"
+    ]
+    return f"{name_question(family)} ({', '.join(bounds)})"
 
 
 def write_tuning(cell: Cell) -> str:

@@ -1,10 +1,10 @@
 """Answers in words."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from tlcnn.report.content import Finding
+from tlcnn.report.detectable import write_detectable
 from tlcnn.report.layer_sentences import write_layers
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
@@ -14,7 +14,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_score,
 )
-from tlcnn.report.remarks import list_remarks, write_improving, write_tuning
+from tlcnn.report.remarks import list_remarks, name_question, write_improving, write_tuning
 from tlcnn.report.words import (
     join_words,
     name_block,
@@ -110,7 +110,7 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
         f"{source}{_write_depth(block, contrast.a)} and {drawn} from random weights: "
         f"a {'gain' if delta > 0 else 'loss'} of {write_gap(delta, block.metric)} "
         f"({_write_evidence(contrast)}).",
-        (*_explain(contrast.result), *improving),
+        (*_explain(contrast), *improving),
         block.dataset,
     )
 
@@ -159,7 +159,8 @@ def _write_evidence(contrast: Contrast) -> str:
     if not is_number(p):
         return f"{evidence}; no p"
     size = f"< {LEAST_P}" if p < LEAST_P else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
-    return f"{evidence}; adjusted p {size} in a family of {contrast.result.family_size}"
+    name, n = name_question(contrast.family), contrast.result.family_size
+    return f"{evidence}; adjusted p {size}, family “{name}” of {n}"
 
 
 def _write_difference(contrast: Contrast, reference: str) -> str:
@@ -191,7 +192,7 @@ def _write_best(answer: BestAnswer) -> Finding:
         verdict = _write_verdict(contrast.result, equivalent="as good")
         verdict = whole if best.cell == answer.full else verdict
         judgement = f" That is {_write_difference(contrast, reference)}."
-        details = _explain(contrast.result)
+        details = _explain(contrast)
     return Finding(
         "best_cell",
         f"Which layers to transfer from {name_source(answer.source)} and which to freeze, and is "
@@ -249,7 +250,8 @@ def _write_depths(answer: BestAnswer) -> list[str]:
         f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names
     ]
     n_cells = count(len(answer.others), "cell")
-    return [f"{n_cells} against full fine-tuning, a family of {first.family_size}:", *lines]
+    family = f"family “{name_question(answer.others[0].family)}” of {first.family_size}"
+    return [f"{n_cells} against full fine-tuning, {family}:", *lines]
 
 
 def _write_chains(answer: ChainAnswer) -> Finding:
@@ -263,7 +265,7 @@ def _write_chains(answer: ChainAnswer) -> Finding:
         place = "after ImageNet" if source.chain[0] == "imagenet" else "alone"
         verdicts.append((place, _write_verdict(with_imagenet.result)))
         for contrast in (with_imagenet, *with_random):
-            details += [f"{name}: {line}" for line in _explain(contrast.result)]
+            details += [f"{name}: {line}" for line in _explain(contrast)]
         for contrast in with_random:
             details.append(f"{name}: {_write_difference(contrast, 'than from random weights')}.")
     first = answer.chains[0][1]
@@ -287,15 +289,13 @@ def _write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> st
     return answers.get(comparison.verdict, "inconclusive")
 
 
-def _explain(comparison: Comparison) -> tuple[str, ...]:
-    """Return what a comparison leaves out, and what would settle it, as sentences."""
+def _explain(contrast: Contrast) -> tuple[str, ...]:
+    """Return what a comparison leaves out, and what it could detect, as sentences."""
+    comparison, metric = contrast.result, contrast.block.metric
     lines = list_remarks(comparison)
-    needed = comparison.seeds_needed
-    if comparison.verdict == "inconclusive" and math.isinf(needed):
-        lines.append("more seeds would not settle it: the test set is too small for such a gap")
-    elif comparison.verdict == "inconclusive" and is_number(needed):
-        lines.append(f"about {needed:.0f} seeds would settle a difference of this size")
-    return tuple(f"{line[0].upper()}{line[1:]}." for line in lines)
+    if comparison.verdict == "inconclusive":
+        lines.append(write_detectable(comparison, lambda size: write_gap(size, metric)))
+    return tuple(f"{line[0].upper()}{line[1:]}." for line in lines if line)
 
 
 # ---- what was not measured ----------------------------------------------------------------------

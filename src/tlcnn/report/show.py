@@ -42,7 +42,7 @@ def show_number(value: Any, form: Callable[[Any], str] = format_value, why: str 
     if is_number(value):
         return Entry(form(value), value)
     is_infinite = isinstance(value, float) and value in (float("inf"), float("-inf"))
-    return Entry(NONE, value, why="infinite: no number would do" if is_infinite else why)
+    return Entry(NONE, value, why="no possible one is" if is_infinite else why)
 
 
 def show_score(value: Any, metric: str, why: str = "") -> Entry:

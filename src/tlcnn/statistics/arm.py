@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from tlcnn.statistics.notes import NoteKind, Notes
-from tlcnn.statistics.variance import Parts
+from tlcnn.statistics.variance import Noise
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -109,16 +109,14 @@ class Comparison:
         p: two-sided; the larger of `p_swap` and `p_seed`. NaN where neither can be had.
         p_swap: sign-flip permutation over test groups: do *these* networks differ on new lesions?
         p_seed: t test with both variances: would they, trained again with other seeds?
-        p_equivalent: TOST with `margin`; below 0.05 the two are equivalent.
-        p_holm: adjusted within its family; equal to `p` until a family is adjusted.
+        p_equivalent: TOST with `margin`.
+        p_holm: `p`, adjusted within its family; equal to `p` until a family is adjusted.
+        p_equivalent_holm: `p_equivalent`, adjusted among those of the family in the same way.
         family: the key of the comparisons that are adjusted together.
         family_size: the comparisons of the family that have a p.
-        seeds_needed: pairs of seeds that would settle it with 80 % power, if the truth is what was
-            seen, at Holm's first step (5 % over the size of the family); more than there are
-            while it is inconclusive; inf where more seeds never would (more test groups might),
-            NaN where unknown.
         lower_is_better: a negative `delta` is then the better one.
-        parts: the variance parts of `delta`; None if no number of seeds was asked for.
+        noise: what hides a difference, pooled over the cells of a block; None where it is not
+            known.
     """
 
     a: str
@@ -130,11 +128,11 @@ class Comparison:
     p_equivalent: float
     margin: float
     p_holm: float
-    seeds_needed: float
+    p_equivalent_holm: float
     family: Hashable = ""
     family_size: int = 1
     lower_is_better: bool = False
-    parts: Parts | None = None
+    noise: Noise | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -145,4 +143,4 @@ class Comparison:
         if self.p_holm < 0.05 and self.p_seed == self.p_seed:
             higher = self.delta.value > 0
             return "worse" if higher == self.lower_is_better else "better"
-        return "equivalent" if self.p_equivalent < 0.05 else "inconclusive"
+        return "equivalent" if self.p_equivalent_holm < 0.05 else "inconclusive"

@@ -1,4 +1,4 @@
-"""One cell against another: difference, p values, equivalence, families, seeds still needed."""
+"""One cell against another: difference, p values, equivalence, families."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -7,9 +7,8 @@ import numpy as np
 
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
-from tlcnn.statistics.estimate import compute_parts, make_estimate, pair_arms
+from tlcnn.statistics.estimate import estimate_contrast, pair_arms
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
-from tlcnn.statistics.settle import compute_seeds_needed
 from tlcnn.statistics.variance import compute_tail
 
 N_PERMUTATIONS = 10_000
@@ -41,32 +40,29 @@ def compare_arms(
         raise ConfigError(f"margin={margin} is not allowed: above 0, e.g. 0.01 for one point")
     if a.lower_is_better != b.lower_is_better:
         raise ConfigError(f"{a.name} and {b.name} are scored by different metrics")
-    parts = compute_parts([(1.0, a), (-1.0, b)])
-    delta = make_estimate(parts)
+    delta = estimate_contrast([(1.0, a), (-1.0, b)])
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
     p_seed = compute_t_p(delta)
     p = max((value for value in (p_swap, p_seed) if value == value), default=float("nan"))
     if p_seed != p_seed and p == p:
         note = Note(NoteKind.P_OF_THESE_NETWORKS)
         delta = replace(delta, notes=merge_notes(delta.notes, [note]))
-    comparison = Comparison(
+    # two one-sided tests (TOST, Schuirmann 1987)
+    p_equivalent = compute_one_sided_p(margin - abs(delta.value), delta)
+    return Comparison(
         a=a.name,
         b=b.name,
         delta=delta,
         p=p,
         p_swap=p_swap,
         p_seed=p_seed,
-        # two one-sided tests (TOST, Schuirmann 1987)
-        p_equivalent=compute_one_sided_p(margin - abs(delta.value), delta),
+        p_equivalent=p_equivalent,
         margin=margin,
         p_holm=p,
-        seeds_needed=float("nan"),
+        p_equivalent_holm=p_equivalent,
         family=family,
         lower_is_better=a.lower_is_better,
-        parts=parts if (a.fold_ratio, b.fold_ratio) == (None, None) else None,
     )
-    (alone,) = adjust_holm([comparison])
-    return alone
 
 
 # ---- t tests ------------------------------------------------------------------------------------
@@ -159,27 +155,21 @@ def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATI
 
 
 def adjust_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with `p_holm` adjusted within each family (Holm 1979).
+    """Return the comparisons, adjusted within each family (Holm 1979).
 
-    Comparisons without a p are not counted. `seeds_needed` becomes what p_holm takes.
+    The p values of differences and those of equivalence are adjusted each among themselves.
+    Comparisons without a p are not counted.
     """
     adjusted = list(comparisons)
     for family in dict.fromkeys(comparison.family for comparison in comparisons):
         places = [i for i, c in enumerate(comparisons) if c.family == family]
-        values = compute_holm([comparisons[i].p for i in places])
-        size = sum(value == value for value in values)
-        for i, value in zip(places, values, strict=True):
-            comparison = replace(comparisons[i], p_holm=value, family_size=size)
-            parts, margin = comparison.parts, comparison.margin
-            if parts is not None:
-                # Power says 80 of 100 times: where p was unlucky, the seeds there are can be
-                # enough by it.
-                least = parts.n_seeds + 1 if comparison.verdict == "inconclusive" else 2
-                needed = compute_seeds_needed(
-                    parts, margin=margin, n_compared=max(size, 1), least=least
-                )
-                comparison = replace(comparison, seeds_needed=needed)
-            adjusted[i] = comparison
+        different = compute_holm([comparisons[i].p for i in places])
+        equivalent = compute_holm([comparisons[i].p_equivalent for i in places])
+        size = sum(value == value for value in different)
+        for i, p, p_equivalent in zip(places, different, equivalent, strict=True):
+            adjusted[i] = replace(
+                comparisons[i], p_holm=p, p_equivalent_holm=p_equivalent, family_size=size
+            )
     return adjusted
 
 

@@ -5,14 +5,18 @@ comes back with other seeds is the test sample's share of the variance, which no
 takes away; the rest is in the seeds' own deviation. See `estimate` for the two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import nctdtr, ndtr
 
 from tlcnn.errors import ConfigError
-from tlcnn.statistics.settle import POWER, compute_difference_power, find_least
-from tlcnn.statistics.variance import Parts, combine_df
+from tlcnn.statistics.variance import Parts, combine_df, compute_quantile
+
+MAX_SEEDS = 10_000
+POWER = 0.8
+ALPHA = 0.05
 
 Numbers = float | Sequence[float] | np.ndarray
 
@@ -37,7 +41,7 @@ class Design:
     score: Numbers
     agreement: Numbers | None = None
     seed_agreement: Numbers | None = None
-    alpha: float = 0.05
+    alpha: float = ALPHA
 
     def __post_init__(self) -> None:
         """Raise ConfigError for numbers that are not possible."""
@@ -94,7 +98,16 @@ def compute_design_power(effect: float, design: Design, n_seeds: int) -> float:
 
 def find_seeds(effect: float, design: Design, *, power: float = POWER) -> float:
     """Return the least number of seeds with that power; inf where the test set is too small."""
-    return find_least(lambda n: compute_design_power(effect, design, n) >= power)
+    if compute_design_power(effect, design, MAX_SEEDS) < power:
+        return float("inf")
+    low, high = 1, 2  # fewer than two seeds are no answer
+    while compute_design_power(effect, design, high) < power:
+        low, high = high, min(2 * high, MAX_SEEDS)
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = compute_design_power(effect, design, middle) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return float(high)
 
 
 def find_effect(design: Design, n_seeds: float, *, power: float = POWER) -> float:
@@ -102,15 +115,34 @@ def find_effect(design: Design, n_seeds: float, *, power: float = POWER) -> floa
 
     With `n_seeds=inf` it is what no number of seeds goes below.
     """
-    low, high = 0.0, float(np.mean(design.disagreement))
+    high = float(np.mean(design.disagreement))
     many = 10**9 if np.isinf(n_seeds) else int(n_seeds)
     if high <= 0 or compute_design_power(high, design, many) < power:
         return float("nan")
+    return bisect(lambda effect: compute_design_power(effect, design, many) >= power, high)
+
+
+def bisect(is_enough: Callable[[float], bool], high: float) -> float:
+    """Return the least number from 0 to `high` that is enough; `high` itself must be."""
+    low = 0.0
     for _ in range(50):
         middle = (low + high) / 2
-        enough = compute_design_power(middle, design, many) >= power
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
+
+
+def compute_difference_power(parts: Parts, alpha: float = ALPHA) -> float:
+    """Return the power of the two-sided t test of no difference, if `parts` are the truth."""
+    se, df = parts.se, parts.df
+    if se == 0:
+        return float(parts.value != 0)
+    limit, shift = compute_quantile(df, 1 - alpha / 2), abs(parts.value) / se
+    if df > 1e6:
+        return float(ndtr(shift - limit) + ndtr(-shift - limit))
+    limits = np.array([-limit, limit])
+    tails = nctdtr(df, shift, limits)
+    tails = np.where(np.isnan(tails), limits > shift, tails)  # NaN far out, for 0 and 1
+    return float(1 - tails[1] + tails[0])
 
 
 def plan_parts(effect: float, design: Design, n_seeds: int) -> Parts:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlcnn.statistics.settle import ALPHA, POWER
+from tlcnn.statistics.power import ALPHA, POWER
 from tlcnn.statistics.variance import Parts, compute_quantile
 
 

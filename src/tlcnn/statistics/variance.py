@@ -64,6 +64,44 @@ class Parts:
         return max(combine_df([*parts, (self.test, self.test_df)]), 1.0)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """What hides a difference between two cells, whatever the difference is.
+
+    Attributes:
+        n_seeds: the seeds of each cell.
+        n_sets: 1 where the cells are paired by seed, 2 where each has runs of its own.
+        variance: over the seeds of a set, of one difference or of one score.
+        joint: the part of `variance` that is what the test groups do to a single run. Like
+            `test`, it falls with the number of test groups. NaN where the groups are not known.
+        test, test_df: as in `Parts`.
+        largest: the largest difference that is possible.
+    """
+
+    n_seeds: int
+    n_sets: int
+    variance: float
+    joint: float
+    test: float
+    test_df: float
+    largest: float = float("inf")
+
+    def plan(
+        self, n_seeds: int | None = None, groups: float = 1.0, *, is_paired: bool | None = None
+    ) -> Parts:
+        """Return what a difference of 0 would be made of, with so many times the test groups.
+
+        Args:
+            is_paired: whether so many seeds are paired; None: as they are here. Pairs are taken to
+                vary by as much as two runs of their own.
+        """
+        falling = self.joint * (1 - 1 / groups) if groups != 1 else 0.0
+        n_sets = self.n_sets if is_paired is None else 1 if is_paired else 2
+        variance = (self.variance - falling) * self.n_sets / n_sets
+        seeds = ((variance, n_seeds or self.n_seeds),) * n_sets
+        return Parts(0.0, seeds, self.test / groups, self.test_df * groups)
+
+
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:
     """Return the degrees of freedom of a sum of variances, each (variance, df); inf for none.
 

@@ -1,11 +1,13 @@
 """Arms to comparisons: which cells a study compares, in which families, adjusted by Holm."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
+from tlcnn.statistics.detect import pool_noise, set_noise
+from tlcnn.statistics.metrics import find_range
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Source
 
@@ -23,11 +25,11 @@ class FamilyKind(Enum):
 
 @dataclass(frozen=True)
 class Family:
-    """Comparisons that are adjusted together.
+    """Comparisons that are adjusted together: those of one question.
 
     Attributes:
-        scope: what bounds it, as (key, value) pairs: dataset, model, and so on. The declared
-            families of a report's questions span all of it, so theirs is empty.
+        scope: what it is asked of, as (key, value) pairs: dataset, model and recipe. Nothing else
+            in a folder belongs to it.
     """
 
     kind: FamilyKind
@@ -57,41 +59,84 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
 
     Differences below the margin do not matter; it is in units of the metric.
     """
-    pairs = [(block, *pair) for block in blocks for pair in list_pairs(block)]
-    pairs.sort(key=lambda pair: pair[1].kind is FamilyKind.DEPTH)
-    results = [
-        compare_arms(
-            best.arm if best and best.arm else block.arms[a],
-            block.arms[b],
-            margin=margin,
-            family=family,
-        )
-        for block, family, a, b, best in pairs
+    contrasts = []
+    for block in blocks:
+        pairs = list(list_pairs(block))
+        results = [
+            compare_arms(
+                best.arm if best and best.arm else block.arms[a],
+                block.arms[b],
+                margin=margin,
+                family=family,
+            )
+            for family, a, b, best in pairs
+        ]
+        adjusted = _set_noise(adjust_holm(results), block.arms.values(), block.metric)
+        contrasts += [Contrast(block, *p, r) for p, r in zip(pairs, adjusted, strict=True)]
+    return sorted(contrasts, key=lambda contrast: contrast.family.kind is FamilyKind.DEPTH)
+
+
+def compare_pairs(
+    pairs: Sequence[tuple[Arm, Arm, Family]], blocks: Sequence[Block], metric: str, margin: float
+) -> list[Comparison]:
+    """Compare cells by a metric, each pair in the family of the question that compares it.
+
+    A pair that no question of the blocks compares stays in the family that stands beside it. All
+    comparisons of a question count, whether or not they are among the pairs.
+    """
+    asked = {
+        frozenset((a, b)): (block.arms[a], block.arms[b], family)
+        for block in blocks
+        for family, a, b, best in list_pairs(block)
+        if best is None  # what is compared with a choice is no cell of a table
+    }
+    results = []
+    for a, b, family in pairs:
+        *_, family = asked.pop(frozenset((a.name, b.name)), (a, b, family))
+        results.append(compare_arms(a, b, margin=margin, family=family))
+    families = {result.family for result in results}
+    hidden = [
+        compare_arms(a, b, margin=margin, family=family)
+        for a, b, family in asked.values()
+        if family in families
     ]
-    adjusted = adjust_holm(results)
-    return [Contrast(*pair, result) for pair, result in zip(pairs, adjusted, strict=True)]
+    adjusted = adjust_holm([*results, *hidden])[: len(results)]
+    for baseline in {result.b for result in adjusted}:
+        places = [i for i, result in enumerate(adjusted) if result.b == baseline]
+        arms = [pairs[places[0]][1], *(pairs[i][0] for i in places)]
+        noisy = _set_noise([adjusted[i] for i in places], arms, metric)
+        for i, result in zip(places, noisy, strict=True):
+            adjusted[i] = result
+    return adjusted
+
+
+def _set_noise(
+    comparisons: Sequence[Comparison], arms: Iterable[Arm], metric: str
+) -> list[Comparison]:
+    least, most = find_range(metric)
+    return set_noise(comparisons, pool_noise(list(arms), largest=most - least))
 
 
 def list_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
     """Yield (family, a, b, best) of every comparison that a block's cells allow.
 
-    All families but `DEPTH` are declared: they answer a question, whatever was trained. `DEPTH`
-    explores, and is each block's own.
+    Every family is the block's own, so that p depends on nothing else. All but `DEPTH` are
+    declared: they answer a question, whatever was trained. `DEPTH` explores.
     """
+    scope = (("dataset", block.dataset), ("model", block.model), *block.recipe)
     for source in list_compared_sources(block):
         trained = block.find_deepest_trained(source)
         if trained and block.scratch:
-            yield Family(FamilyKind.TRANSFER), trained, block.scratch, None
+            yield Family(FamilyKind.TRANSFER, scope), trained, block.scratch, None
     for source in block.chains:
         for a, b in list_chain_pairs(block, source):
-            yield Family(FamilyKind.CHAIN), a, b, None
-    scope = (("dataset", block.dataset), ("model", block.model), *block.recipe)
+            yield Family(FamilyKind.CHAIN, scope), a, b, None
     for source in block.sources:
         full, best = block.find_deepest_trained(source), block.find_best(source)
         if not full:
             continue
         if best and {*best.by_seed.values()} - {full}:
-            yield Family(FamilyKind.BEST), best.cell, full, best
+            yield Family(FamilyKind.BEST, scope), best.cell, full, best
         for cell in block.list_grid(source):
             if cell.key not in (full, block.scratch):
                 yield Family(FamilyKind.DEPTH, scope), cell.key, full, None
@@ -100,7 +145,7 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
     ) or block.scratch
     for cell in block.cells.values():
         if cell.source.is_imported and reference:
-            yield Family(FamilyKind.IMPORTED), cell.key, reference, None
+            yield Family(FamilyKind.IMPORTED, scope), cell.key, reference, None
 
 
 def list_compared_sources(block: Block) -> list[Source]:

@@ -131,7 +131,7 @@ def compute_layer_scores(
         >>> arms = {("full", 0): arm(.62, .63), ("frozen", 1): arm(.60, .61)}
         >>> (stem,) = compute_layer_scores(arms, ["stem"])
         >>> round(stem.gaps["F"].value, 3), stem.verdict
-        (0.02, 'specific')
+        (0.02, 'undetermined')
     """
     ns = range(1, len(units) + 1)
     gaps = {(name, n): _estimate_gap(arms, n, name) for n in ns for name in GAPS}
