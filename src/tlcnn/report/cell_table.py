@@ -240,7 +240,7 @@ def _make_blocks(
         }
         scored = {key: cells[key] for key in arms}
         if arms:
-            arms |= {k: load_arms(c, [val_metric, metric]) for k, c in tuned.items()}
+            arms |= {k: load_arms(c, [val_metric, metric]) for k, c in candidates.items()}
         blocks[metric] = make_blocks(scored, arms, metric)
     return blocks
 
