@@ -436,6 +436,7 @@ def make_findings(
             ("Nine seeds would settle a difference of 1 point.",),
             "lung",
             (3, 4, 5),
+            is_open=True,
         ),
         Finding(
             "layers",

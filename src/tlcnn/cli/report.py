@@ -22,7 +22,9 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", default="report", help="a folder; default: report")
     add("--title", help="default: the names of the datasets")
     add("--metric", default="test/balanced_accuracy", help="default: test/balanced_accuracy")
-    margin = "differences below this count as equivalent, in units of the metric; default: 0.01"
+    margin = (
+        "absolute differences below this are equivalence, in units of the metric; default: 0.01"
+    )
     add("--margin", type=float, default=0.01, help=margin)
     add("--no-figures", action="store_true", help="tables and answers only")
     examples = "show test images as well; the page then contains them"

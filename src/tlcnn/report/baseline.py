@@ -61,7 +61,7 @@ def compare_rows(
         notes += _describe_differences(adjusted, metric)
     notes.append(
         f"Δ is the difference to {baseline}, with its 95 % interval; p Holm is adjusted within "
-        f"its family; equivalent: the difference is smaller than {margin:g}"
+        f"its family; equivalent: the absolute difference is smaller than {margin:g}"
     )
     return compared, notes
 
