@@ -28,8 +28,8 @@ GLOSSARY = (
         "start at random and are trained on the target (B)",
     ),
     ("BnB", "the same, but its first n units come from a network trained on the target itself"),
-    ("general", "of the first n units: frozen, they cost the target less than the margin"),
-    ("specific", "of the first n units: frozen, they cost the target something"),
+    ("general", "of the first n units: frozen, they are shown to cost less than the margin"),
+    ("specific", "of the first n units: frozen, they are shown to cost more than the margin"),
 )
 _MAX_NAMES = 4  # datasets that are named one by one
 
