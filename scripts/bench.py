@@ -24,9 +24,11 @@ from bench.records import Section, describe_machine, render_markdown, write_resu
 from bench.sides import Case, Side, run_plain, run_timm, run_tlcnn
 
 from tlcnn.data.index import SPLITS
+from tlcnn.device import count_cores
 
 VIEWS = 4  # of an image, where tlcnn stores the outputs of frozen layers
 WIDE_PIXELS = 224
+PACKED = (1, 2, 4, 8)  # runs at a time
 
 
 class Size(NamedTuple):
@@ -67,6 +69,7 @@ PARTS = {  # part -> the size that it is measured at
     "limit224": "wide",
     "single224": "wide",
     "frozen": "frozen",
+    "packed": "grid",
     "grid": "grid",
     "start": "grid",
     "resume": "grid",
@@ -86,7 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds of the grid")
     parser.add_argument("--rounds", type=int, help="repetitions; default: by scale")
     parser.add_argument("--threads", type=int, help="threads a process; default: all cores")
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), help="default: all, `packed` on a GPU alone"
+    )
     parser.add_argument("--work", type=Path, help="default: a temporary folder")
     parser.add_argument("-o", "--output", type=Path, default=Path("bench.json"))
     return parser
@@ -103,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     with TemporaryDirectory(dir=options.work) as folder:
         machine = describe_machine(options.device, Path(folder), options.timm_train)
-        names = [name for name in PARTS if name in options.only]
+        default = [name for name in PARTS if name != "packed" or options.device == "cuda"]
+        names = [name for name in PARTS if name in (options.only or default)]
         for number, name in enumerate(names, start=1):
             part_started = time.monotonic()
             print(f"[{part_started - started:4.0f} s] {number}/{len(names)} {name}", flush=True)
@@ -140,6 +146,7 @@ def prepare_case(options: argparse.Namespace, size_name: str, work: Path) -> Cas
         batch_size=size.batch_size,
         epochs=size.epochs,
         device=options.device,
+        workers=2 if options.device == "cpu" else max(1, count_cores() - 2),
     )
 
 
@@ -148,7 +155,7 @@ def measure_part(name: str, case: Case, options: argparse.Namespace) -> Section:
     from bench.data_path import measure_data  # these import torch, which --help does not need
     from bench.limit import measure_limit
     from bench.starts import measure_resume, measure_starts
-    from bench.trainings import measure_frozen, measure_grid, measure_single
+    from bench.trainings import measure_frozen, measure_grid, measure_packed, measure_single
 
     sides: dict[str, Side] = {"tlcnn": run_tlcnn, "plain loop": run_plain}
     if options.timm_train:
@@ -166,6 +173,7 @@ def measure_part(name: str, case: Case, options: argparse.Namespace) -> Section:
         "single": lambda: measure_single(case, sides, precisions),
         "data": lambda: measure_data(case, starts),
         "frozen": lambda: measure_frozen(frozen_case, sides, rounds),
+        "packed": lambda: measure_packed(case, PACKED),
         "grid": lambda: measure_grid(grid_case, sides, None if is_large else 1),
         "start": lambda: measure_starts(case, options.timm_train, starts),
         "resume": lambda: measure_resume(case, options.timm_train, max(1, starts - 1)),

@@ -1,6 +1,7 @@
 """Tiny runs for tests: a test_resnet on a few drawn images, seconds at most."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,22 @@ def tiny_command(output_dir: Path, cache_dir: Path, *overrides: str) -> list[str
     return [*TINY, f"output_dir={output_dir}", f"cache_dir={cache_dir}", *overrides]
 
 
-def stop_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a signal come after every step, so that a session is one step or one evaluation."""
+def stop_at_every_step(monkeypatch: pytest.MonkeyPatch, n_steps: int = 1) -> None:
+    """Let a signal come after so many steps, so that a session is these or one evaluation."""
     from tlcnn.training.fit import Fit
+    from tlcnn.training.turns import Turn
 
-    real: Any = Fit.step
+    real: Any = Fit.train_epoch
 
-    def step_then_stop(self: Fit, *step: Any) -> Any:
-        loss = real(self, *step)
-        self.stop.signal_name = "SIGTERM"
-        return loss
+    def stop_after_steps(self: Fit) -> Iterator[Turn]:
+        n_made = 0
+        for turn in real(self):
+            n_made += turn is Turn.STEP
+            if n_made == n_steps:
+                self.stop.signal_name = "SIGTERM"
+            yield turn
 
-    monkeypatch.setattr(Fit, "step", step_then_stop)
+    monkeypatch.setattr(Fit, "train_epoch", stop_after_steps)
 
 
 def forget_features(cache_dir: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from tlcnn.data.ahead import N_AHEAD, Ahead, find_memory, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys
-from tlcnn.data.batches import Batches, expect, make_order, make_train_batch
+from tlcnn.data.batches import Batches, expect, iter_plain, make_order, take_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 18, 18, 3), dtype=np.uint8)
 ORDER = [np.arange(i, i + 4) for i in range(0, 40, 4)]
@@ -129,12 +129,11 @@ def make_split(pixels, ahead):
 
 def take_epoch(split, first=0):
     order = make_order(split.keys, seed=0, epoch=1)
-    batches = [order[i : i + 7] for i in range(7 * first, 28, 7)]
+    batches = order[7 * first : 28].reshape(-1, 7)
+    feed = split.feed_views(batches, seed=0, epoch=1, augment="standard", n_views=None)
+    labels = take_labels(split, batches)
     with expect(split, batches):
-        return [
-            make_train_batch(split, picked, seed=0, epoch=1, augment="standard", n_views=None)
-            for picked in batches
-        ]
+        return [(feed.make_batch(number), labels[number]) for number in range(len(batches))]
 
 
 def test_batches_have_the_same_bits_with_and_without(tmp_path):
@@ -155,10 +154,10 @@ def test_batches_have_the_same_bits_with_and_without(tmp_path):
 def test_an_evaluation_is_read_ahead_and_may_end_early():
     watched = Watched()
     split, plain = make_split(PIXELS, Ahead(watched)), make_split(PIXELS, None)
-    for images, expected in zip(split.iter_eval(8), plain.iter_eval(8), strict=True):
+    for images, expected in zip(iter_plain(split, 8), iter_plain(plain, 8), strict=True):
         assert torch.equal(images, expected)
     assert all(name.startswith("ahead") for name in watched.threads)
-    some = split.iter_eval(8)
+    some = iter_plain(split, 8)
     next(some)
     some.close()
     assert count_threads() == 0

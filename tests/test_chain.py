@@ -103,9 +103,13 @@ def test_the_source_of_another_cell_is_found_and_not_trained_again(family, monke
     other = make_plan(compose_like(plan, "init.through=stem", "freeze=none"))
     assert other.run_id != plan.run_id and other.parent.run_id == plan.parent.run_id
     trained = []
-    monkeypatch.setattr(
-        "tlcnn.run.run.train", lambda plan, *_: trained.append(plan) or Summary(metrics={})
-    )
+
+    def note(plan, *_):
+        trained.append(plan)
+        return Summary(metrics={})
+        yield
+
+    monkeypatch.setattr("tlcnn.run.run.train", note)
     run(other)
     assert trained == [other]
 

@@ -14,6 +14,9 @@ from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.run import run
 
+# Warnings of torch's own, raised when it compiles for a GPU: it imports what it will drop.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+
 COMPILED = ["train.compile=true", "freeze.allow_random=true", "train.augment=none"]
 
 

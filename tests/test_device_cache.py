@@ -1,6 +1,7 @@
 """Features on a device: what fits, what has to go, and the same tensors wherever they lie."""
 
 import gc
+import warnings
 from dataclasses import asdict
 
 import numpy as np
@@ -25,6 +26,10 @@ def make_features(name, n=16, n_bytes=16 * KIB, seed=0):
     return CachedArray(rows.view(torch.uint8).numpy(), name, asdict(layout))
 
 
+def take(views, picked, which=None):
+    return views.feed([picked], which).make_batch(0)
+
+
 @pytest.fixture
 def room(monkeypatch):
     """A CPU that counts as a device with 40 KiB of room."""
@@ -46,7 +51,7 @@ def test_batches_are_the_same_wherever_the_rows_lie(room, n_views):
     assert placed.rows is not None and placed.rows.data_ptr() != view_rows(views[0]).data_ptr()
     picked = np.array([3, 3, 0, 15, 7])
     which = np.arange(5).astype(np.uint64) % n_views
-    found = [each.take(picked, which) for each in (placed, gathered)]
+    found = [take(each, picked, which) for each in (placed, gathered)]
     assert torch.equal(*found) and found[0].stride() == found[1].stride()
     for row, image, view in zip(found[0], picked, which, strict=True):
         assert torch.equal(row.flatten(), view_rows(views[int(view)])[image])
@@ -57,7 +62,7 @@ def test_a_view_of_its_own_number_needs_no_other(room):
     view = make_features("a")
     which = np.full(2, 2**63 + 5, dtype=np.uint64)
     for placed in (DeviceCache(CPU).place([view]), FeatureViews([view], CPU)):
-        assert torch.equal(placed.take(np.array([1, 2]), which).flatten(1), view_rows(view)[1:3])
+        assert torch.equal(take(placed, np.array([1, 2]), which).flatten(1), view_rows(view)[1:3])
 
 
 def test_the_least_recently_used_goes_but_never_what_is_in_use(room):
@@ -96,7 +101,7 @@ def test_a_device_that_is_full_after_all_costs_a_warning(room, monkeypatch, capl
     monkeypatch.setattr(device_cache, "copy_rows", fail)
     view = make_features("a")
     placed = DeviceCache(CPU).place([view])
-    assert torch.equal(placed.take(np.array([5])).flatten(1), view_rows(view)[5:6])
+    assert torch.equal(take(placed, np.array([5])).flatten(1), view_rows(view)[5:6])
     assert "no longer fit on cpu" in caplog.text
 
 
@@ -136,6 +141,7 @@ def test_images_and_features_go_by_the_same_share(monkeypatch):
     gpu = torch.device("cuda")
     monkeypatch.setattr(devices, "free_memory", lambda device: 16 * KIB)
     monkeypatch.setattr(batches, "make_image_tensor", lambda array: Elsewhere())
+    monkeypatch.setattr(batches, "wait_for_copies", lambda device: None)
     images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
     for share, place in {"1": "cuda", "2": "cuda", "3": None}.items():
         monkeypatch.setenv("TLCNN_GPU_SHARE", share)
@@ -170,6 +176,13 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
 # --------------------------------------------------------------------------------- on a real one
 
 
+def set_sync_debug_mode(mode):
+    """Let waiting for the device be an error; torch warns that this is a prototype."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*prototype.*")
+        torch.cuda.set_sync_debug_mode(mode)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("fits", [True, False])
 def test_batches_are_taken_without_waiting_for_the_device(fits):
@@ -179,14 +192,14 @@ def test_batches_are_taken_without_waiting_for_the_device(fits):
     placed = cache.place(views) if fits else FeatureViews(views, gpu)
     assert (placed.rows is not None) == fits
     picked, which = np.arange(12), np.arange(12).astype(np.uint64) % 3
-    placed.take(picked, which)  # the first call may prepare the device
+    take(placed, picked, which)  # the first call may prepare the device
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
+    set_sync_debug_mode("error")
     try:
-        found = placed.take(picked, which)
+        found = take(placed, picked, which)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(found.cpu(), FeatureViews(views, CPU).take(picked, which))
+        set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), take(FeatureViews(views, CPU), picked, which))
 
 
 @pytest.mark.gpu
@@ -195,7 +208,7 @@ def test_pinned_batches_in_flight_are_not_overwritten():
     view = make_features("a", n=4096, n_bytes=16 * 2**20)
     placed = FeatureViews([view], gpu)
     torch.cuda._sleep(200_000_000)  # cycles: the copies wait behind it while the host goes on
-    parts = [placed.take(np.arange(start, start + 64)) for start in range(0, 4096, 64)]
+    parts = [take(placed, np.arange(start, start + 64)) for start in range(0, 4096, 64)]
     assert torch.equal(torch.cat(parts).flatten(1).cpu(), view_rows(view))
 
 

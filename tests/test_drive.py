@@ -369,8 +369,9 @@ def test_a_signal_between_two_runs_ends_a_sweep_with_75(ask, capsys, monkeypatch
     def run_one(job, memory):
         os.kill(os.getpid(), signal.SIGTERM)  # the run itself has not heard it
         return Outcome(3, "Diverged: x") if failed else Outcome(75, "Stopped: y")
+        yield
 
-    monkeypatch.setattr("tlcnn.sweep.drive.run_job", run_one)
+    monkeypatch.setattr("tlcnn.sweep.packing.run_job_in_turns", run_one)
     with pytest.raises(Stopped):
         drive(ask("seed=0,1,2"), real_launch)
     assert ("2 not run" if failed else "3 not run") in capsys.readouterr().out

@@ -30,7 +30,7 @@ def fill(store, tensor, batch=4):
 
 
 def take(array, picked):
-    return FeatureViews([array], torch.device("cpu")).take(np.array(picked))
+    return FeatureViews([array], torch.device("cpu")).feed([np.array(picked)]).make_batch(0)
 
 
 def same(array, tensor):

@@ -61,6 +61,7 @@ def test_an_unfinished_run_is_trained_in_the_place_of_the_command(tmp_path, cach
         "threads": 7,
         "workers": 5,
         "eval_batch_size": 9,
+        "cuda_graph": False,
         "cache_dir": "c",
         "checkpoint_every_s": 1.0,
         "on_locked": "fail",

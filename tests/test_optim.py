@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from tlcnn.training.optim import WeightAverage, build_optimizer, compute_lr
+from tlcnn.training.optim import (
+    WeightAverage,
+    build_optimizer,
+    compute_lr,
+    load_optimizer,
+    make_rate,
+)
 from tlcnn.training.recipe import Recipe
 
 SCHEDULE = {"peak": 0.1, "n_steps": 100, "n_warmup_steps": 10, "final_fraction": 0.01}
@@ -21,7 +27,8 @@ def test_norms_and_biases_are_not_decayed():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[0].requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
-    updates = build_optimizer(trained, Recipe(optimizer="adamw", weight_decay=0.5))
+    recipe = Recipe(optimizer="adamw", weight_decay=0.5)
+    updates = build_optimizer(trained, recipe, make_rate(torch.device("cpu")))
     decayed, plain = ({id(p) for p in group["params"]} for group in updates.param_groups)
     assert decayed == {id(model[3].weight)}
     assert plain == {id(model[1].weight), id(model[1].bias), id(model[3].bias)}
@@ -34,8 +41,30 @@ def test_the_average_follows_its_formula_and_comes_and_goes():
     average = WeightAverage(model, decay=0.5)
     for step, value in enumerate([1.0, 2.0], start=100):  # past the first, faster steps
         nn.init.constant_(model.weight, value)
-        average.update(step)
+        average.update(torch.tensor(average.compute_weight(step)))
     with average.in_place():
         assert model.weight.item() == pytest.approx(0.5 * (0.5 * 0 + 0.5 * 1) + 0.5 * 2)
     assert model.weight.item() == 2
     assert torch.equal(average.average["weight"], torch.tensor([[1.25]]))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_rate_is_read_at_every_step_and_again_after_a_checkpoint(optimizer):
+    def step_with(rates, checkpoint_after=None):
+        weight = nn.Parameter(torch.ones(3, 2))
+        rate = make_rate(torch.device("cpu"))
+        updates = build_optimizer([weight], Recipe(optimizer=optimizer), rate)
+        for number, value in enumerate(rates):
+            if number == checkpoint_after:
+                state = updates.state_dict()
+                rate = make_rate(torch.device("cpu"))
+                updates = build_optimizer([weight], Recipe(optimizer=optimizer), rate)
+                load_optimizer(updates, state, rate)
+            rate.fill_(value)
+            weight.grad = torch.full_like(weight, number + 1.0)
+            updates.step()
+        return weight.detach()
+
+    rates = [0.1, 0.02, 0.3, 0.04]
+    assert not torch.equal(step_with(rates), step_with([0.1] * 4))
+    assert torch.equal(step_with(rates), step_with(rates, checkpoint_after=2))

@@ -35,6 +35,7 @@ WHERE = {
     "threads": "2",
     "workers": "3",
     "eval_batch_size": "7",
+    "cuda_graph": "false",
     "checkpoint_every_s": "1",
     "on_locked": "fail",
     "output_dir": "elsewhere",

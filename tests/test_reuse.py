@@ -17,6 +17,7 @@ from test_run import check_same, one_thread
 from tlcnn.data.array_store import ArrayStore
 from tlcnn.data.augment import make_image_keys
 from tlcnn.data.batches import Batches
+from tlcnn.data.feed import Feed
 from tlcnn.errors import Stopped
 from tlcnn.frozen import batches as batches_module
 from tlcnn.frozen import frozen_units
@@ -480,8 +481,10 @@ def test_a_head_on_stored_features_trains_without_the_network(plan_of):
     run(plan_of(*words))
     plan = plan_of(*words)
     with pytest.MonkeyPatch.context() as patched:
-        for name in ("make_views", "make_plain_views"):
-            patched.setattr(batches_module, name, lambda *_: 1 / 0)
+        patched.setattr(
+            batches_module, "feed_images", lambda *_: Feed(lambda _: 1 / 0, lambda _: 1 / 0, "")
+        )
+        patched.setattr(frozen_units.FrozenUnits, "compute", lambda *_: 1 / 0)
         counts = run(plan)["reuse"]
     assert counts["images_computed"] == 0
 

@@ -105,12 +105,13 @@ def test_large_differences_are_refused_with_a_line_that_says_so(plan_of, monkeyp
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_another_image_is_never_close(plan_of, monkeypatch, heard, precision):
-    real = FeatureViews.take
+    real = FeatureViews.feed
 
-    def take_neighbours(self, picked, which=None):
-        return real(self, (picked + 1) % len(self.arrays[0].rows), which)
+    def feed_neighbours(self, batches, which=None):
+        neighbours = [(picked + 1) % len(self.arrays[0].rows) for picked in batches]
+        return real(self, neighbours, which)
 
-    monkeypatch.setattr(FeatureViews, "take", take_neighbours)
+    monkeypatch.setattr(FeatureViews, "feed", feed_neighbours)
     words = [*CLOSE, f"train.precision={precision}"]
     plan, plain = plan_of("close", *words), plan_of("none", *words, "reuse=none")
     counts = run(plan)["reuse"]
@@ -267,7 +268,7 @@ def test_a_probe_whose_rows_are_off_by_little_is_a_probe(plan_of, monkeypatch, h
         return gather(self, *arguments)
 
     monkeypatch.setattr(ProbeBatches, "_gather", watch)
-    for size, n_good in ((1e-6, 6), (1e-1, 1)):  # steps, the comparison among them
+    for size, n_good in ((1e-6, 3), (1e-1, 1)):  # epochs, and the comparison
         is_off[0] = 1 + size
         reached.clear()
         counts = run(plan_of(f"off{size}", *CLOSE, "freeze.through=all"))["reuse"]

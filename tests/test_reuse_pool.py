@@ -142,7 +142,7 @@ def stop_after_epoch(monkeypatch, plan):
     real = fitting.Fit.validate
 
     def validate_then_stop(self):
-        real(self)
+        yield from real(self)
         self.stop.signal_name = "SIGTERM"
 
     with monkeypatch.context() as patched:

@@ -365,14 +365,13 @@ def test_divergence_is_named_recorded_and_keeps_the_records_so_far(tmp_path, cac
 
 
 def test_a_broken_promise_is_never_a_result(tmp_path, cache_dir, monkeypatch):
-    real = fitting.Fit.step
+    real = fitting.Updates.run
 
-    def drift(self, *step):
-        loss = real(self, *step)
+    def drift(self, *update):
+        real(self, *update)
         self.network.model.bn1.running_mean += 1e-3  # what BatchNorm does in everybody else's code
-        return loss
 
-    monkeypatch.setattr(fitting.Fit, "step", drift)
+    monkeypatch.setattr(fitting.Updates, "run", drift)
     plan = make_plan(tiny_config(tmp_path, cache_dir, "freeze=stem", "freeze.allow_random=true"))
     with pytest.raises(BrokenPromise, match="bn1.running_mean"):
         run(plan)
@@ -408,6 +407,6 @@ def test_a_signal_while_test_images_are_read_loses_no_step(tmp_path, cache_dir, 
         patched.setattr(results, "compute_logits", signal_first)
         with pytest.raises(Stopped):
             run(stopped)
-    monkeypatch.setattr(fitting.Fit, "step", None)  # there is nothing left to train
+    monkeypatch.setattr(fitting.Updates, "run", None)  # there is nothing left to train
     run(stopped)
     check_same(whole.run_dir, stopped.run_dir)

@@ -15,7 +15,7 @@ from bench.records import Section
 from bench.sides import Case, make_plain_words, make_tlcnn_words
 from bench.watch import list_processes, read_cpu_s
 from tlcnn.config.compose import compose_config
-from tlcnn.data.batches import Batches, load_batches, make_order, make_train_batch
+from tlcnn.data.batches import Batches, load_batches, make_order
 from tlcnn.data.policy import AUGMENTS
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
@@ -66,10 +66,12 @@ def measure_data(case: Case, rounds: int) -> Section:
 def make_views(split: Batches, batch_size: int, augment: str) -> Iterator[Tensor]:
     """Make the batches of a whole epoch, as the training loop gets them."""
     batch_size = min(batch_size, len(split))
-    order = make_order(split.keys, seed=0, epoch=1)
-    for start in range(0, len(order) - batch_size + 1, batch_size):
-        rows = order[start : start + batch_size]
-        yield make_train_batch(split, rows, seed=0, epoch=1, augment=augment, n_views=None)[0]
+    n_batches = len(split) // batch_size
+    order = make_order(split.keys, seed=0, epoch=1)[: n_batches * batch_size]
+    batches = order.reshape(n_batches, batch_size)
+    feed = split.feed_views(batches, seed=0, epoch=1, augment=augment, n_views=None)
+    for number in range(n_batches):
+        yield feed.make_batch(number)
 
 
 def send_batches(loader: DataLoader, device: str) -> Iterator[Tensor]:

@@ -72,13 +72,21 @@ def pick(labels: Sequence[int] | Sequence[str], n: int) -> np.ndarray:
 
 
 def write_weights(
-    path: Path, *, model: str, n_classes: int, source: Path | None, cache_dir: Path, device: str
+    path: Path,
+    *,
+    model: str,
+    n_classes: int,
+    source: Path | None,
+    cache_dir: Path,
+    device: str,
+    is_trained: bool = True,
 ) -> Path:
     """Write safetensors of a whole network with `n_classes` outputs, and return the path.
 
     Args:
         source: weights of the body, e.g. ImageNet's; None: they are trained for a minute on
             drawn textures.
+        is_trained: whether there are weights of the body; else all are drawn.
     """
     import timm
     import torch
@@ -86,14 +94,14 @@ def write_weights(
 
     from tlcnn.model.checkpoint_file import load_state
 
-    if source is None:
+    if source is None and is_trained:
         output = path.parent / "source"
         arguments = ["dataset=synthetic_source", "dataset.options.n_images=600", "train=quick"]
         arguments += ["train.augment=light", f"model.name={model}", f"device={device}"]
         arguments += [f"output_dir='{output}'", f"cache_dir='{cache_dir}'"]
         watch("-m", "tlcnn.train", *arguments)
         source = next((output / "runs").glob("*/weights.safetensors"))
-    body = load_state(source)
+    body = {} if source is None else load_state(source)
     torch.manual_seed(0)
     state = timm.create_model(model, num_classes=n_classes).state_dict()
     for name, tensor in state.items():

@@ -53,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Train the cells one after the other, with one pair of loaders."""
     options = make_parser().parse_args()
+    torch.backends.cudnn.benchmark = options.device == "cuda"
     loaders = {split: build_loader(options, split) for split in ("train", "val", "test")}
     n_units = 1 + len(LAYERS)
     if options.grid:
@@ -73,6 +74,7 @@ def build_loader(options: argparse.Namespace, split: str) -> DataLoader:
         crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), ratio=(1.0, 1.0))
         steps = [crop, *flips, v2.ColorJitter(0.1, 0.1, 0.1)]
     steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    on_gpu = options.device == "cuda"
     return DataLoader(
         ImageFolder(options.data / split, v2.Compose(steps)),
         options.batch_size if is_train else 256,
@@ -80,7 +82,8 @@ def build_loader(options: argparse.Namespace, split: str) -> DataLoader:
         drop_last=is_train,
         num_workers=options.workers,
         persistent_workers=options.workers > 0 and split != "test",
-        pin_memory=options.device == "cuda",
+        prefetch_factor=4 if on_gpu and options.workers > 0 else None,
+        pin_memory=on_gpu,
     )
 
 
@@ -95,7 +98,8 @@ def train_cell(
         suffix.train()
         for images, labels in loaders["train"]:
             logits = forward(options, images, prefix, suffix).float()
-            nn.functional.cross_entropy(logits, labels.to(options.device)).backward()
+            labels = labels.to(options.device, non_blocking=True)
+            nn.functional.cross_entropy(logits, labels).backward()
             nn.utils.clip_grad_norm_(suffix.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -169,11 +173,11 @@ def evaluate(
 ) -> float:
     """Return the accuracy."""
     suffix.eval()
-    n_right = 0
+    n_right = torch.zeros((), dtype=torch.long, device=options.device)
     for images, labels in loader:
-        predicted = forward(options, images, prefix, suffix).argmax(1).cpu()
-        n_right += int((predicted == labels).sum())
-    return n_right / len(loader.dataset)
+        predicted = forward(options, images, prefix, suffix).argmax(1)
+        n_right += (predicted == labels.to(options.device, non_blocking=True)).sum()
+    return n_right.item() / len(loader.dataset)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -28,7 +29,8 @@ class Case:
         work: the folder for outputs.
         views: tlcnn's pool of views an image; the others see new views every epoch.
         workers: decoding processes of the peers.
-        pool: processes of tlcnn's pool launcher that train the grid; 1: none but the first.
+        pool: processes of tlcnn's pool launcher that train the grid; 1: none but the first, in
+            which runs share a GPU.
     """
 
     data: Path
@@ -97,6 +99,12 @@ def run_tlcnn(case: Case, name: str) -> Result:
     return make_result(watched, watched.find("epoch "), mean(accuracies), disk_mib)
 
 
+def read_epoch_ends(folder: Path) -> list[datetime]:
+    """Return when the epochs of a run of tlcnn ended, from its log."""
+    lines = re.findall(r"(?m)^(\S+ \S+) INFO epoch ", (folder / "log.txt").read_text())
+    return [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in lines]
+
+
 def make_tlcnn_words(case: Case, output: Path) -> list[str]:
     """Return the command line of a case."""
     arguments = [
@@ -163,7 +171,7 @@ def make_timm_words(case: Case, name: str) -> list[str]:
     else:
         flags += "--scale 0.5 1.0 --ratio 1.0 1.0 --hflip 0.5 --vflip 0.5 --color-jitter 0.1 "
     flags += "--amp --amp-dtype bfloat16 " if case.precision == "bf16" else ""
-    flags += "--pin-mem " if case.device == "cuda" else ""
+    flags += "--pin-mem --opt-kwargs fused=True " if case.device == "cuda" else ""
     return flags.split()
 
 

@@ -1,14 +1,19 @@
 """What is paid before the first step: imports, plans, runs that are already done, resuming."""
 
-import re
 import signal
 from dataclasses import replace
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 from bench.records import Section
-from bench.sides import PLAIN_LOOP, Case, make_plain_words, make_timm_words, make_tlcnn_words
+from bench.sides import (
+    PLAIN_LOOP,
+    Case,
+    make_plain_words,
+    make_timm_words,
+    make_tlcnn_words,
+    read_epoch_ends,
+)
 from bench.watch import Watched, watch
 
 TRAIN, TLCNN = ("-m", "tlcnn.train"), ("-m", "tlcnn.cli.main")
@@ -83,10 +88,7 @@ def _measure_sweep(section: Section, case: Case) -> None:
     watch(*command)
     done_files = sorted(output.glob("runs/*/DONE"), key=lambda path: path.stat().st_mtime)
     for previous, current in pairwise(done_files):
-        epochs = re.findall(
-            r"(?m)^(\S+ \S+) INFO epoch ", current.with_name("log.txt").read_text()
-        )
-        first, second = (datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in epochs)
+        first, second = read_epoch_ends(current.parent)
         second_epoch_s = (second - first).total_seconds()
         first_epoch_s = first.timestamp() - previous.stat().st_mtime
         section.add("next cell", "tlcnn", s=first_epoch_s - second_epoch_s)

@@ -1,13 +1,19 @@
-"""Whole trainings, as processes of their own: one run, frozen layers, and the grid."""
+"""Whole trainings: one run, frozen layers, runs that share the device, and the grid."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
 from bench.records import Section
-from bench.sides import Case, Result, Side
+from bench.sides import Case, Result, Side, make_tlcnn_words
+from tlcnn.config.compose import make_memory
 from tlcnn.device import count_cores
+from tlcnn.records.summary import read_history
+from tlcnn.run.job import Job
+from tlcnn.sweep.drive import launch_here
 
+QUIET = {"progress": False}
 N_CELLS = 21  # of a seed: 0 <= j <= k <= 5
 AUGMENT_NOTE = (
     "augmentation: tlcnn flips, quarter turns, shift, size 0.85–1.2, rotation ±20°, brightness, "
@@ -97,7 +103,10 @@ def measure_grid(case: Case, sides: Mapping[str, Side], n_plain_seeds: int | Non
         n_plain_seeds: how many seeds the plain loop trains; the others are estimated. None: all.
     """
     n_cells = N_CELLS * len(case.seeds)
-    pool = count_cores() if case.device == "cpu" else 4
+    pool = count_cores() if case.device == "cpu" else 1
+    together = f"{pool} runs at a time (hydra/launcher=pool)"
+    if case.device == "cuda":
+        together = "as many runs at a time as the GPU has memory for (hydra.launcher.packed=auto)"
     plain_case = replace(case, seeds=case.seeds[:n_plain_seeds])
     n_plain = N_CELLS * len(plain_case.seeds)
     timm_results = []
@@ -122,7 +131,7 @@ def measure_grid(case: Case, sides: Mapping[str, Side], n_plain_seeds: int | Non
         f"The grid: {N_CELLS} cells (k, j) x {len(case.seeds)} seeds ({case.describe()}, "
         f"{case.precision})",
         [
-            f"tlcnn: one sweep from an empty cache, {pool} runs at a time (hydra/launcher=pool), "
+            f"tlcnn: one sweep from an empty cache, {together}, "
             f"train.views={case.views}, a finite pool of views an image; the others see new views "
             "every epoch",
             "plain loop: one process, one pair of loaders, frozen layers without a graph; cells "
@@ -146,6 +155,41 @@ def measure_grid(case: Case, sides: Mapping[str, Side], n_plain_seeds: int | Non
             n_measured=n_measured,
             n_cells=n_cells,
         )
+    return section
+
+
+def measure_packed(case: Case, counts: Sequence[int], n_runs: int = 8) -> Section:
+    """Train the same runs in this process, so many at a time, each count from new folders."""
+    section = Section(
+        f"Runs that share the device ({n_runs} runs of {case.describe()}, {case.precision})",
+        [
+            "images/s together: of all runs that are trained at a time, in their epochs after the "
+            "first, without validations",
+            "whole: all runs, each with its start and its results; the images are decoded and "
+            "the kernels are loaded before",
+        ],
+    )
+    memory = make_memory([])
+    for number, count in enumerate((1, *counts)):
+        output = case.work / f"packed-{case.image_size}-{number}"
+        jobs = [
+            Job(tuple(make_tlcnn_words(replace(case, seeds=(seed,)), output)), place=QUIET)
+            for seed in range(n_runs if number else 1)  # the first time is warm-up
+        ]
+        started = time.perf_counter()
+        for outcome in launch_here(jobs, memory, n_together=count):
+            if outcome.code:
+                raise SystemExit(outcome.error)
+        if number:
+            rates = [
+                epoch.values["images_per_s"]
+                for folder in output.glob("runs/*")
+                for epoch in read_history(folder)[1:]
+            ]
+            whole_s = time.perf_counter() - started
+            together = min(count, n_runs) * mean(rates)
+            section.add(f"{count} at a time", "tlcnn", images_per_s_together=together)
+            section.add(f"{count} at a time", "tlcnn", whole_s=whole_s, s_per_run=whole_s / n_runs)
     return section
 
 

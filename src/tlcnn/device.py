@@ -66,6 +66,14 @@ def send(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
     return tensor.to(device, non_blocking=wants_pinned(device))
 
 
+def wait_for_copies(device: "torch.device") -> None:
+    """Wait until what was sent to a GPU has arrived, so that other streams may read it."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.current_stream(device).synchronize()
+
+
 def wants_pinned(device: "torch.device") -> bool:
     """Return whether memory has to be pinned to be sent to a device without waiting."""
     return device.type == "cuda"

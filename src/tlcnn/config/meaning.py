@@ -65,6 +65,7 @@ MEANINGS = {
     "threads": "CPU threads; null: all cores",
     "workers": "threads that decode the images, once; null: all cores",
     "eval_batch_size": "images in a forward pass of an evaluation",
+    "cuda_graph": "on a GPU: record an update once and replay it; the bits are the same",
     "checkpoint_every_s": "the longest time between checkpoints, in seconds",
     "on_locked": "what to do when another process trains the run",
     "fail_fast": "whether a sweep stops at its first failure",

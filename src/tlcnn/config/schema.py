@@ -162,6 +162,7 @@ class Config:
     threads: int | None = ranged(None, 1, part="place")
     workers: int | None = ranged(None, 1, part="place")
     eval_batch_size: int = ranged(256, 2, part="place")
+    cuda_graph: bool = setting(True, part="place")
     checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
     on_locked: str = choice("wait", "fail", part="place")
     fail_fast: bool = setting(False, part="protocol")

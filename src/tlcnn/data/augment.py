@@ -11,7 +11,7 @@ view. Every operation stays within one image and gives it the same bits in every
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tlcnn.data.parts import lend, run_parts, split_evenly
 from tlcnn.data.policy import Policy, Scaling
+from tlcnn.device import wait_for_copies
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
@@ -222,11 +223,13 @@ def _normalization(scaling: Scaling, device: torch.device) -> tuple[Tensor, Tens
     return _constant(scale, device), _constant(offset, device)
 
 
-@lru_cache(maxsize=16)
+@cache  # forever: a recorded update reads them where they are
 def _constant(numbers: tuple[float, ...], device: torch.device) -> Tensor:
     """Return numbers on a device; they are sent once, because a GPU may wait for a transfer."""
     with torch.inference_mode(False):
-        return torch.tensor(numbers, dtype=torch.float32).to(device)
+        constant = torch.tensor(numbers, dtype=torch.float32).to(device)
+    wait_for_copies(device)
+    return constant
 
 
 def _column(params: Tensor, name: str) -> Tensor:
@@ -271,12 +274,14 @@ def _make_rows(params: Tensor, size: int, side: int) -> Tensor:
     return rows.view(n, 2, 2 * size)
 
 
-@lru_cache(maxsize=16)
+@cache  # forever, as `_constant`
 def _make_ramps(size: int, side: int, device: torch.device) -> Tensor:
     """Return (size, 2): how far an output pixel is from the centre, in grid_sample's units; 1."""
     with torch.inference_mode(False):
         ramp = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        return torch.stack([ramp * (2 / side), torch.ones(size)], dim=1).to(device)
+        ramps = torch.stack([ramp * (2 / side), torch.ones(size)], dim=1).to(device)
+    wait_for_copies(device)
+    return ramps
 
 
 def _warp(images: Tensor, rows: Tensor, size: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Batches of one split: gathered from the image cache, augmented as tensors on the device."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,10 @@ from tlcnn.data.augment import (
 )
 from tlcnn.data.cache import load_image_cache
 from tlcnn.data.dataset import Dataset, find_root
+from tlcnn.data.feed import Feed, Values, list_slices
 from tlcnn.data.index import SPLITS
-from tlcnn.data.policy import NORMALIZE, find_policy
-from tlcnn.device import count_cores, find_room, send, wants_pinned
+from tlcnn.data.policy import NORMALIZE, Policy, find_policy
+from tlcnn.device import count_cores, find_room, send, wait_for_copies, wants_pinned
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 
@@ -53,11 +54,11 @@ class Inputs(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def take_views(
-        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
-    ) -> Tensor: ...
+    def feed_views(
+        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Feed: ...
 
-    def iter_eval(self, batch_size: int) -> Iterator[Tensor]: ...
+    def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed: ...
 
 
 @dataclass(frozen=True)
@@ -94,20 +95,20 @@ class Batches:
         batch = gather(self.pixels, rows, is_pinned=wants_pinned(self.device))
         return send(batch, self.device)
 
-    def take_views(
-        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
-    ) -> Tensor:
-        """Return the views of some images in an epoch, (B, 3, H, W) float32 normalised."""
-        keys = self.keys[picked]
-        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
-        return make_views(self, picked, views, augment)
+    def feed_views(
+        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Feed:
+        """Return the views of an epoch, (B, 3, H, W) float32 normalised.
 
-    def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield every image once, in the split's order, without augmentation."""
-        batches = list_eval_batches(len(self), batch_size)
-        with expect(self, batches):
-            for picked in batches:
-                yield make_plain_views(self, picked)
+        The batches are (n, B) positions in the split.
+        """
+        keys = self.keys[batches.reshape(-1)]
+        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
+        return feed_images(self, batches, views.reshape(batches.shape), augment)
+
+    def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed:
+        """Return images without augmentation, (B, 3, H, W) float32 normalised."""
+        return feed_images(self, batches)
 
 
 def load_batches(
@@ -179,7 +180,9 @@ def place_pixels(array: np.ndarray, device: torch.device) -> np.ndarray | Tensor
     """Return the images on a GPU where they fit into this process's share of its memory."""
     if device.type != "cuda" or array.nbytes > find_room(device):
         return array
-    return make_image_tensor(array).to(device)
+    pixels = make_image_tensor(array).to(device)
+    wait_for_copies(device)
+    return pixels
 
 
 def expect(split: Inputs, batches: Iterable[np.ndarray]) -> AbstractContextManager[None]:
@@ -199,34 +202,74 @@ def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(mix(keys, seed, epoch, _ORDER_STREAM), kind="stable")
 
 
-def make_train_batch(
-    split: Inputs, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
-) -> tuple[Tensor, Tensor]:
-    """Return the inputs and labels of some images of an epoch.
+def feed_images(
+    split: Batches,
+    batches: Sequence[np.ndarray] | np.ndarray,
+    views: np.ndarray | None = None,
+    augment: str = "none",
+) -> Feed:
+    """Return views of images, or images without augmentation, (B, 3, H, W) float32 normalised.
 
-    The inputs are (B, 3, H, W) for images, the labels (B,) or (B, K) int64.
+    Args:
+        batches: the positions of each batch in the split.
+        views: the number of the view of each position; None: no augmentation.
+        augment: the policy of the views.
     """
-    inputs = split.take_views(picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views)
-    return inputs, split.labels.index_select(0, send(torch.from_numpy(picked), split.device))
+    policy = find_policy(augment if views is not None else "none")
+    params: Tensor | None = None
+    if views is not None and policy != Policy():
+        positions = np.concatenate(batches)
+        drawn = draw_params(views.reshape(-1), split.keys[positions], policy)  # (n * B, P)
+        params = send(torch.from_numpy(drawn), split.device)
+    parts = list_slices(batches)
+    rows: Tensor | None = None
+    if isinstance(split.pixels, Tensor):
+        rows = send(torch.from_numpy(split.rows[np.concatenate(batches)]), split.device)
+
+    def get(number: int) -> Values:
+        values = {} if params is None else {"params": params[parts[number]]}
+        if rows is not None:
+            return {"rows": rows[parts[number]], **values}
+        return {"images": split.take(batches[number]), **values}
+
+    return Feed(get, ViewMaker(split, policy), ("images", id(split), policy))
 
 
-def make_views(split: Batches, picked: np.ndarray, views: np.ndarray, augment: str) -> Tensor:
-    """Return one view of each picked image, (B, 3, H, W) float32 normalised."""
-    policy = find_policy(augment)
-    params = draw_params(views, split.keys[picked], policy)
-    return apply_augment(
-        split.take(picked),
-        send(torch.from_numpy(params), split.device),
-        policy,
-        image_size=split.image_size,
-        scaling=NORMALIZE[split.normalize],
-    )
+@dataclass(frozen=True)
+class ViewMaker:
+    """Makes the views of a batch, (B, 3, H, W), of stored images and the parameters of views."""
+
+    split: Batches
+    policy: Policy
+
+    def __call__(self, values: Values) -> Tensor:
+        split = self.split
+        if isinstance(split.pixels, Tensor):
+            images = split.pixels.index_select(0, values["rows"])
+        else:
+            images = values["images"]
+        size, scaling = split.image_size, NORMALIZE[split.normalize]
+        if "params" not in values:
+            return make_eval_batch(images, image_size=size, scaling=scaling)
+        return apply_augment(
+            images, values["params"], self.policy, image_size=size, scaling=scaling
+        )
 
 
-def make_plain_views(split: Batches, picked: np.ndarray) -> Tensor:
-    """Return picked images without augmentation, (B, 3, H, W) float32 normalised."""
-    scaling = NORMALIZE[split.normalize]
-    return make_eval_batch(split.take(picked), image_size=split.image_size, scaling=scaling)
+def iter_plain(split: Inputs, batch_size: int) -> Iterator[Tensor]:
+    """Yield the inputs of every image once, in the split's order, without augmentation."""
+    batches = list_eval_batches(len(split), batch_size)
+    feed = split.feed_plain(batches)
+    with expect(split, batches):
+        for number in range(len(batches)):
+            yield feed.make_batch(number)
+
+
+def take_labels(split: Inputs, batches: np.ndarray) -> Tensor:
+    """Return the labels of batches (n, B) on the split's device, (n, B) or (n, B, K) int64."""
+    positions = send(torch.from_numpy(batches.reshape(-1)), split.device)
+    labels = split.labels.index_select(0, positions)
+    return labels.view(*batches.shape, *labels.shape[1:])
 
 
 def list_eval_batches(n_images: int, batch_size: int) -> list[np.ndarray]:

@@ -7,7 +7,9 @@ or where nothing is stored, the network computes every batch.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor
 
 from tlcnn.data.augment import view_numbers
-from tlcnn.data.batches import Batches, list_eval_batches, make_plain_views, make_views
+from tlcnn.data.batches import Batches, feed_images
+from tlcnn.data.feed import Feed, Values
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.frozen.device_cache import DeviceCache
 from tlcnn.frozen.features import FeatureViews
@@ -65,51 +68,79 @@ class FeatureBatches:
     def __len__(self) -> int:
         return len(self.split)
 
-    def take_views(
-        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
-    ) -> Tensor:
-        """Return the boundary tensor of the views of some images in an epoch, (B, ...)."""
-        numbers = view_numbers(self.keys[picked], seed=seed, epoch=epoch, n_views=n_views)
+    def feed_views(
+        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Feed:
+        """Return the boundary tensors of the views of an epoch, (B, ...).
 
-        def compute() -> Tensor:
-            return self.frozen.compute(make_views(self.split, picked, numbers, augment))
-
+        The batches are (n, B) positions in the split.
+        """
+        size, last = batches.shape[1], len(self) - batches.shape[1]
+        numbers = view_numbers(
+            self.keys[batches.reshape(-1)], seed=seed, epoch=epoch, n_views=n_views
+        ).reshape(batches.shape)
         fills = self.n_views > 0
         if find_policy(augment) == Policy():
             views = [View()]
         elif n_views is None:  # every epoch has one new view
-            views = [View(augment, int(numbers[0]))]
+            views = [View(augment, int(numbers[0, 0]))]
             fills = self.n_views >= epoch
         else:
             views = [View(augment, number) for number in range(n_views)]
         if views != self._views:
             self._views, self.stored = views, None  # the last views may make room on the device
-            last = len(self) - len(picked)  # the last batch overlaps: all have one size
-            starts = [min(start, last) for start in range(0, len(self), len(picked))]
-            batches = [np.arange(start, start + len(picked)) for start in starts]
-            opened = self._open(views, batches, fills=fills)
+            # The last batch overlaps the one before, so that all have one size.
+            starts = [min(start, last) for start in range(0, len(self), size)]
+            whole = [np.arange(start, start + size) for start in starts]
+            opened = self._open(views, whole, fills=fills)
             if opened is not None:
-                key = ["train", len(picked), sorted({array.digest for array in opened.arrays})]
-                if self._is_close(key, opened.take(picked, numbers), compute):
+                key = ["train", size, sorted({array.digest for array in opened.arrays})]
+                stored = opened.feed(batches[:1], numbers[:1])
+                images = feed_images(self.split, batches[:1], numbers[:1], augment)
+                if self._is_close(key, stored, self._compute(images, batches[:1])):
                     self.stored = opened
-        if self.stored is None:
-            return compute()
-        self.frozen.counts.images_reused += len(picked)
-        return self.stored.take(picked, numbers)
+        if self.stored is not None:
+            return self._count(self.stored.feed(batches, numbers), batches)
+        return self._compute(feed_images(self.split, batches, numbers, augment), batches)
 
-    def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield the boundary tensor of every image, in order, without augmentation."""
-        batches = list_eval_batches(len(self), batch_size)
+    def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed:
+        """Return the boundary tensors of images without augmentation, (B, ...)."""
         if self._plain is None:
             self._plain = self._open_plain(batches)
-        for picked in batches:
-            if self._plain is None:
-                yield self._compute_plain(picked)
-            else:
-                self.frozen.counts.images_reused += len(picked)
-                yield self._plain.take(picked)
+        if self._plain is not None:
+            return self._count(self._plain.feed(batches), batches)
+        return self._compute(feed_images(self.split, batches), batches, evaluates=True)
 
-    def _open_plain(self, batches: list[np.ndarray]) -> FeatureViews | None:
+    def _count(self, feed: Feed, batches: Sequence[np.ndarray] | np.ndarray) -> Feed:
+        """Return a feed of stored features that counts the images it yields."""
+
+        def get(number: int) -> Values:
+            self.frozen.counts.images_reused += len(batches[number])
+            return feed.get(number)
+
+        return replace(feed, get=get)
+
+    def _compute(
+        self, images: Feed, batches: Sequence[np.ndarray] | np.ndarray, *, evaluates: bool = False
+    ) -> Feed:
+        """Return what the frozen units make of the images of a feed.
+
+        Args:
+            evaluates: whether the whole network is in evaluation mode meanwhile.
+        """
+        frozen = self.frozen
+
+        def get(number: int) -> Values:
+            frozen.counts.images_computed += len(batches[number])
+            return images.get(number)
+
+        def make(values: Values) -> Tensor:
+            with evaluating(frozen.model) if evaluates else nullcontext():
+                return frozen.compute(images.make(values))
+
+        return Feed(get, make, ("computed", evaluates, images.key))
+
+    def _open_plain(self, batches: Sequence[np.ndarray]) -> FeatureViews | None:
         """Return the images without augmentation, or None where they may not be read.
 
         The first batch is compared, and the last, which is the only one of another size. Features
@@ -123,17 +154,14 @@ class FeatureBatches:
         if array.info["batch_size"] != len(batches[0]) or self.frozen.counts.tolerance:
             for picked in (batches[0], batches[-1]):
                 key = ["eval", int(picked[0]), len(picked), array.digest]
-                features = opened.take(picked)
-                if not self._is_close(key, features, partial(self._compute_plain, picked)):
+                images = feed_images(self.split, [picked])
+                computed = self._compute(images, [picked], evaluates=True)
+                if not self._is_close(key, opened.feed([picked]), computed):
                     return None
         return opened
 
-    def _compute_plain(self, picked: np.ndarray) -> Tensor:
-        with evaluating(self.frozen.model):
-            return self.frozen.compute(make_plain_views(self.split, picked))
-
     def _open(
-        self, views: Sequence[View], batches: list[np.ndarray], *, fills: bool
+        self, views: Sequence[View], batches: Sequence[np.ndarray], *, fills: bool
     ) -> FeatureViews | None:
         """Return views of the split, or None where one is not stored or may not be used."""
         arrays = []
@@ -144,12 +172,14 @@ class FeatureBatches:
             arrays.append(array)
         return self.device_cache.place(arrays) if arrays else None
 
-    def _is_close(
-        self, key: list[object], features: Tensor, compute: Callable[[], Tensor]
-    ) -> bool:
-        """Return whether stored features are what the network computes, or close enough."""
+    def _is_close(self, key: list[object], stored: Feed, computed: Feed) -> bool:
+        """Return whether stored features are what the network computes, or close enough.
+
+        Both feeds have one batch, of the same images.
+        """
         counts = self.frozen.counts
-        compare = partial(compare_features, features, compute)
+        features = stored.make_batch(0)
+        compare = partial(compare_features, features, partial(computed.make_batch, 0))
         if self.device.type == "cpu":
             key = [digest_of(key, 16), self.frozen.key]
             difference = float(remember(self.cache_dir, "difference", key, compare))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tlcnn.data.array_store import CachedArray
-from tlcnn.device import find_room
+from tlcnn.device import find_room, wait_for_copies
 from tlcnn.frozen.features import FeatureViews, view_rows
 
 log = logging.getLogger(__name__)
@@ -69,4 +69,5 @@ def copy_rows(arrays: Sequence[CachedArray], device: torch.device) -> Tensor:
     rows = torch.empty(len(parts) * n, size, dtype=parts[0].dtype, device=device)
     for number, part in enumerate(parts):
         rows[number * n : (number + 1) * n].copy_(part)
+    wait_for_copies(device)
     return rows

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tlcnn.data.array_store import ArrayStore, ArrayWriter, CachedArray
 from tlcnn.data.augment import make_image_tensor
+from tlcnn.data.feed import Feed, Values, list_slices
 from tlcnn.device import send, wants_pinned
 from tlcnn.errors import StorageError
 
@@ -124,29 +125,45 @@ class FeatureViews:
         self._layout = Layout(tuple(info["shape"]), tuple(info["strides"]), info["dtype"])
         self._host_rows = [view_rows(array) for array in arrays]
 
-    def take(self, picked: np.ndarray, views: np.ndarray | None = None) -> Tensor:
-        """Return the boundary tensor of picked images, (B, ...), on the device.
+    def feed(
+        self, batches: Sequence[np.ndarray] | np.ndarray, views: np.ndarray | None = None
+    ) -> Feed:
+        """Return the boundary tensors of images, (B, ...), on the device.
 
         Args:
-            picked: (B,) positions of images.
-            views: (B,) the view of each image, counted from 0; ignored where there is one view.
+            batches: the positions of the images of each batch.
+            views: the view of each position, counted from 0; ignored where there is one view.
         """
-        if len(self.arrays) == 1:
-            views = None
-        if self.rows is not None:
-            n_images = len(self.arrays[0].rows)
-            places = picked if views is None else picked + n_images * views.astype(int)
-            index = send(torch.from_numpy(places), self.device)
-            return shape_rows(self.rows.index_select(0, index), self._layout)
+        if views is None or len(self.arrays) == 1:
+            views = np.zeros(sum(len(picked) for picked in batches), dtype=np.uint64)
+        parts = list_slices(batches)
+        numbers = views.reshape(-1).astype(np.int64)
+        rows, layout = self.rows, self._layout
+        if rows is None:
+
+            def gather(number: int) -> Values:
+                picked = self._gather(batches[number], numbers[parts[number]])
+                return {"rows": send(picked, self.device)}
+
+            return Feed(gather, lambda v: shape_rows(v["rows"], layout), ("features", layout))
+        positions = np.concatenate(batches) + len(self.arrays[0].rows) * numbers
+        places = send(torch.from_numpy(positions), self.device)
+        return Feed(
+            lambda number: {"places": places[parts[number]]},
+            lambda v: shape_rows(rows.index_select(0, v["places"]), layout),
+            ("features", id(rows), layout),
+        )
+
+    def _gather(self, picked: np.ndarray, views: np.ndarray) -> Tensor:
+        """Return the rows of picked images in their views, (B, D), on the host."""
         dtype, is_pinned = self._host_rows[0].dtype, wants_pinned(self.device)
         rows = torch.empty(len(picked), self._layout.size, dtype=dtype, pin_memory=is_pinned)
-        if views is None:
-            torch.index_select(self._host_rows[0], 0, torch.from_numpy(picked), out=rows)
-        else:
-            for view, stored in enumerate(self._host_rows):
-                places = np.flatnonzero(views == view)
-                rows[torch.from_numpy(places)] = stored[torch.from_numpy(picked[places])]
-        return shape_rows(send(rows, self.device), self._layout)
+        if len(self._host_rows) == 1:
+            return torch.index_select(self._host_rows[0], 0, torch.from_numpy(picked), out=rows)
+        for view, stored in enumerate(self._host_rows):
+            places = np.flatnonzero(views == view)
+            rows[torch.from_numpy(places)] = stored[torch.from_numpy(picked[places])]
+        return rows
 
 
 def view_rows(array: CachedArray) -> Tensor:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from tlcnn.data.array_store import ArrayStore, CachedArray
-from tlcnn.data.batches import Batches, make_plain_views, make_views
+from tlcnn.data.batches import Batches, feed_images
+from tlcnn.data.feed import Feed
 from tlcnn.data.policy import Policy, describe_views, find_policy
 from tlcnn.errors import StorageError
 from tlcnn.frozen.features import FeatureViews, FeatureWriter
@@ -39,12 +40,11 @@ class View:
     augment: str = "none"
     number: int = 0
 
-    def make_images(self, split: Batches, picked: np.ndarray) -> Tensor:
-        """Return this view of picked images, (B, 3, H, W)."""
-        if find_policy(self.augment) == Policy():
-            return make_plain_views(split, picked)
-        numbers = np.full(len(picked), self.number, dtype=np.uint64)
-        return make_views(split, picked, numbers, self.augment)
+    def feed(self, split: Batches, batches: Sequence[np.ndarray]) -> Feed:
+        """Return this view of the images of a split, (B, 3, H, W)."""
+        n_positions = sum(len(picked) for picked in batches)
+        numbers = np.full(n_positions, self.number, dtype=np.uint64)
+        return feed_images(split, batches, numbers, self.augment)
 
     def make_key(self, split: Batches) -> Any:
         """Return what decides the pixels beside the images: also their ids, which draws use."""
@@ -110,7 +110,6 @@ class FrozenUnits:
 
     def compute(self, images: Tensor) -> Tensor:
         """Return what crosses the boundary, (B, ...), computed by the network."""
-        self.counts.images_computed += len(images)
         with torch.no_grad(), autocast(images.device, self.precision):
             return self._run(images)[self.n_frozen]
 
@@ -167,9 +166,10 @@ class FrozenUnits:
             for writer in writers.values():
                 stack.callback(writer.discard)
             n_done = 0
-            for picked in batches:
+            feed = below.feed(batches) if below else view.feed(split, batches)
+            for number, picked in enumerate(batches):
                 self.check_stop()
-                inputs = below.take(picked) if below else view.make_images(split, picked)
+                inputs = feed.make_batch(number)
                 device = inputs.device
                 with torch.no_grad(), evaluating(self.source), autocast(device, self.precision):
                     crossed = run(inputs)

@@ -6,7 +6,7 @@ Every update is then the work of one layer, with the batches, views and bits of 
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.batches import list_eval_batches
+from tlcnn.data.feed import Feed, Values, list_slices
 from tlcnn.device import send
 from tlcnn.frozen.batches import FeatureBatches, read_generators
 from tlcnn.frozen.features import FeatureViews
@@ -74,62 +75,80 @@ class ProbeBatches:
         self.device = features.device
         self._pooled: Tensor | None = None  # (V * n, D), view after view
         self._may_use = True  # False once a comparison has failed
-        self._evaluated: list[Tensor] = []  # the batches of an evaluation
-        self._epoch = (-1, -1)  # the seed and epoch of ...
-        self._places = torch.empty(0)  # (n,) where each image's view stands among the rows
+        self._plain: Tensor | None = None  # (n, D), without augmentation
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def take_views(
-        self, picked: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
-    ) -> Tensor:
-        """Return the rows of the views of some images in an epoch, (B, D)."""
-        if self._pooled is not None:
-            self.counts.images_reused += len(picked)
-            return self._gather(self._pooled, picked, seed, epoch)
-        rows = self.pool(
-            self.features.take_views(
-                picked, seed=seed, epoch=epoch, augment=augment, n_views=n_views
+    def feed_views(
+        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+    ) -> Feed:
+        """Return the rows of the views of an epoch, (B, D).
+
+        The batches are (n, B) positions in the split.
+        """
+        if self._pooled is None:
+            feed = self.features.feed_views(
+                batches, seed=seed, epoch=epoch, augment=augment, n_views=n_views
             )
-        )
-        if self._may_use and self.features.stored is not None:
-            pooled = self._pool_views(self.features.stored)
-            difference = measure_difference(rows, self._gather(pooled, picked, seed, epoch))
-            self.counts.note_difference(difference)
-            self._may_use = difference <= self.counts.tolerance
-            self._pooled = pooled if self._may_use else None
-        return rows
+            if self._may_use and self.features.stored is not None:
+                pooled = self._pool_views(self.features.stored)
+                expected = self._gather(pooled, batches[:1], seed, epoch).make_batch(0)
+                difference = measure_difference(self.pool(feed.make_batch(0)), expected)
+                self.counts.note_difference(difference)
+                self._may_use = difference <= self.counts.tolerance
+                self._pooled = pooled if self._may_use else None
+            if self._pooled is None:
+                return self._pool(feed)
+        return self._gather(self._pooled, batches, seed, epoch)
+
+    def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed:
+        """Return the rows of images without augmentation, (B, D)."""
+        if self._plain is None:
+            everything = list_eval_batches(len(self), len(batches[0]))
+            feed = self._pool(self.features.feed_plain(everything))
+            self._plain = torch.cat([feed.make_batch(n) for n in range(len(everything))])
+            self.counts.images_reused -= len(self)  # the feed below counts them
+        return self._select(self._plain, batches, np.concatenate(batches))
+
+    def _pool(self, feed: Feed) -> Feed:
+        def make(values: Values) -> Tensor:
+            return self.pool(feed.make(values))
+
+        return Feed(feed.get, make, ("pooled", feed.key))
 
     def _pool_views(self, views: FeatureViews) -> Tensor:
         """Return the rows of all images, (V * n, D), view after view."""
         batches = list_eval_batches(len(self), _N_AT_ONCE)
-        numbers = range(len(views.arrays))
-        parts = [(batch, np.full(len(batch), n)) for n in numbers for batch in batches]
-        return torch.cat([self.pool(views.take(*part)) for part in parts])
+        rows = []
+        for number in range(len(views.arrays)):
+            feed = views.feed(batches, np.full(len(self), number))
+            rows += [self.pool(feed.make_batch(n)) for n in range(len(batches))]
+        return torch.cat(rows)
 
-    def _gather(self, pooled: Tensor, picked: np.ndarray, seed: int, epoch: int) -> Tensor:
-        if self._epoch != (seed, epoch):
-            n_images = len(self)
-            n_views = len(pooled) // n_images
-            views = view_numbers(self.keys, seed=seed, epoch=epoch, n_views=n_views)
-            self._places = torch.from_numpy(views.astype(np.int64)) * n_images
-            self._places += torch.arange(n_images)
-            self._epoch = (seed, epoch)
-        places = self._places[torch.from_numpy(picked)]
-        return pooled.index_select(0, send(places, self.device))
+    def _gather(self, pooled: Tensor, batches: np.ndarray, seed: int, epoch: int) -> Feed:
+        positions = batches.reshape(-1)
+        n_images = len(self)
+        views = view_numbers(
+            self.keys[positions], seed=seed, epoch=epoch, n_views=len(pooled) // n_images
+        )
+        return self._select(pooled, batches, views.astype(np.int64) * n_images + positions)
 
-    def iter_eval(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield the rows of every image, in order, without augmentation."""
-        if self._evaluated:
-            self.counts.images_reused += len(self)
-            yield from self._evaluated
-            return
-        batches = []
-        for features in self.features.iter_eval(batch_size):
-            batches.append(self.pool(features))
-            yield batches[-1]
-        self._evaluated = batches
+    def _select(
+        self, rows: Tensor, batches: Sequence[np.ndarray] | np.ndarray, places: np.ndarray
+    ) -> Feed:
+        """Return a feed of rows at these places, those of each batch one after the other."""
+        parts = list_slices(batches)
+        on_device = send(torch.from_numpy(places), self.device)
+
+        def get(number: int) -> Values:
+            self.counts.images_reused += len(batches[number])
+            return {"places": on_device[parts[number]]}
+
+        def make(values: Values) -> Tensor:
+            return rows.index_select(0, values["places"])
+
+        return Feed(get, make, ("rows", id(rows)))
 
 
 def make_probe_batches(

@@ -40,7 +40,7 @@ def describe_plan(plan: Plan) -> str:
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
-        f"{_COMPILED if cfg.train.compile else ''}",
+        f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
         f"reuse    {describe_reuse(plan)}",
         f"seed     {cfg.seed} (split {cfg.dataset.split_seed}{fold})",
         f"folder   {plan.run_dir}",
@@ -48,6 +48,15 @@ def describe_plan(plan: Plan) -> str:
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
     return "\n".join(lines)
+
+
+def _describe_calls(plan: Plan) -> str:
+    """Return how a GPU gets the work of an update; empty on other devices."""
+    if plan.device.name != "cuda":
+        return ""
+    if not plan.config.cuda_graph:
+        return ", every update launched from Python (cuda_graph=false)"
+    return ", updates recorded as a CUDA graph; the log says so where that is impossible"
 
 
 def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:

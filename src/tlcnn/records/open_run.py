@@ -137,7 +137,9 @@ class OpenRun:
         Their order is that of `rows` in `batches(split)` and of predictions.parquet. The batches
         are those of the run's own evaluation, whose size can change the last bits of a logit.
         """
-        return self.batches(split, device).iter_eval(self.config.eval_batch_size)
+        from tlcnn.data.batches import iter_plain
+
+        return iter_plain(self.batches(split, device), self.config.eval_batch_size)
 
     def transform(self, image: np.ndarray) -> "torch.Tensor":
         """Return one image as the network sees it in evaluation, (3, H, W) float32.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tlcnn.data.array_store import ArrayStore
-from tlcnn.data.batches import Batches, Inputs, make_plain_views
+from tlcnn.data.batches import Batches, Inputs
 from tlcnn.data.cache import make_cache_key, stored_size
 from tlcnn.device import find_version
 from tlcnn.errors import ConfigError
@@ -57,7 +57,7 @@ def build_inputs(
     if plan.config.train.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     validation = splits["val"]
-    images = make_plain_views(validation, np.arange(min(_N_TRIED, len(validation))))
+    images = validation.feed_plain([np.arange(min(_N_TRIED, len(validation)))]).make_batch(0)
     try:
         prefix, suffix = cut(model, plan.unit_map, plan.treatment.j)
         with autocast(images.device, plan.precision):

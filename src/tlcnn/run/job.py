@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tlcnn.text import VisibleFormatter
 
 if TYPE_CHECKING:  # pandas: not for --help
     from tlcnn.plan.plan import Plan
+    from tlcnn.training.turns import Turn
 
 log = logging.getLogger("tlcnn")
 
@@ -77,13 +78,21 @@ BEFORE_START = Outcome(Stopped.exit_code, "stopped before it began to train", St
 
 def run_job(job: Job, memory: Memory) -> Outcome:
     """Train what a job asks for, in this process, whose runs share `memory`."""
-    from tlcnn.run.run import run
+    from tlcnn.training.turns import finish
+
+    return finish(run_job_in_turns(job, memory))
+
+
+def run_job_in_turns(job: Job, memory: Memory) -> Generator["Turn", None, Outcome]:
+    """Do what `run_job` does, turn after turn, so that several jobs can take turns."""
+    from tlcnn.run.run import run_in_turns
 
     try:
         plan = job.plan or plan_job(job, memory)
         if plan is not None:
             config = replace(plan.config, **job.place)
-            run(replace(plan, config=config, shared_depths=job.shared_depths), memory)
+            plan = replace(plan, config=config, shared_depths=job.shared_depths)
+            yield from run_in_turns(plan, memory)
     except Exception as error:
         return explain_failure(error)
     return Outcome()

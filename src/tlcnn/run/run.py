@@ -9,9 +9,11 @@ import io
 import logging
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.device import count_cores
@@ -27,8 +29,12 @@ from tlcnn.training.interrupt import StopRequest, catch_signals
 
 if TYPE_CHECKING:
     from tlcnn.run.network import InitialNetwork
+    from tlcnn.training.lane import Lane
+    from tlcnn.training.turns import Turn
 
 log = logging.getLogger(__name__)
+
+_current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 
 
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
@@ -43,13 +49,25 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
         Stopped: a signal came; run the same plan again to continue.
         Diverged, DataError, WeightsError, StorageError, BrokenPromise: see `tlcnn.errors`.
     """
+    from tlcnn.training.turns import finish
+
+    return finish(run_in_turns(plan, memory))
+
+
+def run_in_turns(
+    plan: Plan, memory: Memory | None = None
+) -> Generator["Turn", None, dict[str, Any]]:
+    """Do what `run` does, turn after turn, so that several runs of a process can take turns."""
     folder = RunDir(plan.run_dir)
     if folder.is_done:
         return _finish_before(folder)
     memory = memory or Memory()
     if plan.parent is not None:
-        run(plan.parent, memory)
+        yield from run_in_turns(plan.parent, memory)
+    import torch
+
     from tlcnn.run.network import build_initial_network
+    from tlcnn.training.lane import Lane
 
     initial = build_initial_network(plan, memory)  # what cannot be trained leaves no folder
     wait = plan.config.on_locked == "wait"
@@ -58,7 +76,10 @@ def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
             return _finish_before(folder)
         folder.clear_failed()
         with _recording(folder):
-            summary = asdict(train(plan, initial, folder, stop, memory))
+            streams = memory.recall("idle streams", plan.device.name, list)
+            lane = Lane(torch.device(plan.device.name), streams)
+            turns = train(plan, initial, folder, stop, memory, lane)
+            summary = asdict((yield from lane.take_turns(turns)))
         stop.check()  # a signal that came too late for this run still ends a sweep
     return summary
 
@@ -70,8 +91,13 @@ def _finish_before(folder: RunDir) -> dict[str, Any]:
 
 
 def train(
-    plan: Plan, initial: "InitialNetwork", folder: RunDir, stop: StopRequest, memory: Memory
-) -> Summary:
+    plan: Plan,
+    initial: "InitialNetwork",
+    folder: RunDir,
+    stop: StopRequest,
+    memory: Memory,
+    lane: "Lane",
+) -> Generator["Turn", None, Summary]:
     """Train, test and record one run in a folder that this process holds; return its summary."""
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
@@ -83,6 +109,7 @@ def train(
     from tlcnn.training.recipe import Recipe
     from tlcnn.training.state import Network
     from tlcnn.training.tasks import build_objective
+    from tlcnn.training.turns import Turn
 
     cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
     set_torch_flags(plan)
@@ -115,10 +142,14 @@ def train(
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,
         stop=stop,
+        lane=lane,
         progress=cfg.progress,
+        records=cfg.cuda_graph,
     )
-    for position in fit.run():
-        write_epoch(plan, folder, position.history)
+    for turn in fit.run():
+        if turn is Turn.EPOCH:
+            write_epoch(plan, folder, fit.position.history)
+        yield turn
     check_frozen(model, frozen)
     try:
         return write_results(plan, folder, network, inputs, fit.position, response, stop)
@@ -145,18 +176,26 @@ def set_torch_flags(plan: Plan) -> None:
 
 @contextmanager
 def _recording(folder: RunDir) -> Iterator[None]:
-    """Write the log to the run folder, too, and leave FAILED with the traceback if a run fails."""
+    """Write the log to the run folder, too, and leave FAILED with the traceback if a run fails.
+
+    Where several runs take turns, each is in a context of its own, and only its messages are
+    written.
+    """
     path = folder.path / "log.txt"
     with writing(path):
         file = io.TextIOWrapper(open_to_append(path), encoding="utf-8")
     handler = logging.StreamHandler(file)
     handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(message)s"))
     handler.setLevel(logging.DEBUG)
+    outer = _current_run.get()
+    _current_run.set(folder.path)
+    # Threads that a run starts have no current run.
+    handler.addFilter(lambda record: _current_run.get() in (folder.path, None))
     logger = logging.getLogger("tlcnn")
     logger.addHandler(handler)
     try:
         yield
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException:
         log.debug("failed", exc_info=True)
@@ -164,6 +203,7 @@ def _recording(folder: RunDir) -> Iterator[None]:
             folder.write_failed(traceback.format_exc())
         raise
     finally:
+        _current_run.set(outer)
         logger.removeHandler(handler)
         handler.close()
         file.close()

@@ -14,8 +14,9 @@ from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
-from tlcnn.run.job import UNEXPECTED, Job, Outcome, run_job
+from tlcnn.run.job import UNEXPECTED, Job, Outcome
 from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.packing import train_together
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 from tlcnn.sweep.resolve import Sweep, SweepRun, find_shared_words, resolve
@@ -128,13 +129,17 @@ def run_sweep(
     _close(name, sweep, done_before, outcomes, record, flags)
 
 
-def launch_here(jobs: Sequence[Job], memory: Memory, *, fail_fast: bool = False) -> list[Outcome]:
-    """Train jobs one after the other in this process, until a signal comes."""
+def launch_here(
+    jobs: Sequence[Job], memory: Memory, *, fail_fast: bool = False, n_together: int | None = 1
+) -> list[Outcome]:
+    """Train jobs in this process, until a signal comes.
+
+    Args:
+        n_together: the most jobs that take turns; None: as many as a GPU has room for.
+    """
     queue = JobQueue(jobs, fail_fast=fail_fast)
     with catch_signals() as stop:
-        while not stop and (entry := queue.take()):
-            number, job = entry
-            queue.finish(number, job, run_job(job, memory))
+        train_together(queue, memory, stop, n_together=n_together)
     stopped = Outcome(Stopped.exit_code, f"stopped by {stop.signal_name} before it began")
     return [stopped if stop and o == NOT_STARTED else o for o in queue.outcomes]
 

@@ -1,4 +1,7 @@
-"""The loop: epochs of steps, each followed by a validation and, when it is due, a checkpoint."""
+"""The loop: epochs of updates, each followed by a validation and, when due, a checkpoint.
+
+A training is a generator: between two turns of it other trainings of the process may go on.
+"""
 
 import logging
 import math
@@ -9,21 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from tlcnn.data.augment import mix
-from tlcnn.data.batches import Inputs, expect, make_order, make_train_batch
+from tlcnn.data.batches import Inputs, expect, make_order, take_labels
+from tlcnn.data.feed import Feed
 from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.training.checkpoint import Checkpoints
-from tlcnn.training.compiling import compile_trained
-from tlcnn.training.evaluate import autocast, compute_logits
+from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
-from tlcnn.training.optim import WeightAverage, build_optimizer, compute_lr
+from tlcnn.training.lane import Lane, seed_generators
+from tlcnn.training.optim import compute_lr
 from tlcnn.training.recipe import Recipe
+from tlcnn.training.recorder import Recorder, find_graph
 from tlcnn.training.state import Network, Position
 from tlcnn.training.tasks import Objective
+from tlcnn.training.turns import Turn
+from tlcnn.training.update import Updates
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +47,9 @@ class Fit:
         seed: the seed of order, views and dropout.
         eval_batch_size: the number of images in a forward pass of a validation.
         stop: the request to stop, read before every step and every batch of a validation.
+        lane: the lane in which the turns of `run` are made.
         progress: whether to show a bar where somebody watches.
+        records: whether a GPU records updates and validations instead of calling them.
     """
 
     network: Network
@@ -52,29 +60,31 @@ class Fit:
     seed: int
     eval_batch_size: int
     stop: StopRequest
+    lane: Lane
     progress: bool = True
+    records: bool = True
 
     def __post_init__(self) -> None:
         network, recipe = self.network, self.recipe
         self.train, self.val = self.inputs["train"], self.inputs["val"]
         if recipe.channels_last:
             network.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parameters = [p for p in network.model.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(self.parameters, recipe)
-        self.average = WeightAverage(network.model, recipe.ema_decay) if recipe.ema_decay else None
-        self.forward = compile_trained(network.trained) if recipe.compile else network.trained
+        device = self.train.device
+        open_graph = find_graph(device) if self.records else None
+        self.updates = Updates(network, recipe, self.objective, device, open_graph)
+        self.evaluator = Recorder(open_graph)
         self.batch_size = min(recipe.batch_size, len(self.train))
         self.n_steps = len(self.train) // self.batch_size  # of an epoch
         self.position = Position()
 
-    def run(self) -> Iterator[Position]:
+    def run(self) -> Iterator[Turn]:
         """Train to the last epoch, or until patience ends, and load the best epoch's weights.
 
         The best epoch has the highest balanced accuracy on the validation images; a lower
         negative log-likelihood breaks a tie.
 
         Yields:
-            The position at the start and after every epoch: always the same object.
+            EPOCH at the start and after every epoch, and other turns between.
 
         Raises:
             Stopped: a signal came; the state is saved.
@@ -84,36 +94,44 @@ class Fit:
         self.resume()
         position, recipe = self.position, self.recipe
         patience = math.inf if recipe.patience is None else recipe.patience
-        n_bytes = sum(p.numel() * p.element_size() for p in self.parameters)
+        n_bytes = sum(p.numel() * p.element_size() for p in self.updates.parameters)
         self.checkpoints.start_clock(4 * n_bytes)  # weights, two moments, the best weights
         self.network.model.train()
         self.network.trained.train()
-        yield position
-        while (
-            position.epoch <= recipe.epochs
-            and len(position.history) - position.best_epoch < patience
-        ):
-            self.train_epoch()
-            self.validate()
-            if self.checkpoints.is_cheap():
-                self.save()
-            yield position
+        yield Turn.EPOCH
+        try:
+            while (
+                position.epoch <= recipe.epochs
+                and len(position.history) - position.best_epoch < patience
+            ):
+                yield from self.train_epoch()
+                yield from self.validate()
+                if self.checkpoints.is_cheap():
+                    self.save()
+                yield Turn.EPOCH
+        finally:  # the memory of a GPU is free for other runs
+            self.updates.forget()
+            self.evaluator.forget()
         self.network.load(position.best_weights)
 
     # ---- one epoch ------------------------------------------------------------------------------
 
-    def train_epoch(self) -> None:
+    def train_epoch(self) -> Iterator[Turn]:
         """Make the updates of the epoch that are not made yet."""
-        position = self.position
-        batches, rates, seeds = self.plan_epoch()
+        position, updates = self.position, self.updates
+        if position.step == self.n_steps:  # stopped in the validation
+            return
         started = read = time.monotonic()
+        batches, seeds = self.plan_epoch()
+        feed, recipe = self._open_feed(batches), self.recipe
+        values = updates.schedule(self.compute_rates(), (position.epoch - 1) * self.n_steps)
+        values["labels"] = take_labels(self.train, batches)
+        updates.loss_sum.fill_(position.loss_sum)
         earlier_s = position.epoch_s
-        exact = torch.float32 if self.train.device.type == "mps" else torch.float64
-        total = torch.full((), position.loss_sum, dtype=exact, device=self.train.device)
         progress_bar = tqdm(
             total=self.n_steps * self.batch_size,
             initial=position.step * self.batch_size,
-            desc=f"epoch {position.epoch}/{self.recipe.epochs}",
+            desc=f"epoch {position.epoch}/{recipe.epochs}",
             unit="img",
             leave=False,
             disable=None if self.progress else True,  # None: hidden where nobody watches
@@ -123,35 +141,45 @@ class Fit:
                 now = time.monotonic()
                 position.epoch_s = earlier_s + now - started
                 if self.stop or self.checkpoints.is_overdue():
-                    position.loss_sum = _read_finite(total, position)
+                    self._read_loss()
                     self.save()
                     self.stop.check()
                 step = position.step
-                total += self.step(batches[step], rates[step], seeds[step])
+                seed_generators(self.train.device, seeds[step])
+                step_values = {name: value[step] for name, value in values.items()}
+                updates.run(feed, {**feed.get(step), **step_values})
                 position.step += 1
                 bar.update(self.batch_size)
                 if now - read > _READ_EVERY_S:
-                    numbers = {"loss": f"{_read_finite(total, position) / position.step:.3f}"}
+                    numbers = {"loss": f"{self._read_loss() / position.step:.3f}"}
                     if position.best_epoch:
                         numbers["best_val"] = f"{position.best['val/balanced_accuracy']:.3f}"
                     bar.set_postfix(numbers)
                     read = now
-        position.loss_sum = _read_finite(total, position)
+                yield Turn.STEP
+            yield from self._wait()
+        self._read_loss()
         position.epoch_s = earlier_s + time.monotonic() - started
 
-    def plan_epoch(self) -> tuple[np.ndarray, list[float], list[int]]:
-        """Return what the steps of the epoch read: a function of the seed and the epoch alone.
+    def plan_epoch(self) -> tuple[np.ndarray, list[int]]:
+        """Return what the updates of the epoch read: a function of the seed and the epoch alone.
 
         Returns:
             Batches, (n_steps, B) positions in the training split. What is left of the split after
             the last whole batch is not shown; it is another part in every epoch.
-            The n_steps learning rates.
             The n_steps seeds of the draws of dropout, so that no generator state is saved.
         """
-        epoch, n_steps, recipe = self.position.epoch, self.n_steps, self.recipe
+        epoch, n_steps = self.position.epoch, self.n_steps
         order = make_order(self.train.keys, seed=self.seed, epoch=epoch)
         steps = np.arange((epoch - 1) * n_steps, epoch * n_steps, dtype=np.uint64)
-        rates = [
+        seeds = mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)
+        batches = order[: n_steps * self.batch_size].reshape(n_steps, self.batch_size)
+        return batches, seeds.tolist()
+
+    def compute_rates(self) -> list[float]:
+        """Return the n_steps learning rates of the epoch."""
+        epoch, n_steps, recipe = self.position.epoch, self.n_steps, self.recipe
+        return [
             compute_lr(
                 step,
                 peak=recipe.lr,
@@ -159,64 +187,44 @@ class Fit:
                 n_warmup_steps=round(recipe.warmup_epochs * n_steps),
                 final_fraction=recipe.final_lr_fraction,
             )
-            for step in steps.tolist()
+            for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
-        seeds = mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)
-        batches = order[: n_steps * self.batch_size].reshape(n_steps, self.batch_size)
-        return batches, rates, seeds.tolist()
 
-    def step(self, rows: np.ndarray, lr: float, seed: int) -> Tensor:
-        """Make one update and return its loss, without waiting for the device.
-
-        Args:
-            rows: (B,) positions in the training split.
-            seed: the seed of what the network draws.
-        """
-        recipe, position = self.recipe, self.position
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        # torch.manual_seed would log a traceback for every kind of device that is missing.
-        is_on_cpu = self.train.device.type == "cpu"
-        (torch.default_generator if is_on_cpu else torch).manual_seed(seed)
-        inputs, labels = make_train_batch(
-            self.train,
-            rows,
+    def _open_feed(self, batches: np.ndarray) -> Feed:
+        return self.train.feed_views(
+            batches,
             seed=self.seed,
-            epoch=position.epoch,
-            augment=recipe.augment,
-            n_views=recipe.views,
+            epoch=self.position.epoch,
+            augment=self.recipe.augment,
+            n_views=self.recipe.views,
         )
-        with autocast(self.train.device, recipe.precision):
-            logits = self.forward(inputs)
-        loss = self.objective.compute_loss(logits.float(), labels)
-        loss.backward()
-        if recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, recipe.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update((position.epoch - 1) * self.n_steps + position.step)
-        return loss.detach()
 
-    def validate(self) -> None:
+    def validate(self) -> Iterator[Turn]:
         """Score the epoch on the validation images, record it, and keep it if it is the best."""
-        position = self.position
+        position, average = self.position, self.updates.average
         try:
-            with self.average.in_place() if self.average else nullcontext():
-                logits = compute_logits(
+            with average.in_place() if average else nullcontext():
+                logits = start_logits(
                     self.network.trained,
                     self.val,
                     batch_size=self.eval_batch_size,
                     precision=self.recipe.precision,
                     check_stop=self.stop.check,
+                    recorder=self.evaluator,
                 )
+                yield from self._wait()
                 truth = self.val.labels.cpu().numpy()
-                self._record(compute_selection(self.objective.task, logits, truth))
+                scores = compute_selection(self.objective.task, logits.cpu().numpy(), truth)
+                self._record(scores)
         except Stopped:
             self.save()  # with the trained weights back in place
             raise
         position.epoch, position.step = position.epoch + 1, 0
         position.loss_sum, position.epoch_s = 0.0, 0.0
+
+    def _wait(self) -> Iterator[Turn]:
+        while not self.lane.is_idle():
+            yield Turn.WAIT
 
     def _record(self, scores: dict[str, float]) -> None:
         """Record an epoch while the weights that were scored are in place."""
@@ -226,7 +234,7 @@ class Fit:
             {
                 "epoch": position.epoch,
                 "step": position.epoch * self.n_steps,
-                "lr": self.optimizer.param_groups[0]["lr"],
+                "lr": self.compute_rates()[-1],
                 "train/loss": position.loss_sum / self.n_steps,
                 **{f"val/{name}": value for name, value in scores.items()},
                 "train_s": round(position.epoch_s, 3),
@@ -246,8 +254,7 @@ class Fit:
             {
                 "position": vars(self.position),
                 "model": self.network.state(),
-                "updates": self.optimizer.state_dict(),
-                "average": self.average.average if self.average else {},
+                **self.updates.state(),
             }
         )
 
@@ -257,18 +264,22 @@ class Fit:
         if state is None:
             return
         self.network.load(state["model"])
-        self.optimizer.load_state_dict(state["updates"])
+        self.updates.load(state)
         self.position = Position(**state["position"])
         log.info("resuming in epoch %d after %d steps", self.position.epoch, self.position.step)
-        if self.average is not None:
-            self.average.load(state["average"])
 
+    def _read_loss(self) -> float:
+        """Return the sum of the losses of this epoch, when the device has computed it.
 
-def _read_finite(total: Tensor, position: Position) -> float:
-    value = total.item()
-    if not math.isfinite(value):
-        raise Diverged(
-            f"the loss is {value} in epoch {position.epoch} by step {position.step}. Lower "
-            "train.lr, lengthen train.warmup_epochs, or set train.precision=fp32."
-        )
-    return value
+        Raises:
+            Diverged: it is not finite.
+        """
+        position = self.position
+        value = self.updates.loss_sum.item()
+        if not math.isfinite(value):
+            raise Diverged(
+                f"the loss is {value} in epoch {position.epoch} by step {position.step}. Lower "
+                "train.lr, lengthen train.warmup_epochs, or set train.precision=fp32."
+            )
+        position.loss_sum = value
+        return value

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +11,45 @@ from torch import Tensor, nn
 from tlcnn.training.recipe import Recipe
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(
+    parameters: Sequence[nn.Parameter], recipe: Recipe, rate: Tensor
+) -> torch.optim.Optimizer:
     """Return AdamW or SGD; norms and biases, tensors of one dimension, are not decayed.
 
     Args:
         parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
         recipe: the settings of the training.
+        rate: the learning rate, a scalar from `make_rate`. The optimiser reads it at every step,
+            so that a recorded step follows it.
     """
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     if recipe.optimizer == "sgd":
         momentum = recipe.momentum
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=momentum, nesterov=momentum > 0)
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused
+        )
+    return torch.optim.AdamW(groups, lr=rate, fused=fused, capturable=rate.is_cuda)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], rate: Tensor) -> None:
+    """Take over an optimiser's state from a checkpoint, perhaps of another kind of device."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["lr"] = rate  # a new tensor took its place
+        if "capturable" in group:
+            group["capturable"] = rate.is_cuda
+
+
+def make_rate(device: torch.device) -> Tensor:
+    """Return a scalar for the learning rate: on a GPU float32, as its optimisers need it."""
+    if device.type == "cuda":
+        return torch.zeros((), device=device)
+    return torch.zeros((), dtype=torch.float64)
 
 
 def compute_lr(
@@ -58,15 +81,18 @@ class WeightAverage:
         self._trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self._trained.items()}
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the current weights after `step` earlier updates.
+    def compute_weight(self, step: int) -> float:
+        """Return the weight of the network in its average after `step` earlier updates.
 
         Early steps weigh more, as in timm's ModelEmaV3.
         """
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = [parameter.detach() for parameter in self._trained.values()]
-        torch._foreach_lerp_(list(self.average.values()), current, 1 - decay)
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
+    @torch.no_grad()
+    def update(self, weight: Tensor) -> None:
+        """Move towards the current weights by `weight`, a float32 scalar on their device."""
+        for average, parameter in zip(self.average.values(), self._trained.values(), strict=True):
+            average.lerp_(parameter.detach(), weight)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
