@@ -445,6 +445,7 @@ def make_findings(
             ("With nine seeds a true difference of 1 point is found in 80 % of studies.",),
             "lung",
             (3, 4, 5),
+            is_open=True,
         ),
         Finding(
             "layers",

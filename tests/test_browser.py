@@ -4,11 +4,15 @@ import re
 import shutil
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from test_page import NASTY, make_nasty, make_once
 
-from tlcnn.report.page import render_page
+from tlcnn.report.figures.style import ReportFigure
+from tlcnn.report.page import Picture, render_page
 from tlcnn.report.page_data import make_page_data
 
 FLAGS = (
@@ -233,3 +237,46 @@ def test_nothing_in_the_data_runs(visit, content, tmp_path):
     page.keyboard.press("Escape")
     page.locator('[data-table="cells"] .csv').click()
     assert page.locator("img").count() == 0 and page.locator("main script").count() == 0
+
+
+def write_figures(content, folder, widths):
+    """Write a page with figures of these widths, in inches, and return its path."""
+    source = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
+    pictures = [
+        Picture(
+            ReportFigure(f"{i}", f"Figure {i}", "A caption.", Figure((width, 2)), "", "training"),
+            source,
+        )
+        for i, width in enumerate(widths)
+    ]
+    path = folder / "index.html"
+    path.write_text(render_page(content, make_page_data(content), pictures), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(visit, content, tmp_path, width, scheme):
+    package = find_spec("axe_playwright_python")
+    if package is None:
+        pytest.skip("axe-playwright-python is not installed")
+    path = write_figures(content, tmp_path, (3, 7))
+    page = visit(path, width=width, color_scheme=scheme, bypass_csp=True)
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    axe = Path(package.submodule_search_locations[0], "axe.min.js")
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    serious = """async () => (await axe.run()).violations
+        .filter((rule) => ["serious", "critical"].includes(rule.impact))
+        .map((rule) => [rule.id, rule.nodes.map((node) => node.html.slice(0, 200))])"""
+    assert page.evaluate(serious) == []
+    page.locator('[data-opens^="run:"]').first.click()
+    assert page.evaluate(serious) == []
+
+
+def test_figures_stand_side_by_side_where_there_is_room(visit, content, tmp_path):
+    page = visit(write_figures(content, tmp_path, (3, 3, 7)))
+    boxes = "(nodes) => nodes.map((node) => node.getBoundingClientRect()).map((b) => [b.x, b.y])"
+    one, two, _ = page.locator("#figures figure").evaluate_all(boxes)
+    assert one[1] == two[1] and two[0] > one[0] + 400
+    picture, caption = page.locator("#figures .wide > *").evaluate_all(boxes)
+    assert picture[1] == caption[1] and caption[0] > picture[0] + 400

@@ -39,7 +39,8 @@ def test_it_holds_the_answers_first_and_every_table(text, content):
     places = [text.index(finding.question) for finding in content.findings]
     assert places == sorted(places) and places[-1] < text.index("## Comparisons")
     assert "![The same, shorter.](paper/figures/a.png)" in text
-    for name in ("Transferred and frozen units", "General and specific layers", "Cells", "Runs"):
+    grids, cells = "Scores by transferred and frozen units", "Scores of every cell"
+    for name in (grids, "General and specific layers", cells, "Every run"):
         assert f"\n## {name}\n" in text
     assert all(line in text for line in content.assumptions)
 

@@ -104,6 +104,20 @@ def test_it_holds_every_answer_comparison_cell_and_run(page, content):
     assert all(value in text for _, pairs in content.provenance for _, value in pairs)
 
 
+def test_a_badge_has_no_colour_where_nothing_was_shown(content):
+    first, *others = content.findings
+    for is_open, look in ((True, "open"), (False, "for")):
+        finding = replace(first, verdict="yes", is_open=is_open)
+        made = render_page(replace(content, findings=(finding, *others)), make_page_data(content))
+        assert f'<span class="badge {look}">yes</span>' in made
+
+
+def test_what_stands_in_backticks_is_code(content):
+    said = replace(content, left_out=("1 run failed (`tlcnn status <b>`)",))
+    made = render_page(said, make_page_data(content))
+    assert "<li>1 run failed (<code>tlcnn status &lt;b&gt;</code>)</li>" in made
+
+
 def test_it_can_load_nothing_and_run_only_its_own_script(page):
     reader = Reader(page)
     policy = next(a["content"] for t, a in reader.tags if a.get("http-equiv"))

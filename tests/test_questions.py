@@ -22,7 +22,7 @@ def test_imagenet_beats_random_weights(tmp_path):
     write_cell(tmp_path, scores(0.60))
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    assert found.verdict == "yes"
+    assert found.verdict == "yes" and not found.is_open
     told = "balanced accuracy after fine-tuning is 60.0 % from ImageNet and 40.0 % from random"
     assert (
         told in found.answer
@@ -61,7 +61,7 @@ def test_noise_is_inconclusive_and_says_what_could_be_detected(tmp_path):
     write_cell(tmp_path, scores(0.60, 20))
     write_cell(tmp_path, scores(0.58, -20), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    assert found.verdict == "inconclusive"
+    assert found.verdict == "inconclusive" and found.is_open
     (line,) = [line for line in found.details if "found in 80 % of studies" in line]
     assert "with 5 seeds and these test groups" in line and "with 10 seeds" in line
 
@@ -190,6 +190,15 @@ def test_no_two_comparisons_have_one_name(tmp_path):
     write_cell(tmp_path, scores(0.50, -1), j=2)
     content = make_content(read_runs(tmp_path))
     assert not content.comparisons.duplicated(["a_label", "b_label"]).any()
+
+
+def test_an_answer_is_open_where_nothing_that_it_judges_has_a_verdict(tmp_path):
+    """Full fine-tuning is the best on validation, but no other cell is shown to differ from it."""
+    write_cell(tmp_path, scores(0.60, 20))
+    for j in (1, 2):
+        write_cell(tmp_path, scores(0.58, -20), j=j)
+    found = answers(tmp_path)["best_cell"]
+    assert found.verdict == "full fine-tuning" and found.is_open
 
 
 def test_a_cell_that_learnt_nothing_is_told(tmp_path):

@@ -11,6 +11,8 @@ from tlcnn.records.folder import RunDir
 from tlcnn.records.parse import parse_record
 from tlcnn.statistics.metrics import rank_epoch
 
+LEAST_RESPONSE = 0.05  # of `Summary.frozen_response`: with less, there is nothing to learn from
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -24,6 +26,8 @@ class Summary:
         n_skipped_images: the number of images that could not be decoded.
         finished: the local time at the end.
         reuse: what the frozen units computed and what was read from the store.
+        frozen_response: the share of the frozen units' outputs that differed between training
+            images before the first step; None without frozen units.
     """
 
     metrics: Mapping[str, float | None]
@@ -36,6 +40,7 @@ class Summary:
     n_skipped_images: int = 0
     finished: str = ""
     reuse: Mapping[str, Any] | None = None
+    frozen_response: float | None = None
 
 
 @dataclass(frozen=True)

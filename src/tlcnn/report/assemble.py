@@ -20,6 +20,7 @@ from tlcnn.report.remarks import (
     write_improving,
     write_notes,
     write_omissions,
+    write_response,
     write_tuning,
 )
 from tlcnn.report.sentences import write_finding
@@ -39,10 +40,11 @@ PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
 
 ASSUMPTIONS = (
-    "Seeds are drawn at random: a run's seed decides its fresh weights, order and views, and "
-    "nothing else differs between the runs of one cell.",
-    "Test groups (lesions, source tiles) are drawn at random within each class, as many as there "
-    "are; the intervals hold for new groups with the same class proportions.",
+    "The seeds stand for all seeds. A run's seed decides its fresh weights, the order of images, "
+    "their augmentation and, with init=task and init=self, the source that was trained for it. "
+    "Nothing else differs between the runs of one cell.",
+    "The test groups (lesions, source tiles) of each class stand for all groups of the class: the "
+    "intervals hold for new groups with the same class proportions.",
     "An interval is Student's t over the variance between seeds and the variance that test groups "
     "share between seeds (a bootstrap over groups, class by class).",
     "A difference is paired by test group, and from 5 seeds on by seed. Its p is the larger of a "
@@ -58,7 +60,9 @@ ASSUMPTIONS = (
     "shown.",
     "What could be detected follows from the variances, which are pooled over the cells of a "
     "dataset, model and recipe, and not from the differences that were observed.",
-    "The split, the recipe and the source weights are held fixed; nothing is said of others.",
+    "The split and the recipe are held fixed, so nothing is said of others. So are source weights "
+    "that were read from a file or from one run. Where each seed trained a source of its own, as "
+    "with init=task and init=self, the intervals cover the luck of the source too.",
 )
 
 
@@ -188,6 +192,7 @@ def _tabulate_cells(
                 [
                     notes.get(key),
                     guess * (key in at_chance),
+                    write_response(cell),
                     write_improving(cell),
                     write_tuning(cell),
                 ],

@@ -65,7 +65,7 @@ def compare_rows(
         notes += _describe_differences(adjusted, metric)
     notes.append(
         f"Δ is the difference to {baseline}, with its 95 % interval; p Holm is adjusted within "
-        f"its family; equivalent: the difference is smaller than {margin:g}, adjusted "
+        f"its family; equivalent: the absolute difference is smaller than {margin:g}, adjusted "
         "within the family too"
     )
     return compared, notes

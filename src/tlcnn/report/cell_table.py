@@ -89,7 +89,7 @@ def make_cell_table(
             is over new seeds alone, `none` gives the standard deviation of seeds.
         baseline: conditions such as `init=random` for the cell that the others of its dataset and
             model are compared with.
-        margin: differences smaller than this count as equivalent, in units of the metric.
+        margin: absolute differences smaller than this are equivalence, in units of the metric.
         tuned: settings of training of which each cell takes its best on validation, by the first
             metric.
 

@@ -18,6 +18,7 @@ class Finding:
         details: more sentences: what it rests on, what could be detected, the command to run.
         dataset: what it was measured on; empty for all.
         comparisons: rows of `Content.comparisons` (its index) that it rests on.
+        is_open: whether none of its comparisons (for layers, no unit) has a verdict.
         is_measured: whether the runs ask the question at all; a paper leaves out the others.
     """
 
@@ -28,6 +29,7 @@ class Finding:
     details: tuple[str, ...] = ()
     dataset: str = ""
     comparisons: tuple[int, ...] = ()
+    is_open: bool = False
     is_measured: bool = True
 
 

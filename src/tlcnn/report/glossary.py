@@ -10,9 +10,26 @@ GLOSSARY = (
     ("j", "the number of frozen units: training leaves them bitwise as they were"),
     ("balanced accuracy", "the mean recall over classes, so that a rare class counts as much"),
     ("point", "a hundredth: from 61 % to 62 % is one point"),
-    ("interval", "the range that holds the true value in 95 of 100 such studies"),
-    ("adjusted p", "corrected for the number of comparisons (Holm); the interval is not"),
+    ("seed", "the number that decides a run's random start, order of images and augmentation"),
+    ("run", "one training of one network, tested once"),
     ("cell", "one choice of source, k, j and recipe; its runs differ in the seed alone"),
+    (
+        "interval",
+        "a 95 % confidence interval for the mean over new seeds and new test images: of many such "
+        "intervals, each from a study of its own, 95 % hold the true value",
+    ),
+    ("p", "the probability of a difference at least as large if there were none in truth"),
+    ("adjusted p", "p raised for the number of comparisons (Holm); the interval is not adjusted"),
+    ("equivalent", "the difference is shown to be smaller than the margin, in either direction"),
+    ("inconclusive", "neither a difference nor equivalence is shown; it does not mean “equal”"),
+    (
+        "AnB",
+        "a network whose first n units come from the source (A) and are frozen, while the others "
+        "start at random and are trained on the target (B)",
+    ),
+    ("BnB", "the same, but its first n units come from a network trained on the target itself"),
+    ("general", "of the first n units: frozen, they are shown to cost less than the margin"),
+    ("specific", "of the first n units: frozen, they are shown to cost more than the margin"),
 )
 _MAX_NAMES = 4  # datasets that are named one by one
 
@@ -29,5 +46,6 @@ def write_lead(content: Content) -> str:
     return (
         f"{count(n_done, 'finished run')}{unfinished} in {count(len(content.cells), 'cell')}"
         f"{f' on {datasets}' if datasets else ''}, judged by {name_metric(content.metric)} on "
-        f"the {split} images. Epochs and cells are chosen on validation images alone."
+        f"the {split} images. The epoch of each run and the best cell are chosen on validation "
+        "images alone."
     )

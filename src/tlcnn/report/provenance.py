@@ -36,13 +36,14 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     effort = [("finished runs", f"{len(done):,}, in {len(sessions):,} sessions")]
     if "train_s" in done:
         effort.append(("time in training", f"{done['train_s'].sum() / 3600:.2f} h"))
-    return (
+    sections = (
         ("data", tuple(sorted(set(_describe_data(plans))))),
         ("weights", tuple(sorted(set(_describe_weights(plans))))),
         ("software", tuple(software)),
         ("hardware", tuple(hardware)),
-        ("effort", tuple(effort)),
+        ("training time", tuple(effort)),
     )
+    return tuple(section for section in sections if section[1])
 
 
 def _read_sessions(folder: str) -> tuple[Session, ...]:

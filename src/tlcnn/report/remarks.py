@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tlcnn.errors import list_names
+from tlcnn.records.summary import LEAST_RESPONSE
 from tlcnn.report.words import join_words, write_settings
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
@@ -69,6 +70,17 @@ def write_improving(cell: Cell) -> str:
     """Return how many runs of a cell might gain from more epochs; empty for none."""
     n = sum(run.is_improving for run in cell.runs)
     return f"still improving at the last epoch: {n} of {count(len(cell.runs), 'run')}" if n else ""
+
+
+def write_response(cell: Cell) -> str:
+    """Return why a cell may have learnt nothing: its frozen units ignore images; else empty."""
+    shares = [r.frozen_response for r in cell.runs if r.frozen_response < LEAST_RESPONSE]
+    if not shares:
+        return ""
+    return (
+        "its frozen units hardly respond to images of this size: before training, at most "
+        f"{100 * max(shares):.1f} % of their outputs differed between images"
+    )
 
 
 def list_remarks(comparison: Comparison) -> list[str]:

@@ -41,6 +41,8 @@ from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
 from tlcnn.text import count
 
+_OPEN = {"inconclusive", "undetermined", "not measured"}
+
 
 def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
     """Return an answer in words.
@@ -49,19 +51,27 @@ def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
         contrasts: all comparisons; a finding names those that it rests on by their positions.
     """
     based_on: list[Contrast] = []
+    verdicts: set[str] = set()
     if isinstance(answer, TransferAnswer):
         finding, based_on = _write_transfer(answer), [answer.contrast]
     elif isinstance(answer, BestAnswer):
         finding, based_on = _write_best(answer), [answer.contrast] if answer.contrast else []
+        verdicts = {c.result.verdict for c in based_on or answer.others}
     elif isinstance(answer, ChainAnswer):
         finding = _write_chains(answer)
         based_on = [contrast for _, compared in answer.chains for contrast in compared]
     elif isinstance(answer, LayersAnswer):
         finding = write_layers(answer)
+        verdicts = {unit.verdict for unit in answer.scores}
     else:
         finding = _write_unmeasured(answer)
     positions = {id(contrast): position for position, contrast in enumerate(contrasts)}
-    finding = replace(finding, comparisons=tuple(sorted(positions[id(c)] for c in based_on)))
+    verdicts |= {contrast.result.verdict for contrast in based_on}
+    finding = replace(
+        finding,
+        comparisons=tuple(sorted(positions[id(c)] for c in based_on)),
+        is_open=bool(verdicts) and verdicts <= _OPEN,
+    )
     if isinstance(answer, Unmeasured):
         return finding
     return _add_tuning(finding, answer.block, [key for c in based_on for key in (c.a, c.b)])
@@ -303,18 +313,18 @@ def _explain(contrast: Contrast) -> tuple[str, ...]:
 _UNMEASURED: dict[Question, tuple[str, str, str]] = {
     "imagenet_vs_random": (
         "Does ImageNet beat random weights?",
-        "No dataset has a fine-tuned source and random weights, both trained by one recipe.",
+        "On no dataset were networks trained from a source and from random weights by one recipe.",
         "-m init=imagenet,random seed=0,1,2",
     ),
     "best_cell": (
         "Which layers to transfer and which to freeze?",
-        "No dataset has three cells of one source to choose from.",
+        "On no dataset are there three cells of one source to choose from.",
         "experiment=grid",
     ),
     "chain": (
         "Does HAM10000 help a second dataset more than ImageNet?",
-        "No dataset was fine-tuned both from ImageNet and from a network that was trained on "
-        "another dataset of yours.",
+        "On no dataset were networks fine-tuned both from ImageNet and from a network that was "
+        "trained on another dataset of yours.",
         "experiment=proposal",
     ),
     "layers": (

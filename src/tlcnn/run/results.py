@@ -72,9 +72,13 @@ def write_results(
     network: Network,
     inputs: TrainedPart,
     position: Position,
+    response: float | None,
     stop: StopRequest,
 ) -> Summary:
     """Read the test images once; write predictions, weights, summary and DONE.
+
+    Args:
+        response: what `measure_response` returned.
 
     Raises:
         Stopped: a signal came; nothing is written.
@@ -117,6 +121,7 @@ def write_results(
         n_skipped_images=len(index) - sum(len(split) for split in splits.values()),
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),
         reuse=None if inputs.counts is None else asdict(inputs.counts),
+        frozen_response=response,
     )
     write_summary(folder.path, summary)
     folder.write_done(plan.run_id)

@@ -102,6 +102,7 @@ def train(
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
+    from tlcnn.run.response import measure_response
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
     from tlcnn.training.fit import Fit
@@ -128,6 +129,7 @@ def train(
     model = initial.model.to(images["train"].device)
     apply_freeze(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
     frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
+    response = measure_response(plan, model, images["train"])
     inputs = build_inputs(plan, model, images, memory, stop)
     network = Network(model, inputs.trained, fixed=frozenset(frozen))
     recipe = Recipe(**{**asdict(cfg.train), "precision": plan.precision})
@@ -150,7 +152,7 @@ def train(
         yield turn
     check_frozen(model, frozen)
     try:
-        return write_results(plan, folder, network, inputs, fit.position, stop)
+        return write_results(plan, folder, network, inputs, fit.position, response, stop)
     except Stopped:
         fit.save()  # so that only the test is repeated
         raise

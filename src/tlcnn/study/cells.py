@@ -32,6 +32,7 @@ class Run:
         scores: the metrics of its summary that are defined and possible (`is_possible`).
         train_s: seconds of training; NaN if unknown.
         is_improving: whether its best epoch on validation is the last.
+        frozen_response: see `Summary`; NaN without frozen units or a record of it.
     """
 
     folder: str
@@ -50,6 +51,7 @@ class Run:
     scores: Mapping[str, float]
     train_s: float
     is_improving: bool
+    frozen_response: float
 
     @property
     def name(self) -> tuple[str, str, str, int, int, str]:
@@ -200,6 +202,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             is_imported=record["imported"],
             settings=record["settings"],
             is_improving=record.get("best_epoch") == record["plan"].epochs,
+            frozen_response=record.get("frozen_response", math.nan),
             scores={name: record[name] for name in metrics if is_possible(name, record[name])},
         )
         for record in done.to_dict("records")

@@ -58,8 +58,8 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                     "transferred, none frozen) and by the frozen units. Large marks are means "
                     "over seeds with 95 % intervals (squares where units are frozen). Small marks "
                     "are single seeds, and a line joins the same seed in neighbouring cells. "
-                    "Seeds are paired: they share draws and test images. Where all lines rise, "
-                    "the cells differ even if their intervals overlap. "
+                    "The runs of a seed share draws and test images, so cells may differ although "
+                    "their intervals overlap; see the comparisons for that. "
                     f"{style.begin(style.describe_seeds(n_seeds, 'cell'))}."
                 ),
                 figure=plot_bars(

@@ -48,8 +48,8 @@ def draw_grid(content: Content) -> Iterator[style.ReportFigure]:
                 "random, and all but the frozen ones were trained. k = 0 is training from "
                 "random weights. The second line is the 95 % interval; "
                 f"{style.describe_seeds(grid.table['n_seeds'], 'cell')}. A cell with fewer seeds "
-                "than others says how many; the interval of a single seed leaves out the variance "
-                "between seeds. The outlined cell is the best on validation, not by the numbers "
+                "than others says how many, and one with a single seed has no interval. "
+                "The outlined cell is the best on validation, not by the numbers "
                 "shown. Grey cells were not trained. The empty corner would freeze more units "
                 f"than are transferred.{best}"
             ),

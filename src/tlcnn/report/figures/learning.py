@@ -30,8 +30,8 @@ def draw_learning(content: Content) -> Iterator[style.ReportFigure]:
         last = history.sort_values("epoch").groupby(["cell", "seed"]).tail(1)
         means = last.groupby("label")[metric].mean().sort_values()
         ends.append(
-            f"On {name_dataset(dataset)}, {means.index[-1]} ends highest ({means.iloc[-1]:.3f}) "
-            f"and {means.index[0]} lowest ({means.iloc[0]:.3f})."
+            f"On {name_dataset(dataset)}, {means.index[-1]} ends highest ({means.iloc[-1]:.3f})"
+            + (f" and {means.index[0]} lowest ({means.iloc[0]:.3f})." if len(means) > 1 else ".")
         )
     yield style.ReportFigure(
         name="learning",

@@ -11,6 +11,7 @@ from tlcnn.report.content import Content
 from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import join_words, name_dataset
+from tlcnn.text import count
 
 MOST = 4  # cells side by side
 
@@ -29,13 +30,13 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
                 "Share of each class's test images that are recognised on "
                 f"{name_dataset(dataset)}: {tests[0].describe()} a cell; n is the number of test "
                 "images of the class. Marks are means over seeds. Bars are 95 % intervals that "
-                "hold for new seeds and new test groups (Wilson's interval, with the number of "
-                "independent images that give the variance of both). A class of few groups has a "
+                "hold for new seeds and new test groups (Wilson's interval, for as many "
+                "independent images as would have this variance). A class of few groups has a "
                 "wide interval."
             ),
             figure=plot_recall(table, width=style.FULL if is_wide else style.COLUMN),
             alt=(
-                f"Recall of {join_words(tests[0].classes)} for {len(tests)} cells. With "
+                f"Recall of {join_words(tests[0].classes)} for {count(len(tests), 'cell')}. With "
                 f"{tests[-1].label}, the hardest class is {hardest['class']} "
                 f"({hardest['value']:.2f})."
             ),

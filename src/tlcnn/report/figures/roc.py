@@ -89,7 +89,10 @@ def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> st
             "the order of the legend."
         ),
         figure=plot_classes(curves, counts=tests[0].counts[classes]),
-        alt=f"Small ROC curves. Areas, {tests[0].label} to the highest: {'; '.join(areas)}.",
+        alt=(
+            f"Small ROC curves. Areas from that of {tests[0].label} to the highest: "
+            f"{'; '.join(areas)}."
+        ),
         section="predictions",
     )
 

@@ -1,5 +1,6 @@
 """HTML from templates; whatever is in the data is text."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ def load_environment() -> "jinja2.Environment":
         keep_trailing_newline=True,
         finalize=_show,
     )
+    environment.filters["code"] = show_code
     environment.globals |= {
         "bar_width": BAR_WIDTH,
         "name_ticks": _name_ticks,
@@ -48,6 +50,19 @@ def load_environment() -> "jinja2.Environment":
 def load_template(name: str) -> str:
     """Return the text of a file of the templates."""
     return (files("tlcnn.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def show_code(text: str) -> Markup:
+    """Return a text with what stands in backticks as code.
+
+    Example:
+        >>> show_code("see `a < b`")
+        Markup('see <code>a &lt; b</code>')
+    """
+    parts = re.split(r"`([^`]+)`", make_visible(text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
+    )
 
 
 def _show(value: Any) -> Any:
