@@ -22,8 +22,8 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("-o", "--output", default="report", help="a folder; default: report")
     add("--title", help="default: the names of the datasets")
     add("--metric", default="test/balanced_accuracy", help="default: test/balanced_accuracy")
-    margin = "absolute differences below this are equivalence, in units of the metric; default: 0.01, and"
-    margin += " for the layers what the test set resolves"
+    margin = "absolute differences below this are equivalence, in units of the metric; default: "
+    margin += "0.01, and for the layers what the test set resolves"
     add("--margin", type=float, help=margin)
     tuned = "settings such as train.lr of which each cell takes its best on validation"
     add("--tuned", nargs="+", action="extend", default=[], metavar="KEY", help=tuned)
