@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import torch
 
-from tlcnn.data.batches import Batches, make_plain_views
+from tlcnn.data.batches import Batches
 from tlcnn.errors import ConfigError
 from tlcnn.model.cut import evaluating, find_entrances, make_prefix
 from tlcnn.plan.plan import Plan
@@ -33,7 +33,7 @@ def measure_response(plan: Plan, model: torch.nn.Module, images: Batches) -> flo
     prefix = make_prefix(model, find_entrances(plan.unit_map, n_frozen))
     try:
         with torch.no_grad(), evaluating(model):
-            outputs = prefix(make_plain_views(images, rows)).float()
+            outputs = prefix(images.feed_plain([rows]).make_batch(0)).float()
     except ConfigError:
         return None
     least = _NOISE * outputs.square().mean().sqrt()
