@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from simulate_folds import tabulate_folds
 from simulated_world import (
     CELLS,
     Draw,
@@ -256,7 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--areas", type=int, help="repeats with AUROC; default: a quarter")
     parser.add_argument("--truth", type=int, default=10_000, help="samples; default: 10000")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--part", choices=["folds"], help="a further table instead")
     options = parser.parse_args(arguments)
+    if options.part:
+        print(tabulate_folds(options.seeds, n_studies=options.repeats, seed=options.seed))
+        return
     found = run_all(
         options.seeds,
         n_repeats=options.repeats,

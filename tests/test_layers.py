@@ -8,8 +8,9 @@ from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.study.cells import Source, make_cells, make_runs
+from tlcnn.study.cells import Source, make_cells
 from tlcnn.study.layers import compute_layer_scores, list_treatments
+from tlcnn.study.runs import make_runs
 
 # Yosinski et al. 2014 (arXiv:1411.1792), top-1 in per cent, means over runs, recomputed from the
 # logs in the authors' repository (yosinski/convnet_transfer); n = 1..7.

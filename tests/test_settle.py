@@ -83,7 +83,8 @@ def test_equivalence_is_not_adjusted():
 
 
 def test_more_seeds_make_no_more_folds():
-    assert np.isnan(adjust_holm([compare([0.05, -0.01, 0.03], fold_ratio=0.25)])[0].seeds_needed)
+    folds = {"folds": ((0, 0), (0, 1)), "fold_scores": np.ones((3, 2)), "fold_ratio": 0.25}
+    assert np.isnan(adjust_holm([compare([0.05, -0.01, 0.03], **folds)])[0].seeds_needed)
 
 
 def test_rounding_is_no_difference():

@@ -26,9 +26,10 @@ from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
-from tlcnn.study.cells import Cell, Source, make_cells, make_runs
+from tlcnn.study.cells import Cell, Source, make_cells
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import TREATMENTS
+from tlcnn.study.runs import make_runs
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
@@ -43,7 +44,9 @@ ASSUMPTIONS = (
     "A difference is paired by seed and test group. Its p is the larger of a sign-flip "
     "permutation over groups (these networks, new lesions) and a t test with both variances (new "
     "seeds too), adjusted by Holm within its family.",
-    "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
+    "With folds, a seed is scored on the images of all folds together. Folds share training "
+    "images: their intervals are widened (Nadeau and Bengio 2003; repeated folds: Bouckaert and "
+    "Frank 2004).",
     "“Equivalent” needs two one-sided tests at 5 % within the margin. “Inconclusive” is a result: "
     "neither a difference nor its absence is shown.",
     "The split, the recipe and the source weights are held fixed; nothing is said of others.",

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from tlcnn.errors import list_names
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.study.cells import Cell, Omission
+from tlcnn.study.cells import Cell
 from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.study.runs import Omission
 from tlcnn.text import count
 
 _NOTES = {
@@ -28,8 +29,11 @@ _NOTES = {
     NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
     NoteKind.UNPAIRED_SEEDS: "not paired by seed, because the seeds differ ({all} seeds)",
     NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
-    NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
+    NoteKind.FOLDS: "over {folds}, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
+    NoteKind.FOLD_MEANS: "the mean over folds, because there are not predictions of all images",
+    NoteKind.AT_CHANCE: "at chance: guessing gives {text}, and the whole interval is near it",
+    NoteKind.INCLUDES_CHANCE: "the interval includes what guessing gives, {text}",
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
     NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
@@ -52,6 +56,7 @@ def write_note(note: Note) -> str:
     return _NOTES[note.kind].format(
         first,
         seeds=count(first, "seed"),
+        folds=f"{count(first, 'fold')}, {further[0]} times" if further > [1] else f"{first} folds",
         further=" and ".join(map(str, further)),
         all=" and ".join(map(str, note.counts)),
         text=note.text,
@@ -101,6 +106,11 @@ def write_omission(omission: Omission) -> str:
         return (
             f"{omission.n} {runs} a seed and {verb} in no mean (of the runs of one seed, the one "
             "whose id sorts first counts)"
+        )
+    if omission.kind == "lacks a seed":
+        return (
+            f"{count(omission.n, 'run')} of split seed {list_names(omission.names)} count in no "
+            "mean: not all folds and seeds were trained"
         )
     if omission.kind == "lacks a fold":
         seeds, verbs = "seed", "lacks a fold and counts"

@@ -25,7 +25,6 @@ from tlcnn.report.words import (
     name_source,
 )
 from tlcnn.statistics.arm import Comparison
-from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.answers import (
     Answer,
     BestAnswer,
@@ -104,7 +103,7 @@ def _write_means(contrast: Contrast) -> list[str]:
 
     Where a cell has further seeds, its mean over all of them stands beside it, as in the tables.
     """
-    block, noun = contrast.block, _name_repetition(contrast.result)
+    block = contrast.block
     texts = []
     means = block.mean_over_pairs(contrast.a, contrast.b)
     for key, mean in zip((contrast.a, contrast.b), means, strict=True):
@@ -112,21 +111,17 @@ def _write_means(contrast: Contrast) -> list[str]:
         text = write_score(mean, block.metric)
         if mean != arm.mean:
             text += (
-                f" (over the {count(contrast.result.delta.n_seeds, noun)} that both have; over "
+                f" (over the {count(contrast.result.delta.n_seeds, 'seed')} that both have; over "
                 f"all {len(arm.scores)} it is {write_score(arm.mean, block.metric)})"
             )
         texts.append(text)
     return texts
 
 
-def _name_repetition(comparison: Comparison) -> str:
-    return "fold" if Note(NoteKind.FOLDS) in comparison.delta.notes else "seed"
-
-
 def _write_evidence(contrast: Contrast) -> str:
     """Return interval, seeds and p of a difference: `95 % interval 1.1 to 3.7, 3 seeds; no p`."""
     delta, p = contrast.result.delta, contrast.result.p_holm
-    evidence = count(delta.n_seeds, _name_repetition(contrast.result))
+    evidence = count(delta.n_seeds, "seed")
     if is_number(delta.low):
         interval = format_range(delta.low, delta.high, contrast.block.metric)
         evidence = f"95 % interval {interval}, {evidence}"

@@ -64,7 +64,7 @@ def compare_arms(
         seeds_needed=float("nan"),
         family=family,
         lower_is_better=a.lower_is_better,
-        parts=parts if (a.fold_ratio, b.fold_ratio) == (None, None) else None,
+        parts=None if a.folds or b.folds else parts,
     )
     (alone,) = adjust_holm([comparison])
     return alone

@@ -8,10 +8,10 @@ mean over S seeds is then
 
 The first sum is what scores of different seeds vary by, s^2. The last is the covariance of two
 seeds' scores under redraws of the test groups, T. So  se^2 = s^2 / S + T.  The bootstrap variance
-of the mean over seeds would count AL twice.
+of the mean over seeds would count AL twice. With folds, T is the corrected variance of the folds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -71,7 +71,7 @@ def compute_parts(terms: Terms) -> Parts:
     if len(blocks) > 1:
         arms = [arm for _, arm in terms]
         is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
-        is_mixed = len({arm.fold_ratio is None for arm in arms}) > 1
+        is_mixed = len({arm.folds for arm in arms}) > 1
         kind = NoteKind.OTHER_IMAGES if is_known or is_mixed else NoteKind.MAYBE_OTHER_IMAGES
         notes = merge_notes(notes, [Note(kind)])
     return Parts(
@@ -80,6 +80,7 @@ def compute_parts(terms: Terms) -> Parts:
         test=sum(block.test for block in blocks),
         test_df=combine_df([(block.test, block.test_df) for block in blocks]),
         notes=notes,
+        most_df=min(block.most_df for block in blocks),
     )
 
 
@@ -90,11 +91,11 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
     record names the same images. Arms with neither are taken for one set.
     """
     samples = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
-    blocks: dict[tuple[str, str, bool], list[Term]] = {}
+    blocks: dict[Hashable, list[Term]] = {}
     for term in terms:
         arm = term[1]
         sample = samples.get(arm.images, "") if arm.sample is None else arm.sample.name
-        key = (sample, "" if sample else arm.images, arm.fold_ratio is not None)
+        key = (sample, "" if sample else arm.images, arm.folds)
         blocks.setdefault(key, []).append(term)
     return list(blocks.values())
 
@@ -106,11 +107,14 @@ def _compute_block(terms: list[Term]) -> Parts:
     if seeds is not None:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
         pairs = np.sum([c * arm.scores for c, arm in terms], axis=0)
-        ratio = float(np.mean([arm.fold_ratio or 0.0 for _, arm in terms]))
-        variances = [_compute_variance(pairs, ratio)]
+        variances = [_compute_variance(pairs)]
     else:
-        variances = [_compute_variance(c * arm.scores, arm.fold_ratio or 0.0) for c, arm in terms]
+        variances = [_compute_variance(c * arm.scores) for c, arm in terms]
     value = float(sum(c * arm.mean for c, arm in terms))
+    if terms[0][1].folds:
+        variances = [(variance if n > 1 else 0.0, n) for variance, n in variances]
+        test, test_df = _compute_fold_variance(terms)
+        return Parts(value, tuple(variances), test, test_df, notes, most_df=test_df)
     if min(n for _, n in variances) == 1:
         notes = merge_notes(notes, [Note(NoteKind.ONE_SEED)])
         return Parts(value, tuple(variances), float("nan"), float("nan"), notes)
@@ -156,21 +160,27 @@ def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     """Return the arm with some of its runs, in the order of the seeds."""
     order = np.argsort(arm.seeds)
     rows = order[np.searchsorted(arm.seeds[order], seeds)]
-    names = ("seeds", "scores", "replicates", "influence", "contributions")
+    names = ("seeds", "scores", "fold_scores", "replicates", "influence", "contributions")
     arrays = {name: getattr(arm, name) for name in names}
     return replace(arm, **{n: each[rows] for n, each in arrays.items() if each is not None})
 
 
-def _compute_variance(scores: np.ndarray, fold_ratio: float) -> tuple[float, int]:
-    """Return the variance of one run (or pair, or fold) and how many there are.
+def _compute_variance(scores: np.ndarray) -> tuple[float, int]:
+    """Return the variance of one run (or pair) and how many there are."""
+    return float(np.var(scores, ddof=1)) if len(scores) > 1 else float("nan"), len(scores)
 
-    J folds share training images: the variance of their mean is s^2 (1 / J + ratio), with J - 1
-    degrees of freedom (Nadeau and Bengio 2003, eq. 18), as if each varied by s^2 (1 + J ratio).
+
+def _compute_fold_variance(terms: list[Term]) -> tuple[float, float]:
+    """Return the variance of a contrast that the data give it, and its degrees of freedom.
+
+    Folds share training images, and repeats share all images: the variance of the mean of F folds
+    is s^2 (1 / F + ratio), with F - 1 degrees of freedom (Nadeau and Bengio 2003, eq. 18, for
+    repeated folds Bouckaert and Frank 2004), where s^2 is the variance of means over seeds.
     """
-    n = len(scores)
-    if n < 2:
-        return float("nan"), n
-    return float(np.var(scores, ddof=1)) * (1 + n * fold_ratio), n
+    means = [c * arm.fold_scores.mean(axis=0) for c, arm in terms if arm.fold_scores is not None]
+    variance, n_folds = _compute_variance(np.sum(means, axis=0))
+    ratio = float(np.mean([arm.fold_ratio for _, arm in terms]))
+    return variance * (1 / n_folds + ratio), n_folds - 1.0
 
 
 def _compute_shared(terms: list[Term]) -> tuple[float, float]:

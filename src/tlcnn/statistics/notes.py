@@ -23,7 +23,10 @@ class NoteKind(Enum):
     COMMON_SEEDS = "paired by common seeds"  # counts: (common, those of each arm...)
     UNPAIRED_SEEDS = "not paired by seed"  # counts: those of each arm
     P_OF_THESE_NETWORKS = "p of new test groups alone"
-    FOLDS = "folds share training images"
+    FOLDS = "folds share training images"  # counts: (folds,), or (folds, repeats)
+    FOLD_MEANS = "no score of all folds together"
+    AT_CHANCE = "shown to be near guessing"  # text: the score of guessing
+    INCLUDES_CHANCE = "interval includes guessing"  # text: the score of guessing
     ZERO_DENOMINATOR = "denominator 0 or unknown"
     UNBOUNDED_RATIO = "denominator may be 0"
     NO_GAMMA = "gamma not identifiable"

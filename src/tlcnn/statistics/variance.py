@@ -22,6 +22,7 @@ class Parts:
         test: the variance of the test samples that all seeds share, T.
         test_df: its degrees of freedom.
         notes: see `Estimate`.
+        most_df: the degrees of freedom that `df` cannot exceed: one less than there are folds.
     """
 
     value: float
@@ -29,6 +30,7 @@ class Parts:
     test: float
     test_df: float
     notes: Notes = ()
+    most_df: float = float("inf")
 
     @property
     def n_seeds(self) -> int:
@@ -54,7 +56,7 @@ class Parts:
         """
         factor = 1 + 4 / max(self.n_seeds - 1, 1)
         parts = [(factor * variance / n, n - 1.0) for variance, n in self.seeds if n > 1]
-        return combine_df([*parts, (self.test, self.test_df)])
+        return min(combine_df([*parts, (self.test, self.test_df)]), self.most_df)
 
 
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:

@@ -20,8 +20,10 @@ from tlcnn.statistics.metrics import (
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
+from tlcnn.statistics.score import Score
 from tlcnn.study.cells import Cell
 from tlcnn.study.predictions import CellPredictions, load_predictions
+from tlcnn.study.runs import Run
 
 
 def load_arms(
@@ -29,7 +31,8 @@ def load_arms(
 ) -> dict[str, Arm]:
     """Return the arm of a cell for every metric that its runs have.
 
-    A cell whose runs all have predictions is scored from them. Otherwise the scores of the
+    A cell whose runs all have predictions is scored from them; with folds, all test images of a
+    seed are scored together, and the scores of repeats averaged. Otherwise the scores of the
     summaries are taken, and the interval is over seeds alone. Seeds without a metric are left out
     of its arm; a note counts them. A metric that no run has gets no arm.
 
@@ -39,23 +42,29 @@ def load_arms(
         include_single_runs: read the predictions of a single run too. It has no interval, but it
             can be compared.
     """
-    loaded: dict[tuple[str, tuple[int, ...]], CellPredictions | Note] = {}
+    loaded: dict[tuple[str, tuple[int, ...]], list[CellPredictions | Note]] = {}
     arms = {}
     for metric in metrics:
         seeds = list_scored_seeds(cell, metric)
         if not seeds:
             continue
         arm = _make_plain_arm(cell, metric, seeds)
-        if cell.fold_ratio is None and redraws and (include_single_runs or len(seeds) > 1):
-            split = parse_metric(metric).split
+        split = parse_metric(metric).split
+        # Images for validation are those of several folds, or of none.
+        is_scored = split == "test" if cell.places else redraws
+        if is_scored and (cell.places or include_single_runs or len(seeds) > 1):
             if (split, seeds) not in loaded:
-                runs_of_seeds = [run for run in cell.runs if run.seed in seeds]
-                loaded[split, seeds] = load_predictions(runs_of_seeds, split)
+                loaded[split, seeds] = [
+                    load_predictions(*(_pick_runs(fold, seeds) for fold in folds), split=split)
+                    for folds in cell.repeats
+                ]
             predictions = loaded[split, seeds]
-            if isinstance(predictions, Note):
-                arm = replace(arm, notes=(predictions,))
+            if cell.places:
+                arm = _pool_folds(arm, predictions, metric)
+            elif isinstance(predictions[0], Note):
+                arm = replace(arm, notes=(predictions[0],))
             else:
-                arm = score_predictions(arm, predictions, metric)
+                arm = score_predictions(arm, predictions[0], metric)
         n_missing = len(cell.seeds) - len(seeds)
         if n_missing:
             note = Note(NoteKind.LACKS_METRIC, (n_missing,), metric)
@@ -72,24 +81,43 @@ def list_scored_seeds(cell: Cell, metric: str) -> tuple[int, ...]:
     )
 
 
-def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
-    """Return the scores of the runs' summaries.
+def _pick_runs(runs: Sequence[Run], seeds: Sequence[int]) -> list[Run]:
+    return [run for run in runs if run.seed in seeds]
 
-    With folds, `seeds` holds the fold numbers and each score is a mean over seeds.
-    """
+
+def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
+    """Return the scores of the runs' summaries; with folds, each seed's mean over them."""
     scores = np.array(
-        [[run.scores[metric] for run in fold if run.seed in seeds] for fold in cell.folds]
-    )
-    is_folded = cell.fold_ratio is not None
+        [[run.scores[metric] for run in _pick_runs(fold, seeds)] for fold in cell.folds]
+    ).T
+    n_repeats = len(cell.repeats)
+    counts = (len(cell.folds) // n_repeats, n_repeats)
     return Arm(
         cell.key,
-        np.array(cell.fold_numbers if is_folded else seeds, dtype=np.int64),
-        scores.mean(axis=1) if is_folded else scores[0],
+        np.array(seeds, dtype=np.int64),
+        scores.mean(axis=1),
         lower_is_better=is_lower_better(metric),
-        images="" if is_folded else cell.image_digest,
+        images="" if cell.places else cell.image_digest,
+        folds=cell.places,
+        fold_scores=scores if cell.places else None,
         fold_ratio=cell.fold_ratio,
-        notes=(Note(NoteKind.FOLDS),) if is_folded else (),
+        notes=(Note(NoteKind.FOLDS, counts),) if cell.places else (),
     )
+
+
+def _pool_folds(arm: Arm, repeats: Sequence[CellPredictions | Note], metric: str) -> Arm:
+    """Return an arm scored on the images of all folds together, as the mean over repeats.
+
+    Without predictions it stays as it is, with a note on that.
+    """
+    scores = [
+        [score.value for score in _list_scores(predictions, metric)]
+        for predictions in repeats
+        if isinstance(predictions, CellPredictions)
+    ]
+    if len(scores) < len(repeats) or not all(scores):
+        return replace(arm, notes=merge_notes(arm.notes, [Note(NoteKind.FOLD_MEANS)]))
+    return replace(arm, scores=np.mean(scores, axis=0))
 
 
 def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Arm:
@@ -98,10 +126,22 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     A metric that cannot be computed under weights of groups (of multi-label tasks, for example)
     keeps its scores, and the arm has a note of that.
     """
-    by_group = parse_metric(metric).by_group
+    sample = predictions.sample
+    scores = _list_scores(predictions, metric)
+    if not scores:
+        return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
+    scored = make_arm(
+        arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
+    )
+    return replace(scored, images=arm.images)
+
+
+def _list_scores(predictions: CellPredictions, metric: str) -> list[Score]:
+    """Return the score of each seed; empty where the metric needs more than groups' weights."""
     sample, classes = predictions.sample, predictions.classes
     if predictions.multi_label or not is_weightable(metric, classes):
-        return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
+        return []
+    by_group = parse_metric(metric).by_group
     scores = []
     for rows in predictions.probabilities:
         labels, group = predictions.labels, np.searchsorted(sample.groups, predictions.groups)
@@ -110,10 +150,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
             group = np.arange(len(sample.groups))
         run = Predictions(rows, labels, group, len(sample.groups))
         scores.append(make_score(metric, run, classes))
-    scored = make_arm(
-        arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
-    )
-    return replace(scored, images=arm.images)
+    return scores
 
 
 def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:

@@ -16,7 +16,7 @@ from tlcnn.statistics.arm import Sample
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.statistics.resample import make_sample
-from tlcnn.study.cells import Run
+from tlcnn.study.runs import Run
 from tlcnn.text import first_line
 
 
@@ -43,24 +43,28 @@ class CellPredictions:
     multi_label: bool
 
 
-def load_predictions(runs: Sequence[Run], split: str = "test") -> CellPredictions | Note:
+def load_predictions(*folds: Sequence[Run], split: str = "test") -> CellPredictions | Note:
     """Return the predictions of runs with different seeds, or a note on why there are none.
 
     Predictions count where all runs have them, of the same classes and images.
+
+    Args:
+        folds: the runs by seed; with folds those of each, whose images are put together.
     """
-    folders = [Path(run.folder) for run in runs]
-    if not all((folder / PREDICTIONS).is_file() for folder in folders):
+    runs = folds[0]
+    folders = [[Path(run.folder) for run in of_seed] for of_seed in zip(*folds, strict=True)]
+    if not all((folder / PREDICTIONS).is_file() for of_seed in folders for folder in of_seed):
         return Note(NoteKind.NO_PREDICTIONS)
     try:
-        frames = [_read_frame(folder, split) for folder in folders]
-        for folder, frame in zip(folders[1:], frames[1:], strict=True):
-            _check_same_images(frames[0], frame, folders[0], folder)
+        frames = [_read_frame(of_seed, split) for of_seed in folders]
         first = frames[0]
+        for of_seed, frame in zip(folders[1:], frames[1:], strict=True):
+            _check_same_images(first, frame, folders[0][0], of_seed[0])
         logits = [column for column in first.columns if column.startswith("logit/")]
         labels, groups = first["label"].to_numpy(), first["group"].to_numpy().astype(str)
         multi_label = any(column.startswith("target/") for column in first.columns)
         if not multi_label and not np.isin(labels, range(len(logits))).all():
-            raise DataError(f"{folders[0]} has labels beyond its {len(logits)} classes")
+            raise DataError(f"{folders[0][0]} has labels beyond its {len(logits)} classes")
         return CellPredictions(
             seeds=np.array([run.seed for run in runs], dtype=np.int64),
             classes=tuple(column.removeprefix("logit/") for column in logits),
@@ -74,11 +78,13 @@ def load_predictions(runs: Sequence[Run], split: str = "test") -> CellPrediction
         return Note(NoteKind.UNUSABLE_PREDICTIONS, text=first_line(error))
 
 
-def _read_frame(folder: Path, split: str) -> pd.DataFrame:
-    frame = read_predictions(folder)
+def _read_frame(folders: Sequence[Path], split: str) -> pd.DataFrame:
+    frame = pd.concat([read_predictions(folder) for folder in folders])
     frame = frame[frame["split"] == split]
     if frame.empty:
-        raise DataError(f"{folder} has no predictions of split {split}")
+        raise DataError(f"{folders[0]} has no predictions of split {split}")
+    if len(folders) > 1 and (frame["image_id"].duplicated() | frame.isna().any(axis=1)).any():
+        raise DataError(f"{folders[0]} and other folds share test images or differ in classes")
     return frame.sort_values("image_id", kind="stable", ignore_index=True)
 
 

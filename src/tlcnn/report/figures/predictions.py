@@ -76,9 +76,12 @@ def list_tests(
     for dataset in list_datasets(content):
         tests: list[CellTest] = []
         for _, cell in find_highlights(content, dataset).iterrows():
-            runs = list_runs(content, cell).drop_duplicates("seed")
-            folders = dict(zip(runs["seed"].astype(int), map(Path, runs["folder"]), strict=True))
-            folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
+            folders: dict[int, list[Path]] = {}
+            runs = list_runs(content, cell).set_index("run_id")
+            for run_id in filter(runs.index.__contains__, cell["run_ids"]):
+                folder = Path(runs.at[run_id, "folder"])
+                if (folder / "predictions.parquet").is_file():
+                    folders.setdefault(int(runs.at[run_id, "seed"]), []).append(folder)
             if not folders:
                 continue
             test = _load_cell(cell, folders)
@@ -91,12 +94,19 @@ def list_tests(
             yield dataset, tests[:limit]
 
 
-def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
-    """Read the predictions of a cell's runs, whose folders are given by seed."""
-    frames = [read_predictions(folder) for folder in folders.values()]
-    tests = [frame[frame["split"] == "test"].sort_values("image_id") for frame in frames]
+def _load_cell(cell: pd.Series, folders: dict[int, list[Path]]) -> CellTest:
+    """Read the predictions of a cell's runs, whose folders are given by seed.
+
+    The images of all folds are put together; of repeats the first one is shown.
+    """
+    frames = [pd.concat(map(read_predictions, paths)) for paths in folders.values()]
+    tests = [
+        frame[frame["split"] == "test"].drop_duplicates("image_id").sort_values("image_id")
+        for frame in frames
+    ]
     first = tests[0]
-    plan = read_plan(next(iter(folders.values())))
+    first_folders = [paths[0] for paths in folders.values()]
+    plan = read_plan(first_folders[0])
     classes = tuple(c.removeprefix("logit/") for c in first if c.startswith("logit/"))
     targets = [f"target/{name}" for name in classes]
     is_multi_label = targets[0] in first
@@ -117,5 +127,5 @@ def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
         groups=first["group"].to_numpy().astype(str),
         is_multi_label=is_multi_label,
         positive=find_positive(classes, plan.positive),
-        folders=tuple(folders.values()),
+        folders=tuple(first_folders),
     )
