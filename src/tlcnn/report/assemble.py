@@ -80,7 +80,7 @@ def make_content(
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin)
     answers = answer_questions(blocks, contrasts, margin)
-    table = _tabulate_cells(cells, arms, metrics, blocks)
+    table = _tabulate_cells(cells, arms, metrics)
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -132,9 +132,7 @@ def _tabulate_cells(
     cells: Mapping[str, Cell],
     arms: Mapping[str, Mapping[str, Arm]],
     metrics: Sequence[str],
-    blocks: Sequence[Block],
 ) -> pd.DataFrame:
-    at_chance = {key for block in blocks for key in block.cells if block.is_at_chance(key)}
     names = ("dataset", "model", "init", "k", "j", "bn", "units", "n_epochs")
     columns: dict[str, list[Any]] = {
         "cell": list(cells),
@@ -162,11 +160,8 @@ def _tabulate_cells(
             compute_deviation([*filter(None, [scored.get(key)])]) for key in cells
         ]
         notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
-    guess = "cannot be told from guessing"
     columns["note"] = [
-        "; ".join(
-            filter(None, [notes.get(key), guess * (key in at_chance), write_improving(cell)])
-        )
+        "; ".join(filter(None, [notes.get(key), write_improving(cell)]))
         for key, cell in cells.items()
     ]
     return pd.DataFrame(columns)

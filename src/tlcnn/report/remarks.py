@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from tlcnn.errors import list_names
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.study.arms import NEAR_CHANCE
 from tlcnn.study.cells import Cell
 from tlcnn.study.comparisons import Family, FamilyKind
 from tlcnn.study.runs import Omission
@@ -32,8 +33,9 @@ _NOTES = {
     NoteKind.FOLDS: "over {folds}, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
     NoteKind.FOLD_MEANS: "the mean over folds, because there are not predictions of all images",
-    NoteKind.AT_CHANCE: "at chance: guessing gives {text}, and the whole interval is near it",
-    NoteKind.INCLUDES_CHANCE: "the interval includes what guessing gives, {text}",
+    NoteKind.AT_CHANCE: "at chance: the interval ends within the first "
+    f"{100 * NEAR_CHANCE:.0f} % of the way from guessing ({{share}}) to a perfect score",
+    NoteKind.INCLUDES_CHANCE: "the interval includes the score of guessing, {share}",
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
     NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
@@ -59,6 +61,7 @@ def write_note(note: Note) -> str:
         folds=f"{count(first, 'fold')}, {further[0]} times" if further > [1] else f"{first} folds",
         further=" and ".join(map(str, further)),
         all=" and ".join(map(str, note.counts)),
+        share=f"{1 / max(first, 1):.1%}".replace("%", " %"),
         text=note.text,
     )
 

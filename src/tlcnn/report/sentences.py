@@ -1,7 +1,7 @@
 """Answers in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tlcnn.report.content import Finding
@@ -15,7 +15,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_score,
 )
-from tlcnn.report.remarks import list_remarks, write_improving
+from tlcnn.report.remarks import list_remarks, write_improving, write_note
 from tlcnn.report.words import (
     join_words,
     name_block,
@@ -25,6 +25,7 @@ from tlcnn.report.words import (
     name_source,
 )
 from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.answers import (
     Answer,
     BestAnswer,
@@ -73,9 +74,6 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
     cells = [block.cells[key] for key in (contrast.a, contrast.b)]
     lengths = {cell.n_epochs for cell in cells}
     epochs = count(n, "epoch") if len(lengths) == 1 and (n := lengths.pop()) else ""
-    improving = [
-        f"“{name_cell(cell)}”: {text}." for cell in cells if (text := write_improving(cell))
-    ]
     return Finding(
         "imagenet_vs_random",
         f"Does {source} beat random weights{f' in {epochs}' if epochs else ''}?",
@@ -85,9 +83,18 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
         f"{source}{_write_depth(block, contrast.a)} and {drawn} from random weights: "
         f"a {'gain' if delta > 0 else 'loss'} of {write_gap(delta, block.metric)} "
         f"({_write_evidence(contrast)}).",
-        (*_explain(contrast.result), *improving),
+        (*_explain(contrast.result), *_describe_cells(block, (contrast.a, contrast.b))),
         block.dataset,
     )
+
+
+def _describe_cells(block: Block, keys: Iterable[str]) -> Iterator[str]:
+    """Yield what the tables note on cells: that they may gain from more epochs, or only guess."""
+    for key in dict.fromkeys(keys):
+        chance = block.find_chance_note(key)
+        for text in (write_improving(block.cells[key]), write_note(chance) if chance else ""):
+            if text:
+                yield f"“{name_cell(block.cells[key])}”: {text}."
 
 
 def _write_depth(block: Block, key: str) -> str:
@@ -174,6 +181,7 @@ def _write_best(answer: BestAnswer) -> Finding:
             f"{write_gap(val - test, metric)} {'above' if val > test else 'below'} its test score "
             "(validation − test, the optimism of choosing).",
             *details,
+            *_describe_cells(block, [answer.best]),
             *_write_depths(answer),
         ),
         block.dataset,
@@ -189,14 +197,15 @@ def _write_depths(answer: BestAnswer) -> list[str]:
     for contrast in answer.others:
         name = f"“{name_cell(block.cells[contrast.a])}”"
         names.setdefault(contrast.result.verdict, []).append(name)
-        if block.is_at_chance(contrast.a):
+        note = block.find_chance_note(contrast.a)
+        if note and note.kind is NoteKind.AT_CHANCE:
             names.setdefault("chance", []).append(name)
     starts = {
         "better": "Better",
         "equivalent": f"Equivalent within {write_gap(first.margin, block.metric)}",
         "worse": "Worse",
         "inconclusive": "Not settled",
-        "chance": "Cannot be told from guessing, so look at these runs before you cite them",
+        "chance": "At chance, so look at these runs before you cite them",
     }
     lines = [
         f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names
@@ -219,6 +228,8 @@ def _write_chains(answer: ChainAnswer) -> Finding:
             details += [f"{name}: {line}" for line in _explain(contrast.result)]
         for contrast in with_random:
             details.append(f"{name}: {_write_difference(contrast, 'than from random weights')}.")
+    compared = [contrast for _, contrasts in answer.chains for contrast in contrasts]
+    details += _describe_cells(block, [key for c in compared for key in (c.a, c.b)])
     first = answer.chains[0][1]
     start = f"From ImageNet itself {_write_means(first[0])[1]}"
     if len(first) > 1:

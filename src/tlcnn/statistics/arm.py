@@ -48,7 +48,7 @@ class Arm:
             without. `scores` are then those of all images together, and `replicates` None.
         fold_scores: (S, F) the metric of each fold alone; None without folds.
         fold_ratio: test images over training images of a fold; None without folds.
-        chance: the score of guessing; NaN for metrics without one.
+        n_options: what guessing chooses from, which then scores 1 / n_options; 0 where unknown.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Arm:
     folds: tuple[tuple[int, int], ...] = ()
     fold_scores: np.ndarray | None = None
     fold_ratio: float | None = None
-    chance: float = np.nan
+    n_options: int = 0
 
     @property
     def mean(self) -> float:

@@ -25,8 +25,8 @@ class NoteKind(Enum):
     P_OF_THESE_NETWORKS = "p of new test groups alone"
     FOLDS = "folds share training images"  # counts: (folds,), or (folds, repeats)
     FOLD_MEANS = "no score of all folds together"
-    AT_CHANCE = "shown to be near guessing"  # text: the score of guessing
-    INCLUDES_CHANCE = "interval includes guessing"  # text: the score of guessing
+    AT_CHANCE = "shown to be near guessing"  # counts: (what guessing chooses from,)
+    INCLUDES_CHANCE = "interval includes guessing"  # counts: the same
     ZERO_DENOMINATOR = "denominator 0 or unknown"
     UNBOUNDED_RATIO = "denominator may be 0"
     NO_GAMMA = "gamma not identifiable"

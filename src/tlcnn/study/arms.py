@@ -17,13 +17,15 @@ from tlcnn.statistics.metrics import (
     make_score,
     parse_metric,
 )
-from tlcnn.statistics.notes import Note, NoteKind, merge_notes
+from tlcnn.statistics.notes import Note, NoteKind, Notes, merge_notes
 from tlcnn.statistics.predictions import Predictions, compute_group_means
 from tlcnn.statistics.resample import make_arm
 from tlcnn.statistics.score import Score
 from tlcnn.study.cells import Cell
 from tlcnn.study.predictions import CellPredictions, load_predictions
 from tlcnn.study.runs import Run
+
+NEAR_CHANCE = 0.05  # of the way from guessing to a perfect score
 
 
 def load_arms(
@@ -97,12 +99,21 @@ def _make_plain_arm(cell: Cell, metric: str, seeds: Sequence[int]) -> Arm:
         np.array(seeds, dtype=np.int64),
         scores.mean(axis=1),
         lower_is_better=is_lower_better(metric),
+        n_options=_count_options(cell, metric),
         images="" if cell.places else cell.image_digest,
         folds=cell.places,
         fold_scores=scores if cell.places else None,
         fold_ratio=cell.fold_ratio,
         notes=(Note(NoteKind.FOLDS, counts),) if cell.places else (),
     )
+
+
+def _count_options(cell: Cell, metric: str) -> int:
+    """Return the classes that a guess is one of, for balanced accuracy; 0 for other metrics."""
+    if parse_metric(metric).name != "balanced_accuracy":
+        return 0
+    # A multi-label task asks of each finding whether it is there.
+    return 2 if cell.runs[0].plan.task == "multi-label" else cell.n_classes
 
 
 def _pool_folds(arm: Arm, repeats: Sequence[CellPredictions | Note], metric: str) -> Arm:
@@ -133,7 +144,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     scored = make_arm(
         arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
     )
-    return replace(scored, images=arm.images)
+    return replace(scored, images=arm.images, n_options=arm.n_options)
 
 
 def _list_scores(predictions: CellPredictions, metric: str) -> list[Score]:
@@ -169,4 +180,23 @@ def estimate_mean(arms: Sequence[Arm], metric: str) -> Estimate:
     # Student's t knows no bounds: two seeds near 100 % can give an interval beyond it.
     least, most = find_range(metric)
     low, high = max(mean.low, least), min(mean.high, most)  # NaN stays NaN: it comes first
-    return replace(mean, low=low, high=high)
+    options = {arm.n_options for arm in arms}
+    notes = judge_chance(low, high, options.pop()) if len(options) == 1 else ()
+    return replace(mean, low=low, high=high, notes=merge_notes(mean.notes, notes))
+
+
+def judge_chance(low: float, high: float, n_options: int) -> Notes:
+    """Return a note where an interval is near guessing as a whole, or includes it.
+
+    The first is shown by an upper bound; an interval that includes guessing may just be wide.
+
+    Example:
+        >>> judge_chance(0.12, 0.16, 7)[0].kind.name, judge_chance(0.10, 0.65, 7)[0].kind.name
+        ('AT_CHANCE', 'INCLUDES_CHANCE')
+    """
+    if not n_options:
+        return ()
+    chance = 1 / n_options
+    if high < chance + NEAR_CHANCE * (1 - chance):
+        return (Note(NoteKind.AT_CHANCE, (n_options,)),)
+    return (Note(NoteKind.INCLUDES_CHANCE, (n_options,)),) if low <= chance else ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import pair_arms
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.arms import estimate_mean, list_scored_seeds
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
@@ -121,13 +122,11 @@ class Block:
         ]
         return max(candidates, key=lambda key: self.val[key]) if len(candidates) > 1 else None
 
-    def is_at_chance(self, key: str) -> bool:
-        """Return whether a cell's balanced accuracy cannot be told from guessing."""
-        n_classes = self.cells[key].n_classes
-        if not self.metric.endswith("/balanced_accuracy") or not n_classes:
-            return False
-        score = estimate_mean([self.arms[key]], self.metric)
-        return score.low <= 1 / n_classes or score.value <= 1 / n_classes
+    def find_chance_note(self, key: str) -> Note | None:
+        """Return how near a cell's score is to guessing; None where it is clear of it."""
+        kinds = (NoteKind.AT_CHANCE, NoteKind.INCLUDES_CHANCE)
+        notes = estimate_mean([self.arms[key]], self.metric).notes
+        return next((note for note in notes if note.kind in kinds), None)
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
         """Return the mean scores of two cells over the seeds for which both were trained."""
