@@ -1,12 +1,16 @@
 """The answers in words: right way round, with numbers, and no more sure than the data."""
 
+from dataclasses import replace
+
 import pytest
 from records_made import write_cell, write_record
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
-from tlcnn.study.arms import judge_chance
+from tlcnn.study.arms import judge_chance, load_arms
+from tlcnn.study.cells import make_cells
+from tlcnn.study.runs import make_runs
 
 UP = (0.001, -0.001, 0.002, -0.002, 0.0)  # what seeds do
 
@@ -212,6 +216,15 @@ def test_a_wide_interval_is_no_sign_of_guessing(tmp_path):
     assert any(wide in line and "1 of 2 rows" in line for line in table.notes)
     texts = [*content.cells["note"], *finding.details, finding.answer, *table.notes]
     assert not any("at chance" in text for text in texts)
+
+
+def test_a_guess_is_one_of_the_classes_or_of_each_finding_yes_or_no(tmp_path):
+    write_cell(tmp_path, (0.5,))
+    (cell,) = make_cells(make_runs(read_runs(tmp_path)))
+    (run,) = cell.runs
+    many = replace(cell, folds=((replace(run, plan=replace(run.plan, task="multi-label")),),))
+    metric = "test/balanced_accuracy"
+    assert [load_arms(c, [metric])[metric].n_options for c in (cell, many)] == [7, 2]
 
 
 @pytest.mark.parametrize(

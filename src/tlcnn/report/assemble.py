@@ -26,6 +26,7 @@ from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
+from tlcnn.study.calibration import measure_calibration
 from tlcnn.study.cells import Cell, Source, make_cells
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import TREATMENTS
@@ -81,6 +82,7 @@ def make_content(
     contrasts = compare_blocks(blocks, margin)
     answers = answer_questions(blocks, contrasts, margin)
     table = _tabulate_cells(cells, arms, metrics)
+    highlights = tuple(_list_highlights(blocks))
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -93,7 +95,8 @@ def make_content(
         findings=tuple(write_finding(answer, contrasts) for answer in answers),
         grids=tuple(_make_grids(blocks)),
         layers=tuple(_make_layers(a) for a in answers if isinstance(a, LayersAnswer)),
-        highlights=tuple(_list_highlights(blocks)),
+        highlights=highlights,
+        calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         provenance=make_provenance(runs, table),
         assumptions=ASSUMPTIONS,
     )
@@ -200,6 +203,15 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
+
+
+def _tabulate_calibration(cells: Iterable[Cell]) -> pd.DataFrame:
+    rows = []
+    for cell in cells:
+        names = {"dataset": cell.dataset, "cell": cell.key, "label": name_cell(cell)}
+        numbers = measure_calibration(cell)
+        rows += [names | numbers] if numbers else []
+    return pd.DataFrame(rows)
 
 
 def _name_sources(block: Block) -> dict[Source, str]:

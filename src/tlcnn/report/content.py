@@ -1,6 +1,6 @@
 """What a report says, before it is rendered: plain frames and texts, nothing of HTML or LaTeX."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -99,6 +99,8 @@ class Content:
             p_swap, p_seed, p_equivalent, margin, verdict, seeds_needed, n_seeds, note.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
+        calibration: a row for each of these that was trained with class weights: dataset, cell,
+            label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.
@@ -116,5 +118,6 @@ class Content:
     grids: tuple[Grid, ...] = ()
     layers: tuple[LayerScores, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()

@@ -33,8 +33,7 @@ _NOTES = {
     NoteKind.FOLDS: "over {folds}, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
     NoteKind.FOLD_MEANS: "the mean over folds, because there are not predictions of all images",
-    NoteKind.AT_CHANCE: "at chance: the interval ends within the first "
-    f"{100 * NEAR_CHANCE:.0f} % of the way from guessing ({{share}}) to a perfect score",
+    NoteKind.AT_CHANCE: "at chance: the interval ends below {limit} (guessing: {share})",
     NoteKind.INCLUDES_CHANCE: "the interval includes the score of guessing, {share}",
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
@@ -55,13 +54,15 @@ _FAMILIES = {
 def write_note(note: Note) -> str:
     """Return a note on a number as half a sentence."""
     first, *further = note.counts or (0,)
+    chance = 1 / max(first, 1)  # of one class among so many
     return _NOTES[note.kind].format(
         first,
         seeds=count(first, "seed"),
         folds=f"{count(first, 'fold')}, {further[0]} times" if further > [1] else f"{first} folds",
         further=" and ".join(map(str, further)),
         all=" and ".join(map(str, note.counts)),
-        share=f"{1 / max(first, 1):.1%}".replace("%", " %"),
+        share=f"{100 * chance:.1f} %",
+        limit=f"{100 * (chance + NEAR_CHANCE * (1 - chance)):.1f} %",
         text=note.text,
     )
 

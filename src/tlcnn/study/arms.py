@@ -122,7 +122,7 @@ def _pool_folds(arm: Arm, repeats: Sequence[CellPredictions | Note], metric: str
     Without predictions it stays as it is, with a note on that.
     """
     scores = [
-        [score.value for score in _list_scores(predictions, metric)]
+        [score.value for score in list_scores(predictions, metric)]
         for predictions in repeats
         if isinstance(predictions, CellPredictions)
     ]
@@ -138,7 +138,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     keeps its scores, and the arm has a note of that.
     """
     sample = predictions.sample
-    scores = _list_scores(predictions, metric)
+    scores = list_scores(predictions, metric)
     if not scores:
         return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
     scored = make_arm(
@@ -147,7 +147,7 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     return replace(scored, images=arm.images, n_options=arm.n_options)
 
 
-def _list_scores(predictions: CellPredictions, metric: str) -> list[Score]:
+def list_scores(predictions: CellPredictions, metric: str) -> list[Score]:
     """Return the score of each seed; empty where the metric needs more than groups' weights."""
     sample, classes = predictions.sample, predictions.classes
     if predictions.multi_label or not is_weightable(metric, classes):
