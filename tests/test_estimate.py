@@ -294,6 +294,27 @@ def test_repeated_folds_have_the_corrected_interval():
     assert (found.df, found.se) == (9, pytest.approx(variance**0.5))
 
 
+def test_folds_have_the_spread_of_a_choice_and_the_bounds_of_the_metric():
+    """Where a lone seed leaves no part of seeds, the part of folds has the spread."""
+    arm = replace(fold(np.array([0.1, 0.3]), FOLDS), bounds=(0.0, 1.0))
+    plain, chosen = (compute_parts([(1.0, each)]) for each in (arm, replace(arm, spread=1.2)))
+    assert chosen.seeds[0][0] == pytest.approx(1.2 * plain.seeds[0][0])
+    assert chosen.test == plain.test and chosen.most_df == 4
+    assert (estimate_contrast([(1.0, arm)]).low, chosen.bounds) == (0.0, (0.0, 1.0))
+    lone = replace(fold(np.array([0.2]), FOLDS), bounds=(0.0, 1.0))
+    plain, chosen = (compute_parts([(1.0, each)]) for each in (lone, replace(lone, spread=1.2)))
+    assert chosen.variance == pytest.approx(1.2 * plain.variance) and chosen.df == 4
+    few = compute_parts([(1.0, fold(np.array([0.2]), FOLDS[:2]))])
+    assert few.df == 1.0
+
+
+def test_few_seeds_of_folds_are_not_paired_but_their_folds_are():
+    a, b = fold(A[:2], FOLDS), fold(B[:2], FOLDS)
+    found = contrast(a, b)
+    assert len(found.seeds) == 2 and NoteKind.FEW_SEEDS in list_kinds(found)
+    assert found.test == pytest.approx(0.0)  # the folds of both vary alike
+
+
 # ---- degrees of freedom -------------------------------------------------------------------------
 
 

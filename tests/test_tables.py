@@ -24,7 +24,7 @@ from tlcnn.report.writers.markdown import write_markdown
 from tlcnn.report.writers.text import write_text
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.variance import compute_quantile
+from tlcnn.statistics.variance import combine_df, compute_quantile
 from tlcnn.study.arms import load_arms
 from tlcnn.study.cells import make_cells
 from tlcnn.study.runs import make_runs
@@ -225,7 +225,10 @@ def test_folds_are_compared_fold_by_fold(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
     row = table.set_index("init").loc["imagenet"]
     differences = np.array([0.1, 0.11, 0.1, 0.1, 0.09])
-    half = compute_quantile(4, 0.975) * np.sqrt(np.var(differences, ddof=1) * (1 / 5 + 1 / 4))
+    folds = np.var(differences, ddof=1) * (1 / 5 + 1 / 4)
+    seeds = np.var([-0.01, 0.01], ddof=1) / 2  # of each cell: two seeds are not paired
+    df = combine_df([(seeds, 1.0), (seeds, 1.0), (folds, 4.0)])
+    half = compute_quantile(df, 0.975) * np.sqrt(2 * seeds + folds)
     assert row[f"Δ {METRIC} low"] == pytest.approx(0.1 - half)
     assert row[f"verdict {METRIC}"] == "better"
 

@@ -21,8 +21,7 @@ def measure_calibration(cell: Cell) -> dict[str, Any] | None:
         as `... corrected`; the `class`, melanoma where there is it and else the rarest one; and
         its `prevalence` among the test images.
     """
-    plan = cell.runs[0].plan if cell.runs else None
-    if plan is None or find_class_weights(plan) is None:
+    if all(find_class_weights(run.plan) is None for run in cell.runs):
         return None
     numbers: dict[str, Any] = {}
     for end in ("", " corrected"):
@@ -30,7 +29,7 @@ def measure_calibration(cell: Cell) -> dict[str, Any] | None:
         if not isinstance(predictions, CellPredictions) or predictions.multi_label:
             return None
         n_images = np.bincount(predictions.labels, minlength=len(predictions.classes))
-        positive = find_positive(predictions.classes, plan.positive)
+        positive = find_positive(predictions.classes, cell.runs[0].plan.positive)
         position = int(n_images.argmin()) if positive is None else positive
         for name in ERRORS:
             scores = [score.value for score in list_scores(predictions, f"test/{name}")]
