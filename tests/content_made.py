@@ -248,6 +248,7 @@ def make_plan_record(
         for n, unit in enumerate(UNITS)
     ]
     settings = {"dataset.name": draw.name, "dataset.image_size": 64, "dataset.split_seed": 0}
+    settings |= {"train.class_weights": "balanced", "train.effective_beta": 0.999}
     settings |= {"train.epochs": EPOCHS, "train.lr": 0.001, "init.source": init}
     return {
         "run_id": run_id,

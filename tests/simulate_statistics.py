@@ -13,6 +13,7 @@ import numpy as np
 from simulate_choice import print_choice
 from simulate_designs import print_detection, print_equivalence
 from simulate_few import write_few_seeds, write_small_classes
+from simulate_folds import tabulate_folds
 from simulate_layers import print_layers
 from simulated_world import (
     CELLS,
@@ -254,6 +255,7 @@ PARTS = {
     "classes": lambda o: print(write_small_classes(o.seeds, o.repeats)),
     "seeds": lambda o: print(write_few_seeds(o.seeds, o.repeats)),
     "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
+    "folds": lambda o: print(tabulate_folds(o.seeds, n_studies=o.repeats, seed=o.seed)),
     "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
     "detection": lambda o: print_detection(o.seeds, o.repeats, o.truth, o.seed),
     "equivalence": lambda o: print_equivalence(o.seeds, o.repeats, o.truth, o.seed),

@@ -73,13 +73,13 @@ def make_score_arm(name, scores, seeds=None, **more):
     )
 
 
-def write_run(folder: Path, seed, *, logits, labels, groups, split="test", k=0, **plan):
+def write_run(folder: Path, seed, *, logits, labels, groups, split="test", k=0, first=0, **plan):
     """A finished run folder with predictions of one split."""
     folder.mkdir(parents=True)
     frame = pd.DataFrame(
         {
             "split": split,
-            "image_id": [f"image{i:04d}" for i in range(len(labels))],
+            "image_id": [f"image{i:04d}" for i in range(first, first + len(labels))],
             "group": [f"lesion{g:04d}" for g in groups],
             "label": labels,
         }

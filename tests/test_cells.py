@@ -10,7 +10,8 @@ from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_runs
 from tlcnn.report.words import name_cell, name_source, write_settings
-from tlcnn.study.cells import Source, make_cells, make_runs
+from tlcnn.study.cells import Source, make_cells
+from tlcnn.study.runs import make_runs
 
 UNITS = ("stem", "stage1", "stage2")
 
@@ -91,7 +92,7 @@ def test_a_default_that_some_folds_do_not_record_parts_no_folds(tmp_path, name):
         folds = {"dataset.folds": 3, "dataset.fold": fold}
         write_record(tmp_path, seed=0, test=0.6, cell=f"fold{fold}", **folds, **recorded)
     (cell,) = make_cells(make_runs(read_runs(tmp_path)))
-    assert cell.fold_numbers == (0, 1, 2)
+    assert cell.places == ((0, 0), (0, 1), (0, 2))
 
 
 def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_path):
@@ -101,7 +102,7 @@ def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_pat
             settings = {"dataset.folds": 2, "dataset.fold": fold, "init.run": f"p{seed}-{fold}"}
             write_record(tmp_path, seed=seed, test=0.5, cell=f"fold{fold}", **settings)
     (cell,) = cells_of(tmp_path)
-    assert cell.seeds == (0, 1) and cell.fold_numbers == (0, 1)
+    assert cell.seeds == (0, 1) and cell.places == ((0, 0), (0, 1))
 
 
 @pytest.mark.parametrize("value", [10**30, 1.5, "one", None])

@@ -13,6 +13,10 @@ from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.statistics.choice import choose_arm, cross_arms
 from tlcnn.statistics.estimate import compute_parts
+from tlcnn.study.arms import load_arms
+from tlcnn.study.block import make_blocks
+from tlcnn.study.cells import make_cells
+from tlcnn.study.runs import make_runs
 
 METRIC = "test/balanced_accuracy"
 
@@ -183,6 +187,35 @@ def test_folds_are_tuned_by_the_other_half(tmp_path):
             write_record(tmp_path, seed=0, test=score, cell=f"{lr}-{fold}", **settings)
     (cell,) = make_content(read_runs(tmp_path), tuned=["train.lr"]).cells.to_dict("records")
     assert cell[METRIC] == pytest.approx((0.5 + 0.5 + 0.6) / 3)
+
+
+def test_seeds_of_folds_are_tuned_by_the_other_half_on_all_folds(tmp_path):
+    for lr, scores in ((0.001, (0.9, 0.4)), (0.01, (0.5, 0.6))):
+        for seed, score in enumerate(scores):
+            for fold in range(3):
+                settings = {"dataset.folds": 3, "dataset.fold": fold, "train.lr": lr}
+                moved = score + (fold - 1) / 100
+                write_record(tmp_path, seed=seed, test=moved, cell=f"{lr}-{fold}", **settings)
+    (cell,) = make_content(read_runs(tmp_path), tuned=["train.lr"]).cells.to_dict("records")
+    assert cell[METRIC] == pytest.approx((0.5 + 0.4) / 2)
+    assert "for 1 seed" in cell["note"] and cell["n_seeds"] == 2
+
+
+def test_the_best_cell_of_folds_is_crossed_over_seeds(tmp_path):
+    """A cell without all folds is no candidate, however good it is."""
+    for j, scores, n_folds in ((0, (0.6, 0.7), 3), (1, (0.9, 0.5), 3), (2, (0.95, 0.95), 2)):
+        for seed, score in enumerate(scores):
+            for fold in range(n_folds):
+                settings = {"dataset.folds": 3, "dataset.fold": fold}
+                cell = f"{j}-{fold}"
+                write_record(tmp_path, seed=seed, test=score, j=j, cell=cell, **settings)
+    cells = make_cells(make_runs(read_runs(tmp_path)))
+    arms = {cell.key: load_arms(cell, [METRIC, "val/balanced_accuracy"]) for cell in cells}
+    (block,) = make_blocks({cell.key: cell for cell in cells}, arms, METRIC)
+    best = block.find_best(block.sources[0])
+    assert [block.cells[key].j for key in best.by_seed.values()] == [0, 1]
+    assert best.arm.scores == pytest.approx([0.6, 0.5])
+    assert best.arm.fold_scores.shape == (2, 3) and best.arm.folds == ((0, 0), (0, 1), (0, 2))
 
 
 def test_compare_shows_a_tuned_cell_as_the_report_does(tmp_path, capsys):

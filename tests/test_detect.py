@@ -114,7 +114,9 @@ def test_variances_are_pooled_over_all_pairs_of_cells():
 
 def test_what_cannot_be_known_is_nan_and_what_cannot_be_found_is_infinite():
     lone = [make_score_arm(name, [0.1]) for name in "ab"]
-    folds = [make_score_arm(name, [0.1, 0.2, 0.4], fold_ratio=0.25) for name in "ab"]
+    scores = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.5]])
+    more = {"folds": ((0, 0), (0, 1)), "fold_scores": scores, "fold_ratio": 0.25}
+    folds = [make_score_arm(name, scores.mean(axis=1), **more) for name in "ab"]
     assert all(np.isnan(find_detectable(compare_noisy(*arms))) for arms in (lone, folds))
     bare = compare_noisy(make_score_arm("a", [0.1, 0.2, 0.4]), make_score_arm("b", np.zeros(3)))
     assert np.isfinite(find_detectable(bare, 10)) and np.isnan(find_detectable(bare, groups=4))

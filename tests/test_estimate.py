@@ -78,8 +78,6 @@ def test_fewer_than_five_seeds_are_not_paired():
     assert 5 < found.df <= 6 and Note(NoteKind.FEW_SEEDS, (4, 5)) in found.notes
     mean = compute_parts([(0.5, arms[0]), (0.5, arms[1])])
     assert mean.seeds == ((pytest.approx(np.var((A + B)[:4] / 2, ddof=1)), 4),)
-    folds = [replace(arm, fold_ratio=0.25) for arm in arms]
-    assert choose_seeds(folds)[0].tolist() == [0, 1, 2, 3]
 
 
 def test_two_seeds_have_a_degree_of_freedom_and_a_bounded_interval():
@@ -263,11 +261,58 @@ def test_predictions_on_the_same_images_are_paired_whatever_the_record_says():
     assert found == contrast(*arms) and len(found.seeds) == 1
 
 
+FOLDS = tuple((0, number) for number in range(5))
+
+
+def fold(scores, places):
+    spread = np.resize([-0.1, 0.1], len(places))
+    more = {"folds": places, "fold_scores": scores[:, None] + spread, "fold_ratio": 0.25}
+    return make_bare(scores, **more)
+
+
 def test_folds_are_not_paired_with_seeds():
-    found = contrast(make_bare(A, fold_ratio=0.25), make_bare(B))
-    assert len(found.seeds) == 2 and NoteKind.OTHER_IMAGES in list_kinds(found)
-    folded = contrast(make_bare(A, fold_ratio=0.25), make_bare(B, fold_ratio=0.25))
-    assert len(folded.seeds) == 1
+    a, b = fold(A, FOLDS), fold(B, FOLDS)
+    assert len(contrast(a, b).seeds) == 1
+    for other in (make_bare(B), fold(B, (*FOLDS, (1, 0)))):
+        found = contrast(a, other)
+        assert len(found.seeds) == 2 and NoteKind.OTHER_IMAGES in list_kinds(found)
+
+
+def test_repeated_folds_have_the_corrected_interval():
+    """Ten folds, two repeats of five: s2 (1/10 + 1/4) on 9 df, and what seeds add."""
+    places = tuple((repeat, number) for repeat in (0, 1) for number in range(5))
+    means = np.array([0.1, 0.2, 0.3, 0.2, 0.2, 0.15, 0.25, 0.2, 0.1, 0.3])
+    spread = np.array([-0.01, 0.01])
+    a = make_bare(means.mean() + spread, folds=places, fold_ratio=0.25)
+    found = estimate_contrast([(1.0, replace(a, fold_scores=means + spread[:, None]))])
+    variance = np.var(means, ddof=1) * (1 / 10 + 1 / 4) + np.var(spread, ddof=1) / 2
+    assert found.value == pytest.approx(0.2) and found.n_seeds == 2 and 8 < found.df <= 9
+    assert found.high == pytest.approx(0.2 + compute_quantile(found.df, 0.975) * variance**0.5)
+    lone = make_bare(means.mean(keepdims=True), folds=places, fold_ratio=0.25)
+    found = estimate_contrast([(1.0, replace(lone, fold_scores=means[None]))])
+    variance = np.var(means, ddof=1) * (1 / 10 + 1 / 4)
+    assert (found.df, found.se) == (9, pytest.approx(variance**0.5))
+
+
+def test_folds_have_the_spread_of_a_choice_and_the_bounds_of_the_metric():
+    """Where a lone seed leaves no part of seeds, the part of folds has the spread."""
+    arm = replace(fold(np.array([0.1, 0.3]), FOLDS), bounds=(0.0, 1.0))
+    plain, chosen = (compute_parts([(1.0, each)]) for each in (arm, replace(arm, spread=1.2)))
+    assert chosen.seeds[0][0] == pytest.approx(1.2 * plain.seeds[0][0])
+    assert chosen.test == plain.test and chosen.most_df == 4
+    assert (estimate_contrast([(1.0, arm)]).low, chosen.bounds) == (0.0, (0.0, 1.0))
+    lone = replace(fold(np.array([0.2]), FOLDS), bounds=(0.0, 1.0))
+    plain, chosen = (compute_parts([(1.0, each)]) for each in (lone, replace(lone, spread=1.2)))
+    assert chosen.variance == pytest.approx(1.2 * plain.variance) and chosen.df == 4
+    few = compute_parts([(1.0, fold(np.array([0.2]), FOLDS[:2]))])
+    assert few.df == 1.0
+
+
+def test_few_seeds_of_folds_are_not_paired_but_their_folds_are():
+    a, b = fold(A[:2], FOLDS), fold(B[:2], FOLDS)
+    found = contrast(a, b)
+    assert len(found.seeds) == 2 and NoteKind.FEW_SEEDS in list_kinds(found)
+    assert found.test == pytest.approx(0.0)  # the folds of both vary alike
 
 
 # ---- degrees of freedom -------------------------------------------------------------------------

@@ -29,7 +29,12 @@ from tlcnn.report.figures.layers import draw_layers, plot_layers
 from tlcnn.report.figures.learning import draw_learning, plot_learning
 from tlcnn.report.figures.predictions import list_tests
 from tlcnn.report.figures.recall import compute_interval, compute_recalls, plot_recall
-from tlcnn.report.figures.reliability import compute_errors, compute_reliability, plot_reliability
+from tlcnn.report.figures.reliability import (
+    Confidence,
+    compute_errors,
+    compute_reliability,
+    plot_reliability,
+)
 from tlcnn.report.figures.roc import Curve, draw_roc, make_curve, plot_classes, plot_roc
 from tlcnn.report.figures.style import COLUMN, FULL, ReportFigure, make_literal, save_figure
 from tlcnn.statistics.ranking import compute_calibration_error, compute_sensitivity
@@ -207,7 +212,7 @@ def make_hostile(width):
         "confusion": plot_confusion(
             np.eye(size, dtype=int), classes=HOSTILE, counts=np.ones(size, int), width=width
         ),
-        "reliability": plot_reliability(labels, [confidence] * 3, [confidence > 0.5] * 3),
+        "reliability": plot_reliability(labels, [[Confidence(confidence, confidence > 0.5)]] * 3),
         "roc": plot_roc(curve, name="$a_b$"),
         "classes": plot_classes(dict.fromkeys(HOSTILE, curve), counts=np.arange(size)),
         "recall": plot_recall(pd.DataFrame(recalls), width=width),

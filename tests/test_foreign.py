@@ -16,8 +16,8 @@ from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.foreign import Options, load_foreign, parse_evaluator_name
 from tlcnn.records.read import read_predictions, read_runs
 from tlcnn.statistics.predictions import compute_softmax
-from tlcnn.study.cells import make_runs
 from tlcnn.study.predictions import load_predictions
+from tlcnn.study.runs import make_runs
 from tlcnn.sweep.status import read_status
 
 CLASSES = ("mel", "nv", "bcc")

@@ -13,9 +13,10 @@ from tlcnn.report.assemble import make_content
 from tlcnn.report.content_tables import make_layer_table
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.study.cells import Source, make_cells, make_runs
+from tlcnn.study.cells import Source, make_cells
 from tlcnn.study.image_counts import IMAGENET, count_source_images
 from tlcnn.study.layers import compute_layer_scores, list_treatments, resolve_gap
+from tlcnn.study.runs import make_runs
 
 # Yosinski et al. 2014 (arXiv:1411.1792), top-1 in per cent, means over runs, recomputed from the
 # logs in the authors' repository (yosinski/convnet_transfer); n = 1..7.

@@ -1,10 +1,16 @@
 """The answers in words: right way round, with numbers, and no more sure than the data."""
 
+from dataclasses import replace
+
 import pytest
 from records_made import write_cell, write_record
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.report.cell_table import make_cell_table
+from tlcnn.study.arms import judge_chance, load_arms
+from tlcnn.study.cells import make_cells
+from tlcnn.study.runs import make_runs
 
 UP = (0.001, -0.001, 0.002, -0.002, 0.0)  # what seeds do
 
@@ -207,10 +213,47 @@ def test_a_cell_that_learnt_nothing_is_told(tmp_path):
     write_cell(tmp_path, scores(0.143, 10), j=5)
     content = make_content(read_runs(tmp_path))
     found = next(finding for finding in content.findings if finding.key == "best_cell")
-    assert any(
-        "Cannot be told from guessing" in line and "all frozen" in line for line in found.details
-    )
-    assert content.cells["note"].str.contains("cannot be told from guessing").sum() == 1
+    assert any("At chance" in line and "all frozen" in line for line in found.details)
+    assert content.cells["note"].str.contains("at chance").sum() == 1
+
+
+def test_a_wide_interval_is_no_sign_of_guessing(tmp_path):
+    """Two seeds at 60 and 70 % of seven classes: the table says no more than the headline."""
+    write_cell(tmp_path, (0.60, 0.70))
+    write_cell(tmp_path, (0.35, 0.36), init="random", k=0)
+    content = make_content(read_runs(tmp_path))
+    finding = next(f for f in content.findings if f.key == "imagenet_vs_random")
+    wide = "the interval includes the score of guessing, 14.3 %"
+    (note,) = content.cells.loc[content.cells["init"] == "imagenet", "note"]
+    assert wide in note and sum(wide in line for line in finding.details) == 1
+    table = make_cell_table(read_runs(tmp_path), ["test/balanced_accuracy"])
+    assert any(wide in line and "1 of 2 rows" in line for line in table.notes)
+    texts = [*content.cells["note"], *finding.details, finding.answer, *table.notes]
+    assert not any("at chance" in text for text in texts)
+
+
+def test_a_guess_is_one_of_the_classes_or_of_each_finding_yes_or_no(tmp_path):
+    write_cell(tmp_path, (0.5,))
+    (cell,) = make_cells(make_runs(read_runs(tmp_path)))
+    (run,) = cell.runs
+    many = replace(cell, folds=((replace(run, plan=replace(run.plan, task="multi-label")),),))
+    metric = "test/balanced_accuracy"
+    assert [load_arms(c, [metric])[metric].n_options for c in (cell, many)] == [7, 2]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kinds"),
+    [
+        (0.10, 0.18, ["AT_CHANCE"]),  # of seven classes: 0.143 + 0.05 * 0.857 = 0.186
+        (0.15, 0.18, ["AT_CHANCE"]),
+        (0.02, 0.10, ["AT_CHANCE"]),
+        (0.10, 0.19, ["INCLUDES_CHANCE"]),
+        (0.15, 0.19, []),
+        (float("nan"), float("nan"), []),
+    ],
+)
+def test_at_chance_is_what_is_shown_to_be_near_it(low, high, kinds):
+    assert [note.kind.name for note in judge_chance(low, high, 7)] == kinds
 
 
 @pytest.mark.parametrize("key", ["imagenet_vs_random", "best_cell", "chain", "layers"])

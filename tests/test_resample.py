@@ -17,8 +17,9 @@ from tlcnn.statistics.predictions import compute_group_means
 from tlcnn.statistics.resample import center_influence, iterate_weights, make_sample
 from tlcnn.statistics.score import Score
 from tlcnn.study.arms import load_arms
-from tlcnn.study.cells import make_cells, make_runs
+from tlcnn.study.cells import make_cells
 from tlcnn.study.predictions import CellPredictions, load_predictions
+from tlcnn.study.runs import make_runs
 
 STRATA = np.repeat([0, 1, 2], [3, 12, 1])
 
@@ -189,7 +190,7 @@ def test_runs_on_different_images_are_scored_from_their_summaries(folders, tmp_p
 def test_predictions_that_cannot_be_used_say_why(folders):
     runs = make_runs(read_runs(folders[0]))
     assert isinstance(load_predictions(runs), CellPredictions)
-    assert "no predictions of split val" in load_predictions(runs, "val").text
+    assert "no predictions of split val" in load_predictions(runs, split="val").text
     path = folders[0] / "predictions.parquet"
     frame = pd.read_parquet(path)
     (folders[0] / "DONE").unlink()  # its sha256 would refuse the files below

@@ -24,9 +24,10 @@ from tlcnn.report.writers.markdown import write_markdown
 from tlcnn.report.writers.text import write_text
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.variance import compute_quantile
+from tlcnn.statistics.variance import combine_df, compute_quantile
 from tlcnn.study.arms import load_arms
-from tlcnn.study.cells import make_cells, make_runs
+from tlcnn.study.cells import make_cells
+from tlcnn.study.runs import make_runs
 
 METRIC = "test/balanced_accuracy"
 LABELS = np.arange(60) % 2
@@ -210,11 +211,12 @@ def test_folds_of_one_cell_are_one_row_with_the_corrected_interval(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC])
     (row,) = table.frame.to_dict("records")
     variance = np.var(scores, ddof=1) * (1 / 5 + 100 / 400)  # Nadeau & Bengio 2003
+    variance += np.var([0.59, 0.61], ddof=1) / 2  # of two seeds
     half = compute_quantile(4, 0.975) * np.sqrt(variance)
     assert row["n"] == 2 and row["folds"] == 5 and "dataset.fold" not in row
     found = [row[METRIC], row[f"{METRIC} low"], row[f"{METRIC} high"]]
     assert found == pytest.approx([0.6, 0.6 - half, 0.6 + half])
-    assert "1 of 1 rows are means over folds" in table.notes[0] and len(table.notes) == 1
+    assert "1 of 1 rows are of folds" in table.notes[0] and "mean over folds" in table.notes[1]
 
 
 def test_folds_are_compared_fold_by_fold(tmp_path):
@@ -223,7 +225,10 @@ def test_folds_are_compared_fold_by_fold(tmp_path):
     table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["init=random"]).frame
     row = table.set_index("init").loc["imagenet"]
     differences = np.array([0.1, 0.11, 0.1, 0.1, 0.09])
-    half = compute_quantile(4, 0.975) * np.sqrt(np.var(differences, ddof=1) * (1 / 5 + 1 / 4))
+    folds = np.var(differences, ddof=1) * (1 / 5 + 1 / 4)
+    seeds = np.var([-0.01, 0.01], ddof=1) / 2  # of each cell: two seeds are not paired
+    df = combine_df([(seeds, 1.0), (seeds, 1.0), (folds, 4.0)])
+    half = compute_quantile(df, 0.975) * np.sqrt(2 * seeds + folds)
     assert row[f"Δ {METRIC} low"] == pytest.approx(0.1 - half)
     assert row[f"verdict {METRIC}"] == "better"
 

@@ -20,10 +20,10 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run.run import run
 from tlcnn.statistics.metrics import compute_metrics, compute_scores
+from tlcnn.training.class_weights import compute_class_weights
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.tasks import (
     build_objective,
-    compute_class_weights,
     compute_sigmoid_loss,
     compute_softmax_loss,
     compute_target_weights,

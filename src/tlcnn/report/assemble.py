@@ -31,9 +31,11 @@ from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
-from tlcnn.study.cells import Cell, Source, make_cells, make_runs
+from tlcnn.study.calibration import measure_calibration
+from tlcnn.study.cells import Cell, Source, make_cells
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
 from tlcnn.study.layers import POINT, TREATMENTS
+from tlcnn.study.runs import make_runs
 from tlcnn.study.tune import check_tuned, tune_cells
 
 PRIMARY = "test/balanced_accuracy"
@@ -52,7 +54,9 @@ ASSUMPTIONS = (
     "variances (new seeds too), adjusted by Holm within its family.",
     "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
     "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
-    "Folds share training images: their intervals are widened (Nadeau and Bengio 2003).",
+    "With folds, a seed is scored on the images of all folds together. Folds share training "
+    "images: their intervals are widened (Nadeau and Bengio 2003; repeated folds: Bouckaert and "
+    "Frank 2004).",
     "A family is one question about one dataset, model and recipe. Nothing else that was trained "
     "changes its p values.",
     "“Equivalent” needs two one-sided tests at 5 % within the margin, adjusted by Holm for their "
@@ -101,7 +105,8 @@ def make_content(
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin or POINT)
     answers = answer_questions(blocks, contrasts, margin)
-    table = _tabulate_cells(cells, arms, metrics, blocks)
+    table = _tabulate_cells(cells, arms, metrics)
+    highlights = tuple(_list_highlights(blocks))
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -115,7 +120,8 @@ def make_content(
         findings=tuple(write_finding(answer, contrasts) for answer in answers),
         grids=tuple(_make_grids(blocks)),
         layers=tuple(_make_layers(a) for a in answers if isinstance(a, LayersAnswer)),
-        highlights=tuple(_list_highlights(blocks)),
+        highlights=highlights,
+        calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         provenance=make_provenance(runs, table),
         assumptions=ASSUMPTIONS,
     )
@@ -154,9 +160,7 @@ def _tabulate_cells(
     cells: Mapping[str, Cell],
     arms: Mapping[str, Mapping[str, Arm]],
     metrics: Sequence[str],
-    blocks: Sequence[Block],
 ) -> pd.DataFrame:
-    at_chance = {key for block in blocks for key in block.cells if block.is_at_chance(key)}
     names = ("dataset", "model", "init", "k", "j", "bn", "units", "n_epochs")
     columns: dict[str, list[Any]] = {
         "cell": list(cells),
@@ -184,14 +188,12 @@ def _tabulate_cells(
             compute_deviation([*filter(None, [scored.get(key)])]) for key in cells
         ]
         notes = {key: write_notes(e.notes) for key, e in estimates.items()} | notes
-    guess = "cannot be told from guessing"
     columns["note"] = [
         "; ".join(
             filter(
                 None,
                 [
                     notes.get(key),
-                    guess * (key in at_chance),
                     write_response(cell),
                     write_improving(cell),
                     write_tuning(cell),
@@ -237,6 +239,15 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
+
+
+def _tabulate_calibration(cells: Iterable[Cell]) -> pd.DataFrame:
+    rows = []
+    for cell in cells:
+        names = {"dataset": cell.dataset, "cell": cell.key, "label": name_cell(cell)}
+        numbers = measure_calibration(cell)
+        rows += [names | numbers] if numbers else []
+    return pd.DataFrame(rows)
 
 
 def _name_sources(block: Block) -> dict[Source, str]:

@@ -26,7 +26,8 @@ from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
-from tlcnn.study.cells import FOLD, Cell, Run, make_cells, make_runs
+from tlcnn.study.cells import FOLD, SPLIT_SEED, Cell, make_cells
+from tlcnn.study.runs import Run, make_runs
 from tlcnn.study.select import group_runs, name_value
 from tlcnn.study.tune import check_tuned, tune_cells
 from tlcnn.text import count
@@ -60,8 +61,8 @@ class CellRow:
 
     @property
     def n_folds(self) -> int:
-        """Folds of its cell; 1 without folds, and for several cells."""
-        return max(len(self.cells[0].fold_numbers), 1) if len(self.cells) == 1 else 1
+        """Folds of its cell, of all repeats; 1 without folds, and for several cells."""
+        return len(self.cells[0].folds) if len(self.cells) == 1 else 1
 
     @property
     def runs(self) -> list[Run]:
@@ -148,7 +149,7 @@ def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
     """
     members = [(cell, run) for cell in cells for run in cell.runs]
     settings = [
-        {k: v for k, v in run.settings.items() if k != FOLD or not cell.fold_numbers}
+        {k: v for k, v in run.settings.items() if k not in (FOLD, SPLIT_SEED) or not cell.places}
         for cell, run in members
     ]
     varying = [
@@ -274,8 +275,9 @@ def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]
     n_folded = sum(row.n_folds > 1 for row in rows)
     if n_folded:
         lines.append(
-            f"{n_folded} of {len(rows)} rows are means over folds; their intervals are "
-            "corrected for the training images that folds share (Nadeau and Bengio 2003)"
+            f"{n_folded} of {len(rows)} rows are of folds: a seed is scored on the images of all "
+            "folds together; the intervals are corrected for the training images that folds share "
+            "(Nadeau and Bengio 2003; repeated folds: Bouckaert and Frank 2004)"
         )
     for cell in (cell for row in rows for cell in row.cells if cell.omissions):
         lines.append(f"{write_omissions(cell.omissions)}: {cell.dataset}, {name_cell(cell)}")

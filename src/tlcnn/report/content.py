@@ -114,6 +114,8 @@ class Content:
             that is found in 80 % of studies now, with more seeds, and with more test groups.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
+        calibration: a row for each of these that was trained with class weights: dataset, cell,
+            label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.
@@ -132,5 +134,6 @@ class Content:
     grids: tuple[Grid, ...] = ()
     layers: tuple[LayerScores, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()
+    calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
     format_gap,
     format_p,
+    format_score,
     format_seconds,
     format_value,
     is_number,
@@ -196,6 +197,42 @@ def make_cell_table(content: Content) -> Table:
         key="cells",
         title="Cells",
         nouns=("cell", "cells"),
+    )
+
+
+CALIBRATION = (
+    "Errors of the predicted probabilities (ECE, NLL, Brier score), and the mean probability of a "
+    "class, which should be its share of the test images. "
+    "Class weights in the loss raise the probabilities of rare classes. A corrected probability "
+    "is divided by the weight of its class, and those of an image are scaled to a sum of 1 (prior "
+    "correction, Saerens et al. 2002): it holds for the class proportions of the training images. "
+    "Each entry is the mean over seeds, as the network gives it → corrected."
+)
+
+
+def make_calibration_table(content: Content) -> Table:
+    """Return the errors of probabilities and the mean one of a class, raw and corrected."""
+    frame = content.calibration
+    below = _find_below(frame)
+    errors = {"ece": "ECE", "nll": "NLL", "brier": "Brier score"}
+
+    def describe(row: Record) -> dict[Column, Entry]:
+        def show(name: str, metric: str, start: str = "") -> Entry:
+            raw, corrected = row[name], row[f"{name} corrected"]
+            text = f"{format_score(raw, metric)} → {format_score(corrected, metric)}"
+            return Entry(f"{start}: {text}" if start else text, corrected)
+
+        return {
+            Column("cell"): _show_name(row["label"], row, below),
+            **{Column(head): show(name, f"test/{name}") for name, head in errors.items()},
+            Column("mean probability, %"): show("probability", "test/accuracy", row["class"]),
+            Column("share of test images, %", "number"): show_score(
+                row["prevalence"], "test/accuracy"
+            ),
+        }
+
+    return fill_table(
+        frame.to_dict("records"), describe, title="Calibration", nouns=("cell", "cells")
     )
 
 

@@ -9,6 +9,8 @@ from markupsafe import Markup
 
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
+    CALIBRATION,
+    make_calibration_table,
     make_cell_table,
     make_comparison_table,
     make_detectable_table,
@@ -53,6 +55,8 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         comparisons=make_comparison_table(content),
         detectable=make_detectable_table(content),
         cells=make_cell_table(content),
+        calibration=make_calibration_table(content),
+        calibration_note=CALIBRATION,
         runs=make_run_table(content, data.names) if has_few_runs else None,
         figures=figures,
         methods=make_methods(content),

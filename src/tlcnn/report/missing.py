@@ -73,8 +73,9 @@ def _split_overrides(overrides: Sequence[str], cell: Cell) -> tuple[list[str], l
         group, _, name = word.lstrip("+").partition("=")[0].partition(".")
         if group == "init" and name != "through":
             source.append(word)
-        elif group == "dataset" and name == "fold" and cell.fold_numbers:
-            shared.append(f"dataset.fold={','.join(map(str, cell.fold_numbers))}")
+        elif word.startswith(("dataset.fold=", "dataset.split_seed=")) and cell.places:
+            values = {place[name == "fold"] for place in cell.places}
+            shared.append(f"dataset.{name}={','.join(map(str, sorted(values)))}")
         elif group not in ("init", "freeze", "seed", "hydra", "dry_run"):
             shared.append(word)
     if any(word.startswith("experiment=") for word in shared):

@@ -19,6 +19,8 @@ from markupsafe import Markup
 from tlcnn import __version__
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.content_tables import (
+    CALIBRATION,
+    make_calibration_table,
     make_cell_table,
     make_command_table,
     make_comparison_scale,
@@ -114,6 +116,8 @@ def render_page(
     return template.render(
         **_FUNCTIONS,
         **tables,
+        calibration=make_calibration_table(content),
+        calibration_note=CALIBRATION,
         version=__version__,
         style=Markup(load_template("style.css")),
         script=Markup(script),

@@ -16,6 +16,8 @@ import pandas as pd
 
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
+    CALIBRATION,
+    make_calibration_table,
     make_cell_table,
     make_comparison_table,
     make_grid_table,
@@ -88,6 +90,7 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         "k units of the source and freezes the first j. Bold: the best of a dataset in a column; "
         "it was not chosen by these numbers.",
     )
+    yield "calibration", make_calibration_table(content), CALIBRATION
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
     yield "runs", runs, "Every run, finished or not."
     for number, grid in enumerate(content.grids, start=1):
@@ -118,6 +121,7 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "comparisons", content.comparisons
     yield "detectable", content.detectable
     yield "cells", content.cells
+    yield "calibration", content.calibration
     yield "runs", content.runs.drop(columns=["settings"], errors="ignore")
     for number, grid in enumerate(content.grids, start=1):
         yield f"grid-{number}", grid.table

@@ -8,8 +8,10 @@ from tlcnn.records.summary import LEAST_RESPONSE
 from tlcnn.report.words import join_words, write_settings
 from tlcnn.statistics.arm import Comparison
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.study.cells import Cell, Omission
+from tlcnn.study.arms import NEAR_CHANCE
+from tlcnn.study.cells import Cell
 from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.study.runs import Omission
 from tlcnn.text import count
 
 _NOTES = {
@@ -31,8 +33,11 @@ _NOTES = {
     NoteKind.UNPAIRED_SEEDS: "not paired by seed, because the seeds differ ({all} seeds)",
     NoteKind.FEW_SEEDS: "not paired by seed, because there are fewer than {further} seeds ({0})",
     NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
-    NoteKind.FOLDS: "over folds, corrected for the training images that they share (Nadeau and "
+    NoteKind.FOLDS: "over {folds}, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
+    NoteKind.FOLD_MEANS: "the mean over folds, because there are not predictions of all images",
+    NoteKind.AT_CHANCE: "at chance: the interval ends below {limit} (guessing: {share})",
+    NoteKind.INCLUDES_CHANCE: "the interval includes the score of guessing, {share}",
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
     NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
@@ -52,11 +57,15 @@ _FAMILIES = {
 def write_note(note: Note) -> str:
     """Return a note on a number as half a sentence."""
     first, *further = note.counts or (0,)
+    chance = 1 / max(first, 1)  # of one class among so many
     return _NOTES[note.kind].format(
         first,
         seeds=count(first, "seed"),
+        folds=f"{count(first, 'fold')}, {further[0]} times" if further > [1] else f"{first} folds",
         further=" and ".join(map(str, further)),
         all=" and ".join(map(str, note.counts)),
+        share=f"{100 * chance:.1f} %",
+        limit=f"{100 * (chance + NEAR_CHANCE * (1 - chance)):.1f} %",
         text=note.text,
     )
 
@@ -125,7 +134,7 @@ def write_tuning(cell: Cell) -> str:
     if not choice.by_seed:
         best = write_settings(tried[choice.best])
         return f"tuned by the validation score of the run itself: {best}; tried: {listed}{short}"
-    noun = "fold" if cell.fold_numbers else "seed"
+    noun = "fold" if cell.places and len(cell.seeds) == 1 else "seed"
     counts = Counter(choice.by_seed.values())
     chosen = [f"{write_settings(tried[k])} for {count(n, noun)}" for k, n in counts.items()]
     return f"tuned on validation: {join_words(chosen)}; tried: {listed}{short}"
@@ -138,6 +147,11 @@ def write_omission(omission: Omission) -> str:
         return (
             f"{omission.n} {runs} a seed and {verb} in no mean (of the runs of one seed, the one "
             "whose id sorts first counts)"
+        )
+    if omission.kind == "lacks a seed":
+        return (
+            f"{count(omission.n, 'run')} of split seed {list_names(omission.names)} count in no "
+            "mean: not all folds and seeds were trained"
         )
     if omission.kind == "lacks a fold":
         seeds, verbs = "seed", "lacks a fold and counts"

@@ -1,6 +1,6 @@
 """Answers in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from tlcnn.report.content import Finding
@@ -14,7 +14,13 @@ from tlcnn.report.numbers import (
     write_gap,
     write_score,
 )
-from tlcnn.report.remarks import list_remarks, name_question, write_improving, write_tuning
+from tlcnn.report.remarks import (
+    list_remarks,
+    name_question,
+    write_improving,
+    write_note,
+    write_tuning,
+)
 from tlcnn.report.words import (
     join_words,
     name_block,
@@ -25,7 +31,7 @@ from tlcnn.report.words import (
     write_settings,
 )
 from tlcnn.statistics.arm import Comparison
-from tlcnn.statistics.notes import Note, NoteKind
+from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.answers import (
     Answer,
     BestAnswer,
@@ -108,9 +114,6 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
     cells = [block.cells[key] for key in (contrast.a, contrast.b)]
     lengths = {cell.n_epochs for cell in cells}
     epochs = count(n, "epoch") if len(lengths) == 1 and (n := lengths.pop()) else ""
-    improving = [
-        f"“{name_cell(cell)}”: {text}." for cell in cells if (text := write_improving(cell))
-    ]
     return Finding(
         "imagenet_vs_random",
         f"Does {source} beat random weights{f' in {epochs}' if epochs else ''}?",
@@ -120,9 +123,18 @@ def _write_transfer(answer: TransferAnswer) -> Finding:
         f"{source}{_write_depth(block, contrast.a)} and {drawn} from random weights: "
         f"a {'gain' if delta > 0 else 'loss'} of {write_gap(delta, block.metric)} "
         f"({_write_evidence(contrast)}).",
-        (*_explain(contrast), *improving),
+        (*_explain(contrast), *_describe_cells(block, (contrast.a, contrast.b))),
         block.dataset,
     )
+
+
+def _describe_cells(block: Block, keys: Iterable[str]) -> Iterator[str]:
+    """Yield what the tables note on cells: that they may gain from more epochs, or only guess."""
+    for key in dict.fromkeys(keys):
+        chance = block.find_chance_note(key)
+        for text in (write_improving(block.cells[key]), write_note(chance) if chance else ""):
+            if text:
+                yield f"“{name_cell(block.cells[key])}”: {text}."
 
 
 def _write_depth(block: Block, key: str) -> str:
@@ -138,7 +150,7 @@ def _write_means(contrast: Contrast) -> list[str]:
 
     Where a cell has further seeds, its mean over all of them stands beside it, as in the tables.
     """
-    block, noun = contrast.block, _name_repetition(contrast.result)
+    block = contrast.block
     texts = []
     means = block.mean_over_pairs(contrast.a, contrast.b)
     for key, mean in zip((contrast.a, contrast.b), means, strict=True):
@@ -146,21 +158,17 @@ def _write_means(contrast: Contrast) -> list[str]:
         text = write_score(mean, block.metric)
         if mean != arm.mean:
             text += (
-                f" (over the {count(contrast.result.delta.n_seeds, noun)} that both have; over "
+                f" (over the {count(contrast.result.delta.n_seeds, 'seed')} that both have; over "
                 f"all {len(arm.scores)} it is {write_score(arm.mean, block.metric)})"
             )
         texts.append(text)
     return texts
 
 
-def _name_repetition(comparison: Comparison) -> str:
-    return "fold" if Note(NoteKind.FOLDS) in comparison.delta.notes else "seed"
-
-
 def _write_evidence(contrast: Contrast) -> str:
     """Return interval, seeds and p of a difference: `95 % interval 1.1 to 3.7, 3 seeds; no p`."""
     delta, p = contrast.result.delta, contrast.result.p_holm
-    evidence = count(delta.n_seeds, _name_repetition(contrast.result))
+    evidence = count(delta.n_seeds, "seed")
     if is_number(delta.low):
         interval = format_range(delta.low, delta.high, contrast.block.metric)
         evidence = f"95 % interval {interval}, {evidence}"
@@ -215,6 +223,7 @@ def _write_best(answer: BestAnswer) -> Finding:
             f"validation and {write_score(block.arms[cell.key].mean, metric)} on test. Its "
             "networks took part in the choice, so both may be too high.",
             *details,
+            *_describe_cells(block, [best.cell]),
             *_write_depths(answer),
         ),
         block.dataset,
@@ -229,12 +238,11 @@ def _write_chosen(answer: BestAnswer) -> str:
             "The cells do not share two seeds, so the networks that were tested made this "
             "choice themselves, and it gets no verdict."
         )
-    noun = "fold" if best.arm.fold_ratio is not None else "seed"
     n_agree = sum(key == best.cell for key in best.by_seed.values())
     return (
         f"Choosing like this gives {write_score(best.arm.mean, metric)} {name_metric(metric)} on "
-        f"test, where each half of the {noun}s has the cell that the other half chose: for "
-        f"{n_agree} of {len(best.by_seed)} {noun}s the recommended one."
+        f"test, where each half of the seeds has the cell that the other half chose: for "
+        f"{n_agree} of {len(best.by_seed)} seeds the recommended one."
     )
 
 
@@ -247,14 +255,15 @@ def _write_depths(answer: BestAnswer) -> list[str]:
     for contrast in answer.others:
         name = f"“{name_cell(block.cells[contrast.a])}”"
         names.setdefault(contrast.result.verdict, []).append(name)
-        if block.is_at_chance(contrast.a):
+        note = block.find_chance_note(contrast.a)
+        if note and note.kind is NoteKind.AT_CHANCE:
             names.setdefault("chance", []).append(name)
     starts = {
         "better": "Better",
         "equivalent": f"Equivalent within {write_gap(first.margin, block.metric)}",
         "worse": "Worse",
         "inconclusive": "Not settled",
-        "chance": "Cannot be told from guessing, so look at these runs before you cite them",
+        "chance": "At chance, so look at these runs before you cite them",
     }
     lines = [
         f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names
@@ -278,6 +287,8 @@ def _write_chains(answer: ChainAnswer) -> Finding:
             details += [f"{name}: {line}" for line in _explain(contrast)]
         for contrast in with_random:
             details.append(f"{name}: {_write_difference(contrast, 'than from random weights')}.")
+    compared = [contrast for _, contrasts in answer.chains for contrast in contrasts]
+    details += _describe_cells(block, [key for c in compared for key in (c.a, c.b)])
     first = answer.chains[0][1]
     start = f"From ImageNet itself {_write_means(first[0])[1]}"
     if len(first) > 1:

@@ -44,8 +44,11 @@ class Arm:
         notes: why there are no replicates, and what is odd about the sample; mostly empty.
         images: the digest of the manifest that names the test images, empty if unknown; arms
             without a sample are paired where these are equal.
-        fold_ratio: test images over training images of a fold, where `seeds` are the folds of a
-            cross-validation and `scores` their means over seeds; None for an arm of seeds.
+        folds: the split seed and number of each of the F folds of a cross-validation; empty
+            without. `scores` are then those of all images together, and `replicates` None.
+        fold_scores: (S, F) the metric of each fold alone; None without folds.
+        fold_ratio: test images over training images of a fold; None without folds.
+        n_options: what guessing chooses from, which then scores 1 / n_options; 0 where unknown.
         spread: what the variance between its seeds is multiplied by; above 1 where the runs were
             chosen (see `tlcnn.statistics.choice`).
         floor: (K,) the least variance that each class of test groups gives the score; None for
@@ -63,7 +66,10 @@ class Arm:
     lower_is_better: bool = False
     notes: Notes = ()
     images: str = ""
+    folds: tuple[tuple[int, int], ...] = ()
+    fold_scores: np.ndarray | None = None
     fold_ratio: float | None = None
+    n_options: int = 0
     spread: float = 1.0
     floor: np.ndarray | None = None
     bounds: tuple[float, float] = (-np.inf, np.inf)

@@ -64,7 +64,7 @@ def cross_arms(name: str, arms: Mapping[str, Arm], by_seed: Mapping[int, str]) -
     What only some of the runs have, replicates for example, the arm does not have.
     """
     rows = [pick_seeds(arms[key], np.array([seed])) for seed, key in by_seed.items()]
-    is_one_sample = len({row.sample and row.sample.name for row in rows}) == 1
+    is_one_sample = len({(row.sample and row.sample.name, row.folds) for row in rows}) == 1
 
     def join(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
         present = [array for array in arrays if array is not None]
@@ -75,11 +75,13 @@ def cross_arms(name: str, arms: Mapping[str, Arm], by_seed: Mapping[int, str]) -
         name=name,
         seeds=np.concatenate([row.seeds for row in rows]),
         scores=np.concatenate([row.scores for row in rows]),
+        fold_scores=join([row.fold_scores for row in rows]),
         replicates=join([row.replicates for row in rows]),
         influence=join([row.influence for row in rows]),
         contributions=join([row.contributions for row in rows]),
         sample=rows[0].sample if is_one_sample else None,
         images=rows[0].images if len({row.images for row in rows}) == 1 else "",
         notes=merge_notes(*(row.notes for row in rows)),
+        folds=rows[0].folds if is_one_sample else (),
         spread=SPREAD,
     )

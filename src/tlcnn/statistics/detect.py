@@ -108,7 +108,7 @@ def _measure_noise(a: Arm, b: Arm) -> Noise | None:
     With folds it is None, as more seeds do not give more folds.
     """
     parts = compute_parts([(1.0, a), (-1.0, b)])
-    if (a.fold_ratio, b.fold_ratio) != (None, None) or not np.isfinite(parts.variance):
+    if a.folds or b.folds or not np.isfinite(parts.variance):
         return None
     variances, counts = np.array(parts.seeds).T
     sets = [arm.replicates for arm in pair_arms(a, b)]

@@ -8,10 +8,10 @@ mean over S seeds is then
 
 The first sum is what scores of different seeds vary by, s^2. The last is the covariance of two
 seeds' scores under redraws of the test groups, T. So  se^2 = s^2 / S + T.  The bootstrap variance
-of the mean over seeds would count AL twice.
+of the mean over seeds would count AL twice. With folds, T is the corrected variance of the folds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -77,7 +77,7 @@ def compute_parts(terms: Terms) -> Parts:
     if len(blocks) > 1:
         arms = [arm for _, arm in terms]
         is_known = all(arm.sample is not None for arm in arms) or all(arm.images for arm in arms)
-        is_mixed = len({arm.fold_ratio is None for arm in arms}) > 1
+        is_mixed = len({arm.folds for arm in arms}) > 1
         kind = NoteKind.OTHER_IMAGES if is_known or is_mixed else NoteKind.MAYBE_OTHER_IMAGES
         notes = merge_notes(notes, [Note(kind)])
     return Parts(
@@ -86,6 +86,7 @@ def compute_parts(terms: Terms) -> Parts:
         test=sum(block.test for block in blocks),
         test_df=combine_df([(block.test, block.test_df) for block in blocks]),
         notes=notes,
+        most_df=min(block.most_df for block in blocks),
         bounds=_find_bounds(merged.values()),
     )
 
@@ -103,11 +104,11 @@ def _split_samples(terms: Terms) -> list[list[Term]]:
     record names the same images. Arms with neither are taken for one set.
     """
     samples = {arm.images: arm.sample.name for _, arm in terms if arm.sample and arm.images}
-    blocks: dict[tuple[str, str, bool], list[Term]] = {}
+    blocks: dict[Hashable, list[Term]] = {}
     for term in terms:
         arm = term[1]
         sample = samples.get(arm.images, "") if arm.sample is None else arm.sample.name
-        key = (sample, "" if sample else arm.images, arm.fold_ratio is not None)
+        key = (sample, "" if sample else arm.images, arm.folds)
         blocks.setdefault(key, []).append(term)
     return list(blocks.values())
 
@@ -120,14 +121,14 @@ def _compute_block(terms: list[Term]) -> Parts:
     if seeds is not None:
         terms = [(c, pick_seeds(arm, seeds)) for c, arm in terms]
         pairs = np.sum([c * arm.scores for c, arm in terms], axis=0)
-        ratio = float(np.mean([arm.fold_ratio or 0.0 for _, arm in terms]))
-        variances = [_compute_variance(pairs, ratio, max(arm.spread for _, arm in terms))]
+        variances = [_compute_variance(pairs, max(arm.spread for _, arm in terms))]
     else:
-        variances = [
-            _compute_variance(c * arm.scores, arm.fold_ratio or 0.0, arm.spread)
-            for c, arm in terms
-        ]
+        variances = [_compute_variance(c * arm.scores, arm.spread) for c, arm in terms]
     value = float(sum(c * arm.mean for c, arm in terms))
+    if terms[0][1].folds:
+        variances = [(variance if n > 1 else 0.0, n) for variance, n in variances]
+        test, test_df = _compute_fold_variance(terms)
+        return Parts(value, tuple(variances), test, test_df, notes, most_df=test_df)
     if min(n for _, n in variances) == 1:
         notes = merge_notes(notes, [Note(NoteKind.ONE_SEED)])
         return Parts(value, tuple(variances), float("nan"), float("nan"), notes)
@@ -149,14 +150,14 @@ def choose_seeds(
     Arms are paired if they have `LEAST_PAIRS` common seeds or more, and these are two thirds of
     every arm's. Else all runs are used, and the arms' variances added (Welch 1947): pairing halves
     the degrees of freedom, which costs more than the seeds' correlation saves where there are few.
-    The rule looks at no score. Two common seeds are enough for folds, whose images differ, and for
-    what is no difference: a mean of cells varies more where their seeds correlate.
+    The rule looks at no score. Two common seeds are enough for what is no difference: a mean of
+    cells varies more where their seeds correlate.
     """
     common = reduce(np.intersect1d, [arm.seeds for arm in arms])
     counts = tuple(dict.fromkeys(len(arm.seeds) for arm in arms))
     is_same = counts == (len(common),)
     is_alone = is_same and (len(arms) == 1 or len(common) == 1)
-    least = LEAST_PAIRS if is_difference and arms[0].fold_ratio is None else 2
+    least = LEAST_PAIRS if is_difference else 2
     if is_alone or (len(common) >= least and 3 * len(common) >= 2 * max(counts)):
         return common, () if is_same else (Note(NoteKind.COMMON_SEEDS, (len(common), *counts)),)
     kind = NoteKind.FEW_SEEDS if is_same else NoteKind.UNPAIRED_SEEDS
@@ -173,21 +174,30 @@ def pick_seeds(arm: Arm, seeds: np.ndarray) -> Arm:
     """Return the arm with some of its runs, in the order of the seeds."""
     order = np.argsort(arm.seeds)
     rows = order[np.searchsorted(arm.seeds[order], seeds)]
-    names = ("seeds", "scores", "replicates", "influence", "contributions")
+    names = ("seeds", "scores", "fold_scores", "replicates", "influence", "contributions")
     arrays = {name: getattr(arm, name) for name in names}
     return replace(arm, **{n: each[rows] for n, each in arrays.items() if each is not None})
 
 
-def _compute_variance(scores: np.ndarray, fold_ratio: float, spread: float) -> tuple[float, int]:
-    """Return the variance of one run (or pair, or fold), times `spread`, and how many there are.
-
-    J folds share training images: the variance of their mean is s^2 (1 / J + ratio), with J - 1
-    degrees of freedom (Nadeau and Bengio 2003, eq. 18), as if each varied by s^2 (1 + J ratio).
-    """
+def _compute_variance(scores: np.ndarray, spread: float = 1.0) -> tuple[float, int]:
+    """Return the variance of one run (or pair), times `spread`, and how many there are."""
     n = len(scores)
-    if n < 2:
-        return float("nan"), n
-    return float(np.var(scores, ddof=1)) * (1 + n * fold_ratio) * spread, n
+    return float(np.var(scores, ddof=1)) * spread if n > 1 else float("nan"), n
+
+
+def _compute_fold_variance(terms: list[Term]) -> tuple[float, float]:
+    """Return the variance of a contrast that the data give it, and its degrees of freedom.
+
+    Folds share training images, and repeats share all images: the variance of the mean of F folds
+    is s^2 (1 / F + ratio), with F - 1 degrees of freedom (Nadeau and Bengio 2003, eq. 18, for
+    repeated folds Bouckaert and Frank 2004), where s^2 is the variance of means over seeds. The
+    runs of a lone seed can only be chosen by fold, so that their `spread` counts here.
+    """
+    means = [c * arm.fold_scores.mean(axis=0) for c, arm in terms if arm.fold_scores is not None]
+    variance, n_folds = _compute_variance(np.sum(means, axis=0))
+    ratio = float(np.mean([arm.fold_ratio for _, arm in terms]))
+    spread = max((arm.spread for _, arm in terms if len(arm.seeds) == 1), default=1.0)
+    return variance * (1 / n_folds + ratio) * spread, n_folds - 1.0
 
 
 def _compute_shared(terms: list[Term]) -> tuple[float, float]:

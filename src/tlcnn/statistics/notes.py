@@ -24,7 +24,10 @@ class NoteKind(Enum):
     UNPAIRED_SEEDS = "not paired by seed"  # counts: those of each arm
     FEW_SEEDS = "too few seeds to pair"  # counts: (seeds, the least number)
     P_OF_THESE_NETWORKS = "p of new test groups alone"
-    FOLDS = "folds share training images"
+    FOLDS = "folds share training images"  # counts: (folds,), or (folds, repeats)
+    FOLD_MEANS = "no score of all folds together"
+    AT_CHANCE = "shown to be near guessing"  # counts: (what guessing chooses from,)
+    INCLUDES_CHANCE = "interval includes guessing"  # counts: the same
     ZERO_DENOMINATOR = "denominator 0 or unknown"
     UNBOUNDED_RATIO = "denominator may be 0"
     NO_GAMMA = "gamma not identifiable"

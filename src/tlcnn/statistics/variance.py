@@ -22,6 +22,7 @@ class Parts:
         test: the variance of the test samples that all seeds share, T.
         test_df: its degrees of freedom.
         notes: see `Estimate`.
+        most_df: the degrees of freedom that `df` cannot exceed: one less than there are folds.
         bounds: between which values the contrast lies, whatever was measured.
     """
 
@@ -30,6 +31,7 @@ class Parts:
     test: float
     test_df: float
     notes: Notes = ()
+    most_df: float = float("inf")
     bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
@@ -61,7 +63,7 @@ class Parts:
         if len(sets) > 1:
             factor -= 4 / sum(df for _, df in sets)
         parts = [(max(factor, 1.0) * variance, df) for variance, df in sets]
-        return max(combine_df([*parts, (self.test, self.test_df)]), 1.0)
+        return max(min(combine_df([*parts, (self.test, self.test_df)]), self.most_df), 1.0)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.choice import choose_arm, cross_arms
 from tlcnn.statistics.estimate import pair_arms
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.arms import estimate_mean, list_scored_seeds
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
@@ -137,7 +138,8 @@ class Block:
         """Return what validation chooses in a source's grid.
 
         A cell with validation scores of fewer seeds than full fine-tuning (or, without that, than
-        most cells of the source) is no candidate: luck would choose it.
+        most cells of the source) is no candidate: luck would choose it. Nor is one with other
+        folds than that (or than the cell with most).
         """
         val_metric = find_val_metric(self.metric)
         grid = self.list_grid(source)
@@ -145,10 +147,12 @@ class Block:
         n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in grid}
         counts = sorted(n_seeds[cell.key] for cell in grid if cell.k)
         least = n_seeds.get(full or "") or (counts[len(counts) // 2] if counts else 1)
+        most_places = max((cell.places for cell in grid), key=len, default=())
+        places = self.cells[full].places if full else most_places
         owners = {
             key: cell
             for cell in grid
-            if n_seeds[cell.key] >= least
+            if n_seeds[cell.key] >= least and cell.places == places
             for key in cell.candidates
             if key in self.arms and key in self.val_arms
         }
@@ -165,13 +169,11 @@ class Block:
             cross_arms(source.init, self.arms, by_seed) if by_seed else None,
         )
 
-    def is_at_chance(self, key: str) -> bool:
-        """Return whether a cell's balanced accuracy cannot be told from guessing."""
-        n_classes = self.cells[key].n_classes
-        if not self.metric.endswith("/balanced_accuracy") or not n_classes:
-            return False
-        score = estimate_mean([self.arms[key]])
-        return score.low <= 1 / n_classes or score.value <= 1 / n_classes
+    def find_chance_note(self, key: str) -> Note | None:
+        """Return how near a cell's score is to guessing; None where it is clear of it."""
+        kinds = (NoteKind.AT_CHANCE, NoteKind.INCLUDES_CHANCE)
+        notes = estimate_mean([self.arms[key]]).notes
+        return next((note for note in notes if note.kind in kinds), None)
 
     def mean_over_pairs(self, a: str, b: str) -> tuple[float, float]:
         """Return the mean scores of two cells over the seeds for which both were trained."""

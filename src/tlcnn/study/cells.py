@@ -1,81 +1,23 @@
 """Runs to cells: runs that differ in the seed alone, or in seed and fold, are one cell.
 
-frame of `read_runs` -> Run (finished) -> Cell
+frame of `read_runs` -> Run (`tlcnn.study.runs`) -> Cell
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Any
 
 from tlcnn.config.schema import Config, list_keys
-from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.settings import CELL, list_varying, write_value
 from tlcnn.statistics.choice import Choice
-from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
+from tlcnn.study.runs import Omission, Place, Run, choose_runs
 
-FOLD, N_FOLDS = "dataset.fold", "dataset.folds"
+FOLD, N_FOLDS, SPLIT_SEED = "dataset.fold", "dataset.folds", "dataset.split_seed"
 
 Settings = tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: one row of `read_runs`.
-
-    Attributes:
-        plan: what its plan.json says.
-        scores: the metrics of its summary that are defined and possible (`is_possible`).
-        train_s: seconds of training; NaN if unknown.
-        is_improving: whether its best epoch on validation is the last.
-        frozen_response: see `Summary`; NaN without frozen units or a record of it.
-    """
-
-    folder: str
-    run_id: str
-    dataset: str
-    model: str
-    init: str
-    k: int
-    j: int
-    bn: str
-    seed: int
-    cell_id: str
-    is_imported: bool
-    settings: Mapping[str, Any]
-    plan: PlanRecord
-    scores: Mapping[str, float]
-    train_s: float
-    is_improving: bool
-    frozen_response: float
-
-    @property
-    def name(self) -> tuple[str, str, str, int, int, str]:
-        """Dataset, model and treatment."""
-        return (self.dataset, self.model, self.init, self.k, self.j, self.bn)
-
-
-@dataclass(frozen=True)
-class Omission:
-    """Runs of a cell that count in no mean, and why.
-
-    Attributes:
-        kind: `repeated seed`: further runs of one seed; the run whose id sorts first is taken.
-            `lacks a fold`: runs of seeds that were not trained on every fold of their cell.
-            `folds`: folds are missing.
-        n: the number of runs; of `folds`, the number of folds present.
-        names: seeds of `lacks a fold`.
-        n_planned: folds that the configuration names.
-    """
-
-    kind: Literal["repeated seed", "lacks a fold", "folds"]
-    n: int
-    names: tuple[str, ...] = ()
-    n_planned: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,8 +70,8 @@ class Cell:
             differ.
         settings: those that all its runs share.
         folds: the runs that count, a tuple a fold (one tuple without folds), by seed; every fold
-            has the same seeds.
-        fold_numbers: the fold of each; empty without folds.
+            has the same seeds. Other split seeds repeat the folds.
+        places: the split seed and the number of each fold; empty without folds.
         fold_ratio: test images over training images of a fold; None without folds.
         units: names of units 1..L.
         image_digest: digest of the images and their splits; empty if unknown.
@@ -150,7 +92,7 @@ class Cell:
     settings: Mapping[str, Any]
     cell_id: str
     folds: tuple[tuple[Run, ...], ...]
-    fold_numbers: tuple[int, ...]
+    places: tuple[Place, ...]
     fold_ratio: float | None
     units: tuple[str, ...]
     image_digest: str
@@ -168,6 +110,14 @@ class Cell:
     def runs(self) -> tuple[Run, ...]:
         """All runs that count."""
         return tuple(run for fold in self.folds for run in fold)
+
+    @property
+    def repeats(self) -> list[list[tuple[Run, ...]]]:
+        """The folds of each split seed, which hold every image once; one fold without folds."""
+        by_split: dict[int, list[tuple[Run, ...]]] = {}
+        for (split_seed, _), runs in zip(self.places or [(0, 0)], self.folds, strict=True):
+            by_split.setdefault(split_seed, []).append(runs)
+        return list(by_split.values())
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -188,32 +138,12 @@ class Cell:
         return self.is_plain and self.j <= self.k
 
 
-def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
-    """Return the finished runs of a frame of `read_runs`."""
-    done = frame[frame["state"] == "done"] if len(frame) else frame
-    metrics = [column for column in done.columns if "/" in column]
-    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
-    return tuple(
-        Run(
-            **{name: record[name] for name in plain},
-            k=int(record["k"]),
-            j=int(record["j"]),
-            seed=int(record["seed"]),
-            is_imported=record["imported"],
-            settings=record["settings"],
-            is_improving=record.get("best_epoch") == record["plan"].epochs,
-            frozen_response=record.get("frozen_response", math.nan),
-            scores={name: record[name] for name in metrics if is_possible(name, record[name])},
-        )
-        for record in done.to_dict("records")
-    )
-
-
 def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     """Return the cells of runs, sorted by dataset, model, source, k, j and recipe.
 
-    Runs of one cell have one `cell_id`; cells that differ in the fold alone are one. Settings that
-    differ between runs of one cell, such as the parent of each seed, do not part cells.
+    Runs of one cell have one `cell_id`; cells that differ in the fold alone are one, and so are
+    those with folds that differ in the split seed, which repeat each other. Settings that differ
+    between runs of one cell, such as the parent of each seed, do not part cells.
     """
     groups = _group_runs(runs)
     shared = [_list_shared_settings(group) for group in groups]
@@ -241,7 +171,7 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
     by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
-    ignored = {*by_seed, FOLD, *list_keys("place"), *list_keys("protocol")}
+    ignored = {*by_seed, FOLD, SPLIT_SEED, *list_keys("place"), *list_keys("protocol")}
     defaults = {key: attrgetter(key)(Config()) for key in list_keys()}
     families: dict[Any, list[list[Run]]] = {}
     for key, part in parts.items():
@@ -272,8 +202,8 @@ def _has_folds(runs: Sequence[Run]) -> bool:
 
 
 def _list_shared_settings(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the settings that all runs of a cell have with one value, without the fold."""
-    varying = {*_list_varying_keys(runs), *([FOLD] if _has_folds(runs) else [])}
+    """Return the settings that all runs of a cell have with one value, without those of a fold."""
+    varying = {*_list_varying_keys(runs), *([FOLD, SPLIT_SEED] if _has_folds(runs) else [])}
     return {
         key: value
         for key, value in runs[0].settings.items()
@@ -288,18 +218,22 @@ def _make_cell(
     source_keys: Sequence[str],
 ) -> Cell:
     first, is_folded = runs[0], _has_folds(runs)
-    by_fold: dict[int, list[Run]] = {}
+    all_runs: dict[Place, list[Run]] = {}
     for run in runs:
-        number = _parse_count(run.settings.get(FOLD)) if is_folded else 0
-        by_fold.setdefault(number, []).append(run)
-    numbers = tuple(sorted(by_fold))
-    folds, omissions = _choose_runs([by_fold[number] for number in numbers])
-    plans = [by_fold[number][0].plan for number in numbers]
+        split_seed, fold = (
+            _parse_count(run.settings.get(key)) if is_folded else 0 for key in (SPLIT_SEED, FOLD)
+        )
+        all_runs.setdefault((split_seed, fold), []).append(run)
+    by_place, omissions = choose_runs(all_runs)
+    plans = [all_runs[place][0].plan for place in by_place]
     plan, fold_ratio = plans[0], None
     if is_folded:
-        n_planned = _parse_count(settings.get(N_FOLDS))
-        if len(folds) < n_planned:
-            omissions.append(Omission("folds", len(folds), n_planned=n_planned))
+        n_planned, n_folds = (
+            _parse_count(settings.get(N_FOLDS)),
+            len({fold for _, fold in by_place}),
+        )
+        if n_folds < n_planned:
+            omissions.append(Omission("folds", n_folds, n_planned=n_planned))
         n_train, n_test = (sum(p.count_images(s) for p in plans) for s in ("train", "test"))
         is_counted = n_train and n_test
         fold_ratio = n_test / n_train if is_counted else 1 / max(n_planned - 1, 1)
@@ -315,8 +249,8 @@ def _make_cell(
         recipe=_pick(settings, recipe_keys),
         settings=settings,
         cell_id=cell_ids[0] if len(cell_ids) == 1 else f"folds:{digest_of(cell_ids, 12)}",
-        folds=folds,
-        fold_numbers=numbers if is_folded else (),
+        folds=tuple(by_place.values()),
+        places=tuple(by_place) if is_folded else (),
         fold_ratio=fold_ratio,
         units=tuple(unit.unit for unit in plan.units),
         image_digest=plan.manifest,
@@ -334,26 +268,6 @@ def _parse_count(value: Any) -> int:
 def _pick(settings: Mapping[str, Any], keys: Iterable[str]) -> Settings:
     """Return those settings that a cell has; lists and objects as text."""
     return tuple((k, write_value(settings[k])) for k in keys if settings.get(k) is not None)
-
-
-def _choose_runs(folds: Sequence[list[Run]]) -> tuple[tuple[tuple[Run, ...], ...], list[Omission]]:
-    """Return the runs that count, by fold and seed, and what does not.
-
-    Of several runs of one seed (and fold) the one whose id sorts first is taken. A seed that was
-    not trained on every fold is left out, so that folds differ by nothing but their images.
-    """
-    by_seed: list[dict[int, Run]] = []
-    for fold in folds:
-        last_first = sorted(fold, key=lambda run: (run.seed, run.run_id), reverse=True)
-        by_seed.append({run.seed: run for run in last_first})
-    whole = set.intersection(*(set(seeds) for seeds in by_seed))
-    partial = sorted({seed for seeds in by_seed for seed in seeds} - whole)
-    n_repeated = sum(map(len, folds)) - sum(map(len, by_seed))
-    n_partial = sum(seed in partial for seeds in by_seed for seed in seeds)
-    omissions = [Omission("repeated seed", n_repeated)] if n_repeated else []
-    if partial:
-        omissions.append(Omission("lacks a fold", n_partial, tuple(map(str, partial))))
-    return tuple(tuple(seeds[seed] for seed in sorted(whole)) for seeds in by_seed), omissions
 
 
 def order_settings(settings: Settings) -> list[tuple[str, bool, float, str]]:

@@ -12,8 +12,9 @@ from tlcnn.errors import DataError
 from tlcnn.records.read import read_runs
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.power import Design
-from tlcnn.study.cells import make_cells, make_runs
+from tlcnn.study.cells import make_cells
 from tlcnn.study.predictions import CellPredictions, load_predictions
+from tlcnn.study.runs import make_runs
 
 MAX_PAIRS = 200  # pairs of cells; the mean over more would not change
 

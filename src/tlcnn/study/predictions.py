@@ -16,7 +16,8 @@ from tlcnn.statistics.arm import Sample
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.statistics.resample import make_sample
-from tlcnn.study.cells import Run
+from tlcnn.study.class_weights import correct_logits
+from tlcnn.study.runs import Run
 from tlcnn.text import first_line
 
 
@@ -43,26 +44,32 @@ class CellPredictions:
     multi_label: bool
 
 
-def load_predictions(runs: Sequence[Run], split: str = "test") -> CellPredictions | Note:
+def load_predictions(
+    *folds: Sequence[Run], split: str = "test", is_corrected: bool = False
+) -> CellPredictions | Note:
     """Return the predictions of runs with different seeds, or a note on why there are none.
 
     Predictions count where all runs have them, of the same classes and images.
+
+    Args:
+        folds: the runs by seed; with folds those of each, whose images are put together.
+        is_corrected: correct the probabilities for the class weights of the loss.
     """
-    folders = [Path(run.folder) for run in runs]
-    if not all((folder / PREDICTIONS).is_file() for folder in folders):
+    by_seed = list(zip(*folds, strict=True))
+    if not all((Path(run.folder) / PREDICTIONS).is_file() for fold in folds for run in fold):
         return Note(NoteKind.NO_PREDICTIONS)
     try:
-        frames = [_read_frame(folder, split) for folder in folders]
-        for folder, frame in zip(folders[1:], frames[1:], strict=True):
-            _check_same_images(frames[0], frame, folders[0], folder)
-        first = frames[0]
+        frames = [_read_frame(runs, split, is_corrected) for runs in by_seed]
+        first, first_dir = frames[0], by_seed[0][0].folder
+        for runs, frame in zip(by_seed[1:], frames[1:], strict=True):
+            _check_same_images(first, frame, first_dir, runs[0].folder)
         logits = [column for column in first.columns if column.startswith("logit/")]
         labels, groups = first["label"].to_numpy(), first["group"].to_numpy().astype(str)
         multi_label = any(column.startswith("target/") for column in first.columns)
         if not multi_label and not np.isin(labels, range(len(logits))).all():
-            raise DataError(f"{folders[0]} has labels beyond its {len(logits)} classes")
+            raise DataError(f"{first_dir} has labels beyond its {len(logits)} classes")
         return CellPredictions(
-            seeds=np.array([run.seed for run in runs], dtype=np.int64),
+            seeds=np.array([runs[0].seed for runs in by_seed], dtype=np.int64),
             classes=tuple(column.removeprefix("logit/") for column in logits),
             labels=labels,
             groups=groups,
@@ -74,16 +81,21 @@ def load_predictions(runs: Sequence[Run], split: str = "test") -> CellPrediction
         return Note(NoteKind.UNUSABLE_PREDICTIONS, text=first_line(error))
 
 
-def _read_frame(folder: Path, split: str) -> pd.DataFrame:
-    frame = read_predictions(folder)
+def _read_frame(runs: Sequence[Run], split: str, is_corrected: bool) -> pd.DataFrame:
+    frames = [read_predictions(run.folder) for run in runs]
+    if is_corrected:
+        frames = [correct_logits(f, run.plan) for f, run in zip(frames, runs, strict=True)]
+    frame = pd.concat(frames)
     frame = frame[frame["split"] == split]
     if frame.empty:
-        raise DataError(f"{folder} has no predictions of split {split}")
+        raise DataError(f"{runs[0].folder} has no predictions of split {split}")
+    if len(runs) > 1 and (frame["image_id"].duplicated() | frame.isna().any(axis=1)).any():
+        raise DataError(f"{runs[0].folder} and other folds share test images or differ in classes")
     return frame.sort_values("image_id", kind="stable", ignore_index=True)
 
 
 def _check_same_images(
-    first: pd.DataFrame, other: pd.DataFrame, first_dir: Path, other_dir: Path
+    first: pd.DataFrame, other: pd.DataFrame, first_dir: str, other_dir: str
 ) -> None:
     facts = ["image_id", "group", "label"]
     if list(first.columns) != list(other.columns):

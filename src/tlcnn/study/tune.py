@@ -1,20 +1,24 @@
 """Cells tuned on validation: recipes that differ in a tuned setting alone become one cell.
 
 Each cell takes its best recipe. Each half of the seeds has the recipe that the other half chooses
-(see `tlcnn.statistics.choice`), so that no network takes part in its own choice.
+(see `tlcnn.statistics.choice`), so that no network takes part in its own choice. With folds and a
+single seed, halves of the folds choose for each other.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import check_columns
+from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.choice import Choice, choose_arm
 from tlcnn.storage import digest_of
 from tlcnn.study.arms import load_arms
-from tlcnn.study.cells import Cell, Run, Settings, Tuning
+from tlcnn.study.cells import Cell, Settings, Tuning
+from tlcnn.study.runs import Run
 
 
 def check_tuned(runs: pd.DataFrame, keys: Sequence[str]) -> None:
@@ -55,9 +59,9 @@ def _tune(group: Sequence[Cell], keys: Sequence[str], val_metric: str) -> Sequen
     if not val or len({*tried.values()}) < len(group):
         return group
     most = max((cell for cell in group if cell.key in val), key=lambda cell: len(cell.runs))
-    shape = (most.seeds, most.fold_numbers)
-    candidates = {c.key: c for c in group if c.key in val and (c.seeds, c.fold_numbers) == shape}
-    choice = choose_arm({key: val[key] for key in candidates})
+    shape = (most.seeds, most.places)
+    candidates = {c.key: c for c in group if c.key in val and (c.seeds, c.places) == shape}
+    choice = choose_arm({key: _split_lone_seed(val[key]) for key in candidates})
     shared = {
         name: value
         for name, value in most.settings.items()
@@ -78,13 +82,21 @@ def _tune(group: Sequence[Cell], keys: Sequence[str], val_metric: str) -> Sequen
     ]
 
 
+def _split_lone_seed(arm: Arm) -> Arm:
+    """Return the arm by fold if it has a single seed, which no other seed can choose for."""
+    if arm.fold_scores is None or len(arm.seeds) > 1:
+        return arm
+    scores = arm.fold_scores[0]
+    return replace(arm, seeds=np.arange(len(scores)), scores=scores, fold_scores=None)
+
+
 def _cross_runs(candidates: Mapping[str, Cell], choice: Choice) -> tuple[tuple[Run, ...], ...]:
     """Return the runs of each fold: those of the candidate chosen for their seed, or fold."""
     best = candidates[choice.best]
     if not choice.by_seed or len(candidates) == 1:
         return best.folds
     chosen = [candidates[key] for key in choice.by_seed.values()]
-    if best.fold_numbers:
-        return tuple(cell.folds[place] for place, cell in enumerate(chosen))
-    runs = zip(choice.by_seed, chosen, strict=True)
-    return (tuple(cell.folds[0][cell.seeds.index(seed)] for seed, cell in runs),)
+    if best.places and len(best.seeds) == 1:
+        return tuple(cell.folds[at] for at, cell in enumerate(chosen))
+    members = [(c, c.seeds.index(seed)) for seed, c in zip(choice.by_seed, chosen, strict=True)]
+    return tuple(tuple(c.folds[at][i] for c, i in members) for at in range(len(best.folds)))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from tlcnn.data.index import TASKS
 from tlcnn.errors import ConfigError
+from tlcnn.training.class_weights import compute_class_weights
 from tlcnn.training.recipe import Recipe
 
 
@@ -60,28 +61,6 @@ def build_objective(task: str, truth: Tensor, n_classes: int, recipe: Recipe) ->
 
 
 # ---- class weights ------------------------------------------------------------------------------
-
-
-def compute_class_weights(counts: np.ndarray, *, scheme: str, beta: float) -> np.ndarray:
-    """Return K loss weights whose mean over the images is 1.
-
-    Args:
-        counts: (K,) the number of training images of each class.
-        scheme: `none`, `balanced` (inverse frequency) or `effective` (inverse effective number,
-            (1 - beta^n) / (1 - beta): Cui et al. 2019, Class-Balanced Loss, equation 2).
-        beta: only for `effective`; from 0 to below 1.
-
-    Returns:
-        (K,) weights; a class without images gets 0.
-    """
-    present = counts > 0
-    size = {
-        "none": np.ones(len(counts)),
-        "balanced": counts.astype(float),
-        "effective": (1 - np.power(beta, counts)) / (1 - beta),
-    }[scheme]
-    weights = np.where(present, 1 / np.where(present, size, 1), 0.0)
-    return weights * counts.sum() / (weights * counts).sum()
 
 
 def compute_target_weights(targets: np.ndarray, *, scheme: str, beta: float) -> np.ndarray:

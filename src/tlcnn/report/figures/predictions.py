@@ -13,6 +13,7 @@ from tlcnn.report.content import Content
 from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
 from tlcnn.statistics.metrics import find_positive
 from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
+from tlcnn.study.class_weights import correct_logits
 from tlcnn.text import count
 
 
@@ -27,6 +28,8 @@ class CellTest:
         classes: K names.
         truth: (N, K) bool, which classes hold; one a row but in multi-label tasks.
         probabilities: (S, N, K) float64, of a softmax; of sigmoids in multi-label tasks.
+        corrected: (S, N, K) the same without the class weights of the loss; equal where there were
+            none, or they are unknown.
         groups: (N,) str: lesions, patients.
         positive: the position of the class that sensitivity is about, or None.
     """
@@ -38,6 +41,7 @@ class CellTest:
     classes: tuple[str, ...]
     truth: np.ndarray
     probabilities: np.ndarray
+    corrected: np.ndarray
     groups: np.ndarray
     is_multi_label: bool
     positive: int | None
@@ -76,9 +80,12 @@ def list_tests(
     for dataset in list_datasets(content):
         tests: list[CellTest] = []
         for _, cell in find_highlights(content, dataset).iterrows():
-            runs = list_runs(content, cell).drop_duplicates("seed")
-            folders = dict(zip(runs["seed"].astype(int), map(Path, runs["folder"]), strict=True))
-            folders = {s: p for s, p in folders.items() if (p / "predictions.parquet").is_file()}
+            folders: dict[int, list[Path]] = {}
+            runs = list_runs(content, cell).set_index("run_id")
+            for run_id in filter(runs.index.__contains__, cell["run_ids"]):
+                folder = Path(runs.at[run_id, "folder"])
+                if (folder / "predictions.parquet").is_file():
+                    folders.setdefault(int(runs.at[run_id, "seed"]), []).append(folder)
             if not folders:
                 continue
             test = _load_cell(cell, folders)
@@ -91,17 +98,24 @@ def list_tests(
             yield dataset, tests[:limit]
 
 
-def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
-    """Read the predictions of a cell's runs, whose folders are given by seed."""
-    frames = [read_predictions(folder) for folder in folders.values()]
-    tests = [frame[frame["split"] == "test"].sort_values("image_id") for frame in frames]
+def _load_cell(cell: pd.Series, folders: dict[int, list[Path]]) -> CellTest:
+    """Read the predictions of a cell's runs, whose folders are given by seed.
+
+    The images of all folds are put together; of repeats the first one is shown.
+    """
+    frames = [pd.concat(map(_read_test, paths)) for paths in folders.values()]
+    tests = [frame.drop_duplicates("image_id").sort_values("image_id") for frame in frames]
     first = tests[0]
-    plan = read_plan(next(iter(folders.values())))
+    first_folders = [paths[0] for paths in folders.values()]
+    plan = read_plan(first_folders[0])
     classes = tuple(c.removeprefix("logit/") for c in first if c.startswith("logit/"))
     targets = [f"target/{name}" for name in classes]
     is_multi_label = targets[0] in first
     compute = compute_sigmoid if is_multi_label else compute_softmax
-    logits = [frame[[f"logit/{name}" for name in classes]].to_numpy() for frame in tests]
+    raw, corrected = (
+        np.stack([compute(frame[[f"{kind}/{n}" for n in classes]].to_numpy()) for frame in tests])
+        for kind in ("logit", "corrected")
+    )
     if is_multi_label:
         truth = first[targets].to_numpy() > 0
     else:
@@ -113,9 +127,19 @@ def _load_cell(cell: pd.Series, folders: dict[int, Path]) -> CellTest:
         seeds=np.array(list(folders)),
         classes=classes,
         truth=truth,
-        probabilities=np.stack([compute(part) for part in logits]),
+        probabilities=raw,
+        corrected=corrected,
         groups=first["group"].to_numpy().astype(str),
         is_multi_label=is_multi_label,
         positive=find_positive(classes, plan.positive),
-        folders=tuple(folders.values()),
+        folders=tuple(first_folders),
     )
+
+
+def _read_test(folder: Path) -> pd.DataFrame:
+    """Return the test predictions of a run, with its corrected logits as `corrected/CLASS`."""
+    frame = read_predictions(folder)
+    frame = frame[frame["split"] == "test"]
+    logits = [name for name in frame if name.startswith("logit/")]
+    corrected = correct_logits(frame, read_plan(folder))[logits]
+    return frame.join(corrected.rename(columns=lambda name: name.replace("logit", "corrected", 1)))

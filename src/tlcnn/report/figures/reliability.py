@@ -1,6 +1,7 @@
 """Calibration: is a network that is 80 % confident right in 80 % of cases?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,22 +10,50 @@ from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import list_tests
+from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
 from tlcnn.statistics.ranking import N_BINS, compute_calibration_error
 
 MOST = 4  # cells in one picture
 
 
+_CORRECTED = (
+    " Class weights in the loss raise the probabilities of rare classes (blue). In orange, every "
+    "probability is divided by the weight of its class, and those of an image are scaled to a sum "
+    "of 1 (prior correction, Saerens et al. 2002): they hold for the class proportions of the "
+    "training images. ECE: as the network gives it → corrected."
+)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The probability of the most probable class, and whether it is the true one, both (S, N)."""
+
+    values: np.ndarray
+    is_right: np.ndarray
+    colour: str = style.BLUE
+
+
+def list_confidences(test: CellTest) -> list[Confidence]:
+    """Return a cell's confidences, and the corrected ones where these differ."""
+    parts = [(test.probabilities, style.BLUE)]
+    if not np.array_equal(test.probabilities, test.corrected):
+        parts.append((test.corrected, style.ORANGE))
+    return [
+        Confidence(part.max(axis=2), part.argmax(axis=2) == test.labels, colour)
+        for part, colour in parts
+    ]
+
+
 def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
     """Draw the calibration of the highlighted cells, a figure a dataset."""
     for dataset, tests in list_tests(content, MOST, with_multi_label=False):
-        confidences = [test.probabilities.max(axis=2) for test in tests]
-        rights = [test.predicted == test.labels for test in tests]
+        confidences = [list_confidences(test) for test in tests]
         errors = [
-            f"{100 * compute_errors(confidence, right).mean():.1f} points for {test.label}"
-            for test, confidence, right in zip(tests, confidences, rights, strict=True)
+            f"{write_errors(parts, 100, 1)} points for {test.label}"
+            for test, parts in zip(tests, confidences, strict=True)
         ]
+        is_corrected = any(len(parts) > 1 for parts in confidences)
         yield style.ReportFigure(
             name=style.make_name("reliability", dataset),
             title=f"Calibration: {name_dataset(dataset)}",
@@ -36,12 +65,18 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
                 "overconfident where marks are below the diagonal, and underconfident where they "
                 "are above it. The expected calibration error (ECE) is the mean distance from the "
                 "diagonal, computed for each seed and then averaged. The histograms show how "
-                "often each confidence occurs."
+                f"often each confidence occurs.{_CORRECTED * is_corrected}"
             ),
-            figure=plot_reliability([test.label for test in tests], confidences, rights),
+            figure=plot_reliability([test.label for test in tests], confidences),
             alt=f"Reliability diagrams. Expected calibration error: {'; '.join(errors)}.",
             section="predictions",
         )
+
+
+def write_errors(parts: Sequence[Confidence], scale: float = 1, digits: int = 3) -> str:
+    """Return the mean calibration error over seeds, `raw → corrected` where there are both."""
+    errors = [compute_errors(part.values, part.is_right).mean() for part in parts]
+    return " → ".join(f"{scale * error:.{digits}f}" for error in errors)
 
 
 def compute_errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -67,24 +102,22 @@ def compute_reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFra
     return grouped.mean().assign(n=grouped.size()).reset_index(drop=True)
 
 
-def plot_reliability(
-    labels: list[str], confidences: list[np.ndarray], rights: list[np.ndarray]
-) -> Figure:
-    """Plot reliability diagrams over histograms of the confidences, a column a cell.
-
-    Args:
-        confidences: the confidences of each cell, (S, N).
-        rights: whether each prediction of each cell is right, (S, N) bool.
-    """
+def plot_reliability(labels: list[str], confidences: list[list[Confidence]]) -> Figure:
+    """Plot reliability diagrams over histograms of the confidences, a column a cell."""
     n = len(labels)
     side = min((style.FULL - 0.4) / max(n, 2), 2.9)
     with style.drawing(style.FULL, side + 0.75) as figure:
         diagrams, histograms = figure.subplots(
             2, n, squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [3.4, 1]}
         )
-        lowest = min(float(confidence.min()) for confidence in confidences)
+        lowest = min(float(part.values.min()) for parts in confidences for part in parts)
         for i, label in enumerate(labels):
-            _plot_diagram(diagrams[i], confidences[i], rights[i], lowest)
+            diagrams[i].plot([0, 1], [0, 1], color=style.GREY, lw=0.9, ls=(0, (4, 2)))
+            for part in confidences[i]:
+                _plot_diagram(diagrams[i], part)
+            errors = f"ECE {write_errors(confidences[i])}"
+            diagrams[i].text(0.04, 0.95, errors, transform=diagrams[i].transAxes, va="top")
+            diagrams[i].set(xlim=(lowest - 0.02, 1.01), ylim=(0, 1.02))
             _plot_histogram(histograms[i], confidences[i], lowest)
             title = style.wrap(label, int(side * 72 / 5.2))
             diagrams[i].set_title(title, fontweight="normal")
@@ -94,24 +127,21 @@ def plot_reliability(
     return figure
 
 
-def _plot_diagram(ax: Axes, confidence: np.ndarray, right: np.ndarray, lowest: float) -> None:
-    ax.plot([0, 1], [0, 1], color=style.GREY, lw=0.9, ls=(0, (4, 2)))
-    if len(confidence) > 1:
-        for seed_confidence, seed_right in zip(confidence, right, strict=True):
-            bins = compute_reliability(seed_confidence, seed_right)
-            ax.plot(bins["confidence"], bins["accuracy"], color=style.BLUE, lw=0.6, alpha=0.45)
-    bins = compute_reliability(confidence.ravel(), right.ravel())
-    ax.plot(bins["confidence"], bins["accuracy"], color=style.BLUE, marker="o", ms=3.2, lw=1.2)
-    error = compute_errors(confidence, right).mean()
-    ax.text(0.04, 0.95, f"ECE {error:.3f}", transform=ax.transAxes, va="top")
-    ax.set(xlim=(lowest - 0.02, 1.01), ylim=(0, 1.02))
+def _plot_diagram(ax: Axes, part: Confidence) -> None:
+    if len(part.values) > 1:
+        for confidence, right in zip(part.values, part.is_right, strict=True):
+            bins = compute_reliability(confidence, right)
+            ax.plot(bins["confidence"], bins["accuracy"], color=part.colour, lw=0.6, alpha=0.45)
+    bins = compute_reliability(part.values.ravel(), part.is_right.ravel())
+    ax.plot(bins["confidence"], bins["accuracy"], color=part.colour, marker="o", ms=3.2, lw=1.2)
     ax.grid(True)
     ax.tick_params(labelbottom=False)
 
 
-def _plot_histogram(ax: Axes, confidence: np.ndarray, lowest: float) -> None:
+def _plot_histogram(ax: Axes, parts: Sequence[Confidence], lowest: float) -> None:
     edges = np.linspace(np.floor(20 * lowest) / 20, 1, 16).tolist()
-    weights = np.full(confidence.size, 1 / confidence.size)
-    ax.hist(confidence.ravel(), edges, weights=weights, color="#BFD9EA", ec=style.BLUE, lw=0.5)
-    ax.axvline(confidence.mean(), color=style.ORANGE, lw=1, ls=(0, (3, 1)))
+    for part in parts:
+        weights = np.full(part.values.size, 1 / part.values.size)
+        ax.hist(part.values.ravel(), edges, weights=weights, histtype="step", ec=part.colour)
+        ax.axvline(part.values.mean(), color=part.colour, lw=1, ls=(0, (3, 1)))
     ax.set_xlabel("confidence")

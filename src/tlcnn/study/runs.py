@@ -1,0 +1,132 @@
+"""The finished runs, and which of them count in the mean of a cell.
+
+frame of `read_runs` -> Run (finished) -> by split seed and fold -> those that count
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from tlcnn.records.plan_record import PlanRecord
+from tlcnn.statistics.metrics import is_possible
+
+Place = tuple[int, int]  # split seed and fold
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: one row of `read_runs`.
+
+    Attributes:
+        plan: what its plan.json says.
+        scores: the metrics of its summary that are defined and possible (`is_possible`).
+        train_s: seconds of training; NaN if unknown.
+        is_improving: whether its best epoch on validation is the last.
+        frozen_response: see `Summary`; NaN without frozen units or a record of it.
+    """
+
+    folder: str
+    run_id: str
+    dataset: str
+    model: str
+    init: str
+    k: int
+    j: int
+    bn: str
+    seed: int
+    cell_id: str
+    is_imported: bool
+    settings: Mapping[str, Any]
+    plan: PlanRecord
+    scores: Mapping[str, float]
+    train_s: float
+    is_improving: bool
+    frozen_response: float
+
+    @property
+    def name(self) -> tuple[str, str, str, int, int, str]:
+        """Dataset, model and treatment."""
+        return (self.dataset, self.model, self.init, self.k, self.j, self.bn)
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Runs of a cell that count in no mean, and why.
+
+    Attributes:
+        kind: `repeated seed`: further runs of one seed; the run whose id sorts first is taken.
+            `lacks a fold`: runs of seeds that were not trained on every fold of their cell.
+            `lacks a seed`: runs of further split seeds without all folds and seeds of the fullest.
+            `folds`: folds are missing.
+        n: the number of runs; of `folds`, the number of folds present.
+        names: seeds of `lacks a fold`, split seeds of `lacks a seed`.
+        n_planned: folds that the configuration names.
+    """
+
+    kind: Literal["repeated seed", "lacks a fold", "lacks a seed", "folds"]
+    n: int
+    names: tuple[str, ...] = ()
+    n_planned: int = 0
+
+
+def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
+    """Return the finished runs of a frame of `read_runs`."""
+    done = frame[frame["state"] == "done"] if len(frame) else frame
+    metrics = [column for column in done.columns if "/" in column]
+    plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
+    return tuple(
+        Run(
+            **{name: record[name] for name in plain},
+            k=int(record["k"]),
+            j=int(record["j"]),
+            seed=int(record["seed"]),
+            is_imported=record["imported"],
+            settings=record["settings"],
+            is_improving=record.get("best_epoch") == record["plan"].epochs,
+            frozen_response=record.get("frozen_response", math.nan),
+            scores={name: record[name] for name in metrics if is_possible(name, record[name])},
+        )
+        for record in done.to_dict("records")
+    )
+
+
+def choose_runs(
+    by_place: Mapping[Place, Sequence[Run]],
+) -> tuple[dict[Place, tuple[Run, ...]], list[Omission]]:
+    """Return the runs of a cell that count, by seed, for each split seed and fold; and the others.
+
+    Of several runs of one seed (and fold) the one whose id sorts first is taken. A seed that was
+    not trained on every fold is left out, so that folds differ by nothing but their images.
+    Another split seed repeats the folds on other images. A repeat counts where it has the folds
+    and the seeds of the fullest one.
+    """
+    by_seed: dict[Place, dict[int, Run]] = {}
+    for place, runs in sorted(by_place.items()):
+        last_first = sorted(runs, key=lambda run: (run.seed, run.run_id), reverse=True)
+        by_seed[place] = {run.seed: run for run in last_first}
+    n_repeated = sum(map(len, by_place.values())) - sum(map(len, by_seed.values()))
+    repeats: dict[int, dict[int, dict[int, Run]]] = {}
+    for (repeat, fold), runs_by_seed in by_seed.items():
+        repeats.setdefault(repeat, {})[fold] = runs_by_seed
+    whole = {r: set.intersection(*map(set, folds.values())) for r, folds in repeats.items()}
+
+    def rank(repeat: int) -> tuple[bool, int, int, int]:
+        return bool(whole[repeat]), len(repeats[repeat]), len(whole[repeat]), -repeat
+
+    first = max(repeats, key=rank)
+    places, seeds = repeats[first].keys(), sorted(whole[first])
+    is_counted = {r: repeats[r].keys() == places and whole[r].issuperset(seeds) for r in repeats}
+    counted = {place: runs for place, runs in by_seed.items() if is_counted[place[0]]}
+    omissions = [Omission("repeated seed", n_repeated)] if n_repeated else []
+    partial = sorted({seed for runs in counted.values() for seed in runs} - whole[first])
+    if partial:
+        n_partial = sum(seed in partial for runs in counted.values() for seed in runs)
+        omissions.append(Omission("lacks a fold", n_partial, tuple(map(str, partial))))
+    others = tuple(str(repeat) for repeat in repeats if not is_counted[repeat])
+    if others:
+        n_others = sum(len(runs) for place, runs in by_seed.items() if place not in counted)
+        omissions.append(Omission("lacks a seed", n_others, others))
+    return {p: tuple(runs[seed] for seed in seeds) for p, runs in counted.items()}, omissions
