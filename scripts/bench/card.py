@@ -174,13 +174,15 @@ def measure_speed(check: Check) -> Iterator[Row]:
         yield from compare_with_limit(check, case, f"{case.model}, {size} px")
     if check.other is not None:
         yield from compare_with_limit(check, check.other, f"{check.other.model}")
-    section = check.add("speed packed", measure_packed(check.case, (1, 2, 4, 8)))
-    rates = {task: row["images_per_s_together"][0] for (task, _), row in section.rows.items()}
-    times = {task: row["whole_s"][0] for (task, _), row in section.rows.items()}
-    for task, rate in rates.items():
-        yield Row(f"packed, {task}", f"{rate:,.0f} images/s together, {times[task]:.1f} s in all")
-    first, *later = rates.values()
-    yield check.compare("packed against one after the other", max(later) / first, 1.8, "x")
+    packed_case = check.case if check.is_dry else replace(check.case, epochs=10)
+    section = check.add("speed packed", measure_packed(packed_case, (1, 2, 4, 8)))
+    seconds = {task: row["whole_s"][0] for (task, _), row in section.rows.items()}
+    for (task, _), row in section.rows.items():
+        yield Row(
+            f"8 runs, {task}", f"{seconds[task]:.1f} s, {row['images_per_s'][0]:,.0f} images/s"
+        )
+    first, *later = seconds.values()
+    yield check.compare("packed against one after the other", first / min(later), 1.8, "x")
     sides: dict[str, Side] = {"tlcnn": run_tlcnn, "plain loop": run_plain}
     if check.timm_train is not None:
         sides["timm"] = partial(run_timm, check.timm_train)

@@ -9,7 +9,6 @@ from bench.records import Section
 from bench.sides import Case, Result, Side, make_tlcnn_words
 from tlcnn.config.compose import make_memory
 from tlcnn.device import count_cores
-from tlcnn.records.summary import read_history
 from tlcnn.run.job import Job
 from tlcnn.sweep.drive import launch_here
 
@@ -163,10 +162,8 @@ def measure_packed(case: Case, counts: Sequence[int], n_runs: int = 8) -> Sectio
     section = Section(
         f"Runs that share the device ({n_runs} runs of {case.describe()}, {case.precision})",
         [
-            "images/s together: of all runs that are trained at a time, in their epochs after the "
-            "first, without validations",
-            "whole: all runs, each with its start and its results; the images are decoded and "
-            "the kernels are loaded before",
+            "whole: all runs, each with its start, validations and results, in a process that "
+            "has decoded the images and loaded the kernels; images/s: of training, over the whole",
         ],
     )
     memory = make_memory([])
@@ -181,15 +178,9 @@ def measure_packed(case: Case, counts: Sequence[int], n_runs: int = 8) -> Sectio
             if outcome.code:
                 raise SystemExit(outcome.error)
         if number:
-            rates = [
-                epoch.values["images_per_s"]
-                for folder in output.glob("runs/*")
-                for epoch in read_history(folder)[1:]
-            ]
             whole_s = time.perf_counter() - started
-            together = min(count, n_runs) * mean(rates)
-            section.add(f"{count} at a time", "tlcnn", images_per_s_together=together)
-            section.add(f"{count} at a time", "tlcnn", whole_s=whole_s, s_per_run=whole_s / n_runs)
+            rate = n_runs * case.epochs * case.n_images / whole_s
+            section.add(f"{count} at a time", "tlcnn", images_per_s=rate, whole_s=whole_s)
     return section
 
 
