@@ -10,6 +10,7 @@ from statistics_data import make_linear_arm, make_score_arm
 
 from tlcnn.statistics.comparison import adjust_holm, compare_arms
 from tlcnn.statistics.detect import DESIGNS, find_detectable, find_effect_of, pool_noise, set_noise
+from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.statistics.power import compute_difference_power
 from tlcnn.statistics.variance import Parts
 
@@ -138,3 +139,14 @@ def test_twenty_cells_a_margin_apart_are_seldom_called_equivalent():
         adjusted.append(any(one.verdict == "equivalent" for one in family))
         raw.append(any(one.p_equivalent < 0.05 <= one.p_holm for one in family))
     assert np.mean(adjusted) <= 0.09 and np.mean(raw) > 0.25
+
+
+def test_where_no_verdict_is_possible_nothing_is_said_to_be_detectable():
+    few = Note(NoteKind.FEW_GROUPS, (1,))
+    comparison = compare_noisy(
+        make_score_arm("a", [0.1, 0.2, 0.4]), make_score_arm("b", np.zeros(3))
+    )
+    noise, bare = comparison.noise, replace(comparison, noise=None)
+    undecidable = replace(bare, delta=replace(bare.delta, notes=(few,)))
+    first, second = set_noise([bare, undecidable], noise)
+    assert np.isfinite(find_detectable(first)) and np.isnan(find_detectable(second))

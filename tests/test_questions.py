@@ -88,7 +88,7 @@ def test_the_best_cell_is_chosen_on_validation_and_judged_on_test(tmp_path):
     found = answers(tmp_path)["best_cell"]
     assert "recommends “ImageNet, frozen through stage1” (k = 5, j = 2) of 3" in found.answer
     assert "Choosing like this gives 55.0 % balanced accuracy" in found.answer
-    assert "for 5 of 5 seeds the recommended one" in found.answer
+    assert "recommended cell was chosen for 5 of 5 seeds" in found.answer
     assert "5.0 points less" in found.answer and found.verdict == "no"
     assert "70.0 % on validation and 55.0 % on test" in found.details[0]
     assert any(line.startswith("Better:") and "stage3" in line for line in found.details)

@@ -51,7 +51,8 @@ ASSUMPTIONS = (
     "share between seeds (a bootstrap over groups, class by class).",
     "A difference is paired by test group, and from 5 seeds on by seed. Its p is the larger of a "
     "sign-flip permutation over groups (these networks, new lesions) and a t test with both "
-    "variances (new seeds too), adjusted by Holm within its family.",
+    "variances (new seeds too), adjusted by Holm within its family. Where a class has fewer than "
+    "5 test groups there is no t test: p is that of the permutation, and there is no verdict.",
     "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
     "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
     "With folds, a seed is scored on the images of all folds together. Folds share training "

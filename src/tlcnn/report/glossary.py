@@ -9,18 +9,21 @@ GLOSSARY = (
     ("k", "the number of units that start from the source's weights; the others start at random"),
     ("j", "the number of frozen units: training leaves them bitwise as they were"),
     ("balanced accuracy", "the mean recall over classes, so that a rare class counts as much"),
-    ("point", "a hundredth: from 61 % to 62 % is one point"),
+    (
+        "point",
+        "a hundredth: from 61 % to 62 % is one point; differences are taken before rounding",
+    ),
     ("seed", "the number that decides a run's random start, order of images and augmentation"),
     ("run", "one training of one network, tested once"),
     ("cell", "one choice of source, k, j and recipe; its runs differ in the seed alone"),
     (
         "interval",
         "a 95 % confidence interval for the mean over new seeds and new test images: of many such "
-        "intervals, each from a study of its own, 95 % hold the true value",
+        "intervals, each from a study of its own, about 95 % hold the true value",
     ),
     ("p", "the probability of a difference at least as large if there were none in truth"),
     ("adjusted p", "p raised for the number of comparisons (Holm); the interval is not adjusted"),
-    ("equivalent", "the difference is shown to be smaller than the margin, in either direction"),
+    ("equivalent", "the difference is shown to be smaller than its margin, in either direction"),
     ("inconclusive", "neither a difference nor equivalence is shown; it does not mean “equal”"),
     (
         "AnB",
@@ -28,8 +31,8 @@ GLOSSARY = (
         "start at random and are trained on the target (B)",
     ),
     ("BnB", "the same, but its first n units come from a network trained on the target itself"),
-    ("general", "of the first n units: frozen, they are shown to cost less than the margin"),
-    ("specific", "of the first n units: frozen, they are shown to cost more than the margin"),
+    ("general", "of the first n units: frozen, they are shown to cost less than δ"),
+    ("specific", "of the first n units: frozen, they are shown to cost more than δ"),
 )
 _MAX_NAMES = 4  # datasets that are named one by one
 

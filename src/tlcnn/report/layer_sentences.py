@@ -14,6 +14,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_ratio,
 )
+from tlcnn.report.remarks import write_note
 from tlcnn.report.words import (
     is_share,
     join_words,
@@ -22,6 +23,7 @@ from tlcnn.report.words import (
     name_metric,
     name_source,
 )
+from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.answers import LayersAnswer, MissingCells
 from tlcnn.study.layers import LayerVerdict, UnitScores
 from tlcnn.text import count
@@ -61,6 +63,7 @@ def write_layers(answer: LayersAnswer) -> Finding:
             "for the number of n (Holm), so an interval that is just clear of the margin is not "
             "enough. Else undetermined.",
             write_margin(answer),
+            *_write_obstacles(answer.scores),
             *_define_gaps(answer),
             *_write_own_gap(answer),
             *write_missing(_list_missing(answer)),
@@ -78,6 +81,13 @@ def _list_gaps(units: Iterable[UnitScores], name: str, metric: str) -> str:
             text = f"{unit.unit} {format_score(gap.value, metric)}"
             texts.append(f"{text} [{interval}]" if is_number(gap.low) else text)
     return join_words(texts)
+
+
+def _write_obstacles(scores: Iterable[UnitScores]) -> Iterator[str]:
+    """Yield why no unit can have a verdict, if that is so."""
+    notes = {note for unit in scores for note in unit.notes if note.kind is NoteKind.FEW_GROUPS}
+    for text in sorted(map(write_note, notes)):
+        yield f"{text[0].upper()}{text[1:]}."
 
 
 def write_margin(answer: LayersAnswer) -> str:

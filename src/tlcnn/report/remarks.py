@@ -32,7 +32,7 @@ _NOTES = {
     NoteKind.COMMON_SEEDS: "paired by the {seeds} that both have (of {further})",
     NoteKind.UNPAIRED_SEEDS: "not paired by seed, because the seeds differ ({all} seeds)",
     NoteKind.FEW_SEEDS: "not paired by seed, because there are fewer than {further} seeds ({0})",
-    NoteKind.P_OF_THESE_NETWORKS: "p covers new test images only, not newly trained networks",
+    NoteKind.P_OF_THESE_NETWORKS: "the p value covers new test images, not newly trained networks",
     NoteKind.FOLDS: "over {folds}, corrected for the training images that they share (Nadeau and "
     "Bengio 2003)",
     NoteKind.FOLD_MEANS: "the mean over folds, because there are not predictions of all images",

@@ -241,8 +241,8 @@ def _write_chosen(answer: BestAnswer) -> str:
     n_agree = sum(key == best.cell for key in best.by_seed.values())
     return (
         f"Choosing like this gives {write_score(best.arm.mean, metric)} {name_metric(metric)} on "
-        f"test, where each half of the seeds has the cell that the other half chose: for "
-        f"{n_agree} of {len(best.by_seed)} seeds the recommended one."
+        "test: each half of the seeds chose a cell, and it was scored on the other half. The "
+        f"recommended cell was chosen for {n_agree} of {len(best.by_seed)} seeds."
     )
 
 

@@ -137,10 +137,10 @@ def _measure_joint(replicates: np.ndarray | None) -> float:
 
 
 def set_noise(comparisons: Sequence[Comparison], noise: Noise | None) -> list[Comparison]:
-    """Return the comparisons with the noise of their block, where they have an interval."""
+    """Return the comparisons with the noise of their block, where a verdict is possible."""
     return [
         replace(c, noise=replace(noise, n_seeds=c.delta.n_seeds))
-        if noise and np.isfinite(c.delta.se)
+        if noise and c.delta.is_decidable and np.isfinite(c.delta.se)
         else c
         for c in comparisons
     ]

@@ -63,9 +63,10 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
             caption=(
                 f"What the first n units cost. (a) {style.begin(score)} of {subject}."
                 f"{_describe_treatments(layers, source)} (b) {_describe_gaps(layers)} The shaded "
-                f"band is the margin of ±{100 * layers.margin:.1f} points: a unit is general when "
-                f"the interval of {layers.basis} ends below it, and specific when the interval "
-                f"begins above it. Bars are 95 % intervals; "
+                f"band is the margin of ±{100 * layers.margin:.1f} points. General needs the "
+                f"whole interval of {layers.basis} below the upper edge of the band, and specific "
+                "the whole interval above it; both need a test that is adjusted over n as well. "
+                "Bars are 95 % intervals; "
                 f"{style.describe_seeds(layers.curves['n_seeds'], 'point')}. {verdicts}"
             ),
             figure=plot_layers(layers),

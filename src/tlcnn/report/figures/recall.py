@@ -22,7 +22,8 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
         tables = [compute_recalls(test).assign(label=test.label, j=test.j) for test in tests]
         table, last = pd.concat(tables), tables[-1]
         is_wide = len(table) > 14
-        hardest = last.loc[last["value"].idxmin()]
+        lowest = last["value"].min()
+        hardest = join_words(last["class"][last["value"] == lowest].tolist())
         yield style.ReportFigure(
             name=style.make_name("recall", dataset),
             title=f"Recall of every class: {name_dataset(dataset)}",
@@ -37,8 +38,7 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
             figure=plot_recall(table, width=style.FULL if is_wide else style.COLUMN),
             alt=(
                 f"Recall of {join_words(tests[0].classes)} for {count(len(tests), 'cell')}. With "
-                f"{tests[-1].label}, the hardest class is {hardest['class']} "
-                f"({hardest['value']:.2f})."
+                f"{tests[-1].label}, the lowest recall is {lowest:.2f}, of {hardest}."
             ),
             section="predictions",
         )
