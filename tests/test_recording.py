@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from medmnist_files import write_file
 from runs import tiny_config
 from tape import Tape
 from test_run import check_same
+from test_tasks import plan_of as plan_task
 from torch import nn
 
 from tlcnn.data import batches as batches_module
@@ -84,6 +86,18 @@ def test_images_on_the_device_are_gathered_in_the_recording(plan_of, monkeypatch
     run(called)
     place = lambda array, device: make_image_tensor(array).clone()  # noqa: E731
     monkeypatch.setattr(batches_module, "place_pixels", place)
+    assert run_recorded(recorded)[1] > N_REAL
+    check_same(called.run_dir, recorded.run_dir)
+
+
+def test_a_multi_label_training_can_be_recorded(tmp_path, cache_dir):
+    write_file(tmp_path / "data", "chestmnist", counts={"train": 80, "val": 40, "test": 40})
+    words = ["train.epochs=3", "train.batch_size=16", "threads=1"]
+    called, recorded = (
+        plan_task(tmp_path, cache_dir, "chestmnist", *words, f"output_dir={tmp_path / name}")
+        for name in ("called", "recorded")
+    )
+    run(called)
     assert run_recorded(recorded)[1] > N_REAL
     check_same(called.run_dir, recorded.run_dir)
 
