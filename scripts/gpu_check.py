@@ -110,13 +110,13 @@ def describe_cases(options: argparse.Namespace) -> dict[str, object]:
     grid = replace(
         case, data=work / "images-grid", views=4, epochs=2 if dry else 4, seeds=seeds, grid=True
     )
-    other = None
+    weighted = None
     if options.weights is not None:
-        other = replace(case, weights=work / "other.safetensors", model=options.weights_model)
+        weighted = replace(case, weights=work / "other.safetensors", model=options.weights_model)
     return {
         "cases": {size: replace(case, image_size=size) for size in sizes},
         "grid": grid,
-        "other": other,
+        "weighted": weighted,
         "timm_train": options.timm_train and options.timm_train.resolve(),
     }
 
@@ -129,12 +129,12 @@ def prepare(options: argparse.Namespace, cases: dict[str, object]) -> None:
         sizes = dict.fromkeys(sizes, 32)
     for name, n_images in sizes.items():
         if not (work / name).is_dir():
-            n_other = max(16, n_images // 8)
-            counts = dict(zip(SPLITS, (n_images, n_other, n_other), strict=True))
+            n_evaluated = max(16, n_images // 8)
+            counts = dict(zip(SPLITS, (n_images, n_evaluated, n_evaluated), strict=True))
             source = options.data and options.data.resolve()
             write_folder(work / name, counts, source=source, cache_dir=work / "prepared")
     n_classes = sum(path.is_dir() for path in (work / "images" / "train").iterdir())
-    for case, source in ((cases["grid"], None), (cases["other"], options.weights)):
+    for case, source in ((cases["grid"], None), (cases["weighted"], options.weights)):
         if isinstance(case, Case) and not case.weights.is_file():
             write_weights(
                 case.weights,

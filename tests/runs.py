@@ -1,7 +1,9 @@
 """Tiny runs for tests: a test_resnet on a few drawn images, seconds at most."""
 
+import itertools
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import Config
+from tlcnn.plan.plan import Plan
 
 TINY = [
     "dataset=synthetic",
@@ -53,6 +56,18 @@ def stop_at_every_step(monkeypatch: pytest.MonkeyPatch, n_steps: int = 1) -> Non
             yield turn
 
     monkeypatch.setattr(Fit, "train_epoch", stop_after_steps)
+
+
+def run_until_done(plan: Plan) -> int:
+    """Train a run that is stopped again and again, and return how many sessions it took."""
+    from tlcnn.errors import Stopped
+    from tlcnn.run.run import run
+
+    for n_sessions in itertools.count(1):
+        with suppress(Stopped):
+            run(plan)
+            return n_sessions
+    raise AssertionError
 
 
 def forget_features(cache_dir: Path) -> Path:

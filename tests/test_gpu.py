@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import stop_at_every_step, tiny_command, tiny_config
+from runs import run_until_done, stop_at_every_step, tiny_command, tiny_config
 from test_packing import RANDOM, make_jobs
 from test_recording import FAMILIES, Reader
 from test_run import check_same
@@ -22,7 +22,6 @@ from torch import nn
 from tlcnn.config.compose import make_memory
 from tlcnn.data import batches as batches_module
 from tlcnn.data.batches import load_batches
-from tlcnn.errors import Stopped
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.job import Outcome
@@ -149,15 +148,7 @@ def test_a_training_that_is_stopped_often_ends_in_the_same_bits(plan_of, monkeyp
     run(whole)
     monkeypatch.setattr(recorder, "N_REAL", 1)  # the second step of a session is recorded
     stop_at_every_step(monkeypatch, n_steps=2)
-    n_sessions = 0
-    while True:
-        n_sessions += 1
-        try:
-            run(stopped)
-            break
-        except Stopped:
-            continue
-    assert n_sessions >= 4
+    assert run_until_done(stopped) >= 4
     check_same(whole.run_dir, stopped.run_dir)
 
 

@@ -4,11 +4,10 @@ import itertools
 
 import pytest
 import torch
-from runs import stop_at_every_step, tiny_config
+from runs import run_until_done, stop_at_every_step, tiny_config
 from test_run import check_same
 from torch import nn
 
-from tlcnn.errors import Stopped
 from tlcnn.frozen.probe import ProbeBatches, find_probe
 from tlcnn.plan.plan import make_plan
 from tlcnn.run import inputs
@@ -104,16 +103,8 @@ def test_a_probe_goes_on_in_the_middle_of_an_epoch(plan_of, monkeypatch):
     words = ["train.views=2", "eval_batch_size=16"]
     whole, stopped = plan_of(*words, "reuse=none"), plan_of(*words)
     run(whole)
-    n_sessions = 0
     stop_at_every_step(monkeypatch)
-    while True:
-        n_sessions += 1
-        try:
-            run(stopped)
-            break
-        except Stopped:
-            continue
-    assert n_sessions > 4
+    assert run_until_done(stopped) > 4
     check_same(whole.run_dir, stopped.run_dir)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from medmnist_files import write_file
-from runs import tiny_config
+from runs import run_until_done, stop_at_every_step, tiny_config
 from tape import Tape
 from test_run import check_same
 from test_tasks import plan_of as plan_task
@@ -110,24 +110,8 @@ def test_a_recorded_training_that_is_stopped_often_goes_on_to_the_same_bits(
     run(whole)
     assert Tape.n_replayed > N_REAL
     monkeypatch.setattr("tlcnn.training.recorder.N_REAL", 1)
-    real = fitting.Fit.train_epoch
-
-    def stop_after_two_steps(self):
-        for number, turn in enumerate(real(self), start=1):
-            if number == 2:
-                self.stop.signal_name = "SIGTERM"
-            yield turn
-
-    monkeypatch.setattr(fitting.Fit, "train_epoch", stop_after_two_steps)
-    n_sessions = 0
-    while True:
-        n_sessions += 1
-        try:
-            run(stopped)
-            break
-        except Stopped:
-            continue
-    assert n_sessions >= 4
+    stop_at_every_step(monkeypatch, n_steps=2)
+    assert run_until_done(stopped) >= 4
     check_same(whole.run_dir, stopped.run_dir)
 
 

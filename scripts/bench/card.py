@@ -115,41 +115,41 @@ def run_tests(check: Check) -> Iterator[Row]:
 
 
 def compare_bits(check: Check) -> Iterator[Row]:
-    """Train in every way there is, and compare weights and predictions."""
+    """Train in every mode, and compare weights and predictions."""
     for case in (check.case, check.other):
         for precision in ("fp32", "bf16") if case is not None else ():
             this = replace(case, precision=precision, epochs=3)
-            digests = train_every_way(this, f"bits-{case.model}-{precision}")
+            digests = train_in_every_mode(this, f"bits-{case.model}-{precision}")
             values = set(digests.values())
-            text = f"{len(digests)} ways, {len(values)} result{'s' * (len(values) > 1)}"
+            text = f"{len(digests)} modes, {len(values)} result{'s' * (len(values) > 1)}"
             if len(values) > 1:
                 text += f": {digests}"
             yield Row(f"{case.model}, {precision}", text, "1 result", len(values) == 1)
 
 
-def train_every_way(case: Case, name: str) -> dict[str, str]:
-    """Return the digest of what a training ends in, by the way in which it was trained.
+def train_in_every_mode(case: Case, name: str) -> dict[str, str]:
+    """Return the digest of what a training ends in, by the mode in which it was trained.
 
-    A process of its own is killed; the other ways share this process.
+    A process of its own is killed; the other modes share this process.
     """
     outputs = {
-        way: case.work / f"{name}-{way}" for way in ("eager", "recorded", "packed", "killed")
+        mode: case.work / f"{name}-{mode}" for mode in ("eager", "recorded", "packed", "killed")
     }
-    words = {way: tuple(make_tlcnn_words(case, output)) for way, output in outputs.items()}
+    words = {mode: tuple(make_tlcnn_words(case, output)) for mode, output in outputs.items()}
     memory = make_memory([])
-    for way, more, seeds in (
+    for mode, more, seeds in (
         ("eager", ("cuda_graph=false",), (0,)),
         ("recorded", (), (0,)),
         ("packed", (), (0, 1, 2, 3)),
     ):
-        jobs = [Job((*words[way], *more, f"seed={seed}"), place=QUIET) for seed in seeds]
+        jobs = [Job((*words[mode], *more, f"seed={seed}"), place=QUIET) for seed in seeds]
         for outcome in launch_here(jobs, memory, n_together=len(jobs)):
             if outcome.code:
-                raise SystemExit(f"{way}: {outcome.error}")
+                raise SystemExit(f"{mode}: {outcome.error}")
     killed = ["-m", "tlcnn.train", *words["killed"], "checkpoint_every_s=0"]
     watch(*killed, kill_at="epoch 1/")
     watch(*killed)
-    return {way: digest_run(output) for way, output in outputs.items()}
+    return {mode: digest_run(output) for mode, output in outputs.items()}
 
 
 def digest_run(output: Path) -> str:

@@ -256,7 +256,7 @@ def _name_sources(block: Block) -> dict[Source, str]:
     names: dict[Source, str] = {}
     for source in block.sources:
         name = name_start(source)
-        n_equal = sum(name_start(other) == name for other in names)
+        n_equal = sum(name_start(earlier) == name for earlier in names)
         names[source] = f"{name} {n_equal + 1}" if n_equal else name
     return names
 

@@ -54,13 +54,13 @@ def compare_rows(
     compared = {}
     for metric in blocks:
         scored = {row: b for row, b in pairs.items() if metric in arms[row] and metric in arms[b]}
-        asked = []
+        compared_arms = []
         for row, base in scored.items():
             values = [(name, keys[name].iloc[base]) for name in bounds]
             scope = [("baseline", baseline), *(pair for pair in values if not pd.isna(pair[1]))]
             family = Family(FamilyKind.BASELINE, tuple(scope))
-            asked.append((arms[row][metric], arms[base][metric], family))
-        adjusted = compare_pairs(asked, blocks[metric], metric, margin)
+            compared_arms.append((arms[row][metric], arms[base][metric], family))
+        adjusted = compare_pairs(compared_arms, blocks[metric], metric, margin)
         compared[metric] = dict(zip(scored, adjusted, strict=True))
         notes += _describe_differences(adjusted, metric)
     notes.append(

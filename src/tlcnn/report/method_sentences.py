@@ -39,14 +39,16 @@ def _describe_split(plan: PlanRecord) -> str:
         parts += f", with {100 * val:g} % of all images for validation"
     else:
         parts = f"with {100 * val:g} % for validation and {100 * test:g} % for the test"
-    own = f"divided by {group}, so that no {group} is in two parts"
-    own = "divided image by image" if group == "image" else own
-    own += f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
+    division = f"divided by {group}, so that no {group} is in two parts"
+    division = "divided image by image" if group == "image" else division
+    division += (
+        f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
+    )
     if mode == "official":
         return f"{name} was used with its official split."
     if mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
-        return f"{name} was {own}"
-    return f"{name} was used with its official split; without one it was {own}"
+        return f"{name} was {division}"
+    return f"{name} was used with its official split; without one it was {division}"
 
 
 def _name_group(plan: PlanRecord) -> str:

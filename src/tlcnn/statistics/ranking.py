@@ -25,7 +25,7 @@ def make_macro_auroc(predictions: Predictions) -> Score:
     areas = [_make_area(predictions, position) for position in positions]
     shares = np.bincount(predictions.labels, minlength=predictions.n_classes)
     is_positive = np.eye(predictions.n_classes, dtype=bool)[positions]
-    reach = np.mean([np.where(own, 1, shares / shares[~own].sum()) for own in is_positive], axis=0)
+    reach = np.mean([np.where(row, 1, shares / shares[~row].sum()) for row in is_positive], axis=0)
 
     def compute(weights: np.ndarray) -> np.ndarray:
         return compute_mean_of_defined(np.stack([a.compute(weights) for a in areas], axis=-1))

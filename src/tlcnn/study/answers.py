@@ -195,16 +195,16 @@ def _answer_layers(block: Block, margin: float | None) -> Iterator[LayersAnswer]
     answers = [
         answer
         for source in block.sources
-        for own in own_sources
-        if (answer := _answer_source_layers(block, source, own, margin))
+        for own_source in own_sources
+        if (answer := _answer_source_layers(block, source, own_source, margin))
     ]
     for answer in answers:
         matched = [
-            other
-            for other in answers
-            if other.is_matched and other.own == answer.own and other.source != answer.source
+            rival
+            for rival in answers
+            if rival.is_matched and rival.own == answer.own and rival.source != answer.source
         ]
-        matched.sort(key=lambda other: other.source.chain != answer.source.chain)
+        matched.sort(key=lambda rival: rival.source.chain != answer.source.chain)
         yield replace(answer, control=next(iter(matched), None))
 
 
@@ -222,8 +222,10 @@ def _answer_source_layers(
     units = [*block.units, *(f"unit {n}" for n in range(len(block.units) + 1, n_units + 1))]
     scores = compute_layer_scores(arms, units, basis=basis, margin=delta)
     n_source, n_own = (
-        count(next(c for c in block.cells.values() if c.k and c.source == one)) if one else None
-        for one, count in ((source, count_source_images), (own, count_train_images))
+        count(next(c for c in block.cells.values() if c.k and c.source == origin))
+        if origin
+        else None
+        for origin, count in ((source, count_source_images), (own, count_train_images))
     )
     return LayersAnswer(
         block, source, own, arms, basis, tuple(scores), delta, resolution, n_source, n_own

@@ -84,7 +84,7 @@ def compare_pairs(
     A pair that no question of the blocks compares stays in the family that stands beside it. All
     comparisons of a question count, whether or not they are among the pairs.
     """
-    asked = {
+    pairs_of_questions = {
         frozenset((a, b)): (block.arms[a], block.arms[b], family)
         for block in blocks
         for family, a, b, best in list_pairs(block)
@@ -92,12 +92,12 @@ def compare_pairs(
     }
     results = []
     for a, b, family in pairs:
-        *_, family = asked.pop(frozenset((a.name, b.name)), (a, b, family))
+        *_, family = pairs_of_questions.pop(frozenset((a.name, b.name)), (a, b, family))
         results.append(compare_arms(a, b, margin=margin, family=family))
     families = {result.family for result in results}
     hidden = [
         compare_arms(a, b, margin=margin, family=family)
-        for a, b, family in asked.values()
+        for a, b, family in pairs_of_questions.values()
         if family in families
     ]
     adjusted = adjust_holm([*results, *hidden])[: len(results)]

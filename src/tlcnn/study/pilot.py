@@ -107,7 +107,7 @@ def _measure(a: CellPredictions, b: CellPredictions) -> tuple[float, np.ndarray]
         return np.bincount(a.labels, weights=values, minlength=n_classes) / sizes
 
     paired = [
-        by_class(one * 1.0 - another).mean() for one, another in zip(right_a, right_b, strict=True)
+        by_class(in_a * 1.0 - in_b).mean() for in_a, in_b in zip(right_a, right_b, strict=True)
     ]
     within = [_agree(right_a, right_a), _agree(right_b, right_b)]
     shares = [

@@ -125,8 +125,8 @@ def choose_runs(
     if partial:
         n_partial = sum(seed in partial for runs in counted.values() for seed in runs)
         omissions.append(Omission("lacks a fold", n_partial, tuple(map(str, partial))))
-    others = tuple(str(repeat) for repeat in repeats if not is_counted[repeat])
-    if others:
-        n_others = sum(len(runs) for place, runs in by_seed.items() if place not in counted)
-        omissions.append(Omission("lacks a seed", n_others, others))
+    incomplete = tuple(str(repeat) for repeat in repeats if not is_counted[repeat])
+    if incomplete:
+        n_runs = sum(len(runs) for place, runs in by_seed.items() if place not in counted)
+        omissions.append(Omission("lacks a seed", n_runs, incomplete))
     return {p: tuple(runs[seed] for seed in seeds) for p, runs in counted.items()}, omissions

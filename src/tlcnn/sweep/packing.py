@@ -60,8 +60,8 @@ class Packing:
             return True
         n_new = sum(member.n_epochs < 1 for member in members)  # their memory is not taken yet
         if n_new == 0:
-            taken = (_count_reserved() - self._bytes_before) // len(members)
-            self._bytes_needed = max(self._bytes_needed, taken)
+            n_bytes = (_count_reserved() - self._bytes_before) // len(members)
+            self._bytes_needed = max(self._bytes_needed, n_bytes)
         elif self._bytes_needed == 0:
             return False
         free = _count_free()

@@ -83,10 +83,10 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
             studies.append(Status(f"study {path.stem}", (), record=path, problem=str(error)))
     in_studies = {entry.folder.name for study in studies for entry in study.entries}
     folders = sorted(find_run_dirs(folder))
-    others = tuple(_read_entry(path) for path in folders if path.name not in in_studies)
-    if not studies and not others:
+    alone = tuple(_read_entry(path) for path in folders if path.name not in in_studies)
+    if not studies and not alone:
         raise DataError(f"there is no run in {folder} yet; train something first")
-    return [*studies, *([Status("runs of no study", others)] if others else [])]
+    return [*studies, *([Status("runs of no study", alone)] if alone else [])]
 
 
 def _read_study_status(path: Path) -> Status:
