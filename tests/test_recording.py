@@ -3,6 +3,7 @@
 `tape.Tape` stands in for a CUDA graph.
 """
 
+import json
 import logging
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from tlcnn.errors import Stopped
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.run import run
 from tlcnn.training import fit as fitting
+from tlcnn.training.optim import compute_lr
 from tlcnn.training.recorder import N_REAL, Recorder
 
 RANDOM = ["freeze.allow_random=true"]
@@ -344,3 +346,30 @@ def test_a_recording_that_finds_no_memory_is_no_reason_to_call(one_thread):
         recorder.run(lambda v: v["x"], {"x": torch.ones(1)}, "key")
     with pytest.raises(torch.OutOfMemoryError):
         recorder.run(lambda v: v["x"], {"x": torch.ones(1)}, "key")
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_every_update_is_made_with_the_rate_of_the_schedule(plan_of, monkeypatch, is_recorded):
+    plan, rates = plan_of("rates"), []
+    real = fitting.Updates.run
+
+    def note_the_rate(self, *update):
+        real(self, *update)
+        rates.append(self.optimizer.param_groups[0]["lr"].item())
+
+    monkeypatch.setattr(fitting.Updates, "run", note_the_rate)
+    run_recorded(plan) if is_recorded else run(plan)
+    recipe, n_steps = plan.config.train, plan.steps_per_epoch
+    assert rates == [
+        compute_lr(
+            step,
+            peak=recipe.lr,
+            n_steps=recipe.epochs * n_steps,
+            n_warmup_steps=round(recipe.warmup_epochs * n_steps),
+            final_fraction=recipe.final_lr_fraction,
+        )
+        for step in range(recipe.epochs * n_steps)
+    ]
+    assert len(set(rates)) > 3
+    lines = (plan.run_dir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["lr"] for line in lines] == rates[n_steps - 1 :: n_steps]
