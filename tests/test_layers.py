@@ -65,7 +65,7 @@ def test_yosinskis_published_curves_come_out_to_the_printed_digits(tmp_path):
     assert round(100 * curves.loc[("AnB", 7), "value"], 2) == 54.25
     assert curves.loc[("base", 0), "n_seeds"] == 8
     (finding,) = [found for found in content.findings if found.key == "layers"]
-    assert "fc7 8.1 [" in finding.answer
+    assert "fc7 8.1 (" in finding.answer
 
 
 def arm(mean, spread=0.001, n=5, seed=0):
@@ -150,8 +150,8 @@ def test_one_sources_grid_answers_by_the_cost_of_freezing(tmp_path):
     assert (100 * scores["F"]).round(6).tolist() == [-2.0, 0.0, 0.5, 5.0, 20.0]
     assert scores["verdict"].tolist() == ["general"] * 3 + ["specific"] * 2
     assert finding.verdict == "3 general, 2 specific"
-    assert "F(n) is the cost in balanced accuracy, in points" in finding.answer
-    assert "stage4 20.0 [" in finding.answer and "S(n)" not in str(finding)
+    assert "F(n) is the cost of freezing the first n units of ImageNet" in finding.answer
+    assert "stage4 20.0 (" in finding.answer and "S(n)" not in str(finding)
     columns = [column.name for column in make_layer_table(content.layers[0], "").columns]
     assert "freezing cost F" in columns and not any("S" in name for name in columns)
 
@@ -170,7 +170,7 @@ def test_units_that_serve_better_than_ones_own_have_a_verdict(tmp_path):
             write_cell(tmp_path, (mean, mean + 0.001, mean - 0.001), init=init, k=n, j=n)
     content, finding = answer_layers(tmp_path)
     assert content.layers[0].scores["verdict"].tolist()[:3] == ["better", "general", "specific"]
-    assert "the source's layers serve better than the network's own: stem" in finding.answer
+    assert "The source's layers serve better than the network's own: stem" in finding.answer
     write_grid(tmp_path, (0.0,) * 5)
     content, finding = answer_layers(tmp_path)
     assert content.layers[0].basis == "F" and finding.verdict == "5 general"
@@ -278,3 +278,17 @@ def test_the_margin_is_shown_with_its_derivation_and_a_given_one_wins(tmp_path):
     content, finding = answer_layers(tmp_path, margin=0.123)
     assert content.layers[0].margin == 0.123
     assert any("12.3 points. It was not computed" in d for d in finding.details)
+
+
+def test_a_margin_beyond_all_there_is_to_lose_is_called_so(tmp_path):
+    """The best network has 62 %, 47.7 points more than a guess; freezing all units costs 20."""
+    write_grid(tmp_path, (-0.02, 0.0, 0.005, 0.05, 0.2))
+    notes = {}
+    for margin in (0.01, 0.25, 0.5):
+        content, finding = answer_layers(tmp_path, margin=margin)
+        notes[margin] = content.layers[0].margin_note
+        assert notes[margin] in finding.details
+    assert "larger than" not in notes[0.01]
+    assert "what freezing all units costs here (+20.0)" in notes[0.25]
+    assert "all there is to lose" not in notes[0.25] and "(+20.0)" in notes[0.5]
+    assert "the best of these scores is 62.0 %, guessing has 14.3 %" in notes[0.5]

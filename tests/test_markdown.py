@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from test_page import NASTY, make_nasty, make_once
 
+from tlcnn.report.captions import describe_cells
 from tlcnn.report.figures.style import ReportFigure
 from tlcnn.report.markdown import MAX_RUNS, render_report
 from tlcnn.report.page_data import make_page_data
@@ -102,3 +103,14 @@ def test_the_family_and_its_size_stand_beside_an_adjusted_p(content):
     (head,) = [line for line in lines if "| verdict | family | family size | Holm p |" in line]
     number, size = lines[lines.index(head) + 2].split(" | ")[3:5]
     assert size == "3" and f"{number}. imagenet vs random, 3 comparisons" in lines
+
+
+def test_commands_are_code_and_everything_else_is_text(content):
+    command = "python -m tlcnn.train 'hydra.sweeper.blocks=[]' a=*b*"
+    finding = replace(content.findings[0], details=(f"Train *them*: `{command}`.",))
+    made = render_report(replace(content, findings=(finding,)), make_page_data(content))
+    assert f"- Train \\*them\\*: `{command}`.\n" in made
+
+
+def test_the_bold_and_the_raw_probabilities_of_cells_are_explained(text, content):
+    assert describe_cells(content) in text and "Bold is the best mean" in text

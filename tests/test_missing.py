@@ -1,6 +1,7 @@
 """What a question lacks is trained by the commands that stand beside it."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -28,8 +29,8 @@ def record_words(folder, words):
 def list_commands(folder, key):
     findings = make_content(read_runs(folder)).findings
     details = [line for finding in findings if finding.key == key for line in finding.details]
-    missing = [line[line.index("python -m") :] for line in details if "Missing" in line]
-    return [shlex.split(command) for line in missing for command in line.split("; ")]
+    missing = [line for line in details if "Missing" in line]
+    return [shlex.split(command) for line in missing for command in re.findall("`(.+?)`", line)]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,16 @@ def test_without_a_recorded_command_the_block_is_named(tmp_path):
     (finding, *_) = make_content(read_runs(tmp_path)).findings
     assert "no command of a run is recorded" in finding.details[0]
     assert command[4:7] == ["dataset=ham10000", "model.name=resnet18", "init=random"]
+
+
+def test_a_dataset_without_a_chain_is_not_told_that_imagenet_alone_is_missing(tmp_path):
+    """It would still lack the second source; one with a chain lacks ImageNet alone."""
+    write_cell(tmp_path, (0.5, 0.6), init="random", k=0)
+    findings = make_content(read_runs(tmp_path)).findings
+    (chain,) = [finding for finding in findings if finding.key == "chain"]
+    assert not [line for line in chain.details if "Missing" in line]
+    assert "init=imagenet,task init.task=SOURCE" in chain.details[0]
+    named = {"init": "random-ham10000", "ancestry": ("ham10000",), "dataset": "lc25000_lung"}
+    write_cell(tmp_path, (0.5, 0.6), **named)
+    (command,) = list_commands(tmp_path, "chain")
+    assert command[4] == "dataset=lc25000_lung" and "init=imagenet" in command

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, write_plan
+from tlcnn.report.captions import PAIRING
 from tlcnn.report.content_tables import make_comparison_table, make_run_table
 from tlcnn.report.figures.style import ReportFigure
 from tlcnn.report.forest import list_ticks, make_scale
@@ -330,9 +331,9 @@ def test_a_scale_of_any_width_has_two_to_five_ticks(width, share):
     assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in ticks)
 
 
-def test_comparisons_say_that_pairs_are_made_where_possible(page):
+def test_comparisons_say_by_which_rule_cells_are_paired(page):
     text = " ".join("".join(Reader(page).texts).split())
-    assert "paired by seed and test group where possible" in text
+    assert PAIRING in text and "where possible" not in text
 
 
 @pytest.mark.parametrize(

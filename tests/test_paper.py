@@ -16,11 +16,14 @@ from test_page import make_nasty, make_once
 
 from tlcnn.records.read import read_runs
 from tlcnn.report import assemble
+from tlcnn.report.captions import PAIRING
 from tlcnn.report.content_tables import make_grid_table
 from tlcnn.report.figures import FIGURES, draw_figures
 from tlcnn.report.figures.style import save_figure
 from tlcnn.report.headline import list_numbers
+from tlcnn.report.markdown import render_report
 from tlcnn.report.methods import make_methods
+from tlcnn.report.page import render_page
 from tlcnn.report.page_data import make_page_data
 from tlcnn.report.paper import write_paper
 from tlcnn.report.table import Column, Entry, Table
@@ -205,6 +208,29 @@ def test_tables_tell_nobody_where_the_runs_lie(content, tmp_path):
     assert runs["problem"].iloc[0] == f"a copy of {Path(lost).name}, which was taken"
 
 
-def test_the_caption_says_that_pairs_are_made_where_possible(paper):
+def test_the_caption_says_by_which_rule_cells_are_paired(paper):
     text = " ".join((paper / "tables" / "comparisons.tex").read_text().split())
-    assert "paired by seed and test group where possible" in text
+    assert escape_latex(PAIRING) in text
+
+
+def test_what_could_be_detected_is_typeset(content, tmp_path):
+    row = {"family": "imagenet vs random", "family_size": 2, "n_seeds": 3, "now": 0.0345}
+    sized = replace(content, detectable=pd.DataFrame([row | {"5 seeds": 0.021}]))
+    write_paper(sized, make_page_data(sized).names, [], tmp_path)
+    table = (tmp_path / "tables" / "detectable.tex").read_text()
+    assert "\\input{tables/detectable.tex}" in (tmp_path / "main.tex").read_text()
+    assert "80 \\% of studies" in table and "3.5" in table and "2.1" in table
+
+
+@pytest.mark.parametrize(("kind", "is_drawn"), [("synthetic", True), ("ham10000", False)])
+def test_drawn_images_are_called_so_on_the_page_in_the_paper_and_in_the_report(
+    tmp_path, kind, is_drawn
+):
+    """The kind decides: drawn data may have the name of a real dataset."""
+    write_cell(tmp_path, (0.5, 0.6), **{"dataset.kind": kind})
+    made = assemble.make_content(read_runs(tmp_path))
+    data = make_page_data(made)
+    write_paper(made, data.names, [], tmp_path / "paper")
+    main = (tmp_path / "paper" / "main.tex").read_text()
+    for text in (render_page(made, data), render_report(made, data), main):
+        assert ("The images of HAM10000 are drawn by a program" in text) == is_drawn

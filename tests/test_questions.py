@@ -110,7 +110,7 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     found = answers(tmp_path)["chain"]
     assert found.question == "Does HAM10000 help LC25000 lung more than ImageNet?"
     assert found.verdict == "alone: no, after ImageNet: yes"
-    assert "80.0 % from random → HAM10000, 10.0 points less (95 % interval" in found.answer
+    assert "80.0 % from HAM10000, 10.0 points less (Δ = −10.0, 95 % interval −" in found.answer
     assert "93.0 % from ImageNet → HAM10000, 3.0 points more" in found.answer
     assert len(found.comparisons) == 4
 
@@ -346,3 +346,48 @@ def test_weights_files_are_shown_by_name_and_equal_names_stay_apart(tmp_path):
     assert all("path" not in text for text in texts)
     assert any("init.weights=imagenet.safetensors" in text for text in texts)
     assert len({grid.init for grid in content.grids}) == len(content.grids) == 2
+
+
+@pytest.mark.parametrize(("mean", "is_said"), [(0.147, True), (0.6, False)])
+def test_equivalence_of_cells_that_guess_is_worth_little(tmp_path, mean, is_said):
+    """A guess of 7 classes has 14.3 %, so 14.7 % has less than the margin of 1 point to lose."""
+    write_cell(tmp_path, scores(mean, 0.1))
+    write_cell(tmp_path, scores(mean, -0.1), init="random", k=0)
+    content = make_content(read_runs(tmp_path))
+    (found,) = [f for f in content.findings if f.key == "imagenet_vs_random"]
+    assert found.verdict == "equivalent"
+    for text in (" ".join(found.details), content.comparisons["note"][0]):
+        assert ("larger than all there is to lose" in text) == is_said
+
+
+def test_many_cells_of_one_verdict_are_counted_and_few_are_named(tmp_path):
+    for j in range(6):
+        write_cell(tmp_path, scores(0.60, -20 if j else 20), j=j)
+    lines = answers(tmp_path)["best_cell"].details
+    assert "Not settled: 5 cells (see the tables of comparisons and of cells)." in lines
+    few = tmp_path / "few"
+    for j in range(5):
+        write_cell(few, scores(0.60, -20 if j else 20), j=j)
+    (line,) = [text for text in answers(few)["best_cell"].details if "Not settled" in text]
+    assert "“ImageNet, frozen through stem”" in line and line.count("“") == 4
+
+
+def test_a_source_has_one_name_in_answers_cells_and_grids(tmp_path):
+    there = {"init": "random-ham10000", "ancestry": ("ham10000",), "dataset": "lc25000_lung"}
+    for j in range(3):
+        write_cell(tmp_path, scores(0.80 - 0.1 * j), j=j, **there)
+    write_cell(tmp_path, scores(0.70, -1), init="random", k=0, dataset="lc25000_lung")
+    content = make_content(read_runs(tmp_path))
+    questions = " ".join(finding.question for finding in content.findings)
+    assert "Does HAM10000 beat random weights?" in questions
+    assert "Which layers to transfer from HAM10000 and" in questions
+    assert {grid.source_name for grid in content.grids} == {"HAM10000"}
+    assert set(content.cells["source"]) == {"HAM10000", "random"}
+    assert not [label for label in content.cells["label"] if "→" in label]
+
+
+def test_one_seed_beside_a_small_p_says_why_nothing_is_settled(tmp_path):
+    write_cell(tmp_path, (0.60,))
+    write_cell(tmp_path, (0.40,), init="random", k=0)
+    details = answers(tmp_path)["imagenet_vs_random"].details
+    assert "Inconclusive whatever p is, because there is no interval." in details

@@ -9,13 +9,14 @@ import pandas as pd
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
+from tlcnn.report.captions import ASSUMPTIONS, FOLDS
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
 from tlcnn.report.layer_sentences import write_margin
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
-    list_remarks,
+    list_contrast_remarks,
     name_family,
     write_improving,
     write_notes,
@@ -40,35 +41,6 @@ from tlcnn.study.tune import check_tuned, tune_cells
 
 PRIMARY = "test/balanced_accuracy"
 METRICS = (PRIMARY, "test/macro_auroc", "test/accuracy", "test/nll")
-
-ASSUMPTIONS = (
-    "The seeds stand for all seeds. A run's seed decides its fresh weights, the order of images, "
-    "their augmentation and, with init=task and init=self, the source that was trained for it. "
-    "Nothing else differs between the runs of one cell.",
-    "The test groups (lesions, source tiles) of each class stand for all groups of the class: the "
-    "intervals hold for new groups with the same class proportions.",
-    "An interval is Student's t over the variance between seeds and the variance that test groups "
-    "share between seeds (a bootstrap over groups, class by class).",
-    "A difference is paired by test group, and from 5 seeds on by seed. Its p is the larger of a "
-    "sign-flip permutation over groups (these networks, new lesions) and a t test with both "
-    "variances (new seeds too), adjusted by Holm within its family. Where a class has fewer than "
-    "5 test groups there is no t test: p is that of the permutation, and there is no verdict.",
-    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
-    "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
-    "With folds, a seed is scored on the images of all folds together. Folds share training "
-    "images: their intervals are widened (Nadeau and Bengio 2003; repeated folds: Bouckaert and "
-    "Frank 2004).",
-    "A family is one question about one dataset, model and recipe. Nothing else that was trained "
-    "changes its p values.",
-    "“Equivalent” needs two one-sided tests at 5 % within the margin, adjusted by Holm for their "
-    "number in the family. “Inconclusive” is a result: neither a difference nor its absence is "
-    "shown.",
-    "What could be detected follows from the variances, which are pooled over the cells of a "
-    "dataset, model and recipe, and not from the differences that were observed.",
-    "The split and the recipe are held fixed, so nothing is said of others. So are source weights "
-    "that were read from a file or from one run. Where each seed trained a source of its own, as "
-    "with init=task and init=self, the intervals cover the luck of the source too.",
-)
 
 
 def make_content(
@@ -124,7 +96,10 @@ def make_content(
         highlights=highlights,
         calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         provenance=make_provenance(runs, table),
-        assumptions=ASSUMPTIONS,
+        assumptions=(
+            *ASSUMPTIONS,
+            *([FOLDS] if any(cell.places for cell in cells.values()) else []),
+        ),
     )
 
 
@@ -236,7 +211,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 **{name: getattr(result, name) for name in names},
                 "detectable": find_detectable(result),
                 "n_seeds": result.delta.n_seeds,
-                "note": "; ".join(list_remarks(result)),
+                "note": "; ".join(list_contrast_remarks(contrast)),
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well

@@ -85,7 +85,9 @@ def make_comparison_table(content: Content) -> Table:
             Column("Holm p", "number", "adjusted within its family"): show_number(
                 row.get("p_holm"), format_p
             ),
-            Column("seeds", "number", "pairs of runs"): show_number(row.get("n_seeds")),
+            Column("seeds", "number", "seeds that the difference is of"): show_number(
+                row.get("n_seeds")
+            ),
             Column("detectable", "number", _DETECTABLE): _show_size(row, "detectable", content),
             **_show_settings(row, ("dataset", "model")),
             Column("note"): show_value(row.get("note")),
@@ -198,16 +200,6 @@ def make_cell_table(content: Content) -> Table:
         title="Cells",
         nouns=("cell", "cells"),
     )
-
-
-CALIBRATION = (
-    "Errors of the predicted probabilities (ECE, NLL, Brier score), and the mean probability of a "
-    "class, which should be its share of the test images. "
-    "Class weights in the loss raise the probabilities of rare classes. A corrected probability "
-    "is divided by the weight of its class, and those of an image are scaled to a sum of 1 (prior "
-    "correction, Saerens et al. 2002): it holds for the class proportions of the training images. "
-    "Each entry is the mean over seeds, as the network gives it → corrected."
-)
 
 
 def make_calibration_table(content: Content) -> Table:

@@ -1,14 +1,23 @@
 """What a report explains of itself: its first sentences and its words."""
 
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.report.content import Content
 from tlcnn.report.words import join_words, name_dataset, name_metric
 from tlcnn.text import count
 
 GLOSSARY = (
+    (
+        "source",
+        "what the transferred weights were trained on: “A → B” means on A, and then on B; where A "
+        "is a dataset of yours, training on it began with random weights",
+    ),
     ("unit", "a block of layers that is transferred or frozen as a whole, counted from the input"),
     ("k", "the number of units that start from the source's weights; the others start at random"),
     ("j", "the number of frozen units: training leaves them bitwise as they were"),
-    ("balanced accuracy", "the mean recall over classes, so that a rare class counts as much"),
+    (
+        "balanced accuracy",
+        "the mean recall over classes: a rare class counts as much as a frequent one",
+    ),
     (
         "point",
         "a hundredth: from 61 % to 62 % is one point; differences are taken before rounding",
@@ -35,6 +44,7 @@ GLOSSARY = (
     ("specific", "of the first n units: frozen, they are shown to cost more than δ"),
 )
 _MAX_NAMES = 4  # datasets that are named one by one
+_DRAWN = ("synthetic", "planted")  # kinds of datasets whose images a program draws
 
 
 def write_lead(content: Content) -> str:
@@ -50,5 +60,18 @@ def write_lead(content: Content) -> str:
         f"{count(n_done, 'finished run')}{unfinished} in {count(len(content.cells), 'cell')}"
         f"{f' on {datasets}' if datasets else ''}, judged by {name_metric(content.metric)} on "
         f"the {split} images. The epoch of each run and the best cell are chosen on validation "
-        "images alone."
+        f"images alone. {write_drawn(content)}".rstrip()
+    )
+
+
+def write_drawn(content: Content) -> str:
+    """Return which datasets are drawn by a program, as a sentence; empty where none is."""
+    plans = [plan for plan in content.runs.get("plan", ()) if isinstance(plan, PlanRecord)]
+    names = {p.dataset for p in plans if p.settings.get("dataset.kind") in _DRAWN}
+    if not names:
+        return ""
+    drawn = join_words([name_dataset(name) for name in sorted(names)])
+    return (
+        f"The images of {drawn} are drawn by a program: they are not medical images, and the "
+        "results say nothing about patients."
     )

@@ -7,6 +7,7 @@ import numpy as np
 from tlcnn.report.content import Finding
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
+    format_gap,
     format_range,
     format_score,
     is_number,
@@ -14,7 +15,7 @@ from tlcnn.report.numbers import (
     write_gap,
     write_ratio,
 )
-from tlcnn.report.remarks import write_note
+from tlcnn.report.remarks import write_note, write_room
 from tlcnn.report.words import (
     is_share,
     join_words,
@@ -45,18 +46,18 @@ def write_layers(answer: LayersAnswer) -> Finding:
         f"{_VERDICTS[verdict]}: {_list_gaps(units, answer.basis, metric)}"
         for verdict, units in by_verdict.items()
     ]
-    gap, instead = "F(n) is the cost", "of training every unit"
+    gap, instead = "F(n) is the cost", "training every unit"
     if answer.basis == "S":
-        gap, instead = "S(n) is the loss", "of the network's own"
+        gap, instead = "S(n) is the loss", "the network's own"
     margin = write_gap(answer.margin, metric)
     return Finding(
         "layers",
         f"Which layers of {source} are general, which specific?",
         ", ".join(f"{len(units)} {verdict}" for verdict, units in by_verdict.items()),
-        f"On {name_block(block)}, {gap} in {name_metric(metric)}, in "
-        f"{name_unit(metric) or 'its own units'}, of freezing the first n units of {source} "
-        f"instead {instead} (95 % intervals in brackets). Through the named unit: "
-        f"{'; '.join(parts)}.",
+        f"On {name_block(block)}, {gap} of freezing the first n units of {source} instead of "
+        f"{instead}, in {name_unit(metric) or 'units'} of {name_metric(metric)} (95 % intervals "
+        f"in brackets). Each value stands behind the last of these units. "
+        f"{'; '.join(part[0].upper() + part[1:] for part in parts)}.",
         (
             f"General: {answer.basis}(n) is below {margin}, interval included. Specific: it is "
             f"above {margin}, interval included. Both also need a one-sided test that is adjusted "
@@ -72,14 +73,14 @@ def write_layers(answer: LayersAnswer) -> Finding:
 
 
 def _list_gaps(units: Iterable[UnitScores], name: str, metric: str) -> str:
-    """Return `stem 0.3 [−1.0 to 1.6] and stage1 0.9 [−0.5 to 2.3]`."""
+    """Return `stem 0.3 (−1.0 to 1.6) and stage1 0.9 (−0.5 to 2.3)`."""
     texts = []
     for unit in units:
         gap = unit.gaps[name]
         if gap is not None:
             interval = format_range(gap.low, gap.high, metric)
             text = f"{unit.unit} {format_score(gap.value, metric)}"
-            texts.append(f"{text} [{interval}]" if is_number(gap.low) else text)
+            texts.append(f"{text} ({interval})" if is_number(gap.low) else text)
     return join_words(texts)
 
 
@@ -91,7 +92,21 @@ def _write_obstacles(scores: Iterable[UnitScores]) -> Iterator[str]:
 
 
 def write_margin(answer: LayersAnswer) -> str:
-    """Return the margin and where it comes from, as a sentence."""
+    """Return the margin, where it comes from, and whether there is as much to lose."""
+    metric = answer.block.metric
+    room = write_room(answer.margin, list(answer.arms.values()), metric)
+    further = [f"{room[0].upper()}{room[1:]}."] if room else []
+    whole = next((u.gaps["F"] for u in answer.scores if u.n == answer.block.n_units), None)
+    has_specific = any(unit.verdict == "specific" for unit in answer.scores)
+    if whole and whole.value < answer.margin and answer.basis == "F" and not has_specific:
+        further.append(
+            "It is larger than what freezing all units costs here "
+            f"({format_gap(whole.value, metric)}), so “specific” is not to be expected."
+        )
+    return " ".join([_write_origin(answer), *further])
+
+
+def _write_origin(answer: LayersAnswer) -> str:
     metric, resolution = answer.block.metric, answer.resolution
     margin = write_gap(answer.margin, metric)
     sample = next((arm.sample for arm in answer.arms.values() if arm.sample), None)

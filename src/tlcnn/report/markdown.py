@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from tlcnn.report.captions import (
+    CALIBRATION,
+    PAIRING,
+    describe_cells,
+    describe_detectable,
+)
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
-    CALIBRATION,
     make_calibration_table,
     make_cell_table,
     make_comparison_table,
@@ -24,7 +29,7 @@ from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
 from tlcnn.report.reproduce import explain_commands
-from tlcnn.report.writers.markdown import escape_markdown, write_markdown
+from tlcnn.report.writers.markdown import escape_markdown, show_code, write_markdown
 from tlcnn.text import make_visible
 
 if TYPE_CHECKING:
@@ -57,6 +62,9 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         cells=make_cell_table(content),
         calibration=make_calibration_table(content),
         calibration_note=CALIBRATION,
+        cell_note=describe_cells(content),
+        detectable_note=describe_detectable(content.metric),
+        pairing_note=PAIRING,
         runs=make_run_table(content, data.names) if has_few_runs else None,
         figures=figures,
         methods=make_methods(content),
@@ -68,7 +76,8 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         describe_transfer=describe_transfer,
         name_column=name_column,
         write_table=lambda table: Markup(write_markdown(table)),
-        list_lines=lambda lines: Markup("\n".join(f"- {escape_markdown(line)}" for line in lines)),
+        list_lines=lambda lines: Markup("\n".join(f"- {show_code(line)}" for line in lines)),
+        show_code=lambda text: Markup(show_code(text)),
     )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tlcnn.records.plan_record import PlanRecord
-from tlcnn.report.words import join_words, name_dataset
+from tlcnn.report.words import join_words, name_chain, name_dataset
 from tlcnn.text import count
 
 Sentence = Callable[[PlanRecord], str]
@@ -134,7 +134,7 @@ def _describe_network(plan: PlanRecord) -> str:
 def _describe_weights(plan: PlanRecord) -> str:
     if plan.weights is None or plan.weights_digest.startswith("run:"):
         return ""
-    source = " → ".join(map(name_dataset, plan.source))
+    source = name_chain(plan.source)
     digest = f" (sha256 {plan.weights_digest[:12]})" if plan.weights_digest else ""
     return f"{source} weights of {plan.model} were {plan.weights.tag}{digest}."
 

@@ -20,7 +20,7 @@ from tlcnn.report.method_sentences import (
     TRAINING,
     Sentence,
 )
-from tlcnn.report.words import join_words, name_dataset, name_metric
+from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
 from tlcnn.text import count
 
 Paragraph = tuple[str, tuple[str, ...]]  # heading, sentences
@@ -87,7 +87,7 @@ def _list_lines(plans: Sequence[PlanRecord], write: Sentence) -> list[str]:
 _NAMES: tuple[Callable[[PlanRecord], str], ...] = (
     lambda plan: name_dataset(plan.dataset),
     lambda plan: plan.model,
-    lambda plan: " → ".join(map(name_dataset, plan.source)),
+    lambda plan: name_chain(plan.source),
 )
 
 

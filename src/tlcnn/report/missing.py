@@ -3,13 +3,48 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
+from tlcnn.report.content import Finding
 from tlcnn.report.reproduce import find_commands
-from tlcnn.report.words import join_words, name_block
-from tlcnn.study.answers import MissingCells
+from tlcnn.report.words import join_words, name_block, name_dataset, name_source
+from tlcnn.study.answers import MissingCells, Question, Unmeasured
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell
 
+_UNMEASURED: dict[Question, tuple[str, str, str]] = {
+    "imagenet_vs_random": (
+        "Does ImageNet beat random weights?",
+        "On no dataset were networks trained from a source and from random weights by one recipe.",
+        "`python -m tlcnn.train -m init=imagenet,random seed=0,1,2`",
+    ),
+    "best_cell": (
+        "Which layers to transfer and which to freeze?",
+        "On no dataset are there three cells of one source to choose from.",
+        "`python -m tlcnn.train experiment=grid`",
+    ),
+    "chain": (
+        "Does HAM10000 help a second dataset more than ImageNet?",
+        "On no dataset were networks fine-tuned both from ImageNet and from a network that was "
+        "trained on another dataset of yours.",
+        "`python -m tlcnn.train experiment=proposal`, or, for any two datasets, `python -m "
+        "tlcnn.train -m dataset=TARGET init=imagenet,task init.task=SOURCE seed=0,1,2`",
+    ),
+    "layers": (
+        "Which layers are general, which specific?",
+        "It takes runs that transfer all units of a source and freeze the first n of them, with "
+        "n = 0 among them; or runs that freeze the first n units of the source and of the "
+        "network's own weights (AnB and BnB), with the same n.",
+        "`python -m tlcnn.train experiment=grid`",
+    ),
+}
 Points = tuple[tuple[int, int], ...]  # (k, j) of each cell
+
+
+def write_unmeasured(answer: Unmeasured) -> Finding:
+    """Return a question that no run answers, and what to train for it."""
+    question, reason, command = _UNMEASURED[answer.question]
+    details = write_missing(answer.missing) or [f"Train them: {command}."]
+    parts = (answer.question, question, "not measured", reason, tuple(details))
+    return Finding(*parts, is_measured=False)
 
 
 def write_missing(missing: Iterable[MissingCells]) -> list[str]:
@@ -42,10 +77,12 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
             + f" {_write_points(block, points)} seed={_list_seeds(block)}"
             for shared, source in starts
         ]
-        places = join_words([f"k = {k}, j = {j}" for k, j in points])
+        places = join_words([f"({k}, {j})" for k, j in points])
+        names = {s.init: name_source(s) for s in (*block.sources, *block.own_sources)}
+        sources = join_words([names.get(init, name_dataset(init)) for init in inits])
         sentences.append(
-            f"Missing on {name_block(block)}: runs from {join_words(inits)} with {places}. Train "
-            f"them{gap}: {'; '.join(commands)}"
+            f"Missing on {name_block(block)}: runs from {sources} with (k, j) = "
+            f"{places}. Train them{gap}: {'; '.join(f'`{command}`' for command in commands)}"
         )
     return sentences
 

@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tlcnn import __version__
+from tlcnn.report.captions import (
+    CALIBRATION,
+    PAIRING,
+    describe_cells,
+    describe_detectable,
+)
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.content_tables import (
-    CALIBRATION,
     make_calibration_table,
     make_cell_table,
     make_command_table,
@@ -118,6 +123,9 @@ def render_page(
         **tables,
         calibration=make_calibration_table(content),
         calibration_note=CALIBRATION,
+        cell_note=describe_cells(content),
+        detectable_note=describe_detectable(content.metric),
+        pairing_note=PAIRING,
         version=__version__,
         style=Markup(load_template("style.css")),
         script=Markup(script),

@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tlcnn.report.captions import (
+    CALIBRATION,
+    PAIRING,
+    describe_cells,
+    describe_detectable,
+)
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
-    CALIBRATION,
     make_calibration_table,
     make_cell_table,
     make_comparison_table,
+    make_detectable_table,
     make_grid_table,
     make_layer_table,
     make_run_table,
 )
+from tlcnn.report.glossary import write_drawn
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
 from tlcnn.report.methods import make_methods
@@ -80,16 +87,12 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     yield (
         "comparisons",
         _select_printed(make_comparison_table(content)),
-        f"Differences of test {metric}{unit}, paired by seed and test group where possible, with "
-        "95 % intervals and p values adjusted by Holm within each family.",
+        f"Differences of test {metric}{unit}, with 95 % intervals and p values adjusted by Holm "
+        f"within each family. {PAIRING}",
     )
-    yield (
-        "cells",
-        _select_printed(make_cell_table(content)),
-        "Means over seeds on the test images, with 95 % intervals. A cell transfers the first "
-        "k units of the source and freezes the first j. Bold: the best of a dataset in a column; "
-        "it was not chosen by these numbers.",
-    )
+    detectable = _select_printed(make_detectable_table(content))
+    yield "detectable", detectable, describe_detectable(content.metric)
+    yield "cells", _select_printed(make_cell_table(content)), describe_cells(content)
     yield "calibration", make_calibration_table(content), CALIBRATION
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
     yield "runs", runs, "Every run, finished or not."
@@ -180,6 +183,7 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         _PREAMBLE + COLUMNS,
         f"\\title{{{escape_latex(content.title)}}}\n\\author{{}}\n"
         f"\\date{{{escape_latex(content.created)}}}\n\\begin{{document}}\n\\maketitle",
+        escape_latex(write_drawn(content)),
         *(["\\section*{Answers}", *answers] if answers else []),
         "\\section*{Methods}",
         *methods,

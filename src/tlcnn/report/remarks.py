@@ -1,16 +1,18 @@
 """Notes, families of comparisons and omissions in words: what stands beside a number."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tlcnn.errors import list_names
 from tlcnn.records.summary import LEAST_RESPONSE
+from tlcnn.report.numbers import is_number, write_gap, write_score
 from tlcnn.report.words import join_words, write_settings
-from tlcnn.statistics.arm import Comparison
+from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.arms import NEAR_CHANCE
 from tlcnn.study.cells import Cell
-from tlcnn.study.comparisons import Family, FamilyKind
+from tlcnn.study.comparisons import Contrast, Family, FamilyKind
 from tlcnn.study.runs import Omission
 from tlcnn.text import count
 
@@ -24,7 +26,7 @@ _NOTES = {
     NoteKind.NO_REDRAWS: "the interval covers new seeds only, because this metric cannot be "
     "resampled",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.FEW_GROUPS: "no verdict: classes with fewer than {further} test groups: {0}",
+    NoteKind.FEW_GROUPS: "no verdict, because {classes} fewer than {further} test groups",
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
     NoteKind.OTHER_IMAGES: "not paired, because the test images differ",
     NoteKind.MAYBE_OTHER_IMAGES: "not paired, because it is unknown whether the test images are "
@@ -41,7 +43,7 @@ _NOTES = {
     NoteKind.ZERO_DENOMINATOR: "the denominator is 0 or unknown",
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
     NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
-    NoteKind.NO_PAIR: "no pair of AnB and BnB",
+    NoteKind.NO_PAIR: "not all networks that this needs were trained",
 }
 
 _FAMILIES = {
@@ -60,6 +62,7 @@ def write_note(note: Note) -> str:
     chance = 1 / max(first, 1)  # of one class among so many
     return _NOTES[note.kind].format(
         first,
+        classes="1 class has" if first == 1 else f"{first} classes have",
         seeds=count(first, "seed"),
         folds=f"{count(first, 'fold')}, {further[0]} times" if further > [1] else f"{first} folds",
         further=" and ".join(map(str, further)),
@@ -102,7 +105,32 @@ def list_remarks(comparison: Comparison) -> list[str]:
             reason = f"p is adjusted for the {comparison.family_size} comparisons of its family, "
             reason += "the interval is not"
         remarks.append(f"inconclusive although the interval is clear of 0: {reason}")
+    if comparison.verdict == "inconclusive" and not is_number(comparison.delta.low):
+        remarks.append("inconclusive whatever p is, because there is no interval")
     return remarks
+
+
+def list_contrast_remarks(contrast: Contrast) -> list[str]:
+    """Return the remarks on a comparison of two cells, and what its margin is worth."""
+    arms = [contrast.block.arms[key] for key in (contrast.a, contrast.b)]
+    room = write_room(contrast.result.margin, arms, contrast.block.metric)
+    return [*list_remarks(contrast.result), *([room] if room else [])]
+
+
+def write_room(margin: float, arms: Sequence[Arm], metric: str) -> str:
+    """Return that a margin is larger than all that networks can lose; empty where it is not.
+
+    They can lose what they have above the score of guessing.
+    """
+    best, options = max(arms, key=lambda arm: arm.mean), {arm.n_options for arm in arms}
+    chance = 1 / max(options) if options == {max(options)} and max(options) else math.nan
+    if not best.mean - chance < margin:
+        return ""
+    return (
+        f"the margin of {write_gap(margin, metric)} is larger than all there is to lose: the best "
+        f"of these scores is {write_score(best.mean, metric)}, guessing has "
+        f"{write_score(chance, metric)}, so a network that only guesses is within the margin"
+    )
 
 
 def name_question(family: Family) -> str:

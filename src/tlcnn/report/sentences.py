@@ -6,16 +6,17 @@ from dataclasses import replace
 from tlcnn.report.content import Finding
 from tlcnn.report.detectable import write_detectable
 from tlcnn.report.layer_sentences import write_layers
-from tlcnn.report.missing import write_missing
+from tlcnn.report.missing import write_missing, write_unmeasured
 from tlcnn.report.numbers import (
     LEAST_P,
+    format_gap,
     format_range,
     is_number,
     write_gap,
     write_score,
 )
 from tlcnn.report.remarks import (
-    list_remarks,
+    list_contrast_remarks,
     name_question,
     write_improving,
     write_note,
@@ -38,15 +39,14 @@ from tlcnn.study.answers import (
     ChainAnswer,
     LayersAnswer,
     MissingCells,
-    Question,
     TransferAnswer,
     Unmeasured,
 )
 from tlcnn.study.block import Block
-from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
 from tlcnn.text import count
 
+MOST_NAMES = 4  # cells in a sentence
 _OPEN = {"inconclusive", "undetermined", "not measured"}
 
 
@@ -70,7 +70,7 @@ def write_finding(answer: Answer, contrasts: Sequence[Contrast]) -> Finding:
         finding = write_layers(answer)
         verdicts = {unit.verdict for unit in answer.scores}
     else:
-        finding = _write_unmeasured(answer)
+        finding = write_unmeasured(answer)
     positions = {id(contrast): position for position, contrast in enumerate(contrasts)}
     verdicts |= {contrast.result.verdict for contrast in based_on}
     finding = replace(
@@ -106,10 +106,7 @@ def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
 
 def _write_transfer(answer: TransferAnswer) -> Finding:
     block, contrast = answer.block, answer.contrast
-    chain, delta = answer.source.chain, contrast.result.delta.value
-    source = name_source(
-        Source(answer.source.init, chain=chain[chain[0] == "random" and len(chain) > 1 :])
-    )
+    source, delta = name_source(answer.source), contrast.result.delta.value
     reached, drawn = _write_means(contrast)
     cells = [block.cells[key] for key in (contrast.a, contrast.b)]
     lengths = {cell.n_epochs for cell in cells}
@@ -166,12 +163,17 @@ def _write_means(contrast: Contrast) -> list[str]:
 
 
 def _write_evidence(contrast: Contrast) -> str:
-    """Return interval, seeds and p of a difference: `95 % interval 1.1 to 3.7, 3 seeds; no p`."""
-    delta, p = contrast.result.delta, contrast.result.p_holm
+    """Return interval, seeds and p: `95 % interval +1.1 to +3.7, 3 seeds; no p`.
+
+    A negative difference stands before its interval, with its sign.
+    """
+    delta, p, metric = contrast.result.delta, contrast.result.p_holm, contrast.block.metric
     evidence = count(delta.n_seeds, "seed")
     if is_number(delta.low):
-        interval = format_range(delta.low, delta.high, contrast.block.metric)
+        interval = format_range(delta.low, delta.high, metric, signed=True)
         evidence = f"95 % interval {interval}, {evidence}"
+        if delta.value < 0:
+            evidence = f"Δ = {format_gap(delta.value, metric)}, {evidence}"
     elif delta.n_seeds < 2:
         evidence += ": no interval is possible"
     if not is_number(p):
@@ -182,7 +184,7 @@ def _write_evidence(contrast: Contrast) -> str:
 
 
 def _write_difference(contrast: Contrast, reference: str) -> str:
-    """Return `2.4 points more (95 % interval 1.1 to 3.7, 3 seeds; no p) REFERENCE`."""
+    """Return `2.4 points more (95 % interval +1.1 to +3.7, 3 seeds; no p) REFERENCE`."""
     delta = contrast.result.delta.value
     gap = f"{write_gap(delta, contrast.block.metric)} {'more' if delta > 0 else 'less'}"
     return f"{gap} ({_write_evidence(contrast)}) {reference}"
@@ -204,12 +206,12 @@ def _write_best(answer: BestAnswer) -> Finding:
     elif best.arm is None:
         verdict, judgement = "not compared", ""
     elif contrast is None:
-        verdict, judgement = whole, f" That is {name}."
+        verdict, judgement = whole, f" The recommended cell is {name}."
     else:
         reference = f"than {name}, which has {write_score(block.arms[contrast.b].mean, metric)}"
         verdict = _write_verdict(contrast.result, equivalent="as good")
         verdict = whole if best.cell == answer.full else verdict
-        judgement = f" That is {_write_difference(contrast, reference)}."
+        judgement = f" Choosing gives {_write_difference(contrast, reference)}."
         details = _explain(contrast)
     return Finding(
         "best_cell",
@@ -235,8 +237,8 @@ def _write_chosen(answer: BestAnswer) -> str:
     best, metric = answer.best, answer.block.metric
     if best.arm is None:
         return (
-            "The cells do not share two seeds, so the networks that were tested made this "
-            "choice themselves, and it gets no verdict."
+            "The cells do not share two seeds, so this choice and the test would rest on the same "
+            "networks. It gets no verdict."
         )
     n_agree = sum(key == best.cell for key in best.by_seed.values())
     return (
@@ -266,11 +268,18 @@ def _write_depths(answer: BestAnswer) -> list[str]:
         "chance": "At chance, so look at these runs before you cite them",
     }
     lines = [
-        f"{start}: {join_words(names[key])}." for key, start in starts.items() if key in names
+        f"{start}: {_list_cells(names[key])}." for key, start in starts.items() if key in names
     ]
-    n_cells = count(len(answer.others), "cell")
     family = f"family “{name_question(answer.others[0].family)}” of {first.family_size}"
+    n_cells = count(len(answer.others), "cell")
     return [f"{n_cells} against full fine-tuning, {family}:", *lines]
+
+
+def _list_cells(names: Sequence[str]) -> str:
+    """Return the names of cells, or their number and where they are named."""
+    if len(names) <= MOST_NAMES:
+        return join_words(names)
+    return f"{len(names)} cells (see the tables of comparisons and of cells)"
 
 
 def _write_chains(answer: ChainAnswer) -> Finding:
@@ -313,43 +322,7 @@ def _write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> st
 def _explain(contrast: Contrast) -> tuple[str, ...]:
     """Return what a comparison leaves out, and what it could detect, as sentences."""
     comparison, metric = contrast.result, contrast.block.metric
-    lines = list_remarks(comparison)
+    lines = list_contrast_remarks(contrast)
     if comparison.verdict == "inconclusive":
         lines.append(write_detectable(comparison, lambda size: write_gap(size, metric)))
     return tuple(f"{line[0].upper()}{line[1:]}." for line in lines if line)
-
-
-# ---- what was not measured ----------------------------------------------------------------------
-
-_UNMEASURED: dict[Question, tuple[str, str, str]] = {
-    "imagenet_vs_random": (
-        "Does ImageNet beat random weights?",
-        "On no dataset were networks trained from a source and from random weights by one recipe.",
-        "-m init=imagenet,random seed=0,1,2",
-    ),
-    "best_cell": (
-        "Which layers to transfer and which to freeze?",
-        "On no dataset are there three cells of one source to choose from.",
-        "experiment=grid",
-    ),
-    "chain": (
-        "Does HAM10000 help a second dataset more than ImageNet?",
-        "On no dataset were networks fine-tuned both from ImageNet and from a network that was "
-        "trained on another dataset of yours.",
-        "experiment=proposal",
-    ),
-    "layers": (
-        "Which layers are general, which specific?",
-        "It takes runs that transfer all units of a source and freeze the first n of them, with "
-        "n = 0 among them; or runs that freeze the first n units of the source and of the "
-        "network's own weights (AnB and BnB), with the same n.",
-        "experiment=grid",
-    ),
-}
-
-
-def _write_unmeasured(answer: Unmeasured) -> Finding:
-    question, reason, study = _UNMEASURED[answer.question]
-    details = write_missing(answer.missing) or [f"Train it: python -m tlcnn.train {study}"]
-    parts = (answer.question, question, "not measured", reason, tuple(details))
-    return Finding(*parts, is_measured=False)

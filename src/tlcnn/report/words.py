@@ -26,9 +26,22 @@ def name_dataset(name: str) -> str:
     return _DATASETS.get(name, name)
 
 
+def name_chain(chain: Sequence[str]) -> str:
+    """Return a source as prose has it, named after what its weights were trained on, in order.
+
+    Example:
+        >>> name_chain(["imagenet", "ham10000"]), name_chain(["random", "ham10000"])
+        ('ImageNet → HAM10000', 'HAM10000')
+        >>> name_chain(["random"])
+        'random'
+    """
+    is_trained = len(chain) > 1 and chain[0] == "random"
+    return " → ".join(map(name_dataset, chain[1:] if is_trained else chain))
+
+
 def name_source(source: Source) -> str:
     """Return a source as prose has it: `ImageNet → HAM10000`."""
-    return " → ".join(map(name_dataset, source.chain or (source.init,)))
+    return name_chain(source.chain or (source.init,))
 
 
 def write_settings(settings: Settings) -> str:

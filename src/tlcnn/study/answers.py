@@ -245,6 +245,8 @@ def list_missing(block: Block, question: Question) -> Iterator[MissingCells]:
         if not any(block.find_deepest_trained(source) for source in sources):
             yield MissingCells(block, sources[0].init if sources else "imagenet", full)
     elif question == "chain":
+        if not block.chains:
+            return  # ImageNet alone would not answer it: see the command for both
         if block.imagenet is None or not block.find_deepest_trained(block.imagenet):
             yield MissingCells(block, "imagenet", full)
         for source in block.chains:

@@ -1,6 +1,6 @@
 """The confusion matrix: which class is taken for which."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -19,13 +19,7 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
     for dataset, tests in list_tests(content, 12, with_multi_label=False):
         test = next((test for test in tests if "best" in test.role), tests[0])
         matrix, is_wide = compute_confusion(test), len(test.classes) > 7
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        np.fill_diagonal(shares, -1)
-        true, predicted = np.unravel_index(shares.argmax(), shares.shape)
-        worst = (
-            f"The highest rate of confusion is that of {test.classes[true]} taken for "
-            f"{test.classes[predicted]} ({100 * shares[true, predicted]:.0f} % of its images)."
-        )
+        worst = describe_worst(matrix, test.classes)
         yield style.ReportFigure(
             name=style.make_name("confusion", dataset),
             title=f"Confusions: {name_dataset(dataset)}, {test.label}",
@@ -33,7 +27,8 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
                 f"Confusion matrix of the cell “{test.label}” on {name_dataset(dataset)}: "
                 f"{test.describe()}. Each row is a true class with n test images. The upper "
                 "number of a cell is the share of the row's predictions in %, so rows sum to 100 "
-                "and the diagonal is recall. The lower number counts predictions over all seeds. "
+                "and the diagonal is recall. The lower number counts predictions: every seed "
+                "makes one of each image. "
                 f"{worst}"
             ),
             figure=plot_confusion(
@@ -45,6 +40,36 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
             alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
             section="predictions",
         )
+
+
+def describe_worst(matrix: np.ndarray, classes: Sequence[str]) -> str:
+    """Return which confusion has the highest rate, and which the highest number, as sentences.
+
+    Args:
+        matrix: (K, K) how often class i was called j.
+        classes: K names.
+
+    Example:
+        >>> lines = describe_worst(np.array([[8, 2], [1, 1]]), ["nv", "mel"]).split(". ")
+        >>> lines[0]
+        'The highest rate of confusion is that of mel taken for nv: 1 of its 2 predictions (50 %)'
+        >>> lines[1]
+        'The highest number is that of nv taken for mel: 2 predictions.'
+    """
+    wrong = matrix - np.diag(np.diag(matrix))
+    if not wrong.any():
+        return "No image was taken for one of another class."
+    totals = matrix.sum(axis=1)
+    rates = wrong / np.maximum(totals, 1)[:, None]
+    by_rate, by_number = (np.unravel_index(a.argmax(), a.shape) for a in (rates, wrong))
+    pairs = [f"{classes[true]} taken for {classes[j]}" for true, j in (by_rate, by_number)]
+    line = (
+        f"The highest rate of confusion is that of {pairs[0]}: {wrong[by_rate]:,} of its "
+        f"{totals[by_rate[0]]:,} predictions ({100 * rates[by_rate]:.0f} %)."
+    )
+    if wrong[by_rate] == wrong[by_number]:
+        return f"{line} No other confusion has a higher number."
+    return f"{line} The highest number is that of {pairs[1]}: {wrong[by_number]:,} predictions."
 
 
 def compute_confusion(test: CellTest) -> np.ndarray:

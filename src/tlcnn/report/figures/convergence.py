@@ -38,8 +38,9 @@ def draw_convergence(content: Content) -> Iterator[style.ReportFigure]:
             name="convergence",
             title="Steps until a network is nearly as good as the best",
             caption=(
-                f"Optimiser steps until the {describe_metric(metric)} of a run first reaches "
-                f"{100 * SHARE:.0f} % of the best cell's highest mean ({join_words(thresholds)}). "
+                f"Optimiser steps until the {describe_metric(metric)} of a run first reaches a "
+                f"threshold: {join_words(thresholds)}. That is {100 * SHARE:.0f} % of the highest "
+                "mean over seeds that any of these cells reaches. "
                 "Each mark is one seed, the bar their median. Scores are computed once an epoch, "
                 "so steps are whole epochs (upper axis). An open mark at “never” is a run that "
                 "did not reach the threshold. Steps do not measure time: a step with frozen units "

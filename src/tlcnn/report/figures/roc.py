@@ -63,8 +63,8 @@ def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.
             f"{tests[0].describe()}; {tests[0].counts[positive]:,} images are {name}. Thin lines "
             "are single seeds, thick ones their mean sensitivity at equal specificity. Marks are "
             "the operating point at 90 % specificity (broken line), where the sensitivity is "
-            f"{sensitivities}. The threshold is set on the test images themselves, so in practice "
-            "the sensitivity would be a little lower. AUC is the mean over seeds."
+            f"{sensitivities}. Each network's threshold is set on these test images. One that is "
+            "set on other images meets 90 % specificity only roughly. AUC is the mean over seeds."
         ),
         figure=plot_roc(curves, name=name),
         alt=f"ROC curves of {name}. Sensitivity at 90 % specificity: {sensitivities}.",

@@ -1,5 +1,5 @@
 // ---- tables: sort, filter, show more, copy -------------------------------------------------------
-const STEP = 200; // rows in the page at once
+const FIRST = 12, STEP = 200; // rows that are shown at first, and further ones at a click
 
 function setUpTable(box) {
   const table = box.querySelector("table"), body = table.tBodies[0];
@@ -8,19 +8,22 @@ function setUpTable(box) {
   const rows = [...body.rows].map((row) => readRow(row)).concat(
     (data.tables[box.dataset.table] || []).map((packed) => ({ packed, node: null, ...unpack(packed) })));
   rows.forEach((row, at) => { row.at = at; });
-  const state = { rows, kinds, asides, box, body, shown: STEP, column: null, falls: false };
+  const state = { rows, kinds, asides, box, body, shown: FIRST, column: null, falls: false };
   const tools = box.querySelector(".tools");
   tools.hidden = false;
   for (const field of tools.querySelectorAll("input, select")) {
-    field.addEventListener("input", () => { state.shown = STEP; showRows(state); });
+    field.addEventListener("input", () => { state.shown = FIRST; showRows(state); });
   }
   tools.querySelector(".csv").addEventListener("click", (event) => copy(writeCsv(heads, state), event.currentTarget));
-  box.querySelector(".more button").addEventListener("click", () => { state.shown += STEP; showRows(state); });
+  box.querySelector(".more button").addEventListener("click", () => showMore(state));
   heads.forEach((head, column) => {
     const button = head.querySelector(".sort");
     if (button) button.addEventListener("click", () => sortBy(state, heads, column));
   });
-  window.addEventListener("beforeprint", () => { if (rows.length <= 2000) { state.shown = Infinity; showRows(state); } });
+  window.addEventListener("beforeprint", () => {
+    state.shown = Math.max(state.shown, rows.length <= 2000 ? Infinity : STEP);
+    showRows(state);
+  });
   showRows(state);
 }
 
@@ -93,6 +96,15 @@ function showRows(state) {
   const left = wanted.length - shown.length, more = state.box.querySelector(".more");
   more.hidden = left <= 0;
   more.firstElementChild.textContent = `Show ${count(Math.min(left, STEP))} more of ${count(left)}`;
+}
+
+// The button may be gone afterwards, so the first new row has the focus.
+function showMore(state) {
+  const first = state.body.rows.length;
+  state.shown += STEP;
+  showRows(state);
+  const button = state.body.rows[first].querySelector("button");
+  if (button) button.focus();
 }
 
 // What is missing stays last, whichever way a column is sorted.

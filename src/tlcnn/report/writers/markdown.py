@@ -32,6 +32,20 @@ def escape_markdown(text: object) -> str:
     return _AT_START.sub(r"\1\\\2", line)
 
 
+def show_code(text: str) -> str:
+    """Return a text without markup, but what stands in backticks as code.
+
+    Example:
+        >>> print(show_code("run `a=[] b=*` or *c*"))
+        run `a=[] b=*` or \\*c\\*
+    """
+    parts = re.split(r"`([^`]+)`", make_visible(text).strip())
+    for i, part in enumerate(parts):
+        start = "," if i else ""  # only the first part begins the line; spaces at ends stay
+        parts[i] = f"`{part}`" if i % 2 else escape_markdown(f"{start}{part},")[len(start) : -1]
+    return "".join(parts)
+
+
 def write_markdown(table: Table) -> str:
     """Return a table in Markdown without its bars, the best in bold; then its notes."""
     table = table.drop_bars()
