@@ -170,7 +170,7 @@ def test_decimals_align_where_numbers_have_not_the_same_digits():
 def test_a_table_of_many_rows_is_divided_into_pages():
     table = Table((Column("a"),), tuple((Entry(f"row {n}."),) for n in range(100)))
     floats = write_float(table, caption="Rows", label="tab:rows").split("\\begin{table}")[1:]
-    assert len(floats) == 3 and floats[0].count("\\label") == 1
+    assert len(floats) == 2 and floats[0].count("\\label") == 1
     assert all("(continued)" in part for part in floats[1:])
     assert all("".join(floats).count(f"row {n}.") == 1 for n in range(100))
 
@@ -234,3 +234,15 @@ def test_drawn_images_are_called_so_on_the_page_in_the_paper_and_in_the_report(
     main = (tmp_path / "paper" / "main.tex").read_text()
     for text in (render_page(made, data), render_report(made, data), main):
         assert ("The images of HAM10000 are drawn by a program" in text) == is_drawn
+
+
+def test_a_table_is_parted_by_the_lines_that_its_rows_take():
+    """Names of four lines, as a narrow column breaks them, leave room for fewer rows."""
+    names = ["random-", "random-synthetic_source-through-a-very-long-place-"]
+    counts = []
+    for name in names:
+        columns = (Column("run"), *(Column(f"score {i}", "number") for i in range(9)))
+        rows = [[Entry(f"{name}k{i}"), *[Entry("12.3 (4.5 to 6.7)", 12.3)] * 9] for i in range(90)]
+        parts = write_float(Table(columns, tuple(map(tuple, rows))), caption="c", label="l")
+        counts.append(parts.count("\\begin{table}"))
+    assert counts[0] < counts[1]

@@ -5,9 +5,10 @@ from tlcnn.report.numbers import name_unit
 from tlcnn.statistics.estimate import LEAST_PAIRS
 
 PAIRING = (
-    "Cells that were tested on the same images are paired by test group. Cells with at least "
-    f"{LEAST_PAIRS} common seeds, which are two thirds of the seeds of each, are paired by seed "
-    "as well. Otherwise the variances between the seeds of both cells are added (Welch's t test)."
+    "Cells that were tested on the same images are paired by test group. They are paired by seed "
+    f"as well if they have {LEAST_PAIRS} or more common seeds, and if these are at least two "
+    "thirds of the seeds of each cell. Otherwise the variances between the seeds of both cells "
+    "are added (Welch's t test)."
 )
 
 ASSUMPTIONS = (

@@ -171,6 +171,9 @@ def make_cell_table(content: Content) -> Table:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
     below = _find_below(frame)
+    settings = [name for name in _CELL_SETTINGS if name in frame]
+    if "imported" in settings and not frame["imported"].any():
+        settings.remove("imported")
     best = {metric: _find_best(frame, metric) for metric in frame.columns if "/" in metric}
 
     def describe(row: Record) -> dict[Column, Entry]:
@@ -190,7 +193,7 @@ def make_cell_table(content: Content) -> Table:
                     deviation, metric, "one seed has no deviation"
                 )
         entries[Column("note")] = show_value(row.get("note"))
-        return entries | _show_settings(row, [c for c in _CELL_SETTINGS if c in frame])
+        return entries | _show_settings(row, settings)
 
     return fill_table(
         frame.to_dict("records"),

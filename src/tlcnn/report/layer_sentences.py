@@ -57,7 +57,7 @@ def write_layers(answer: LayersAnswer) -> Finding:
         f"On {name_block(block)}, {gap} of freezing the first n units of {source} instead of "
         f"{instead}, in {name_unit(metric) or 'units'} of {name_metric(metric)} (95 % intervals "
         f"in brackets). Each value stands behind the last of these units. "
-        f"{'; '.join(part[0].upper() + part[1:] for part in parts)}.",
+        f"{'. '.join(part[0].upper() + part[1:] for part in parts)}.",
         (
             f"General: {answer.basis}(n) is below {margin}, interval included. Specific: it is "
             f"above {margin}, interval included. Both also need a one-sided test that is adjusted "
@@ -69,6 +69,7 @@ def write_layers(answer: LayersAnswer) -> Finding:
             *_write_own_gap(answer),
             *write_missing(_list_missing(answer)),
         ),
+        block.dataset,
     )
 
 

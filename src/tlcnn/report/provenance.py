@@ -23,7 +23,7 @@ def make_provenance(runs: pd.DataFrame, cells: pd.DataFrame) -> tuple[Section, .
     packages = sorted({name for session in sessions for name in session.packages})
     software = [
         ("this report", f"tlcnn {__version__}"),
-        ("commit", _count_values(session.commit or "installed" for session in sessions)),
+        ("commit", _count_values(session.commit or "unknown" for session in sessions)),
         ("python", _count_values(session.python for session in sessions)),
     ]
     software += [

@@ -1,6 +1,6 @@
 """The test predictions of the highlighted cells, as arrays."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,9 +64,20 @@ class CellTest:
 
     def describe(self) -> str:
         """Return how many images, groups and seeds there are."""
+        return f"{self.describe_images()} and {count(len(self.seeds), 'seed')}"
+
+    def describe_images(self) -> str:
+        """Return how many images and groups there are."""
         n_images, n_groups = len(self.truth), len(np.unique(self.groups))
         groups = "" if n_groups == n_images else f" of {n_groups:,} groups"
-        return f"{n_images:,} test images{groups} and {count(len(self.seeds), 'seed')}"
+        return f"{n_images:,} test images{groups}"
+
+
+def describe_tests(tests: Sequence[CellTest]) -> str:
+    """Return how many images and groups some cells were tested on, and seeds a cell."""
+    sizes = sorted({len(test.seeds) for test in tests})
+    seeds = count(sizes[0], "seed") if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} seeds"
+    return f"{tests[0].describe_images()} and {seeds} a cell"
 
 
 def list_tests(

@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
 from tlcnn.report.words import join_words, name_dataset
 from tlcnn.text import count
 
@@ -29,7 +29,7 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
             title=f"Recall of every class: {name_dataset(dataset)}",
             caption=(
                 "Share of each class's test images that are recognised on "
-                f"{name_dataset(dataset)}: {tests[0].describe()} a cell; n is the number of test "
+                f"{name_dataset(dataset)}: {describe_tests(tests)}; n is the number of test "
                 "images of the class. Marks are means over seeds. Bars are 95 % intervals that "
                 "hold for new seeds and new test groups (Wilson's interval, for as many "
                 "independent images as would have this variance). A class of few groups has a "

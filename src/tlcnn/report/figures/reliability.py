@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
 from tlcnn.report.words import name_dataset
 from tlcnn.statistics.ranking import N_BINS, compute_calibration_error
 
@@ -59,7 +59,7 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
             title=f"Calibration: {name_dataset(dataset)}",
             caption=(
                 f"Reliability of the most probable class on {name_dataset(dataset)}: "
-                f"{tests[0].describe()}. The confidences of all seeds together are cut into 15 "
+                f"{describe_tests(tests)}. The confidences of all seeds together are cut into 15 "
                 "bins of equally many predictions. Each mark is the share of right predictions in "
                 "a bin at its mean confidence; thin lines are single seeds. A network is "
                 "overconfident where marks are below the diagonal, and underconfident where they "

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
 from tlcnn.report.words import name_dataset
 from tlcnn.statistics.ranking import compute_sensitivity
 
@@ -60,9 +60,10 @@ def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.
         title=f"ROC of {name}: {name_dataset(dataset)}",
         caption=(
             f"{name} against all other classes on {name_dataset(dataset)}: "
-            f"{tests[0].describe()}; {tests[0].counts[positive]:,} images are {name}. Thin lines "
-            "are single seeds, thick ones their mean sensitivity at equal specificity. Marks are "
-            "the operating point at 90 % specificity (broken line), where the sensitivity is "
+            f"{describe_tests(tests)}; {tests[0].counts[positive]:,} images are {name}. Thin "
+            "lines are single seeds, thick ones their mean sensitivity at equal specificity. "
+            "Marks are the operating point at 90 % specificity (broken line), where the "
+            "sensitivity is "
             f"{sensitivities}. Each network's threshold is set on these test images. One that is "
             "set on other images meets 90 % specificity only roughly. AUC is the mean over seeds."
         ),
@@ -83,7 +84,7 @@ def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> st
         title=f"ROC of every class: {name_dataset(dataset)}",
         caption=(
             f"Each class against all others on {name_dataset(dataset)}: "
-            f"{tests[0].describe()} a cell. Lines are means over seeds of the sensitivity at "
+            f"{describe_tests(tests)}. Lines are means over seeds of the sensitivity at "
             "equal specificity; n is the number of test images of the class. A curve of few "
             "images has coarse steps. The numbers are areas under the curve, means over seeds, in "
             "the order of the legend."

@@ -86,7 +86,8 @@ function listWanted(state) {
 }
 
 function showRows(state) {
-  const wanted = listWanted(state), shown = wanted.slice(0, state.shown);
+  const wanted = listWanted(state), few = 4; // rows that are not worth a click
+  const shown = wanted.slice(0, wanted.length - state.shown <= few ? wanted.length : state.shown);
   for (const row of shown) row.node = row.node || makeRow(row.packed, state, data.scales[state.box.dataset.table]);
   state.body.replaceChildren(...shown.map((row) => row.node));
   const { one, many } = state.box.dataset, total = state.rows.length;

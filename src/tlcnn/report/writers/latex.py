@@ -52,7 +52,8 @@ _SIGNS = {
 COLUMNS = r"""\usepackage{array}
 \usepackage{tabularx}
 \newcolumntype{L}{>{\raggedright\arraybackslash}X}"""
-MAX_LINES = 48  # of a table on a page
+MAX_LINES = 70  # of a table with its caption and notes on a page
+PAGE_LETTERS = 116  # of a line that is as wide as the page
 MAX_LETTERS = 22  # of a text in one line
 HEAD_LETTERS = 14  # of a column's name in one line
 
@@ -116,16 +117,46 @@ def write_float(table: Table, *, caption: str, label: str) -> str:
     title = f"\\caption{{{escape_latex(caption)}}}\\label{{{label}}}"
     further = "\\addtocounter{table}{-1}\n\\caption{(continued)}"
     is_tall = any(len(_list_parts(entry)) > 1 for row in table.rows for entry in row)
-    most, gap = (MAX_LINES // 2, "\\addlinespace[2pt]\n") if is_tall else (MAX_LINES, "")
+    gap = "\\addlinespace[2pt]\n" if is_tall else ""
+    room = MAX_LINES - 4 - 1.3 * len(caption) / PAGE_LETTERS - sum(map(len, notes)) / PAGE_LETTERS
+    pages: list[list[str]] = [[]]
+    n_left = room
+    for row, n_lines in zip(rows, _count_lines(table, kinds), strict=True):
+        if n_left < n_lines and pages[-1]:
+            pages, n_left = [*pages, []], room
+        pages[-1].append(row)
+        n_left -= n_lines + 0.3 * is_tall
     options = f"{width}{{{' '.join(kinds)}}}"
     floats = [
         "\\begin{table}[htbp]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
         f"{further if number else title}\n"
         f"{_write_tabular(name, options, head, part, gap)}"
         f"{below}\n\\end{{table}}\n"
-        for number, part in enumerate(rows[i : i + most] for i in range(0, len(rows), most))
+        for number, part in enumerate(pages)
     ]
     return "\n".join(floats)
+
+
+def _count_lines(table: Table, kinds: Sequence[str]) -> list[int]:
+    """Return about how many lines each row takes, where long texts share what others leave."""
+    columns = list(
+        zip(*([_list_parts(entry) for entry in row] for row in table.rows), strict=True)
+    )
+    taken = [
+        max(min(len(column.name), HEAD_LETTERS), *(len(line) for lines in parts for line in lines))
+        for column, parts, kind in zip(table.columns, columns, kinds, strict=True)
+        if kind != "L"
+    ]
+    left = PAGE_LETTERS - sum(taken) - 2 * len(kinds)
+    width = max(left // max(kinds.count("L"), 1), 10)
+    heights = [
+        [
+            sum(len(textwrap.wrap(t, width if kind == "L" else 999)) for t in lines)
+            for lines in parts
+        ]
+        for parts, kind in zip(columns, kinds, strict=True)
+    ]
+    return [max(1, *row) for row in zip(*heights, strict=True)]
 
 
 def _write_tabular(name: str, options: str, head: str, rows: Sequence[str], gap: str = "") -> str:
