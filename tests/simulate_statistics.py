@@ -135,6 +135,7 @@ def _count_tests(tally: Tally, arms: dict[str, Arm], truth: dict[str, float]) ->
     tally.add("type I of p_swap", null.p_swap < 0.05)
     edge = compare(arms["B"], arms["A"], margin=truth["B"] - truth["A"])
     tally.add("type I of TOST", edge.p_equivalent < 0.05)
+    tally.add("called equivalent", edge.verdict == "equivalent")
     tally.add("power", edge.p < 0.05)
 
 
@@ -230,6 +231,7 @@ ROWS = (
     ("equal cells, p_swap alone (not of new seeds)", "-", "type I of p_swap"),
     ("any of 5 equal cells found different, Holm", "at most 0.05", "family"),
     ("equivalent by TOST though a margin apart", "at most 0.05", "type I of TOST"),
+    ("called equivalent though a margin apart", "at most 0.05", "called equivalent"),
     ("power, simulated", "-", "power"),
     ("power, predicted by `tlcnn power`", "as simulated", "predicted power"),
 )
