@@ -3,22 +3,34 @@
     python tests/simulate_statistics.py --part choice --repeats 1000
 
 Scores are balanced accuracies near 70 %. The luck of a run moves its validation score and its test
-score alike, and validation and test lesions are separate draws of HAM10000's class counts.
+score alike, and validation and test lesions are separate draws of HAM10000's class counts. The
+cells are those of records on disk, and the choice is that of a report (`Block.find_best`).
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+from records_made import write_cell
 from scipy.special import ndtri
 from simulated_world import World
 
+from tlcnn.records.read import read_runs
 from tlcnn.statistics.arm import Arm, Sample
-from tlcnn.statistics.choice import choose_arm, cross_arms
+from tlcnn.statistics.choice import choose_arm
 from tlcnn.statistics.comparison import compare_arms
-from tlcnn.statistics.resample import iterate_weights
+from tlcnn.statistics.resample import make_arm
+from tlcnn.statistics.score import Score
+from tlcnn.study.arms import load_arms
+from tlcnn.study.block import Block, find_val_metric, make_blocks
+from tlcnn.study.cells import make_cells
+from tlcnn.study.runs import make_runs
 
+METRIC = "test/balanced_accuracy"
+GRID = [(k, j) for k in range(5, -1, -1) for j in range(k + 1)]  # full fine-tuning first
 SCORE = 0.7
 SHARES = (0.6, 0.2, 0.2)  # of the variance of an answer: the lesion's, the cell's, the run's
 
@@ -67,19 +79,28 @@ def draw_answers(
 
 
 def make_test_arm(name: str, added: np.ndarray, sample: Sample) -> Arm:
-    """Return the arm of runs, (S, G), with redraws as `tlcnn.statistics.resample` has them."""
-    strata = sample.strata
-    weights = np.concatenate(list(iterate_weights(strata, 250, int(sample.name, 16))))
-    means = np.stack([added[:, strata == s].mean(axis=1) for s in np.unique(strata)], axis=1)
-    return Arm(
-        name,
-        np.arange(len(added)),
-        added.sum(axis=1),
-        replicates=added @ weights.T,
-        influence=added - means[:, strata],
-        sample=sample,
-        contributions=added,
-    )
+    """Return the arm of runs, (S, G), scored as balanced accuracy is."""
+    n_classes = int(sample.strata.max()) + 1
+    reach = np.full(n_classes, 1 / n_classes)
+    scores = [
+        Score(lambda weights, row=row: weights @ row, row, row, reach=reach, is_counted=True)
+        for row in added
+    ]
+    return make_arm(name, np.arange(len(added)), scores, sample, n_draws=250)
+
+
+def make_block(n_cells: int, n_seeds: int) -> Block:
+    """Return the block of a study with the first cells of the grid; their scores mean nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        for k, j in GRID[:n_cells]:
+            init = "imagenet" if k else "random"
+            write_cell(Path(folder), (0.5,) * n_seeds, init=init, k=k, j=j, val=0.5)
+        cells = {cell.key: cell for cell in make_cells(make_runs(read_runs(folder)))}
+        arms = {
+            key: load_arms(cell, [METRIC, find_val_metric(METRIC)]) for key, cell in cells.items()
+        }
+        (block,) = make_blocks(cells, arms, METRIC)
+    return block
 
 
 def simulate_choice(
@@ -93,31 +114,46 @@ def simulate_choice(
         the mean true gain in points, and the coverage of the true gain, and of its mean.
     """
     rng = np.random.default_rng([seed, 7, n_seeds])
-    n_all = world.n_cells + world.has_reference
-    truth = np.full(n_all, SCORE)
-    truth[-1] += world.gain
-    levels = ndtri(truth) * np.sqrt(1 + world.luck_sd**2)  # their means over luck are `truth`
+    block = make_block(world.n_cells, n_seeds)
+    source = block.imagenet
+    full = block.find_deepest_trained(source) if source else None
+    assert source and full
+    reference = "reference" if world.has_reference else full
+    keys = [reference, *(key for key in block.cells if key != reference)]
+    truth = dict.fromkeys(keys, SCORE)
+    truth[keys[-1]] += world.gain
+    levels = ndtri(list(truth.values())) * np.sqrt(1 + world.luck_sd**2)  # whose mean is `truth`
     strata = np.repeat(np.arange(len(world.lesions)), world.lesions)
     seeds = np.arange(n_seeds)
     rows: dict[str, list[tuple[float, ...]]] = {"before": [], "crossed": []}
     for number in range(n_repeats):
-        luck = world.luck_sd * rng.normal(size=(n_all, n_seeds))
-        val_arms = {
-            str(cell): Arm(str(cell), seeds, scores)
-            for cell, scores in enumerate(draw_answers(world, levels, luck, rng).sum(axis=-1))
-            if cell or not world.has_reference
-        }
-        choice = choose_arm(val_arms)
-        added = draw_answers(world, levels, luck, rng)
+        luck = world.luck_sd * rng.normal(size=(len(keys), n_seeds))
+        val, test = (
+            dict(zip(keys, draw_answers(world, levels, luck, rng), strict=True)) for _ in range(2)
+        )
+        val_arms = {key: Arm(key, seeds, val[key].sum(axis=-1)) for key in block.cells}
+        chosen = choose_arm(val_arms)
         sample = Sample(f"{number // 10:x}", np.arange(len(strata)), strata)
-        arms = {
-            key: make_test_arm(key, added[int(key)], sample)
-            for key in {"0", choice.best, *choice.by_seed.values()}
+        arms = val_arms | {
+            key: make_test_arm(key, test[key], sample)
+            for key in {reference, chosen.best, *chosen.by_seed.values()}
         }
-        all_seeds = dict.fromkeys(range(n_seeds), choice.best)
-        for name, by_seed in (("before", all_seeds), ("crossed", choice.by_seed)):
-            gain = float(np.mean([truth[int(key)] for key in by_seed.values()])) - truth[0]
-            rows[name].append((gain, *compare_choice(arms, by_seed, is_crossed=name == "crossed")))
+        best = replace(block, arms=arms, val_arms=val_arms).find_best(source)
+        assert best and best.arm
+        all_seeds = dict.fromkeys(range(n_seeds), best.cell)
+        for name, by_seed, arm in (
+            ("before", all_seeds, arms[best.cell]),
+            ("crossed", best.by_seed, best.arm),
+        ):
+            gain = float(np.mean([truth[key] for key in by_seed.values()])) - SCORE
+            is_reference = {*by_seed.values()} == {reference}  # there is nothing to compare
+            compared = (0.0, 0.0, 0.0, 1.0) if is_reference else compare(arm, arms[reference])
+            rows[name].append((gain, *compared))
+    return summarize(rows)
+
+
+def summarize(rows: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, float]:
+    """Return what `simulate_choice` returns, from (true gain, delta, low, high, p) of repeats."""
     shares = {}
     for name, values in rows.items():
         gain, delta, low, high, p = np.array(values).T
@@ -132,15 +168,9 @@ def simulate_choice(
     return shares
 
 
-def compare_choice(
-    arms: Mapping[str, Arm], by_seed: Mapping[int, str], *, is_crossed: bool
-) -> tuple[float, float, float, float]:
-    """Return delta, its interval and p of the chosen cells against cell 0."""
-    if {*by_seed.values()} == {"0"}:
-        return 0.0, 0.0, 0.0, 1.0
-    chosen = cross_arms("best", arms, by_seed)
-    chosen = chosen if is_crossed else replace(chosen, spread=1.0)
-    result = compare_arms(chosen, arms["0"], n_permutations=499)
+def compare(a: Arm, b: Arm) -> tuple[float, float, float, float]:
+    """Return the difference, its interval and p, with as few permutations as will do."""
+    result = compare_arms(a, b, n_permutations=499)
     return result.delta.value, result.delta.low, result.delta.high, result.p
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from simulate_layers import compute_costs
 from simulated_world import (
     CELLS,
+    NOISES,
     World,
     compute_run_score,
     draw_runs,
@@ -41,9 +43,9 @@ def draw_study(
     ]
 
 
-def compare(a: Arm, b: Arm, margin: float = 0.01) -> Comparison:
+def compare(a: Arm, b: Arm) -> Comparison:
     """Compare with as many permutations as a simulation can pay for."""
-    return compare_arms(a, b, margin=margin, n_permutations=999)
+    return compare_arms(a, b, n_permutations=999)
 
 
 def enlarge(world: World, groups: float) -> World:
@@ -98,19 +100,22 @@ def measure_power(
 
 
 def measure_false_equivalence(
-    world: World, n_seeds: int, n_cells: int, *, n_studies: int, n_truth: int, seed: int = 0
+    world: World, n_seeds: int, n_cells: int, *, margin: float, n_studies: int, seed: int = 0
 ) -> tuple[float, float]:
-    """Return how often any of some cells a margin apart is equivalent: by adjusted and raw p."""
-    margin = 0.05
-    signal = find_signal(world, margin, n_truth)
+    """Return how often any of some cells A is equivalent to B: by adjusted and raw p.
+
+    Args:
+        margin: what B is truly better than A by.
+    """
     rng = np.random.default_rng([seed, 13, n_seeds])
     adjusted, raw = [], []
     for number in range(n_studies):
-        signals = [signal, *[CELLS["A"]] * n_cells]
+        signals = [CELLS["B"], *[CELLS["A"]] * n_cells]
         reference, *cells = draw_study(world, rng, number, n_seeds, signals)
-        family = adjust_holm([compare(cell, reference, margin) for cell in cells])
+        same = {"margin": margin, "n_permutations": 9}  # p has no part in equivalence
+        family = adjust_holm([compare_arms(cell, reference, **same) for cell in cells])
         adjusted.append(any(one.p_equivalent_holm < 0.05 for one in family))
-        raw.append(any(one.p_equivalent < 0.05 <= one.p_holm for one in family))
+        raw.append(any(one.p_equivalent < 0.05 for one in family))
     return float(np.mean(adjusted)), float(np.mean(raw))
 
 
@@ -141,10 +146,11 @@ def print_detection(seeds: Sequence[int], n_repeats: int, n_truth: int, seed: in
 
 def print_equivalence(seeds: Sequence[int], n_repeats: int, n_truth: int, seed: int) -> None:
     """Print how often any of 20 cells a margin apart is called equivalent."""
-    print("| world | seeds | adjusted | raw |\n|---|---|---|---|")
-    for name, world in WORLDS.items():
+    print("| seed sd | margin, points | seeds | adjusted | raw |\n|---|---|---|---|---|")
+    for noise, world in NOISES.items():
+        (margin,) = compute_costs(world, (CELLS["B"], CELLS["A"]), seed, n_truth)
+        same = {"margin": float(margin), "n_studies": n_repeats, "seed": seed}
         for n_seeds in seeds:
-            adjusted, raw = measure_false_equivalence(
-                world, n_seeds, 20, n_studies=n_repeats, n_truth=n_truth, seed=seed
-            )
-            print(f"| {name} | {n_seeds} | {adjusted:.3f} | {raw:.3f} |", flush=True)
+            adjusted, raw = measure_false_equivalence(world, n_seeds, 20, **same)
+            row = f"| {noise} | {100 * margin:.1f} | {n_seeds} | {adjusted:.3f} | {raw:.3f} |"
+            print(row, flush=True)

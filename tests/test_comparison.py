@@ -130,6 +130,14 @@ def test_equivalence_is_two_one_sided_tests():
     assert found.verdict == "equivalent"
 
 
+def test_an_interval_that_passes_the_margin_is_not_equivalent():
+    """One-sided tests alone call 7 % of cells equivalent that are a margin apart."""
+    d = np.array([0.012, -0.004, 0.006, 0.001, 0.009, -0.002, 0.003])
+    found = compare_arms(make_score_arm("a", d), make_score_arm("b", np.zeros(7)), margin=0.0088)
+    assert 0.025 < found.p_equivalent_holm < 0.05 and found.delta.high > found.margin
+    assert found.verdict == "inconclusive"
+
+
 def test_one_seed_is_judged_by_swaps_alone():
     a, b = make_pair(2.0, n_seeds=1)
     found = compare_arms(a, b)

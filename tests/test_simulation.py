@@ -141,5 +141,5 @@ def test_layer_verdicts_are_right_about_planted_costs():
 def test_the_command_prints_its_table(capsys):
     main(["--repeats", "1", "--areas", "1", "--truth", "4", "--seeds", "3"])
     printed = capsys.readouterr().out
-    assert "| what | nominal | S = 3 |" in printed
+    assert "| what | nominal | seed sd | S = 3 |" in printed
     assert "Holm" in printed and "nan" not in printed

@@ -144,9 +144,12 @@ class Comparison:
     def verdict(self) -> Verdict:
         """better | worse | equivalent | inconclusive, of `a` against `b`, at 5 % after Holm.
 
-        One seed decides nothing: without `p_seed` it is inconclusive.
+        One seed decides nothing: without `p_seed` it is inconclusive. Equivalence also needs the
+        95 % interval within the margin, because differences that come out small have small
+        standard errors: one-sided tests at 5 % alone are false too often.
         """
         if self.p_holm < 0.05 and self.p_seed == self.p_seed:
             higher = self.delta.value > 0
             return "worse" if higher == self.lower_is_better else "better"
-        return "equivalent" if self.p_equivalent_holm < 0.05 else "inconclusive"
+        is_within = -self.margin < self.delta.low and self.delta.high < self.margin
+        return "equivalent" if is_within and self.p_equivalent_holm < 0.05 else "inconclusive"
