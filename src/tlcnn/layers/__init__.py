@@ -7,10 +7,14 @@ no value, and its note says why.
 
 from collections.abc import Callable, Sequence
 
+from tlcnn.layers.gradient import compute_gradient
 from tlcnn.layers.movement import compute_movement
 from tlcnn.layers.reading import Reading
+from tlcnn.layers.reinit import compute_reinit
 from tlcnn.layers.subject import Subject
 
 MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
     "movement": compute_movement,
+    "reinit": compute_reinit,
+    "gradient": compute_gradient,
 }
