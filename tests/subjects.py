@@ -1,6 +1,7 @@
 """Small subjects for tests of measures: tiny networks on random images, or features by hand."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,4 +62,37 @@ def make_feature_subject(
         n_classes=2,
         k=1,
         _features=stored,
+    )
+
+
+def make_labelled_subject(
+    features: Mapping[Role, Mapping[int, np.ndarray]], labels: np.ndarray
+) -> Subject:
+    """Return units whose pooled features of all images are these, (N, D) by unit.
+
+    Half of the images are of train, a quarter each of val and test; each is a group.
+    """
+    ends = [0, len(labels) // 2, 3 * len(labels) // 4, len(labels)]
+    parts = dict(zip(SIZES, map(slice, ends, ends[1:]), strict=False))
+    n_units = len(next(iter(features.values())))
+    units = tuple(Unit(f"unit{n}", (), (), (), 0, 1) for n in range(1, n_units + 1))
+    images = {
+        split: replace(
+            make_images(len(labels[part]), 2, seed, pixels=1),
+            labels=torch.from_numpy(labels[part]),
+        )
+        for seed, (split, part) in enumerate(parts.items())
+    }
+    return Subject(
+        unit_map=UnitMap("made", "stage", units, (), ()),
+        networks={role: nn.Identity() for role in features},
+        images=images,
+        groups={split: np.arange(len(each)).astype(str) for split, each in images.items()},
+        n_classes=int(labels.max()) + 1,
+        k=1,
+        _features={
+            (role, split): {form: {n: x[part] for n, x in by_unit.items()} for form in FORMS}
+            for role, by_unit in features.items()
+            for split, part in parts.items()
+        },
     )

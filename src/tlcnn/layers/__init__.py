@@ -8,12 +8,18 @@ no value, and its note says why.
 from collections.abc import Callable, Sequence
 
 from tlcnn.layers.gradient import compute_gradient
+from tlcnn.layers.knn import compute_knn
+from tlcnn.layers.logme import compute_logme
 from tlcnn.layers.movement import compute_movement
+from tlcnn.layers.probe import compute_probe
 from tlcnn.layers.reading import Reading
 from tlcnn.layers.reinit import compute_reinit
 from tlcnn.layers.subject import Subject
 
 MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
+    "probe": compute_probe,
+    "knn": compute_knn,
+    "logme": compute_logme,
     "movement": compute_movement,
     "reinit": compute_reinit,
     "gradient": compute_gradient,
