@@ -7,10 +7,14 @@ no value, and its note says why.
 
 from collections.abc import Callable, Sequence
 
+from tlcnn.layers.cka import compute_cka
 from tlcnn.layers.movement import compute_movement
 from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import Subject
+from tlcnn.layers.svcca import compute_svcca
 
 MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
     "movement": compute_movement,
+    "cka": compute_cka,
+    "svcca": compute_svcca,
 }
