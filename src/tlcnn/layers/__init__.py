@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from tlcnn.layers.cka import compute_cka
 from tlcnn.layers.movement import compute_movement
 from tlcnn.layers.reading import Reading
+from tlcnn.layers.stitch import compute_stitch
 from tlcnn.layers.subject import Subject
 from tlcnn.layers.svcca import compute_svcca
 
@@ -17,4 +18,8 @@ MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
     "movement": compute_movement,
     "cka": compute_cka,
     "svcca": compute_svcca,
+    "stitch": compute_stitch,
 }
+
+# What is computed unless measures are named. Stitching trains a layer for each unit.
+DEFAULT: tuple[str, ...] = tuple(name for name in MEASURES if name != "stitch")

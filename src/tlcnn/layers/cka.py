@@ -17,6 +17,7 @@ that are compared. High between `start` and `final` means that training changed 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -78,54 +79,66 @@ def compute_products(
     Args:
         features: (N, D) centred float64.
     """
-    factors = {role: _factor_gram(features[role]) for role in {r for pair in pairs for r in pair}}
-    n_images, n_columns = next(iter(factors.values()))[0].shape
+    roles = {role for pair in pairs for role in pair}
+    centered = {role: _make_centered(features[role]) for role in roles}
+    n_images, n_features = next(iter(centered.values())).x.shape
     # Both are exact. For five networks and nine pairs the first is faster up to about this width.
-    compute = _multiply_features if 4 * n_columns < n_images else _multiply_grams
-    return {pair: sums.numpy() for pair, sums in compute(factors, pairs).items()}
+    compute = _multiply_features if 4 * n_features < n_images else _multiply_grams
+    return {pair: sums.numpy() for pair, sums in compute(centered, pairs).items()}
 
 
-def _factor_gram(features: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return two (N, D + 2) matrices; left @ right.T is the centred Gram but for the diagonal.
+@dataclass(frozen=True)
+class _Centered:
+    """A Gram matrix that is centred without bias: X X' + u 1' + 1 u', and 0 on the diagonal.
 
-    With X centred, row i of X X' without the diagonal sums to -|x_i|^2. The centred Gram is
-    therefore X X' + u 1' + 1 u', with u as below.
+    Attributes:
+        x: (N, D) centred. Row i of X X' without the diagonal therefore sums to -|x_i|^2.
+        u: (N, 1).
     """
+
+    x: Tensor
+    u: Tensor
+
+
+def _make_centered(features: np.ndarray) -> _Centered:
     x = torch.from_numpy(features)
     n = len(x)
-    squares = x.square().sum(dim=1)
-    u = (squares / (n - 2) - squares.sum() / (2 * (n - 1) * (n - 2)))[:, None]
-    one = torch.ones_like(u)
-    return torch.cat([x, u, one], dim=1), torch.cat([x, one, u], dim=1)
+    squares = x.square().sum(dim=1, keepdim=True)
+    return _Centered(x, squares / (n - 2) - squares.sum() / (2 * (n - 1) * (n - 2)))
 
 
 def _multiply_features(
-    factors: Mapping[Role, tuple[Tensor, Tensor]], pairs: Sequence[Pair]
+    centered: Mapping[Role, _Centered], pairs: Sequence[Pair]
 ) -> dict[Pair, Tensor]:
     """Return `compute_products` by matrices of (D, D)."""
-    diagonals = {role: (left * right).sum(dim=1) for role, (left, right) in factors.items()}
+    lefts, rights, diagonals = {}, {}, {}
+    for role, each in centered.items():
+        one = torch.ones_like(each.u)
+        lefts[role] = torch.cat([each.x, each.u, one], dim=1)
+        rights[role] = torch.cat([each.x, one, each.u], dim=1)
+        diagonals[role] = (lefts[role] * rights[role]).sum(dim=1)
     products = {}
     for a, b in pairs:
-        (left, right), (left_b, right_b) = factors[a], factors[b]
-        everything = (left @ (right.T @ right_b) * left_b).sum(dim=1)
+        everything = (lefts[a] @ (rights[a].T @ rights[b]) * lefts[b]).sum(dim=1)
         products[a, b] = everything - diagonals[a] * diagonals[b]
     return products
 
 
 def _multiply_grams(
-    factors: Mapping[Role, tuple[Tensor, Tensor]], pairs: Sequence[Pair]
+    centered: Mapping[Role, _Centered], pairs: Sequence[Pair]
 ) -> dict[Pair, Tensor]:
     """Return `compute_products` by the upper half of each Gram matrix, a block of rows at a time.
 
     What lies right of a block's square also counts for the images of its columns.
     """
-    n_images = len(next(iter(factors.values()))[0])
+    n_images = len(next(iter(centered.values())).x)
     products = {pair: torch.zeros(n_images, dtype=torch.float64) for pair in pairs}
     for start in range(0, n_images, _BLOCK):
         end = min(start + _BLOCK, n_images)
         grams = {}
-        for role, (left, right) in factors.items():
-            grams[role] = left[start:end] @ right[start:].T
+        for role, each in centered.items():
+            shifts = each.u[start:end] + each.u[start:].T
+            grams[role] = shifts.addmm_(each.x[start:end], each.x[start:].T)
             grams[role][:, : end - start].fill_diagonal_(0.0)
         for a, b in pairs:
             product = grams[a] * grams[b]
