@@ -57,7 +57,7 @@ def compute_similarities(
     sums = {pair: float(each.sum()) for pair, each in products.items()}
     similarities: dict[Pair, Similarity | str] = {}
     for a, b in pairs:
-        scales = [float(np.square(features[role]).sum()) ** 2 for role in (a, b)]
+        scales = [float(np.vdot(features[role], features[role])) ** 2 for role in (a, b)]
         if not min(sums[a, a] / scales[0], sums[b, b] / scales[1]) > _ROUNDING:
             similarities[a, b] = "only a single image has features that differ"
             continue

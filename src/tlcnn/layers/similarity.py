@@ -77,10 +77,11 @@ def center(features: np.ndarray) -> np.ndarray | str:
     features = features.astype(np.float64)
     if not np.isfinite(features).all():
         return "not all features of {} are finite"
-    centered: np.ndarray = features - features.mean(axis=0)
-    if not np.square(centered).sum() > _ROUNDING * np.square(features).sum():
+    size = np.vdot(features, features)
+    features -= features.mean(axis=0)
+    if not np.vdot(features, features) > _ROUNDING * size:
         return "the features of {} are the same for all images"
-    return centered
+    return features
 
 
 def _compare_features(
