@@ -11,8 +11,8 @@ from scipy.stats import ortho_group
 from subjects import make_feature_subject, make_subject
 
 from tlcnn.layers.cka import compute_cka, compute_products
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.similarity import center
+from tlcnn.records.measures import Reading
 
 PAIR = ("start", "final")
 

@@ -2,6 +2,8 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from subjects import make_subject
 
 from tlcnn.data.batches import iter_plain
 from tlcnn.layers.reinit import compute_reinit
-from tlcnn.layers.scoring import make_arms, make_guess
+from tlcnn.layers.scoring import make_fixed_arm, make_guess
 from tlcnn.layers.subject import Subject
 from tlcnn.model.build import build_model
 from tlcnn.model.norms import apply_statistics
@@ -153,11 +155,15 @@ def test_the_interval_of_one_network_is_that_of_new_test_groups():
     rng = np.random.default_rng(0)
     labels = np.arange(600) % 3
     right = rng.random(600) < 0.8
-    logits = {"network": np.eye(3)[np.where(right, labels, (labels + 1) % 3)]}
-    arms = make_arms(
-        {**logits, "guess": make_guess(labels, 3)}, labels, np.arange(600), np.arange(600)
+    images = SimpleNamespace(keys=np.arange(600))
+    subject: Any = SimpleNamespace(
+        labels=lambda split: labels,
+        groups={"test": np.arange(600).astype(str)},
+        images={"test": images},
     )
-    mean = estimate_contrast([(1.0, arms["network"]), (-1.0, arms["guess"])])
+    network = make_fixed_arm(subject, np.eye(3)[np.where(right, labels, (labels + 1) % 3)])
+    guess = make_fixed_arm(subject, make_guess(labels, 3))
+    mean = estimate_contrast([(1.0, network), (-1.0, guess)])
     recalls = [right[labels == k].mean() for k in range(3)]
     expected = np.sqrt(sum(r * (1 - r) / 199 for r in recalls)) / 3
     assert mean.value == pytest.approx(np.mean(recalls) - 1 / 3)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.layers import DEFAULT, MEASURES
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.stitch import compute_stitch, fit_layer, stitch, train_layer
 from tlcnn.layers.subject import Role, Subject
 from tlcnn.model.cut import cut
 from tlcnn.model.unit_map import Unit, UnitMap
+from tlcnn.records.measures import Reading
 
 MIX = torch.tensor([[0.0, 2.0, 0.0], [0.5, 0.0, 1.0], [0.0, 1.0, -1.0]])  # invertible
 

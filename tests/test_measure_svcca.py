@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from subjects import make_feature_subject, make_subject
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.svcca import compute_components, compute_svcca
+from tlcnn.records.measures import Reading
 
 
 def draw(n: int, d: int, seed: int = 0) -> np.ndarray:

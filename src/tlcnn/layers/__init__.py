@@ -1,35 +1,38 @@
 """Measures of what is inside networks: one file a measure, and one line here.
 
-A measure is a function of a `Subject` that returns a `Reading` for each unit and variant. Where it
-cannot be computed, because a network is missing or several tensors leave a unit, the reading has
-no value, and its note says why.
+The measure NAME is the function `compute_NAME` in `layers/NAME.py`. It takes a `Subject` and
+returns a `Reading` for each unit and variant. Where it cannot be computed, because a network is
+missing or several tensors leave a unit, the reading has no value, and its note says why.
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from tlcnn.layers.cka import compute_cka
-from tlcnn.layers.gradient import compute_gradient
-from tlcnn.layers.knn import compute_knn
-from tlcnn.layers.logme import compute_logme
-from tlcnn.layers.movement import compute_movement
-from tlcnn.layers.probe import compute_probe
-from tlcnn.layers.reading import Reading
-from tlcnn.layers.reinit import compute_reinit
-from tlcnn.layers.stitch import compute_stitch
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.svcca import compute_svcca
+from tlcnn.records.measures import Reading
 
-MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
-    "probe": compute_probe,
-    "knn": compute_knn,
-    "logme": compute_logme,
-    "movement": compute_movement,
-    "reinit": compute_reinit,
-    "gradient": compute_gradient,
-    "cka": compute_cka,
-    "svcca": compute_svcca,
-    "stitch": compute_stitch,
+if TYPE_CHECKING:  # torch: not to see that everything is done
+    from tlcnn.layers.subject import Subject
+
+# The version of each measure's numbers. Records of another version are computed again.
+MEASURES: dict[str, int] = {
+    "probe": 1,
+    "knn": 1,
+    "cka": 1,
+    "svcca": 1,
+    "reinit": 1,
+    "gradient": 1,
+    "logme": 1,
+    "movement": 1,
+    "stitch": 1,
 }
+# What `tlcnn analyse` computes where no measures are named; stitching trains a layer a unit.
+DEFAULT = tuple(name for name in MEASURES if name != "stitch")
 
-# What is computed unless measures are named. Stitching trains a layer for each unit.
-DEFAULT: tuple[str, ...] = tuple(name for name in MEASURES if name != "stitch")
+
+def load_measure(name: str) -> "Callable[[Subject], Sequence[Reading]]":
+    """Return the function of a measure; imports torch."""
+    compute: Callable[[Subject], Sequence[Reading]] = getattr(
+        import_module(f"{__name__}.{name}"), f"compute_{name}"
+    )
+    return compute

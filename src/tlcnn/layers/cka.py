@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.similarity import Pair, Similarity, compare_networks
 from tlcnn.layers.subject import FORMS, Role, Subject
+from tlcnn.records.measures import Reading
 
 LEAST_IMAGES = 4  # HSIC_1 is a mean over sets of four images
 _BLOCK = 512  # images in a block of a Gram matrix

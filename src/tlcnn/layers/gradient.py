@@ -34,10 +34,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.data.batches import Batches, iter_plain, take_labels
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import BATCH_SIZE, Split, Subject, pick_images
 from tlcnn.model.cut import make_prefix
 from tlcnn.model.difference import measure_difference
+from tlcnn.records.measures import Reading
 from tlcnn.statistics.metrics import compute_selection
 from tlcnn.statistics.variance import compute_quantile
 

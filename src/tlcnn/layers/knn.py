@@ -13,9 +13,9 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import Subject
 from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.records.measures import Reading
 
 COUNTS = (100, 30, 10, 3, 1)  # k, from the smoothest
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import svd
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import Subject
 from tlcnn.layers.sufficiency import COMPARED, load_features
+from tlcnn.records.measures import Reading
 
 STARTS = np.logspace(-12, 6, 37)  # alpha / beta, by the largest squared singular value
 TOLERANCE = 1e-11  # of the evidence, in nats an image

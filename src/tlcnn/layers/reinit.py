@@ -30,13 +30,14 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from tlcnn.data.batches import Batches, iter_plain
-from tlcnn.layers.reading import Reading
-from tlcnn.layers.scoring import make_arms, make_guess
+from tlcnn.layers.scoring import make_fixed_arm, make_guess
 from tlcnn.layers.subject import BATCH_SIZE, Role, Subject, pick_images
 from tlcnn.model.cut import make_suffix, pass_boundaries
 from tlcnn.model.norms import apply_statistics
+from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.statistics.ratio import estimate_ratio
 from tlcnn.study.layers import POINT
 
@@ -65,9 +66,9 @@ def compute_reinit(subject: Subject) -> list[Reading]:
     exchanges, notes = _make_exchanges(subject)
     images, positions = pick_images(subject.images["test"], N_TEST)
     logits = _compute_logits(subject, images, exchanges)
-    labels = images.labels.cpu().numpy()
-    logits["chance"] = make_guess(labels, subject.n_classes)
-    arms = make_arms(logits, labels, subject.groups["test"][positions], images.keys)
+    scored = {name: compute_softmax(rows) for name, rows in logits.items()}
+    scored["chance"] = make_guess(images.labels.cpu().numpy(), subject.n_classes)
+    arms = {name: make_fixed_arm(subject, rows, positions) for name, rows in scored.items()}
     readings = {key: _make_reading(*key, arms, notes.get(key, ""), len(images)) for key in keys}
     nulls = {key: readings[key[0], key[1].replace("start", "random")].value for key in keys}
     return [

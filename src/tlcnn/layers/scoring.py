@@ -1,45 +1,44 @@
-"""Balanced accuracy of networks that are looked at as they are, with intervals over test groups.
+"""Balanced accuracy of networks and classifiers as they are, with intervals over test groups.
 
-logits of each network + labels + groups -> Arm -> Estimate (`tlcnn.statistics`)
+probabilities or logits + labels + groups -> Arm -> Estimate (`tlcnn.statistics`)
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from tlcnn.layers.subject import Subject
 from tlcnn.statistics.arm import Arm
-from tlcnn.statistics.counting import make_balanced_accuracy
-from tlcnn.statistics.estimate import LEAST_PAIRS, pick_seeds
-from tlcnn.statistics.predictions import Predictions, compute_softmax
+from tlcnn.statistics.metrics import find_range, make_score
+from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.resample import make_arm, make_sample
 
+METRIC = "balanced_accuracy"
 
-def make_arms(
-    logits: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, keys: np.ndarray
-) -> dict[str, Arm]:
-    """Return the balanced accuracy of networks on the same N images, under redraws of groups.
 
-    No network is redrawn. Each stands for `LEAST_PAIRS` equal runs, so that the variance between
-    seeds is 0, and intervals of contrasts and ratios are over new test groups alone.
+def make_fixed_arm(
+    subject: Subject, probabilities: np.ndarray, positions: np.ndarray | None = None
+) -> Arm:
+    """Return the balanced accuracy of (n, K) probabilities of test images.
+
+    What made them is not drawn again: intervals of contrasts and ratios of such arms are over new
+    test groups.
 
     Args:
-        logits: (N, K) of each network.
-        labels, groups, keys: (N,) the class, the group and the key of each image.
+        positions: (n,) of the images among the subject's test images; None: all of them.
     """
-    sample = make_sample(groups, labels, keys)
-    member = np.searchsorted(sample.groups, np.asarray(groups).astype(str))
-    arms = {}
-    for name, rows in logits.items():
-        predictions = Predictions(compute_softmax(rows), labels, member, len(sample.groups))
-        arm = make_arm(name, np.zeros(1), [make_balanced_accuracy(predictions)], sample)
-        copies = pick_seeds(arm, np.zeros(LEAST_PAIRS))
-        arms[name] = replace(copies, seeds=np.arange(LEAST_PAIRS), bounds=(0.0, 1.0))
-    return arms
+    rows = np.arange(len(probabilities)) if positions is None else positions
+    labels, groups = subject.labels("test")[rows], subject.groups["test"][rows]
+    sample = make_sample(groups, labels, subject.images["test"].keys[rows])
+    group = np.searchsorted(sample.groups, np.asarray(groups).astype(str))
+    predictions = Predictions(probabilities, labels, group, len(sample.groups))
+    score = make_score(METRIC, predictions, ())
+    arm = make_arm(METRIC, np.zeros(1, dtype=np.int64), [score], sample)
+    return replace(arm, bounds=find_range(METRIC), is_fixed=True)
 
 
 def make_guess(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return logits (N, K) that name one class of the labels for every image.
+    """Return probabilities (N, K) that name one class of the labels for every image.
 
     Their balanced accuracy is chance, 1 / the number of classes that occur, in every redraw.
     """

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import Form, Role, Subject
+from tlcnn.records.measures import Reading
 from tlcnn.statistics.variance import compute_quantile
 
 Pair = tuple[Role, Role]

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.data.batches import Batches, expect, iter_plain, list_eval_batches, make_order
-from tlcnn.layers.reading import Reading
-from tlcnn.layers.scoring import make_arms
+from tlcnn.layers.scoring import make_fixed_arm
 from tlcnn.layers.subject import BATCH_SIZE, Role, Subject
 from tlcnn.model.cut import cut
+from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Estimate
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
+from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.training.evaluate import compute_logits
 
@@ -92,7 +93,7 @@ def _estimate_penalty(subject: Subject, below: Role, above: Role, n: int) -> Est
     test = subject.images["test"]
     networks = {"whole": subject.networks[above], "stitched": stitched}
     logits = {name: _compute_logits(each, test) for name, each in networks.items()}
-    arms = make_arms(logits, subject.labels("test"), subject.groups["test"], test.keys)
+    arms = {name: make_fixed_arm(subject, compute_softmax(x)) for name, x in logits.items()}
     return estimate_contrast([(1.0, arms["whole"]), (-1.0, arms["stitched"])])
 
 

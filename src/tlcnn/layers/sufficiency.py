@@ -21,16 +21,15 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.preprocessing import StandardScaler
 
-from tlcnn.layers.reading import Reading
+from tlcnn.layers.scoring import make_fixed_arm
 from tlcnn.layers.subject import Role, Split, Subject
+from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import estimate_contrast
-from tlcnn.statistics.metrics import compute_selection, find_range, make_score, rank_epoch
-from tlcnn.statistics.predictions import Predictions
-from tlcnn.statistics.resample import LEAST_GROUPS, make_arm, make_sample
+from tlcnn.statistics.metrics import compute_selection, rank_epoch
+from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.study.layers import POINT, estimate_generality
 
-METRIC = "balanced_accuracy"
 N_COMPONENTS = 32  # fewer where a unit is narrower, and then at all units
 COMPARED: tuple[Role, ...] = ("start", "own", "random")
 SCORED: tuple[Role, ...] = (*COMPARED, "final")
@@ -49,8 +48,10 @@ def compute_sufficiency(subject: Subject, measure: str, classify: Classify) -> l
     """Return pi and the accuracies that it is made of at every unit, with 95 % intervals.
 
     The variant `pooled` is pi on pooled features, and `components` pi on as many principal
-    components at every unit of every network, so that the width does not decide. The variants
-    `start`, `own`, `random` and `final` are the accuracies of these networks on pooled features.
+    components at every unit of every network, so that the width does not decide. `pooled gap` and
+    `components gap` are P_own - P_start of the same features; their null is P_own - P_random. The
+    variants `start`, `own`, `random` and `final` are the accuracies of these networks on pooled
+    features.
     The intervals hold for these networks and new test groups.
     """
     readings = []
@@ -59,6 +60,7 @@ def compute_sufficiency(subject: Subject, measure: str, classify: Classify) -> l
         pooled, components = _score_networks(subject, n, classify)
         for variant, arms in (("pooled", pooled), ("components", components)):
             readings.append(_read_ratio(replace(blank, variant=variant), arms))
+            readings.append(_read_gap(replace(blank, variant=f"{variant} gap"), arms))
         drawn = pooled["random"]
         null = None if isinstance(drawn, str) else drawn.mean
         for role in SCORED:
@@ -133,7 +135,7 @@ def _score_networks(subject: Subject, n: int, classify: Classify) -> tuple[Arms,
 
 def _make_arm(subject: Subject, features: Features, classify: Classify) -> Arm:
     """Return the balanced accuracy on test of the setting that is best on val."""
-    train, val, test = (subject.labels(split) for split in ("train", "val", "test"))
+    train, val = subject.labels("train"), subject.labels("val")
     classes = np.unique(train)
 
     def spread(probabilities: np.ndarray) -> np.ndarray:
@@ -146,13 +148,7 @@ def _make_arm(subject: Subject, features: Features, classify: Classify) -> Arm:
         return rank_epoch({f"val/{name}": value for name, value in scores.items()})
 
     _, probabilities = max(classify(features, train), key=rank)
-    sample = make_sample(subject.groups["test"], test, subject.images["test"].keys)
-    group = np.searchsorted(sample.groups, subject.groups["test"])
-    predictions = Predictions(spread(probabilities), test, group, len(sample.groups))
-    arm = make_arm(
-        METRIC, np.zeros(1, dtype=np.int64), [make_score(METRIC, predictions, ())], sample
-    )
-    return replace(arm, bounds=find_range(METRIC), is_fixed=True)
+    return make_fixed_arm(subject, spread(probabilities))
 
 
 def _read_ratio(reading: Reading, arms: Arms) -> Reading:
@@ -168,6 +164,17 @@ def _read_ratio(reading: Reading, arms: Arms) -> Reading:
         )
         return replace(reading, note=note)
     return _read_estimate(replace(reading, null=0.0), pi)
+
+
+def _read_gap(reading: Reading, arms: Arms) -> Reading:
+    """Return a reading of how much worse the source's features serve than the network's own."""
+    start, own = arms["start"], arms["own"]
+    if isinstance(start, str) or isinstance(own, str):
+        return replace(reading, note=start if isinstance(start, str) else str(own))
+    drawn = arms["random"]
+    null = None if isinstance(drawn, str) else own.mean - drawn.mean
+    gap = estimate_contrast([(1.0, own), (-1.0, start)])
+    return _read_estimate(replace(reading, null=null), gap)
 
 
 def _read_estimate(reading: Reading, estimate: Estimate) -> Reading:

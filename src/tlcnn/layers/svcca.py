@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.similarity import Pair, Similarity, compare_networks
 from tlcnn.layers.subject import Role, Subject
+from tlcnn.records.measures import Reading
 
 VARIANCE = 0.99  # the share that the components hold
 
