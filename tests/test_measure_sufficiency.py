@@ -7,7 +7,7 @@ import pytest
 import torch
 from subjects import make_labelled_subject, make_subject
 
-from tlcnn.layers import MEASURES
+from tlcnn.layers import load_measure
 from tlcnn.layers.sufficiency import COMPARED, SCORED, find_components, standardise
 
 N_CLASSES = 3
@@ -28,7 +28,7 @@ def draw_features(distance, seed=0, width=8):
 def measure_features(measure, labels=LABELS, **features):
     """Return readings of one unit, by variant."""
     by_role = {role: {1: each} for role, each in features.items()}
-    readings = MEASURES[measure](make_labelled_subject(by_role, labels))
+    readings = load_measure(measure)(make_labelled_subject(by_role, labels))
     assert [reading.variant for reading in readings] == list(VARIANTS)
     return {reading.variant: reading for reading in readings}
 
@@ -136,11 +136,11 @@ def test_a_multi_label_task_and_an_uncut_unit_are_sentences(measure):
     subject = make_labelled_subject({role: {1: draw_features(3)} for role in COMPARED}, LABELS)
     targets = torch.eye(N_CLASSES, dtype=torch.int64)
     images = {s: replace(each, labels=targets[each.labels]) for s, each in subject.images.items()}
-    notes = {reading.note for reading in MEASURES[measure](replace(subject, images=images))}
+    notes = {reading.note for reading in load_measure(measure)(replace(subject, images=images))}
     assert notes == {"not defined for a task in which an image has several labels"}
     (unit,) = subject.unit_map.units
     uncut = replace(subject.unit_map, units=(unit, replace(unit, cut_obstacle="two cross")))
-    readings = MEASURES[measure](replace(subject, unit_map=uncut))
+    readings = load_measure(measure)(replace(subject, unit_map=uncut))
     assert [reading.n for reading in readings] == [1] * 6 + [2] * 6
     notes = {reading.note for reading in readings if reading.n == 2}
     assert notes == {"no single tensor leaves the unit: two cross"}
@@ -149,9 +149,9 @@ def test_a_multi_label_task_and_an_uncut_unit_are_sentences(measure):
 @measures
 def test_networks_are_measured_at_every_unit_with_the_same_bits(measure):
     subject = make_subject()
-    readings = MEASURES[measure](subject)
+    readings = load_measure(measure)(subject)
     assert len(readings) == len(subject.unit_map) * len(VARIANTS)
     for reading in readings:
         if reading.variant in SCORED:
             assert reading.low <= reading.value <= reading.high
-    assert MEASURES[measure](make_subject()) == readings
+    assert load_measure(measure)(make_subject()) == readings
