@@ -12,7 +12,7 @@ from tlcnn.layers.sufficiency import COMPARED, SCORED, find_components, standard
 
 N_CLASSES = 3
 LABELS = np.arange(600) % N_CLASSES
-VARIANTS = ("pooled", "components", *SCORED)
+VARIANTS = ("pooled", "pooled gap", "components", "components gap", *SCORED)
 
 measures = pytest.mark.parametrize("measure", ["probe", "knn"])
 
@@ -47,6 +47,10 @@ def test_separable_classes_score_one_and_noise_scores_as_guessing(measure):
     gains = [readings[role].value - readings["random"].value for role in ("start", "own")]
     assert readings["pooled"].value == pytest.approx(gains[0] / gains[1])
     assert readings["pooled"].value > 1
+    gap = readings["pooled gap"]
+    assert gap.value == pytest.approx(gains[1] - gains[0])
+    assert gap.null == pytest.approx(gains[1])
+    assert gap.low < gap.value < gap.high
 
 
 @measures
@@ -141,7 +145,7 @@ def test_a_multi_label_task_and_an_uncut_unit_are_sentences(measure):
     (unit,) = subject.unit_map.units
     uncut = replace(subject.unit_map, units=(unit, replace(unit, cut_obstacle="two cross")))
     readings = load_measure(measure)(replace(subject, unit_map=uncut))
-    assert [reading.n for reading in readings] == [1] * 6 + [2] * 6
+    assert [reading.n for reading in readings] == [1] * 8 + [2] * 8
     notes = {reading.note for reading in readings if reading.n == 2}
     assert notes == {"no single tensor leaves the unit: two cross"}
 
