@@ -1,7 +1,10 @@
 """Which modules are normalisations and which are convolutions, by type and never by name."""
 
+from collections.abc import Iterable
+
 import timm.layers as tl
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torchvision.ops import FrozenBatchNorm2d
@@ -37,3 +40,27 @@ def is_norm(module: nn.Module) -> bool:
 def is_conv(module: nn.Module) -> bool:
     """Return whether a module is a convolution or a linear layer."""
     return isinstance(module, CONV_TYPES)
+
+
+@torch.no_grad()
+def apply_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of a network's batch norms by those of some inputs.
+
+    Each norm sees the outputs of norms that use the statistics of the batch. Nothing else changes.
+
+    Args:
+        model: a network in evaluation mode.
+        batches: inputs (B, ...), of equal size but for the last.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches
+        norm.training = True
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.training, norm.momentum = False, momentum
