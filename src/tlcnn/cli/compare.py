@@ -49,10 +49,15 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--interval", help=covers)
     margin = "differences below this count as equivalent; default: 0.01"
     add("--margin", type=float, default=0.01, help=margin)
+    add_formats(parser)
+    parser.set_defaults(command=_compare)
+
+
+def add_formats(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the formats that `show_table` writes."""
     for name, text in FORMATS.items():
         to_file = f"write {text}, to a file or the terminal"
-        add(f"--{name}", nargs="?", const="-", metavar="FILE", help=to_file)
-    parser.set_defaults(command=_compare)
+        parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE", help=to_file)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -67,7 +72,7 @@ def _compare(options: argparse.Namespace) -> None:
         return
     is_odd = runs["state"].isin(("no run", "duplicate", "unreadable"))
     chosen = apply_where(runs[~runs["state"].isin(("no run", "duplicate"))], options.where)
-    _show(_make_table(chosen, options), options)
+    show_table(_make_table(chosen, options), options)
     for line in describe_left_out(runs[is_odd | runs.index.isin(chosen.index)]):
         print_text(line, file=sys.stderr)
 
@@ -133,7 +138,8 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
             )
 
 
-def _show(table: "Table", options: argparse.Namespace) -> None:
+def show_table(table: "Table", options: argparse.Namespace) -> None:
+    """Write a table in the formats that were asked for, or to the terminal."""
     from tlcnn.report.writers.csv import write_csv
     from tlcnn.report.writers.html import write_html
     from tlcnn.report.writers.latex import write_latex

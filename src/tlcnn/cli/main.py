@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlcnn import __version__
+from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
 from tlcnn.cli.import_runs import add_import
@@ -41,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_compare(commands)
     add_report(commands)
+    add_analyse(commands)
     add_power(commands)
     add_import(commands)
     _add_units(commands)

@@ -1,16 +1,29 @@
 """Measures of what is inside networks: one file a measure, and one line here.
 
-A measure is a function of a `Subject` that returns a `Reading` for each unit and variant. Where it
-cannot be computed, because a network is missing or several tensors leave a unit, the reading has
-no value, and its note says why.
+The measure NAME is the function `compute_NAME` in `layers/NAME.py`. It takes a `Subject` and
+returns a `Reading` for each unit and variant. Where it cannot be computed, because a network is
+missing or several tensors leave a unit, the reading has no value, and its note says why.
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from tlcnn.layers.movement import compute_movement
-from tlcnn.layers.reading import Reading
-from tlcnn.layers.subject import Subject
+from tlcnn.records.measures import Reading
 
-MEASURES: dict[str, Callable[[Subject], Sequence[Reading]]] = {
-    "movement": compute_movement,
+if TYPE_CHECKING:  # torch: not to see that everything is done
+    from tlcnn.layers.subject import Subject
+
+# The version of each measure's numbers. Records of another version are computed again.
+MEASURES: dict[str, int] = {
+    "movement": 1,
 }
+DEFAULT = tuple(MEASURES)  # what `tlcnn analyse` computes where no measures are named
+
+
+def load_measure(name: str) -> "Callable[[Subject], Sequence[Reading]]":
+    """Return the function of a measure; imports torch."""
+    compute: Callable[[Subject], Sequence[Reading]] = getattr(
+        import_module(f"{__name__}.{name}"), f"compute_{name}"
+    )
+    return compute

@@ -235,12 +235,12 @@ def _find_run_source(
         )
     raise WeightsError(
         f"{run_dir} is not finished, and its configuration means another run now "
-        f"({plan.run_id}): {_describe_change(run_dir, plan)}. Finish it where it was begun, or "
+        f"({plan.run_id}): {describe_change(run_dir, plan)}. Finish it where it was begun, or "
         "train its configuration again and give that run."
     )
 
 
-def _describe_change(run_dir: Path, plan: Plan) -> str:
+def describe_change(run_dir: Path, plan: Plan) -> str:
     """Return the first difference between a run's identity and a plan's, as text."""
     try:
         identity = read_plan(run_dir).identity

@@ -181,7 +181,11 @@ class OpenRun:
 
 
 def open_run(
-    folder: str | Path, *, root: str | Path | None = None, cache_dir: str | Path | None = None
+    folder: str | Path,
+    *,
+    root: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    memory: Memory | None = None,
 ) -> OpenRun:
     """Open a finished run: its network, weights, images, splits and transform.
 
@@ -190,6 +194,7 @@ def open_run(
         root: the dataset's folder, where it is not the one that the run used.
         cache_dir: the cache folder; by default the run's where it is a cache on this machine,
             else `$TLCNN_CACHE` or the user's.
+        memory: what several open runs share, such as decoded images; None: nothing.
 
     Raises:
         DataError: there is no such run, it was imported, or its records are damaged.
@@ -211,4 +216,4 @@ def open_run(
         data = replace(data, options={**data.options, "cache_dir": str(place)})
     if root is not None:
         data = replace(data, root=str(root))
-    return OpenRun(folder, record, replace(config, dataset=data), place)
+    return OpenRun(folder, record, replace(config, dataset=data), place, memory or Memory())

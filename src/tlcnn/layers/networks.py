@@ -1,0 +1,132 @@
+"""From the runs of an analysis to its networks and images.
+
+start   the run's own plan, made again, gives the network before its first step
+final, own, twin   the weights of runs
+random  another draw of the network, with norm statistics of the target's training images
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from tlcnn.data.batches import iter_plain
+from tlcnn.errors import DataError, WeightsError
+from tlcnn.layers.roles import SEED_OFFSET, Analysis
+from tlcnn.layers.subject import BATCH_SIZE, Role, Split, Subject, pick_images
+from tlcnn.memory import Memory
+from tlcnn.model.build import build_model
+from tlcnn.model.norms import apply_statistics
+from tlcnn.plan.plan import Plan, describe_change, make_plan
+from tlcnn.records.open_run import OpenRun, open_run
+from tlcnn.run.network import build_initial_network, has_weights
+from tlcnn.run.run import set_torch_flags
+
+N_VAL, N_TEST = (
+    1000,
+    2000,
+)  # the most images of these splits; AnalysisRecord.version counts changes
+
+
+def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
+    """Build the networks of an analysis and load its images.
+
+    Args:
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        DataError: the images are not there, or have changed since the run.
+        WeightsError: the source of the run's weights is not there, or is not what it was.
+        ConfigError: there is no such device.
+    """
+    opened = open_run(analysis.run_dir, memory=memory)
+    plan = make_run_plan(opened, device, memory)
+    set_torch_flags(plan)
+    torch.backends.cudnn.allow_tf32 = False  # measures are computed in fp32
+    device, unit_map = plan.device.name, opened.unit_map()
+    n_most: dict[Split, int] = {"train": analysis.record.n_images, "val": N_VAL, "test": N_TEST}
+    group = opened.dataset().index.table["group"].astype(str).to_numpy()
+    images, groups = {}, {}
+    for split, n_images in n_most.items():
+        images[split], _ = pick_images(opened.batches(split, device), n_images)
+        groups[split] = group[images[split].rows]
+    networks: dict[Role, nn.Module] = {
+        "start": build_initial_network(plan, memory).model,
+        "final": opened.model(),
+        "random": _draw_again(plan),
+    }
+    if analysis.own_dir is not None:
+        networks["own"] = open_run(analysis.own_dir, memory=memory).model()
+    if analysis.twin_dir is not None:
+        networks["twin"] = open_run(analysis.twin_dir, memory=memory).model()
+    for network in networks.values():
+        if opened.config.train.channels_last:  # decides the last bits
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(device).eval()
+    with torch.no_grad():
+        apply_statistics(networks["random"], iter_plain(images["train"], BATCH_SIZE))
+    return Subject(
+        unit_map,
+        networks,
+        images,
+        groups,
+        n_classes=len(opened.classes),
+        k=opened.record.k,
+        seed=opened.record.seed,
+    )
+
+
+def make_run_plan(opened: OpenRun, device: str, memory: Memory) -> Plan:
+    """Return the plan that a finished run had, made again from its configuration.
+
+    Raises:
+        DataError: the images are not there, or have changed since.
+        WeightsError: the source's weights are not there, or the plan is another one now.
+    """
+    opened.dataset()  # says what to do where the images are gone
+    folder, config, record = opened.folder.absolute(), opened.config, opened.record
+    init = replace(config.init, allow_unchecked=True)  # was checked before the run was trained
+    run_id = record.weights_digest.removeprefix("run:")
+    is_run = run_id != record.weights_digest and init.source != "stats"
+    if is_run and any(folder.parent.glob(f"*-{run_id}")):  # wherever the folders are now
+        init = replace(init, source="run", run=run_id, weights=None)
+    config = replace(
+        config,
+        init=init,
+        train=replace(config.train, precision=record.precision),
+        device=device,
+        threads=None,
+        output_dir=str(folder.parent.parent),
+        cache_dir=str(opened.cache_dir),
+    )
+    where = f"the network before the first step of {folder.name} cannot be built"
+    try:
+        plan = make_plan(config, memory)
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    except DataError as error:  # another dataset, of the source
+        raise DataError(f"{where}: {error}") from error
+    if not has_weights(plan) and plan.treatment.weights is not None:
+        weights = plan.treatment.weights
+        raise WeightsError(
+            f"{where}: it starts from {weights.origin}, and {weights.path} is not there. Put the "
+            "folder of that run back, or train it again."
+        )
+    if plan.run_id != record.run_id:
+        change = describe_change(folder, plan)
+        raise WeightsError(
+            f"{where}: its configuration means another run now ({plan.run_id}): {change}."
+        )
+    return plan
+
+
+def _draw_again(plan: Plan) -> nn.Module:
+    """Return the network of a plan, drawn from a seed that no run of a study has."""
+    cfg = plan.config
+    return build_model(
+        cfg.model.name,
+        n_classes=len(plan.dataset.index.classes),
+        seed=cfg.seed + SEED_OFFSET,
+        drop_rate=cfg.model.drop_rate,
+        drop_path_rate=cfg.model.drop_path_rate,
+    )

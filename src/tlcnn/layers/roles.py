@@ -1,0 +1,167 @@
+"""Which runs an analysis compares. Imports no torch.
+
+the run    its network before the first step, and after training
+own, twin  runs of two seeds with the run's images, network and recipe, but trained from random
+           weights with nothing frozen
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import ConfigError, DataError
+from tlcnn.model.weights import RUN_WEIGHTS
+from tlcnn.plan.ancestry import find_run_dir
+from tlcnn.records.files import read_digests
+from tlcnn.records.measures import AnalysisRecord, find_measures_dir, list_missing
+from tlcnn.records.plan_record import PlanRecord
+from tlcnn.records.read import read_runs
+from tlcnn.study.runs import Run, make_runs
+
+SELF, RANDOM = "self", "random"  # words of --against; any other is a run
+SEED_OFFSET = 10**6  # from the run's seed to that of the role `random`
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis before it is computed.
+
+    Attributes:
+        own_dir, twin_dir: the folders of the runs in these roles; None without one.
+        measures: the version of each measure that is asked for.
+    """
+
+    run_dir: Path
+    own_dir: Path | None
+    twin_dir: Path | None
+    record: AnalysisRecord
+    measures: Mapping[str, int]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its records."""
+        return find_measures_dir(self.run_dir) / self.record.analysis_id
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all measures that are asked for have their readings."""
+        return not list_missing(self.folder, self.measures)
+
+
+def explain_exclusion(run: Run) -> str:
+    """Return why a finished run cannot be analysed; empty where it can."""
+    if run.is_imported:
+        return "its predictions were imported, and there is no network to look into"
+    if run.plan.task == "multi-label":
+        return "its images have several labels, and the measures are of one class an image"
+    return ""
+
+
+class Candidates:
+    """The finished runs of each folder of run folders, read once."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Path, tuple[Run, ...]] = {}
+
+    def list_beside(self, run_dir: Path) -> tuple[Run, ...]:
+        """Return the finished runs in the folder that holds a run."""
+        place = run_dir.absolute().parent
+        if place not in self._runs:
+            self._runs[place] = make_runs(read_runs(place))
+        return self._runs[place]
+
+
+def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
+    """Return the runs in the roles `own` and `twin`, in this order, as far as there are any.
+
+    The run of the same seed is first, then the next seeds.
+
+    Args:
+        against: `self`: runs in the folder of the run; `random`: none; else the run `own`, by its
+            folder or by its id.
+
+    Raises:
+        WeightsError: there is no such run.
+        ConfigError: that run is not finished, or has another network or other images.
+    """
+    if against == RANDOM:
+        return []
+    named: list[Run] = []
+    if against == SELF:
+        recipe = _describe_recipe(run.plan)
+        runs = candidates.list_beside(Path(run.folder))
+        bases = [b for b in runs if b.k == b.j == 0 and _describe_recipe(b.plan) == recipe]
+    else:
+        folder = find_run_dir(against, Path(run.folder).absolute().parent.parent)
+        runs = candidates.list_beside(folder)
+        named = [other for other in runs if Path(other.folder).name == folder.name]
+        _check_base(run, named, against)
+        bases = [b for b in runs if b.cell_id == named[0].cell_id and b != named[0]]
+    bases = [b for b in bases if b.run_id != run.run_id and not b.is_imported]
+    return [*named, *sorted(bases, key=lambda b: (b.seed < run.seed, b.seed))][:2]
+
+
+def _check_base(run: Run, named: Sequence[Run], against: str) -> None:
+    """Raise ConfigError unless a run can stand for the target's own network."""
+    if not named:
+        raise ConfigError(f"--against {against}: that run is not finished. Name a finished one.")
+    different = [
+        name
+        for name, key in (("network", "model"), ("images", "dataset"))
+        if named[0].plan.identity.get(key) != run.plan.identity.get(key)
+    ]
+    if different:
+        raise ConfigError(
+            f"--against {against} has another {' and other '.join(different)} than "
+            f"{Path(run.folder).name}. Name a run with the same dataset, splits, image size and "
+            "model."
+        )
+
+
+def _describe_recipe(plan: PlanRecord) -> Any:
+    """Return what makes two runs the same but for source, frozen units and seed."""
+    identity = {k: v for k, v in plan.identity.items() if k not in ("init", "freeze", "seed")}
+    # How the outputs of frozen units are stored is no part of a run without any.
+    train = {k: v for k, v in identity.get("train", {}).items() if k != "features"}
+    return {**identity, "train": train}
+
+
+def make_analysis(
+    run: Run, bases: Sequence[Run], measures: Mapping[str, int], *, n_images: int
+) -> Analysis:
+    """Return the analysis of a run against others.
+
+    Args:
+        bases: of `find_bases`.
+        n_images: the most training images.
+
+    Raises:
+        DataError: a run has no record of its weights.
+    """
+    plan = run.plan
+    folders = [Path(r.folder) for r in (run, *bases)]
+    roles = dict(zip(("final", "own", "twin"), map(_read_weights_digest, folders), strict=False))
+    record = AnalysisRecord(
+        **{name: getattr(run, name) for name in ("run_id", "cell_id", "dataset", "model")},
+        **{name: getattr(run, name) for name in ("k", "j", "bn", "seed")},
+        source="-".join(plan.source),
+        units=tuple(unit.unit for unit in plan.units),
+        manifest=plan.manifest,
+        n_images=min(n_images, plan.count_images("train")),
+        networks={
+            "start": plan.weights_digest or "drawn",
+            **roles,
+            "random": f"drawn:{run.seed + SEED_OFFSET}",
+        },
+        against=bases[0].run_id if bases else "",
+    )
+    own_dir, twin_dir, *_ = [*folders[1:], None, None]
+    return Analysis(folders[0], own_dir, twin_dir, record, dict(measures))
+
+
+def _read_weights_digest(run_dir: Path) -> str:
+    digest = read_digests(run_dir).get(RUN_WEIGHTS)
+    if digest is None:
+        raise DataError(f"{run_dir} has no {RUN_WEIGHTS}: there is no network to look into")
+    return digest

@@ -1,0 +1,47 @@
+"""The table of what measures say: units as rows, measures as columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tlcnn.records.settings import CELL
+from tlcnn.report.numbers import format_estimate, format_value
+from tlcnn.report.show import show_column
+from tlcnn.report.table import Column, Entry, Table
+from tlcnn.report.tables import join_columns, make_sort_key
+
+_PARTS = ("low", "high", "null", "ceiling")
+
+
+def make_measure_table(readings: pd.DataFrame) -> Table:
+    """Return a row for each run and unit, and a column for each measure and variant.
+
+    The columns that tell runs apart are left out where there is one run. Notes stand below.
+
+    Args:
+        readings: what `read_measures` returned.
+    """
+    readings = readings.rename(columns={"source": "init"})
+    is_one = readings["run_id"].nunique() == 1
+    names = [*([] if is_one else [*CELL, "seed", "against"]), "n", "unit"]
+    readings = readings.assign(column=readings["measure"] + " " + readings["variant"])
+    rows = {key: rows for key, rows in readings.groupby(["run_id", "against", "n"], sort=False)}
+    firsts = {key: rows.iloc[0].to_dict() for key, rows in rows.items()}
+    order = sorted(rows, key=lambda key: [make_sort_key(firsts[key][name]) for name in names])
+    columns = [
+        show_column(name, [firsts[key][name] for key in order], format_value, role="key")
+        for name in names
+    ]
+    by_column = {key: {r["column"]: r for r in rows[key].to_dict("records")} for key in order}
+    for name in dict.fromkeys(readings["column"]):
+        entries = [_show_reading(by_column[key].get(name, {})) for key in order]
+        columns.append((Column(name, "number"), entries))
+    notes = readings.loc[readings["note"] != "", ["column", "note"]].drop_duplicates()
+    return join_columns(columns, [f"{row.column}: {row.note}" for row in notes.itertuples()])
+
+
+def _show_reading(reading: Mapping[Any, Any]) -> Entry:
+    value, note = reading.get("value"), str(reading.get("note", ""))
+    text = format_estimate(value, low=reading.get("low"), high=reading.get("high"))
+    return Entry(text, value, {part: reading.get(part) for part in _PARTS}, why=note)
