@@ -1,16 +1,20 @@
 """Measures in a report: figures, tables and sentences say what the readings say."""
 
+import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import LineCollection
 from measures_made import CURVES, make_measured_content
+from records_made import UNITS
+from test_cli_report import run_command
 from test_figures import HOSTILE, check_ticks_apart, texts_of
 from test_page import NASTY
 
+from tlcnn.records.measures import AnalysisRecord, Reading, find_measures_dir, write_measure
 from tlcnn.report.agreement_tables import make_agreement_table, make_reading_table
 from tlcnn.report.figures.measures import draw_measures, plot_measures
 from tlcnn.report.markdown import render_report
@@ -157,6 +161,31 @@ def test_a_measure_that_could_not_be_computed_says_why(tmp_path):
     )
     table = make_reading_table(part)
     assert "no single tensor leaves it" in table.footnotes
+
+
+def test_the_command_finds_the_records_beside_the_runs(tmp_path):
+    make_measured_content(tmp_path)
+    run = next(folder for folder in (tmp_path / "runs").iterdir() if "-j0-" in folder.name)
+    plan = json.loads((run / "plan.json").read_text())
+    place = {
+        name: plan[name] for name in ("run_id", "cell_id", "dataset", "model", "k", "j", "bn")
+    }
+    record = AnalysisRecord(
+        **place,
+        source="imagenet",
+        seed=0,
+        units=UNITS,
+        manifest="",
+        n_images=9,
+        networks={"start": "x"},
+    )
+    folder = find_measures_dir(run) / record.analysis_id
+    folder.mkdir(parents=True)
+    (folder / "analysis.json").write_text(json.dumps(asdict(record)))
+    write_measure(folder, "probe", 1, [Reading("probe", "pooled", 2, 0.876, note="of stage1")])
+    run_command(tmp_path, "-o", tmp_path / "report", "--no-figures")
+    for name in ("index.html", "report.md", "paper/main.tex"):
+        assert "0.88 at stage1" in (tmp_path / "report" / name).read_text()
 
 
 # ---- tables and pages ---------------------------------------------------------------------------
