@@ -117,10 +117,10 @@ def test_a_source_without_any_value_has_no_figure(content, part):
 
 
 def test_each_measure_has_its_sentences_and_disagreement_is_stated(part):
-    assert [s.split(",")[0].lower() for s in part.sentences] == [
+    assert [name.split(",")[0].lower() for name, _ in part.sentences] == [
         MEASURES[name].title.lower() for name in dict.fromkeys(name for name, _ in CURVES)
     ]
-    probe, cka, reinit, gradient, *_ = part.sentences
+    probe, cka, _, gradient, *_ = (text for _, text in part.sentences)
     assert MEASURES["probe"].looks_at in probe and " at stem and " in probe
     assert "below its ceiling at stage2, stage3 and stage4" in probe
     assert "above its null at every unit" in probe
@@ -148,17 +148,17 @@ def test_measures_without_costs_stand_alone():
 def test_a_measure_without_words_is_shown_and_not_judged(tmp_path):
     content = make_measured_content(tmp_path, measure="new one", variant="a_b")
     (part,) = content.measures
-    assert len(part.agreement) == 0 and part.sentences[0].startswith("New one, a_b:")
-    assert "τ" not in part.sentences[0] and "1 measure points to no depth" in part.summary
+    assert len(part.agreement) == 0 and part.sentences[0][0] == "New one, a_b"
+    assert "τ" not in part.sentences[0][1] and "1 measure points to no depth" in part.summary
     assert choose_variants("new one", ["a", "b", "c"]) == ["a", "b"]
 
 
 def test_a_measure_that_could_not_be_computed_says_why(tmp_path):
     nothing = {"value": None, "low": None, "high": None, "note": "no single tensor leaves it"}
     (part,) = make_measured_content(tmp_path, **nothing).measures
-    assert part.sentences[0] == (
-        "Probe sufficiency, pooled: no reading (no single tensor leaves it)."
-    )
+    name, text = part.sentences[0]
+    assert name == "Probe sufficiency, pooled"
+    assert text == "No reading (no single tensor leaves it)."
     table = make_reading_table(part)
     assert "no single tensor leaves it" in table.footnotes
 
@@ -192,10 +192,11 @@ def test_the_command_finds_the_records_beside_the_runs(tmp_path):
 
 
 def test_the_tables_have_every_reading_and_the_depths(part):
-    table, shown = make_reading_table(part), make_reading_table(part, shown=True)
-    assert len(table.rows) == 5 * len(CURVES) and len(shown.rows) == 5 * (len(CURVES) - 2)
-    values = table.frame["reading (95 % interval)"]
-    assert values.tolist() == part.readings["value"].tolist()
+    table, printed = make_reading_table(part), make_reading_table(part, shown=True)
+    assert len(table.rows) == 5 * len(CURVES) and len(printed.rows) == 5 * (len(CURVES) - 2)
+    for column, name in (("reading", "value"), ("95 % low", "low"), ("ceiling", "ceiling")):
+        values = table.frame[column].to_numpy(float)
+        np.testing.assert_array_equal(values, part.readings[name].to_numpy(float))
     agreement = make_agreement_table(part)
     rows = {row[0].text: row for row in agreement.rows}
     assert agreement.rows[0][0].text == "cost F(n), below its margin"
@@ -235,7 +236,9 @@ def test_strange_names_are_text_on_the_page_and_in_the_paper(content, part, tmp_
     rows = part.readings.assign(unit=nasty, variant=nasty, title=nasty, note=nasty, over=nasty)
     agreement = part.agreement.assign(title=nasty, variant=nasty)
     hostile = replace(part, readings=rows, agreement=agreement, units=(nasty,) * 5, cell=nasty)
-    hostile = replace(hostile, sentences=NASTY, summary=nasty, source_name=nasty)
+    hostile = replace(
+        hostile, sentences=tuple(zip(NASTY, NASTY, strict=True)), summary=nasty, source_name=nasty
+    )
     whole = replace(content, measures=(hostile,))
     data = make_page_data(whole)
     page = render_page(whole, data)

@@ -43,7 +43,7 @@ def make_agreement_table(part: LayerMeasures) -> Table:
         return {
             Column("measure"): show_value(row["title"]),
             Column("variant"): show_value(row["variant"]),
-            Column("general"): show_depth(row["depth"]),
+            Column("general units"): show_depth(row["depth"]),
             Column("beside the costs"): show_value(_STANDINGS[row["standing"]]),
             Column("τ with the costs", "number"): show_number(
                 row["tau"], lambda tau: format_reading(tau, 2), "too few units have both"
@@ -68,14 +68,17 @@ def make_reading_table(part: LayerMeasures, key: str = "", *, shown: bool = Fals
 
     def describe(row: Mapping[Any, Any]) -> dict[Column, Entry]:
         def show(name: str) -> Entry:
-            return show_number(row[name], lambda value: format_reading(value, row["digits"]))
+            why = str(row["note"]) if name == "value" else ""
+            return show_number(row[name], lambda x: format_reading(x, row["digits"]), why)
 
         return {
             Column("measure"): show_value(row["title"]),
             Column("variant"): show_value(row["variant"]),
             Column("n", "number"): show_number(row["n"]),
             Column("unit"): show_value(row["unit"]),
-            Column("reading (95 % interval)", "number"): _show_reading(row),
+            Column("reading", "number"): show("value"),
+            Column("95 % low", "number"): show("low"),
+            Column("95 % high", "number"): show("high"),
             Column("null", "number", "where nothing is shared"): show("null"),
             Column("ceiling", "number", "networks that differ in the seed"): show("ceiling"),
             Column("seeds", "count"): show_number(row["n_seeds"] or None),
@@ -92,12 +95,3 @@ def make_reading_table(part: LayerMeasures, key: str = "", *, shown: bool = Fals
         title="Readings of measures",
         nouns=("reading", "readings"),
     )
-
-
-def _show_reading(row: Mapping[Any, Any]) -> Entry:
-    value, low, high = (format_reading(row[n], row["digits"]) for n in ("value", "low", "high"))
-    if value == NONE:
-        return Entry(NONE, None, why=str(row["note"]))
-    interval = "" if low == NONE else f"{low} to {high}"
-    text = f"{value} ({interval})" if interval else value
-    return Entry(text, row["value"], lines=tuple(filter(None, (value, interval))))

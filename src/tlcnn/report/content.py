@@ -111,7 +111,7 @@ class LayerMeasures:
         cost_depth: the largest n whose cost is below the margin, and the least and the greatest
             n that the verdicts leave open; None without costs.
         summary: how the measures agree with the costs, in sentences.
-        sentences: what each measure looks at and says.
+        sentences: pairs of a measure's name, and sentences on what it looks at and says.
     """
 
     dataset: str
@@ -124,7 +124,7 @@ class LayerMeasures:
     costs: LayerScores | None
     cost_depth: tuple[int, int, int] | None
     summary: str
-    sentences: tuple[str, ...]
+    sentences: tuple[tuple[str, str], ...]
     recipe: str = ""
     source_name: str = ""
 

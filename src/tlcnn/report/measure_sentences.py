@@ -48,21 +48,23 @@ def format_reading(value: object, digits: int) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("-")
 
 
-def write_curve(curve: MeasureCurve, agreement: Agreement, answer: LayersAnswer | None) -> str:
-    """Return what a measure looks at, what it says here, and whether the costs say the same."""
+def write_curve(
+    curve: MeasureCurve, agreement: Agreement, answer: LayersAnswer | None
+) -> tuple[str, str]:
+    """Return the name of a curve, and what it looks at and says, also beside the costs."""
     words = find_words(curve.measure)
-    name = f"{words.title[:1].upper()}{words.title[1:]}, {curve.variant}:"
+    name = f"{words.title[:1].upper()}{words.title[1:]}, {curve.variant}"
     valued = [r for r in curve.readings if is_number(r.estimate.value)]
     if not valued:
         notes = dict.fromkeys(reading.note for reading in curve.readings if reading.note)
-        return f"{name} no reading{f' ({join_words(list(notes))})' if notes else ''}."
+        return name, f"No reading{f' ({join_words(list(notes))})' if notes else ''}."
     digits = count_digits([reading.estimate.value for reading in valued])
     ends = [_write_reading(reading, digits) for reading in (valued[0], valued[-1])]
     extent = f"Here it is {ends[0]}" + (f" and {ends[1]}." if len(valued) > 1 else ".")
-    parts = [name, words.looks_at, extent]
+    parts = [words.looks_at, extent]
     if words.side:
         parts += [_write_apart(curve, words.side), _write_agreement(curve, agreement, answer)]
-    return " ".join(filter(None, parts))
+    return name, " ".join(filter(None, parts))
 
 
 def _write_reading(reading: UnitReading, digits: int) -> str:
@@ -159,8 +161,8 @@ def _write_cost_depth(answer: LayersAnswer, depth: CostDepth, names: Mapping[int
     gap, margin = _GAPS[answer.basis], write_gap(answer.margin, answer.block.metric)
     text = f"{gap} is below its margin of {margin} {name_depth(depth.value, names)}"
     if depth.low < depth.high:
-        low, high = (name_depth(n, names) for n in (depth.low, depth.high))
-        text += f"; its verdicts leave every depth open from “{low}” to “{high}”"
+        low, high = (names[n] if n else "none" for n in (depth.low, depth.high))
+        text += f". By its verdicts the last general unit may be any from {low} to {high}"
     return f"{text}."
 
 

@@ -23,6 +23,7 @@ from tlcnn.study.measures import (
     find_cost_depth,
     summarize_measures,
 )
+from tlcnn.text import count
 
 READINGS = (
     *("measure", "title", "variant", "is_shown", "n", "unit", "value", "low", "high", "null"),
@@ -65,7 +66,8 @@ def _make_measures(
     units = {reading.n: reading.unit for curve in measured.curves for reading in curve.readings}
     sentences = [write_curve(*pair, answer) for pair in leading]
     if measured.n_others:
-        sentences.append(f"Further cells of this source that were analysed: {measured.n_others}.")
+        cells = count(measured.n_others, "further cell")
+        sentences.append(("Not shown", f"{cells} of this source with records of measures."))
     return LayerMeasures(
         block.dataset,
         block.model,

@@ -187,8 +187,12 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         if finding.is_measured
     ]
     measures = [
-        _write_paragraph(f"{describe_transfer(part)}.", " ".join([part.summary, *part.sentences]))
+        paragraph
         for part in content.measures
+        for paragraph in [
+            _write_paragraph(f"{describe_transfer(part)}.", part.summary),
+            *(_write_paragraph(f"{name}.", text) for name, text in part.sentences),
+        ]
     ]
     methods = [
         _write_paragraph(f"{heading}.", " ".join(lines))
