@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from measures_made import make_measured_content
 from test_page import NASTY, make_nasty, make_once
 
 from tlcnn.report.figures.style import ReportFigure
@@ -263,7 +264,8 @@ def test_axe_finds_nothing_serious(visit, content, tmp_path, width, scheme):
     package = find_spec("axe_playwright_python")
     if package is None:
         pytest.skip("axe-playwright-python is not installed")
-    path = write_figures(content, tmp_path, (3, 7))
+    measures = make_measured_content(tmp_path / "measured").measures
+    path = write_figures(replace(content, measures=measures), tmp_path, (3, 7))
     page = visit(path, width=width, color_scheme=scheme, bypass_csp=True)
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     axe = Path(package.submodule_search_locations[0], "axe.min.js")

@@ -34,6 +34,7 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _report(options: argparse.Namespace) -> None:
+    from tlcnn.records.measures import read_measures
     from tlcnn.records.read import read_runs
     from tlcnn.report.assemble import make_content
     from tlcnn.report.words import join_words, name_dataset
@@ -51,7 +52,12 @@ def _report(options: argparse.Namespace) -> None:
     datasets = join_words(names) if len(names) < 4 else f"{len(names)} datasets"
     title = options.title or f"Transfer learning on {datasets}"
     content = make_content(
-        runs, metric=options.metric, margin=options.margin, tuned=options.tuned, title=title
+        runs,
+        metric=options.metric,
+        margin=options.margin,
+        tuned=options.tuned,
+        title=title,
+        measures=read_measures(*options.folders),
     )
     print_text(write_report(content, Path(options.output), options=options))
 

@@ -14,6 +14,7 @@ from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
 from tlcnn.report.layer_sentences import write_margin
+from tlcnn.report.measures import add_measures, make_layer_measures
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
     list_contrast_remarks,
@@ -51,6 +52,7 @@ def make_content(
     margin: float | None = None,
     tuned: Sequence[str] = (),
     title: str = "Transfer learning study",
+    measures: pd.DataFrame | None = None,
 ) -> Content:
     """Return what a report on these runs says.
 
@@ -61,6 +63,7 @@ def make_content(
         margin: the margin of equivalence and of the layers' verdicts, in units of the metric; by
             default 0.01 for equivalence, and what the test set resolves for the layers.
         tuned: settings of training of which each cell takes its best on validation.
+        measures: what `read_measures` returned of the same folders; None for no measures.
 
     Raises:
         ConfigError: no finished run has the metric, or less of it is better; or a setting that
@@ -78,6 +81,8 @@ def make_content(
     blocks = make_blocks(cells, arms, metric)
     contrasts = compare_blocks(blocks, margin or POINT)
     answers = answer_questions(blocks, contrasts, margin)
+    layers = [(a, _make_layers(a)) for a in answers if isinstance(a, LayersAnswer)]
+    measured = list(make_layer_measures(measures, blocks, layers))
     table = _tabulate_cells(cells, arms, metrics)
     highlights = tuple(_list_highlights(blocks))
     return Content(
@@ -90,9 +95,10 @@ def make_content(
         cells=table,
         comparisons=_tabulate_comparisons(contrasts),
         detectable=tabulate_detectable(contrasts),
-        findings=tuple(write_finding(answer, contrasts) for answer in answers),
+        findings=tuple(add_measures(write_finding(a, contrasts), a, measured) for a in answers),
         grids=tuple(_make_grids(blocks)),
-        layers=tuple(_make_layers(a) for a in answers if isinstance(a, LayersAnswer)),
+        layers=tuple(scores for _, scores in layers),
+        measures=tuple(part for _, part in measured),
         highlights=highlights,
         calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         provenance=make_provenance(runs, table),

@@ -94,6 +94,42 @@ class LayerScores:
 
 
 @dataclass(frozen=True)
+class LayerMeasures:
+    """What measures of the networks say of each unit, beside the costs of freezing.
+
+    Attributes:
+        source: of the units, e.g. `imagenet`.
+        units: names of units 1..L.
+        cell: the label of the cell whose networks were measured.
+        readings: one row a measure, variant and unit: measure (its key), title, variant,
+            is_shown (in figures and printed tables), n, unit, value, low, high, null, ceiling,
+            n_seeds, n_images, over (what the interval covers), note, digits (after the point).
+        agreement: one row a shown measure and variant: measure, title, variant, tau, n_units,
+            depth (the n that it points to; NaN for none), standing (of the depth beside that of
+            the costs). See `tlcnn.study.measures.Agreement`.
+        costs: the layer scores of the same source; None where no cost was measured.
+        cost_depth: the largest n whose cost is below the margin, and the least and the greatest
+            n that the verdicts leave open; None without costs.
+        summary: how the measures agree with the costs, in sentences.
+        sentences: pairs of a measure's name, and sentences on what it looks at and says.
+    """
+
+    dataset: str
+    model: str
+    source: str
+    units: tuple[str, ...]
+    cell: str
+    readings: pd.DataFrame
+    agreement: pd.DataFrame
+    costs: LayerScores | None
+    cost_depth: tuple[int, int, int] | None
+    summary: str
+    sentences: tuple[tuple[str, str], ...]
+    recipe: str = ""
+    source_name: str = ""
+
+
+@dataclass(frozen=True)
 class Content:
     """All that a report says.
 
@@ -112,6 +148,7 @@ class Content:
             smallest true difference that is found in 80 % of studies), n_seeds, note.
         detectable: one row a family: family, family_size, n_seeds, and the smallest difference
             that is found in 80 % of studies now, with more seeds, and with more test groups.
+        measures: what measures of the networks say, one for each source that was analysed.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
         calibration: a row for each of these that was trained with class weights: dataset, cell,
@@ -133,6 +170,7 @@ class Content:
     detectable: pd.DataFrame = field(default_factory=pd.DataFrame)
     grids: tuple[Grid, ...] = ()
     layers: tuple[LayerScores, ...] = ()
+    measures: tuple[LayerMeasures, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()

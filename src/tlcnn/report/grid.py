@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tlcnn.errors import ConfigError
-from tlcnn.report.content import Grid, LayerScores
+from tlcnn.report.content import Grid, LayerMeasures, LayerScores
 from tlcnn.report.numbers import NONE, is_number
 from tlcnn.report.show import show_value
 from tlcnn.report.table import Column, Entry, Table
@@ -69,8 +69,8 @@ def order_value(name: str, value: Any) -> tuple[bool, float, str]:
     return is_missing, -number if name == "k" else number, text
 
 
-def describe_transfer(part: Grid | LayerScores) -> str:
-    """Return a grid's or layer scores' model, dataset, source and recipe in words."""
+def describe_transfer(part: Grid | LayerScores | LayerMeasures) -> str:
+    """Return a grid's, layer scores' or measures' model, dataset, source and recipe in words."""
     source = part.init if isinstance(part, Grid) else part.source
     recipe = f" ({part.recipe})" if part.recipe else ""
     dataset = name_dataset(part.dataset)

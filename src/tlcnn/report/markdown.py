@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from tlcnn.report.agreement_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.captions import (
     CALIBRATION,
     PAIRING,
@@ -73,6 +79,10 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         commands=[Markup(command) for command in commands],
         make_grid_table=make_grid_table,
         make_layer_table=make_layer_table,
+        make_agreement_table=make_agreement_table,
+        make_reading_table=make_reading_table,
+        explained=EXPLAINED,
+        agreement_note=AGREEMENT,
         describe_transfer=describe_transfer,
         name_column=name_column,
         write_table=lambda table: Markup(write_markdown(table)),

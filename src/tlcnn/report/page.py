@@ -17,6 +17,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tlcnn import __version__
+from tlcnn.report.agreement_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.captions import (
     CALIBRATION,
     PAIRING,
@@ -110,8 +116,9 @@ def render_page(
         "commands": make_command_table(data.names, data.commands),
     }
     layers = [make_layer_table(part, f"layers-{i}") for i, part in enumerate(content.layers)]
+    readings = [make_reading_table(m, f"measures-{i}") for i, m in enumerate(content.measures)]
     grids = [(grid, lay_out_grid(grid)) for grid in content.grids]
-    embedded = _embed(data, [*tables.values(), *layers], first_rows)
+    embedded = _embed(data, [*tables.values(), *layers, *readings], first_rows)
     embedded["grids"] = [_list_tips(grid, layout) for grid, layout in grids]
     unit = name_unit(content.metric)
     margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
@@ -139,6 +146,12 @@ def render_page(
         methods=make_methods(content),
         command_note=explain_commands(data.commands),
         layers=list(zip(content.layers, layers, strict=True)),
+        measures=[
+            (part, make_agreement_table(part), table)
+            for part, table in zip(content.measures, readings, strict=True)
+        ],
+        explained=EXPLAINED,
+        agreement_note=AGREEMENT,
         notes=data.notes,
         left_out=(*content.left_out, *problems),
         unit=unit,

@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tlcnn.report.agreement_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.captions import (
     CALIBRATION,
     PAIRING,
@@ -108,6 +114,12 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
             f"(2014){unit}, with 95 % intervals. {layers.margin_note}"
         )
         yield f"layers-{number}", _select_printed(make_layer_table(layers, str(number))), caption
+    for number, part in enumerate(content.measures, start=1):
+        subject = describe_transfer(part)
+        caption = f"Measures of the networks beside the costs, of {subject}. {AGREEMENT}"
+        yield f"measures-{number}-agreement", make_agreement_table(part), caption
+        caption = f"Readings of the measures, of {subject}; networks of the cell {part.cell}."
+        yield f"measures-{number}", make_reading_table(part, shown=True), caption
 
 
 def _select_printed(table: Table, *hidden: str) -> Table:
@@ -131,6 +143,9 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
     for number, layers in enumerate(content.layers, start=1):
         yield f"layers-{number}", layers.scores
         yield f"layers-{number}-curves", layers.curves
+    for number, part in enumerate(content.measures, start=1):
+        yield f"measures-{number}", part.readings.drop(columns="digits")
+        yield f"measures-{number}-agreement", part.agreement
 
 
 def _write_frame(frame: pd.DataFrame) -> str:
@@ -174,6 +189,14 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         for finding in content.findings
         if finding.is_measured
     ]
+    measures = [
+        paragraph
+        for part in content.measures
+        for paragraph in [
+            _write_paragraph(f"{describe_transfer(part)}.", part.summary),
+            *(_write_paragraph(f"{name}.", text) for name, text in part.sentences),
+        ]
+    ]
     methods = [
         _write_paragraph(f"{heading}.", " ".join(lines))
         for heading, lines in make_methods(content)
@@ -185,6 +208,8 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         f"\\date{{{escape_latex(content.created)}}}\n\\begin{{document}}\n\\maketitle",
         escape_latex(write_drawn(content)),
         *(["\\section*{Answers}", *answers] if answers else []),
+        *(["\\section*{Measures of the networks}", escape_latex(EXPLAINED)] if measures else []),
+        *measures,
         "\\section*{Methods}",
         *methods,
         "\\section*{Tables}",

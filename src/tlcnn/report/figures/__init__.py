@@ -12,6 +12,7 @@ from tlcnn.report.figures.examples import draw_examples
 from tlcnn.report.figures.grid import draw_grid
 from tlcnn.report.figures.layers import draw_layers
 from tlcnn.report.figures.learning import draw_learning
+from tlcnn.report.figures.measures import draw_measures
 from tlcnn.report.figures.recall import draw_recall
 from tlcnn.report.figures.reliability import draw_reliability
 from tlcnn.report.figures.roc import draw_roc
@@ -21,6 +22,7 @@ FIGURES: dict[str, Callable[[Content], Iterable[ReportFigure]]] = {
     "grid": draw_grid,
     "bars": draw_bars,
     "layers": draw_layers,
+    "measures": draw_measures,
     "learning": draw_learning,
     "convergence": draw_convergence,
     "confusion": draw_confusion,
