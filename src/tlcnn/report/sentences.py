@@ -249,7 +249,7 @@ def _write_chosen(answer: BestAnswer) -> str:
 
 
 def _write_depths(answer: BestAnswer) -> list[str]:
-    """Say which cells are settled against full fine-tuning, and which have learnt nothing."""
+    """Say in one line which cells are settled against full fine-tuning, and which only guess."""
     if not answer.others:
         return []
     block, first = answer.block, answer.others[0].result
@@ -261,18 +261,20 @@ def _write_depths(answer: BestAnswer) -> list[str]:
         if note and note.kind is NoteKind.AT_CHANCE:
             names.setdefault("chance", []).append(name)
     starts = {
-        "better": "Better",
-        "equivalent": f"Equivalent within {write_gap(first.margin, block.metric)}",
-        "worse": "Worse",
-        "inconclusive": "Not settled",
-        "chance": "At chance, so look at these runs before you cite them",
+        "better": "better",
+        "equivalent": f"equivalent within {write_gap(first.margin, block.metric)}",
+        "worse": "worse",
+        "inconclusive": "not settled",
+        "chance": "at chance, so look at these runs before you cite them",
     }
-    lines = [
-        f"{start}: {_list_cells(names[key])}." for key, start in starts.items() if key in names
+    parts = [
+        f"{start}: {_list_cells(names[key])}" for key, start in starts.items() if key in names
     ]
+    n = len(answer.others)
+    start = f"{count(n, 'cell')} {'was' if n == 1 else 'were'} compared with full fine-tuning"
     family = f"family “{name_question(answer.others[0].family)}” of {first.family_size}"
-    n_cells = count(len(answer.others), "cell")
-    return [f"{n_cells} against full fine-tuning, {family}:", *lines]
+    verdicts = "; ".join(parts)
+    return [f"{start} ({family}). {verdicts[0].upper()}{verdicts[1:]}."]
 
 
 def _list_cells(names: Sequence[str]) -> str:
@@ -292,16 +294,16 @@ def _write_chains(answer: ChainAnswer) -> Finding:
         parts.append(f"{score} from {name}, {gap}")
         place = "after ImageNet" if source.chain[0] == "imagenet" else "alone"
         verdicts.append((place, _write_verdict(with_imagenet.result)))
-        for contrast in (with_imagenet, *with_random):
-            details += [f"{name}: {line}" for line in _explain(contrast)]
         for contrast in with_random:
             details.append(f"{name}: {_write_difference(contrast, 'than from random weights')}.")
+        for contrast in (with_imagenet, *with_random):
+            details += [f"{name}: {line}" for line in _explain(contrast)]
     compared = [contrast for _, contrasts in answer.chains for contrast in contrasts]
     details += _describe_cells(block, [key for c in compared for key in (c.a, c.b)])
     first = answer.chains[0][1]
-    start = f"From ImageNet itself {_write_means(first[0])[1]}"
+    start = f"It is {_write_means(first[0])[1]} from ImageNet alone"
     if len(first) > 1:
-        start += f", from random weights {_write_means(first[1])[1]}"
+        start += f" and {_write_means(first[1])[1]} from random weights"
     is_one = len({verdict for _, verdict in verdicts}) == 1
     return Finding(
         "chain",
@@ -309,7 +311,7 @@ def _write_chains(answer: ChainAnswer) -> Finding:
         "ImageNet?",
         verdicts[0][1] if is_one else ", ".join(f"{place}: {v}" for place, v in verdicts),
         f"On {name_block(block)}, {name_metric(metric)} is {'; '.join(parts)}. {start}.",
-        tuple(details),
+        tuple(dict.fromkeys(details)),
         block.dataset,
     )
 
