@@ -56,7 +56,7 @@ def _analyse(options: argparse.Namespace) -> None:
     n_done = len(analyses) - len(waiting)
     if len(analyses) > 1:
         text = f"{count(len(runs), 'run')}: {n_done} done, {len(waiting)} to analyse"
-        print_text(text, flush=True)
+        print_text(text, file=sys.stderr)
     outcomes = analyse(waiting, device=options.device, workers=options.workers) if waiting else []
     readings = read_analyses([analysis.folder for analysis in analyses])
     readings = readings[readings["measure"].isin(measures)]

@@ -8,8 +8,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -57,7 +57,7 @@ def analyse(analyses: Sequence[Analysis], *, device: str, workers: int) -> list[
                 state = "stopped" if outcome.was_stopped else "failed"
                 state = f"{state}: {outcome.error}" if outcome.code else "done"
                 name = analyses[number].run_dir.name
-                print_text(f"[{n_over}/{len(analyses)}] {name}  {state}", flush=True)
+                print_text(f"[{n_over}/{len(analyses)}] {name}  {state}", file=sys.stderr)
     return [outcomes.get(number, BEFORE_START) for number in range(len(analyses))]
 
 
@@ -118,7 +118,6 @@ def try_analysis(
     check_stop: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Do what `compute_analysis` does, and return how it ended."""
-    started = time.perf_counter()
     try:
         compute_analysis(
             analysis, device, _recall_memory(), is_patient=is_patient, check_stop=check_stop
@@ -127,7 +126,6 @@ def try_analysis(
         return Outcome(error.exit_code, str(error), type(error).__name__)
     except Exception as error:
         return explain_failure(error)
-    log.info("%s took %.1f s", analysis.run_dir.name, time.perf_counter() - started)
     return Outcome()
 
 

@@ -75,7 +75,8 @@ class Candidates:
 def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
     """Return the runs in the roles `own` and `twin`, in this order, as far as there are any.
 
-    The run of the same seed is first, then the next seeds.
+    The run of the same seed is first, then the next seeds. A run that this one starts from comes
+    last, and is never `own`: the two would not be independent.
 
     Args:
         against: `self`: runs in the folder of the run; `random`: none; else the run `own`, by its
@@ -97,9 +98,14 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
         runs = candidates.list_beside(folder)
         named = [other for other in runs if Path(other.folder).name == folder.name]
         _check_base(run, named, against)
-        bases = [b for b in runs if b.cell_id == named[0].cell_id and b != named[0]]
+        own = named[0]
+        bases = [b for b in runs if b.cell_id == own.cell_id and b.run_id != own.run_id]
     bases = [b for b in bases if b.run_id != run.run_id and not b.is_imported]
-    return [*named, *sorted(bases, key=lambda b: (b.seed < run.seed, b.seed))][:2]
+    before = {ancestor.run_id for ancestor in run.plan.ancestry}
+    bases.sort(key=lambda b: (b.run_id in before, b.seed < run.seed, b.seed))
+    if not named and bases and bases[0].run_id in before:
+        return []
+    return [*named, *bases][:2]
 
 
 def _check_base(run: Run, named: Sequence[Run], against: str) -> None:
