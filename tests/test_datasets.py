@@ -62,7 +62,10 @@ LAID = {
     "medmnist": lay_medmnist,
     "table": lay_table,
 }
-DRAWN = {"synthetic": {"n_images": 200, "size": 32}}  # nothing on disk
+DRAWN = {  # nothing on disk
+    "planted": {"n_images": 60, "n_val": 16, "n_test": 16},
+    "synthetic": {"n_images": 200, "size": 32},
+}
 
 
 @pytest.fixture(params=sorted(DATASETS))

@@ -90,6 +90,7 @@ CONDITIONAL = {
     *("init.through", "init.weights", "freeze.through", "freeze.bn"),
     *("train.momentum", "train.effective_beta", "train.features"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
+    *("init.task_run", "init.task_seed_offset"),
 }
 
 

@@ -93,7 +93,8 @@ class Composer:
         node = copy.deepcopy(self._composed[choices])
         try:
             for override in filter(_is_value, parsed):
-                OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+                key, add = override.key_or_group, override.is_force_add()
+                OmegaConf.update(node, key, override.value(), merge=True, force_add=add)
         except OmegaConfBaseException:
             node = self._compose_files(overrides)  # raises Hydra's own error
         config: Any = OmegaConf.to_object(node)

@@ -34,6 +34,9 @@ MEANINGS = {
     "init.run": "for run: the id or folder of the run to start from",
     "init.task": "for task: the dataset to train on first",
     "init.task_dataset": "for task: keys of that dataset, as in init.task_dataset.root=DIR",
+    "init.task_run": "for task: init, freeze and train of that run, as in "
+    "init.task_run.train.epochs=5",
+    "init.task_seed_offset": "for task: the seed of that run is seed plus this number",
     "init.parent": "for task: the weights from which the run on that dataset starts",
     "init.self_seed": "for self: the seed of the run to start from; null: the next seed",
     "init.allow_unchecked": "accept weights of runs whose training images are unknown",

@@ -96,7 +96,8 @@ class ModelCfg:
 class InitCfg:
     """Where weights come from, and through which unit.
 
-    `run` is read by source run; `task`, `task_dataset` and `parent` by task; `self_seed` by self.
+    `run` is read by source run; `task`, `task_dataset`, `task_run`, `task_seed_offset` and
+    `parent` by task; `self_seed` by self.
     `allow_unchecked` accepts weights of runs whose training images are unknown.
     """
 
@@ -108,6 +109,8 @@ class InitCfg:
     run: str | None = setting(None)
     task: str | None = setting(None)
     task_dataset: dict[str, Any] = setting(dict)
+    task_run: dict[str, Any] = setting(dict)
+    task_seed_offset: int = ranged(0, 0, 2**31 - 1)
     parent: str = choice("imagenet", "random")
     self_seed: int | None = ranged(None, 0, 2**31 - 1)
     allow_unchecked: bool = setting(False, part="protocol")

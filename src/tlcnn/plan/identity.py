@@ -34,8 +34,9 @@ class Treatment:
 
 
 # Keys that every identity holds, as they are or resolved. A key that the schema gets later is not
-# added here: the identity then holds it only where it differs from its default, and so the ids of
-# all earlier runs stay as they are.
+# added here, unless the id of the source run holds it, as it does those of `init.task...`: the
+# identity then holds it only where it differs from its default, and so the ids of all earlier runs
+# stay as they are.
 FIRST_KEYS = frozenset(
     f"{node}.{key}" if node else key
     for node, keys in {
@@ -43,7 +44,8 @@ FIRST_KEYS = frozenset(
         "dataset": "kind options image_size fit decode normalize val_fraction test_fraction folds "
         "fold split_seed split on_bad",
         "model": "name granularity drop_rate drop_path_rate",
-        "init": "source through weights run task task_dataset parent self_seed",
+        "init": "source through weights run task task_dataset task_run task_seed_offset parent "
+        "self_seed",
         "freeze": "through bn",
         "train": "epochs batch_size optimizer lr weight_decay momentum warmup_epochs "
         "final_lr_fraction class_weights effective_beta label_smoothing clip_norm augment views "
@@ -128,15 +130,19 @@ def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:
 
 
 def make_cell_id(
-    identity: dict[str, Any], ancestry: Sequence[Ancestor], source: Sequence[str]
+    identity: dict[str, Any],
+    ancestry: Sequence[Ancestor],
+    source: Sequence[str],
+    seed_offset: int = 0,
 ) -> str:
     """Return what runs that are equal but for the seed share; parents have seeds, too.
 
     A network of the same seed as its own source shares its draws, so `self` with another distance
-    between the seeds is another cell.
+    between the seeds is another cell, and so is a task with another `init.task_seed_offset`.
     """
     init = dict(identity["init"])
     if ancestry:
-        distance = ancestry[0].record.seed - identity["seed"] if source == ("self",) else 0
+        is_self = source == ("self",)
+        distance = ancestry[0].record.seed - identity["seed"] if is_self else seed_offset
         init["digest"] = f"cell:{ancestry[0].record.cell_id}{distance:+d}"
     return digest_of({**identity, "init": init, "seed": None}, 12)

@@ -126,7 +126,7 @@ def make_plan(
         steps_per_epoch=max(1, n_train // cfg.train.batch_size),
         identity=identity,
         run_id=digest_of(identity, 12),
-        cell_id=make_cell_id(identity, source.ancestry, names),
+        cell_id=make_cell_id(identity, source.ancestry, names, cfg.init.task_seed_offset),
         source=names,
         run_name=make_name(cfg, cell, names),
         output_dir=_find_output_dir(cfg),

@@ -23,6 +23,7 @@ from tlcnn.data.datasets.folder import load_folder
 from tlcnn.data.datasets.ham10000 import load_ham10000
 from tlcnn.data.datasets.lc25000_lung import load_lc25000_lung
 from tlcnn.data.datasets.medmnist import load_medmnist
+from tlcnn.data.datasets.planted import load_planted
 from tlcnn.data.datasets.synthetic import load_synthetic
 from tlcnn.data.datasets.table import load_table
 from tlcnn.data.index import Index
@@ -33,6 +34,7 @@ DATASETS: dict[str, Callable[..., Index]] = {
     "ham10000": load_ham10000,
     "lc25000_lung": load_lc25000_lung,
     "medmnist": load_medmnist,
+    "planted": load_planted,
     "synthetic": load_synthetic,
     "table": load_table,
 }
