@@ -137,7 +137,7 @@ def summarize_measures(frame: pd.DataFrame, blocks: Iterable[Block]) -> Iterator
                     for run in cell.runs
                     if run.run_id in by_run
                 ]
-                curves = tuple(_make_curves(pd.concat(rows)))
+                curves = tuple(make_curves(pd.concat(rows)))
                 yield SourceMeasures(block, source, cell, curves, len(cells) - 1)
 
 
@@ -155,7 +155,12 @@ def _choose_rows(rows: pd.DataFrame, bases: Collection[str]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _make_curves(rows: pd.DataFrame) -> Iterator[MeasureCurve]:
+def make_curves(rows: pd.DataFrame) -> Iterator[MeasureCurve]:
+    """Yield the curve of each measure and variant, over the seeds of some readings.
+
+    Args:
+        rows: the columns of `read_measures`, of runs that differ in the seed alone.
+    """
     for (measure, variant), curve in rows.groupby(["measure", "variant"], sort=False):
         readings = [_make_reading(n, curve[curve["n"] == n]) for n in sorted(set(curve["n"]))]
         yield MeasureCurve(str(measure), str(variant), tuple(readings))
