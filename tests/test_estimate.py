@@ -341,6 +341,38 @@ def test_shares_of_one_arm_leave_no_test_variance(seed):
     assert (found.test, found.test_df) == (0.0, np.inf)
 
 
+# ---- fixed networks -----------------------------------------------------------------------------
+
+
+def test_the_interval_of_fixed_networks_is_over_test_groups_alone():
+    """A paired t interval over groups, whether there is one run of each network or several."""
+    values = draw_values(5)
+    a, b = (
+        replace(make_linear_arm(name, rows, np.zeros(60, int), n_draws=20_000), is_fixed=True)
+        for name, rows in (("a", values[:1]), ("b", values[1:2]))
+    )
+    difference = values[0] - values[1]
+    found = estimate_contrast([(1.0, a), (-1.0, b)])
+    expected = stats.ttest_1samp(difference, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.01 * np.ptp(expected))
+    assert found.df == pytest.approx(59)
+    several = make_linear_arm("c", values, np.zeros(60, int), n_draws=20_000)
+    found = estimate_contrast([(1.0, replace(several, is_fixed=True))])
+    assert found.se == pytest.approx(stats.sem(values.mean(axis=0)), rel=0.02)
+    assert found.df == pytest.approx(59)
+
+
+def test_a_ratio_of_equal_fixed_networks_is_one_whatever_the_test_groups():
+    a, b, r = (
+        replace(
+            make_linear_arm(n, draw_values(seed)[:1] + shift, np.zeros(60, int)), is_fixed=True
+        )
+        for n, seed, shift in (("a", 1, 2.0), ("b", 1, 2.0), ("r", 2, 0.0))
+    )
+    found = estimate_ratio([(1.0, a), (-1.0, r)], [(1.0, b), (-1.0, r)])
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1), abs=1e-6)
+
+
 # ---- ratios -------------------------------------------------------------------------------------
 
 
@@ -358,6 +390,15 @@ def test_fieller_is_the_textbook_formula():
 def test_fieller_does_not_overflow(t):
     assert compute_fieller(0.1, 0.2, 1e-4, 1e-4, 5e-5, t) == (-np.inf, np.inf)
     assert compute_fieller(0.1, 0.2, 0.0, 0.0, 0.0, 12.7) == pytest.approx((0.5, 0.5))
+
+
+def test_fieller_of_multiples_of_each_other_is_their_factor():
+    """Rounding makes the width of some of these the root of a number below 0."""
+    rng = np.random.default_rng(0)
+    for top, variance, factor in zip(*rng.uniform(0.1, 1, (3, 50)), strict=True):
+        v = 1e-3 * variance
+        found = compute_fieller(top, factor * top, v, factor**2 * v, factor * v, 2.0)
+        assert found == pytest.approx((1 / factor, 1 / factor), abs=1e-6)
 
 
 def test_fieller_holds_what_a_t_test_does_not_reject():

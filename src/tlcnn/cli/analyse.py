@@ -105,10 +105,10 @@ def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     paths = [Path(w) if Path(w).is_dir() else find_run_dir(w, Path("outputs")) for w in words]
     frame = read_runs(*paths)
     frame = apply_where(frame, options.where) if len(frame) else frame
-    named = {os.path.realpath(path) for path in paths}
+    explicit = {os.path.realpath(path) for path in paths}
     runs, n_unfinished = [], int((frame["state"] != "done").sum())
     for run in make_runs(frame):
-        if run.k == 0 and not options.with_random and os.path.realpath(run.folder) not in named:
+        if run.k == 0 and not options.with_random and os.path.realpath(run.folder) not in explicit:
             continue
         if reason := explain_exclusion(run):
             print_text(f"left out: {Path(run.folder).name}: {reason}", file=sys.stderr)

@@ -6,8 +6,8 @@ size of the weights, and a ratio says little about what the unit computes.
 
 import torch
 
-from tlcnn.layers.reading import Reading
 from tlcnn.layers.subject import Subject
+from tlcnn.records.measures import Reading
 
 
 def compute_movement(subject: Subject) -> list[Reading]:

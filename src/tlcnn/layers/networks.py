@@ -60,9 +60,7 @@ def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
     if analysis.twin_dir is not None:
         networks["twin"] = open_run(analysis.twin_dir, memory=memory).model()
     for network in networks.values():
-        if opened.config.train.channels_last:  # decides the last bits
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.to(device).eval()
+        network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.no_grad():
         apply_statistics(networks["random"], iter_plain(images["train"], BATCH_SIZE))
     return Subject(

@@ -88,7 +88,7 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
     """
     if against == RANDOM:
         return []
-    named: list[Run] = []
+    references: list[Run] = []
     if against == SELF:
         recipe = _describe_recipe(run.plan)
         runs = candidates.list_beside(Path(run.folder))
@@ -96,26 +96,28 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
     else:
         folder = find_run_dir(against, Path(run.folder).absolute().parent.parent)
         runs = candidates.list_beside(folder)
-        named = [other for other in runs if Path(other.folder).name == folder.name]
-        _check_base(run, named, against)
-        own = named[0]
-        bases = [b for b in runs if b.cell_id == own.cell_id and b.run_id != own.run_id]
+        references = [other for other in runs if Path(other.folder).name == folder.name]
+        _check_base(run, references, against)
+        reference = references[0]
+        bases = [
+            b for b in runs if b.cell_id == reference.cell_id and b.run_id != reference.run_id
+        ]
     bases = [b for b in bases if b.run_id != run.run_id and not b.is_imported]
     before = {ancestor.run_id for ancestor in run.plan.ancestry}
     bases.sort(key=lambda b: (b.run_id in before, b.seed < run.seed, b.seed))
-    if not named and bases and bases[0].run_id in before:
+    if not references and bases and bases[0].run_id in before:
         return []
-    return [*named, *bases][:2]
+    return [*references, *bases][:2]
 
 
-def _check_base(run: Run, named: Sequence[Run], against: str) -> None:
+def _check_base(run: Run, references: Sequence[Run], against: str) -> None:
     """Raise ConfigError unless a run can stand for the target's own network."""
-    if not named:
+    if not references:
         raise ConfigError(f"--against {against}: that run is not finished. Name a finished one.")
     different = [
         name
         for name, key in (("network", "model"), ("images", "dataset"))
-        if named[0].plan.identity.get(key) != run.plan.identity.get(key)
+        if references[0].plan.identity.get(key) != run.plan.identity.get(key)
     ]
     if different:
         raise ConfigError(

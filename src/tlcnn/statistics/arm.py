@@ -54,6 +54,8 @@ class Arm:
         floor: (K,) the least variance that each class of test groups gives the score; None for
             metrics without one.
         bounds: the least and the greatest value of the metric.
+        is_fixed: the question is about these very networks, not about others of new seeds. An
+            interval of such arms is over new test groups alone, and one run is enough for it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Arm:
     spread: float = 1.0
     floor: np.ndarray | None = None
     bounds: tuple[float, float] = (-np.inf, np.inf)
+    is_fixed: bool = False
 
     @property
     def mean(self) -> float:

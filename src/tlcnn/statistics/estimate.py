@@ -9,6 +9,7 @@ mean over S seeds is then
 The first sum is what scores of different seeds vary by, s^2. The last is the covariance of two
 seeds' scores under redraws of the test groups, T. So  se^2 = s^2 / S + T.  The bootstrap variance
 of the mean over seeds would count AL twice. With folds, T is the corrected variance of the folds.
+Where the networks are fixed, no seed is drawn, and the bootstrap variance is the whole of it.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -129,7 +130,9 @@ def _compute_block(terms: list[Term]) -> Parts:
         variances = [(variance if n > 1 else 0.0, n) for variance, n in variances]
         test, test_df = _compute_fold_variance(terms)
         return Parts(value, tuple(variances), test, test_df, notes, most_df=test_df)
-    if min(n for _, n in variances) == 1:
+    if all(arm.is_fixed for _, arm in terms):
+        variances = [(0.0, n) for _, n in variances]
+    elif min(n for _, n in variances) == 1:
         notes = merge_notes(notes, [Note(NoteKind.ONE_SEED)])
         return Parts(value, tuple(variances), float("nan"), float("nan"), notes)
     bare = [arm for _, arm in terms if arm.replicates is None]
@@ -232,7 +235,8 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
         covariance = members @ members.T * (n / max(n - 1, 1))
         of_pairs, of_mean = float((weights * covariance).sum()), float(means @ covariance @ means)
         total += of_pairs
-        squares += (of_mean**2 + (of_mean - of_pairs) ** 2 / (n_seeds - 1)) / max(n - 1, 1)
+        of_seeds = (of_mean - of_pairs) ** 2 / max(n_seeds - 1, 1)  # 0 where networks are fixed
+        squares += (of_mean**2 + of_seeds) / max(n - 1, 1)
         if floor is not None:
             lacking += max(scale**2 * float(floor[stratum]) - of_mean, 0.0)
     if not (shared > 0 and squares > 0):
@@ -241,10 +245,14 @@ def _compute_shared(terms: list[Term]) -> tuple[float, float]:
 
 
 def _pair_weights(terms: list[Term]) -> np.ndarray:
-    """Return what each pair of runs counts in T, (R, R): c_a c_b / number of such pairs."""
+    """Return what each pair of runs counts in T, (R, R): c_a c_b / number of such pairs.
+
+    Such pairs are of different seeds, or any two runs where the networks are fixed.
+    """
     seeds = np.concatenate([arm.seeds for _, arm in terms])
     owner = np.repeat(np.arange(len(terms)), [len(arm.seeds) for _, arm in terms])
-    differ = (seeds[:, None] != seeds[None]).astype(float)
+    is_fixed = all(arm.is_fixed for _, arm in terms)
+    differ = ((seeds[:, None] != seeds[None]) | is_fixed).astype(float)
     weights = np.zeros_like(differ)
     for i, (c_i, _) in enumerate(terms):
         for j, (c_j, _) in enumerate(terms):

@@ -48,7 +48,7 @@ def compute_fieller(
         return float("-inf"), float("inf")
     b = top * bottom - square * covariance
     root = b * b - a * (top * top - square * v_top)
-    if not root >= 0:
+    if np.isnan(root):
         return float("-inf"), float("inf")
-    half = float(np.sqrt(root))
+    half = float(np.sqrt(max(root, 0.0)))  # top / bottom is always inside: below 0 is rounding
     return (b - half) / a, (b + half) / a

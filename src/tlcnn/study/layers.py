@@ -169,10 +169,19 @@ def _estimate_gamma(arms: Treated, n: int) -> tuple[Estimate | None, Notes]:
     a_frozen, b_frozen, drawn = (arms.get((t, n)) for t in ("AnB", "BnB", "random-frozen"))
     if a_frozen is None or b_frozen is None or drawn is None:
         return None, ()
-    denominator = [(1.0, b_frozen), (-1.0, drawn)]
+    gamma = estimate_generality(a_frozen, b_frozen, drawn)
+    return gamma, (Note(NoteKind.NO_GAMMA),) if gamma is None else ()
+
+
+def estimate_generality(source: Arm, own: Arm, drawn: Arm) -> Estimate | None:
+    """Return [M(source) - M(drawn)] / [M(own) - M(drawn)], by Fieller's method.
+
+    It is None where the denominator is not shown to be above a point.
+    """
+    denominator = [(1.0, own), (-1.0, drawn)]
     if not estimate_contrast(denominator).low > POINT:
-        return None, (Note(NoteKind.NO_GAMMA),)
-    return estimate_ratio([(1.0, a_frozen), (-1.0, drawn)], denominator), ()
+        return None
+    return estimate_ratio([(1.0, source), (-1.0, drawn)], denominator)
 
 
 def _find_beyond(gaps: Mapping[int, Estimate | None], limit: float, side: int) -> set[int]:

@@ -1,0 +1,45 @@
+"""The probe's twin without a fit: k nearest neighbours among the training images.
+
+It reads what a linear classifier cannot, and nothing is optimised. Neighbours are those of the
+largest cosine between standardised features: as the probe, it does not depend on the scale of a
+feature, and an image that is strong in all features is no neighbour of all. A neighbour's vote
+counts by the inverse of its class's frequency, since the score is balanced accuracy. k is chosen
+on validation. What pi is, and which way to read it, stands in `tlcnn.layers.sufficiency`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+from tlcnn.layers.subject import Subject
+from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.records.measures import Reading
+
+COUNTS = (100, 30, 10, 3, 1)  # k, from the smoothest
+
+
+def compute_knn(subject: Subject) -> list[Reading]:
+    """Return the sufficiency and the accuracies of nearest neighbours; see the module."""
+    return compute_sufficiency(subject, "knn", count_neighbours)
+
+
+def count_neighbours(
+    features: Features, labels: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the shares that classes have in the votes of k neighbours, for val and test."""
+    directions = {split: normalize(each) for split, each in features.items()}
+    n_nearest = min(max(COUNTS), len(labels))
+    nearest = NearestNeighbors(n_neighbors=n_nearest, algorithm="brute").fit(directions["train"])
+    _, label, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    votes = np.diag(1 / sizes)[label]
+    val, test = (
+        np.cumsum(votes[nearest.kneighbors(directions[split], return_distance=False)], axis=1)
+        for split in ("val", "test")
+    )
+    for k in COUNTS:
+        if k <= n_nearest:
+            yield tuple(
+                sums[:, k - 1] / sums[:, k - 1].sum(axis=1, keepdims=True) for sums in (val, test)
+            )
