@@ -113,6 +113,7 @@ def _write_files(
     if scores:
         tables["agreement"] = make_agreement_table(scores, families, options.margin)
         tables["depths"] = make_depth_table(scores)
+    if any(score.tau_S.n for score in scores):
         ranked = sorted(scores, key=lambda score: -score.tau_S.value)
         chosen = list(dict.fromkeys((s.measure, s.variant) for s in ranked))[: N_SHOWN - 1]
         shown = [i for i, f in enumerate(families) if f.model == families[0].model][:N_SHOWN]

@@ -13,6 +13,7 @@ from tlcnn.study.agreement import (
     LEAST_TAU,
     LEAST_WITHIN,
     MOST_FALSE,
+    NUMBER,
     Interval,
     Score,
 )
@@ -76,8 +77,9 @@ def make_agreement_table(
 
 
 def name_measure(score: Score) -> str:
-    """Return the title of a measure; the cost is one of the records."""
-    return "freezing cost" if score.measure == COST[0] else find_words(score.measure).title
+    """Return the title of a measure, of the costs, or of the control."""
+    titles = {COST[0]: "freezing cost", NUMBER[0]: "control: the unit's number alone"}
+    return titles.get(score.measure) or find_words(score.measure).title
 
 
 def make_oracle_table(families: Sequence[Family], margin: float) -> Table:
@@ -140,9 +142,10 @@ def show_estimate(estimate: Any) -> Entry:
     """Return the entry of a number of points with its standard error, which CSV has as `se`."""
     if estimate is None:
         return Entry(NONE)
-    se = 0.0 if estimate.se != estimate.se else estimate.se
-    text = f"{estimate.value:.1f} ± {se:.1f}".replace("-", "−")
-    return Entry(text, estimate.value, {"se": estimate.se})
+    text = f"{estimate.value:.1f}" + (
+        f" ± {estimate.se:.1f}" if estimate.se == estimate.se else ""
+    )
+    return Entry(text.replace("-", "−"), estimate.value, {"se": estimate.se})
 
 
 def _rank(score: Score) -> tuple[float, float]:

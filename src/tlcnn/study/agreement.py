@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, kendalltau
 
-from tlcnn.statistics.arm import Estimate
+from tlcnn.statistics.estimate import make_unknown
 from tlcnn.study.depth_rules import Curves, make_rules, orient
 from tlcnn.study.measures import LEAST_UNITS, MeasureCurve, UnitReading, make_curves
 from tlcnn.study.planted import POINTS, Family
@@ -24,11 +24,15 @@ MARGIN = 2.0  # points
 # What a measure has to reach before its depth counts.
 LEAST_FAMILIES, LEAST_WITHIN, LEAST_TAU, MOST_FALSE = 20, 0.9, 0.7, 0.05
 COST = ("cost", "F")
+NUMBER = ("number", "n")  # the control: a curve that knows nothing but the place of a unit
 # Curves in units of accuracy: the margin of the oracle is theirs too.
 IN_POINTS = {
     COST: 1.0,
-    ("probe", "gap"): POINTS,
-    ("knn", "gap"): POINTS,
+    **{
+        (measure, f"{form} gap"): POINTS
+        for measure in ("probe", "knn")
+        for form in ("pooled", "components")
+    },
     ("stitch", "trained"): POINTS,
 }
 REFERENCES = ("own", "random", "final")  # networks that a measure scores beside `start`
@@ -100,7 +104,8 @@ def score_measures(
         margin: of the oracle, in points.
     """
     for (measure, variant), curves in collect_curves(families, readings).items():
-        side = 1 if variant == "gap" else sides.get(measure, 0)
+        is_cost = (measure, variant) in (COST, NUMBER) or variant.endswith("gap")
+        side = 1 if is_cost else sides.get(measure, 0)
         if not side:
             continue
         rules = make_rules(side, IN_POINTS.get((measure, variant), 0), margin)
@@ -128,16 +133,22 @@ def collect_curves(
 ) -> dict[tuple[str, str], dict[int, Sequence[UnitReading]]]:
     """Return the mean curve over seeds of each measure and variant, by the family's position.
 
-    The costs F* are among them. Measures that score the networks `start` and `own` get the variant
-    `gap`, own less start, and lose those that do not look at the source.
+    The costs F* are among them, and as a control the number of the unit itself. Where a measure
+    scores `start` and `own`, the second is the ceiling of the first, and the variants that do not
+    look at the source are left out.
     """
     curves: dict[tuple[str, str], dict[int, Sequence[UnitReading]]] = {}
     for i, family in enumerate(families):
-        if family.cost:
-            curves.setdefault(COST, {})[i] = _make_cost_curve(family.cost)
+        places = {n: make_unknown(n, 0) for n in family.specificity}
+        for key, estimates in ((NUMBER, places), (COST, family.cost)):
+            if estimates:
+                curves.setdefault(key, {})[i] = [
+                    UnitReading(n, str(n), estimate, math.nan, math.nan, 0)
+                    for n, estimate in estimates.items()
+                ]
         for curve in _make_family_curves(family, readings):
             curves.setdefault((curve.measure, curve.variant), {})[i] = curve.readings
-    for measure in [measure for measure, variant in curves if variant == "gap"]:
+    for measure in [measure for measure, variant in curves if variant == "own"]:
         for name in REFERENCES:
             curves.pop((measure, name), None)
     return curves
@@ -154,19 +165,11 @@ def _make_family_curves(family: Family, readings: pd.DataFrame) -> Iterator[Meas
     if rows.empty:
         return
     keys = ["run_id", "measure", "n"]
-    wide = rows.pivot(index=keys, columns="variant", values="value")
-    if {"own", "start"} <= set(wide.columns):
-        gap = (wide["own"] - wide["start"]).rename("gap").dropna()
-        first = rows[rows["variant"] == "start"].set_index(keys).loc[gap.index].reset_index()
-        blank = dict.fromkeys(("low", "high", "null", "ceiling"), math.nan)
-        rows = pd.concat([rows, first.assign(variant="gap", value=gap.to_numpy(), **blank)])
+    own = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
+    rows = rows.join(own, on=keys)
+    is_start = (rows["variant"] == "start") & rows["own"].notna()
+    rows["ceiling"] = rows["ceiling"].mask(is_start, rows["own"])
     yield from make_curves(rows)
-
-
-def _make_cost_curve(cost: Mapping[int, Estimate]) -> list[UnitReading]:
-    return [
-        UnitReading(n, str(n), estimate, math.nan, math.nan, 0) for n, estimate in cost.items()
-    ]
 
 
 # ---- the order of units -------------------------------------------------------------------------

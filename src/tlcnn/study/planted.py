@@ -90,13 +90,13 @@ class Family:
         return above[0] - 1 if above else self.n_units
 
     def is_certain(self, margin: float) -> bool:
-        """Return whether S* is two standard errors from the margin up to n* + 1."""
-        return all(
-            abs(gap.value - margin) > 2 * gap.se
-            for n, gap in self.specificity.items()
-            # Where units 1..n are the same weights, S* is exactly 0 and has no standard error.
-            if n <= self.find_depth(margin) + 1 and gap.se == gap.se
-        )
+        """Return whether S* is two standard errors from the margin up to n* + 1.
+
+        Where units 1..n are the same weights, S* is exactly 0 and has no standard error.
+        """
+        decisive = [n for n in self.specificity if n <= self.find_depth(margin) + 1]
+        gaps = [self.specificity[n] for n in decisive]
+        return all(gap.value == 0 or abs(gap.value - margin) > 2 * gap.se for gap in gaps)
 
 
 def make_families(runs: Sequence[Run]) -> list[Family]:
