@@ -13,7 +13,7 @@ from records_made import finish, write_record
 from tlcnn.cli.main import main
 from tlcnn.errors import DataError
 from tlcnn.records.read import read_runs
-from tlcnn.study.agreement import average, compute_moved, score_measures
+from tlcnn.study.agreement import average, collect_curves, compute_moved, score_measures
 from tlcnn.study.depth_rules import choose_threshold, count_general, orient
 from tlcnn.study.measures import UnitReading
 from tlcnn.study.planted import make_families
@@ -32,7 +32,7 @@ def be_noise(family, n, rng):
 
 
 def score(families, readings, measure="probe"):
-    scores = score_measures(families, readings, SIDES)
+    scores = score_measures(families, collect_curves(families, readings), SIDES)
     return {s.rule: s for s in scores if s.measure == measure}
 
 
@@ -168,9 +168,10 @@ def test_own_units_are_the_ceiling_of_the_source():
             "random": lambda f, n, rng: 0.25,
         }.items()
     ]
-    scores = [s for s in score_measures(families, pd.concat(parts), SIDES) if s.measure == "probe"]
-    assert {score.variant for score in scores} == {"start"}
-    assert {score.rule: score for score in scores}[THRESHOLDS[0]].count_errors(-1, 1) > 0.9
+    readings = pd.concat(parts)
+    variants = {variant for measure, variant in collect_curves(families, readings)}
+    assert variants == {"start", "F", "n"}
+    assert score(families, readings)[THRESHOLDS[0]].count_errors(-1, 1) > 0.9
 
 
 def test_a_curve_with_null_and_ceiling_is_scaled_by_them():

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,8 @@ from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tlcnn.study.agreement import Score
+    from tlcnn.study.depth_rules import Curves
     from tlcnn.study.planted import Family
 
 N_SHOWN = 4  # families and measures in the figure of curves
@@ -41,7 +41,7 @@ def _agreement(options: argparse.Namespace) -> None:
     from tlcnn.records.read import read_runs
     from tlcnn.report.measure_words import MEASURES
     from tlcnn.report.planted_tables import make_agreement_table, make_oracle_table
-    from tlcnn.study.agreement import score_measures
+    from tlcnn.study.agreement import collect_curves, score_measures
     from tlcnn.study.planted import make_families
     from tlcnn.study.runs import make_runs
 
@@ -50,15 +50,15 @@ def _agreement(options: argparse.Namespace) -> None:
     families = make_families(make_runs(read_runs(options.folder)))
     if options.analyse:
         _analyse_families(families, options)
-    readings = read_measures(options.folder)
+    curves = collect_curves(families, read_measures(options.folder))
     sides = {name: words.side for name, words in MEASURES.items()}
-    scores = list(score_measures(families, readings, sides, options.margin))
+    scores = list(score_measures(families, curves, sides, options.margin))
     if options.oracle or not scores:
         show_table(make_oracle_table(families, options.margin), options)
     else:
         show_table(make_agreement_table(scores, families, options.margin), options)
     if options.output:
-        _write_files(families, readings, scores, options)
+        _write_files(families, curves, scores, options)
 
 
 def _analyse_families(families: "list[Family]", options: argparse.Namespace) -> None:
@@ -91,7 +91,7 @@ def _analyse_families(families: "list[Family]", options: argparse.Namespace) -> 
 
 def _write_files(
     families: "list[Family]",
-    readings: "pd.DataFrame",
+    curves: "Mapping[tuple[str, str], Curves]",
     scores: "list[Score]",
     options: argparse.Namespace,
 ) -> None:
@@ -105,7 +105,6 @@ def _write_files(
     )
     from tlcnn.report.writers.csv import write_csv
     from tlcnn.storage import make_dir, writing
-    from tlcnn.study.agreement import collect_curves
 
     folder = make_dir(Path(options.output))
     tables = {"oracle": make_oracle_table(families, options.margin)}
@@ -117,7 +116,6 @@ def _write_files(
         ranked = sorted(scores, key=lambda score: -score.tau_S.value)
         chosen = list(dict.fromkeys((s.measure, s.variant) for s in ranked))[: N_SHOWN - 1]
         shown = [i for i, f in enumerate(families) if f.model == families[0].model][:N_SHOWN]
-        curves = collect_curves(families, readings)
         figures = [
             draw_taus(scores),
             draw_families(families, curves, chosen, options.margin, shown),

@@ -91,19 +91,19 @@ class Score:
 
 def score_measures(
     families: Sequence[Family],
-    readings: pd.DataFrame,
+    all_curves: Mapping[tuple[str, str], Curves],
     sides: Mapping[str, int],
     margin: float = MARGIN,
 ) -> Iterator[Score]:
     """Yield a score for every measure, variant and rule.
 
     Args:
-        readings: what `read_measures` returned; only those of the families' trios count.
+        all_curves: what `collect_curves` returned.
         sides: 1 for measures of which a larger value is more specific, -1 for the others, by name;
             a measure without a side is left out.
         margin: of the oracle, in points.
     """
-    for (measure, variant), curves in collect_curves(families, readings).items():
+    for (measure, variant), curves in all_curves.items():
         is_cost = (measure, variant) in (COST, NUMBER) or variant.endswith("gap")
         side = 1 if is_cost else sides.get(measure, 0)
         if not side:
@@ -133,11 +133,15 @@ def collect_curves(
 ) -> dict[tuple[str, str], dict[int, Sequence[UnitReading]]]:
     """Return the mean curve over seeds of each measure and variant, by the family's position.
 
+    Args:
+        readings: what `read_measures` returned; only those of the families' trios count.
+
     The costs F* are among them, and as a control the number of the unit itself. Where a measure
     scores `start` and `own`, the second is the ceiling of the first, and the variants that do not
     look at the source are left out.
     """
     curves: dict[tuple[str, str], dict[int, Sequence[UnitReading]]] = {}
+    by_pair = {(str(a), str(b)): part for (a, b), part in readings.groupby(["run_id", "against"])}
     for i, family in enumerate(families):
         places = {n: make_unknown(n, 0) for n in family.specificity}
         for key, estimates in ((NUMBER, places), (COST, family.cost)):
@@ -146,7 +150,7 @@ def collect_curves(
                     UnitReading(n, str(n), estimate, math.nan, math.nan, 0)
                     for n, estimate in estimates.items()
                 ]
-        for curve in _make_family_curves(family, readings):
+        for curve in _make_family_curves(family, by_pair):
             curves.setdefault((curve.measure, curve.variant), {})[i] = curve.readings
     for measure in [measure for measure, variant in curves if variant == "own"]:
         for name in REFERENCES:
@@ -154,16 +158,14 @@ def collect_curves(
     return curves
 
 
-def _make_family_curves(family: Family, readings: pd.DataFrame) -> Iterator[MeasureCurve]:
-    parts = [
-        readings[
-            (readings["run_id"] == trio.run.run_id) & (readings["against"] == trio.own.run_id)
-        ]
-        for trio in family.trios
-    ]
-    rows = pd.concat(parts) if parts else readings.iloc[:0]
-    if rows.empty:
+def _make_family_curves(
+    family: Family, readings: Mapping[tuple[str, str], pd.DataFrame]
+) -> Iterator[MeasureCurve]:
+    pairs = [(trio.run.run_id, trio.own.run_id) for trio in family.trios]
+    parts = [readings[pair] for pair in pairs if pair in readings]
+    if not parts:
         return
+    rows = pd.concat(parts)
     keys = ["run_id", "measure", "n"]
     own = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
     rows = rows.join(own, on=keys)
