@@ -24,11 +24,9 @@ def cells_of(experiment, *words):
     sweeper = yaml.safe_load(text)["hydra"]["sweeper"]
     composer = Composer()
     blocks, params = sweeper.get("blocks", []), sweeper["params"]
-    cells = expand(list(words), params=params, blocks=blocks, parse=composer.parse)
-    return [
-        composer.compose([f"experiment={experiment}", *cell])
-        for cell in expand_units(cells, composer)
-    ]
+    words = [f"experiment={experiment}", *words]
+    cells = expand(words, params=params, blocks=blocks, parse=composer.parse)
+    return [composer.compose(cell) for cell in expand_units(cells, composer)]
 
 
 def place(cfg, unit_map):

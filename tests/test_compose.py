@@ -36,6 +36,7 @@ VALUES = {
     "train.clip_norm": ["null", 2],
     "++init.task_dataset.root": ["/data", "null"],
     "++init.task_dataset.options.n_images": [7],
+    "++init.task_run.init.through": [2, "stem"],
     "+init.task_dataset": ["{fold: 1, options: {size: 3}}"],
     "seed": [0, 3],
     "device": ["cpu"],
@@ -99,6 +100,14 @@ def test_files_are_read_once_for_equal_choices(monkeypatch):
         for source in ("random", "imagenet"):
             composer.compose([f"init={source}", f"seed={seed}", "dataset.image_size=64"])
     assert read == [("init=random",), ("init=imagenet",)]
+
+
+def test_a_key_that_is_added_to_a_mapping_needs_no_file(monkeypatch):
+    composer = Composer()
+    composer.compose(["seed=1"])
+    monkeypatch.setattr(composer, "_compose_files", None)
+    words = ["++init.task_run.init.through=2", "++init.task_dataset.root=/a", "seed=2"]
+    assert composer.compose(words).init.task_run == {"init": {"through": 2}}
 
 
 @pytest.mark.parametrize("size", [32, 96])

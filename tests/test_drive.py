@@ -285,6 +285,7 @@ def test_the_same_runs_have_one_name_in_any_order(ask, capsys):
         (["experiment=demo", "dataset.root=/data/ham", "progress=false"], "demo"),
         (["experiment=demo", "fail_fast=true", "dry_run=true", "study=null"], "demo"),
         (["experiment=demo", "init.task_dataset.root=/data/ham"], "demo"),
+        (["experiment=demo", "init.task_run.init.task_dataset.root=/data/ham"], "demo"),
         (["experiment=demo", "seed=1"], None),
         (["experiment=demo", "freeze.allow_random=true"], None),
     ],

@@ -26,6 +26,7 @@ def test_a_command_has_no_place_and_no_dry_run_but_permissions_and_names(tmp_pat
     run = write_record(tmp_path, seed=1, test=0.5)
     places = [f"{key}=1" for key in list_keys("place")]
     places += ["++init.task_dataset.root=/data", "study=mine", "fail_fast=true", "dry_run=false"]
+    places += ["++init.task_run.init.task_dataset.root=/data"]
     words = ["freeze.allow_random=true", "init.allow_unchecked=true", "dataset.name=lesions"]
     write_study(tmp_path, run.name.rsplit("-", 1)[-1], [*places, *words])
     assert find_commands([run])[str(run)].split()[3:] == words

@@ -72,7 +72,8 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
 
 def _is_local(word: str) -> bool:
     """Return whether an override says where and how to train: of no use on another machine."""
-    key = word.lstrip("+").partition("=")[0].replace("init.task_dataset.", "dataset.")
+    key = word.lstrip("+").partition("=")[0].replace("init.task_run.", "")
+    key = key.replace("init.task_dataset.", "dataset.")
     return key in list_local_keys()
 
 

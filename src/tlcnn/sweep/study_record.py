@@ -31,7 +31,8 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
         return name
     values = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
     experiment = values.pop("experiment", None)
-    keys = {key.replace("init.task_dataset.", "dataset.") for key in values}
+    keys = {key.replace("init.task_run.", "") for key in values}
+    keys = {key.replace("init.task_dataset.", "dataset.") for key in keys}
     if experiment and keys <= {*list_local_keys()}:
         return experiment
     digest = digest_of(sorted(run.run_id for run in sweep.runs if run.role == "cell"), 8)

@@ -29,7 +29,7 @@ def draw_cues(draws: Draws, texture: int, outline: int, size: int, noise: float)
     across = texture * np.pi / 4 + np.pi / 2 + draws.uniform(-JITTER, JITTER)
     frequency, phase = np.pi * draws.uniform(*PERIODS), draws.uniform(0, 2 * np.pi)
     stripes = np.sin(frequency * (x * np.cos(across) + y * np.sin(across)) + phase)
-    inside = _draw_outline(draws, outline, x, y)
+    inside = draw_outline(draws, outline, x, y)
     grey = BACKGROUND + inside * (SHAPE - BACKGROUND + STRIPES * stripes)
     picture = grey[..., None] * draws.array(3, low=1 - TINT, high=1 + TINT)
     spread = noise * 3**0.5  # a uniform distribution of this half-width has that deviation
@@ -37,7 +37,7 @@ def draw_cues(draws: Draws, texture: int, outline: int, size: int, noise: float)
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def _draw_outline(draws: Draws, outline: int, x: Array, y: Array) -> Array:
+def draw_outline(draws: Draws, outline: int, x: Array, y: Array) -> Array:
     """Return 1 inside the shape and 0 outside, with a soft edge."""
     left, top = draws.array(2, low=-CENTRE, high=CENTRE)
     radius, turn = draws.uniform(*RADIUS), draws.uniform(-JITTER, JITTER)
