@@ -75,6 +75,7 @@ def test_a_measure_that_is_the_truth_has_tau_1_and_every_depth():
         assert scores[rule].false == {375: (0, 4), 1500: (0, 4), 6000: (0, 4)}
     tau = scores["margin"].tau_S
     assert tau.value > 0.85 and tau.low > 0.8  # noise breaks the ties up to m
+    assert tau.n == 4 * 8  # not of m = 4 and 5 or the same task, where nothing is specific
     assert scores["margin"].tau_F.value == pytest.approx(tau.value)
 
 
@@ -161,17 +162,19 @@ def test_networks_of_different_depth_share_a_table():
 def test_own_units_are_the_ceiling_of_the_source():
     families = make_world(("net",))
     parts = [
-        make_planted_readings(families, compute, variant=name, null=0.25)
+        make_planted_readings(families, compute, variant=name, null=0.3)
         for name, compute in {
-            "start": lambda f, n, rng: 0.9 - 0.5 * f.specificity[n].value / 100,
-            "own": lambda f, n, rng: 0.9,
-            "random": lambda f, n, rng: 0.25,
+            "start": lambda f, n, rng: 0.3 + n / 10 * (1 - f.specificity[n].value / 100),
+            "own": lambda f, n, rng: 0.3 + n / 10,
+            "random": lambda f, n, rng: 0.3,
         }.items()
     ]
     readings = pd.concat(parts)
     variants = {variant for measure, variant in collect_curves(families, readings)}
     assert variants == {"start", "F", "n"}
-    assert score(families, readings)[THRESHOLDS[0]].count_errors(-1, 1) > 0.9
+    scores = score(families, readings)
+    assert scores[THRESHOLDS[0]].count_errors(-1, 1) > 0.9
+    assert scores[THRESHOLDS[0]].tau_S.value > 0.9
 
 
 def test_a_curve_with_null_and_ceiling_is_scaled_by_them():

@@ -209,12 +209,12 @@ def _find_trios(
 
 
 def _is_twin(run: Run, own: Run) -> bool:
-    """Return whether a run has the images, length, and common units of B, but another seed."""
+    """Return whether a run has the images, the length and the common units of B."""
     first, second = (
         (r.model, r.plan.manifest, r.plan.epochs, r.k, r.j, [a.run_id for a in r.plan.ancestry])
         for r in (run, own)
     )
-    return first == second and run.seed != own.seed
+    return first == second
 
 
 def _mark_changes(families: Sequence[Family]) -> list[Family]:
