@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tlcnn.study.depth_rules import Curves
     from tlcnn.study.planted import Family
 
-N_SHOWN = 4  # families and measures in the figure of curves
-
 
 def add_agreement(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
@@ -96,7 +94,7 @@ def _write_files(
     options: argparse.Namespace,
 ) -> None:
     """Write all tables as CSV, and the figures."""
-    from tlcnn.report.figures.agreement import draw_families, draw_taus
+    from tlcnn.report.figures.agreement import choose_shown, draw_families, draw_taus
     from tlcnn.report.figures.style import save_figure
     from tlcnn.report.planted_tables import (
         make_agreement_table,
@@ -113,9 +111,7 @@ def _write_files(
         tables["agreement"] = make_agreement_table(scores, families, options.margin)
         tables["depths"] = make_depth_table(scores)
     if any(score.tau_S.n for score in scores):
-        ranked = sorted(scores, key=lambda score: -score.tau_S.value)
-        chosen = list(dict.fromkeys((s.measure, s.variant) for s in ranked))[: N_SHOWN - 1]
-        shown = [i for i, f in enumerate(families) if f.model == families[0].model][:N_SHOWN]
+        chosen, shown = choose_shown(scores, families)
         figures = [
             draw_taus(scores),
             draw_families(families, curves, chosen, options.margin, shown),

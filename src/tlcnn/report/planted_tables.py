@@ -70,7 +70,8 @@ def make_agreement_table(
         "moved by: the change of the curve where only this factor of A's training changes, as a "
         "share of its change from m = 0 to the largest m.",
     ]
-    if not any(score.reaches_bar for score in scores):
+    measures = [score for score in scores if score.measure not in (COST[0], NUMBER[0])]
+    if not any(score.reaches_bar for score in measures):
         notes.append("No measure reaches the bar: no verdict can be read from measures.")
     rows = [{"score": score} for score in sorted(scores, key=_rank)]
     return fill_table(rows, describe, title="Agreement with the planted truth", notes=tuple(notes))

@@ -9,7 +9,7 @@ import pandas as pd
 from tlcnn.report.figures import style
 from tlcnn.report.measure_words import find_words
 from tlcnn.report.planted_tables import describe_source, name_measure
-from tlcnn.study.agreement import Score
+from tlcnn.study.agreement import COST, NUMBER, Score
 from tlcnn.study.measures import UnitReading
 from tlcnn.study.planted import Family
 
@@ -40,7 +40,7 @@ def draw_taus(scores: Sequence[Score]) -> style.ReportFigure:
         ax.set_yticks(range(len(rows)), names)
         ax.set(xlim=(-1.05, 1.05), xlabel="Kendall's τ with the oracle, mean over families")
         ax.grid(axis="x")
-        ax.legend(loc="lower right")
+        ax.legend(loc="lower left")
     n = max((score.tau_S.n for score in rows), default=0)
     return style.ReportFigure(
         name="agreement",
@@ -54,6 +54,27 @@ def draw_taus(scores: Sequence[Score]) -> style.ReportFigure:
         alt="Kendall's τ of each measure with the oracle, with intervals.",
         section="layers",
     )
+
+
+def choose_shown(
+    scores: Sequence[Score], families: Sequence[Family]
+) -> tuple[list[tuple[str, str]], list[int]]:
+    """Return the best variants of the three measures that order the units best, and four families.
+
+    The families are of the first network: two plain ones, one whose A was trained in another way,
+    and one in which A learnt the same task.
+    """
+    best: dict[str, str] = {}
+    for score in sorted(scores, key=lambda score: -np.nan_to_num(score.tau_S.value, nan=-2)):
+        if score.measure not in (COST[0], NUMBER[0]):
+            best.setdefault(score.measure, score.variant)
+    groups: dict[tuple[bool, bool], list[int]] = {}
+    for i, family in enumerate(families):
+        if family.model == families[0].model:
+            groups.setdefault((family.is_same_task, bool(family.changed)), []).append(i)
+    plain, *others = groups.values()
+    shown = [*dict.fromkeys((plain[0], plain[len(plain) // 2])), *(each[0] for each in others)]
+    return list(best.items())[:3], shown
 
 
 def draw_families(
@@ -83,8 +104,7 @@ def draw_families(
             column[0].axhspan(-margin, margin, color="#E3E3E3", lw=0, zorder=0)
             look = {"color": style.PURPLE, "marker": "^", "elinewidth": 0.8}
             style.plot_intervals(column[0], ns, gaps, **look)
-            title = f"m = {family.m}, {describe_source(family)}"
-            column[0].set_title("\n".join(style.wrap(title, 22)))
+            column[0].set_title(f"m = {family.m}\n{style.wrap(describe_source(family), 24)}")
             for ax, key in zip(column[1:], chosen, strict=True):
                 readings = curves.get(key, {}).get(i, ())
                 rows = pd.DataFrame(
@@ -98,8 +118,6 @@ def draw_families(
                 ax.plot(rows["n"], rows["ceiling"], color="#333333", ls=(0, (5, 1.5)), lw=1.0)
                 look = {"color": style.BLUE, "marker": "o", "elinewidth": 0.8}
                 style.plot_intervals(ax, rows["n"], rows, **look)
-                ends = [*rows[["value", "null", "ceiling"]].to_numpy().ravel()]
-                ax.update_datalim([(1, end) for end in ends if np.isfinite(end)])
             for ax in column:
                 ax.axvline(depth + 0.5, color="#B00020", lw=0.9, ls=(0, (3, 2)), zorder=1)
                 ax.set_xticks(ns)
@@ -107,8 +125,7 @@ def draw_families(
             column[-1].set_xlabel("n")
         axes[0, 0].set_ylabel("S*, points")
         for ax, (measure, variant) in zip(axes[1:, 0], chosen, strict=True):
-            title = style.wrap(f"{find_words(measure).title}, {variant}", 20)
-            ax.set_ylabel("\n".join(title))
+            ax.set_ylabel(style.wrap(f"{find_words(measure).title}, {variant}", 20))
     names = "; ".join(families[i].name for i in shown)
     return style.ReportFigure(
         name="agreement-families",
