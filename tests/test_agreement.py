@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -268,6 +269,22 @@ def test_command_writes_tables_and_figures(tmp_path, capsys, monkeypatch):
     assert set(depths["n*"]) == {1}
     main(["agreement", str(tmp_path), "--oracle"])
     assert "35.0" in capsys.readouterr().out
+
+
+def test_command_analyses_a_against_b_and_its_twin(tmp_path, capsys, monkeypatch):
+    write_planted(tmp_path)
+    roles = []
+
+    def record(run, bases, measures, *, n_images):
+        roles.append((run.k, run.j, run.seed, [base.seed for base in bases], [*measures]))
+        return SimpleNamespace(is_done=True)
+
+    monkeypatch.setattr("tlcnn.layers.roles.make_analysis", record)
+    main(["agreement", str(tmp_path), "--analyse", "--measures", "cka"])
+    assert roles == [(3, 0, s, [200 + s, 300 + s], ["cka"]) for s in (0, 1)]
+    captured = capsys.readouterr()
+    assert "2 analyses done, 0 to do" in captured.err and "--analyse computes" in captured.err
+    assert "freezing cost" in captured.out
 
 
 def test_command_refuses_a_margin_of_no_points(tmp_path, capsys):

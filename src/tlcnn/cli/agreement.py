@@ -27,6 +27,8 @@ def add_agreement(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     margin = "points of balanced accuracy below which units count as shared; default: 2"
     add("--margin", type=float, default=2.0, help=margin)
     add("--oracle", action="store_true", help="show S* and n* of each family instead")
+    every = "show every rule that reads a depth from a measure, not the best one alone"
+    add("--all-rules", action="store_true", help=every)
     add("-o", "--output", metavar="DIR", help="write all tables as CSV, and figures")
     add("--analyse", action="store_true", help="first compute the measures of every family")
     add_analysis_options(parser)
@@ -39,7 +41,7 @@ def _agreement(options: argparse.Namespace) -> None:
     from tlcnn.records.read import read_runs
     from tlcnn.report.measure_words import MEASURES
     from tlcnn.report.planted_tables import make_agreement_table, make_oracle_table
-    from tlcnn.study.agreement import collect_curves, score_measures
+    from tlcnn.study.agreement import COST, NUMBER, collect_curves, score_measures
     from tlcnn.study.planted import make_families
     from tlcnn.study.runs import make_runs
 
@@ -51,10 +53,14 @@ def _agreement(options: argparse.Namespace) -> None:
     curves = collect_curves(families, read_measures(options.folder))
     sides = {name: words.side for name, words in MEASURES.items()}
     scores = list(score_measures(families, curves, sides, options.margin))
-    if options.oracle or not scores:
+    if not any(score.measure not in (COST[0], NUMBER[0]) for score in scores):
+        text = "no run of these families was analysed: --analyse computes their measures"
+        print_text(text, file=sys.stderr)
+    if options.oracle:
         show_table(make_oracle_table(families, options.margin), options)
     else:
-        show_table(make_agreement_table(scores, families, options.margin), options)
+        table = make_agreement_table(scores, families, options.margin, all_rules=options.all_rules)
+        show_table(table, options)
     if options.output:
         _write_files(families, curves, scores, options)
 
@@ -84,7 +90,11 @@ def _analyse_families(families: "list[Family]", options: argparse.Namespace) -> 
     codes = {outcome.code for outcome in outcomes if outcome.code}
     if codes:
         n_failed = sum(bool(outcome.code) for outcome in outcomes)
-        raise SweepFailed(f"{count(n_failed, 'analysis')} failed; the command tries again", codes)
+        raise SweepFailed(
+            f"{n_failed} of {count(len(waiting), 'run')} could not be analysed. The same command "
+            "tries them again and skips what is done.",
+            codes,
+        )
 
 
 def _write_files(

@@ -23,9 +23,15 @@ Record = Mapping[Any, Any]
 
 
 def make_agreement_table(
-    scores: Sequence[Score], families: Sequence[Family], margin: float
+    scores: Sequence[Score], families: Sequence[Family], margin: float, *, all_rules: bool = True
 ) -> Table:
-    """Return one row a measure, variant and rule, and below it whether any reaches the bar."""
+    """Return one row a measure, variant and rule, and below it whether any reaches the bar.
+
+    Args:
+        all_rules: False for the rule alone whose depths are right most often, of each variant.
+    """
+    ranked = sorted((score for score in scores if score.depths), key=_rank)
+    firsts = list({(s.measure, s.variant): s for s in reversed(ranked)}.values())[::-1]
     sizes = sorted({size for score in scores for size in score.false})
     factors = [name for name in FACTORS if any(name in score.moved for score in scores)]
 
@@ -73,7 +79,9 @@ def make_agreement_table(
     measures = [score for score in scores if score.measure not in (COST[0], NUMBER[0])]
     if not any(score.reaches_bar for score in measures):
         notes.append("No measure reaches the bar: no verdict can be read from measures.")
-    rows = [{"score": score} for score in sorted(scores, key=_rank)]
+    if not all_rules:
+        notes.append("Of several rules, the row has the one whose depths are right most often.")
+    rows = [{"score": score} for score in (ranked if all_rules else sorted(firsts, key=_rank))]
     return fill_table(rows, describe, title="Agreement with the planted truth", notes=tuple(notes))
 
 
