@@ -27,20 +27,21 @@ def draw_taus(scores: Sequence[Score]) -> style.ReportFigure:
     rows.sort(key=lambda score: score.tau_S.value)
     with style.drawing(style.FULL * 0.75, _ROW * len(rows) + 0.7) as figure:
         ax = figure.subplots()
+        handles = []
         for i, (basis, look) in enumerate(_LOOKS.items()):
             taus = [getattr(score, f"tau_{basis}") for score in rows]
             value, low, high = np.array([(t.value, t.low, t.high) for t in taus], float).T
             reach = np.nan_to_num(np.maximum([value - low, high - value], 0.0))
             ys = np.arange(len(rows)) + 0.12 - 0.24 * i
-            ax.errorbar(
-                value, ys, xerr=reach, ls="none", elinewidth=0.8, label=f"{basis}*", **look
-            )
+            look = {**look, "ls": "none", "elinewidth": 0.8}
+            handles.append(ax.errorbar(value, ys, xerr=reach, **look))
         ax.axvline(0, color="#555555", lw=0.8, zorder=1)
         names = [style.make_literal(f"{name_measure(s)}, {s.variant}", 44) for s in rows]
         ax.set_yticks(range(len(rows)), names)
         ax.set(xlim=(-1.05, 1.05), xlabel="Kendall's τ with the oracle, mean over families")
         ax.grid(axis="x")
-        ax.legend(loc="lower left")
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        style.add_legend(ax, handles, [f"{basis}*" for basis in _LOOKS], 2, gap=-0.03)
     n = max((score.tau_S.n for score in rows), default=0)
     return style.ReportFigure(
         name="agreement",
