@@ -31,15 +31,21 @@ def add_analyse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     against = "what a run is compared with: self (a run from random weights with its images and "
     against += "recipe; the default), random (untrained networks only), or a run"
     add("--against", default="self", metavar="self|random|RUN", help=against)
-    add("--images", type=int, default=2500, help="the most training images; default: 2500")
-    add("--measures", metavar="A,B", help="default: all but the slow ones")
-    add("--device", default="auto", help="auto (default), cpu, cuda or mps")
-    add("--workers", type=int, default=1, help="processes of this machine; default: 1")
+    add_analysis_options(parser)
     metavar, text = LISTS["where"]
     add("--where", nargs="+", action="extend", default=[], metavar=metavar, help=text)
     add("--with-random", action="store_true", help="also runs from random weights (k = 0)")
     add_formats(parser)
     parser.set_defaults(command=_analyse)
+
+
+def add_analysis_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which measures are computed, on what."""
+    add = parser.add_argument
+    add("--images", type=int, default=2500, help="the most training images; default: 2500")
+    add("--measures", metavar="A,B", help="default: all but the slow ones")
+    add("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    add("--workers", type=int, default=1, help="processes of this machine; default: 1")
 
 
 def _analyse(options: argparse.Namespace) -> None:
@@ -48,7 +54,7 @@ def _analyse(options: argparse.Namespace) -> None:
     from tlcnn.report.measure_table import make_measure_table
     from tlcnn.run.job import log_to_stderr
 
-    measures = _choose_measures(options)
+    measures = choose_measures(options)
     log_to_stderr(logging.WARNING)
     runs = _choose_runs(options)
     analyses, errors = _make_analyses(runs, measures, options)
@@ -73,7 +79,7 @@ def _analyse(options: argparse.Namespace) -> None:
         )
 
 
-def _choose_measures(options: argparse.Namespace) -> dict[str, int]:
+def choose_measures(options: argparse.Namespace) -> dict[str, int]:
     """Return the measures that are asked for, with their versions."""
     from tlcnn.layers import DEFAULT, MEASURES
 

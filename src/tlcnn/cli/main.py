@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlcnn import __version__
+from tlcnn.cli.agreement import add_agreement
 from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
@@ -43,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_report(commands)
     add_analyse(commands)
+    add_agreement(commands)
     add_power(commands)
     add_import(commands)
     _add_units(commands)

@@ -7,8 +7,9 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
@@ -21,6 +22,7 @@ from tlcnn.study.layers import Basis, UnitScores
 # The depth of a measure is that of the costs, one that the verdicts leave open, or another one.
 Standing = Literal["same", "open", "disagrees", "none"]
 LEAST_UNITS = 3  # that an order of units is compared over
+_NUMBERS = ["value", "low", "high", "null", "ceiling", "n_images"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def summarize_measures(frame: pd.DataFrame, blocks: Iterable[Block]) -> Iterator
                     for run in cell.runs
                     if run.run_id in by_run
                 ]
-                curves = tuple(_make_curves(pd.concat(rows)))
+                curves = tuple(make_curves(pd.concat(rows)))
                 yield SourceMeasures(block, source, cell, curves, len(cells) - 1)
 
 
@@ -155,41 +157,62 @@ def _choose_rows(rows: pd.DataFrame, bases: Collection[str]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _make_curves(rows: pd.DataFrame) -> Iterator[MeasureCurve]:
-    for (measure, variant), curve in rows.groupby(["measure", "variant"], sort=False):
-        readings = [_make_reading(n, curve[curve["n"] == n]) for n in sorted(set(curve["n"]))]
-        yield MeasureCurve(str(measure), str(variant), tuple(readings))
+def make_curves(rows: pd.DataFrame) -> Iterator[MeasureCurve]:
+    """Yield the curve of each measure and variant, over the seeds of some readings.
+
+    Args:
+        rows: the columns of `read_measures`, of runs that differ in the seed alone.
+    """
+    numbers = rows[_NUMBERS].apply(pd.to_numeric, errors="coerce")
+    columns = rows.assign(**numbers.where(numbers.abs() < math.inf)).to_dict("list")
+    by_curve: dict[tuple[str, str], dict[int, list[int]]] = {}
+    for row, key in enumerate(zip(columns["measure"], columns["variant"], strict=True)):
+        by_curve.setdefault(key, {}).setdefault(columns["n"][row], []).append(row)
+    for (measure, variant), places in by_curve.items():
+        readings = [_make_reading(n, columns, places[n]) for n in sorted(places)]
+        yield MeasureCurve(measure, variant, tuple(readings))
 
 
-def _make_reading(n: int, rows: pd.DataFrame) -> UnitReading:
-    numbers = rows[["value", "low", "high", "null", "ceiling"]].apply(
-        pd.to_numeric, errors="coerce"
-    )
-    numbers = numbers.where(numbers.abs() < math.inf)
-    valued = numbers["value"].notna()
-    estimate = _estimate(numbers[valued], rows.loc[valued, "seed"])
-    overs = [f"{estimate.n_seeds} seeds"] if estimate.n_seeds > 1 else list(rows["over"])
-    notes = dict.fromkeys(text for text in rows["note"] if isinstance(text, str) and text)
+def _make_reading(n: int, columns: Mapping[Any, list[Any]], rows: Sequence[int]) -> UnitReading:
+    """Return the reading of some rows of the columns."""
+    part = {name: [column[row] for row in rows] for name, column in columns.items()}
+    estimate = _estimate(part["seed"], part["value"], part["low"], part["high"])
+    overs = [f"{estimate.n_seeds} seeds"] if estimate.n_seeds > 1 else part["over"]
+    notes = dict.fromkeys(text for text in part["note"] if isinstance(text, str) and text)
+    null, ceiling = (_average(part[name]) for name in ("null", "ceiling"))
     return UnitReading(
         n,
-        str(rows["unit"].iloc[0]),
+        str(part["unit"][0]),
         estimate,
-        float(numbers["null"].mean()),
-        float(numbers["ceiling"].mean()),
-        int(pd.to_numeric(rows["n_images"], errors="coerce").fillna(0).min()),
+        null,
+        ceiling,
+        int(min(0 if size != size else size for size in part["n_images"])),
         str(overs[0]) if math.isfinite(estimate.low) else "",
         "; ".join(notes),
     )
 
 
-def _estimate(numbers: pd.DataFrame, seeds: pd.Series) -> Estimate:
+def _average(values: Sequence[float]) -> float:
+    """Return the mean of the values that are no NaN; NaN for none."""
+    finite = [value for value in values if value == value]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def _estimate(
+    seeds: Sequence[int], values: Sequence[float], lows: Sequence[float], highs: Sequence[float]
+) -> Estimate:
     """Return the mean over seeds; the runs of one seed, of several folds, are one number."""
-    scores = numbers["value"].groupby(seeds).mean()
+    rows = [row for row in zip(seeds, values, lows, highs, strict=True) if row[1] == row[1]]
+    by_seed = {
+        seed: _average([value for other, value, *_ in rows if other == seed])
+        for seed in sorted({row[0] for row in rows})
+    }
+    scores = np.array([*by_seed.values()])
     if len(scores) > 1:
-        return estimate_contrast([(1.0, Arm("", scores.index.to_numpy(), scores.to_numpy()))])
-    if len(numbers) != 1:
-        return make_unknown(float(scores.mean()), len(scores))
-    value, low, high = numbers[["value", "low", "high"]].iloc[0].tolist()
+        return estimate_contrast([(1.0, Arm("", np.array([*by_seed]), scores))])
+    if len(rows) != 1:
+        return make_unknown(_average([*by_seed.values()]), len(scores))
+    _, value, low, high = rows[0]
     return Estimate(value, math.nan, math.nan, low, high, 1)
 
 
