@@ -65,7 +65,7 @@ def test_yosinskis_published_curves_come_out_to_the_printed_digits(tmp_path):
     assert round(100 * curves.loc[("AnB", 7), "value"], 2) == 54.25
     assert curves.loc[("base", 0), "n_seeds"] == 8
     (finding,) = [found for found in content.findings if found.key == "layers"]
-    assert "fc7 8.1 (" in finding.answer
+    assert "n = 7 (all units; only the classifier is trained) 8.1 (" in finding.answer
 
 
 def arm(mean, spread=0.001, n=5, seed=0):
@@ -149,9 +149,12 @@ def test_one_sources_grid_answers_by_the_cost_of_freezing(tmp_path):
     scores = content.layers[0].scores
     assert (100 * scores["F"]).round(6).tolist() == [-2.0, 0.0, 0.5, 5.0, 20.0]
     assert scores["verdict"].tolist() == ["general"] * 3 + ["specific"] * 2
-    assert finding.verdict == "3 general, 2 specific"
-    assert "F(n) is the cost of freezing the first n units of ImageNet" in finding.answer
-    assert "stage4 20.0 (" in finding.answer and "S(n)" not in str(finding)
+    assert finding.verdict == "general for n = 1 to 3, specific for n = 4 and 5"
+    assert "F(n) is the cost of freezing the first n of 5 units of ImageNet" in finding.answer
+    assert (
+        "n = 5 (all units; only the classifier is trained) 20.0 (" in finding.answer
+        and "S(n)" not in str(finding)
+    )
     columns = [column.name for column in make_layer_table(content.layers[0], "").columns]
     assert "freezing cost F" in columns and not any("S" in name for name in columns)
 
@@ -161,7 +164,7 @@ def test_without_full_fine_tuning_the_answer_rests_on_the_gap_to_ones_own_weight
         for init, mean in (("imagenet", 0.5), ("self", 0.6)):
             write_cell(tmp_path, (mean, mean + 0.001, mean - 0.001), init=init, k=n, j=n)
     content, finding = answer_layers(tmp_path)
-    assert content.layers[0].basis == "S" and finding.verdict == "5 specific"
+    assert content.layers[0].basis == "S" and finding.verdict == "specific for n = 1 to 5"
 
 
 def test_units_that_serve_better_than_ones_own_have_a_verdict(tmp_path):
@@ -170,10 +173,12 @@ def test_units_that_serve_better_than_ones_own_have_a_verdict(tmp_path):
             write_cell(tmp_path, (mean, mean + 0.001, mean - 0.001), init=init, k=n, j=n)
     content, finding = answer_layers(tmp_path)
     assert content.layers[0].scores["verdict"].tolist()[:3] == ["better", "general", "specific"]
-    assert "The source's layers serve better than the network's own: stem" in finding.answer
+    assert (
+        "layers are shown to serve better than the network's own): n = 1 (stem)" in finding.answer
+    )
     write_grid(tmp_path, (0.0,) * 5)
     content, finding = answer_layers(tmp_path)
-    assert content.layers[0].basis == "F" and finding.verdict == "5 general"
+    assert content.layers[0].basis == "F" and finding.verdict == "general for n = 1 to 5"
     assert any("Through stem the source's layers serve better" in d for d in finding.details)
 
 
@@ -210,7 +215,7 @@ def test_a_gap_to_ones_own_weights_stands_beside_the_ratio_of_images_and_a_contr
     assert np.isnan(small.scores["S_control"][0])  # it is matched itself
     first, second = [f for f in content.findings if f.key == "layers"]
     assert any(
-        "Size-matched control: " in d and "720 images, S(n) is stem 5.0" in d
+        "Size-matched control: " in d and "720 images, S(n) is n = 1 (stem) 5.0" in d
         for d in first.details
     )
     assert not any("control" in d for d in second.details)
@@ -287,8 +292,39 @@ def test_a_margin_beyond_all_there_is_to_lose_is_called_so(tmp_path):
     for margin in (0.01, 0.25, 0.5):
         content, finding = answer_layers(tmp_path, margin=margin)
         notes[margin] = content.layers[0].margin_note
-        assert notes[margin] in finding.details
+        origin, _, limit = notes[margin].partition(" δ is larger")
+        assert origin in " ".join(finding.details) and limit in finding.answer
     assert "larger than" not in notes[0.01]
-    assert "what freezing all units costs here (+20.0)" in notes[0.25]
-    assert "all there is to lose" not in notes[0.25] and "(+20.0)" in notes[0.5]
+    assert "what freezing all units costs here (+20.0 points)" in notes[0.25]
+    assert "all there is to lose" not in notes[0.25]
     assert "the best of these scores is 62.0 %, guessing has 14.3 %" in notes[0.5]
+
+
+# ---- what is printed ----------------------------------------------------------------------------
+
+
+def test_rows_name_the_first_units_and_have_the_p_of_their_tests(tmp_path):
+    write_grid(tmp_path, (-0.02, 0.0, 0.005, 0.05, 0.2))
+    content, _ = answer_layers(tmp_path, margin=0.01)
+    (layers,) = content.layers
+    table = make_layer_table(layers, "")
+    names = [row[0].text for row in table.rows]
+    assert names[:2] == ["first unit, stem", "first 2 units, through stage1"]
+    assert names[-1] == "all units (only the classifier is trained)"
+    assert {"p, F < δ", "p, F > δ"} <= {column.name for column in table.columns}
+    verdicts, p_values = layers.scores["verdict"], layers.scores[["p_general", "p_specific"]]
+    assert (p_values["p_general"] < 0.05).tolist() == (verdicts == "general").tolist()
+    assert (p_values["p_specific"] < 0.05).tolist() == (verdicts == "specific").tolist()
+    assert layers.scores["p_better"].isna().all()
+
+
+def test_a_limit_that_would_print_like_the_margin_has_another_digit(tmp_path):
+    write_grid(tmp_path, (-0.02, 0.0, 0.005, 0.05, 0.2))
+    (layers,) = answer_layers(tmp_path, margin=0.01)[0].layers
+    close = float(layers.scores["F_high"].iloc[2]) + 0.0002
+    content, finding = answer_layers(tmp_path, margin=close)
+    text = make_layer_table(content.layers[0], "").rows[2]
+    limit = f"{100 * (close - 0.0002):.2f}"
+    assert limit in finding.answer and f"δ = {100 * close:.2f} points" in finding.answer
+    assert any(limit in entry.text for entry in text)
+    assert f"{100 * close:.2f} points" in content.layers[0].margin_note

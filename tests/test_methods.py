@@ -1,15 +1,22 @@
 """The methods of a report: they say all of a recipe, and how runs differ, from records alone."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_page import make_once
 
+import tlcnn.report
 from tlcnn.config.schema import Config, TrainCfg, iterate_fields
 from tlcnn.data.policy import AUGMENTS, NORMALIZE, describe_views
-from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
+from tlcnn.records.plan_record import AncestorRecord, PlanRecord, UnitRecord, WeightsRecord
+from tlcnn.report.assumptions import describe_margin
+from tlcnn.report.glossary import make_glossary, write_lead
+from tlcnn.report.method_sentences import describe_guessing
 from tlcnn.report.methods import make_methods
+from tlcnn.report.references import WORKS
 from tlcnn.report.reproduce import explain_commands
 
 SETTINGS = {
@@ -66,15 +73,17 @@ def write(content, *plans):
 def test_a_recipe_is_told_in_words(content):
     told = write(content, make_plan())
     for heading, text in {
-        "Data": "HAM10000 has 10,005 images of 2 classes: 6,500 to train on, 1,502 for validation",
+        "Data": "10,005 of the 10,015 published images of HAM10000 (Tschandl et al. 2018) were "
+        "used: 6,500 to train on, 1,502 for validation and 2,003 for the test. Their 2 classes "
+        "are mel (melanoma) and nv (melanocytic naevus).",
         "Preprocessing": "The largest central square of an image was cut out and resized to 144 × "
         "144 pixels (bilinear interpolation, antialiased). The network saw 128 × 128 pixels",
         "Networks": "ImageNet weights of resnet18 were resnet18.a1_in1k (sha256 abababababab).",
-        "Training": "Networks were trained by AdamW with weight decay 0.05, not on norms and "
-        "biases. The learning rate rose linearly to 0.0005 in the first epoch and then fell along "
-        "a cosine to 0. Training took 15 epochs with batches of 64 images. The loss was the "
-        "cross-entropy, with classes weighted by their inverse frequency. Gradients were clipped "
-        "at norm 1. Networks computed in 32-bit floating point.",
+        "Training": "Networks were trained by AdamW (Loshchilov and Hutter 2019) with weight "
+        "decay 0.05, not on norms and biases. The learning rate rose linearly to 0.0005 in the "
+        "first epoch and then fell along a cosine to 0. Training took 15 epochs with batches of "
+        "64 images. The loss was the cross-entropy, with classes weighted by their inverse "
+        "frequency. Gradients were clipped at norm 1. Networks computed in 32-bit floating point.",
     }.items():
         assert text in told[heading]
     assert "by lesion, so that no lesion is in two parts, and stratified by class" in told["Data"]
@@ -159,3 +168,115 @@ def test_a_command_of_a_sweep_is_not_said_to_train_one_run():
 
 def test_the_defaults_are_those_of_the_schema():
     assert Config().train.epochs == SETTINGS["train.epochs"]
+
+
+# ---- what a reader would ask --------------------------------------------------------------------
+
+
+def make_child(seed, parent_seed, first="random"):
+    """Return the plan of a run on lung that starts from a run on HAM10000 of a seed."""
+    parent = AncestorRecord(
+        f"p{parent_seed}", "p", "c", "ham10000", (first,), 5, 0, parent_seed, ""
+    )
+    source = (first, "ham10000")
+    return replace(make_plan(seed, "lung"), seed=seed, source=source, ancestry=(parent,))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        (((0, 0), (1, 1)), "from the run of HAM10000 of the same seed, which began with random"),
+        (((0, 1), (1, 2)), "from the run of HAM10000 of another seed, which began with random"),
+        (((0, 7), (1, 7)), "from one run of HAM10000 (seed 7), which began with random weights: "),
+    ],
+)
+def test_what_a_source_of_our_own_is_and_whether_intervals_cover_it(content, pairs, text):
+    told = write(content, *(make_child(*pair) for pair in pairs))["Networks"]
+    assert f"Runs of lung from “HAM10000” started {text}" in told
+    assert ("the intervals cover the training of the source too" in told) == (
+        "one run" not in text
+    )
+
+
+def test_sources_that_began_differently_do_not_contradict_each_other(content):
+    plans = [make_child(0, 0), make_child(0, 1, "imagenet")]
+    told = write(content, *plans)["Networks"]
+    assert "from “HAM10000” started from the run of HAM10000 of the same seed, which b" in told
+    assert "from “ImageNet → HAM10000” started from the run of HAM10000 of another seed" in told
+
+
+@pytest.mark.parametrize(("n_steps", "n_left"), [(101, 36), (102, 0), (None, 0)])
+def test_images_that_no_step_had_are_counted(content, n_steps, n_left):
+    """6,500 images make 101 batches of 64 and 36 images more."""
+    told = write(content, replace(make_plan(), steps_per_epoch=n_steps))
+    assert "new view of every image" not in told["Augmentation"]
+    assert ("An epoch had 101 steps: the last 36 images" in told["Training"]) == bool(n_left)
+
+
+def test_what_a_network_scores_that_has_learnt_nothing():
+    plan = replace(make_plan(), split_sizes={"test": {"mel": 200, "nv": 600}})
+    line = describe_guessing(plan)
+    assert "guessing has a balanced accuracy of 50.0 %" in line
+    assert "the commonest class (nv)" in line and "an accuracy of 75.0 %" in line
+    assert describe_guessing(replace(plan, task="multi-label")) == ""
+    folded = replace(plan, settings={"dataset.folds": 2}, split_sizes={"train": {"mel": 600}})
+    folded = replace(folded, split_sizes={**folded.split_sizes, "test": {"mel": 1, "nv": 199}})
+    assert "(mel)" in describe_guessing(folded) and "75.1 %" in describe_guessing(folded)
+
+
+def test_units_are_listed_with_their_modules(content):
+    units = (UnitRecord("stem", modules="conv1 bn1"), UnitRecord("stage1", modules="layer1"))
+    told = write(content, replace(make_plan(), units=units))["Networks"]
+    assert "2 units: stem (conv1, bn1) and stage1 (layer1)." in told
+
+
+def test_only_what_is_used_is_cited_and_explained(content):
+    bare = replace(
+        content,
+        runs=pd.DataFrame({"state": "done", "plan": [make_plan(dataset__kind="x")]}),
+        comparisons=content.comparisons[:0],
+        layers=(),
+        calibration=pd.DataFrame(),
+        metrics=(),
+    )
+    told, words = write(bare, make_plan(dataset__kind="x")), dict(make_glossary(bare))
+    for name in ("Tschandl", "Holm S", "Yosinski", "Saerens", "Nadeau"):
+        assert name not in told["References"]
+    assert "Loshchilov" in told["References"] and "Layers" not in told
+    assert not words.keys() & {"general", "AnB", "ECE", "NLL", "macro AUROC", "balanced accuracy"}
+    full, words = write(content, make_plan()), dict(make_glossary(content))
+    assert "Holm S." in full["References"] and "Yosinski J" in full["References"]
+    assert {"general", "AnB", "BnB", "ImageNet", "epoch", "family"} <= words.keys()
+
+
+def test_every_work_of_the_list_is_cited_in_the_text():
+    """By its first author and its year."""
+    folder = Path(tlcnn.report.__file__).parent
+    texts = [p.read_text() for p in folder.glob("*.py") if p.name != "references.py"]
+    text = re.sub(r'"\s*f?"', "", " ".join(texts))
+    for work, _ in WORKS:
+        author, year = work.split()[0], re.findall(r"\b(?:19|20)\d\d\b", work.split("arXiv:")[0])
+        citation = rf"{author}[^;]{{0,30}}?\(?{year[-1] if year else work[-5:-1]}"
+        assert re.search(citation, text), work
+
+
+def test_the_margin_and_intervals_too_wide_for_it_are_stated_once(content):
+    frame = content.comparisons.assign(margin=0.02)
+    for half, is_wide in ((0.03, True), (0.01, False)):
+        wide = frame.assign(low=frame["delta"] - half, high=frame["delta"] + half)
+        lines = list(describe_margin(replace(content, comparisons=wide)))
+        assert lines[0] == "The margin of equivalence was 2.0 points, in either direction."
+        assert (len(lines) > 1) == is_wide
+        assert all("the narrowest reaches 3.0 points" in line for line in lines[1:])
+
+
+def test_the_first_sentence_says_what_the_results_are_about(content):
+    plans = [replace(make_plan(s, dataset__split_seed=0), epochs=15) for s in range(2)]
+    lead = write_lead(replace(content, runs=pd.DataFrame({"state": "done", "plan": plans})))
+    first = lead.split(". ")[0]
+    for text in ("resnet18", "images of 128 pixels", "15 epochs", "seeds a cell", "one split"):
+        assert text in first
+    assert "A research report: no result here is for clinical use." in lead
+    folded = [replace(plans[0], settings={**plans[0].settings, "dataset.folds": 5})]
+    lead = write_lead(replace(content, runs=pd.DataFrame({"state": "done", "plan": folded})))
+    assert "one split" not in lead

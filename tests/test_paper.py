@@ -26,6 +26,7 @@ from tlcnn.report.methods import make_methods
 from tlcnn.report.page import render_page
 from tlcnn.report.page_data import make_page_data
 from tlcnn.report.paper import write_paper
+from tlcnn.report.references import REFERENCES
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.writers.latex import (
     escape_latex,
@@ -142,7 +143,9 @@ def test_it_compiles_and_nothing_is_wider_than_the_page(content, tmp_path, is_na
 def test_methods_stand_in_the_paper_and_unasked_questions_do_not(paper, content):
     main = (paper / "main.tex").read_text()
     for heading, lines in make_methods(content):
-        assert f"\\paragraph{{{heading}.}}" in main
+        is_list = heading == REFERENCES  # a section of its own, at the end
+        start = f"\\section*{{{heading}}}" if is_list else f"\\paragraph{{{heading}.}}"
+        assert start in main
         assert all(escape_latex(line) in main for line in lines)
     for finding in content.findings:
         assert (escape_latex(finding.question) in main) == finding.is_measured

@@ -1,9 +1,10 @@
 """The answers in words: right way round, with numbers, and no more sure than the data."""
 
+import json
 from dataclasses import replace
 
 import pytest
-from records_made import write_cell, write_record
+from records_made import finish, write_cell, write_record
 
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
@@ -42,12 +43,13 @@ def test_the_answer_says_how_long_was_trained_and_what_still_improves(tmp_path):
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0, epochs=15, best_epoch=15)
     content = make_content(read_runs(tmp_path))
     (found,) = [f for f in content.findings if f.key == "imagenet_vs_random"]
-    assert found.question == "Does ImageNet beat random weights in 15 epochs?"
+    question = "HAM10000: does starting from ImageNet beat random weights in 15 epochs?"
+    assert found.question == question
     assert "after 15 epochs of fine-tuning is" in found.answer
-    still = "still improving at the last epoch: 5 of 5 runs"
+    still = "best validation score in the last of 15 epochs: 5 of 5 runs"
     assert found.details[-1] == f"“random, all trained”: {still}."
     notes = content.cells.set_index("init")["note"]
-    assert still in notes["random"] and "improving" not in notes["imagenet"]
+    assert still in notes["random"] and "best validation" not in notes["imagenet"]
 
 
 def test_random_weights_that_do_better_are_a_no(tmp_path):
@@ -108,7 +110,7 @@ def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
         **there,
     )
     found = answers(tmp_path)["chain"]
-    assert found.question == "Does HAM10000 help LC25000 lung more than ImageNet?"
+    assert found.question == "LC25000 lung: does HAM10000 help more than ImageNet?"
     assert found.verdict == "alone: no, after ImageNet: yes"
     assert "80.0 % from HAM10000, 10.0 points less (Δ = −10.0, 95 % interval −" in found.answer
     assert "93.0 % from ImageNet → HAM10000, 3.0 points more" in found.answer
@@ -204,7 +206,13 @@ def test_an_answer_is_open_where_nothing_that_it_judges_has_a_verdict(tmp_path):
     for j in (1, 2):
         write_cell(tmp_path, scores(0.58, -20), j=j)
     found = answers(tmp_path)["best_cell"]
-    assert found.verdict == "full fine-tuning" and found.is_open
+    assert found.verdict == "validation chose full fine-tuning itself" and found.is_open
+    write_cell(tmp_path, (0.70,) * 5, dataset="b")
+    write_cell(tmp_path, (0.50,) * 5, dataset="b", j=1)
+    write_cell(tmp_path, (0.51,) * 5, dataset="b", j=2)
+    findings = make_content(read_runs(tmp_path)).findings
+    (other,) = [f for f in findings if f.key == "best_cell" and f.dataset == "b"]
+    assert other.verdict == "validation chose full fine-tuning itself: nothing to compare"
 
 
 def test_a_cell_that_learnt_nothing_is_told(tmp_path):
@@ -302,7 +310,8 @@ def test_without_imagenet_every_source_is_asked_about(tmp_path):
     write_cell(tmp_path, scores(0.60), init="random-textures", ancestry=("textures",))
     write_cell(tmp_path, scores(0.40, -1), init="random", k=0)
     found = answers(tmp_path)["imagenet_vs_random"]
-    assert found.question == "Does textures beat random weights?" and found.verdict == "yes"
+    question = "HAM10000: does starting from textures beat random weights?"
+    assert found.question == question and found.verdict == "yes"
 
 
 def test_the_scores_of_a_sentence_are_of_the_seeds_of_its_difference(tmp_path):
@@ -330,7 +339,7 @@ def test_a_layer_answer_has_a_unit_and_explains_its_letters(tmp_path):
     for init, mean in (("imagenet", 0.5), ("self", 0.6)):
         write_cell(tmp_path, scores(mean), init=init, k=1, j=1)
     found = answers(tmp_path)["layers"]
-    assert "in points" in found.answer and "stem 10.0" in found.answer
+    assert "in points" in found.answer and "n = 1 (stem) 10.0" in found.answer
     (meaning,) = [line for line in found.details if line.startswith("S(n) =")]
     for words in ("M is the mean", "In AnB the first n units", "in BnB they come from"):
         assert words in meaning
@@ -380,8 +389,8 @@ def test_a_source_has_one_name_in_answers_cells_and_grids(tmp_path):
     write_cell(tmp_path, scores(0.70, -1), init="random", k=0, dataset="lc25000_lung")
     content = make_content(read_runs(tmp_path))
     questions = " ".join(finding.question for finding in content.findings)
-    assert "Does HAM10000 beat random weights?" in questions
-    assert "Which layers to transfer from HAM10000 and" in questions
+    assert "does starting from HAM10000 beat random weights?" in questions
+    assert "how many units of HAM10000 to freeze" in questions
     assert {grid.source_name for grid in content.grids} == {"HAM10000"}
     assert set(content.cells["source"]) == {"HAM10000", "random"}
     assert not [label for label in content.cells["label"] if "→" in label]
@@ -392,3 +401,70 @@ def test_one_seed_beside_a_small_p_says_why_nothing_is_settled(tmp_path):
     write_cell(tmp_path, (0.40,), init="random", k=0)
     details = answers(tmp_path)["imagenet_vs_random"].details
     assert "Inconclusive whatever p is, because there is no interval." in details
+
+
+def test_a_question_names_the_model_where_a_dataset_has_two(tmp_path):
+    for model in ("resnet18", "resnet50"):
+        write_cell(tmp_path, scores(0.60), model=model)
+        write_cell(tmp_path, scores(0.40, -1), init="random", k=0, model=model)
+    findings = make_content(read_runs(tmp_path)).findings
+    questions = [f.question for f in findings if f.key == "imagenet_vs_random"]
+    assert [question.partition(":")[0] for question in questions] == [
+        "HAM10000, resnet18",
+        "HAM10000, resnet50",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "text"),
+    [
+        (((5, 0), (5, 1), (5, 2)), "how many units of ImageNet to freeze, when all are transf"),
+        (((3, 0), (3, 1), (3, 2)), "how many units of ImageNet to freeze, when the first 3 are"),
+        (((5, 0), (4, 0), (3, 0)), "how many units of ImageNet to transfer, when none is frozen"),
+        (((5, 0), (4, 2), (3, 0)), "which units of ImageNet to transfer and which to freeze"),
+    ],
+)
+def test_the_best_cell_is_asked_for_in_what_was_varied(tmp_path, points, text):
+    for k, j in points:
+        write_cell(tmp_path, scores(0.60 - 0.01 * j), k=k, j=j)
+    write_cell(tmp_path, scores(0.30), init="random", k=0)
+    assert answers(tmp_path)["best_cell"].question.startswith(f"HAM10000: {text}")
+
+
+def test_the_seeds_that_chose_for_each_other_are_named(tmp_path):
+    """Seeds 0 and 2 choose j = 1, and seed 1 full fine-tuning."""
+    for seed, val in enumerate((0.8, 0.5, 0.7)):
+        write_record(tmp_path, seed=seed, val=val, test=0.50 + seed / 100, j=1)
+        write_record(tmp_path, seed=seed, val=0.6, test=0.40 + seed / 100, j=0)
+        write_record(tmp_path, seed=seed, val=0.1, test=0.30, j=2)
+    found = answers(tmp_path)["best_cell"]
+    crossed = "where seeds 0 and 2 had the choice of seed 1, and seed 1 had that of seeds 0 and 2"
+    assert crossed in found.answer and "chosen for 1 of 3 seeds" in found.answer
+    assert "the score of choosing with 1 or 2 seeds, and not that of the rec" in found.answer
+    assert "For 2 of 3 seeds full fine-tuning itself was chosen" in found.answer
+
+
+def test_validation_above_test_is_shown_over_all_cells(tmp_path):
+    """It is 10, 4 and 1 points in the three cells."""
+    for j, val in enumerate((0.60, 0.54, 0.51)):
+        for seed, moved in enumerate(UP):
+            write_record(tmp_path, seed=seed, val=val, test=0.50 + moved, j=j)
+    details = answers(tmp_path)["best_cell"].details
+    assert "Validation minus test is +5.0 points on average over all 3 cells" in details[0]
+
+
+def test_a_chain_says_how_well_its_source_does_itself(tmp_path):
+    """The runs that it started from have 20 %; a guess of seven classes has 14.3 %."""
+    there = {"dataset": "lc25000_lung"}
+    write_cell(tmp_path, scores(0.90), **there)
+    write_cell(tmp_path, scores(0.80), init="random-ham10000", ancestry=("ham10000",), **there)
+    assert "themselves" not in answers(tmp_path)["chain"].answer  # they are not in the report
+    run = write_record(tmp_path, seed=0, test=0.2, init="random", k=0)
+    plan = run / "plan.json"
+    plan.write_text(plan.read_text().replace(json.loads(plan.read_text())["run_id"], "ham10000"))
+    finish(run)
+    answer = answers(tmp_path)["chain"].answer
+    assert (
+        "that “HAM10000” started from had 20.0 % on HAM10000 (guessing: 14.3 %) themselves"
+        in answer
+    )

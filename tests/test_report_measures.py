@@ -137,7 +137,7 @@ def test_each_measure_has_its_sentences_and_disagreement_is_stated(part):
 
 def test_the_answer_is_that_of_the_costs_and_measures_come_after_it(content, part):
     (finding,) = [f for f in content.findings if f.key == "layers"]
-    assert "probe" not in finding.answer and "General: stem" in finding.answer
+    assert "probe" not in finding.answer and "General (shown to cost less" in finding.answer
     assert finding.details[-1] == f"Measures of the networks themselves: {part.summary}"
 
 

@@ -213,7 +213,7 @@ def test_a_dataset_with_a_dash_is_no_chain(tmp_path):
     write_cell(tmp_path, (0.7, 0.71, 0.72), init="random", k=0)
     content = make_content(read_runs(tmp_path))
     (chain,) = find_answers(content, "chain")
-    assert chain.question == "Does isic-2019 help HAM10000 more than ImageNet?"
+    assert chain.question == "HAM10000: does isic-2019 help more than ImageNet?"
     assert "from ImageNet → isic-2019, " in chain.answer
     assert "isic → 2019" not in repr(content)
 
@@ -230,9 +230,9 @@ def test_frozen_cells_alone_are_a_layer_answer_of_any_number_of_units(tmp_path):
             scores = (mean, mean + 0.001, mean - 0.001)
             write_cell(tmp_path, scores, init=init, k=n, j=n, units=SIX)
     (answer,) = find_answers(make_content(read_runs(tmp_path)), "layers")
-    assert answer.verdict == "3 general, 2 specific"
+    assert answer.verdict == "general for n = 1 to 3, specific for n = 4 and 5"
     missing = [line for line in answer.details if line.startswith("Missing")]
-    assert len(missing) == 1 and "imagenet and self with k = 6, j = 6" in missing[0]
+    assert len(missing) == 1 and "(k, j) = (6, 6)" in missing[0]
 
 
 def test_a_grid_without_its_top_unit_is_answered_and_says_so(tmp_path):
@@ -244,7 +244,9 @@ def test_a_grid_without_its_top_unit_is_answered_and_says_so(tmp_path):
     content = make_content(read_runs(tmp_path))
     (transfer,), (best,) = (find_answers(content, k) for k in ("imagenet_vs_random", "best_cell"))
     assert transfer.verdict == "yes" and "from ImageNet through stage5" in transfer.answer
-    assert best.verdict == "nothing frozen" and "k = 5, j = 0" in best.answer
+    name = "“ImageNet through stage5, all trained”"
+    assert best.verdict == f"validation chose {name} itself: nothing to compare"
+    assert "k = 5, j = 0" in best.answer
     assert len(content.grids) == 1
 
 
@@ -253,16 +255,16 @@ def test_a_grid_of_frozen_cells_alone_has_a_best_and_names_what_is_missing(tmp_p
         write_cell(tmp_path, (0.5 + j / 10, 0.51 + j / 10), j=j)
     (best,) = find_answers(make_content(read_runs(tmp_path)), "best_cell")
     (missing,) = [line for line in best.details if line.startswith("Missing")]
-    assert "k = 5, j = 3" in best.answer and "k = 5, j = 0" in missing
+    assert "k = 5, j = 3" in best.answer and "(k, j) = (5, 0)" in missing
     assert "init=imagenet init.through=all freeze.through=none seed=0,1" in missing
 
 
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("imagenet_vs_random", "runs from random with k = 0, j = 0"),
-        ("best_cell", "runs from imagenet with k = 5, j = 0"),
-        ("layers", "runs from imagenet with k = 5, j = 0, k = 5, j = 2"),
+        ("imagenet_vs_random", "runs from random with (k, j) = (0, 0)"),
+        ("best_cell", "runs from ImageNet with (k, j) = (5, 0)"),
+        ("layers", "runs from ImageNet with (k, j) = (5, 0), (5, 2)"),
     ],
 )
 def test_what_is_not_measured_says_which_runs_are_missing(tmp_path, key, says):

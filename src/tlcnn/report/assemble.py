@@ -9,7 +9,7 @@ import pandas as pd
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
-from tlcnn.report.captions import ASSUMPTIONS, FOLDS
+from tlcnn.report.assumptions import ASSUMPTIONS, FOLDS
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
@@ -36,7 +36,7 @@ from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.calibration import measure_calibration
 from tlcnn.study.cells import Cell, Source, make_cells
 from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
-from tlcnn.study.layers import POINT, TREATMENTS
+from tlcnn.study.layers import JUDGED, POINT, TREATMENTS
 from tlcnn.study.runs import make_runs
 from tlcnn.study.tune import check_tuned, tune_cells
 
@@ -95,7 +95,10 @@ def make_content(
         cells=table,
         comparisons=_tabulate_comparisons(contrasts),
         detectable=tabulate_detectable(contrasts),
-        findings=tuple(add_measures(write_finding(a, contrasts), a, measured) for a in answers),
+        findings=tuple(
+            add_measures(write_finding(answer, contrasts, blocks), answer, measured)
+            for answer in answers
+        ),
         grids=tuple(_make_grids(blocks)),
         layers=tuple(scores for _, scores in layers),
         measures=tuple(part for _, part in measured),
@@ -286,7 +289,8 @@ def _make_layers(answer: LayersAnswer) -> LayerScores:
             for part in ("value", "low", "high"):
                 column = name if part == "value" else f"{name}_{part}"
                 row[column] = getattr(estimate, part) if estimate else math.nan
-        row |= {"verdict": unit.verdict, "margin": answer.margin}
+        p_values = {f"p_{name}": unit.p_values.get(name, math.nan) for name in JUDGED}
+        row |= {"verdict": unit.verdict, **p_values, "margin": answer.margin}
         scores.append({**row, "image_ratio": answer.image_ratio, "note": write_notes(unit.notes)})
     return LayerScores(
         block.dataset,

@@ -1,6 +1,8 @@
 """What tables hold and what the statistics assume, for the page, the paper and report.md alike."""
 
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.report.content import Content
+from tlcnn.report.method_sentences import describe_guessing
 from tlcnn.report.numbers import name_unit
 from tlcnn.statistics.estimate import LEAST_PAIRS
 
@@ -9,39 +11,6 @@ PAIRING = (
     f"as well if they have {LEAST_PAIRS} or more common seeds, and if these are at least two "
     "thirds of the seeds of each cell. Otherwise the variances between the seeds of both cells "
     "are added (Welch's t test)."
-)
-
-ASSUMPTIONS = (
-    "The seeds stand for all seeds. A run's seed decides its fresh weights, the order of images, "
-    "their augmentation and, with init=task and init=self, the source that was trained for it. "
-    "Nothing else differs between the runs of one cell.",
-    "The test groups (lesions, source tiles) of each class stand for all groups of the class: the "
-    "intervals hold for new groups with the same class proportions.",
-    "An interval is Student's t over the variance between seeds and the variance that test groups "
-    "share between seeds (a bootstrap over groups, class by class).",
-    PAIRING,
-    "The p of a difference is the larger of a sign-flip permutation over groups (these networks, "
-    "new lesions) and a t test with both variances (new seeds too), adjusted by Holm within its "
-    "family. Where a class has fewer than 5 test groups there is no t test: p is that of the "
-    "permutation, and there is no verdict.",
-    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
-    "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
-    "A family is one question about one dataset, model and recipe. Nothing else that was trained "
-    "changes its p values.",
-    "“Equivalent” needs two one-sided tests at 5 % within the margin, adjusted by Holm for their "
-    "number in the family. “Inconclusive” is a result: neither a difference nor its absence is "
-    "shown.",
-    "What could be detected follows from the variances, which are pooled over the cells of a "
-    "dataset, model and recipe, and not from the differences that were observed.",
-    "The split and the recipe are held fixed, so nothing is said of others. So are source weights "
-    "that were read from a file or from one run. Where each seed trained a source of its own, as "
-    "with init=task and init=self, the intervals cover the luck of the source too.",
-)
-
-FOLDS = (
-    "With folds, a seed is scored on the images of all folds together. Folds share training "
-    "images, so intervals are widened (Nadeau and Bengio 2003; repeated folds: Bouckaert and "
-    "Frank 2004)."
 )
 
 CALIBRATION = (
@@ -74,6 +43,8 @@ def describe_cells(content: Content) -> str:
         "Bold is the best mean of a dataset in a column. Nothing was chosen by it, as cells are "
         "chosen on validation, and the best of many means is too good by luck.",
     ]
+    plans = [plan for plan in content.runs.get("plan", ()) if isinstance(plan, PlanRecord)]
+    lines += dict.fromkeys(filter(None, map(describe_guessing, plans)))
     if len(content.calibration) and "test/nll" in content.metrics:
         lines.append(
             "The negative log-likelihood is that of the probabilities as networks give them, "

@@ -68,8 +68,9 @@ class LayerScores:
         scores: one row for n = 1..L: n, unit, then for F, S, C, G, gamma and `S_control` (S of a
             source of as many images as the network's own) each `<name>`, `<name>_low`,
             `<name>_high`; `verdict` (general | specific | better | undetermined | not measured),
-            `margin`, `image_ratio`, `note`. F, S, C, G are in units of the metric (0.01 is one
-            point).
+            `p_general`, `p_specific` and `p_better` (see `UnitScores.p_values`; NaN where not
+            tested), `margin`, `image_ratio`, `note`. F, S, C, G are in units of the metric (0.01
+            is one point).
         margin: delta, in units of the metric.
         source_name: the source in words.
         basis: the gap that the verdicts rest on, F or S.

@@ -9,6 +9,7 @@ from tlcnn.report.content import Content, Finding, Grid, LayerScores
 from tlcnn.report.forest import Scale, make_scale
 from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
+    count_further_digits,
     format_gap,
     format_p,
     format_score,
@@ -28,12 +29,14 @@ from tlcnn.report.show import (
     show_verdict,
 )
 from tlcnn.report.table import Column, Entry, Table, fill_table
+from tlcnn.report.words import name_first_units
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.text import count
 
 Record = Mapping[Any, Any]
 
 _BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
+_ONE_SIDED = "one-sided test, adjusted over n (Holm)"
 _DETECTABLE = "the smallest true difference that is found in 80 % of studies"
 
 
@@ -55,7 +58,9 @@ def _show_place(row: Record) -> dict[Column, Entry]:
 
 
 def _show_settings(row: Record, names: Sequence[str]) -> dict[Column, Entry]:
-    return {Column(name, aside=True): show_value(row.get(name)) for name in names}
+    """Return settings; norm layers that are frozen with their units need no mention."""
+    shown = {name: row.get(name) for name in names if (name, row.get(name)) != ("bn", "frozen")}
+    return {Column(name, aside=True): show_value(shown.get(name)) for name in names}
 
 
 # ---- comparisons --------------------------------------------------------------------------------
@@ -318,21 +323,30 @@ _LAYER_SCORES = (
 )
 
 
+def count_layer_digits(layers: LayerScores) -> int:
+    """Return how many more digits tell the margin from the ends of all intervals."""
+    ends = layers.scores[[f"{layers.basis}_low", f"{layers.basis}_high"]].to_numpy().ravel()
+    return count_further_digits(ends, layers.margin, layers.metric)
+
+
 def make_layer_table(layers: LayerScores, key: str) -> Table:
     """Return one row a unit: the gaps that were measured, gamma, a bar and the verdict."""
     metric, basis = layers.metric, layers.basis
     unit = name_unit(metric) or "the metric"
     measured = set(layers.scores.columns[layers.scores.notna().any()])
+    more = count_layer_digits(layers)
     ratio = write_ratio(layers.image_ratio) if is_number(layers.image_ratio) else "unknown"
     names = {"S": f"specificity S (ratio of images {ratio})"}
 
     def describe(row: Record) -> dict[Column, Entry]:
         def show(name: str, as_metric: str, *, signed: bool = False) -> Entry:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
-            return show_interval(row[name], low, high, as_metric, signed=signed)
+            digits = more * (name == basis)
+            return show_interval(row[name], low, high, as_metric, signed=signed, more=digits)
 
+        units = name_first_units(int(row["n"]), str(row["unit"]), len(layers.units))
         entries = {
-            Column("unit"): show_value(row.get("unit")),
+            Column("units"): show_value(units),
             Column("verdict", "verdict"): show_verdict(row.get("verdict")),
             Column(basis, "bar", _BAR): show_bar(
                 row[f"{basis}_low"], row[basis], row[f"{basis}_high"]
@@ -345,6 +359,11 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         if "gamma" in measured:
             head = Column("generality γ", "number", "1 is general, 0 no better than random")
             entries[head] = show("gamma", "gamma")
+        tests = {"general": f"{basis} < δ", "specific": f"{basis} > δ", "better": "S < 0"}
+        for verdict, side in tests.items():
+            if f"p_{verdict}" in measured:
+                head = Column(f"p, {side}", "number", _ONE_SIDED)
+                entries[head] = show_number(row[f"p_{verdict}"], format_p)
         return {**entries, Column("note"): show_value(row.get("note"))}
 
     return fill_table(

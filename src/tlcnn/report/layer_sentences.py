@@ -1,12 +1,14 @@
 """The answer on general and specific layers in words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from tlcnn.report.content import Finding
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
+    count_further_digits,
     format_gap,
     format_range,
     format_score,
@@ -30,10 +32,10 @@ from tlcnn.study.layers import LayerVerdict, UnitScores
 from tlcnn.text import count
 
 _VERDICTS: dict[LayerVerdict, str] = {
-    "general": "general",
-    "specific": "specific",
-    "better": "the source's layers serve better than the network's own",
-    "undetermined": "undetermined",
+    "general": "shown to cost less than δ = {margin}",
+    "specific": "shown to cost more than δ = {margin}",
+    "better": "the source's layers are shown to serve better than the network's own",
+    "undetermined": "shown to be neither below nor above δ = {margin}",
 }
 
 
@@ -42,28 +44,29 @@ def write_layers(answer: LayersAnswer) -> Finding:
     block, metric, source = answer.block, answer.block.metric, name_source(answer.source)
     by_verdict = {v: [u for u in answer.scores if u.verdict == v] for v in _VERDICTS}
     by_verdict = {verdict: units for verdict, units in by_verdict.items() if units}
+    margin = write_gap(answer.margin, metric, _count_digits(answer))
     parts = [
-        f"{_VERDICTS[verdict]}: {_list_gaps(units, answer.basis, metric)}"
+        f"{verdict.capitalize()} ({_VERDICTS[verdict].format(margin=margin)}): "
+        f"{_list_gaps(answer, units, answer.basis)}."
         for verdict, units in by_verdict.items()
     ]
     gap, instead = "F(n) is the cost", "training every unit"
     if answer.basis == "S":
         gap, instead = "S(n) is the loss", "the network's own"
-    margin = write_gap(answer.margin, metric)
     return Finding(
         "layers",
-        f"Which layers of {source} are general, which specific?",
-        ", ".join(f"{len(units)} {verdict}" for verdict, units in by_verdict.items()),
-        f"On {name_block(block)}, {gap} of freezing the first n units of {source} instead of "
-        f"{instead}, in {name_unit(metric) or 'units'} of {name_metric(metric)} (95 % intervals "
-        f"in brackets). Each value stands behind the last of these units. "
-        f"{'. '.join(part[0].upper() + part[1:] for part in parts)}.",
+        f"which layers of {source} are general, which specific?",
+        ", ".join(f"{verdict} for n = {_list_ns(units)}" for verdict, units in by_verdict.items()),
+        f"On {name_block(block)}, {gap} of freezing the first n of {count(block.n_units, 'unit')} "
+        f"of {source} instead of {instead}, in {name_unit(metric) or 'units'} of "
+        f"{name_metric(metric)} (95 % intervals in brackets). "
+        f"{' '.join([*parts, *_write_limit(answer)])}",
         (
             f"General: {answer.basis}(n) is below {margin}, interval included. Specific: it is "
             f"above {margin}, interval included. Both also need a one-sided test that is adjusted "
             "for the number of n (Holm), so an interval that is just clear of the margin is not "
             "enough. Else undetermined.",
-            write_margin(answer),
+            *_write_origin(answer),
             *_write_obstacles(answer.scores),
             *_define_gaps(answer),
             *_write_own_gap(answer),
@@ -73,14 +76,35 @@ def write_layers(answer: LayersAnswer) -> Finding:
     )
 
 
-def _list_gaps(units: Iterable[UnitScores], name: str, metric: str) -> str:
-    """Return `stem 0.3 (−1.0 to 1.6) and stage1 0.9 (−0.5 to 2.3)`."""
+def _count_digits(answer: LayersAnswer) -> int:
+    """Return how many more digits tell the margin from the ends of all intervals."""
+    gaps = [gap for unit in answer.scores if (gap := unit.gaps[answer.basis])]
+    limits = [limit for gap in gaps for limit in (gap.low, gap.high)]
+    return count_further_digits(limits, answer.margin, answer.block.metric)
+
+
+def _list_ns(units: Sequence[UnitScores]) -> str:
+    """Return `1 to 3 and 5` for the units behind 1, 2, 3 and 5."""
+    groups = groupby(enumerate(unit.n for unit in units), lambda pair: pair[1] - pair[0])
+    spans = [[n for _, n in members] for _, members in groups]
+    texts = [
+        f"{ns[0]} to {ns[-1]}" if len(ns) > 2 else join_words([*map(str, ns)]) for ns in spans
+    ]
+    return join_words(texts)
+
+
+def _list_gaps(answer: LayersAnswer, units: Iterable[UnitScores], name: str) -> str:
+    """Return `n = 1 (stem) 0.3 (−1.0 to 1.6) and n = 2 (through stage1) 0.9 (−0.5 to 2.3)`."""
+    metric, n_units = answer.block.metric, answer.block.n_units
+    more = _count_digits(answer) if name == answer.basis else 0
     texts = []
     for unit in units:
         gap = unit.gaps[name]
         if gap is not None:
-            interval = format_range(gap.low, gap.high, metric)
-            text = f"{unit.unit} {format_score(gap.value, metric)}"
+            interval = format_range(gap.low, gap.high, metric, more=more)
+            last = f"through {unit.unit}" if unit.n > 1 else unit.unit
+            last = "all units; only the classifier is trained" if unit.n == n_units else last
+            text = f"n = {unit.n} ({last}) {format_score(gap.value, metric, more)}"
             texts.append(f"{text} ({interval})" if is_number(gap.low) else text)
     return join_words(texts)
 
@@ -94,35 +118,46 @@ def _write_obstacles(scores: Iterable[UnitScores]) -> Iterator[str]:
 
 def write_margin(answer: LayersAnswer) -> str:
     """Return the margin, where it comes from, and whether there is as much to lose."""
+    return " ".join([*_write_origin(answer), *_write_limit(answer)])
+
+
+def _write_limit(answer: LayersAnswer) -> Iterator[str]:
+    """Yield that the margin is larger than all that freezing costs, if it is."""
     metric = answer.block.metric
-    room = write_room(answer.margin, list(answer.arms.values()), metric)
-    further = [f"{room[0].upper()}{room[1:]}."] if room else []
     whole = next((u.gaps["F"] for u in answer.scores if u.n == answer.block.n_units), None)
     has_specific = any(unit.verdict == "specific" for unit in answer.scores)
     if whole and whole.value < answer.margin and answer.basis == "F" and not has_specific:
-        further.append(
-            "It is larger than what freezing all units costs here "
-            f"({format_gap(whole.value, metric)}), so “specific” is not to be expected."
+        cost = f"{format_gap(whole.value, metric)} {name_unit(metric)}".rstrip()
+        yield (
+            f"δ is larger than what freezing all units costs here ({cost}): “specific” is not to "
+            "be expected for any n, and “general” tells no n from another."
         )
-    return " ".join([_write_origin(answer), *further])
 
 
-def _write_origin(answer: LayersAnswer) -> str:
+def _write_origin(answer: LayersAnswer) -> Iterator[str]:
+    """Yield where the margin comes from, and that guessing is within it, if it is."""
     metric, resolution = answer.block.metric, answer.resolution
-    margin = write_gap(answer.margin, metric)
+    margin = write_gap(answer.margin, metric, _count_digits(answer))
     sample = next((arm.sample for arm in answer.arms.values() if arm.sample), None)
     if resolution is None or sample is None:
-        return f"The margin δ is {margin}. It was not computed from the test set."
-    sizes = np.bincount(sample.strata)
-    se = f"{100 * resolution.se:.2f} points" if is_share(metric) else f"{resolution.se:.4f}"
-    return (
-        f"The margin δ is what this test set resolves: ({resolution.level_factor:.2f} + "
-        f"{resolution.power_factor:.2f}) × {se} = {margin}. Here {se} is the standard error of "
-        f"{answer.basis}(n) that remains with any number of seeds on "
-        f"{count(len(sample.strata), 'test group')} ({sizes[sizes > 0].min()} in the smallest "
-        "class), pooled over n; the factors are the normal quantiles of an error of "
-        f"{100 * resolution.tail:.2g} % a verdict and of a power of 80 %."
-    )
+        yield f"The margin δ is {margin}. It was not computed from the test set."
+    else:
+        sizes = np.bincount(sample.strata)
+        se = f"{100 * resolution.se:.2f} points" if is_share(metric) else f"{resolution.se:.4f}"
+        n_seeds = min(len(arm.scores) for arm in answer.arms.values())
+        yield (
+            f"The margin δ is what this test set resolves: ({resolution.level_factor:.2f} + "
+            f"{resolution.power_factor:.2f}) × {se} = {margin}. Here {se} is the standard error "
+            f"of {answer.basis}(n) that remains with any number of seeds on "
+            f"{count(len(sample.strata), 'test group')} ({sizes[sizes > 0].min()} in the smallest "
+            "class), pooled over n; the factors are the normal quantiles of an error of "
+            f"{100 * resolution.tail:.2g} % a verdict and of a power of 80 %. With "
+            f"{count(n_seeds, 'seed')} the power is lower. δ follows from these data and has no "
+            "clinical meaning: verdicts on datasets with other margins are not comparable."
+        )
+    room = write_room(answer.margin, list(answer.arms.values()), metric)
+    if room:
+        yield f"{room[0].upper()}{room[1:]}."
 
 
 def _define_gaps(answer: LayersAnswer) -> Iterator[str]:
@@ -149,9 +184,9 @@ def _write_own_gap(answer: LayersAnswer) -> Iterator[str]:
     measured = [unit for unit in answer.scores if unit.gaps["S"]]
     if not measured:
         return
-    metric, source = answer.block.metric, name_source(answer.source)
+    source = name_source(answer.source)
     if answer.basis != "S":
-        yield f"S(n): {_list_gaps(measured, 'S', metric)}."
+        yield f"S(n): {_list_gaps(answer, measured, 'S')}."
         better = [unit.unit for unit in measured if unit.serves_better]
         if better:
             yield (
@@ -172,7 +207,7 @@ def _write_own_gap(answer: LayersAnswer) -> Iterator[str]:
         )
     control = answer.control
     if control:
-        gaps = _list_gaps(control.scores, "S", metric)
+        gaps = _list_gaps(control, control.scores, "S")
         yield (
             f"Size-matched control: from {name_source(control.source)}, trained on "
             f"{control.n_source:,} images, S(n) is {gaps}."

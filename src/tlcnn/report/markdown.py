@@ -29,7 +29,7 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
-from tlcnn.report.glossary import GLOSSARY, write_lead
+from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column
@@ -62,7 +62,7 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
     text = environment.from_string(source).render(
         content=content,
         lead=write_lead(content),
-        glossary=GLOSSARY,
+        glossary=make_glossary(content),
         comparisons=make_comparison_table(content),
         detectable=make_detectable_table(content),
         cells=make_cell_table(content),

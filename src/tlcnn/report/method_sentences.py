@@ -6,26 +6,58 @@ A sentence raises KeyError where the record lacks its fact, and is empty where t
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tlcnn.data.datasets import ham10000, lc25000_lung
 from tlcnn.records.plan_record import PlanRecord
-from tlcnn.report.words import join_words, name_chain, name_dataset
+from tlcnn.report.words import join_words, name_chain, name_dataset, write_classes
 from tlcnn.text import count
 
 Sentence = Callable[[PlanRecord], str]
 
 _GROUPS = {"ham10000": "lesion", "lc25000_lung": "source tile"}  # kind of dataset -> its group
+_PUBLISHED = {"ham10000": ham10000.N_PUBLISHED, "lc25000_lung": lc25000_lung.N_PUBLISHED}
+_CITED = {
+    "ham10000": "Tschandl et al. 2018",
+    "lc25000_lung": "Borkowski et al. 2019",
+    "medmnist": "Yang et al. 2023",
+}
 _MAY_BE_SPLIT = ("medmnist", "folder", "table")  # kinds that may have an official split
 _GROUP_OPTIONS = ("group_column", "group_regex", "task")
 
 
 def _describe_images(plan: PlanRecord) -> str:
     sizes = {split: plan.count_images(split) for split in ("train", "val", "test")}
-    name, n_classes = name_dataset(plan.dataset), len(plan.classes)
-    start = f"{name} has {sum(sizes.values()):,} images of {n_classes} classes"
-    if plan.settings.get("dataset.folds"):
-        return f"{start}."
+    kind = plan.settings.get("dataset.kind", "")
+    n_images, n_published = sum(sizes.values()), _PUBLISHED.get(kind, 0)
+    part = f" of the {n_published:,} published" if n_images < n_published else ""
+    cited = f" ({_CITED[kind]})" if kind in _CITED else ""
+    start = f"{n_images:,}{part} images of {name_dataset(plan.dataset)}{cited} were used"
+    if not plan.settings.get("dataset.folds"):
+        start += (
+            f": {sizes['train']:,} to train on, {sizes['val']:,} for validation and "
+            f"{sizes['test']:,} for the test"
+        )
+    n_classes, names = len(plan.classes), write_classes(plan.classes)
+    return f"{start}. " + (
+        f"Their {n_classes} classes are {names}." if names else f"They have {n_classes} classes."
+    )
+
+
+def describe_guessing(plan: PlanRecord) -> str:
+    """Return what scores say of a network that has learnt nothing, for a dataset with classes."""
+    folds = plan.settings.get("dataset.folds")
+    sizes: dict[str, int] = {}
+    for split in ("train", "val", "test") if folds else ("test",):
+        for name, n in plan.split_sizes.get(split, {}).items():
+            sizes[name] = sizes.get(name, 0) + n
+    sizes = {name: n for name, n in sizes.items() if n}
+    if plan.task == "multi-label" or len(sizes) < 2:
+        return ""
+    name = max(sizes, key=lambda key: sizes[key])
+    share = sizes[name] / sum(sizes.values())
     return (
-        f"{start}: {sizes['train']:,} to train on, {sizes['val']:,} for validation and "
-        f"{sizes['test']:,} for the test."
+        f"On {name_dataset(plan.dataset)}, guessing has a balanced accuracy of "
+        f"{100 / len(sizes):.1f} %, and always naming the commonest class ({name}) has that too, "
+        f"with an accuracy of {100 * share:.1f} %."
     )
 
 
@@ -123,11 +155,12 @@ def _describe_views(plan: PlanRecord) -> str:
     n_views = plan.settings["train.views"]
     if n_views:
         return f"{line} Each image had {count(n_views, 'view')}."
-    return f"{line} Every epoch drew a new view of every image."
+    return f"{line} Every epoch drew new views."
 
 
 def _describe_network(plan: PlanRecord) -> str:
-    names = [unit.unit for unit in plan.units]
+    modules = [f" ({', '.join(unit.modules.split())})" * bool(unit.modules) for unit in plan.units]
+    names = [unit.unit + text for unit, text in zip(plan.units, modules, strict=True)]
     return f"{plan.model} was divided into {count(len(names), 'unit')}: {join_words(names)}."
 
 
@@ -137,19 +170,6 @@ def _describe_weights(plan: PlanRecord) -> str:
     source = name_chain(plan.source)
     digest = f" (sha256 {plan.weights_digest[:12]})" if plan.weights_digest else ""
     return f"{source} weights of {plan.model} were {plan.weights.tag}{digest}."
-
-
-def _describe_parents(plan: PlanRecord) -> str:
-    if not plan.ancestry:
-        return ""
-    first, *others = plan.source
-    if not others:  # the network's own weights
-        return (
-            f"Weights of {name_dataset(plan.dataset)} itself are those of a run of another seed."
-        )
-    names = " → ".join(map(name_dataset, others))
-    start = f"{first if first == 'random' else name_dataset(first)} weights"
-    return f"Weights of {names} are those of our own runs, which began with {start}."
 
 
 def _describe_treatment(plan: PlanRecord) -> str:
@@ -178,7 +198,8 @@ def _read(plan: PlanRecord, *keys: str) -> list[Any]:
 
 def _describe_optimizer(plan: PlanRecord) -> str:
     name, decay, momentum = _read(plan, "optimizer", "weight_decay", "momentum")
-    title = "AdamW" if name == "adamw" else f"SGD with Nesterov momentum {momentum:g}"
+    title = "AdamW (Loshchilov and Hutter 2019)"
+    title = title if name == "adamw" else f"SGD with Nesterov momentum {momentum:g}"
     return (
         f"Networks were trained by {title} with weight decay {decay:g}, not on norms and biases."
     )
@@ -200,6 +221,19 @@ def _describe_length(plan: PlanRecord) -> str:
     if patience:
         line += f", and ended after {count(patience, 'epoch')} without a better validation score"
     return f"{line}."
+
+
+def _describe_steps(plan: PlanRecord) -> str:
+    (size,) = _read(plan, "batch_size")
+    n_train = plan.count_images("train")
+    n_left = n_train - (plan.steps_per_epoch or 0) * size
+    if not 0 < n_left < size:  # nothing is left over, or a record lacks a number
+        return ""
+    n_steps = count(plan.steps_per_epoch or 0, "step")
+    return (
+        f"An epoch had {n_steps}: the last {n_left} images of its random order, too few for a "
+        "batch, were left out."
+    )
 
 
 def _describe_loss(plan: PlanRecord) -> str:
@@ -239,15 +273,14 @@ def _describe_epoch(plan: PlanRecord) -> str:
     )
 
 
-DATA: tuple[Sentence, ...] = (_describe_images, _describe_split)
+DATA: tuple[Sentence, ...] = (_describe_images, _describe_split, describe_guessing)
 PREPROCESSING: tuple[Sentence, ...] = (_describe_pixels, _describe_input)
 AUGMENTATION: tuple[Sentence, ...] = (_describe_views,)
 NETWORKS: tuple[Sentence, ...] = (
-    *(_describe_network, _describe_weights, _describe_parents, _describe_treatment),
-    _describe_dropout,
+    *(_describe_network, _describe_weights, _describe_treatment, _describe_dropout),
 )
 TRAINING: tuple[Sentence, ...] = (
-    *(_describe_optimizer, _describe_rate, _describe_length, _describe_loss),
+    *(_describe_optimizer, _describe_rate, _describe_length, _describe_steps, _describe_loss),
     *(_describe_stability, _describe_precision),
 )
 SELECTION: tuple[Sentence, ...] = (_describe_epoch,)

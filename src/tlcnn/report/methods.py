@@ -10,6 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tlcnn.errors import list_names
 from tlcnn.records.plan_record import PlanRecord
+from tlcnn.report.assumptions import (
+    describe_errors,
+    describe_layers,
+    describe_margin,
+    describe_measures,
+)
 from tlcnn.report.content import Content
 from tlcnn.report.method_sentences import (
     AUGMENTATION,
@@ -20,6 +26,7 @@ from tlcnn.report.method_sentences import (
     TRAINING,
     Sentence,
 )
+from tlcnn.report.references import REFERENCES, list_references
 from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
 from tlcnn.text import count
 
@@ -41,12 +48,14 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
         ("Data", _write_all(plans, DATA)),
         ("Preprocessing", _write_shared(plans, PREPROCESSING)),
         ("Augmentation", _write_shared(plans, AUGMENTATION)),
-        ("Networks", _write_all(plans, NETWORKS)),
+        ("Networks", (*_write_all(plans, NETWORKS), *_describe_parents(plans))),
         ("Training", (*_write_shared(plans, TRAINING), *[imported][:n_imported])),
         ("Selection", _write_shared(plans, SELECTION)),
         ("Seeds", tuple(_describe_seeds(content))),
         ("Hardware and software", tuple(_describe_place(content))),
         ("Statistics", (*_describe_statistics(content), *content.assumptions)),
+        ("Layers", (*describe_layers(content), *describe_measures(content))),
+        (REFERENCES, list_references(content)),
     ]
     return tuple((heading, lines) for heading, lines in paragraphs if lines)
 
@@ -101,6 +110,38 @@ def _name_runs(members: Sequence[PlanRecord], plans: Sequence[PlanRecord]) -> st
     return f"{len(members)} of {len(plans)} runs"
 
 
+def _describe_parents(plans: Sequence[PlanRecord]) -> Iterator[str]:
+    """Yield which runs each source of our own comes from, and whether intervals cover its luck."""
+    chained: dict[tuple[str, str, str], list[PlanRecord]] = {}
+    for plan in plans:
+        if plan.ancestry:
+            names = (name_dataset(plan.dataset), plan.model, name_chain(plan.source))
+            chained.setdefault(names, []).append(plan)
+    for (dataset, _, source), members in chained.items():
+        parents = [plan.ancestry[0] for plan in members]
+        if len(members[0].source) == 1:  # the network's own weights
+            source, trained = f"{dataset} itself", ""
+        else:
+            first = parents[0].source
+            start = "random" if first == ("random",) else name_chain(first)
+            trained = f", which began with {start} weights"
+        start = f"Runs of {dataset} from “{source}” started"
+        n_parents, n_seeds = len({p.run_id for p in parents}), len({p.seed for p in members})
+        place = name_dataset(parents[0].dataset)
+        if n_parents == 1 and n_seeds > 1:
+            yield (
+                f"{start} from one run of {place} (seed {parents[0].seed}){trained}: the results "
+                "are about this source, and the intervals do not cover its training."
+            )
+        else:
+            is_same = all(a.seed == p.seed for a, p in zip(parents, members, strict=True))
+            covered = ", so the intervals cover the training of the source too"
+            yield (
+                f"{start} from the run of {place} of {'the same' if is_same else 'another'} "
+                f"seed{trained}{covered if n_seeds > 1 else ''}."
+            )
+
+
 # ---- of the whole report ------------------------------------------------------------------------
 
 
@@ -133,6 +174,8 @@ def _join_pairs(pairs: dict[str, str], *, without: str) -> str:
 
 def _describe_statistics(content: Content) -> Iterator[str]:
     yield f"The primary metric was {name_metric(content.metric)} on the test images."
+    yield from describe_margin(content)
+    yield from describe_errors(content)
     frame = content.comparisons
     if len(frame):
         sizes = frame.groupby("family", sort=False).size()

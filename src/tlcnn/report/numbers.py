@@ -6,6 +6,7 @@ figure of a grid show shares of images in per cent (61.2) and their differences 
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from tlcnn.report.words import is_share, name_metric
@@ -34,8 +35,11 @@ def is_number(value: Any) -> bool:
 # ---- per cent and points ------------------------------------------------------------------------
 
 
-def format_score(value: Any, metric: str) -> str:
+def format_score(value: Any, metric: str, more: int = 0) -> str:
     """Return a score: shares in per cent without the sign, other metrics as they are.
+
+    Args:
+        more: further digits after the point.
 
     Example:
         >>> format_score(0.61249, "test/accuracy"), format_score(0.61249, "test/macro_auroc")
@@ -45,13 +49,16 @@ def format_score(value: Any, metric: str) -> str:
     """
     if not is_number(value):
         return NONE
-    digits = 2 if metric == "gamma" else 3
-    text = f"{100 * value:.1f}" if is_share(metric) else f"{value:.{digits}f}"
+    digits = more + (2 if metric == "gamma" else 3)
+    text = f"{100 * value:.{1 + more}f}" if is_share(metric) else f"{value:.{digits}f}"
     return text.replace("-", MINUS)
 
 
-def format_gap(value: Any, metric: str) -> str:
+def format_gap(value: Any, metric: str, more: int = 0) -> str:
     """Return a difference with its sign: shares in points, other metrics as they are.
+
+    Args:
+        more: further digits after the point.
 
     Example:
         >>> format_gap(0.0312, "test/accuracy"), format_gap(-0.0312, "test/nll")
@@ -61,12 +68,15 @@ def format_gap(value: Any, metric: str) -> str:
     """
     if not is_number(value):
         return NONE
-    text = f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.3f}"
+    text = f"{100 * value:+.{1 + more}f}" if is_share(metric) else f"{value:+.{3 + more}f}"
     return text.replace("-", MINUS) if float(text) else text.lstrip("+-")
 
 
-def format_range(low: Any, high: Any, metric: str, *, signed: bool = False) -> str:
+def format_range(low: Any, high: Any, metric: str, *, signed: bool = False, more: int = 0) -> str:
     """Return an interval.
+
+    Args:
+        more: further digits after the point.
 
     Example:
         >>> format_range(0.59, 0.63, "test/accuracy")
@@ -77,7 +87,20 @@ def format_range(low: Any, high: Any, metric: str, *, signed: bool = False) -> s
     if not (is_number(low) and is_number(high)):
         return NONE
     form = format_gap if signed else format_score
-    return f"{form(low, metric)} to {form(high, metric)}"
+    return f"{form(low, metric, more)} to {form(high, metric, more)}"
+
+
+def count_further_digits(limits: Iterable[Any], bound: float, metric: str) -> int:
+    """Return 1 where a limit would print like a bound that it differs from, else 0.
+
+    Example:
+        >>> count_further_digits([0.0306], 0.0308, "test/accuracy")
+        1
+        >>> count_further_digits([0.0296], 0.0308, "test/accuracy")
+        0
+    """
+    text = format_score(bound, metric)
+    return int(any(format_score(limit, metric) == text and limit != bound for limit in limits))
 
 
 def name_unit(metric: str) -> str:
@@ -121,8 +144,11 @@ def write_score(value: float, metric: str) -> str:
     return f"{text} %" if is_share(metric) and text != NONE else text
 
 
-def write_gap(value: float, metric: str) -> str:
+def write_gap(value: float, metric: str, more: int = 0) -> str:
     """Return the size of a difference, without its sign.
+
+    Args:
+        more: further digits after the point.
 
     Example:
         >>> write_gap(-0.024, "test/accuracy"), write_gap(0.0002, "test/accuracy")
@@ -130,8 +156,8 @@ def write_gap(value: float, metric: str) -> str:
     """
     size = abs(100 * value) if is_share(metric) else abs(value)
     if not is_share(metric):
-        return f"{size:.3f}"
-    return f"{size:.2g} points" if 0 < size < 0.05 else f"{size:.1f} points"
+        return f"{size:.{3 + more}f}"
+    return f"{size:.2g} points" if 0 < size < 0.05 else f"{size:.{1 + more}f} points"
 
 
 def write_ratio(value: float) -> str:

@@ -41,7 +41,7 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
-from tlcnn.report.glossary import GLOSSARY, write_lead
+from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import (
@@ -140,7 +140,7 @@ def render_page(
         data=Markup(embed_json(embedded)),
         content=content,
         lead=write_lead(content),
-        glossary=GLOSSARY,
+        glossary=make_glossary(content),
         findings=[(finding, make_finding_table(finding, content)) for finding in content.findings],
         grids=grids,
         methods=make_methods(content),

@@ -36,11 +36,12 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
-from tlcnn.report.glossary import write_drawn
+from tlcnn.report.glossary import write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column, name_unit
+from tlcnn.report.references import REFERENCES
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_metric
 from tlcnn.report.writers.csv import write_csv
@@ -197,16 +198,15 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
             *(_write_paragraph(f"{name}.", text) for name, text in part.sentences),
         ]
     ]
-    methods = [
-        _write_paragraph(f"{heading}.", " ".join(lines))
-        for heading, lines in make_methods(content)
-    ]
+    paragraphs = dict(make_methods(content))
+    references = paragraphs.pop(REFERENCES, ())
+    methods = [_write_paragraph(f"{name}.", " ".join(lines)) for name, lines in paragraphs.items()]
     parts = [
         "% Written by `tlcnn report`, which replaces this file. Copy it before you change it.",
         _PREAMBLE + COLUMNS,
         f"\\title{{{escape_latex(content.title)}}}\n\\author{{}}\n"
         f"\\date{{{escape_latex(content.created)}}}\n\\begin{{document}}\n\\maketitle",
-        escape_latex(write_drawn(content)),
+        escape_latex(write_lead(content)),
         *(["\\section*{Answers}", *answers] if answers else []),
         *(["\\section*{Measures of the networks}", escape_latex(EXPLAINED)] if measures else []),
         *measures,
@@ -219,6 +219,7 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
         "\\clearpage\n\\section*{Every run}\n\n\\input{tables/runs.tex}"
         if "runs" in stems
         else "",
+        _write_references(references),
         "\\end{document}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -227,6 +228,15 @@ def _write_main(content: Content, stems: Sequence[str], figures: "Sequence[Repor
 def _write_paragraph(heading: str, text: str, *, verdict: str = "") -> str:
     bold = f" \\textbf{{{escape_latex(verdict)}}}" if verdict else ""
     return f"\\paragraph{{{escape_latex(heading)}}}{bold} {escape_latex(text)}"
+
+
+def _write_references(references: Sequence[str]) -> str:
+    """Return the list of works; empty without any."""
+    if not references:
+        return ""
+    items = "\n".join(f"\\item {escape_latex(work)}" for work in references)
+    start = "\\section*{References}\n\\begin{itemize}\\small\\setlength{\\itemsep}{0pt}"
+    return f"{start}\n{items}\n\\end{{itemize}}"
 
 
 def _write_figure(figure: "ReportFigure") -> str:

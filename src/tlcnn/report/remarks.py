@@ -81,7 +81,10 @@ def write_notes(notes: Iterable[Note]) -> str:
 def write_improving(cell: Cell) -> str:
     """Return how many runs of a cell might gain from more epochs; empty for none."""
     n = sum(run.is_improving for run in cell.runs)
-    return f"still improving at the last epoch: {n} of {count(len(cell.runs), 'run')}" if n else ""
+    if not n:
+        return ""
+    last = f"the last of {count(cell.n_epochs, 'epoch')}" if cell.n_epochs else "the last epoch"
+    return f"best validation score in {last}: {n} of {count(len(cell.runs), 'run')}"
 
 
 def write_response(cell: Cell) -> str:

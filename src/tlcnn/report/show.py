@@ -17,7 +17,7 @@ _TONES = {
     **dict.fromkeys(("yes", "better", "general"), "for"),
     **dict.fromkeys(("no", "worse", "specific", "failed", "unreadable"), "against"),
     **dict.fromkeys(("inconclusive", "undetermined", "running", "stopped", "partly"), "open"),
-    **dict.fromkeys(("equivalent", "as good", "full fine-tuning"), "same"),
+    **dict.fromkeys(("equivalent", "as good"), "same"),
     "done": "calm",
     **dict.fromkeys(("not measured", "missing", ""), "open"),
 }
@@ -51,13 +51,20 @@ def show_score(value: Any, metric: str, why: str = "") -> Entry:
 
 
 def show_interval(
-    value: Any, low: Any, high: Any, metric: str, *, signed: bool = False, is_best: bool = False
+    value: Any,
+    low: Any,
+    high: Any,
+    metric: str,
+    *,
+    signed: bool = False,
+    is_best: bool = False,
+    more: int = 0,
 ) -> Entry:
-    """Return the entry of `value (low to high)`."""
+    """Return the entry of `value (low to high)`, with so many more digits."""
     if not is_number(value):
         return Entry(NONE, value, why="not measured")
-    text = format_gap(value, metric) if signed else format_score(value, metric)
-    interval = format_range(low, high, metric, signed=signed)
+    text = (format_gap if signed else format_score)(value, metric, more)
+    interval = format_range(low, high, metric, signed=signed, more=more)
     lines = (text,) if interval == NONE else (text, interval)
     text += "" if interval == NONE else f" ({interval})"
     return Entry(text, value, lines=lines, is_best=is_best)

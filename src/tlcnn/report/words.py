@@ -9,6 +9,20 @@ from tlcnn.study.cells import Cell, Settings, Source
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
 
+# What the classes of published datasets are abbreviated to.
+_CLASSES = {
+    "akiec": "actinic keratosis or Bowen's disease",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic naevus",
+    "vasc": "vascular lesion",
+    "lung_aca": "adenocarcinoma of the lung",
+    "lung_n": "benign lung tissue",
+    "lung_scc": "squamous cell carcinoma of the lung",
+}
+
 _NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
@@ -24,6 +38,18 @@ _SHARES = ("accuracy", "recall", "precision", "sensitivity")  # written in per c
 def name_dataset(name: str) -> str:
     """Return a dataset's name as prose has it."""
     return _DATASETS.get(name, name)
+
+
+def write_classes(classes: Sequence[str]) -> str:
+    """Return what abbreviated classes stand for; empty unless all of them are known.
+
+    Example:
+        >>> write_classes(["mel", "nv"]), write_classes(["mel", "cat"])
+        ('mel (melanoma) and nv (melanocytic naevus)', '')
+    """
+    if not classes or not set(classes) <= _CLASSES.keys():
+        return ""
+    return join_words([f"{name} ({_CLASSES[name]})" for name in classes])
 
 
 def name_chain(chain: Sequence[str]) -> str:
@@ -75,6 +101,20 @@ def name_cell(cell: Cell) -> str:
     if cell.j and cell.bn not in ("frozen", None):
         frozen += f" (bn {cell.bn})"
     return f"{source}, {frozen}{_write_details(cell.source)}"
+
+
+def name_first_units(n: int, unit: str, n_units: int) -> str:
+    """Return the first n units of a network in words; `unit` is the last of them.
+
+    Example:
+        >>> [name_first_units(n, unit, 3) for n, unit in ((1, "stem"), (2, "stage1"))]
+        ['first unit, stem', 'first 2 units, through stage1']
+        >>> name_first_units(3, "stage2", 3)
+        'all units (only the classifier is trained)'
+    """
+    if n == n_units:
+        return "all units (only the classifier is trained)"
+    return f"first {n} units, through {unit}" if n > 1 else f"first unit, {unit}"
 
 
 def name_chosen(best: Best) -> str:

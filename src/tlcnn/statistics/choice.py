@@ -32,10 +32,12 @@ class Choice:
         best: the candidate with the best mean over all its seeds.
         by_seed: for each seed that all candidates share, the candidate that the other half of
             these seeds chooses; empty for fewer than two.
+        halves: these two halves of the seeds; each chose for the other. Empty with `by_seed`.
     """
 
     best: str
     by_seed: Mapping[int, str]
+    halves: tuple[tuple[int, ...], ...] = ()
 
 
 def choose_arm(val: Mapping[str, Arm]) -> Choice:
@@ -45,7 +47,7 @@ def choose_arm(val: Mapping[str, Arm]) -> Choice:
         >>> val = {"a": Arm("a", np.arange(3), np.array([0.5, 0.6, 0.7])),
         ...        "b": Arm("b", np.arange(3), np.array([0.9, 0.5, 0.5]))}
         >>> choose_arm(val)  # seed 1 chooses for 0 and 2, and these for 1
-        Choice(best='b', by_seed={0: 'a', 1: 'b', 2: 'a'})
+        Choice(best='b', by_seed={0: 'a', 1: 'b', 2: 'a'}, halves=((0, 2), (1,)))
     """
     keys, arms = list(val), list(val.values())
     sign = -1.0 if arms[0].lower_is_better else 1.0
@@ -55,7 +57,8 @@ def choose_arm(val: Mapping[str, Arm]) -> Choice:
         return Choice(best, {})
     scores = sign * np.stack([pick_seeds(arm, shared).scores for arm in arms])
     chosen = [keys[int(scores[:, half::2].mean(axis=1).argmax())] for half in (1, 0)]
-    return Choice(best, {int(seed): chosen[at % 2] for at, seed in enumerate(shared)})
+    by_seed = {int(seed): chosen[at % 2] for at, seed in enumerate(shared)}
+    return Choice(best, by_seed, tuple(tuple(by_seed)[half::2] for half in (0, 1)))
 
 
 def cross_arms(name: str, arms: Mapping[str, Arm], by_seed: Mapping[int, str]) -> Arm:

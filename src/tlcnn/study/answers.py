@@ -1,7 +1,7 @@
 """Comparisons to answers: the questions of a transfer study, as values; a report words them."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,12 +27,32 @@ MATCHED = 1.1  # two sources of equally many images, at most so many times as ma
 
 
 @dataclass(frozen=True)
+class ParentScore:
+    """How well the runs did that a cell's weights come from.
+
+    Attributes:
+        dataset: what they were trained and tested on.
+        value: their mean score, by the metric of the report.
+        n_options: what guessing chooses from there; 0 where unknown.
+    """
+
+    dataset: str
+    value: float
+    n_options: int
+
+
+@dataclass(frozen=True)
 class TransferAnswer:
-    """Does a source beat random weights?"""
+    """Does a source beat random weights?
+
+    Attributes:
+        parent: the score of the runs that the source comes from, where they are in the report.
+    """
 
     block: Block
     source: Source
     contrast: Contrast
+    parent: ParentScore | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +83,13 @@ class ChainAnswer:
         dataset: the other one.
         chains: the sources through it, that which starts from ImageNet last, with their
             comparisons: with ImageNet, then with random weights where those were trained.
+        parents: the scores of the runs that the sources come from, where they are in the report.
     """
 
     block: Block
     dataset: str
     chains: tuple[tuple[Source, tuple[Contrast, ...]], ...]
+    parents: Mapping[Source, ParentScore]
 
 
 @dataclass(frozen=True)
@@ -142,12 +164,12 @@ def answer_questions(
     """
     answers: dict[Question, list[Answer]] = {
         "imagenet_vs_random": [
-            TransferAnswer(c.block, c.block.cells[c.a].source, c)
+            TransferAnswer(c.block, c.block.cells[c.a].source, c, score_parents(c, blocks))
             for c in contrasts
             if c.family.kind is FamilyKind.TRANSFER
         ],
         "best_cell": [a for block in blocks for a in _answer_best(block, contrasts)],
-        "chain": [a for block in blocks for a in _answer_chains(block, contrasts)],
+        "chain": [a for block in blocks for a in _answer_chains(block, contrasts, blocks)],
         "layers": [a for block in blocks for a in _answer_layers(block, margin)],
     }
     for question, answered in answers.items():
@@ -155,6 +177,27 @@ def answer_questions(
             missing = tuple(m for block in blocks for m in list_missing(block, question))
             answered.append(Unmeasured(question, missing))
     return [answer for answered in answers.values() for answer in answered]
+
+
+def score_parents(contrast: Contrast, blocks: Iterable[Block]) -> ParentScore | None:
+    """Return how well the runs did that the weights of a contrast's first cell come from.
+
+    None where there are none, or the blocks lack one of them or its score.
+    """
+    plans = [run.plan for run in contrast.block.cells[contrast.a].runs]
+    parents = {plan.ancestry[0].run_id for plan in plans if plan.ancestry}
+    scored = {
+        run.run_id: (block, cell.key, run.scores[block.metric])
+        for block in blocks
+        for cell in block.cells.values()
+        for run in cell.runs
+        if run.run_id in parents and block.metric in run.scores
+    }
+    if not parents or scored.keys() != parents:
+        return None
+    block, key, _ = next(iter(scored.values()))
+    mean = sum(score for *_, score in scored.values()) / len(scored)
+    return ParentScore(block.dataset, mean, block.arms[key].n_options)
 
 
 def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
@@ -170,7 +213,9 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
         yield BestAnswer(block, source, best, full, contrast, further, len(grid))
 
 
-def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[ChainAnswer]:
+def _answer_chains(
+    block: Block, contrasts: Sequence[Contrast], blocks: Sequence[Block]
+) -> Iterator[ChainAnswer]:
     """Yield one answer for each dataset that a chain comes through."""
     by_dataset: dict[str, list[tuple[Source, tuple[Contrast, ...]]]] = {}
     for source in block.chains:
@@ -187,7 +232,9 @@ def _answer_chains(block: Block, contrasts: Sequence[Contrast]) -> Iterator[Chai
             by_dataset.setdefault(dataset, []).append((source, compared))
     for dataset, chains in by_dataset.items():
         chains.sort(key=lambda chain: chain[0].chain[0] == "imagenet")
-        yield ChainAnswer(block, dataset, tuple(chains))
+        scores = {source: score_parents(compared[0], blocks) for source, compared in chains}
+        parents = {source: score for source, score in scores.items() if score}
+        yield ChainAnswer(block, dataset, tuple(chains), parents)
 
 
 def _answer_layers(block: Block, margin: float | None) -> Iterator[LayersAnswer]:

@@ -23,6 +23,7 @@ class Best:
         recipe: the tuned settings that all seeds choose for it; mostly empty.
         by_seed: the key of the cell that the other half of the seeds chooses for each seed; empty
             for fewer than two seeds.
+        halves: the two halves of the seeds, which chose for each other.
         arm: the test scores of these; None with an empty `by_seed`.
     """
 
@@ -30,6 +31,7 @@ class Best:
     cell: str
     recipe: Settings
     by_seed: Mapping[int, str]
+    halves: tuple[tuple[int, ...], ...]
     arm: Arm | None
 
 
@@ -166,6 +168,7 @@ class Block:
             owner.key,
             owner.tuning.tried[choice.best] if owner.tuning else (),
             {seed: owners[key].key for seed, key in by_seed.items()},
+            choice.halves,
             cross_arms(source.init, self.arms, by_seed) if by_seed else None,
         )
 

@@ -22,7 +22,7 @@ measures how much each of them was trained.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tlcnn.statistics.arm import Arm, Estimate
@@ -46,6 +46,7 @@ GAPS = {
 
 LayerVerdict = Literal["general", "specific", "better", "undetermined", "not measured"]
 Basis = Literal["F", "S"]  # the gap that verdicts rest on
+JUDGED: tuple[LayerVerdict, ...] = ("general", "specific", "better")  # each has a test
 Treated = Mapping[tuple[str, int], Arm]
 
 
@@ -57,6 +58,9 @@ class UnitScores:
         gaps: F, S, C and G; None where one of their treatments was not trained.
         gamma: None where it is not known, or its denominator may be 0.
         serves_better: S(n) is below 0: the source's units serve better than the network's own.
+        p_values: the one-sided p of each verdict that was tested, adjusted over n by Holm's
+            method: that the gap is not below the margin (general), not above it (specific), and,
+            where S was measured, that S is not below 0 (better).
     """
 
     n: int
@@ -66,6 +70,7 @@ class UnitScores:
     verdict: LayerVerdict
     serves_better: bool
     notes: Notes
+    p_values: Mapping[LayerVerdict, float] = field(default_factory=dict)
 
 
 def list_treatments(
@@ -136,8 +141,12 @@ def compute_layer_scores(
     ns = range(1, len(units) + 1)
     gaps = {(name, n): _estimate_gap(arms, n, name) for n in ns for name in GAPS}
     judged, own = ({n: gaps[name, n] for n in ns} for name in (basis, "S"))
-    below, above = (_find_beyond(judged, margin, side) for side in (-1, 1))
-    better = _find_beyond(own, 0.0, -1)
+    tests: dict[LayerVerdict, tuple[dict[int, float], set[int]]] = {
+        "general": _test_beyond(judged, margin, -1),
+        "specific": _test_beyond(judged, margin, 1),
+        "better": _test_beyond(own, 0.0, -1),
+    }
+    better = tests["better"][1]
     scores = []
     for n, unit in zip(ns, units, strict=True):
         gap = judged[n]
@@ -146,12 +155,13 @@ def compute_layer_scores(
             verdict = "not measured"
         elif basis == "S" and n in better:
             verdict = "better"
-        elif n in below or n in above:
-            verdict = "general" if n in below else "specific"
+        else:
+            verdict = next((v for v in JUDGED[:2] if n in tests[v][1]), verdict)
         gamma, note = _estimate_gamma(arms, n)
         notes = merge_notes(note, gap.notes if gap else [Note(NoteKind.NO_PAIR)])
         shown = {name: gaps[name, n] for name in GAPS}
-        scores.append(UnitScores(n, unit, shown, gamma, verdict, n in better, notes))
+        p_values = {name: p[n] for name, (p, _) in tests.items() if n in p}
+        scores.append(UnitScores(n, unit, shown, gamma, verdict, n in better, notes, p_values))
     return scores
 
 
@@ -184,14 +194,14 @@ def estimate_generality(source: Arm, own: Arm, drawn: Arm) -> Estimate | None:
     return estimate_ratio([(1.0, source), (-1.0, drawn)], denominator)
 
 
-def _find_beyond(gaps: Mapping[int, Estimate | None], limit: float, side: int) -> set[int]:
-    """Return the n whose gap is shown to be above a limit (side 1), or below it (side -1)."""
+def _test_beyond(
+    gaps: Mapping[int, Estimate | None], limit: float, side: int
+) -> tuple[dict[int, float], set[int]]:
+    """Return the p of gaps above a limit (side 1) or below it (-1) by n, and the n that are."""
     tested = {n: gap for n, gap in gaps.items() if gap is not None and not math.isnan(gap.se)}
     p_values = compute_holm(
         [compute_one_sided_p(side * (gap.value - limit), gap) for gap in tested.values()]
     )
-    return {
-        n
-        for (n, gap), p in zip(tested.items(), p_values, strict=True)
-        if p < LEVEL and side * ((gap.low if side > 0 else gap.high) - limit) > 0
-    }
+    by_n = dict(zip(tested, p_values, strict=True))
+    ends = {n: gap.low if side > 0 else gap.high for n, gap in tested.items()}
+    return by_n, {n for n, p in by_n.items() if p < LEVEL and side * (ends[n] - limit) > 0}

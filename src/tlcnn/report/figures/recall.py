@@ -32,8 +32,7 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
                 f"{name_dataset(dataset)}: {describe_tests(tests)}; n is the number of test "
                 "images of the class. Marks are means over seeds. Bars are 95 % intervals that "
                 "hold for new seeds and new test groups (Wilson's interval, for as many "
-                "independent images as would have this variance). A class of few groups has a "
-                "wide interval."
+                "independent images as would have this variance)."
             ),
             figure=plot_recall(table, width=style.FULL if is_wide else style.COLUMN),
             alt=(
