@@ -438,7 +438,7 @@ def test_the_seeds_that_chose_for_each_other_are_named(tmp_path):
         write_record(tmp_path, seed=seed, val=0.6, test=0.40 + seed / 100, j=0)
         write_record(tmp_path, seed=seed, val=0.1, test=0.30, j=2)
     found = answers(tmp_path)["best_cell"]
-    crossed = "where seeds 0 and 2 had the choice of seed 1, and seed 1 had that of seeds 0 and 2"
+    crossed = "for seeds 0 and 2 with the cell that seed 1 chose, and for seed 1 with the cell t"
     assert crossed in found.answer and "chosen for 1 of 3 seeds" in found.answer
     assert "the score of choosing with 1 or 2 seeds, and not that of the rec" in found.answer
     assert "For 2 of 3 seeds full fine-tuning itself was chosen" in found.answer

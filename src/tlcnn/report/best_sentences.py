@@ -127,8 +127,8 @@ def _write_chosen(answer: BestAnswer) -> str:
     )
     text = (
         f"Choosing like this gives {write_score(best.arm.mean, metric)} {name_metric(metric)} on "
-        f"test, where {first} had the choice of {second}, and {second} had that of {first}. The "
-        f"recommended cell was chosen for {n_agree} of {n_seeds} seeds."
+        f"test: for {first} with the cell that {second} chose, and for {second} with the cell "
+        f"that {first} chose. The recommended cell was chosen for {n_agree} of {n_seeds} seeds."
     )
     if n_agree == n_seeds:
         return text

@@ -35,7 +35,7 @@ _VERDICTS: dict[LayerVerdict, str] = {
     "general": "shown to cost less than δ = {margin}",
     "specific": "shown to cost more than δ = {margin}",
     "better": "the source's layers are shown to serve better than the network's own",
-    "undetermined": "shown to be neither below nor above δ = {margin}",
+    "undetermined": "not shown to be below or above δ = {margin}",
 }
 
 
