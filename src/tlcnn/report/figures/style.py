@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#7A7A7A"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARGIN: dict[str, Any] = {"color": "#333333", "lw": 1.0, "ls": (0, (6, 2)), "zorder": 1}
 DASHES: tuple[Any, ...] = (  # of cells with frozen units
     *((0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))),
     *((0, (3, 1)), (0, (7, 2)), (0, (2, 1, 1, 1)), (0, (1, 2))),
@@ -70,7 +71,7 @@ class ReportFigure:
         name: the stem of its files; unique in a report, letters, digits, `-` and `_`.
         caption: whole sentences on what is seen, n, the intervals and how to read it.
         alt: a shorter caption for a reader who cannot see the figure.
-        section: grid, layers, training, predictions or examples.
+        section: grid, layers, scores, training, predictions or examples.
     """
 
     name: str
