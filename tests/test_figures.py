@@ -278,6 +278,18 @@ def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
     assert "best on validation" not in texts
 
 
+@pytest.mark.parametrize(("ks", "heights"), [((5, 0), 2), ((5, 3, 1), 4), (range(6), 6)])
+def test_a_grid_has_rows_of_the_k_that_were_trained_and_of_0(content, ks, heights):
+    grid = content.grids[0]
+    table = grid.table[grid.table["k"].isin(ks)]
+    figure = plot_grid(replace(grid, table=table, best=table["cell"].iloc[-1]))
+    ax = figure.axes[0]
+    assert ax.get_ylim() == (heights, 0) and ax.get_xlim() == (0, 6)
+    texts = texts_of(figure)
+    assert all(f"{100 * value:.1f}" in texts for value in table["value"])
+    check_ticks_apart(figure)
+
+
 def test_an_interval_that_is_not_symmetric_shows_its_ends(content):
     table = content.grids[0].table.head(1).assign(value=0.5, low=0.41, high=0.53)
     grid = replace(content.grids[0], table=table, best="")

@@ -365,7 +365,8 @@ def test_an_error_of_zero_is_called_no_evidence(content):
         "an error of 0 that 3 seeds gave is no evidence that there is none",
     )
     assert [row[-1].text for row in table.rows] == ["1", "–"]
-    assert [row[2].text for row in table.rows] == ["0.00", "0.70"]
+    assert [row[1].text for row in table.rows] == ["0.00", "0.70"]
+    assert [row[0].text for row in table.rows] == ["a, 1 comparison", "b, 2 comparisons"]
 
 
 @pytest.mark.parametrize("planned", [12, 30])

@@ -56,14 +56,13 @@ def make_comparison_table(content: Content) -> Table:
     rows: list[Record] = [*frame.to_dict("records")]
 
     def describe(row: Record) -> dict[Column, Entry]:
-        size = row.get("family_size")
-        family = format_value(row.get("family"))
-        family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
         of_family = "the comparisons that p and the verdict are adjusted for"
         return {
             **_describe_comparison(row, content.metric, below),
-            Column("family", hint=of_family): show_value(family),
-            Column("family size", "count", f"the number of {of_family}"): show_number(size),
+            Column("family", hint=of_family): _show_family(row),
+            Column("family size", "count", f"the number of {of_family}"): show_number(
+                row.get("family_size")
+            ),
             Column("Holm p", "number", "adjusted within its family"): show_number(
                 row.get("p_holm"), format_p
             ),
@@ -87,6 +86,12 @@ def make_comparison_table(content: Content) -> Table:
         scale=make_comparison_scale(content),
         nouns=("comparison", "comparisons"),
     )
+
+
+def _show_family(row: Record) -> Entry:
+    size = row.get("family_size")
+    further = f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
+    return show_value(f"{format_value(row.get('family'))}{further}")
 
 
 def _show_remarks(row: Record) -> Entry:
@@ -120,8 +125,7 @@ def make_detectable_table(content: Content) -> Table:
             "there is none"
         )
         return {
-            Column("family of comparisons"): show_value(row.get("family")),
-            Column("comparisons", "count"): show_number(row.get("family_size")),
+            Column("family of comparisons"): _show_family(row),
             Column("seeds", "count"): show_number(n_seeds),
             **{
                 Column(head, "number", "a part of the standard error of a difference"): (

@@ -120,7 +120,8 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         caption = f"Measures of the networks beside the costs, of {subject}. {AGREEMENT}"
         yield f"measures-{number}-agreement", make_agreement_table(part), caption
         caption = f"Readings of the measures, of {subject}; networks of the cell {part.cell}."
-        yield f"measures-{number}", make_reading_table(part, shown=True), caption
+        readings = make_reading_table(part, shown=True)
+        yield f"measures-{number}", _select_printed(readings, "n", "seeds"), caption
 
 
 def _select_printed(table: Table, *hidden: str) -> Table:

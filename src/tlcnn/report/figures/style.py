@@ -293,12 +293,10 @@ def name_ticks(ax: Axes, places: Any, names: Sequence[str], inches: float) -> fl
 
 
 def name_places(ax: Axes, columns: Sequence[str], rows: Sequence[str], inches: float) -> None:
-    """Make an axis a table of n x n named places: row 0 at the top, no frame, no tick marks."""
-    n = len(rows)
-    places = np.arange(n) + 0.5
-    name_ticks(ax, places, columns, inches)
-    ax.set_yticks(places, rows)
-    ax.set(xlim=(0, n), ylim=(n, 0))
+    """Make an axis a table of named places: row 0 at the top, no frame, no tick marks."""
+    name_ticks(ax, np.arange(len(columns)) + 0.5, columns, inches)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
