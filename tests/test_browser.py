@@ -213,6 +213,45 @@ def test_a_phone_scrolls_in_one_direction(visit, file):
     assert page.evaluate("document.querySelector('.dialog-body').scrollWidth <= innerWidth")
 
 
+def test_a_phone_shows_verdicts_and_the_whole_grid_without_scrolling(visit, file):
+    page = visit(file, width=390)
+    rights = "(nodes) => nodes.map((node) => node.getBoundingClientRect().right)"
+    badges = page.locator('[data-table="comparisons"] td .badge').evaluate_all(rights)
+    cells = page.locator("table.grid").first.locator(".cell").evaluate_all(rights)
+    assert badges and max(badges) < 390 and max(cells) < 390
+    interval = page.locator(".cell small").first
+    assert interval.is_visible()
+
+
+def test_figures_are_dark_in_the_dark_but_photographs_stay(visit, content, tmp_path):
+    path = write_figures(content, tmp_path, (3, 7), sections=("training", "examples"))
+    shade = "(nodes) => nodes.map((node) => getComputedStyle(node).filter)"
+    for scheme, drawn in (("light", "none"), ("dark", "invert(1) hue-rotate(180deg)")):
+        page = visit(path, color_scheme=scheme)
+        assert page.locator("figure img").evaluate_all(shade) == [drawn, "none"]
+    page.locator("#theme").click()
+    assert page.locator("figure img").evaluate_all(shade) == ["none", "none"]
+
+
+def test_a_phone_says_that_a_wide_figure_goes_on(visit, content, tmp_path):
+    path = write_figures(content, tmp_path, (3, 7))
+    for width, is_said in ((390, True), (1280, False)):
+        hint = visit(path, width=width).locator("#figures .sideways")
+        assert hint.count() == 1 and hint.is_visible() == is_said
+
+
+def test_the_button_below_a_table_says_how_many_rows_it_will_have(visit, content, tmp_path):
+    many = content.comparisons.loc[content.comparisons.index.repeat(4)].reset_index(drop=True)
+    path = tmp_path / "index.html"
+    big = replace(content, comparisons=many)
+    path.write_text(render_page(big, make_page_data(big)), encoding="utf-8")
+    box = visit(path).locator('[data-table="comparisons"]')
+    button = box.locator(".more button")
+    assert button.inner_text() == "Show all 24 comparisons"
+    button.click()
+    assert box.locator("tbody tr").count() == 24 and not button.is_visible()
+
+
 def test_rows_beyond_the_first_are_made_when_they_are_asked_for(visit, content, tmp_path):
     many = content.runs.loc[content.runs.index.repeat(5)].reset_index(drop=True)
     big = replace(content, runs=many)
@@ -243,15 +282,16 @@ def test_nothing_in_the_data_runs(visit, content, tmp_path):
     assert page.locator("img").count() == 0 and page.locator("main script").count() == 0
 
 
-def write_figures(content, folder, widths):
+def write_figures(content, folder, widths, sections=()):
     """Write a page with figures of these widths, in inches, and return its path."""
+    sections = sections or ["training"] * len(widths)
     source = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"
     pictures = [
         Picture(
-            ReportFigure(f"{i}", f"Figure {i}", "A caption.", Figure((width, 2)), "", "training"),
+            ReportFigure(f"{i}", f"Figure {i}", "A caption.", Figure((width, 2)), "", section),
             source,
         )
-        for i, width in enumerate(widths)
+        for i, (width, section) in enumerate(zip(widths, sections, strict=True))
     ]
     path = folder / "index.html"
     path.write_text(render_page(content, make_page_data(content), pictures), encoding="utf-8")
@@ -283,7 +323,7 @@ def test_figures_stand_side_by_side_where_there_is_room(visit, content, tmp_path
     boxes = "(nodes) => nodes.map((node) => node.getBoundingClientRect()).map((b) => [b.x, b.y])"
     one, two, _ = page.locator("#figures figure").evaluate_all(boxes)
     assert one[1] == two[1] and two[0] > one[0] + 400
-    picture, caption = page.locator("#figures .wide > *").evaluate_all(boxes)
+    picture, caption = page.locator("#figures .wide > :not(.sideways)").evaluate_all(boxes)
     assert picture[1] == caption[1] and caption[0] > picture[0] + 400
 
 

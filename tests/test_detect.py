@@ -141,6 +141,19 @@ def test_twenty_cells_a_margin_apart_are_seldom_called_equivalent():
     assert np.mean(adjusted) <= 0.09 and np.mean(raw) > 0.25
 
 
+def test_the_parts_of_the_error_sum_to_it_and_fall_with_their_own_number():
+    rng = np.random.default_rng(3)
+    comparison = compare_noisy(*draw_cells(rng, 5, 6))
+    noise = comparison.noise
+    seeds, groups = noise.split_error()
+    assert seeds**2 + groups**2 == pytest.approx(noise.plan().variance)
+    fourfold = noise.plan(groups=4).variance
+    assert fourfold == pytest.approx(seeds**2 + groups**2 / 4)
+    none = replace(noise, joint=noise.variance)
+    assert none.split_error()[0] == 0
+    assert none.plan(groups=4).se == pytest.approx(none.plan().se / 2)
+
+
 def test_where_no_verdict_is_possible_nothing_is_said_to_be_detectable():
     few = Note(NoteKind.FEW_GROUPS, (1,))
     comparison = compare_noisy(

@@ -17,6 +17,7 @@ from tlcnn.report.figures import FIGURES, draw_figures
 from tlcnn.report.figures.bars import Panel, draw_bars, plot_bars
 from tlcnn.report.figures.choose import (
     choose_cells,
+    describe_hidden,
     find_highlights,
     list_histories,
     list_runs,
@@ -25,10 +26,15 @@ from tlcnn.report.figures.choose import (
 from tlcnn.report.figures.confusion import compute_confusion, draw_confusion, plot_confusion
 from tlcnn.report.figures.convergence import compute_steps, plot_convergence
 from tlcnn.report.figures.grid import draw_grid, plot_grid
-from tlcnn.report.figures.layers import draw_layers, plot_layers
+from tlcnn.report.figures.layers import draw_layers, plot_layers, select_curves
 from tlcnn.report.figures.learning import draw_learning, plot_learning
 from tlcnn.report.figures.predictions import list_tests
-from tlcnn.report.figures.recall import compute_interval, compute_recalls, plot_recall
+from tlcnn.report.figures.recall import (
+    compute_interval,
+    compute_recalls,
+    draw_recall,
+    plot_recall,
+)
 from tlcnn.report.figures.reliability import (
     Confidence,
     compute_errors,
@@ -87,7 +93,7 @@ def test_a_whole_report_is_drawn_without_a_problem(drawn):
     assert len(problems) == 1 and problems[0].startswith("figure examples was not drawn: HAM10000")
     assert "config.yaml" in problems[0] and len(problems[0]) < 400
     sections = {figure.section for figure in figures}
-    assert sections == {"grid", "layers", "training", "predictions"}
+    assert sections == {"grid", "layers", "scores", "training", "predictions"}
     names = [figure.name for figure in figures]
     assert len({name.lower() for name in names}) == len(names)
     assert "roc-ham10000" in names and "roc-lung" not in names  # lung has no positive class
@@ -133,7 +139,7 @@ def test_runs_whose_folders_are_gone_leave_what_tables_can_tell(content):
     runs = content.runs.assign(folder="/nowhere/" + content.runs["run_id"].astype(str))
     figures, problems = draw_figures(replace(content, runs=runs))
     assert problems == []
-    assert {figure.section for figure in figures} == {"grid", "layers", "predictions"}
+    assert {figure.section for figure in figures} == {"grid", "layers", "scores"}
 
 
 def test_importing_the_figures_imports_no_torch():
@@ -272,6 +278,18 @@ def test_a_cell_of_one_seed_says_so_and_shows_no_interval(content):
     assert "best on validation" not in texts
 
 
+@pytest.mark.parametrize(("ks", "heights"), [((5, 0), 2), ((5, 3, 1), 4), (range(6), 6)])
+def test_a_grid_has_rows_of_the_k_that_were_trained_and_of_0(content, ks, heights):
+    grid = content.grids[0]
+    table = grid.table[grid.table["k"].isin(ks)]
+    figure = plot_grid(replace(grid, table=table, best=table["cell"].iloc[-1]))
+    ax = figure.axes[0]
+    assert ax.get_ylim() == (heights, 0) and ax.get_xlim() == (0, 6)
+    texts = texts_of(figure)
+    assert all(f"{100 * value:.1f}" in texts for value in table["value"])
+    check_ticks_apart(figure)
+
+
 def test_an_interval_that_is_not_symmetric_shows_its_ends(content):
     table = content.grids[0].table.head(1).assign(value=0.5, low=0.41, high=0.53)
     grid = replace(content.grids[0], table=table, best="")
@@ -293,6 +311,26 @@ def test_layer_curves_go_through_their_points(content):
     np.testing.assert_allclose(gap.get_ydata(), 100 * layers.scores["F"])
 
 
+def test_networks_that_two_curves_share_are_drawn_once(content):
+    """With all units transferred AnB is `frozen`, and AnB+ is `full`."""
+    (layers,) = content.layers
+    curves = layers.curves
+    is_last = ~curves["arm"].isin(["AnB", "AnB+"]) | (curves["n"] == len(layers.units))
+    grid = replace(layers, curves=curves[is_last])
+    assert set(select_curves(layers)["arm"]) - set(select_curves(grid)["arm"]) == {"AnB", "AnB+"}
+    assert not [text for text in texts_of(plot_layers(grid)) if "(AnB" in text]
+    alone = replace(grid, curves=grid.curves[grid.curves["arm"] == "AnB"])
+    assert set(select_curves(alone)["arm"]) == {"AnB"}
+
+
+def test_the_margin_is_one_line_above_zero(content):
+    (layers,) = content.layers
+    below = plot_layers(layers).axes[1]
+    levels = [line.get_ydata()[0] for line in below.lines if len(set(line.get_ydata())) == 1]
+    assert 100 * layers.margin in levels and -100 * layers.margin not in levels
+    assert not below.patches
+
+
 def test_verdicts_are_marked_at_their_unit(content):
     layers = content.layers[0]
     below = next(draw_layers(content)).figure.axes[1]
@@ -308,14 +346,33 @@ def test_verdicts_are_marked_at_their_unit(content):
 def test_learning_curves_are_means_over_seeds(content):
     figure = next(draw_learning(content)).figure
     ham = choose_cells(content, "ham10000")
-    assert len(figure.axes) == 2 and len(figure.axes[0].lines) == len(ham) <= 8
+    trained, frozen, *_ = figure.axes
+    assert len(figure.axes) == 4 and len(trained.lines) + len(frozen.lines) == len(ham) <= 8
     assert ham["init"].iloc[0] == "random" and "self" not in set(ham["init"])
     history = dict(list_histories(content))["ham10000"]
     history = history[history["cell"] == ham["cell"].iloc[0]]
     mean = history.groupby("epoch")["val/balanced_accuracy"].mean()
-    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), mean)
-    for line, frozen in zip(figure.axes[0].lines, ham["j"] > 0, strict=True):
-        assert (line.get_linestyle() != "-") == frozen
+    np.testing.assert_allclose(trained.lines[0].get_ydata(), mean)
+    assert len(frozen.lines) == (ham["j"] > 0).sum() > 0
+    assert {line.get_linestyle() for line in trained.lines} == {"-"}
+    assert all(line.get_markerfacecolor() == "white" for line in frozen.lines)
+    looks = [(line.get_color(), line.get_marker()) for line in (*trained.lines, *frozen.lines)]
+    assert len(set(looks)) == len(ham)
+
+
+def test_a_figure_names_the_cells_that_it_does_not_show(content):
+    lung = content.cells[content.cells["dataset"] == "lung"]
+    first = lung.iloc[0]
+    hidden = describe_hidden(content, "lung", set(lung["cell"]) - {first["cell"]})
+    assert hidden == f" Not shown of lung: {first['label']}."
+    assert describe_hidden(content, "lung", set(lung["cell"])) == ""
+    assert describe_hidden(content, "lung", []) == f" Not shown of lung: {len(lung)} cells."
+
+
+def test_every_figure_of_some_cells_says_by_which_rule_they_were_chosen(drawn):
+    for figure in drawn[0]:
+        if figure.name.startswith(("learning", "convergence", "recall", "roc", "reliability")):
+            assert "Shown are" in figure.caption and "Not shown of" in figure.caption, figure.name
 
 
 def test_steps_are_counted_to_the_first_epoch_that_is_good_enough():
@@ -394,6 +451,25 @@ def test_the_confusion_matrix_is_sklearns_summed_over_seeds(content, shown):
     texts = texts_of(next(draw_confusion(content)).figure)
     assert f"{matrix[5, 5]:,}" in texts and f"{100 * matrix[5, 5] / matrix[5].sum():.0f}" in texts
     assert "nv\nn = 330" in texts
+
+
+def test_the_lowest_recall_is_that_of_all_cells(content):
+    highlights = [place for place in content.highlights if "all frozen" not in place[1]]
+    part = replace(content, highlights=tuple(highlights))
+    tests = dict(list_tests(part, 4))["ham10000"]
+    tables = pd.concat([compute_recalls(test).assign(label=test.label) for test in tests])
+    lowest = tables.iloc[tables["value"].argmin()]
+    assert lowest["label"] != tests[-1].label
+    alt = next(draw_recall(part)).alt
+    assert f"is {lowest['value']:.2f}, of {lowest['class']} with {lowest['label']}." in alt
+
+
+def test_what_melanomas_are_taken_for_is_said(content, shown):
+    matrix = compute_confusion(shown[1])
+    benign = matrix[4, [2, 3, 5, 6]].sum() / matrix[4].sum()
+    caption = next(draw_confusion(content)).caption
+    assert f"{100 * matrix[4, 4] / matrix[4].sum():.0f} % recognise it" in caption
+    assert f"{100 * benign:.0f} % call it a benign class (bkl, df, nv, vasc)" in caption
 
 
 def test_reliability_bins_hold_every_prediction_and_give_the_ece(shown):

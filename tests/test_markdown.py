@@ -100,9 +100,9 @@ def test_addresses_and_mentions_of_data_are_not_linked(text):
 def test_the_family_and_its_size_stand_beside_an_adjusted_p(content):
     sized = replace(content, comparisons=content.comparisons.assign(family_size=range(3, 9)))
     lines = render_report(sized, make_page_data(sized)).splitlines()
-    (head,) = [line for line in lines if "| verdict | family | family size | Holm p |" in line]
-    number, size = lines[lines.index(head) + 2].split(" | ")[3:5]
-    assert size == "3" and f"{number}. imagenet vs random, 3 comparisons" in lines
+    (head,) = [line for line in lines if "| family | family size | Holm p |" in line]
+    letter, size = lines[lines.index(head) + 2].split(" | ")[3:5]
+    assert size == "3" and f"- {letter}: imagenet vs random, 3 comparisons" in lines
 
 
 def test_commands_are_code_and_everything_else_is_text(content):

@@ -20,8 +20,14 @@ from matplotlib.figure import Figure
 
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, write_plan
-from tlcnn.report.captions import PAIRING
-from tlcnn.report.content_tables import make_comparison_table, make_run_table
+from tlcnn.report.captions import PAIRING, describe_calibration, describe_layers
+from tlcnn.report.comparison_tables import (
+    make_comparison_table,
+    make_detectable_table,
+)
+from tlcnn.report.content_tables import (
+    make_run_table,
+)
 from tlcnn.report.figures.style import ReportFigure
 from tlcnn.report.forest import list_ticks, make_scale
 from tlcnn.report.page import Picture, render_page
@@ -304,12 +310,94 @@ def test_damaged_records_cost_a_part_and_not_the_page(tmp_path, name):
 def test_a_scale_holds_every_point_and_no_wild_interval():
     frame = pd.DataFrame({"low": [-0.02, -0.03, -9.0], "d": [0.01, -0.01, 0.02]})
     frame["high"] = [0.04, 0.01, 9.0]
-    low, high, margin = make_scale(frame, "low", "d", "high", 0.01)
-    assert margin == 0.01 and -1 < low < -0.03 and 0.04 < high < 1
-    ticks = list_ticks((low, high, margin))
+    scale = low, high, *band = make_scale(frame, "low", "d", "high", 0.01)
+    assert band == [-0.01, 0.01] and -1 < low < -0.03 and 0.04 < high < 1
+    ticks = list_ticks(scale)
     assert 0 in ticks and 2 <= len(ticks) <= 6
     empty = make_scale(frame.iloc[:0], "low", "d", "high", float("nan"))
     assert empty[0] < 0 < empty[1]
+
+
+def test_the_band_of_a_cost_has_no_lower_end():
+    """General is below the margin, however far, so no verdict uses minus the margin."""
+    frame = pd.DataFrame({"low": [0.0], "d": [0.01], "high": [0.02]})
+    low, _, start, end = make_scale(frame, "low", "d", "high", 0.03, is_cost=True)
+    assert start == low > -0.03 and end == 0.03
+
+
+def test_comparisons_with_a_verdict_come_first_and_say_it_in_the_second_column(content):
+    verdicts = ["inconclusive", "worse", "inconclusive", "equivalent", "better", "inconclusive"]
+    judged = replace(content, comparisons=content.comparisons.assign(verdict=verdicts))
+    table = make_comparison_table(judged)
+    assert table.columns[1].name == "verdict"
+    assert [row[1].text for row in table.rows] == [
+        *("worse", "equivalent", "better"),
+        *["inconclusive"] * 3,
+    ]
+
+
+def test_families_have_letters_notes_have_numbers_and_what_all_rows_say_stands_once(content):
+    n = len(content.comparisons)
+    remarks = [["not paired", f"odd {i % 2}"] for i in range(n)]
+    notes = {"remarks": remarks, "note": ["; ".join(parts) for parts in remarks]}
+    table = make_comparison_table(
+        replace(content, comparisons=content.comparisons.assign(verdict="better", **notes))
+    )
+    assert table.footnotes == ("odd 0", "odd 1") and ("note", "not paired") in table.everywhere
+    assert "Every row: not paired." in table.describe_everywhere()
+    names = [column.name for column in table.columns]
+    marks = [
+        (row[names.index("family")].text, row[names.index("note")].text) for row in table.rows
+    ]
+    assert marks == [("A", "1"), ("B", "2"), ("B", "1"), ("C", "2"), ("C", "1"), ("C", "2")]
+    assert [name.split(",")[0] for name in table.families] == [
+        *("imagenet vs random", "freezing", "chain")
+    ]
+
+
+def test_an_error_of_zero_is_called_no_evidence(content):
+    rows = [
+        {"family": "a", "family_size": 1, "n_seeds": 3, "se_seeds": 0.0, "se_groups": 0.0146},
+        {"family": "b", "family_size": 2, "n_seeds": 3, "se_seeds": 0.007, "se_groups": 0.01},
+    ]
+    table = make_detectable_table(replace(content, detectable=pd.DataFrame(rows)))
+    assert table.footnotes == (
+        "an error of 0 that 3 seeds gave is no evidence that there is none",
+    )
+    assert [row[-1].text for row in table.rows] == ["1", "–"]
+    assert [row[1].text for row in table.rows] == ["0.00", "0.70"]
+    assert [row[0].text for row in table.rows] == ["a, 1 comparison", "b, 2 comparisons"]
+
+
+@pytest.mark.parametrize("planned", [12, 30])
+def test_a_run_says_its_best_epoch_of_how_many(content, planned):
+    runs = content.runs.assign(best_epoch=12, planned_epochs=planned)
+    table = make_run_table(replace(content, runs=runs), ["x"] * len(runs))
+    at = [column.name for column in table.columns].index("best epoch")
+    entries = [row[at] for row in table.rows]
+    assert {entry.text for entry in entries} == {f"12 of {planned}"}
+    assert {entry.why for entry in entries} == {"more epochs may help" if planned == 12 else ""}
+
+
+def test_only_the_scores_of_layers_that_were_measured_are_explained(content):
+    text = describe_layers(content)
+    assert all(name in text for name in ("F is", "S is", "C is", "G is", "γ is", "Yosinski"))
+    (layers,) = content.layers
+    alone = layers.scores.assign(**dict.fromkeys(("S", "C", "G", "gamma"), np.nan))
+    text = describe_layers(replace(content, layers=(replace(layers, scores=alone),)))
+    assert "F is" in text and "S is" not in text and "γ" not in text and "Yosinski" not in text
+    assert describe_layers(replace(content, layers=())) == ""
+
+
+def test_a_correction_that_made_calibration_worse_is_said_to(content):
+    rows = [
+        {"dataset": "ham10000", "label": "x", "ece": 0.0502, "ece corrected": 0.0571},
+        {"dataset": "ham10000", "label": "y", "ece": 0.0502, "ece corrected": 0.0503},
+    ]
+    text = describe_calibration(replace(content, calibration=pd.DataFrame(rows)))
+    assert text.endswith("The correction made ECE larger for 1 of 2 cells: x (HAM10000).")
+    assert "no patient's risk" in text
+    assert "made ECE larger" not in describe_calibration(content)
 
 
 def test_tints_span_the_scale_but_not_noise():
@@ -326,7 +414,7 @@ def test_tints_span_the_scale_but_not_noise():
 @example(1e-3, 0.5)
 def test_a_scale_of_any_width_has_two_to_five_ticks(width, share):
     low, high = -share * width, (1 - share) * width
-    ticks = list_ticks((low, high, 0.0))
+    ticks = list_ticks((low, high, 0.0, 0.0))
     assert 1 <= len(ticks) <= 5 and 0.0 in ticks
     assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in ticks)
 

@@ -178,6 +178,14 @@ def test_a_table_of_many_rows_is_divided_into_pages():
     assert all("".join(floats).count(f"row {n}.") == 1 for n in range(100))
 
 
+def test_the_notes_of_a_table_of_several_pages_are_printed_once():
+    rows = tuple((Entry(f"row {n}."),) for n in range(100))
+    table = Table((Column("a"),), rows, families=("a question",), footnotes=("an odd thing",))
+    text = write_float(table, caption="Rows", label="tab:rows")
+    assert text.count("(A) a question.") == text.count("(1) an odd thing.") == 1
+    assert text.index("an odd thing") < text.index("the notes stand below the first part")
+
+
 def test_no_two_numbers_share_a_macro(tmp_path):
     """Several datasets, models, recipes and sources, each with the same questions."""
     score = 0.3

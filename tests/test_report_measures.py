@@ -160,7 +160,7 @@ def test_a_measure_that_could_not_be_computed_says_why(tmp_path):
     assert name == "Probe sufficiency, pooled"
     assert text == "No reading (no single tensor leaves it)."
     table = make_reading_table(part)
-    assert "no single tensor leaves it" in table.footnotes
+    assert ("note", "no single tensor leaves it") in table.everywhere
 
 
 def test_the_command_finds_the_records_beside_the_runs(tmp_path):

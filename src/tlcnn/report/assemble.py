@@ -193,7 +193,7 @@ def _tabulate_cells(
 _COMPARED = [
     *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
     *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent"),
-    *("p_equivalent_holm", "margin", "verdict", "detectable", "n_seeds", "note"),
+    *("p_equivalent_holm", "margin", "verdict", "detectable", "n_seeds", "note", "remarks"),
 ]
 
 
@@ -221,6 +221,7 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
                 "detectable": find_detectable(result),
                 "n_seeds": result.delta.n_seeds,
                 "note": "; ".join(list_contrast_remarks(contrast)),
+                "remarks": list_contrast_remarks(contrast),
             }
         )
     return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well

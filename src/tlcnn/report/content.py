@@ -146,9 +146,12 @@ class Content:
         comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
             comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
             p_swap, p_seed, p_equivalent, p_equivalent_holm, margin, verdict, detectable (the
-            smallest true difference that is found in 80 % of studies), n_seeds, note.
-        detectable: one row a family: family, family_size, n_seeds, and the smallest difference
-            that is found in 80 % of studies now, with more seeds, and with more test groups.
+            smallest true difference that is found in 80 % of studies), n_seeds, note, remarks
+            (the parts of the note).
+        detectable: one row a family: family, family_size, n_seeds, se_seeds and se_groups (parts
+            of the standard error, see `tlcnn.statistics.variance.Noise`), and the smallest
+            difference that is found in 80 % of studies now, with more seeds, and with more test
+            groups.
         measures: what measures of the networks say, one for each source that was analysed.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).

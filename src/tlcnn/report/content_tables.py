@@ -1,20 +1,19 @@
-"""The tables of a report, for the page, the paper and report.md alike."""
+"""The tables of cells, runs, layers and grids, for the page, the paper and report.md alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from tlcnn.report.content import Content, Finding, Grid, LayerScores
-from tlcnn.report.forest import Scale, make_scale
+from tlcnn.report.comparison_tables import COST_BAR, find_below, show_name
+from tlcnn.report.content import Content, Grid, LayerScores
+from tlcnn.report.forest import make_scale
 from tlcnn.report.grid import lay_out_grid
 from tlcnn.report.numbers import (
     count_further_digits,
-    format_gap,
     format_p,
     format_score,
     format_seconds,
-    format_value,
     is_number,
     name_column,
     name_unit,
@@ -31,23 +30,10 @@ from tlcnn.report.show import (
 from tlcnn.report.table import Column, Entry, Table, fill_table
 from tlcnn.report.words import name_first_units
 from tlcnn.statistics.metrics import is_lower_better
-from tlcnn.text import count
 
 Record = Mapping[Any, Any]
 
-_BAR = "the line is zero, the band the margin; an arrow means that the interval goes on"
 _ONE_SIDED = "one-sided test, adjusted over n (Holm)"
-_DETECTABLE = "the smallest true difference that is found in 80 % of studies"
-
-
-def _find_below(frame: pd.DataFrame) -> str:
-    """Return the column that is shown below a row's name: the dataset, where there are several."""
-    has_several = "dataset" in frame and frame["dataset"].nunique(dropna=False) > 1
-    return "dataset" if has_several else ""
-
-
-def _show_name(name: object, row: Record, below: str) -> Entry:
-    return show_value(name, format_value(row.get(below)) if below else "")
 
 
 def _show_place(row: Record) -> dict[Column, Entry]:
@@ -63,109 +49,6 @@ def _show_settings(row: Record, names: Sequence[str]) -> dict[Column, Entry]:
     return {Column(name, aside=True): show_value(shown.get(name)) for name in names}
 
 
-# ---- comparisons --------------------------------------------------------------------------------
-
-
-def make_comparison_scale(content: Content) -> Scale:
-    """Return the scale of the bars of all comparisons."""
-    frame = content.comparisons
-    margins = list(frame["margin"].dropna()) if "margin" in frame else []
-    return make_scale(frame, "low", "delta", "high", float(max(margins, default=0.01)))
-
-
-def make_comparison_table(content: Content) -> Table:
-    """Return the comparisons: difference, interval, bar, p after Holm with its family, verdict."""
-    frame = content.comparisons
-    below = _find_below(frame)
-
-    def describe(row: Record) -> dict[Column, Entry]:
-        size = row.get("family_size")
-        family = format_value(row.get("family"))
-        family += f", {count(int(size or 0), 'comparison')}" if is_number(size) else ""
-        of_family = "the comparisons that p and the verdict are adjusted for"
-        return {
-            **_describe_comparison(row, content.metric, below),
-            Column("family", hint=of_family): show_value(family),
-            Column("family size", "count", f"the number of {of_family}"): show_number(size),
-            Column("Holm p", "number", "adjusted within its family"): show_number(
-                row.get("p_holm"), format_p
-            ),
-            Column("seeds", "number", "seeds that the difference is of"): show_number(
-                row.get("n_seeds")
-            ),
-            Column("detectable", "number", _DETECTABLE): _show_size(row, "detectable", content),
-            **_show_settings(row, ("dataset", "model")),
-            Column("note"): show_value(row.get("note")),
-        }
-
-    return fill_table(
-        frame.to_dict("records"),
-        describe,
-        lambda row: f"cell:{row['a']}" if isinstance(row.get("a"), str) else "",
-        key="comparisons",
-        title="Comparisons",
-        scale=make_comparison_scale(content),
-        nouns=("comparison", "comparisons"),
-    )
-
-
-def _show_size(row: Record, name: str, content: Content) -> Entry:
-    return show_number(
-        row.get(name),
-        lambda size: format_gap(size, content.metric).lstrip("+"),
-        "the variance is not known",
-    )
-
-
-def make_detectable_table(content: Content) -> Table:
-    """Return the smallest differences that are detected, now and with a larger design."""
-    frame = content.detectable
-    sizes = [str(n) for n in frame if n not in ("family", "family_size", "n_seeds")]
-
-    def describe(row: Record) -> dict[Column, Entry]:
-        return {
-            Column("family"): show_value(row.get("family")),
-            Column("comparisons", "count"): show_number(row.get("family_size")),
-            Column("seeds", "count"): show_number(row.get("n_seeds")),
-            **{
-                Column(name, "number", _DETECTABLE): _show_size(row, name, content)
-                for name in sizes
-            },
-        }
-
-    return fill_table(
-        frame.to_dict("records"),
-        describe,
-        key="detectable",
-        title="What could be detected",
-        nouns=("family", "families"),
-    )
-
-
-def make_finding_table(finding: Finding, content: Content) -> Table:
-    """Return the comparisons that an answer rests on."""
-    frame = content.comparisons
-    return fill_table(
-        frame.loc[[i for i in finding.comparisons if i in frame.index]].to_dict("records"),
-        lambda row: _describe_comparison(row, content.metric),
-        title="Comparisons that this answer rests on",
-        scale=make_comparison_scale(content),
-    )
-
-
-def _describe_comparison(row: Record, metric: str, below: str = "") -> dict[Column, Entry]:
-    """Return the pair, its difference as a number and as a bar, and the verdict."""
-    pair = f"{format_value(row.get('a_label'))} vs {format_value(row.get('b_label'))}"
-    delta, low, high = row.get("delta"), row.get("low"), row.get("high")
-    gap = show_interval(delta, low, high, metric, signed=True)
-    return {
-        Column("comparison"): _show_name(pair, row, below),
-        Column("Δ (95 % interval)", "number", name_unit(metric)): gap,
-        Column("difference", "bar", _BAR): show_bar(low, delta, high),
-        Column("verdict", "verdict"): show_verdict(row.get("verdict")),
-    }
-
-
 # ---- cells and runs -----------------------------------------------------------------------------
 
 # Columns of `Content.cells` that are shown beside the label, where cells differ in them.
@@ -175,7 +58,7 @@ _CELL_SETTINGS = ("dataset", "model", "source", "bn", "recipe", "missing", "impo
 def make_cell_table(content: Content) -> Table:
     """Return one row a cell: mean and interval of every metric over seeds."""
     frame = content.cells
-    below = _find_below(frame)
+    below = find_below(frame)
     settings = [name for name in _CELL_SETTINGS if name in frame]
     if "imported" in settings and not frame["imported"].any():
         settings.remove("imported")
@@ -183,7 +66,7 @@ def make_cell_table(content: Content) -> Table:
 
     def describe(row: Record) -> dict[Column, Entry]:
         entries = {
-            Column("cell"): _show_name(row.get("label"), row, below),
+            Column("cell"): show_name(row.get("label"), row, below),
             **_show_place(row),
             Column("seeds", "count"): show_number(row.get("n_seeds")),
         }
@@ -213,7 +96,7 @@ def make_cell_table(content: Content) -> Table:
 def make_calibration_table(content: Content) -> Table:
     """Return the errors of probabilities and the mean one of a class, raw and corrected."""
     frame = content.calibration
-    below = _find_below(frame)
+    below = find_below(frame)
     errors = {"ece": "ECE", "nll": "NLL", "brier": "Brier score"}
 
     def describe(row: Record) -> dict[Column, Entry]:
@@ -223,7 +106,7 @@ def make_calibration_table(content: Content) -> Table:
             return Entry(f"{start}: {text}" if start else text, corrected)
 
         return {
-            Column("cell"): _show_name(row["label"], row, below),
+            Column("cell"): show_name(row["label"], row, below),
             **{Column(head): show(name, f"test/{name}") for name, head in errors.items()},
             Column("mean probability, %"): show("probability", "test/accuracy", row["class"]),
             Column("share of test images, %", "number"): show_score(
@@ -253,7 +136,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
     metrics = dict.fromkeys((content.metric, "val/balanced_accuracy", *content.metrics))
     runs = zip(content.runs.to_dict("records"), names, strict=True)
     records = [{**row, "name": name, "position": i} for i, (row, name) in enumerate(runs)]
-    below = _find_below(content.runs)
+    below = find_below(content.runs)
     rates = {"train_s": "training, s", "images_per_s": "images/s"}
 
     def describe(row: Record) -> dict[Column, Entry]:
@@ -261,7 +144,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
         name = row["name"].removeprefix(f"{row.get('dataset')}-{row.get('model')}-")
         why = "the run is not finished"
         return {
-            Column("run"): _show_name(name, row, below),
+            Column("run"): show_name(name, row, below),
             **_show_place(row),
             Column("seed", "count"): show_number(row.get("seed")),
             Column("state", "verdict"): show_verdict(row.get("state")),
@@ -269,7 +152,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
                 Column(name_column(m), "number", m): show_score(row.get(m), m, why)
                 for m in metrics
             },
-            Column("epochs", "number"): show_number(row.get("epochs")),
+            Column("epochs", "count"): show_number(row.get("epochs")),
             Column("best epoch", "number", "on validation"): _show_best_epoch(row),
             **{
                 Column(head, "number", aside=True): show_number(row.get(name), format_seconds)
@@ -284,11 +167,11 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
 
 
 def _show_best_epoch(row: Record) -> Entry:
-    best = row.get("best_epoch")
-    if is_number(best) and best == row.get("planned_epochs"):
-        lines = (f"{best:.0f}", "still improving")
-        return Entry(", ".join(lines), best, lines=lines, why="more epochs may help")
-    return show_number(best)
+    best, planned = row.get("best_epoch"), row.get("planned_epochs")
+    if not (is_number(best) and is_number(planned)):
+        return show_number(best)
+    why = "more epochs may help" if best == planned else ""
+    return Entry(f"{best:.0f} of {planned:.0f}", best, why=why)
 
 
 def make_command_table(names: Sequence[str], commands: Sequence[str]) -> Table:
@@ -330,7 +213,10 @@ def count_layer_digits(layers: LayerScores) -> int:
 
 
 def make_layer_table(layers: LayerScores, key: str) -> Table:
-    """Return one row a unit: the gaps that were measured, gamma, a bar and the verdict."""
+    """Return one row a number n of units: the verdict, a bar, the gaps that were measured, gamma.
+
+    A row is of the first n units together.
+    """
     metric, basis = layers.metric, layers.basis
     unit = name_unit(metric) or "the metric"
     measured = set(layers.scores.columns[layers.scores.notna().any()])
@@ -348,7 +234,7 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         entries = {
             Column("units"): show_value(units),
             Column("verdict", "verdict"): show_verdict(row.get("verdict")),
-            Column(basis, "bar", _BAR): show_bar(
+            Column(basis, "bar", COST_BAR): show_bar(
                 row[f"{basis}_low"], row[basis], row[f"{basis}_high"]
             ),
         }
@@ -371,7 +257,9 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         describe,
         key=key,
         title="Layer scores",
-        scale=make_scale(layers.scores, f"{basis}_low", basis, f"{basis}_high", layers.margin),
+        scale=make_scale(
+            *(layers.scores, f"{basis}_low", basis, f"{basis}_high", layers.margin), is_cost=True
+        ),
         nouns=("unit", "units"),
     )
 

@@ -61,11 +61,17 @@ def name_design(n_seeds: int | None, groups: float) -> str:
 
 
 def tabulate_detectable(contrasts: Sequence[Contrast]) -> pd.DataFrame:
-    """Return one row a family: the smallest difference that each design detects."""
+    """Return one row a family: the smallest difference that each design detects.
+
+    `se_seeds` and `se_groups` are the parts of the standard error of a difference that fall with
+    the number of seeds alone, and with the number of test groups.
+    """
     rows = []
     for family, comparison in find_typical([contrast.result for contrast in contrasts]).items():
-        assert comparison.noise
+        noise = comparison.noise
+        assert noise
         sizes = {name_design(*design): find_detectable(comparison, *design) for design in DESIGNS}
         names = {"family": name_family(family), "family_size": comparison.family_size}
-        rows.append({**names, "n_seeds": comparison.noise.n_seeds, **sizes})
+        errors = dict(zip(("se_seeds", "se_groups"), noise.split_error(), strict=True))
+        rows.append({**names, "n_seeds": noise.n_seeds, **errors, **sizes})
     return pd.DataFrame(rows)

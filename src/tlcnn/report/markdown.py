@@ -14,17 +14,21 @@ from tlcnn.report.agreement_tables import (
     make_reading_table,
 )
 from tlcnn.report.captions import (
-    CALIBRATION,
-    PAIRING,
+    RUNS,
+    describe_calibration,
     describe_cells,
+    describe_comparisons,
     describe_detectable,
+    describe_layers,
+)
+from tlcnn.report.comparison_tables import (
+    make_comparison_table,
+    make_detectable_table,
 )
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
     make_calibration_table,
     make_cell_table,
-    make_comparison_table,
-    make_detectable_table,
     make_grid_table,
     make_layer_table,
     make_run_table,
@@ -67,10 +71,12 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         detectable=make_detectable_table(content),
         cells=make_cell_table(content),
         calibration=make_calibration_table(content),
-        calibration_note=CALIBRATION,
+        calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),
-        detectable_note=describe_detectable(content.metric),
-        pairing_note=PAIRING,
+        comparison_note=describe_comparisons(content),
+        detectable_note=describe_detectable(content),
+        layer_note=describe_layers(content),
+        run_note=RUNS,
         runs=make_run_table(content, data.names) if has_few_runs else None,
         figures=figures,
         methods=make_methods(content),

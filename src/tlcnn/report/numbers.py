@@ -72,6 +72,18 @@ def format_gap(value: Any, metric: str, more: int = 0) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("+-")
 
 
+def format_error(value: Any, metric: str) -> str:
+    """Return a standard error: of shares in points with two digits after the point.
+
+    Example:
+        >>> format_error(0.01461, "test/accuracy"), format_error(0.01461, "test/nll")
+        ('1.46', '0.0146')
+    """
+    if not is_number(value):
+        return NONE
+    return f"{100 * value:.2f}" if is_share(metric) else f"{value:.4f}"
+
+
 def format_range(low: Any, high: Any, metric: str, *, signed: bool = False, more: int = 0) -> str:
     """Return an interval.
 

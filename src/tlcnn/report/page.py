@@ -24,20 +24,24 @@ from tlcnn.report.agreement_tables import (
     make_reading_table,
 )
 from tlcnn.report.captions import (
-    CALIBRATION,
-    PAIRING,
+    RUNS,
+    describe_calibration,
     describe_cells,
+    describe_comparisons,
     describe_detectable,
+    describe_layers,
+)
+from tlcnn.report.comparison_tables import (
+    make_comparison_scale,
+    make_comparison_table,
+    make_detectable_table,
+    make_finding_table,
 )
 from tlcnn.report.content import Content, Grid
 from tlcnn.report.content_tables import (
     make_calibration_table,
     make_cell_table,
     make_command_table,
-    make_comparison_scale,
-    make_comparison_table,
-    make_detectable_table,
-    make_finding_table,
     make_layer_table,
     make_run_table,
 )
@@ -121,7 +125,7 @@ def render_page(
     embedded = _embed(data, [*tables.values(), *layers, *readings], first_rows)
     embedded["grids"] = [_list_tips(grid, layout) for grid, layout in grids]
     unit = name_unit(content.metric)
-    margin = format_gap(make_comparison_scale(content)[2], content.metric).lstrip("+")
+    margin = format_gap(make_comparison_scale(content)[3], content.metric).lstrip("+")
     script = f'(() => {{\n"use strict";\n{"".join(map(load_template, _SCRIPTS))}}})();\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = load_environment().get_template("page.html")
@@ -129,10 +133,12 @@ def render_page(
         **_FUNCTIONS,
         **tables,
         calibration=make_calibration_table(content),
-        calibration_note=CALIBRATION,
+        calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),
-        detectable_note=describe_detectable(content.metric),
-        pairing_note=PAIRING,
+        comparison_note=describe_comparisons(content),
+        detectable_note=describe_detectable(content),
+        layer_note=describe_layers(content),
+        run_note=RUNS,
         version=__version__,
         style=Markup(load_template("style.css")),
         script=Markup(script),

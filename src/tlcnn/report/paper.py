@@ -21,17 +21,21 @@ from tlcnn.report.agreement_tables import (
     make_reading_table,
 )
 from tlcnn.report.captions import (
-    CALIBRATION,
-    PAIRING,
+    RUNS,
+    describe_calibration,
     describe_cells,
+    describe_comparisons,
     describe_detectable,
+    describe_layers,
+)
+from tlcnn.report.comparison_tables import (
+    make_comparison_table,
+    make_detectable_table,
 )
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import (
     make_calibration_table,
     make_cell_table,
-    make_comparison_table,
-    make_detectable_table,
     make_grid_table,
     make_layer_table,
     make_run_table,
@@ -43,7 +47,6 @@ from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column, name_unit
 from tlcnn.report.references import REFERENCES
 from tlcnn.report.table import Table
-from tlcnn.report.words import name_metric
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.latex import COLUMNS, escape_latex, write_float, write_macros
 from tlcnn.storage import make_dir, write_atomic
@@ -90,19 +93,17 @@ _NOT_PRINTED |= {"images/s"}
 def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, Table, str]]:
     """Yield the file stem, the table and the caption of every table."""
     unit = f", in {name_unit(content.metric)}" if name_unit(content.metric) else ""
-    metric = name_metric(content.metric)
     yield (
         "comparisons",
         _select_printed(make_comparison_table(content)),
-        f"Differences of test {metric}{unit}, with 95 % intervals and p values adjusted by Holm "
-        f"within each family. {PAIRING}",
+        describe_comparisons(content),
     )
     detectable = _select_printed(make_detectable_table(content))
-    yield "detectable", detectable, describe_detectable(content.metric)
+    yield "detectable", detectable, describe_detectable(content)
     yield "cells", _select_printed(make_cell_table(content)), describe_cells(content)
-    yield "calibration", make_calibration_table(content), CALIBRATION
+    yield "calibration", make_calibration_table(content), describe_calibration(content)
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
-    yield "runs", runs, "Every run, finished or not."
+    yield "runs", runs, f"Every run, finished or not. {RUNS}"
     for number, grid in enumerate(content.grids, start=1):
         caption = (
             f"Test {name_column(grid.metric)}, of {describe_transfer(grid)}: k units transferred, "
@@ -111,8 +112,8 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         yield f"grid-{number}", make_grid_table(grid), caption
     for number, layers in enumerate(content.layers, start=1):
         caption = (
-            f"General and specific units of {describe_transfer(layers)}, after Yosinski et al. "
-            f"(2014){unit}, with 95 % intervals. {layers.margin_note}"
+            f"General and specific units of {describe_transfer(layers)}{unit}, with 95 % "
+            f"intervals. {describe_layers(content)} {layers.margin_note}"
         )
         yield f"layers-{number}", _select_printed(make_layer_table(layers, str(number))), caption
     for number, part in enumerate(content.measures, start=1):
@@ -120,7 +121,8 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
         caption = f"Measures of the networks beside the costs, of {subject}. {AGREEMENT}"
         yield f"measures-{number}-agreement", make_agreement_table(part), caption
         caption = f"Readings of the measures, of {subject}; networks of the cell {part.cell}."
-        yield f"measures-{number}", make_reading_table(part, shown=True), caption
+        readings = make_reading_table(part, shown=True)
+        yield f"measures-{number}", _select_printed(readings, "n", "seeds"), caption
 
 
 def _select_printed(table: Table, *hidden: str) -> Table:

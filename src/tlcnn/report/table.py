@@ -24,7 +24,8 @@ class Entry:
         tone: the look of a verdict.
         bar: low end, point and high end of a forest bar, in units of the metric.
         below: a second line in small letters.
-        lines: the text as a value and its interval, one below the other where print is narrow.
+        lines: the parts of the text: a value and its interval, one below the other where print is
+            narrow, or several notes.
         is_best: printed bold, or with a star where there is no bold.
     """
 
@@ -93,7 +94,8 @@ class Table:
         everywhere: (column, text) of the columns that say the same in every row.
         scale: the scale of its forest bars.
         nouns: what one row and several rows are called.
-        footnotes: texts that the columns `family` and `note` refer to by number, from 1.
+        families: texts that the column `family` refers to by letter, from A.
+        footnotes: texts that the column `note` refers to by number, from 1.
         notes: sentences below the table.
         best: what it means that an entry is the best.
     """
@@ -106,6 +108,7 @@ class Table:
     everywhere: tuple[tuple[str, str], ...] = ()
     scale: Scale | None = None
     nouns: tuple[str, str] = ("row", "rows")
+    families: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     best: str = ""
@@ -133,9 +136,10 @@ class Table:
         return [column.name for column in self.columns if column.role == role]
 
     def describe_everywhere(self) -> str:
-        """Return a sentence on the columns that say the same in every row; empty without any."""
-        pairs = ", ".join(f"{name} {text}" for name, text in self.everywhere)
-        return f"The same in every row: {pairs}." if pairs else ""
+        """Return a line on the columns that say the same in every row; empty without any."""
+        pairs = ", ".join(f"{name} {text}" for name, text in self.everywhere if name != "note")
+        notes = [f"Every row: {text}." for name, text in self.everywhere if name == "note"]
+        return " ".join([*([f"The same in every row: {pairs}."] if pairs else []), *notes])
 
     def select(self, positions: Sequence[int]) -> "Table":
         """Return the table with some of its columns."""
@@ -158,8 +162,8 @@ def fill_table(
 ) -> Table:
     """Return the table of some records.
 
-    Families and notes are numbered, columns that say the same in every row go into `everywhere`,
-    and columns of few texts get them as choices.
+    Families are lettered and notes are numbered. What says the same in every row goes into
+    `everywhere`, and columns of few texts get them as choices.
 
     Args:
         records: one a row.
@@ -175,7 +179,7 @@ def fill_table(
         opens=tuple(map(open_row, records)),
         **more,
     )
-    table = move_constants(_number_notes(table), skip_first=True)
+    table = _number_notes(move_constants(table, skip_first=True))
     texts = list(zip(*([entry.text for entry in row] for row in table.rows), strict=True))
     pairs = zip(table.columns, texts, strict=True) if texts else ()
     return replace(table, columns=tuple(_add_choices(*pair) for pair in pairs))
@@ -201,20 +205,42 @@ def move_constants(table: Table, *, skip_first: bool = False) -> Table:
 
 
 def _number_notes(table: Table) -> Table:
-    """Return the table with numbers in the columns `family` and `note`, and their footnotes.
+    """Return the table with letters in the column `family`, numbers in `note`, and their texts.
 
-    A note is often the same in many rows, and longer than a column is wide.
+    A note is often the same in many rows, and longer than a column is wide. One that stands in
+    every row goes into `everywhere`.
     """
-    positions = [i for i, c in enumerate(table.columns) if c.name in ("family", "note")]
-    texts = dict.fromkeys(row[i].text for i in positions for row in table.rows)
-    numbers = {text: n for n, text in enumerate((t for t in texts if t != NONE), start=1)}
+    marked: dict[str, Callable[[int], str]] = {"family": name_letter, "note": str}
+    positions = {c.name: i for i, c in enumerate(table.columns) if c.name in marked}
+    texts: dict[str, tuple[str, ...]] = {"family": (), "note": ()}
     rows = [list(row) for row in table.rows]
-    for row in rows:
-        for i in positions:
-            if row[i].text in numbers:
-                n = numbers[row[i].text]
-                row[i] = Entry(str(n), n, why=row[i].text)
-    return replace(table, rows=tuple(map(tuple, rows)), footnotes=tuple(numbers))
+    everywhere = list(table.everywhere)
+    for name, i in positions.items():
+        parts = [[t for t in row[i].lines or (row[i].text,) if t != NONE] for row in rows]
+        shared = [text for text in parts[0] if all(text in part for part in parts)]
+        shared = shared if len(rows) > 1 else []
+        everywhere += [(name, text) for text in shared]
+        parts = [[text for text in part if text not in shared] for part in parts]
+        texts[name] = tuple(dict.fromkeys(text for part in parts for text in part))
+        numbers = {text: n for n, text in enumerate(texts[name], start=1)}
+        for row, part in zip(rows, parts, strict=True):
+            marks = ", ".join(marked[name](numbers[text]) for text in part)
+            row[i] = Entry(marks or NONE, marks or None, why="; ".join(part))
+    table = replace(table, rows=tuple(map(tuple, rows)), everywhere=tuple(everywhere))
+    empty = [i for name, i in positions.items() if not texts[name]]
+    table = table.select([i for i in range(len(table.columns)) if i not in empty])
+    return replace(table, families=texts["family"], footnotes=texts["note"])
+
+
+def name_letter(number: int) -> str:
+    """Return the letter of a number from 1 on.
+
+    Example:
+        >>> [name_letter(n) for n in (1, 26, 27, 53)]
+        ['A', 'Z', 'AA', 'BA']
+    """
+    before, last = divmod(number - 1, 26)
+    return (name_letter(before) if before else "") + chr(ord("A") + last)
 
 
 def _add_choices(column: Column, texts: Sequence[str]) -> Column:

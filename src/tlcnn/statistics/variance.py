@@ -103,6 +103,23 @@ class Noise:
         seeds = ((variance, n_seeds or self.n_seeds),) * n_sets
         return Parts(0.0, seeds, self.test / groups, self.test_df * groups)
 
+    def split_error(self) -> tuple[float, float]:
+        """Return the standard errors that seeds alone give, and that test groups give.
+
+        The first falls with the number of seeds alone. The second falls with the number of test
+        groups; where it is not known what the groups do to a single run, that part is in the
+        first. Their squares sum to the square of the standard error.
+
+        Example:
+            >>> noise = Noise(2, 1, variance=0.5, joint=0.32, test=0.0, test_df=9.0)
+            >>> [round(error, 3) for error in noise.split_error()]
+            [0.3, 0.4]
+        """
+        joint = float(np.nan_to_num(self.joint))
+        share = self.n_sets / self.n_seeds
+        own = share * (self.variance - joint)
+        return float(np.sqrt(own)), float(np.sqrt(share * joint + self.test))
+
 
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:
     """Return the degrees of freedom of a sum of variances, each (variance, df); inf for none.

@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs, sort_cells
+from tlcnn.report.figures.choose import (
+    describe_hidden,
+    find_highlights,
+    list_datasets,
+    list_runs,
+    sort_cells,
+)
 from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
 
@@ -23,7 +29,7 @@ class Panel:
 
     Attributes:
         axis: the label of the x axis.
-        cells: columns name, value, low, high, j; one row a cell, in order.
+        cells: columns cell (key), name, value, low, high, j; one row a cell, in order.
         seeds: columns position (a row of `cells`), seed, value; one row a run.
     """
 
@@ -50,23 +56,28 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                 for panel in panels
                 for _, row in panel.cells.nlargest(1, "value").iterrows()
             ]
+            shown = {key for panel in panels for key in panel.cells["cell"]}
+            others = set(cells["cell"]) - set(model_cells["cell"])
+            hidden = describe_hidden(content, dataset, shown | others)
             yield style.ReportFigure(
                 name=style.make_name("bars", dataset, str(model)),
                 title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",
                 caption=(
                     f"{style.begin(score)} of {subject}, by the source of the weights (all units "
-                    "transferred, none frozen) and by the frozen units. Large marks are means "
-                    "over seeds with 95 % intervals (squares where units are frozen). Small marks "
-                    "are single seeds, and a line joins the same seed in neighbouring cells. "
-                    "The runs of a seed share draws and test images, so cells may differ although "
-                    "their intervals overlap; see the comparisons for that. "
+                    "transferred, none frozen) and by the frozen units, of the source whose cell "
+                    "is the best on validation or, without one, of which most were trained. Large "
+                    "marks are means over seeds with 95 % intervals (squares where units are "
+                    "frozen). Small marks are single seeds, and a line joins the same seed in "
+                    "neighbouring cells. The runs of a seed share draws and test images, so cells "
+                    "may differ although their intervals overlap; see the comparisons for "
+                    f"that.{hidden} "
                     f"{style.begin(style.describe_seeds(n_seeds, 'cell'))}."
                 ),
                 figure=plot_bars(
                     panels, metric=content.metric, width=style.FULL if is_wide else style.COLUMN
                 ),
                 alt=f"Means of {score} for {subject}. {' '.join(highest)}",
-                section="predictions",
+                section="scores",
             )
 
 
@@ -106,7 +117,7 @@ def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by
         else:
             name = f"{j} {units[j]}" if j < len(units) else str(j)
         ends = {end: cell.get(f"{metric} {end}", np.nan) for end in ("low", "high")}
-        rows.append({"name": name, "value": cell[metric], **ends, "j": j})
+        rows.append({"cell": cell["cell"], "name": name, "value": cell[metric], **ends, "j": j})
         seeds.append(list_runs(content, cell).assign(position=position))
     runs = pd.concat(seeds).rename(columns={metric: "value"})
     return Panel(

@@ -1,12 +1,22 @@
 """Which cells and runs a figure shows, when it cannot show all."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from tlcnn.records.summary import read_history
 from tlcnn.report.content import Content
+from tlcnn.report.words import name_dataset
+from tlcnn.text import count
+
+MOST = 8  # cells of a dataset in one figure
+MAIN_CELLS = (
+    f"Shown are at most {MOST} cells of a dataset: random weights, of each source the best on "
+    "validation, full fine-tuning and all units frozen, then others that transfer all units, "
+    "those with the fewest frozen ones first."
+)
+_MAX_NAMES = 4  # cells that a sentence names one by one
 
 
 def list_datasets(content: Content) -> list[str]:
@@ -28,7 +38,19 @@ def find_highlights(content: Content, dataset: str) -> pd.DataFrame:
     return highlights.assign(role=[", ".join(roles[str(cell)]) for cell in highlights["cell"]])
 
 
-def choose_cells(content: Content, dataset: str, limit: int = 8) -> pd.DataFrame:
+def describe_hidden(content: Content, dataset: str, shown: Collection[str]) -> str:
+    """Return which cells of a dataset a figure does not show, as a sentence; empty for none.
+
+    Args:
+        shown: the keys of the cells that it shows.
+    """
+    cells = content.cells[content.cells["dataset"] == dataset].drop_duplicates("cell")
+    labels = name_apart(cells)["label"][~cells["cell"].isin(list(shown))]
+    names = "; ".join(labels) if len(labels) <= _MAX_NAMES else count(len(labels), "cell")
+    return f" Not shown of {name_dataset(dataset)}: {names}." if len(labels) else ""
+
+
+def choose_cells(content: Content, dataset: str, limit: int = MOST) -> pd.DataFrame:
     """Return the cells of a dataset that its questions are about, in a fixed order.
 
     Highlights come first, then cells with all units transferred and none frozen, then those with

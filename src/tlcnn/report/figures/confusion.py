@@ -11,6 +11,10 @@ from tlcnn.report.figures import style
 from tlcnn.report.figures.predictions import CellTest, list_tests
 from tlcnn.report.words import name_dataset
 
+# Classes whose nature is known, as their publications give it (Tschandl et al. 2018; Borkowski et
+# al. 2019).
+_BENIGN = ("bkl", "df", "nv", "vasc", "lung_n")
+_CANCERS = ("mel", "bcc", "lung_aca", "lung_scc")
 _COLOURS = ["#FFFFFF", "#8FA6C8", "#00224E"]  # white to the dark end of cividis
 
 
@@ -19,16 +23,19 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
     for dataset, tests in list_tests(content, 12, with_multi_label=False):
         test = next((test for test in tests if "best" in test.role), tests[0])
         matrix, is_wide = compute_confusion(test), len(test.classes) > 7
-        worst = describe_worst(matrix, test.classes)
+        role = "is the best of its source on validation" if "best" in test.role else "comes first"
+        positive = None if test.positive is None else test.classes[test.positive]
+        missed = describe_missed(matrix, test.classes, positive)
+        worst = f"{missed}{describe_worst(matrix, test.classes)}"
         yield style.ReportFigure(
             name=style.make_name("confusion", dataset),
             title=f"Confusions: {name_dataset(dataset)}, {test.label}",
             caption=(
                 f"Confusion matrix of the cell “{test.label}” on {name_dataset(dataset)}: "
-                f"{test.describe()}. Each row is a true class with n test images. The upper "
-                "number of a cell is the share of the row's predictions in %, so rows sum to 100 "
-                "and the diagonal is recall. The lower number counts predictions: every seed "
-                "makes one of each image. "
+                f"{test.describe()}. Of the cells of this dataset it {role}. Each row is a true "
+                "class with n test images. The upper number is the share of the row's predictions "
+                "in %, so rows sum to 100 and the diagonal is recall. The lower number counts "
+                "predictions: every seed makes one of each image. "
                 f"{worst}"
             ),
             figure=plot_confusion(
@@ -40,6 +47,40 @@ def draw_confusion(content: Content) -> Iterator[style.ReportFigure]:
             alt=f"Confusion matrix of {len(test.classes)} classes. {worst}",
             section="predictions",
         )
+
+
+def describe_missed(matrix: np.ndarray, classes: Sequence[str], positive: str | None) -> str:
+    """Return how many cancers are recognised, and how many are taken for a benign class.
+
+    Args:
+        matrix: (K, K) how often class i was called j.
+        classes: K names.
+        positive: the positive class, which is then the only one that is described.
+
+    Returns:
+        A sentence for each class, with a space after it; empty where no class is known.
+
+    Example:
+        >>> describe_missed(np.array([[8, 2], [1, 3]]), ["nv", "mel"], "mel")
+        'Of the 4 predictions for mel, 75 % recognise it and 25 % call it a benign class (nv). '
+        >>> describe_missed(np.array([[8, 2], [1, 3]]), ["a", "b"], "b")
+        'Of the 4 predictions for b, 75 % recognise it. '
+    """
+    benign = [name for name in classes if name in _BENIGN]
+    cancers = [name for name in classes if name in _CANCERS and benign]
+    lines = ""
+    for name in [positive] if positive else cancers:
+        row = dict(zip(classes, matrix[classes.index(name)].tolist(), strict=True))
+        total = sum(row.values())
+        if not total:
+            continue
+        lines += f"Of the {total:,} predictions for {name}, {100 * row[name] / total:.0f} % "
+        lines += "recognise it"
+        if name in cancers:
+            called = 100 * sum(row[other] for other in benign) / total
+            lines += f" and {called:.0f} % call it a benign class ({', '.join(benign)})"
+        lines += ". "
+    return lines
 
 
 def describe_worst(matrix: np.ndarray, classes: Sequence[str]) -> str:

@@ -11,7 +11,12 @@ from matplotlib.ticker import MaxNLocator
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.choose import find_val_metric, list_histories
+from tlcnn.report.figures.choose import (
+    MAIN_CELLS,
+    describe_hidden,
+    find_val_metric,
+    list_histories,
+)
 from tlcnn.report.numbers import describe_metric
 from tlcnn.report.words import join_words, name_dataset
 
@@ -20,13 +25,14 @@ SHARE = 0.9  # of the best cell's score: the threshold
 
 def draw_convergence(content: Content) -> Iterator[style.ReportFigure]:
     """Draw how fast the main cells learn, a panel a dataset."""
-    tables, thresholds, medians = {}, [], []
+    tables, thresholds, medians, hidden = {}, [], [], ""
     metric = "val/balanced_accuracy"
     for dataset, history in list_histories(content):
         metric = find_val_metric(content.metric, history)
         threshold = SHARE * float(history.groupby(["cell", "epoch"])[metric].mean().max())
         thresholds.append(f"{threshold:.3f} on {name_dataset(dataset)}")
         table = tables[dataset] = compute_steps(history, metric, threshold)
+        hidden += describe_hidden(content, dataset, set(history["cell"]))
         steps = table.fillna({"step": np.inf}).groupby("label", sort=False)["step"].median()
         parts = [
             f"{label}: {f'{median:,.0f} steps' if np.isfinite(median) else 'not reached'}"
@@ -36,15 +42,16 @@ def draw_convergence(content: Content) -> Iterator[style.ReportFigure]:
     if tables:
         yield style.ReportFigure(
             name="convergence",
-            title="Steps until a network is nearly as good as the best",
+            title=f"First epoch at {100 * SHARE:.0f} % of the best validation score",
             caption=(
-                f"Optimiser steps until the {describe_metric(metric)} of a run first reaches a "
+                f"The first epoch at which the {describe_metric(metric)} of a run reaches a "
                 f"threshold: {join_words(thresholds)}. That is {100 * SHARE:.0f} % of the highest "
                 "mean over seeds that any of these cells reaches. "
+                f"{MAIN_CELLS}{hidden} "
                 "Each mark is one seed, the bar their median. Scores are computed once an epoch, "
-                "so steps are whole epochs (upper axis). An open mark at “never” is a run that "
-                "did not reach the threshold. Steps do not measure time: a step with frozen units "
-                "takes less of it."
+                "so optimiser steps (lower axis) are whole epochs (upper axis). An open mark at "
+                "“never” is a run that did not reach the threshold. Steps do not measure time: a "
+                "step with frozen units takes less of it."
             ),
             figure=plot_convergence(tables),
             alt=f"Dot plot of steps to the threshold. {' '.join(medians)}",

@@ -50,8 +50,8 @@ def draw_grid(content: Content) -> Iterator[style.ReportFigure]:
                 f"{style.describe_seeds(grid.table['n_seeds'], 'cell')}. A cell with fewer seeds "
                 "than others says how many, and one with a single seed has no interval. "
                 "The outlined cell is the best on validation, not by the numbers "
-                "shown. Grey cells were not trained. The empty corner would freeze more units "
-                f"than are transferred.{best}"
+                "shown. Grey cells were not trained, and rows of other k neither. The empty "
+                f"places would freeze more units than are transferred.{best}"
             ),
             figure=plot_grid(grid, width=style.FULL if is_wide else style.COLUMN),
             alt=(
@@ -74,18 +74,24 @@ def _describe_best(grid: Grid) -> str:
 
 
 def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
-    """Plot a k x j heat map with value and interval printed in every cell."""
+    """Plot a k x j heat map with value and interval printed in every cell.
+
+    Rows of k that was not trained are left out.
+    """
     layout, n = lay_out_grid(grid), len(grid.units) + 1
+    ks = sorted({*layout.ks, 0}, reverse=True)  # the largest k is in the first row, as in tables
+    row_of = {k: position for position, k in enumerate(ks)}
     points = {place: row for place, row in layout.points.items() if is_number(row["value"])}
-    values, shades = np.full((2, n, n), np.nan)
-    top, scale = n - 1, 100 if is_share(grid.metric) else 1
-    for (k, j), row in points.items():  # the largest k is in the first row, as in tables
-        values[top - k, j] = scale * row["value"]
+    values, shades = np.full((2, len(ks), n), np.nan)
+    scale = 100 if is_share(grid.metric) else 1
+    for (k, j), row in points.items():
+        values[row_of[k], j] = scale * row["value"]
     for k, j in layout.empty:
-        shades[top - k, j] = 0.0
+        if k in row_of:
+            shades[row_of[k], j] = 0.0
     size = (width - _MARGIN) / n  # inches of a cell
     most_seeds = max(int(row["n_seeds"]) for row in points.values())
-    with style.drawing(width, min(0.82, max(size, 0.5)) * n + _MARGIN) as figure:
+    with style.drawing(width, min(0.82, max(size, 0.5)) * len(ks) + _MARGIN) as figure:
         ax = figure.add_subplot()
         ax.pcolormesh(shades, cmap="Greys", vmin=-0.06, vmax=1, ec="white", lw=1.2)
         heat = ax.pcolormesh(values, cmap="viridis", ec="white", lw=1.2)
@@ -95,18 +101,20 @@ def plot_grid(grid: Grid, *, width: float = style.COLUMN) -> Figure:
             lines = [*(["random"] if k == j == 0 else [])]
             lines += _list_lines(row, grid.metric, size, most_seeds)
             ink, bold = style.choose_ink(heat, scale * row["value"]), int(k == j == 0)
-            style.print_cell(ax, j + 0.5, top - k + 0.5, lines, inches=size, ink=ink, bold=bold)
+            style.print_cell(ax, j + 0.5, row_of[k] + 0.5, lines, inches=size, ink=ink, bold=bold)
         if layout.best in points:
             k, j = layout.best
             for colour, thickness in (("white", 3.4), (style.ORANGE, 1.8)):
-                box = Rectangle((j + 0.04, top - k + 0.04), 0.92, 0.92, ec=colour, lw=thickness)
+                place = (j + 0.04, row_of[k] + 0.04)
+                box = Rectangle(place, 0.92, 0.92, ec=colour, lw=thickness)
                 ax.add_patch(box).set(fill=False, clip_on=False, zorder=5)
         names = [f"{k}\n{style.make_literal(name, 14)}" for k, name in enumerate(layout.names)]
-        rows = [f"{k}\n{style.make_literal(layout.name_row(k), 14)}" for k in range(top, -1, -1)]
+        rows = [f"{k}\n{style.make_literal(layout.name_row(k), 14)}" for k in ks]
         style.name_places(ax, names, rows, size)
         ax.set_xlabel("units frozen, j (from the input through …)")
-        ax.set_ylabel("units transferred, k (through …)")
-        _add_key(ax, heat, grid.metric, has_best=layout.best in points)
+        gap = " " if len(ks) > 2 else "\n"  # two rows are lower than the line is long
+        ax.set_ylabel(f"units transferred,{gap}k (through …)")
+        _add_key(ax, heat, grid.metric, shades.shape, has_best=layout.best in points)
     return figure
 
 
@@ -126,9 +134,18 @@ def _list_lines(row: Mapping[str, Any], metric: str, size: float, most_seeds: in
     return lines
 
 
-def _add_key(ax: Axes, heat: Any, metric: str, *, has_best: bool) -> None:
-    """Put the colour bar and the meaning of the outline into the empty lower triangle."""
-    key = ax.inset_axes((0.52, 0.09, 0.46, 0.035))
+def _add_key(ax: Axes, heat: Any, metric: str, shape: tuple[int, ...], *, has_best: bool) -> None:
+    """Put the colour bar and the meaning of the outline into the empty lower triangle.
+
+    Of a grid of few rows it is the last row, in which k is 0.
+    """
+    n_rows, n = shape
+    corner: Any
+    place, spot, corner = (0.52, 0.09, 0.46, 0.035), (1.0, 0.19), "lower right"
+    if n_rows < n:
+        place = (0.62, 0.42 / n_rows, 0.36, 0.12 / n_rows)
+        spot, corner = (1 / n + 0.02, 0.5 / n_rows), "center left"
+    key = ax.inset_axes(place)
     ticks = MaxNLocator(3, steps=[1, 2, 5, 10])
     bar = ax.figure.colorbar(heat, cax=key, orientation="horizontal", ticks=ticks)
     bar.outline.set_visible(False)  # type: ignore[operator]
@@ -144,8 +161,8 @@ def _add_key(ax: Axes, heat: Any, metric: str, *, has_best: bool) -> None:
         ax.legend(
             [box],
             ["best on validation"],
-            loc="lower right",
-            bbox_to_anchor=(1.0, 0.19),
+            loc=corner,
+            bbox_to_anchor=spot,
             handlelength=1.1,
             handleheight=1.1,
         )

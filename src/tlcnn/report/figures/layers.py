@@ -62,9 +62,9 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
             title=f"General and specific units: {source} to {dataset}",
             caption=(
                 f"What the first n units cost. (a) {style.begin(score)} of {subject}."
-                f"{_describe_treatments(layers, source)} (b) {_describe_gaps(layers)} The shaded "
-                f"band is the margin of ±{100 * layers.margin:.1f} points. General needs the "
-                f"whole interval of {layers.basis} below the upper edge of the band, and specific "
+                f"{_describe_treatments(layers, source)} (b) {_describe_gaps(layers)} The broken "
+                f"line is the margin δ, {100 * layers.margin:.1f} points. General needs the "
+                f"whole interval of {layers.basis} below it, and specific "
                 "the whole interval above it; both need a test that is adjusted over n as well. "
                 "Bars are 95 % intervals; "
                 f"{style.describe_seeds(layers.curves['n_seeds'], 'point')}. {verdicts}"
@@ -80,7 +80,7 @@ def draw_layers(content: Content) -> Iterator[style.ReportFigure]:
 
 def _describe_treatments(layers: LayerScores, source: str) -> str:
     """Return which networks the curves are of, a sentence for each kind that was trained."""
-    arms, text = set(layers.curves["arm"]), ""
+    arms, text = set(select_curves(layers)["arm"]), ""
     if "frozen" in arms:
         text += f" Triangles: all units come from {source}, and the first n are frozen."
     if arms & {"AnB", "AnB+", "BnB", "BnB+"}:
@@ -90,8 +90,24 @@ def _describe_treatments(layers: LayerScores, source: str) -> str:
             "(+) fine-tuned; the rest is trained anew."
         )
     if "base" in arms:
-        text += " The grey band is the base network, trained from random weights."
+        text += " The grey line is the base network, trained from random weights, and the grey "
+        text += "band its interval."
     return text
+
+
+def select_curves(layers: LayerScores) -> pd.DataFrame:
+    """Return the curves without AnB and AnB+ where they have n = L alone.
+
+    There they are the networks of `frozen` and `full`, whose units come from the source as well.
+    """
+    curves, doubles = layers.curves, {"AnB": "frozen", "AnB+": "full"}
+    hidden = [
+        arm
+        for arm, same in doubles.items()
+        if same in set(curves["arm"])
+        and set(curves.loc[curves["arm"] == arm, "n"]) == {len(layers.units)}
+    ]
+    return curves[~curves["arm"].isin(hidden)]
 
 
 def _describe_gaps(layers: LayerScores) -> str:
@@ -114,9 +130,12 @@ def _describe_verdicts(scores: pd.DataFrame) -> str:
     for verdict in (*VERDICTS, "not measured"):
         rows = scores[scores["verdict"] == verdict]
         if len(rows):
-            names = [f"{n} ({unit})" for n, unit in zip(rows["n"], rows["unit"], strict=True)]
-            groups.append(f"{join_words(names)} {verdict}")
-    return f"Through unit n = {'; '.join(groups)}." if groups else ""
+            names = [
+                f"{n} ({'all units' if n == len(scores) else f'through {unit}'})"
+                for n, unit in zip(rows["n"], rows["unit"], strict=True)
+            ]
+            groups.append(f"n = {join_words(names)} {verdict}")
+    return f"Verdicts: {'; '.join(groups)}." if groups else ""
 
 
 def plot_layers(layers: LayerScores) -> Figure:
@@ -138,13 +157,15 @@ def plot_layers(layers: LayerScores) -> Figure:
 def _plot_arms(ax: Axes, layers: LayerScores) -> None:
     handles: list[Any] = []
     names: list[str] = []
-    curves = dict(list(layers.curves.groupby("arm")))
+    curves = dict(list(select_curves(layers).groupby("arm")))
     if "base" in curves:
-        base = curves["base"].iloc[0]
+        base, name = curves["base"].iloc[0], "base (random weights)"
+        line: Any = ax.axhline(base["value"], color="#555555", lw=1, zorder=1)
         if pd.notna(base["low"]) and pd.notna(base["high"]):
-            ax.axhspan(base["low"], base["high"], color="#E3E3E3", lw=0, zorder=0)
-        handles.append(ax.axhline(base["value"], color="#555555", lw=1, zorder=1))
-        names.append("base (random weights)")
+            band = ax.axhspan(base["low"], base["high"], color="#E3E3E3", lw=0, zorder=0)
+            line, name = (band, line), "base with its interval"
+        handles.append(line)
+        names.append(name)
     source = style.make_literal(layers.source_name or layers.source, 18)
     if "full" in curves:
         full = curves["full"].iloc[0]["value"]
@@ -162,8 +183,8 @@ def _plot_arms(ax: Axes, layers: LayerScores) -> None:
 
 def _plot_scores(ax: Axes, layers: LayerScores) -> None:
     scores, margin = layers.scores, 100 * layers.margin
-    handles: list[Any] = [ax.axhspan(-margin, margin, color="#E9E9E9", lw=0, zorder=0)]
-    names = [f"margin, ±{100 * layers.margin:.1f} points"]
+    handles: list[Any] = [ax.axhline(margin, **style.MARGIN)]
+    names = [f"margin δ, {margin:.1f} points"]
     ax.axhline(0, color="#555555", lw=0.8, zorder=1)
     shown, basis = _list_gaps(layers), layers.basis
     shifts = {name: 0.12 * (i - (len(shown) - 1) / 2) for i, name in enumerate(shown)}

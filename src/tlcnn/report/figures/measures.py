@@ -68,7 +68,7 @@ def _describe_panels(part: LayerMeasures) -> str:
         text += " Short dashes: the ceiling (two networks that differ in the seed alone)."
     if part.costs is not None:
         text += (
-            f" (a) is in {describe_metric(part.costs.metric)}; its shaded band is the margin δ."
+            f" (a) is in {describe_metric(part.costs.metric)}; its broken line is the margin δ."
         )
     return text
 
@@ -101,15 +101,15 @@ def _plot_costs(ax: Axes, costs: LayerScores) -> None:
     rows = factor * costs.scores[[basis, f"{basis}_low", f"{basis}_high"]].astype(float)
     rows.columns = pd.Index(["value", "low", "high"])
     margin = factor * costs.margin
-    handles: list[Any] = [ax.axhspan(-margin, margin, color="#E3E3E3", lw=0, zorder=0)]
+    handles: list[Any] = [ax.axhline(margin, **style.MARGIN)]
     ax.axhline(0, color="#555555", lw=0.8, zorder=1)
     look = {"color": style.PURPLE, "marker": "^", "ls": "-"}
     handles.append(style.plot_intervals(ax, costs.scores["n"], rows, elinewidth=0.8, **look))
-    _set_limits(ax, rows, [-margin, margin])
+    _set_limits(ax, rows, [0.0, margin])
     ax.set_title({"F": "freezing cost F(n)", "S": "specificity gap S(n)"}[basis], loc="left")
     unit = name_unit(costs.metric)
     ax.set_ylabel(f"{unit or 'score'} lost, specific →")
-    names = [f"margin, ±{margin:.2g} {unit}".strip(), "cost"]
+    names = [f"margin δ, {margin:.2g} {unit}".strip(), "cost"]
     style.add_legend(ax, handles, names, 2, gap=-0.03)
 
 

@@ -10,7 +10,12 @@ import pandas as pd
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_predictions
 from tlcnn.report.content import Content
-from tlcnn.report.figures.choose import find_highlights, list_datasets, list_runs
+from tlcnn.report.figures.choose import (
+    describe_hidden,
+    find_highlights,
+    list_datasets,
+    list_runs,
+)
 from tlcnn.statistics.metrics import find_positive
 from tlcnn.statistics.predictions import compute_sigmoid, compute_softmax
 from tlcnn.study.class_weights import correct_logits
@@ -22,6 +27,7 @@ class CellTest:
     """The S runs of a cell on the N images of the test split.
 
     Attributes:
+        cell: the cell's key.
         label: the cell's name in legends.
         role: why it is shown: `best`, `random`, ...
         seeds: (S,) int.
@@ -34,6 +40,7 @@ class CellTest:
         positive: the position of the class that sensitivity is about, or None.
     """
 
+    cell: str
     label: str
     role: str
     j: int
@@ -78,6 +85,16 @@ def describe_tests(tests: Sequence[CellTest]) -> str:
     sizes = sorted({len(test.seeds) for test in tests})
     seeds = count(sizes[0], "seed") if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} seeds"
     return f"{tests[0].describe_images()} and {seeds} a cell"
+
+
+def describe_choice(content: Content, dataset: str, tests: Sequence[CellTest], limit: int) -> str:
+    """Return by which rule `list_tests` chose cells, and which are not shown, as sentences."""
+    return (
+        "Shown are random weights and, of each source, the best cell on validation, full "
+        f"fine-tuning and all units frozen: at most {count(limit, 'cell')}, of which those with "
+        "all units frozen are left out first."
+        f"{describe_hidden(content, dataset, [test.cell for test in tests])}"
+    )
 
 
 def list_tests(
@@ -132,6 +149,7 @@ def _load_cell(cell: pd.Series, folders: dict[int, list[Path]]) -> CellTest:
     else:
         truth = np.eye(len(classes), dtype=bool)[first["label"].to_numpy()]
     return CellTest(
+        cell=str(cell["cell"]),
         label=str(cell["label"]),
         role=str(cell["role"]),
         j=int(cell["j"]),

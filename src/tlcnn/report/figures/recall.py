@@ -9,7 +9,7 @@ from scipy.stats import t
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_choice, describe_tests, list_tests
 from tlcnn.report.words import join_words, name_dataset
 from tlcnn.text import count
 
@@ -20,10 +20,9 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
     """Draw the recall of every class for the highlighted cells, a figure a dataset."""
     for dataset, tests in list_tests(content, MOST):
         tables = [compute_recalls(test).assign(label=test.label, j=test.j) for test in tests]
-        table, last = pd.concat(tables), tables[-1]
+        table = pd.concat(tables, ignore_index=True)
         is_wide = len(table) > 14
-        lowest = last["value"].min()
-        hardest = join_words(last["class"][last["value"] == lowest].tolist())
+        hardest = table.loc[table["value"].idxmin()]
         yield style.ReportFigure(
             name=style.make_name("recall", dataset),
             title=f"Recall of every class: {name_dataset(dataset)}",
@@ -32,12 +31,15 @@ def draw_recall(content: Content) -> Iterator[style.ReportFigure]:
                 f"{name_dataset(dataset)}: {describe_tests(tests)}; n is the number of test "
                 "images of the class. Marks are means over seeds. Bars are 95 % intervals that "
                 "hold for new seeds and new test groups (Wilson's interval, for as many "
-                "independent images as would have this variance)."
+                "independent images as would have this variance). The fewer test groups a class "
+                "has, the wider its intervals tend to be. "
+                f"{describe_choice(content, dataset, tests, MOST)}"
             ),
             figure=plot_recall(table, width=style.FULL if is_wide else style.COLUMN),
             alt=(
-                f"Recall of {join_words(tests[0].classes)} for {count(len(tests), 'cell')}. With "
-                f"{tests[-1].label}, the lowest recall is {lowest:.2f}, of {hardest}."
+                f"Recall of {join_words(tests[0].classes)} for {count(len(tests), 'cell')}. The "
+                f"lowest is {hardest['value']:.2f}, of {hardest['class']} with "
+                f"{hardest['label']}."
             ),
             section="predictions",
         )

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tlcnn.report.captions import describe_worsened
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_choice, describe_tests, list_tests
 from tlcnn.report.words import name_dataset
 from tlcnn.statistics.ranking import N_BINS, compute_calibration_error
 
@@ -21,7 +22,8 @@ _CORRECTED = (
     " Class weights in the loss raise the probabilities of rare classes (blue). In orange, every "
     "probability is divided by the weight of its class, and those of an image are scaled to a sum "
     "of 1 (prior correction, Saerens et al. 2002): they hold for the class proportions of the "
-    "training images. ECE: as the network gives it → corrected."
+    "training images, and are no patient's risk in a clinic. ECE: as the network gives it → "
+    "corrected."
 )
 
 
@@ -50,9 +52,12 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
     for dataset, tests in list_tests(content, MOST, with_multi_label=False):
         confidences = [list_confidences(test) for test in tests]
         errors = [
-            f"{write_errors(parts, 100, 1)} points for {test.label}"
+            f"{write_errors(parts)} for {test.label}"
             for test, parts in zip(tests, confidences, strict=True)
         ]
+        means = [list_errors(parts) for parts in confidences]
+        worse = [test.label for test, e in zip(tests, means, strict=True) if e[-1] > e[0]]
+        further = f"{_CORRECTED}{describe_worsened(worse, len(tests))}"
         is_corrected = any(len(parts) > 1 for parts in confidences)
         yield style.ReportFigure(
             name=style.make_name("reliability", dataset),
@@ -65,7 +70,8 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
                 "overconfident where marks are below the diagonal, and underconfident where they "
                 "are above it. The expected calibration error (ECE) is the mean distance from the "
                 "diagonal, computed for each seed and then averaged. The histograms show how "
-                f"often each confidence occurs.{_CORRECTED * is_corrected}"
+                f"often each confidence occurs. {describe_choice(content, dataset, tests, MOST)}"
+                f"{further * is_corrected}"
             ),
             figure=plot_reliability([test.label for test in tests], confidences),
             alt=f"Reliability diagrams. Expected calibration error: {'; '.join(errors)}.",
@@ -73,10 +79,14 @@ def draw_reliability(content: Content) -> Iterator[style.ReportFigure]:
         )
 
 
-def write_errors(parts: Sequence[Confidence], scale: float = 1, digits: int = 3) -> str:
+def list_errors(parts: Sequence[Confidence]) -> list[float]:
+    """Return the mean calibration error over seeds as it is written, raw and then corrected."""
+    return [round(float(compute_errors(p.values, p.is_right).mean()), 3) for p in parts]
+
+
+def write_errors(parts: Sequence[Confidence]) -> str:
     """Return the mean calibration error over seeds, `raw → corrected` where there are both."""
-    errors = [compute_errors(part.values, part.is_right).mean() for part in parts]
-    return " → ".join(f"{scale * error:.{digits}f}" for error in errors)
+    return " → ".join(f"{error:.3f}" for error in list_errors(parts))
 
 
 def compute_errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

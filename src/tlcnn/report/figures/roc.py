@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from tlcnn.report.content import Content
 from tlcnn.report.figures import style
-from tlcnn.report.figures.predictions import CellTest, describe_tests, list_tests
+from tlcnn.report.figures.predictions import CellTest, describe_choice, describe_tests, list_tests
 from tlcnn.report.words import name_dataset
 from tlcnn.statistics.ranking import compute_sensitivity
 
@@ -43,13 +43,16 @@ def draw_roc(content: Content) -> Iterator[style.ReportFigure]:
         first = tests[0]
         # A curve needs images of the class, and others.
         classes = [i for i, n in enumerate(first.counts) if 0 < n < len(first.truth)]
+        choice = describe_choice(content, dataset, tests, MOST)
         if first.positive in classes:
-            yield _draw_positive(dataset, tests, first.positive)
+            yield _draw_positive(dataset, tests, first.positive, choice)
         if len(first.classes) > 2 and 0 < len(classes) <= MOST_CLASSES:
-            yield _draw_classes(dataset, tests, classes)
+            yield _draw_classes(dataset, tests, classes, choice)
 
 
-def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.ReportFigure:
+def _draw_positive(
+    dataset: str, tests: list[CellTest], positive: int, choice: str
+) -> style.ReportFigure:
     name = tests[0].classes[positive]
     curves = [make_curve(test, positive) for test in tests]
     sensitivities = "; ".join(
@@ -60,7 +63,8 @@ def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.
         title=f"ROC of {name}: {name_dataset(dataset)}",
         caption=(
             f"{name} against all other classes on {name_dataset(dataset)}: "
-            f"{describe_tests(tests)}; {tests[0].counts[positive]:,} images are {name}. Thin "
+            f"{describe_tests(tests)}; {tests[0].counts[positive]:,} images are {name}, the "
+            f"positive class. {choice} Thin "
             "lines are single seeds, thick ones their mean sensitivity at equal specificity. "
             "Marks are the operating point at 90 % specificity (broken line), where the "
             "sensitivity is "
@@ -73,7 +77,9 @@ def _draw_positive(dataset: str, tests: list[CellTest], positive: int) -> style.
     )
 
 
-def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> style.ReportFigure:
+def _draw_classes(
+    dataset: str, tests: list[CellTest], classes: list[int], choice: str
+) -> style.ReportFigure:
     curves = {tests[0].classes[i]: [make_curve(test, i) for test in tests] for i in classes}
     areas = [
         f"{name} {parts[0].areas.mean():.3f} to {max(c.areas.mean() for c in parts):.3f}"
@@ -83,8 +89,8 @@ def _draw_classes(dataset: str, tests: list[CellTest], classes: list[int]) -> st
         name=style.make_name("roc_classes", dataset),
         title=f"ROC of every class: {name_dataset(dataset)}",
         caption=(
-            f"Each class against all others on {name_dataset(dataset)}: "
-            f"{describe_tests(tests)}. Lines are means over seeds of the sensitivity at "
+            f"Each class that has test images against all others on {name_dataset(dataset)}: "
+            f"{describe_tests(tests)}. {choice} Lines are means over seeds of the sensitivity at "
             "equal specificity; n is the number of test images of the class. A curve of few "
             "images has coarse steps. The numbers are areas under the curve, means over seeds, in "
             "the order of the legend."

@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, AMBER, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#7A7A7A"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, AMBER, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARGIN: dict[str, Any] = {"color": "#333333", "lw": 1.0, "ls": (0, (6, 2)), "zorder": 1}
 DASHES: tuple[Any, ...] = (  # of cells with frozen units
     *((0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))),
     *((0, (3, 1)), (0, (7, 2)), (0, (2, 1, 1, 1)), (0, (1, 2))),
@@ -70,7 +71,7 @@ class ReportFigure:
         name: the stem of its files; unique in a report, letters, digits, `-` and `_`.
         caption: whole sentences on what is seen, n, the intervals and how to read it.
         alt: a shorter caption for a reader who cannot see the figure.
-        section: grid, layers, training, predictions or examples.
+        section: grid, layers, scores, training, predictions or examples.
     """
 
     name: str
@@ -292,12 +293,10 @@ def name_ticks(ax: Axes, places: Any, names: Sequence[str], inches: float) -> fl
 
 
 def name_places(ax: Axes, columns: Sequence[str], rows: Sequence[str], inches: float) -> None:
-    """Make an axis a table of n x n named places: row 0 at the top, no frame, no tick marks."""
-    n = len(rows)
-    places = np.arange(n) + 0.5
-    name_ticks(ax, places, columns, inches)
-    ax.set_yticks(places, rows)
-    ax.set(xlim=(0, n), ylim=(n, 0))
+    """Make an axis a table of named places: row 0 at the top, no frame, no tick marks."""
+    name_ticks(ax, np.arange(len(columns)) + 0.5, columns, inches)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 

@@ -61,11 +61,11 @@ function splitInterval(text) {
   return parts;
 }
 
-function makeBar([low, point, high], [start, end, margin]) {
+function makeBar([low, point, high], [start, end, from, to]) {
   const x = (value) => Math.min(Math.max(((value - start) / (end - start)) * 170, 0), 170).toFixed(1);
   const arrows = [[low < start, "M0 13l6 -4v8z"], [high > end, "M170 13l-6 -4v8z"]].filter(([is]) => is);
   return draw("svg", { class: "forest", viewBox: "0 0 170 26", "aria-hidden": "true" },
-    draw("rect", { class: "band", x: x(-margin), y: 3, width: x(start + 2 * margin), height: 20 }),
+    draw("rect", { class: "band", x: x(from), y: 3, width: x(start + to - from), height: 20 }),
     draw("line", { class: "zero", x1: x(0), x2: x(0), y1: 1, y2: 25 }),
     draw("line", { class: "range", x1: x(low), x2: x(high), y1: 13, y2: 13 }),
     ...arrows.map(([, d]) => draw("path", { class: "point", d })), draw("circle", { class: "point", cx: x(point), cy: 13, r: 4 }));
@@ -96,7 +96,8 @@ function showRows(state) {
     ? `${count(total)} ${total === 1 ? one : many}` : `${count(wanted.length)} of ${count(total)} ${many}`;
   const left = wanted.length - shown.length, more = state.box.querySelector(".more");
   more.hidden = left <= 0;
-  more.firstElementChild.textContent = `Show ${count(Math.min(left, STEP))} more of ${count(left)}`;
+  more.firstElementChild.textContent = left <= STEP
+    ? `Show all ${count(wanted.length)} ${many}` : `Show ${count(STEP)} more of the other ${count(left)}`;
 }
 
 // The button may be gone afterwards, so the first new row has the focus.

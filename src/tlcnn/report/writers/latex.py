@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from tlcnn.report.numbers import NONE
-from tlcnn.report.table import Entry, Table
+from tlcnn.report.table import Entry, Table, name_letter
 from tlcnn.text import make_visible
 
 _SIGNS = {
@@ -104,7 +104,8 @@ def write_float(table: Table, *, caption: str, label: str) -> str:
     table = table.drop_bars()
     entries = enumerate(zip(*table.rows, strict=True))
     table = table.select([i for i, c in entries if any(e.text not in ("", NONE) for e in c)])
-    notes = [f"({n}) {note}." for n, note in enumerate(table.footnotes, start=1)]
+    notes = [f"({name_letter(n)}) {text}." for n, text in enumerate(table.families, start=1)]
+    notes += [f"({n}) {note}." for n, note in enumerate(table.footnotes, start=1)]
     notes = [escape_latex(note).replace("..", ".") for note in [*notes, *table.notes]]
     below = f"\n\n\\smallskip\n{{\\raggedright {' '.join(notes)}\\par}}" if notes else ""
     texts = zip(*([_list_parts(entry)[0] for entry in row] for row in table.rows), strict=True)
@@ -116,12 +117,13 @@ def write_float(table: Table, *, caption: str, label: str) -> str:
     name, width = ("tabularx", r"{\linewidth}") if "L" in kinds else ("tabular", "")
     # What a caption has to say of a table that goes on is said once.
     title = f"\\caption{{{escape_latex(caption)}}}\\label{{{label}}}"
-    further = "\\addtocounter{table}{-1}\n\\caption{(continued)}"
+    further = "\\addtocounter{table}{-1}\n\\caption{(continued"
+    further += "; the notes stand below the first part)}" if notes else ")}"
     is_tall = any(len(_list_parts(entry)) > 1 for row in table.rows for entry in row)
     gap = "\\addlinespace[2pt]\n" if is_tall else ""
-    room = MAX_LINES - 4 - 1.3 * len(caption) / PAGE_LETTERS - sum(map(len, notes)) / PAGE_LETTERS
+    room = MAX_LINES - 4.0
     pages: list[list[str]] = [[]]
-    n_left = room
+    n_left = room - 1.3 * len(caption) / PAGE_LETTERS - sum(map(len, notes)) / PAGE_LETTERS
     for row, n_lines in zip(rows, _count_lines(table, kinds), strict=True):
         if n_left < n_lines and pages[-1]:
             pages, n_left = [*pages, []], room
@@ -132,7 +134,7 @@ def write_float(table: Table, *, caption: str, label: str) -> str:
         "\\begin{table}[htbp]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
         f"{further if number else title}\n"
         f"{_write_tabular(name, options, head, part, gap)}"
-        f"{below}\n\\end{{table}}\n"
+        f"{'' if number else below}\n\\end{{table}}\n"
         for number, part in enumerate(pages)
     ]
     return "\n".join(floats)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tlcnn.report.table import Entry, Table
+from tlcnn.report.table import Entry, Table, name_letter
 from tlcnn.text import make_visible
 
 # What a line of text could begin: a list, a rule, the underline of a heading.
@@ -54,9 +54,14 @@ def write_markdown(table: Table) -> str:
         _join("---:" if column.is_right else "---" for column in table.columns),
         *(_join(map(_write_entry, row)) for row in table.rows),
     ]
-    footnotes = [f"{n}. {escape_markdown(note)}" for n, note in enumerate(table.footnotes, 1)]
+    families = enumerate(map(escape_markdown, table.families), 1)
+    footnotes = enumerate(map(escape_markdown, table.footnotes), 1)
+    lists = [
+        "\n".join(f"- {name_letter(n)}: {family}" for n, family in families),
+        "\n".join(f"{n}. {note}" for n, note in footnotes),
+    ]
     below = [table.describe_everywhere(), *table.notes]
-    parts = ["\n".join(lines), "\n".join(footnotes), *map(escape_markdown, below)]
+    parts = ["\n".join(lines), *lists, *map(escape_markdown, below)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
