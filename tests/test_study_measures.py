@@ -179,6 +179,8 @@ def test_the_depth_of_the_costs_has_what_their_verdicts_leave_open():
     assert judged == ["none", "disagrees", "open", "same", "open", "disagrees"]
     assert find_cost_depth(make_scores((0.3, "specific")), "F", 0.01) == CostDepth(0, 0, 0)
     assert find_cost_depth(scores, "S", 0.01) is None
+    dear = make_scores((0.03, "undetermined"), (0.0, "undetermined"), (0.2, "specific"))
+    assert find_cost_depth(dear, "F", 0.01) == CostDepth(0, 0, 2)  # the first unit is not below it
 
 
 def test_units_are_apart_from_a_reference_with_their_whole_interval():

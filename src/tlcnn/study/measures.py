@@ -259,11 +259,15 @@ def find_depth(readings: Sequence[UnitReading], side: int) -> int | None:
 
 
 def find_cost_depth(scores: Sequence[UnitScores], basis: Basis, margin: float) -> CostDepth | None:
-    """Return the depth that the costs of freezing point to; None without any cost."""
+    """Return the depth that the costs of freezing point to; None without any cost.
+
+    It is the number of units in front of the first one whose cost is not below the margin.
+    """
     gaps = {unit.n: gap.value for unit in scores if (gap := unit.gaps[basis])}
     if not gaps:
         return None
-    value = max((n for n, gap in gaps.items() if gap < margin), default=0)
+    costly = min((n for n, gap in gaps.items() if gap >= margin), default=len(scores) + 1)
+    value = max((n for n in gaps if n < costly), default=0)
     general = max((u.n for u in scores if u.verdict in ("general", "better")), default=0)
     specific = min((u.n for u in scores if u.verdict == "specific"), default=len(scores) + 1)
     return CostDepth(value, min(value, general, specific - 1), max(value, general, specific - 1))
