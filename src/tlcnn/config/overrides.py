@@ -12,7 +12,7 @@ from tlcnn.errors import ConfigError, did_you_mean
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
 _OPTIONS = "dataset.options."
-_TASK = ("init.task_dataset.", "init.task_run.")  # keys of the source run
+_OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
 _SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
@@ -48,7 +48,7 @@ def spell(arguments: Sequence[str]) -> list[str]:
     """
     sweeps = [word for word in arguments if word in _SWEEP]
     rest = [word for word in arguments if word not in _SWEEP]  # argparse needs -m in front
-    return sweeps + [f"++{word}" if word.startswith(_TASK) else word for word in rest]
+    return sweeps + [f"++{word}" if word.startswith(_OPEN) else word for word in rest]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
@@ -152,8 +152,7 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
                 f"Its options: {', '.join(dataset_options) or 'none'}"
             )
         return
-    # The keys of a source run are checked with the plan.
-    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *_TASK)):
+    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *_OPEN)):
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")

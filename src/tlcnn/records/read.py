@@ -187,7 +187,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             summary = read_summary(folder)
         else:
             history, is_cut = read_epochs(folder)
-            summary = summarize_epochs(history)
+            select = str(record.settings.get("train.select", "balanced_accuracy"))
+            summary = summarize_epochs(history, select)
             row |= {"problem": "metrics.jsonl ends in half a line, left out"} if is_cut else {}
         if PREDICTIONS in files:
             read_bytes(folder / PREDICTIONS)  # another sha256 is found before it is a number
