@@ -13,6 +13,7 @@ GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
 _OPTIONS = "dataset.options."
 _OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
+_NEW_KEYS = (*_OPEN, "train.unit_lr=")  # what sets keys that no file has
 _SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
@@ -48,7 +49,7 @@ def spell(arguments: Sequence[str]) -> list[str]:
     """
     sweeps = [word for word in arguments if word in _SWEEP]
     rest = [word for word in arguments if word not in _SWEEP]  # argparse needs -m in front
-    return sweeps + [f"++{word}" if word.startswith(_OPEN) else word for word in rest]
+    return sweeps + [f"++{word}" if word.startswith(_NEW_KEYS) else word for word in rest]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
