@@ -7,6 +7,7 @@ from families import FAMILIES as ALL_FAMILIES
 from medmnist_files import write_file
 from runs import run_until_done, stop_at_every_step, tiny_config
 from safetensors.torch import load_file, save_file
+from statistics_data import write_run
 from test_recording import TREATMENTS, run_recorded
 from test_run import check_same
 from test_tasks import plan_of as plan_task
@@ -23,7 +24,8 @@ from tlcnn.model.build import build_model
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import make_plan
 from tlcnn.plan.reuse import decide_reuse
-from tlcnn.records.read import read_run
+from tlcnn.records.read import read_run, read_runs
+from tlcnn.records.settings import spread_settings
 from tlcnn.run.run import run
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.state import Network
@@ -434,3 +436,12 @@ def test_the_best_epoch_has_the_best_score_that_was_asked_for(plan_of, select):
     best = min(scores) if select in ("nll", "brier") else max(scores)
     assert scores[read_run(plan.run_dir)["best_epoch"] - 1] == best
     assert read_run(plan.run_dir)[f"val/{select}"] == pytest.approx(best, abs=1e-6)
+
+
+def test_runs_from_before_a_key_existed_differ_from_those_that_set_it(tmp_path):
+    labels, logits = np.arange(8) % 4, np.zeros((8, 4))
+    for name, more in {"before": {}, "after": {"train.mixup": 0.2}}.items():
+        plan = {"cell_id": name, "settings": {"train.lr": 0.1, **more}}
+        write_run(tmp_path / name, 0, logits=logits, labels=labels, groups=labels, **plan)
+    runs, varying = spread_settings(read_runs(tmp_path))
+    assert varying == ["train.mixup"] and sorted(runs["train.mixup"]) == [0.0, 0.2]

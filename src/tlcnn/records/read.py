@@ -13,6 +13,7 @@ from tlcnn.errors import DataError
 from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
 from tlcnn.records.folder import FAILED, HOLDER
 from tlcnn.records.plan_record import RECORD, read_plan
+from tlcnn.records.settings import add_later_settings
 from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
@@ -179,6 +180,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             return row  # it is running, or ended, before it had a plan
         record = read_plan(folder)
         row |= {name: getattr(record, name) for name in _PLAN_COLUMNS}
+        if not record.imported:
+            row["settings"] = add_later_settings(record.settings)
         row |= {"init": "-".join(record.source), "planned_epochs": record.epochs, "plan": record}
         if record.record > RECORD:
             versions = f"record {record.record}; this one knows up to {RECORD}"
