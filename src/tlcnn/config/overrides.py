@@ -31,6 +31,7 @@ _SWEEP = ("-m", "--multirun")
 _OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
 _TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
 _COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
+_MOST_LINES = 20  # of an error, which is one screen
 _OTHER_VALUES = {  # of a group: what is written where a value is no option of it
     "freeze": "For any other value write freeze.through={0}.",
     "model": "For any other value write model.name={0}.",
@@ -185,5 +186,7 @@ def _describe_keys(node: str | None) -> str:
         top = [key for key in keys if "." not in key]
         groups = ", ".join(GROUPS)
         return f"Keys: {', '.join(top)}\nGroups, each with keys of its own: {groups}"
-    inside = [f"  {key}: {describe_type(key)}" for key in keys if key.startswith(f"{node}.")]
-    return f"Keys of {node}:\n" + "\n".join(inside)
+    inside = [key for key in keys if key.startswith(f"{node}.")]
+    if len(inside) > _MOST_LINES:
+        return f"Keys of {node} (--help says what they take): {', '.join(inside)}"
+    return f"Keys of {node}:\n" + "\n".join(f"  {key}: {describe_type(key)}" for key in inside)
