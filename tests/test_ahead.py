@@ -10,6 +10,7 @@ import torch
 from tlcnn.data.ahead import N_AHEAD, Ahead, find_memory, gather, is_beyond_memory
 from tlcnn.data.augment import make_image_keys
 from tlcnn.data.batches import Batches, expect, iter_plain, make_order, take_labels
+from tlcnn.data.policy import AUGMENTS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 18, 18, 3), dtype=np.uint8)
 ORDER = [np.arange(i, i + 4) for i in range(0, 40, 4)]
@@ -130,7 +131,7 @@ def make_split(pixels, ahead):
 def take_epoch(split, first=0):
     order = make_order(split.keys, seed=0, epoch=1)
     batches = order[7 * first : 28].reshape(-1, 7)
-    feed = split.feed_views(batches, seed=0, epoch=1, augment="standard", n_views=None)
+    feed = split.feed_views(batches, seed=0, epoch=1, augment=AUGMENTS["standard"], n_views=None)
     labels = take_labels(split, batches)
     with expect(split, batches):
         return [(feed.make_batch(number), labels[number]) for number in range(len(batches))]

@@ -1,14 +1,15 @@
-"""Probabilities under class weights, and what they are without them."""
+"""Probabilities after a training did something about rare classes, and without it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.optimize import minimize
 from statistics_data import CLASSES, write_run
 
-from tlcnn.records.plan_record import read_plan
+from tlcnn.records.plan_record import PlanRecord, read_plan
 from tlcnn.records.read import read_runs
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.study.calibration import measure_calibration
@@ -16,6 +17,8 @@ from tlcnn.study.cells import make_cells
 from tlcnn.study.class_weights import correct_logits, find_class_weights
 from tlcnn.study.runs import make_runs
 from tlcnn.training.class_weights import compute_class_weights
+from tlcnn.training.recipe import Recipe
+from tlcnn.training.tasks import build_objective
 
 SHARES = (0.06, 0.12, 0.72, 0.10)  # of the classes
 
@@ -82,10 +85,61 @@ def test_correction_undoes_weighted_probabilities_exactly(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "power"),
+    [
+        ({"train.class_weights": "none", "train.logit_adjustment": 1.0}, -1),
+        ({"train.class_weights": "none", "train.logit_adjustment": 0.5}, -0.5),
+        ({"train.class_weights": "balanced", "train.logit_adjustment": 0.5}, -1.5),
+        ({"train.class_weights": "none", "train.sampling": "balanced"}, -1),
+        ({"train.sampling": "balanced", "train.logit_adjustment": 1.0}, -1),
+        ({"train.class_weights": "balanced", "train.loss": "focal", "train.focal_gamma": 0.0}, -1),
+    ],
+)
+def test_what_was_done_about_rare_classes_is_undone(tmp_path, settings, power):
+    """Probabilities are multiplied by a power of the shares of the classes."""
+    counts = np.array([6, 12, 72, 10])
+    write_cell(tmp_path, np.zeros((8, 4)), np.arange(8) % 4, counts)
+    weights = find_class_weights(replace(read_plan(tmp_path / "run0"), settings=settings))
+    assert weights / weights[0] == pytest.approx((counts / counts[0]) ** power)
+
+
+def test_an_adjusted_loss_is_smallest_where_the_correction_says():
+    """For one image whose class is random, over all logits."""
+    shares, counts = np.array(SHARES), np.array([60, 120, 720, 100])
+    recipe = Recipe(class_weights="effective", effective_beta=0.99, logit_adjustment=0.7)
+    labels = torch.from_numpy(np.repeat(np.arange(4), counts))
+    objective = build_objective("multi-class", labels, 4, recipe)
+    logits = torch.zeros(4, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9)
+
+    def compute():
+        optimizer.zero_grad()
+        loss = objective.compute_loss(logits.expand(1000, 4), labels)
+        loss.backward()
+        return loss
+
+    optimizer.step(compute)
+    settings = {f"train.{key}": value for key, value in asdict(recipe).items()}
+    plan = PlanRecord(*("", "", "", "", ()), 0, 0, "", 0, classes=CLASSES, settings=settings)
+    plan = replace(plan, split_sizes={"train": dict(zip(CLASSES, counts.tolist(), strict=True))})
+    names = [f"logit/{name}" for name in CLASSES]
+    frame = pd.DataFrame([logits.detach().numpy()], columns=names)
+    corrected = compute_softmax(correct_logits(frame, plan)[names].to_numpy())
+    assert corrected[0] == pytest.approx(shares, rel=1e-3)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"settings": {"train.class_weights": "none"}},
         {"settings": {}},
+        {
+            "settings": {
+                "train.class_weights": "balanced",
+                "train.loss": "focal",
+                "train.focal_gamma": 2.0,
+            }
+        },
         {"task": "multi-label"},
         {"imported": True},
         {"split_sizes": {"train": {"akiec": 5, "mel": 5, "nv": 5, "df": 5}}},

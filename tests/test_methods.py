@@ -1,7 +1,7 @@
 """The methods of a report: they say all of a recipe, and how runs differ, from records alone."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from tlcnn.report.references import WORKS
 from tlcnn.report.reproduce import explain_commands
 
 SETTINGS = {
-    **{f"train.{key}": item.default for key, item in iterate_fields(TrainCfg)},
+    **{f"train.{key}": value for key, value in asdict(TrainCfg()).items()},
     "dataset.kind": "ham10000",
     "dataset.split": "auto",
     "dataset.folds": None,
@@ -124,8 +124,22 @@ OTHERS = {
     "patience": 3,
     "momentum": 0.5,
     "effective_beta": 0.9,
+    "head_lr": 0.01,
+    "layer_decay": 0.75,
+    "unit_lr": {"stage1": 0.1},
+    "accumulate": 2,
+    "anchor": 0.1,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "erase": 0.25,
+    "sampling": "balanced",
+    "loss": "focal",
+    "focal_gamma": 1.0,
+    "logit_adjustment": 1.0,
+    "select": "nll",
 }
 BESIDE = {"momentum": ("optimizer", "sgd"), "effective_beta": ("class_weights", "effective")}
+BESIDE["focal_gamma"] = ("loss", "focal")
 SILENT = {"precision", "channels_last", "features", "compile"}  # resolved, or of speed alone
 
 

@@ -11,6 +11,7 @@ from tlcnn.report.words import is_share, name_metric
 from tlcnn.statistics import metrics
 from tlcnn.statistics.metrics import (
     METRICS,
+    SELECTION_METRICS,
     compute_scores,
     compute_selection,
     find_range,
@@ -218,6 +219,23 @@ def test_an_epoch_without_a_number_is_best_only_where_no_epoch_has_one(undefined
     assert ranks == sorted(ranks) and len(set(ranks)) == 3
     assert rank_epoch(make_epoch(0.6, 3.0)) > ranks[-1] > rank_epoch(make_epoch(0.5, 2.1))
     assert rank_epoch(make_epoch(undefined, undefined)) == (-math.inf, -math.inf)
+
+
+def test_epochs_are_ranked_by_the_metric_that_was_asked_for():
+    epochs = [{"val/nll": 0.5, "val/macro_auroc": 0.7}, {"val/nll": 0.6, "val/macro_auroc": 0.8}]
+    assert max(epochs, key=lambda e: rank_epoch(e, "macro_auroc")) is epochs[1]
+    assert max(epochs, key=lambda e: rank_epoch(e, "nll")) is epochs[0]
+    tied = [{"val/nll": 0.6, "val/brier": 0.7}, {"val/nll": 0.5, "val/brier": 0.7}]
+    assert max(tied, key=lambda e: rank_epoch(e, "brier")) is tied[1]
+
+
+@pytest.mark.parametrize("select", ["macro_auroc", "brier", "macro_f1"])
+def test_another_metric_is_computed_where_it_chooses(select):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(90, 4)), rng.integers(0, 4, 90)
+    scores = compute_selection("multi-class", logits, labels, select)
+    every = compute_metrics(compute_softmax(logits), labels, classes="abcd")
+    assert scores[select] == every[select] and set(scores) == {*SELECTION_METRICS, select}
 
 
 def test_the_name_of_a_class_decides_nothing_about_a_metric():

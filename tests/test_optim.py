@@ -9,7 +9,8 @@ from tlcnn.training.optim import (
     build_optimizer,
     compute_lr,
     load_optimizer,
-    make_rate,
+    make_groups,
+    make_rates,
 )
 from tlcnn.training.recipe import Recipe
 
@@ -26,9 +27,10 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_end():
 def test_norms_and_biases_are_not_decayed():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     model[0].requires_grad_(False)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     recipe = Recipe(optimizer="adamw", weight_decay=0.5)
-    updates = build_optimizer(trained, recipe, make_rate(torch.device("cpu")))
+    groups = make_groups(trained, recipe)
+    updates = build_optimizer(groups, recipe, make_rates(2, torch.device("cpu")))
     decayed, plain = ({id(p) for p in group["params"]} for group in updates.param_groups)
     assert decayed == {id(model[3].weight)}
     assert plain == {id(model[1].weight), id(model[1].bias), id(model[3].bias)}
@@ -51,14 +53,15 @@ def test_the_average_follows_its_formula_and_comes_and_goes():
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_the_rate_is_read_at_every_step_and_again_after_a_checkpoint(optimizer):
     def step_with(rates, checkpoint_after=None):
-        weight = nn.Parameter(torch.ones(3, 2))
-        rate = make_rate(torch.device("cpu"))
-        updates = build_optimizer([weight], Recipe(optimizer=optimizer), rate)
+        weight, recipe = nn.Parameter(torch.ones(3, 2)), Recipe(optimizer=optimizer)
+        groups = make_groups({"weight": weight}, recipe)
+        rate = make_rates(1, torch.device("cpu"))
+        updates = build_optimizer(groups, recipe, rate)
         for number, value in enumerate(rates):
             if number == checkpoint_after:
                 state = updates.state_dict()
-                rate = make_rate(torch.device("cpu"))
-                updates = build_optimizer([weight], Recipe(optimizer=optimizer), rate)
+                rate = make_rates(1, torch.device("cpu"))
+                updates = build_optimizer(groups, recipe, rate)
                 load_optimizer(updates, state, rate)
             rate.fill_(value)
             weight.grad = torch.full_like(weight, number + 1.0)

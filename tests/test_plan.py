@@ -82,6 +82,17 @@ WHAT = {
     "train.compile": "train.compile=true",
     "train.ema_decay": "train.ema_decay=0.9",
     "train.patience": "train.patience=1",
+    "train.head_lr": "train.head_lr=0.1",
+    "train.layer_decay": "train.layer_decay=0.5",
+    "train.unit_lr": "train.unit_lr={stage1: 0.5}",
+    "train.accumulate": "train.accumulate=2",
+    "train.mixup": "train.mixup=0.2",
+    "train.cutmix": "train.cutmix=0.2",
+    "train.erase": "train.erase=0.2",
+    "train.sampling": "train.sampling=balanced",
+    "train.loss": "train.loss=focal",
+    "train.logit_adjustment": "train.logit_adjustment=1",
+    "train.select": "train.select=nll",
     "seed": "seed=1",
 }
 # Keys that count only in company, tested on their own below.
@@ -89,6 +100,7 @@ CONDITIONAL = {
     *("dataset.kind", "dataset.fold", "dataset.split", "dataset.on_bad", "init.source"),
     *("init.through", "init.weights", "freeze.through", "freeze.bn"),
     *("train.momentum", "train.effective_beta", "train.features"),
+    *("train.anchor", "train.focal_gamma"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
     *("init.task_run", "init.task_seed_offset"),
 }

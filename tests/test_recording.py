@@ -45,6 +45,27 @@ CASES = {
     "trained norms": ["freeze.through=stage2", "freeze.bn=affine", *RANDOM],
     "small evaluations": ["eval_batch_size=7"],
 }
+TREATMENTS = {
+    "rates by depth": ["train.layer_decay=0.5", "train.head_lr=0.003"],
+    "rates by unit": [
+        "train.unit_lr={stage3: 0.1, stage4: 2}",
+        "train.optimizer=sgd",
+        "train.lr=0.05",
+    ],
+    "anchor": ["train.anchor=5", "train.layer_decay=0.7", "train.ema_decay=0.9"],
+    "mixup": ["train.mixup=0.4", "model.drop_rate=0.2"],
+    "cutmix": ["train.cutmix=1", "train.augment=none"],
+    "mixup and cutmix": ["train.mixup=0.4", "train.cutmix=1", "train.batch_size=8"],
+    "erase": ["train.erase=0.5", "train.views=2"],
+    "erase alone": ["train.erase=0.5", "train.augment=none"],
+    "balanced": ["train.sampling=balanced"],
+    "balanced, a pool": ["train.sampling=balanced", "train.views=3"],
+    "focal": ["train.loss=focal", "train.label_smoothing=0.1"],
+    "logit adjustment": ["train.logit_adjustment=1", "train.class_weights=none"],
+    "selection": ["train.select=macro_auroc", "train.patience=1"],
+    "accumulation": ["train.accumulate=2", "train.batch_size=8", "model.drop_rate=0.2"],
+}
+CASES |= TREATMENTS | {"anchor": ["init=self", *TREATMENTS["anchor"]]}
 
 
 @pytest.fixture

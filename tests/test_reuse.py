@@ -18,6 +18,7 @@ from tlcnn.data.array_store import ArrayStore
 from tlcnn.data.augment import make_image_keys
 from tlcnn.data.batches import Batches
 from tlcnn.data.feed import Feed
+from tlcnn.data.policy import AUGMENTS
 from tlcnn.errors import Stopped
 from tlcnn.frozen import batches as batches_module
 from tlcnn.frozen import frozen_units
@@ -513,6 +514,6 @@ def test_stored_views_are_of_the_images_of_these_ids():
     pixels, rows = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), np.arange(2)
     split = Batches(pixels, rows, torch.zeros(2), keys, image_size=8, normalize="half")
     renamed = replace(split, keys=make_image_keys(["a", "c"]))
-    view = frozen_units.View("standard", 1)
+    view = frozen_units.View(AUGMENTS["standard"], 1)
     assert view.make_key(split) != view.make_key(renamed)
     assert frozen_units.View().make_key(split) == frozen_units.View().make_key(renamed)

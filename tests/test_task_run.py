@@ -81,6 +81,22 @@ def test_whatever_changes_the_source_is_another_run_and_another_cell(plan_of, wo
     assert plans[0].identity["train"] == plans[1].identity["train"]
 
 
+def test_a_sweep_over_the_recipe_leaves_the_source_alone_where_its_own_is_given(plan_of):
+    """Without it the source is trained with the recipe of the run, as it always was."""
+    rates, fixed = (0.001, 0.01, 0.1), ["init.task_run.train.lr=0.001"]
+    plans = [plan_of(*PLAIN, f"train.lr={rate}") for rate in rates]
+    assert len({plan.parent.run_id for plan in plans}) == 3
+    alone = [plan_of(*PLAIN, *fixed, f"train.lr={rate}") for rate in rates]
+    assert {plan.parent.run_id for plan in alone} == {plans[0].parent.run_id}
+    assert len({plan.run_id for plan in alone}) == len({plan.cell_id for plan in alone}) == 3
+    assert alone[0].run_dir == plans[0].run_dir  # the same rate for both is no other run
+    treated = ["train.mixup=0.2", "train.layer_decay=0.7", "train.unit_lr={stage1: 0.5}"]
+    plain = "{mixup: 0, layer_decay: 1, unit_lr: {stage1: 1}}"
+    plan = plan_of(*PLAIN, "train.lr=0.001", *treated, f"+init.task_run.train={plain}")
+    assert plan.parent.run_id == plans[0].parent.run_id
+    assert plan_of(*PLAIN, "train.lr=0.001", *treated).parent.run_id != plan.parent.run_id
+
+
 def test_the_seeds_of_a_cell_move_together(plan_of):
     plans = [plan_of(*B, f"seed={seed}") for seed in range(3)]
     assert len({plan.run_id for plan in plans}) == 3 and len({p.cell_id for p in plans}) == 1

@@ -125,6 +125,72 @@ def test_smoothing_pulls_the_best_logit_back_from_infinity():
     assert at.grad.abs().max() < 1e-6
 
 
+def make_objective(task, truth, **recipe):
+    recipe = Recipe(class_weights="balanced", label_smoothing=0.1, **recipe)
+    return build_objective(task, truth, 5, recipe)
+
+
+@pytest.mark.parametrize("task", ["multi-class", "multi-label"])
+def test_a_focal_loss_with_a_gamma_of_almost_0_is_the_plain_loss(task):
+    logits, targets = draw()
+    truth = targets if task == "multi-label" else torch.arange(64) % 5
+    plain = make_objective(task, truth).compute_loss(logits, truth)
+    for gamma in (0.0, 1e-9):
+        focal = make_objective(task, truth, loss="focal", focal_gamma=gamma)
+        torch.testing.assert_close(focal.compute_loss(logits, truth), plain, rtol=1e-6, atol=0)
+
+
+def test_a_focal_loss_follows_the_paper():
+    logits, targets = draw()
+    labels, recipe = torch.arange(64) % 5, Recipe(loss="focal", class_weights="none")
+    odds = logits.sigmoid()
+    for task, truth, p in (
+        ("multi-class", labels, logits.softmax(1)[torch.arange(64), labels]),
+        ("multi-label", targets, torch.where(targets > 0, odds, 1 - odds)),
+    ):
+        loss = build_objective(task, truth, 5, recipe).compute_loss(logits, truth)
+        torch.testing.assert_close(loss, (-((1 - p) ** 2) * p.log()).mean())
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_a_focal_loss_of_certain_images_has_a_gradient(gamma):
+    logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
+    recipe = Recipe(loss="focal", focal_gamma=gamma)
+    for task, truth in (("binary", torch.tensor([0, 0])), ("multi-label", torch.eye(2).long())):
+        build_objective(task, truth, 2, recipe).compute_loss(logits, truth).backward()
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_logit_adjustment_is_that_of_the_paper_and_0_is_none():
+    logits, labels = draw()[0], torch.tensor([0] * 40 + [1] * 20 + [3] * 4)
+    shares = torch.tensor([40, 20, 64, 4, 64]) / 64  # classes that nobody has are not adjusted
+    for tau in (0.0, 1e-9, 1.5):
+        recipe = Recipe(class_weights="none", logit_adjustment=tau)
+        loss = build_objective("multi-class", labels, 5, recipe).compute_loss(logits, labels)
+        expected = F.cross_entropy(logits + tau * shares.log(), labels)
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scheme", ["none", "balanced", "effective"])
+def test_classes_that_are_shown_equally_often_have_equal_weights(scheme):
+    labels = torch.tensor([0] * 40 + [1] * 20 + [3] * 4)
+    recipe = Recipe(class_weights=scheme, sampling="balanced", logit_adjustment=1.0)
+    objective = build_objective("multi-class", labels, 5, recipe)
+    assert objective.weights[[0, 1, 3]].tolist() == [1, 1, 1] and objective.offsets is None
+
+
+@pytest.mark.parametrize("task", ["multi-class", "multi-label"])
+def test_the_mean_losses_of_parts_add_up_by_their_weights(task):
+    logits, targets = draw()
+    truth = targets if task == "multi-label" else targets.argmax(1)
+    objective = make_objective(task, truth)
+    parts = [slice(0, 10), slice(10, 64)]
+    weights = [objective.compute_weight(truth[part]) for part in parts]
+    losses = [objective.compute_loss(logits[part], truth[part]) for part in parts]
+    mean = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+    torch.testing.assert_close(mean, objective.compute_loss(logits, truth), rtol=1e-6, atol=0)
+
+
 # ---- ordinal scores -----------------------------------------------------------------------------
 
 

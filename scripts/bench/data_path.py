@@ -16,7 +16,7 @@ from bench.sides import Case, make_plain_words, make_tlcnn_words
 from bench.watch import list_processes, read_cpu_s
 from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import Batches, load_batches, make_order
-from tlcnn.data.policy import AUGMENTS
+from tlcnn.data.policy import AUGMENTS, find_policy
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 
@@ -69,7 +69,7 @@ def make_views(split: Batches, batch_size: int, augment: str) -> Iterator[Tensor
     n_batches = len(split) // batch_size
     order = make_order(split.keys, seed=0, epoch=1)[: n_batches * batch_size]
     batches = order.reshape(n_batches, batch_size)
-    feed = split.feed_views(batches, seed=0, epoch=1, augment=augment, n_views=None)
+    feed = split.feed_views(batches, seed=0, epoch=1, augment=find_policy(augment), n_views=None)
     for number in range(n_batches):
         yield feed.make_batch(number)
 

@@ -12,7 +12,8 @@ from tlcnn.errors import ConfigError, did_you_mean
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
 _OPTIONS = "dataset.options."
-_TASK = ("init.task_dataset.", "init.task_run.")  # keys of the source run
+_OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
+_NEW_KEYS = (*_OPEN, "train.unit_lr=")  # what sets keys that no file has
 _SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
@@ -30,6 +31,7 @@ _SWEEP = ("-m", "--multirun")
 _OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
 _TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
 _COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
+_MOST_LINES = 20  # of an error, which is one screen
 _OTHER_VALUES = {  # of a group: what is written where a value is no option of it
     "freeze": "For any other value write freeze.through={0}.",
     "model": "For any other value write model.name={0}.",
@@ -48,7 +50,7 @@ def spell(arguments: Sequence[str]) -> list[str]:
     """
     sweeps = [word for word in arguments if word in _SWEEP]
     rest = [word for word in arguments if word not in _SWEEP]  # argparse needs -m in front
-    return sweeps + [f"++{word}" if word.startswith(_TASK) else word for word in rest]
+    return sweeps + [f"++{word}" if word.startswith(_NEW_KEYS) else word for word in rest]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
@@ -152,8 +154,7 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
                 f"Its options: {', '.join(dataset_options) or 'none'}"
             )
         return
-    # The keys of a source run are checked with the plan.
-    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *_TASK)):
+    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *_OPEN)):
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
@@ -185,5 +186,7 @@ def _describe_keys(node: str | None) -> str:
         top = [key for key in keys if "." not in key]
         groups = ", ".join(GROUPS)
         return f"Keys: {', '.join(top)}\nGroups, each with keys of its own: {groups}"
-    inside = [f"  {key}: {describe_type(key)}" for key in keys if key.startswith(f"{node}.")]
-    return f"Keys of {node}:\n" + "\n".join(inside)
+    inside = [key for key in keys if key.startswith(f"{node}.")]
+    if len(inside) > _MOST_LINES:
+        return f"Keys of {node} (--help says what they take): {', '.join(inside)}"
+    return f"Keys of {node}:\n" + "\n".join(f"  {key}: {describe_type(key)}" for key in inside)

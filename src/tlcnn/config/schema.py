@@ -149,6 +149,21 @@ class TrainCfg:
     compile: bool = setting(False)
     ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)
+    head_lr: float | None = ranged(None, above=0.0)
+    layer_decay: float = ranged(1.0, high=1.0, above=0.0)
+    unit_lr: dict[str, Any] = setting(dict)
+    accumulate: int = ranged(1, 1, 1024)
+    anchor: float = ranged(0.0, 0.0)
+    mixup: float = ranged(0.0, 0.0, 100.0)
+    cutmix: float = ranged(0.0, 0.0, 100.0)
+    erase: float = ranged(0.0, 0.0, 1.0)
+    sampling: str = choice("natural", "balanced")
+    loss: str = choice("cross_entropy", "focal")
+    focal_gamma: float = ranged(2.0, 0.0, 100.0)
+    logit_adjustment: float = ranged(0.0, 0.0, 100.0)
+    select: str = choice(
+        "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "nll", "brier"
+    )
 
 
 @dataclass

@@ -25,6 +25,8 @@ from tlcnn.device import wait_for_copies
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _VIEW_STREAM, _PARAM_STREAM = 0x01, 0x02
 _N_DRAWS = 12
+_N_ERASE_DRAWS = 5  # behind the others, so that erasing changes no other parameter
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), (0.3, 1 / 0.3)  # of the image; Zhong et al. 2020
 PART_PIXELS = 2**16  # pixels of views that a thread takes through all operations at once
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -68,28 +70,41 @@ def _scramble(state: np.ndarray) -> np.ndarray:
 
 
 def view_numbers(
-    image_keys: np.ndarray, *, seed: int, epoch: int, n_views: int | None
+    image_keys: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    n_views: int | None,
+    repeats: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return which view of each image an epoch of a seed shows, (N,) uint64.
 
     All seeds share a pool of `n_views`; without one, every (seed, epoch) is a view of its own.
+
+    Args:
+        repeats: (N,) how often each image came before in the epoch; it is then another view.
+            None: every image comes once.
     """
+    time = epoch if repeats is None else epoch + (repeats.astype(np.uint64) << np.uint64(32))
     if n_views is None:
-        number = mix(np.uint64(0), seed, epoch, _VIEW_STREAM)
+        number = mix(np.uint64(0), seed, time, _VIEW_STREAM)
         return np.full(len(image_keys), number, dtype=np.uint64)
-    return mix(image_keys, seed, epoch, _VIEW_STREAM) % np.uint64(n_views)
+    return mix(image_keys, seed, time, _VIEW_STREAM) % np.uint64(n_views)
 
 
 def draw_params(view_numbers: np.ndarray, image_keys: np.ndarray, policy: Policy) -> np.ndarray:
     """Return the parameters of each view, (N, P) float32, columns as in `PARAMS`.
 
+    If the policy erases, four more columns are the top, bottom, left and right of what is erased.
+
     They are computed in float64 on the CPU, so that every device gets the same numbers.
     """
     base = mix(image_keys, np.asarray(view_numbers, dtype=np.uint64), _PARAM_STREAM)
-    draws = _scramble(base[:, None] + np.arange(_N_DRAWS, dtype=np.uint64) * _GOLDEN)
-    uniform = (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53  # (N, _N_DRAWS) in [0, 1)
+    n_draws = _N_DRAWS + (_N_ERASE_DRAWS if policy.erase else 0)
+    draws = _scramble(base[:, None] + np.arange(n_draws, dtype=np.uint64) * _GOLDEN)
+    uniform = (draws >> np.uint64(11)).astype(np.float64) * 2.0**-53  # (N, n_draws) in [0, 1)
     # A draw has the same meaning in every policy, so equal ranges give equal values.
-    turn, shift_y, shift_x, size, aspect, angle, *colour = uniform.T
+    turn, shift_y, shift_x, size, aspect, angle, *colour = uniform[:, :_N_DRAWS].T
 
     code = np.floor(turn * {"none": 1, "mirror": 2, "all": 8}[policy.dihedral])
     shifts = [shift_y, shift_x] if policy.shift else [np.full_like(turn, 0.5)] * 2
@@ -99,6 +114,8 @@ def draw_params(view_numbers: np.ndarray, image_keys: np.ndarray, policy: Policy
     brightness, contrast, saturation, *tints = factors
     channels = [brightness * tint for tint in tints]
     columns = [*matrix, *shifts, code, *channels, contrast, saturation]
+    if policy.erase:
+        columns += _make_rectangles(uniform[:, _N_DRAWS:], policy.erase)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -121,6 +138,23 @@ def _make_matrix(
     return [np.where(transpose, swap, plain) for swap, plain in swapped]
 
 
+def _make_rectangles(draws: np.ndarray, probability: float) -> list[np.ndarray]:
+    """Return top, bottom, left and right of what is erased, each (N,), empty where nothing is.
+
+    The draws are (N, 5), from [0, 1). A side is at most that of the image.
+    """
+    whether, area, aspect, down, across = draws.T
+    share = _ERASED_AREA[0] + area * (_ERASED_AREA[1] - _ERASED_AREA[0])
+    low, high = np.log(_ERASED_ASPECT)
+    ratio = np.exp((low + aspect * (high - low)) / 2)  # the root of height over width
+    is_erased = whether < probability
+    sides = [np.where(is_erased, np.minimum(1, np.sqrt(share) * r), 0) for r in (ratio, 1 / ratio)]
+    starts = [draw * (1 - side) for draw, side in zip((down, across), sides, strict=True)]
+    return [
+        edge for start, side in zip(starts, sides, strict=True) for edge in (start, start + side)
+    ]
+
+
 # ---- pixels: torch, on the device of the images -------------------------------------------------
 
 
@@ -140,7 +174,29 @@ def apply_augment(
         images: (N, S, S, 3) uint8 with S >= H = W = `image_size`. It is not changed.
         params: (N, P) float32 on the same device, from `draw_params` with the same policy.
     """
-    if policy == Policy():
+    views = _make_views(images, params, policy, image_size, scaling)
+    if policy.erase:
+        views.masked_fill_(find_inside(params[:, -4:].T, image_size), 0.0)  # the mean colour
+    return views
+
+
+def find_inside(edges: Tensor, size: int) -> Tensor:
+    """Return which pixels have their centre in rectangles, (N, 1, size, size) bool.
+
+    The edges, (4, N), are top, bottom, left and right as shares of the side.
+    """
+    top, bottom, left, right = edges
+    centres = (torch.arange(size, device=edges.device) + 0.5) / size
+    rows = (centres >= top[:, None]) & (centres < bottom[:, None])
+    columns = (centres >= left[:, None]) & (centres < right[:, None])
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _make_views(
+    images: Tensor, params: Tensor, policy: Policy, image_size: int, scaling: Scaling
+) -> Tensor:
+    """Return what `apply_augment` returns, before parts are erased."""
+    if not policy.changes_pixels:
         return make_eval_batch(images, image_size=image_size, scaling=scaling)
     shape, device = (len(images), image_size, image_size, 3), images.device
     if not (policy.resamples or policy.recolours):

@@ -27,14 +27,14 @@ from tlcnn.data.cache import load_image_cache
 from tlcnn.data.dataset import Dataset, find_root
 from tlcnn.data.feed import Feed, Values, list_slices
 from tlcnn.data.index import SPLITS
-from tlcnn.data.policy import NORMALIZE, Policy, find_policy
+from tlcnn.data.policy import NORMALIZE, Policy
 from tlcnn.device import count_cores, find_room, send, wait_for_copies, wants_pinned
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 
 log = logging.getLogger(__name__)
 
-_ORDER_STREAM = 0x0D
+_ORDER_STREAM, _DRAW_STREAM = 0x0D, 0xB7
 
 
 class Inputs(Protocol):
@@ -55,7 +55,14 @@ class Inputs(Protocol):
     def device(self) -> torch.device: ...
 
     def feed_views(
-        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+        self,
+        batches: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        augment: Policy,
+        n_views: int | None,
+        repeats: np.ndarray | None = None,
     ) -> Feed: ...
 
     def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed: ...
@@ -96,14 +103,22 @@ class Batches:
         return send(batch, self.device)
 
     def feed_views(
-        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+        self,
+        batches: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        augment: Policy,
+        n_views: int | None,
+        repeats: np.ndarray | None = None,
     ) -> Feed:
         """Return the views of an epoch, (B, 3, H, W) float32 normalised.
 
-        The batches are (n, B) positions in the split.
+        The batches are (n, B) positions in the split, and the repeats (n * B,) as in
+        `view_numbers`.
         """
         keys = self.keys[batches.reshape(-1)]
-        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views)
+        views = view_numbers(keys, seed=seed, epoch=epoch, n_views=n_views, repeats=repeats)
         return feed_images(self, batches, views.reshape(batches.shape), augment)
 
     def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed:
@@ -202,11 +217,41 @@ def make_order(keys: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(mix(keys, seed, epoch, _ORDER_STREAM), kind="stable")
 
 
+def make_balanced_order(
+    keys: np.ndarray, labels: np.ndarray, *, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return n positions of images, of every class equally many, and how often each came before.
+
+    An image is repeated only when all images of its class have been shown as often. A class with
+    more images than that shows other ones in every epoch. Two classes differ by at most one image.
+    It is a pure function of (seed, epoch, image keys and labels).
+
+    Args:
+        keys: (n,) a number of each image, which depends on its id alone.
+        labels: (n,) its class.
+    """
+    classes = np.unique(labels)
+    shares = np.full(len(classes), len(keys) // len(classes))
+    shares[: len(keys) % len(classes)] += 1
+    positions, repeats = [], []
+    for label, n_shown in zip(np.roll(classes, epoch), shares, strict=True):
+        members = np.flatnonzero(labels == label)
+        for repeat, start in enumerate(range(0, n_shown, len(members))):
+            drawn = np.argsort(
+                mix(keys[members], seed, epoch, repeat, _DRAW_STREAM), kind="stable"
+            )
+            positions.append(members[drawn[: n_shown - start]])
+            repeats.append(np.full(len(positions[-1]), repeat))
+    shown, times = np.concatenate(positions), np.concatenate(repeats)
+    order = np.argsort(mix(keys[shown], times, seed, epoch, _ORDER_STREAM), kind="stable")
+    return shown[order], times[order]
+
+
 def feed_images(
     split: Batches,
     batches: Sequence[np.ndarray] | np.ndarray,
     views: np.ndarray | None = None,
-    augment: str = "none",
+    augment: Policy | None = None,
 ) -> Feed:
     """Return views of images, or images without augmentation, (B, 3, H, W) float32 normalised.
 
@@ -215,7 +260,7 @@ def feed_images(
         views: the number of the view of each position; None: no augmentation.
         augment: the policy of the views.
     """
-    policy = find_policy(augment if views is not None else "none")
+    policy = Policy() if views is None or augment is None else augment
     params: Tensor | None = None
     if views is not None and policy != Policy():
         positions = np.concatenate(batches)

@@ -33,6 +33,12 @@ class Policy:
     contrast: float = 0.0  # about the normalisation's mean
     saturation: float = 0.0
     tint: float = 0.0  # a brightness of its own for each channel
+    erase: float = 0.0  # the probability that a rectangle is erased (Zhong et al. 2020)
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether views differ from the image before parts of them are erased."""
+        return replace(self, erase=0.0) != Policy()
 
     @property
     def resamples(self) -> bool:
@@ -73,10 +79,10 @@ AUGMENTS: dict[str, Policy] = {
 }
 
 
-def find_policy(name: str) -> Policy:
-    """Return a named policy. Raises ConfigError."""
+def find_policy(name: str, erase: float = 0.0) -> Policy:
+    """Return a named policy, with a probability of random erasing. Raises ConfigError."""
     check_word("train.augment", name, tuple(AUGMENTS))
-    return AUGMENTS[name]
+    return replace(AUGMENTS[name], erase=erase)
 
 
 def describe_views(policy: Policy) -> dict[str, Any]:
@@ -85,4 +91,7 @@ def describe_views(policy: Policy) -> dict[str, Any]:
     Policies of crops and flips alone have no version: their pixels are copied and never change.
     """
     version = {"version": VIEW_VERSION} if policy.resamples or policy.recolours else {}
-    return {**asdict(policy), **version}
+    views = {**asdict(policy), **version}
+    if not policy.erase:
+        del views["erase"]  # so that views without it are called what they always were
+    return views

@@ -20,7 +20,7 @@ from torch import Tensor
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.batches import Batches, feed_images
 from tlcnn.data.feed import Feed, Values
-from tlcnn.data.policy import Policy, find_policy
+from tlcnn.data.policy import Policy
 from tlcnn.frozen.device_cache import DeviceCache
 from tlcnn.frozen.features import FeatureViews
 from tlcnn.frozen.frozen_units import FrozenUnits, View
@@ -69,19 +69,33 @@ class FeatureBatches:
         return len(self.split)
 
     def feed_views(
-        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+        self,
+        batches: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        augment: Policy,
+        n_views: int | None,
+        repeats: np.ndarray | None = None,
     ) -> Feed:
         """Return the boundary tensors of the views of an epoch, (B, ...).
 
-        The batches are (n, B) positions in the split.
+        The batches are (n, B) positions in the split, and the repeats (n * B,) as in
+        `view_numbers`.
         """
         size, last = batches.shape[1], len(self) - batches.shape[1]
         numbers = view_numbers(
-            self.keys[batches.reshape(-1)], seed=seed, epoch=epoch, n_views=n_views
+            self.keys[batches.reshape(-1)],
+            seed=seed,
+            epoch=epoch,
+            n_views=n_views,
+            repeats=repeats,
         ).reshape(batches.shape)
         fills = self.n_views > 0
-        if find_policy(augment) == Policy():
+        if augment == Policy():
             views = [View()]
+        elif n_views is None and repeats is not None and repeats.any():
+            views = []  # of the repeated images alone: they are not worth storing
         elif n_views is None:  # every epoch has one new view
             views = [View(augment, int(numbers[0, 0]))]
             fills = self.n_views >= epoch

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.batches import Batches, feed_images
 from tlcnn.data.feed import Feed
-from tlcnn.data.policy import Policy, describe_views, find_policy
+from tlcnn.data.policy import Policy, describe_views
 from tlcnn.errors import StorageError
 from tlcnn.frozen.features import FeatureViews, FeatureWriter
 from tlcnn.model.cut import evaluating, pass_boundaries
@@ -35,9 +35,9 @@ FEATURES_VERSION = 2  # counts up whenever equal names would hold other bits
 
 @dataclass(frozen=True)
 class View:
-    """One view of every image of a split; with the policy `none`, the images as they are."""
+    """One view of every image of a split; with the default policy, the images as they are."""
 
-    augment: str = "none"
+    augment: Policy = Policy()
     number: int = 0
 
     def feed(self, split: Batches, batches: Sequence[np.ndarray]) -> Feed:
@@ -48,10 +48,9 @@ class View:
 
     def make_key(self, split: Batches) -> Any:
         """Return what decides the pixels beside the images: also their ids, which draws use."""
-        policy = find_policy(self.augment)
-        if policy == Policy():
+        if self.augment == Policy():
             return "plain"
-        return [describe_views(policy), str(self.number), _digest_of_numbers(split.keys)]
+        return [describe_views(self.augment), str(self.number), _digest_of_numbers(split.keys)]
 
 
 @dataclass

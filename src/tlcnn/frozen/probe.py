@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tlcnn.data.augment import view_numbers
 from tlcnn.data.batches import list_eval_batches
 from tlcnn.data.feed import Feed, Values, list_slices
+from tlcnn.data.policy import Policy
 from tlcnn.device import send
 from tlcnn.frozen.batches import FeatureBatches, read_generators
 from tlcnn.frozen.features import FeatureViews
@@ -81,26 +82,35 @@ class ProbeBatches:
         return len(self.features)
 
     def feed_views(
-        self, batches: np.ndarray, *, seed: int, epoch: int, augment: str, n_views: int | None
+        self,
+        batches: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        augment: Policy,
+        n_views: int | None,
+        repeats: np.ndarray | None = None,
     ) -> Feed:
         """Return the rows of the views of an epoch, (B, D).
 
-        The batches are (n, B) positions in the split.
+        The batches are (n, B) positions in the split, and the repeats (n * B,) as in
+        `view_numbers`.
         """
         if self._pooled is None:
             feed = self.features.feed_views(
-                batches, seed=seed, epoch=epoch, augment=augment, n_views=n_views
+                batches, seed=seed, epoch=epoch, augment=augment, n_views=n_views, repeats=repeats
             )
             if self._may_use and self.features.stored is not None:
                 pooled = self._pool_views(self.features.stored)
-                expected = self._gather(pooled, batches[:1], seed, epoch).make_batch(0)
+                first = None if repeats is None else repeats[: batches.shape[1]]
+                expected = self._gather(pooled, batches[:1], seed, epoch, first).make_batch(0)
                 difference = measure_difference(self.pool(feed.make_batch(0)), expected)
                 self.counts.note_difference(difference)
                 self._may_use = difference <= self.counts.tolerance
                 self._pooled = pooled if self._may_use else None
             if self._pooled is None:
                 return self._pool(feed)
-        return self._gather(self._pooled, batches, seed, epoch)
+        return self._gather(self._pooled, batches, seed, epoch, repeats)
 
     def feed_plain(self, batches: Sequence[np.ndarray]) -> Feed:
         """Return the rows of images without augmentation, (B, D)."""
@@ -126,11 +136,22 @@ class ProbeBatches:
             rows += [self.pool(feed.make_batch(n)) for n in range(len(batches))]
         return torch.cat(rows)
 
-    def _gather(self, pooled: Tensor, batches: np.ndarray, seed: int, epoch: int) -> Feed:
+    def _gather(
+        self,
+        pooled: Tensor,
+        batches: np.ndarray,
+        seed: int,
+        epoch: int,
+        repeats: np.ndarray | None,
+    ) -> Feed:
         positions = batches.reshape(-1)
         n_images = len(self)
         views = view_numbers(
-            self.keys[positions], seed=seed, epoch=epoch, n_views=len(pooled) // n_images
+            self.keys[positions],
+            seed=seed,
+            epoch=epoch,
+            n_views=len(pooled) // n_images,
+            repeats=repeats,
         )
         return self._select(pooled, batches, views.astype(np.int64) * n_images + positions)
 

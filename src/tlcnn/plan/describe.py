@@ -6,6 +6,7 @@ from textwrap import shorten
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
+from tlcnn.plan.identity import FIRST_KEYS
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
@@ -22,6 +23,7 @@ def describe_plan(plan: Plan) -> str:
     cfg, images = plan.config, plan.dataset
     recipe = plan.identity["train"]
     n_steps = plan.steps_per_epoch * recipe["epochs"]
+    parts = f"{cfg.train.accumulate} x " if cfg.train.accumulate > 1 else ""
     fold = "" if cfg.dataset.folds is None else f", fold {cfg.dataset.fold} of {cfg.dataset.folds}"
     lines = [
         f"run {plan.run_id}  {plan.run_name}",
@@ -37,8 +39,9 @@ def describe_plan(plan: Plan) -> str:
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
-        f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
-        f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
+        f"{parts}{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
+        f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}",
+        *_describe_treatments(plan),
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
         f"reuse    {describe_reuse(plan)}",
@@ -48,6 +51,18 @@ def describe_plan(plan: Plan) -> str:
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
     return "\n".join(lines)
+
+
+def _describe_treatments(plan: Plan) -> list[str]:
+    """Return a line of the settings of training that differ from plain training, if any do."""
+    values = {k: v for k, v in plan.identity["train"].items() if f"train.{k}" not in FIRST_KEYS}
+    factors = values.pop("unit_factors", None)
+    parts = [f"{key} {value}" for key, value in values.items()]
+    parts += [f"erase {plan.config.train.erase:g}"] if plan.config.train.erase else []
+    if factors:
+        rates = (f"{name} {f:.3g}" for name, f in zip(plan.unit_map.names, factors, strict=True))
+        parts.append(f"rates times {', '.join(rates)}")
+    return [f"with     {'; '.join(parts)}"] if parts else []
 
 
 def _describe_calls(plan: Plan) -> str:

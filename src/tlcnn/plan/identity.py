@@ -12,6 +12,7 @@ from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import WeightsFile
 from tlcnn.plan.ancestry import Ancestor
+from tlcnn.plan.treatments import find_unit_factors, list_idle
 from tlcnn.storage import digest_of
 
 PLAN_VERSION = 1
@@ -84,12 +85,19 @@ def make_identity(
             **({} if cell.weights is None else {"digest": cell.weights.digest}),
         },
         "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
-        "train": make_recipe(cfg, precision, find_obstacle(cfg, unit_map, cell.j)),
-        "views": describe_views(find_policy(cfg.train.augment)),
+        "train": make_recipe(cfg, precision, cell, find_obstacle(cfg, unit_map, cell.j)),
+        "views": describe_views(find_policy(cfg.train.augment, cfg.train.erase)),
         "seed": cfg.seed,
     }
+    resolved = {f"train.{key}" for key in list_idle(cfg, cell.k, cell.j)}
+    resolved |= {"train.layer_decay", "train.unit_lr", "train.erase"}
+    factors = find_unit_factors(cfg.train, unit_map)
+    if cfg.freeze.bn != "affine":  # else frozen units have norms that are trained
+        factors[: cell.j] = [1.0] * cell.j
+    if any(factor != 1 for factor in factors):
+        identity["train"]["unit_factors"] = factors
     for key, item in iterate_fields(cfg):
-        if key in FIRST_KEYS or item.metadata.get("part", "identity") != "identity":
+        if key in FIRST_KEYS | resolved or item.metadata.get("part", "identity") != "identity":
             continue
         value, make = attrgetter(key)(cfg), item.default_factory
         if value != (item.default if make is MISSING else make()):
@@ -102,6 +110,8 @@ def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
     """Return why the frozen units' outputs cannot be stored, on whatever device, or None."""
     if n_frozen == 0:
         return "nothing is frozen"
+    if cfg.train.mixup or cfg.train.cutmix:
+        return "train.mixup and train.cutmix mix images in front of the frozen units"
     if cfg.freeze.bn != "frozen":
         return f"freeze.bn={cfg.freeze.bn} lets the frozen units change"
     reason = unit_map.units[n_frozen - 1].cut_obstacle
@@ -109,18 +119,17 @@ def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
     return None if reason is None else f"no single tensor leaves {name}: {reason}"
 
 
-def make_recipe(cfg: Config, precision: str, obstacle: str | None) -> dict[str, Any]:
+def make_recipe(
+    cfg: Config, precision: str, cell: Treatment, obstacle: str | None
+) -> dict[str, Any]:
     """Return the part of the recipe that changes numbers; `obstacle` is of `find_obstacle`."""
     train = cfg.train
     recipe = {key: value for key, value in vars(train).items() if f"train.{key}" in FIRST_KEYS}
     recipe["precision"] = precision
-    unused = {
-        "momentum": train.optimizer != "sgd",
-        "effective_beta": train.class_weights != "effective",
-        "views": train.augment == "none",
-        "features": train.features != "close" or obstacle is not None,
-    }
-    return {key: value for key, value in recipe.items() if not unused.get(key)}
+    idle = list_idle(cfg, cell.k, cell.j)
+    if train.features != "close" or obstacle is not None:
+        idle.add("features")
+    return {key: value for key, value in recipe.items() if key not in idle}
 
 
 def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:

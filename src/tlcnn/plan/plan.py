@@ -32,6 +32,7 @@ from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile, locate_checkpoint, loc
 from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
+from tlcnn.plan.treatments import check_treatments
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
@@ -111,6 +112,7 @@ def make_plan(
     open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
     allow = cfg.init.allow_unchecked
     check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)
+    check_treatments(cfg.train, unit_map, images)
     cell = Treatment(k, j, source.kind, source.weights)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
@@ -123,7 +125,7 @@ def make_plan(
         dataset=images,
         device=device,
         precision=precision,
-        steps_per_epoch=max(1, n_train // cfg.train.batch_size),
+        steps_per_epoch=max(1, n_train // (cfg.train.batch_size * cfg.train.accumulate)),
         identity=identity,
         run_id=digest_of(identity, 12),
         cell_id=make_cell_id(identity, source.ancestry, names, cfg.init.task_seed_offset),

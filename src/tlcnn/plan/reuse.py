@@ -112,7 +112,8 @@ def make_source_key(plan: Plan) -> str | None:
 
 def count_views(plan: Plan) -> int:
     """Return how many views a training image has in all epochs; 0: new ones every epoch."""
-    is_plain = find_policy(plan.config.train.augment) == Policy()
+    train = plan.config.train
+    is_plain = find_policy(train.augment, train.erase) == Policy()
     return 1 if is_plain else plan.config.train.views or 0
 
 
@@ -137,7 +138,8 @@ def decide_reuse(plan: Plan) -> Reuse:
     n_fit_views = (n_fit - n_eval * n_eval_images) // n_train
     n_drawn, epochs, n_runs = count_views(plan), cfg.train.epochs, max(1, len(depths))
     if n_drawn == 0:  # each view is shown once a run, to all runs of this seed
-        n_worth = epochs if n_runs > 1 else 0
+        is_repeated = cfg.train.sampling == "balanced"  # repeated images have views of their own
+        n_worth = epochs if n_runs > 1 and not is_repeated else 0
     else:
         n_worth = n_drawn if n_drawn <= epochs * n_runs else 0
     n_views = n_worth

@@ -13,6 +13,7 @@ from tlcnn.errors import DataError
 from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
 from tlcnn.records.folder import FAILED, HOLDER
 from tlcnn.records.plan_record import RECORD, read_plan
+from tlcnn.records.settings import add_later_settings
 from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
@@ -179,6 +180,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             return row  # it is running, or ended, before it had a plan
         record = read_plan(folder)
         row |= {name: getattr(record, name) for name in _PLAN_COLUMNS}
+        if not record.imported:
+            row["settings"] = add_later_settings(record.settings)
         row |= {"init": "-".join(record.source), "planned_epochs": record.epochs, "plan": record}
         if record.record > RECORD:
             versions = f"record {record.record}; this one knows up to {RECORD}"
@@ -187,7 +190,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             summary = read_summary(folder)
         else:
             history, is_cut = read_epochs(folder)
-            summary = summarize_epochs(history)
+            select = str(record.settings.get("train.select", "balanced_accuracy"))
+            summary = summarize_epochs(history, select)
             row |= {"problem": "metrics.jsonl ends in half a line, left out"} if is_cut else {}
         if PREDICTIONS in files:
             read_bytes(folder / PREDICTIONS)  # another sha256 is found before it is a number

@@ -2,14 +2,20 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from tlcnn.config.schema import list_cell_columns, list_keys
+from tlcnn.config.schema import Config, list_cell_columns, list_keys
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 
 CELL = tuple(list_cell_columns().values())  # dataset, model, init, k, j, bn
+_DEFAULTS = {
+    f"{group}.{key}": value
+    for group in ("init", "freeze", "train")
+    for key, value in asdict(getattr(Config(), group)).items()
+}
 
 
 def spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -20,6 +26,15 @@ def spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     settings = [value if isinstance(value, dict) else {} for value in runs["settings"]]
     varying = list_varying(names, settings)
     return add_columns(runs, varying), varying
+
+
+def add_later_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run of ours, with keys that are later than its record.
+
+    A key that is added to the schema has a default that means "as before". A record without a
+    learning rate is not of a whole configuration, and stays as it is.
+    """
+    return {**(_DEFAULTS if "train.lr" in settings else {}), **settings}
 
 
 def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -97,8 +97,8 @@ def read_epochs(folder: Path) -> tuple[list[Epoch], bool]:
     return epochs, is_cut
 
 
-def summarize_epochs(history: Sequence[Epoch]) -> Summary:
-    """Return what a run has measured so far: the validation scores of its best epoch.
+def summarize_epochs(history: Sequence[Epoch], select: str = "balanced_accuracy") -> Summary:
+    """Return what a run has measured so far: the validation scores of its best epoch by `select`.
 
     Raises:
         DataError: an epoch lacks the scores that the best one is chosen by.
@@ -106,7 +106,7 @@ def summarize_epochs(history: Sequence[Epoch]) -> Summary:
     if not history:
         return Summary(metrics={}, epochs=0)
     try:
-        best = max(history, key=lambda epoch: rank_epoch(epoch.values))
+        best = max(history, key=lambda epoch: rank_epoch(epoch.values, select))
     except KeyError as error:
         raise DataError(f"an epoch in {HISTORY} has no {error}") from error
     return Summary(

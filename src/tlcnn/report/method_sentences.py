@@ -8,7 +8,15 @@ from typing import Any
 
 from tlcnn.data.datasets import ham10000, lc25000_lung
 from tlcnn.records.plan_record import PlanRecord
-from tlcnn.report.words import join_words, name_chain, name_dataset, write_classes
+from tlcnn.report import treatment_sentences
+from tlcnn.report.words import (
+    join_words,
+    name_chain,
+    name_dataset,
+    name_metric,
+    write_classes,
+)
+from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.text import count
 
 Sentence = Callable[[PlanRecord], str]
@@ -238,8 +246,13 @@ def _describe_steps(plan: PlanRecord) -> str:
 
 def _describe_loss(plan: PlanRecord) -> str:
     scheme, beta, smoothing = _read(plan, "class_weights", "effective_beta", "label_smoothing")
-    loss = "binary cross-entropy of each finding"
-    loss = loss if plan.task == "multi-label" else "cross-entropy"
+    gamma = plan.settings.get("train.focal_gamma")
+    is_focal = bool(gamma) and plan.settings.get("train.loss") == "focal"
+    loss = f"focal loss (gamma {gamma:g})" if is_focal else "cross-entropy"
+    if plan.task == "multi-label":
+        loss = f"{loss if is_focal else 'binary cross-entropy'} of each finding"
+    if plan.settings.get("train.sampling") == "balanced":
+        scheme = "none"  # the shown classes are equally frequent
     weights = {
         "none": "without class weights",
         "balanced": "with classes weighted by their inverse frequency",
@@ -266,21 +279,26 @@ def _describe_precision(plan: PlanRecord) -> str:
 
 
 def _describe_epoch(plan: PlanRecord) -> str:
+    metric = plan.settings.get("train.select") or "balanced_accuracy"
+    extreme = "lowest" if is_lower_better(metric) else "highest"
+    tie = "" if metric == "nll" else " (of equal ones, the lowest negative log-likelihood)"
     return (
-        "Each run was tested once, with the weights of the epoch of the highest balanced accuracy "
-        "on validation (of equal ones, the lowest negative log-likelihood). Cells were chosen on "
-        "validation as well."
+        f"Each run was tested once, with the weights of the epoch of the {extreme} "
+        f"{name_metric(metric)} on validation{tie}. Cells were chosen on validation as well."
     )
 
 
 DATA: tuple[Sentence, ...] = (_describe_images, _describe_split, describe_guessing)
 PREPROCESSING: tuple[Sentence, ...] = (_describe_pixels, _describe_input)
-AUGMENTATION: tuple[Sentence, ...] = (_describe_views,)
+AUGMENTATION: tuple[Sentence, ...] = (_describe_views, treatment_sentences.describe_mixing)
 NETWORKS: tuple[Sentence, ...] = (
     *(_describe_network, _describe_weights, _describe_treatment, _describe_dropout),
 )
 TRAINING: tuple[Sentence, ...] = (
-    *(_describe_optimizer, _describe_rate, _describe_length, _describe_steps, _describe_loss),
+    *(_describe_optimizer, _describe_rate, treatment_sentences.describe_rates),
+    *(treatment_sentences.describe_anchor, _describe_length, _describe_steps),
+    *(treatment_sentences.describe_accumulation, _describe_loss),
+    treatment_sentences.describe_imbalance,
     *(_describe_stability, _describe_precision),
 )
 SELECTION: tuple[Sentence, ...] = (_describe_epoch,)

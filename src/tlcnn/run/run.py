@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict
@@ -21,6 +21,7 @@ from tlcnn.errors import Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
+from tlcnn.plan.treatments import find_tensor_factors
 from tlcnn.records.folder import RunDir
 from tlcnn.records.summary import Summary, read_summary
 from tlcnn.storage import open_to_append, writing
@@ -28,6 +29,8 @@ from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from tlcnn.run.network import InitialNetwork
     from tlcnn.training.lane import Lane
     from tlcnn.training.turns import Turn
@@ -131,7 +134,13 @@ def train(
     frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
     response = measure_response(plan, model, images["train"])
     inputs = build_inputs(plan, model, images, memory, stop)
-    network = Network(model, inputs.trained, fixed=frozenset(frozen))
+    network = Network(
+        model,
+        inputs.trained,
+        fixed=frozenset(frozen),
+        factors=find_tensor_factors(cfg.train, plan.unit_map),
+        starts=_copy_starts(plan, model, frozen),
+    )
     recipe = Recipe(**{**asdict(cfg.train), "precision": plan.precision})
     fit = Fit(
         network,
@@ -156,6 +165,16 @@ def train(
     except Stopped:
         fit.save()  # so that only the test is repeated
         raise
+
+
+def _copy_starts(
+    plan: Plan, model: "nn.Module", frozen: Mapping[str, "Tensor"]
+) -> dict[str, "Tensor"]:
+    """Return the weights that `train.anchor` pulls transferred units towards, by tensor."""
+    if not plan.config.train.anchor:
+        return {}
+    names = set(plan.unit_map.tensors_of(1, plan.treatment.k)) - frozen.keys()
+    return {n: p.detach().clone() for n, p in model.named_parameters() if n in names}
 
 
 def set_torch_flags(plan: Plan) -> None:

@@ -203,19 +203,27 @@ def compute_scores(
     return scores | {f"group/{name}": value for name, value in group_scores.items()}
 
 
-def compute_selection(task: str, logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Return the few metrics that an epoch is chosen by; cheap enough for every epoch."""
+def compute_selection(
+    task: str, logits: np.ndarray, truth: np.ndarray, select: str = "balanced_accuracy"
+) -> dict[str, float]:
+    """Return the few metrics that an epoch is chosen by; cheap enough for every epoch.
+
+    `select` is a metric of every kind of task, a key of `METRICS`.
+    """
+    names = dict.fromkeys([*SELECTION_METRICS, select])
     probabilities = _compute_probabilities(task, logits)
     if task == "multi-label":
-        return _average_findings(make_findings(probabilities, truth), SELECTION_METRICS)
+        return _average_findings(make_findings(probabilities, truth), list(names))
     predictions = make_predictions(probabilities, truth)
-    return {name: METRICS[name].make(predictions).value for name in SELECTION_METRICS}
+    return {name: METRICS[name].make(predictions).value for name in names}
 
 
-def rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
+def rank_epoch(
+    record: Mapping[str, Any], select: str = "balanced_accuracy"
+) -> tuple[float, float]:
     """Return what epochs are compared by; the best epoch is the first one of the highest rank.
 
-    A higher balanced accuracy on the validation images is better; a lower negative log-likelihood
+    What counts is the metric `select` on the validation images; a lower negative log-likelihood
     breaks a tie. A value that is not defined (None or NaN) ranks below every number.
 
     Args:
@@ -225,11 +233,13 @@ def rank_epoch(record: Mapping[str, Any]) -> tuple[float, float]:
         >>> rank_epoch({"val/balanced_accuracy": 0.5, "val/nll": float("nan")})
         (0.5, -inf)
     """
-    score, loss = record["val/balanced_accuracy"], record["val/nll"]
-    return (
-        -math.inf if score is None or math.isnan(score) else score,
-        -math.inf if loss is None or math.isnan(loss) else -loss,
-    )
+    rank = []
+    for name in (select, "nll"):
+        value = record[f"val/{name}"]
+        is_undefined = value is None or math.isnan(value)
+        sign = -1 if METRICS[name].lower_is_better else 1
+        rank.append(-math.inf if is_undefined else sign * value)
+    return rank[0], rank[1]
 
 
 def compute_metrics(

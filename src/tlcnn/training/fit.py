@@ -9,14 +9,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from tlcnn.data.augment import mix
-from tlcnn.data.batches import Inputs, expect, make_order, take_labels
-from tlcnn.data.feed import Feed
+from tlcnn.data.batches import Inputs, expect, make_balanced_order, make_order, take_labels
+from tlcnn.data.feed import Feed, Values
+from tlcnn.data.mixing import draw_mixes
+from tlcnn.data.policy import find_policy
+from tlcnn.device import send
 from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.training.checkpoint import Checkpoints
@@ -73,15 +77,16 @@ class Fit:
         open_graph = find_graph(device) if self.records else None
         self.updates = Updates(network, recipe, self.objective, device, open_graph)
         self.evaluator = Recorder(open_graph)
-        self.batch_size = min(recipe.batch_size, len(self.train))
-        self.n_steps = len(self.train) // self.batch_size  # of an epoch
+        self.batch_size = min(recipe.batch_size, len(self.train) // recipe.accumulate)
+        self.n_images = self.batch_size * recipe.accumulate  # of an update
+        self.n_steps = len(self.train) // self.n_images  # of an epoch
         self.position = Position()
 
     def run(self) -> Iterator[Turn]:
         """Train to the last epoch, or until patience ends, and load the best epoch's weights.
 
-        The best epoch has the highest balanced accuracy on the validation images; a lower
-        negative log-likelihood breaks a tie.
+        The best epoch has the best score on the validation images, by the metric `select` of the
+        recipe; a lower negative log-likelihood breaks a tie.
 
         Yields:
             EPOCH at the start and after every epoch, and other turns between.
@@ -122,21 +127,22 @@ class Fit:
         if position.step == self.n_steps:  # stopped in the validation
             return
         started = read = time.monotonic()
-        batches, seeds = self.plan_epoch()
-        feed, recipe = self._open_feed(batches), self.recipe
+        batches, repeats, seeds = self.plan_epoch()
+        feed, recipe = self._open_feed(batches, repeats), self.recipe
         values = updates.schedule(self.compute_rates(), (position.epoch - 1) * self.n_steps)
-        values["labels"] = take_labels(self.train, batches)
+        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
+        n_parts = recipe.accumulate
         updates.loss_sum.fill_(position.loss_sum)
         earlier_s = position.epoch_s
         progress_bar = tqdm(
-            total=self.n_steps * self.batch_size,
-            initial=position.step * self.batch_size,
+            total=self.n_steps * self.n_images,
+            initial=position.step * self.n_images,
             desc=f"epoch {position.epoch}/{recipe.epochs}",
             unit="img",
             leave=False,
             disable=None if self.progress else True,  # None: hidden where nobody watches
         )
-        with progress_bar as bar, expect(self.train, batches[position.step :]):
+        with progress_bar as bar, expect(self.train, batches[position.step * n_parts :]):
             while position.step < self.n_steps:
                 now = time.monotonic()
                 position.epoch_s = earlier_s + now - started
@@ -146,14 +152,17 @@ class Fit:
                     self.stop.check()
                 step = position.step
                 seed_generators(self.train.device, seeds[step])
-                step_values = {name: value[step] for name, value in values.items()}
-                updates.run(feed, {**feed.get(step), **step_values})
+                parts = [
+                    {**feed.get(number), **pick_values(by_batch, number)}
+                    for number in range(step * n_parts, (step + 1) * n_parts)
+                ]
+                updates.run(feed, parts, pick_values(values, step))
                 position.step += 1
-                bar.update(self.batch_size)
+                bar.update(self.n_images)
                 if now - read > _READ_EVERY_S:
                     numbers = {"loss": f"{self._read_loss() / position.step:.3f}"}
                     if position.best_epoch:
-                        numbers["best_val"] = f"{position.best['val/balanced_accuracy']:.3f}"
+                        numbers["best_val"] = f"{position.best[f'val/{recipe.select}']:.3f}"
                     bar.set_postfix(numbers)
                     read = now
                 yield Turn.STEP
@@ -161,20 +170,36 @@ class Fit:
         self._read_loss()
         position.epoch_s = earlier_s + time.monotonic() - started
 
-    def plan_epoch(self) -> tuple[np.ndarray, list[int]]:
+    def plan_epoch(self) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
         """Return what the updates of the epoch read: a function of the seed and the epoch alone.
 
         Returns:
-            Batches, (n_steps, B) positions in the training split. What is left of the split after
-            the last whole batch is not shown; it is another part in every epoch.
+            Batches, (n, B) positions in the training split, `accumulate` of them an update. What
+            is left of the split after the last whole update is not shown; it is another part in
+            every epoch.
+            With balanced sampling, how often each of these images came before, (n * B,).
             The n_steps seeds of the draws of dropout, so that no generator state is saved.
         """
-        epoch, n_steps = self.position.epoch, self.n_steps
-        order = make_order(self.train.keys, seed=self.seed, epoch=epoch)
+        epoch, n_steps, keys = self.position.epoch, self.n_steps, self.train.keys
+        n_shown, repeats = n_steps * self.n_images, None
+        if self.recipe.sampling == "balanced":
+            labels = self.train.labels.cpu().numpy()
+            order, times = make_balanced_order(keys, labels, seed=self.seed, epoch=epoch)
+            repeats = times[:n_shown]
+        else:
+            order = make_order(keys, seed=self.seed, epoch=epoch)
         steps = np.arange((epoch - 1) * n_steps, epoch * n_steps, dtype=np.uint64)
         seeds = mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)
-        batches = order[: n_steps * self.batch_size].reshape(n_steps, self.batch_size)
-        return batches, seeds.tolist()
+        return order[:n_shown].reshape(-1, self.batch_size), repeats, seeds.tolist()
+
+    def _draw_mixes(self, n_batches: int) -> dict[str, torch.Tensor]:
+        """Return how each batch of the epoch is mixed; empty where none is."""
+        recipe = self.recipe
+        if not (recipe.mixup or recipe.cutmix):
+            return {}
+        epoch, alphas = self.position.epoch, {"mixup": recipe.mixup, "cutmix": recipe.cutmix}
+        drawn = draw_mixes(n_batches, seed=self.seed, epoch=epoch, **alphas)
+        return {"mix": send(torch.from_numpy(drawn), self.train.device)}
 
     def compute_rates(self) -> list[float]:
         """Return the n_steps learning rates of the epoch."""
@@ -190,13 +215,14 @@ class Fit:
             for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
 
-    def _open_feed(self, batches: np.ndarray) -> Feed:
+    def _open_feed(self, batches: np.ndarray, repeats: np.ndarray | None) -> Feed:
         return self.train.feed_views(
             batches,
             seed=self.seed,
             epoch=self.position.epoch,
-            augment=self.recipe.augment,
+            augment=find_policy(self.recipe.augment, self.recipe.erase),
             n_views=self.recipe.views,
+            repeats=repeats,
         )
 
     def validate(self) -> Iterator[Turn]:
@@ -214,7 +240,9 @@ class Fit:
                 )
                 yield from self._wait()
                 truth = self.val.labels.cpu().numpy()
-                scores = compute_selection(self.objective.task, logits.cpu().numpy(), truth)
+                scores = compute_selection(
+                    self.objective.task, logits.cpu().numpy(), truth, self.recipe.select
+                )
                 self._record(scores)
         except Stopped:
             self.save()  # with the trained weights back in place
@@ -229,7 +257,7 @@ class Fit:
     def _record(self, scores: dict[str, float]) -> None:
         """Record an epoch while the weights that were scored are in place."""
         position = self.position
-        n_images = self.n_steps * self.batch_size
+        n_images = self.n_steps * self.n_images
         position.history.append(
             {
                 "epoch": position.epoch,
@@ -241,8 +269,8 @@ class Fit:
                 "images_per_s": round(n_images / max(position.epoch_s, 1e-9), 1),
             }
         )
-        rank = rank_epoch(position.history[-1])
-        if position.best_epoch == 0 or rank > rank_epoch(position.best):
+        rank = partial(rank_epoch, select=self.recipe.select)
+        if position.best_epoch == 0 or rank(position.history[-1]) > rank(position.best):
             position.best_epoch = position.epoch
             position.best_weights = {n: t.clone() for n, t in self.network.state().items()}
 
@@ -283,3 +311,8 @@ class Fit:
             )
         position.loss_sum = value
         return value
+
+
+def pick_values(values: Values, number: int) -> Values:
+    """Return one element of each tensor of values."""
+    return {name: value[number] for name, value in values.items()}

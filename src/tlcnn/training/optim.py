@@ -1,8 +1,9 @@
 """Optimiser, learning-rate schedule and the average of weights."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,45 +12,94 @@ from torch import Tensor, nn
 from tlcnn.training.recipe import Recipe
 
 
-def build_optimizer(
-    parameters: Sequence[nn.Parameter], recipe: Recipe, rate: Tensor
-) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; norms and biases, tensors of one dimension, are not decayed.
+@dataclass(frozen=True)
+class Group:
+    """Trained tensors that have their learning rate and weight decay in common.
+
+    Attributes:
+        factor: what the learning rate of the schedule is multiplied by.
+        starts: where the tensors are pulled to, in their order; empty: nowhere.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    weight_decay: float
+    factor: float = 1.0
+    starts: tuple[Tensor, ...] = ()
+
+    @torch.no_grad()
+    def pull(self, weight: Tensor) -> None:
+        """Move tensors towards their start by `weight`, a float32 scalar on their device."""
+        for parameter, start in zip(self.parameters, self.starts, strict=bool(self.starts)):
+            parameter.lerp_(start, weight)
+
+
+def make_groups(
+    parameters: Mapping[str, nn.Parameter],
+    recipe: Recipe,
+    factors: Mapping[str, float] | None = None,
+    starts: Mapping[str, Tensor] | None = None,
+) -> list[Group]:
+    """Return the groups of trained tensors.
+
+    Norms and biases, tensors of one dimension, are not decayed. A tensor that is pulled towards
+    its start is not decayed either, because weight decay is a pull towards zero.
 
     Args:
         parameters: the trained tensors alone: AdamW decays a tensor even without a gradient.
-        recipe: the settings of the training.
-        rate: the learning rate, a scalar from `make_rate`. The optimiser reads it at every step,
-            so that a recorded step follows it.
+        factors: of the learning rate by tensor; 1 where there is none.
+        starts: of the tensors that are pulled towards it.
     """
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    factors, starts = factors or {}, starts or {}
+    members: dict[tuple[bool, float, bool], list[str]] = {}
+    for name, parameter in parameters.items():
+        key = (name in starts, factors.get(name, 1.0), parameter.ndim <= 1 or name in starts)
+        members.setdefault(key, []).append(name)
+    return [
+        Group(
+            tuple(parameters[name] for name in names),
+            0.0 if is_plain else recipe.weight_decay,
+            factor,
+            tuple(starts[name] for name in names if name in starts),
+        )
+        for (_, factor, is_plain), names in sorted(members.items())
     ]
-    groups = [group for group in groups if group["params"]]
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def build_optimizer(
+    groups: Sequence[Group], recipe: Recipe, rates: Tensor
+) -> torch.optim.Optimizer:
+    """Return AdamW or SGD.
+
+    Args:
+        recipe: the settings of the training.
+        rates: the learning rates of the G groups, (G,), from `make_rates`. The optimiser reads
+            them at every step, so that a recorded step follows them.
+    """
+    parts = [
+        {"params": list(group.parameters), "weight_decay": group.weight_decay, "lr": rate}
+        for group, rate in zip(groups, rates, strict=True)
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group.parameters)
     if recipe.optimizer == "sgd":
         momentum = recipe.momentum
-        return torch.optim.SGD(
-            groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=fused
-        )
-    return torch.optim.AdamW(groups, lr=rate, fused=fused, capturable=rate.is_cuda)
+        return torch.optim.SGD(parts, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    return torch.optim.AdamW(parts, fused=fused, capturable=rates.is_cuda)
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], rate: Tensor) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], rates: Tensor) -> None:
     """Take over an optimiser's state from a checkpoint, perhaps of another kind of device."""
     optimizer.load_state_dict(state)
-    for group in optimizer.param_groups:
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate  # a new tensor took its place
         if "capturable" in group:
-            group["capturable"] = rate.is_cuda
+            group["capturable"] = rates.is_cuda
 
 
-def make_rate(device: torch.device) -> Tensor:
-    """Return a scalar for the learning rate: on a GPU float32, as its optimisers need it."""
+def make_rates(n_groups: int, device: torch.device) -> Tensor:
+    """Return learning rates, (G,): on a GPU float32, as its optimisers need them."""
     if device.type == "cuda":
-        return torch.zeros((), device=device)
-    return torch.zeros((), dtype=torch.float64)
+        return torch.zeros(n_groups, device=device)
+    return torch.zeros(n_groups, dtype=torch.float64)
 
 
 def compute_lr(

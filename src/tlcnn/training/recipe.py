@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 else:
     Recipe = make_dataclass(
         "Recipe",
-        [(f.name, f.type, field(default=f.default)) for f in fields(TrainCfg)],
+        [
+            (f.name, f.type, field(default=f.default, default_factory=f.default_factory))
+            for f in fields(TrainCfg)
+        ],
         frozen=True,
     )

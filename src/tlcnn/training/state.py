@@ -15,11 +15,15 @@ class Network:
         model: the whole network, on the device of its inputs; frozen units are frozen already.
         trained: the part that takes the inputs: the network, or what follows its frozen units.
         fixed: the names of tensors that training never changes; checkpoints leave them out.
+        factors: of the learning rate by tensor; 1 where there is none.
+        starts: the weights that tensors are pulled towards, by tensor.
     """
 
     model: nn.Module
     trained: nn.Module
     fixed: frozenset[str] = frozenset()
+    factors: Mapping[str, float] = field(default_factory=dict)
+    starts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def state(self) -> dict[str, Tensor]:
         """Return the parameters and buffers that training changes."""
