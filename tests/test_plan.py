@@ -91,6 +91,7 @@ CONDITIONAL = {
     *("train.momentum", "train.effective_beta", "train.features"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
     *("init.task_run", "init.task_seed_offset"),
+    *("init.units", "init.above", "init.head", "freeze.units"),  # tests/test_treatment.py
 }
 
 

@@ -8,6 +8,7 @@ from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.plan.treatment import is_prefix
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
 
@@ -47,6 +48,11 @@ def describe_plan(plan: Plan) -> str:
     ]
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
+    if plan.unit_map.dropped:
+        last = plan.unit_map.names[-1]
+        lines.append(
+            f"note     units above {last} are dropped; the head averages what leaves {last}"
+        )
     return "\n".join(lines)
 
 
@@ -63,14 +69,18 @@ def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
+    others = "stats" if cell.above == "stats" else "fresh"
+    last = max(cell.transferred, default=0)
     return tuple(
         UnitRecord(
             unit=unit.name,
             modules=unit.outline(),
             n_params=unit.n_params,
             stride=unit.stride,
-            weights=source if number <= cell.k else "fresh",
-            frozen=number <= cell.j,
+            weights=source
+            if number in cell.transferred
+            else (others if number > last else "fresh"),
+            frozen=number in cell.frozen,
         )
         for number, unit in enumerate(plan.unit_map.units, start=1)
     )
@@ -83,7 +93,9 @@ def _describe_units(plan: Plan) -> list[str]:
     for number, unit in enumerate(_list_units(plan), start=1):
         state, size = frozen if unit.frozen else "trained", f"{unit.n_params:,}"
         rows.append((str(number), unit.unit, unit.modules, size, str(unit.weights), state))
-    rows.append(("", "head", "", "", "fresh", "trained"))
+    cell = plan.treatment
+    head = cell.weights.tag if cell.has_head and cell.weights else "fresh"
+    rows.append(("", "head", "", "", head, "trained"))
     return align_columns(rows, right=(0, 3))
 
 
@@ -113,6 +125,11 @@ def make_plan_record(plan: Plan) -> PlanRecord:
     for key, value in settings.pop("dataset.options").items():
         if key != "cache_dir":  # a place
             settings[f"dataset.options.{key}"] = value
+    names = {
+        key: None if is_prefix(numbers) else ",".join(plan.unit_map.names[n - 1] for n in numbers)
+        for key, numbers in (("init.units", cell.transferred), ("freeze.units", cell.frozen))
+    }
+    settings |= {**names, "init.above": cell.above, "init.head": cell.has_head}
     return PlanRecord(
         run_id=plan.run_id,
         run_name=plan.run_name,

@@ -111,7 +111,7 @@ def train(
     from tlcnn.training.tasks import build_objective
     from tlcnn.training.turns import Turn
 
-    cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
+    cfg, index, units = plan.config, plan.dataset.index, plan.treatment.frozen
     set_torch_flags(plan)
     write_start(plan, folder, initial, memory)
     log.info("%s", describe_plan(plan))
@@ -127,8 +127,8 @@ def train(
         should_stop=lambda: bool(stop),
     )
     model = initial.model.to(images["train"].device)
-    apply_freeze(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
-    frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
+    apply_freeze(model, plan.unit_map, units, bn=cfg.freeze.bn)
+    frozen = snapshot_frozen(model, plan.unit_map, units, bn=cfg.freeze.bn)
     response = measure_response(plan, model, images["train"])
     inputs = build_inputs(plan, model, images, memory, stop)
     network = Network(model, inputs.trained, fixed=frozenset(frozen))
