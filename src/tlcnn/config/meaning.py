@@ -68,6 +68,10 @@ MEANINGS = {
     "train.features": "close: stored outputs of frozen units may differ in their last bits",
     "train.compile": "use torch.compile, which is faster on GPUs in long runs",
     "train.ema_decay": "evaluate an average of the weights with this decay, e.g. 0.999",
+    "train.schedule": "when units begin to be trained: at once, after the head, or one after "
+    "another from the top",
+    "train.head_epochs": "for head_first: how many of the epochs train the head alone",
+    "train.unfreeze_every": "for gradual: the epochs until the next unit is trained, too",
     "train.patience": "stop after so many epochs without a better validation score; null: never",
     "seed": "the seed of random weights, of the order of images and of their views",
     "device": "the device; auto: the fastest one of this machine",

@@ -160,6 +160,9 @@ class TrainCfg:
     compile: bool = setting(False)
     ema_decay: float | None = ranged(None, high=0.999999, above=0.0)
     patience: int | None = ranged(None, 1)
+    schedule: str = choice("together", "head_first", "gradual")
+    head_epochs: int = ranged(5, 1, 10_000)
+    unfreeze_every: int = ranged(1, 1, 10_000)
 
 
 @dataclass

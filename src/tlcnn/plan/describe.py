@@ -1,6 +1,7 @@
 """A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
 from dataclasses import asdict
+from itertools import pairwise
 from textwrap import shorten
 
 from tlcnn.data.index import SPLITS
@@ -8,6 +9,7 @@ from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.plan.schedule import make_phases, resolve_schedule
 from tlcnn.plan.treatment import is_prefix
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
@@ -39,7 +41,7 @@ def describe_plan(plan: Plan) -> str:
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
         f"{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
-        f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}",
+        f"lr {recipe['lr']:g}, class weights {recipe['class_weights']}{_describe_phases(plan)}",
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
         f"reuse    {describe_reuse(plan)}",
@@ -54,6 +56,18 @@ def describe_plan(plan: Plan) -> str:
             f"note     units above {last} are dropped; the head averages what leaves {last}"
         )
     return "\n".join(lines)
+
+
+def _describe_phases(plan: Plan) -> str:
+    """Return when each unit begins to be trained; empty where all begin together."""
+    names = plan.unit_map.names
+    phases = make_phases(plan.config, plan.treatment, len(plan.unit_map))
+    starts = [
+        f"from epoch {phase.first} on "
+        + ", ".join(names[n - 1] for n in before.resting if n not in phase.resting)
+        for before, phase in pairwise(phases)
+    ]
+    return f"\n         the head from the start, {', '.join(starts)}" if starts else ""
 
 
 def _describe_calls(plan: Plan) -> str:
@@ -129,6 +143,8 @@ def make_plan_record(plan: Plan) -> PlanRecord:
         key: None if is_prefix(numbers) else ",".join(plan.unit_map.names[n - 1] for n in numbers)
         for key, numbers in (("init.units", cell.transferred), ("freeze.units", cell.frozen))
     }
+    schedule = {"schedule": "together"} | resolve_schedule(plan.config, cell, len(plan.unit_map))
+    settings |= {f"train.{key}": value for key, value in schedule.items()}
     settings |= {**names, "init.above": cell.above, "init.head": cell.has_head}
     return PlanRecord(
         run_id=plan.run_id,

@@ -11,6 +11,7 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.ancestry import Ancestor
+from tlcnn.plan.schedule import resolve_schedule
 from tlcnn.plan.treatment import Treatment, is_prefix, name_units
 from tlcnn.storage import digest_of
 
@@ -38,7 +39,10 @@ FIRST_KEYS = frozenset(
     for key in keys.split()
 )
 # Later keys of which the identity holds what they are resolved to, where that is not the default.
-RESOLVED_KEYS = frozenset({"init.units", "init.above", "init.head", "freeze.units"})
+RESOLVED_KEYS = frozenset(
+    {"init.units", "init.above", "init.head", "freeze.units"}
+    | {"train.schedule", "train.head_epochs", "train.unfreeze_every"}
+)
 
 
 def make_identity(
@@ -77,7 +81,10 @@ def make_identity(
             "bn": cfg.freeze.bn if cell.j else "frozen",
             **({} if is_prefix(cell.frozen) else {"units": list(cell.frozen)}),
         },
-        "train": make_recipe(cfg, precision, find_obstacle(cfg, unit_map, cell)),
+        "train": {
+            **make_recipe(cfg, precision, find_obstacle(cfg, unit_map, cell)),
+            **resolve_schedule(cfg, cell, len(unit_map)),
+        },
         "views": describe_views(find_policy(cfg.train.augment)),
         "seed": cfg.seed,
     }

@@ -202,6 +202,17 @@ def _describe_length(plan: PlanRecord) -> str:
     return f"{line}."
 
 
+def _describe_schedule(plan: PlanRecord) -> str:
+    epochs = (plan.settings.get(f"train.{key}") for key in ("head_epochs", "unfreeze_every"))
+    n_head, every = (count(n, "epoch") if isinstance(n, int) else "some epochs" for n in epochs)
+    return {
+        "head_first": f"The classifier alone was trained for {n_head}, and then all trained units "
+        "with it; each of the two had a learning-rate schedule and an optimiser of its own.",
+        "gradual": f"The classifier was trained first; after every {every} the last resting unit "
+        "was trained as well, with a fresh optimiser.",
+    }.get(plan.settings.get("train.schedule", ""), "")
+
+
 def _describe_loss(plan: PlanRecord) -> str:
     scheme, beta, smoothing = _read(plan, "class_weights", "effective_beta", "label_smoothing")
     loss = "binary cross-entropy of each finding"
@@ -247,7 +258,8 @@ NETWORKS: tuple[Sentence, ...] = (
     _describe_dropout,
 )
 TRAINING: tuple[Sentence, ...] = (
-    *(_describe_optimizer, _describe_rate, _describe_length, _describe_loss),
+    *(_describe_optimizer, _describe_rate, _describe_length, _describe_schedule),
+    _describe_loss,
     *(_describe_stability, _describe_precision),
 )
 SELECTION: tuple[Sentence, ...] = (_describe_epoch,)

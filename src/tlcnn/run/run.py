@@ -102,6 +102,7 @@ def train(
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
+    from tlcnn.run.phases import build_phases
     from tlcnn.run.response import measure_response
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
@@ -138,6 +139,7 @@ def train(
         inputs.splits,
         recipe,
         build_objective(index.task, images["train"].labels, len(index.classes), recipe),
+        build_phases(plan, model),
         Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,
