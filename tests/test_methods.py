@@ -115,8 +115,16 @@ OTHERS = {
     "patience": 3,
     "momentum": 0.5,
     "effective_beta": 0.9,
+    "schedule": "gradual",
+    "head_epochs": 3,
+    "unfreeze_every": 2,
 }
-BESIDE = {"momentum": ("optimizer", "sgd"), "effective_beta": ("class_weights", "effective")}
+BESIDE = {
+    "momentum": ("optimizer", "sgd"),
+    "effective_beta": ("class_weights", "effective"),
+    "head_epochs": ("schedule", "head_first"),
+    "unfreeze_every": ("schedule", "gradual"),
+}
 SILENT = {"precision", "channels_last", "features", "compile"}  # resolved, or of speed alone
 
 
