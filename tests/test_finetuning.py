@@ -16,6 +16,7 @@ from tlcnn.records.open_run import open_run
 from tlcnn.run.network import build_initial_network
 from tlcnn.run.run import run
 
+GRADUAL = ["train.schedule=gradual", "train.epochs=6"]  # enough for networks of six units
 TREATMENTS = {
     "surgical": ["freeze.units=all_but_2"],
     "leave one out": ["freeze.units=2"],
@@ -25,9 +26,9 @@ TREATMENTS = {
     "truncated, a probe": ["init.through=2", "init.above=truncate", "freeze=all", "train.views=2"],
     "drawn above": ["init.through=2", "init.above=stats", "freeze.through=transferred"],
     "head first": ["train.schedule=head_first", "train.head_epochs=2", "train.ema_decay=0.9"],
-    "gradual": ["freeze.through=2", "train.schedule=gradual", "model.drop_rate=0.2"],
+    "gradual": [*GRADUAL, "freeze.through=2", "model.drop_rate=0.2"],
     "gradual, surgical": ["freeze.units=all_but_2", "train.schedule=gradual"],
-    "gradual, sgd": ["freeze.units=[1,3]", "train.schedule=gradual", "train.optimizer=sgd"],
+    "gradual, sgd": [*GRADUAL, "freeze.units=[1,3]", "train.optimizer=sgd"],
 }
 FAMILIES = (
     *("test_resnet", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_b0"),
@@ -85,7 +86,7 @@ def test_every_treatment_keeps_its_promises_in_every_family(
 def test_a_recorded_training_has_the_same_bits_and_each_phase_a_recording(
     tmp_path, cache_dir, words, one_core, monkeypatch
 ):
-    words = ["init=self", *words, "train.epochs=4", "init.self_seed=1"]
+    words = ["init=self", "train.epochs=4", *words]
     called, recorded = (
         make_plan(tiny_config(tmp_path / place, cache_dir, *words)) for place in ("a", "b")
     )
