@@ -11,7 +11,8 @@ from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import find_conf_dir
 from tlcnn.errors import ConfigError
 from tlcnn.model.load_units import load_unit_map
-from tlcnn.plan.plan import count_units, make_plan
+from tlcnn.plan.plan import make_plan
+from tlcnn.plan.treatment import make_treatment
 from tlcnn.sweep.blocks import expand, expand_units
 
 MODELS = ["mobilenetv2", "mobilenetv3_large", "mobilenetv4_small", "efficientnet_b0"]
@@ -31,7 +32,8 @@ def cells_of(experiment, *words):
 
 def place(cfg, unit_map):
     try:
-        return (cfg.init.source, *count_units(cfg, unit_map))
+        cell, _ = make_treatment(cfg, unit_map)
+        return (cfg.init.source, cell.k, cell.j)
     except ConfigError:
         return None  # it freezes more than it transfers
 

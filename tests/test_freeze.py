@@ -19,6 +19,7 @@ from tlcnn.model.freeze import (
     apply_freeze,
     are_same_bits,
     check_frozen,
+    find_modules,
     snapshot_frozen,
 )
 from tlcnn.model.unit_map import Unit, UnitMap
@@ -121,6 +122,43 @@ def test_frozen_units_are_a_fixed_function(family: Family, where: str):
 def test_frozen_units_are_a_fixed_function_at_every_depth(family: Family):
     for n_frozen in range(len(load_map(family.name)) + 1):
         check_promise(family, n_frozen)
+
+
+def check_units(family: Family, units: tuple[int, ...]) -> None:
+    """Whatever units are frozen, nothing in them moves, and other tensors do."""
+    unit_map = load_map(family.name)
+    model, images = family.build(), family.draw_images()
+    apply_freeze(model, unit_map, units)
+    before, snapshot = tensors_of(model), snapshot_frozen(model, unit_map, units)
+    frozen = set(unit_map.tensors_in(units))
+    assert set(snapshot) == frozen
+    torch.manual_seed(1)  # dropout
+    train(model, images)
+    check_frozen(model, snapshot)
+    changed, rest = moved(before, model), set(before) - frozen
+    assert not changed & frozen and len(changed) > len(rest) / 4
+    active = {path for path, each in find_modules(model, unit_map, units) if each.training}
+    assert not active
+
+
+def list_masks(family: Family) -> list[tuple[int, ...]]:
+    """All but one unit, and every second unit."""
+    numbers = range(1, len(load_map(family.name)) + 1)
+    but_one = [tuple(n for n in numbers if n != unit) for unit in numbers]
+    return [*but_one, tuple(numbers[::2]), tuple(numbers[1::2])]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv2_035", "test_convnext"])
+def test_any_units_can_be_frozen(name: str):
+    for units in list_masks(Family(name)):
+        check_units(Family(name), units)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", (*FAMILIES, *MORE_FAMILIES), ids=lambda family: family.name)
+def test_any_units_can_be_frozen_in_every_family(family: Family):
+    for units in list_masks(family):
+        check_units(family, units)
 
 
 @pytest.mark.parametrize("n_frozen", [7, 9])

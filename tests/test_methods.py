@@ -137,9 +137,17 @@ OTHERS = {
     "focal_gamma": 1.0,
     "logit_adjustment": 1.0,
     "select": "nll",
+    "schedule": "gradual",
+    "head_epochs": 3,
+    "unfreeze_every": 2,
 }
-BESIDE = {"momentum": ("optimizer", "sgd"), "effective_beta": ("class_weights", "effective")}
-BESIDE["focal_gamma"] = ("loss", "focal")
+BESIDE = {
+    "momentum": ("optimizer", "sgd"),
+    "effective_beta": ("class_weights", "effective"),
+    "focal_gamma": ("loss", "focal"),
+    "head_epochs": ("schedule", "head_first"),
+    "unfreeze_every": ("schedule", "gradual"),
+}
 SILENT = {"precision", "channels_last", "features", "compile"}  # resolved, or of speed alone
 
 

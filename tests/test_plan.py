@@ -103,6 +103,8 @@ CONDITIONAL = {
     *("train.anchor", "train.focal_gamma"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
     *("init.task_run", "init.task_seed_offset"),
+    *("init.units", "init.above", "init.head", "freeze.units"),  # tests/test_treatment.py
+    *("train.schedule", "train.head_epochs", "train.unfreeze_every"),  # tests/test_schedule.py
 }
 
 

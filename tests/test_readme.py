@@ -13,7 +13,7 @@ from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ("sweeps", "launchers", "tables", "report", "statistics")
+DOCS = ("sweeps", "launchers", "tables", "report", "statistics", "finetuning")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 README = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
 SHOWN = [line.split("#")[0].strip() for line in re.findall(r"(?m)^    (.+)$", README)]
@@ -31,7 +31,8 @@ def test_training_commands_compose(command):
     words = [word for word in shlex.split(command)[3:] if word not in ("-m", "--help")]
     is_sweep = " -m " in command.removeprefix("python -m tlcnn.train")
     if is_sweep:  # the first value of each key; `each` is the units of a model
-        words = [re.sub(r"=([^,]+),.*", r"=\1", word).replace("=each", "=stem") for word in words]
+        words = [re.sub(r"=([^,]+),.*", r"=\1", word) for word in words]
+        words = [re.sub(r"(=|_)each$", r"\1stem", word) for word in words]
     check_config(compose_config(words))
 
 

@@ -18,7 +18,7 @@ from tlcnn.sweep.sharing import describe_sharing, find_shared_depths, order_by_s
 
 
 def run(name, source, n_frozen, role="cell"):
-    plan = SimpleNamespace(treatment=SimpleNamespace(j=n_frozen))
+    plan = SimpleNamespace(treatment=SimpleNamespace(depth=n_frozen))
     return SimpleNamespace(run_id=name, role=role, source_key=source, plan=plan)
 
 

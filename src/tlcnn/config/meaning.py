@@ -30,6 +30,11 @@ MEANINGS = {
     "model.drop_path_rate": "stochastic depth",
     "init.source": "where weights come from",
     "init.through": "the last unit transferred: none, all, a unit, module or number; sweeps: each",
+    "init.units": "instead of init.through: any units, as in [stage1,stage3], stem-stage2, "
+    "all_but_stage3; sweeps: each, all_but_each",
+    "init.above": "the units above the last transferred one: fresh, none (truncate), or drawn "
+    "with the mean and deviation of the tensors of the source (stats)",
+    "init.head": "transfer the classifier too, from a run with the same classes",
     "init.weights": "a file of weights, for checkpoint, or instead of a download",
     "init.run": "for run: the id or folder of the run to start from",
     "init.task": "for task: the dataset to train on first",
@@ -41,6 +46,7 @@ MEANINGS = {
     "init.self_seed": "for self: the seed of the run to start from; null: the next seed",
     "init.allow_unchecked": "accept weights of runs whose training images are unknown",
     "freeze.through": "the last unit frozen, as in init.through; transferred: the same units",
+    "freeze.units": "instead of freeze.through: any units, as in init.units",
     "freeze.bn": "what norm layers of frozen units may do",
     "freeze.allow_random": "also freeze units with random weights (a control)",
     "train.epochs": "passes over the training images",
@@ -62,6 +68,10 @@ MEANINGS = {
     "train.features": "close: stored outputs of frozen units may differ in their last bits",
     "train.compile": "use torch.compile, which is faster on GPUs in long runs",
     "train.ema_decay": "evaluate an average of the weights with this decay, e.g. 0.999",
+    "train.schedule": "when units begin to be trained: at once, after the head, or one after "
+    "another from the top",
+    "train.head_epochs": "for head_first: how many of the epochs train the head alone",
+    "train.unfreeze_every": "for gradual: the epochs until the next unit is trained, too",
     "train.patience": "stop after so many epochs without a better validation score; null: never",
     "train.head_lr": "the learning rate of the head at its peak; null: train.lr",
     "train.layer_decay": "rates by depth: the head has train.lr, and each unit towards the input "

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tlcnn.config.schema import EACH, describe_type, list_keys
+from tlcnn.config.schema import EACH_UNIT, describe_type, list_keys
 from tlcnn.errors import ConfigError, did_you_mean
 
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
@@ -85,7 +85,7 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
             override = parser.parse_override(argument)
         except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
-        is_each = argument.lstrip("+").endswith(f".through={EACH}")
+        is_each = argument.lstrip("+") in EACH_UNIT
         if (override.is_sweep_override() or is_each) and not is_sweep:
             raise ConfigError(f"{argument} is several values: add -m to run all of them.")
         _check_key(override, dataset_options)

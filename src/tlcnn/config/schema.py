@@ -26,6 +26,11 @@ _NEEDED = {  # source -> the key that it needs, and its value for a message
     "task": ("task", "the name of a dataset"),
 }
 EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
+EACH_UNIT = tuple(  # the words that stand for several runs
+    f"{group}.{word}"
+    for group in ("init", "freeze")
+    for word in (f"through={EACH}", f"units={EACH}", f"units=all_but_{EACH}")
+)
 TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfers
 
 
@@ -36,7 +41,8 @@ def setting(default: Any = MISSING, *, part: Part = "identity", **metadata: Any)
         part: what the key is part of. Without it, a key is part of the identity, so that a key
             whose part was forgotten can never make two different runs share one id.
         metadata: `choices`, bounds, and `column`: the column of a table of runs that holds the
-            resolved value, such as `k` for `init.through`.
+            resolved value, such as `k` for `init.through`; `names_cells`: cells that differ in it
+            have different names, and none but its default is in a k x j grid.
     """
     metadata["part"] = part
     if isinstance(default, type):
@@ -99,12 +105,16 @@ class InitCfg:
     `run` is read by source run; `task`, `task_dataset`, `task_run`, `task_seed_offset` and
     `parent` by task; `self_seed` by self.
     `allow_unchecked` accepts weights of runs whose training images are unknown.
+    `units` names the transferred units instead of `through`.
     """
 
     source: str = choice(
         "random", "imagenet", "checkpoint", "run", "task", "self", "stats", column="init"
     )
     through: Any = setting("all", column="k")
+    units: Any = setting(None, names_cells=True)
+    above: str = choice("fresh", "truncate", "stats", names_cells=True)
+    head: bool = setting(False, names_cells=True)
     weights: str | None = setting(None)
     run: str | None = setting(None)
     task: str | None = setting(None)
@@ -121,6 +131,7 @@ class FreezeCfg:
     """Which units stay a fixed function, and what their norm layers may do."""
 
     through: Any = setting("none", column="j")
+    units: Any = setting(None, names_cells=True)
     bn: str = choice("frozen", "affine", "adapt", "batch", column="bn")
     allow_random: bool = setting(False, part="protocol")
 
@@ -164,6 +175,9 @@ class TrainCfg:
     select: str = choice(
         "balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "nll", "brier"
     )
+    schedule: str = choice("together", "head_first", "gradual")
+    head_epochs: int = ranged(5, 1, 10_000)
+    unfreeze_every: int = ranged(1, 1, 10_000)
 
 
 @dataclass
@@ -250,6 +264,12 @@ def list_cell_columns() -> dict[str, str]:
     return {k: i.metadata["column"] for k, i in items.items() if "column" in i.metadata}
 
 
+def list_naming_keys() -> dict[str, Any]:
+    """Return the keys beside those of columns that name a cell, with their defaults."""
+    items = dict(iterate_fields(Config))
+    return {k: i.default for k, i in items.items() if i.metadata.get("names_cells")}
+
+
 def iterate_fields(node: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
     """Yield the dotted key and the field of every setting of a node, a type or a value."""
     for item in fields(node):
@@ -311,6 +331,12 @@ def _check_combinations(cfg: Config) -> None:
         raise ConfigError(
             f"dataset.name={data.name} names folders: use letters, digits, '_', '-' and '.' only."
         )
+    for group, node, default in (("init", cfg.init, "all"), ("freeze", cfg.freeze, "none")):
+        if node.units is not None and node.through != default:
+            raise ConfigError(
+                f"{group}.through={node.through} and {group}.units={node.units} both say which "
+                "units: give one of them."
+            )
     init = cfg.init
     needed, example = _NEEDED.get(init.source, ("source", ""))
     if getattr(init, needed) is None:

@@ -55,6 +55,9 @@ def explain_exclusion(run: Run) -> str:
         return "its predictions were imported, and there is no network to look into"
     if run.plan.task == "multi-label":
         return "its images have several labels, and the measures are of one class an image"
+    settings = run.settings
+    if settings.get("init.units") is not None or settings.get("init.above") == "truncate":
+        return "the measures are of networks whose first units are transferred, and of all units"
     return ""
 
 

@@ -1,13 +1,17 @@
 """Build a timm network whose fresh weights depend on the seed and on nothing else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import digest_of
+
+PROBE_SIZES = (64, 128)  # pixels; a network that needs larger images is probed at its own size
 
 
 def build_model(
@@ -30,9 +34,7 @@ def build_model(
         ConfigError: timm has no such network, or its family does not have a rate that is not 0.
     """
     architecture = parse_architecture(name)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # torch.manual_seed would also reseed every accelerator.
-        torch.default_generator.manual_seed(int(digest_of(["build", seed], 15), 16))
+    with forking_draws("build", seed):
         model = make_network(
             architecture,
             num_classes=n_classes,
@@ -46,6 +48,15 @@ def build_model(
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.reset_parameters()
     return model
+
+
+@contextmanager
+def forking_draws(purpose: str, seed: int) -> Iterator[None]:
+    """Draw on the CPU from a seed and a purpose; torch's generators are as before afterwards."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # torch.manual_seed would also reseed every accelerator.
+        torch.default_generator.manual_seed(int(digest_of([purpose, seed], 15), 16))
+        yield
 
 
 def parse_architecture(name: str) -> str:
@@ -63,6 +74,23 @@ def parse_architecture(name: str) -> str:
 def find_input_size(model: nn.Module) -> tuple[int, ...]:
     """Return (C, H, W) of the images that a timm network was designed for."""
     return tuple(model.pretrained_cfg["input_size"])  # type: ignore[index, arg-type]
+
+
+def draw_probe(model: nn.Module) -> Tensor:
+    """Return two random images, (2, C, H, W), of the smallest size on which a network runs."""
+    n_channels, *full_size = find_input_size(model)
+    generator = torch.Generator().manual_seed(1)
+    was_training = model.training
+    model.eval()
+    try:
+        for pixels in [p for p in PROBE_SIZES if p < min(full_size)]:
+            images = torch.randn(2, n_channels, pixels, pixels, generator=generator)
+            with torch.no_grad(), suppress(RuntimeError, ValueError, AssertionError):
+                model(images)
+                return images
+    finally:
+        model.train(was_training)
+    return torch.randn(2, n_channels, *full_size, generator=generator)
 
 
 def make_network(architecture: str, **settings: Any) -> nn.Module:

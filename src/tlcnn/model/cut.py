@@ -15,22 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from tlcnn.errors import ConfigError
-from tlcnn.model.build import build_model, find_input_size
+from tlcnn.model.build import build_model, draw_probe
 from tlcnn.model.difference import measure_difference
 from tlcnn.model.freeze import are_same_bits, hold_in_eval
 from tlcnn.model.norms import is_norm
+from tlcnn.model.truncate import Passed, truncate_network
 from tlcnn.model.unit_map import UnitMap, is_inside, list_enclosing
 from tlcnn.text import first_line
 
-PROBE_SIZES = (64, 128)  # pixels; a network that needs larger images is probed at its own size
 _ELSEWHERE = "freeze or transfer through another unit, or train without stored boundaries."
-
-
-class Passed(nn.Module):
-    """Stands in a suffix for a module of the prefix: it returns its first argument."""
-
-    def forward(self, boundary: Any, *args: Any, **kwargs: Any) -> Any:
-        return boundary
 
 
 def cut(
@@ -98,6 +91,7 @@ def measure_boundaries(
     Raises RuntimeError where the network does not run on images of this size.
     """
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
+    truncate_network(model, unit_map, seed=0)
     images = torch.zeros(2, 3, image_size, image_size)
     numbers = range(1, len(unit_map) + 1)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -206,16 +200,7 @@ def find_cuts(unit_map: UnitMap) -> UnitMap:
     The network is tried on two random images of the smallest size on which it runs.
     """
     model = build_model(unit_map.model, n_classes=5, seed=0).eval()
-    n_channels, *full_size = find_input_size(model)
-    generator = torch.Generator().manual_seed(1)
-    for pixels in [p for p in PROBE_SIZES if p < min(full_size)]:
-        images = torch.randn(2, n_channels, pixels, pixels, generator=generator)
-        with torch.no_grad(), suppress(RuntimeError, ValueError, AssertionError):
-            model(images)
-            break
-    else:
-        images = torch.randn(2, n_channels, *full_size, generator=generator)
-    obstacles = try_cuts(model, unit_map, images)
+    obstacles = try_cuts(model, unit_map, draw_probe(model))
     pairs = zip(unit_map.units, obstacles, strict=True)
     return replace(unit_map, units=tuple(replace(u, cut_obstacle=o) for u, o in pairs))
 

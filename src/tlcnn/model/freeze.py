@@ -1,4 +1,4 @@
-"""Freeze a prefix of a network, so that it is a fixed function, and check that it stayed one."""
+"""Freeze units of a network, so that each is a fixed function, and check that they stayed so."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlcnn.errors import BrokenPromise, ConfigError, did_you_mean, list_names
 from tlcnn.model.norms import is_norm
-from tlcnn.model.unit_map import UnitMap, list_enclosing
+from tlcnn.model.unit_map import UnitMap, Units, list_enclosing, list_numbers
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,27 @@ class StaysInEval:
         return self.module
 
 
-def apply_freeze(
-    model: nn.Module, unit_map: UnitMap, n_frozen: int, *, bn: str = "frozen"
-) -> None:
-    """Make units 1..n_frozen a fixed function, whatever calls of `train()` follow.
+def apply_freeze(model: nn.Module, unit_map: UnitMap, units: Units, *, bn: str = "frozen") -> None:
+    """Make each of some units a fixed function, whatever calls of `train()` follow.
 
     Their parameters require no gradient. Every module that lies wholly inside these units stays in
     evaluation mode: no dropout, no dropped paths, no new statistics. The rest of the model is not
     changed. A second call may freeze more units, but not fewer.
 
     Args:
+        units: n for units 1..n, or the numbers of any units.
         bn: the treatment of the norm layers in these units, a key of `TREATMENTS`.
 
     Raises:
-        ConfigError: `bn` or `n_frozen` is not allowed.
+        ConfigError: `bn` or `units` is not allowed.
     """
-    moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
-    frozen = set(unit_map.tensors_of(1, n_frozen))
+    moving = _find_moving_tensors(model, unit_map, units, bn)
+    frozen = set(unit_map.tensors_in(units))
     for name, parameter in model.named_parameters():
         if name in frozen:
             parameter.requires_grad_(name in moving)
     treatment = TREATMENTS[bn]
-    for _, module in _find_frozen_modules(model, unit_map, n_frozen):
+    for _, module in find_modules(model, unit_map, units):
         has_statistics = is_norm(module) and any(True for _ in module.buffers())
         if not (has_statistics and treatment.uses_batch_statistics):
             hold_in_eval(module)
@@ -91,17 +90,17 @@ def hold_in_eval(module: nn.Module) -> None:
 
 
 def snapshot_frozen(
-    model: nn.Module, unit_map: UnitMap, n_frozen: int, *, bn: str = "frozen"
+    model: nn.Module, unit_map: UnitMap, units: Units, *, bn: str = "frozen"
 ) -> dict[str, Tensor]:
-    """Return copies of the tensors that must not change while units 1..n_frozen are frozen.
+    """Return copies of the tensors that must not change while some units are frozen.
 
     The tensors that the treatment `bn` allows to change are not among them. Raises ConfigError.
     """
-    moving = _find_moving_tensors(model, unit_map, n_frozen, bn)
+    moving = _find_moving_tensors(model, unit_map, units, bn)
     tensors = list_tensors(model)
     return {
         name: tensors[name].detach().clone()
-        for name in unit_map.tensors_of(1, n_frozen)
+        for name in unit_map.tensors_in(units)
         if name not in moving
     }
 
@@ -139,20 +138,20 @@ def list_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _find_moving_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn: str) -> set[str]:
+def _find_moving_tensors(model: nn.Module, unit_map: UnitMap, units: Units, bn: str) -> set[str]:
     """Return the tensors of the frozen units that a treatment of their norm layers may change."""
     if bn not in TREATMENTS:
         raise ConfigError(
             f"freeze.bn={bn} is not known.{did_you_mean(bn, tuple(TREATMENTS))} "
             f"Allowed: {', '.join(TREATMENTS)}."
         )
-    if not 0 <= n_frozen <= len(unit_map):
+    if not set(list_numbers(units)) <= set(list_numbers(len(unit_map))):
         raise ConfigError(
-            f"{n_frozen} units of {unit_map.model} cannot be frozen: it has {len(unit_map)}. "
+            f"{units} units of {unit_map.model} cannot be frozen: it has {len(unit_map)}. "
             f"Allowed: 0 to {len(unit_map)}."
         )
     moving: set[str] = set()
-    for path, module in _find_frozen_modules(model, unit_map, n_frozen):
+    for path, module in find_modules(model, unit_map, units):
         if is_norm(module) and TREATMENTS[bn].trains_parameters:
             moving |= {name for name, _ in module.named_parameters(path)}
         if is_norm(module) and TREATMENTS[bn].stores_statistics:
@@ -160,23 +159,25 @@ def _find_moving_tensors(model: nn.Module, unit_map: UnitMap, n_frozen: int, bn:
     return moving
 
 
-def _find_frozen_modules(
-    model: nn.Module, unit_map: UnitMap, n_frozen: int
-) -> list[tuple[str, nn.Module]]:
-    """Return the paths and modules that lie wholly inside units 1..n_frozen.
+def find_modules(model: nn.Module, unit_map: UnitMap, units: Units) -> list[tuple[str, nn.Module]]:
+    """Return the paths and modules that lie wholly inside some units.
 
     A network may have modules that its unit map does not list, such as dropped paths. Such a
     module belongs to the module around it.
     """
-    frozen_paths = [path for unit in unit_map.units[:n_frozen] for path in unit.natives]
-    trained_paths = [path for unit in unit_map.units[n_frozen:] for path in unit.modules]
-    around_frozen = {around for path in frozen_paths for around in list_enclosing(path)}
-    around_trained = {
-        around
-        for path in (*trained_paths, *unit_map.head_modules)
-        for around in list_enclosing(path)
+    numbers = list_numbers(units)
+    inside = [path for number in numbers for path in unit_map.units[number - 1].natives]
+    outside = [
+        path
+        for number, unit in enumerate(unit_map.units, start=1)
+        if number not in numbers
+        for path in unit.modules
+    ]
+    around_inside = {around for path in inside for around in list_enclosing(path)}
+    around_outside = {
+        around for path in (*outside, *unit_map.head_modules) for around in list_enclosing(path)
     }
-    whole = {*frozen_paths, *(around_frozen - around_trained)}
+    whole = {*inside, *(around_inside - around_outside)}
     return [
         (path, module)
         for path, module in model.named_modules()

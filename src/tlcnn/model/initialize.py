@@ -1,4 +1,4 @@
-"""Copy units 1..k of a source into a network with fresh weights; the other units stay fresh."""
+"""Copy units of a source into a network with fresh weights; the other units stay fresh."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import nn
 from tlcnn.errors import WeightsError, list_names
 from tlcnn.model.checkpoint_file import State
 from tlcnn.model.match import COUNTER, describe_misfit
-from tlcnn.model.unit_map import UnitMap
+from tlcnn.model.unit_map import UnitMap, Units, list_numbers
 from tlcnn.storage import digest_of
 
 
@@ -42,21 +42,23 @@ class InitReport:
 
 
 def apply_source(
-    model: nn.Module, unit_map: UnitMap, state: State, n_transferred: int
+    model: nn.Module, unit_map: UnitMap, state: State, units: Units, *, has_head: bool = False
 ) -> InitReport:
-    """Copy the parameters and buffers of units 1..k from a state, bit for bit, in place.
+    """Copy the parameters and buffers of some units from a state, bit for bit, in place.
 
     Args:
         state: the tensors of the source under the names of the model (see `match_names`).
-        n_transferred: k, from 0 (nothing is copied) to the number of units.
+        units: k for units 1..k, 0 for none, or the numbers of any units.
+        has_head: whether the head is copied as well.
 
     Raises:
-        WeightsError: a tensor of units 1..k is missing, has another shape or kind of number, or is
+        WeightsError: a tensor to be copied is missing, has another shape or kind of number, or is
             not finite. The model is not changed then. The batch counter of a norm layer may be
             missing; it stays 0.
     """
     tensors = model.state_dict()  # shares its memory with the model
-    names = [name for name in unit_map.tensors_of(1, n_transferred) if name in tensors]
+    copied = [*unit_map.tensors_in(units), *(unit_map.head if has_head else ())]
+    names = [name for name in copied if name in tensors]
     needed = {n: tensors[n].shape for n in names if n in state or not n.endswith(COUNTER)}
     if any(name not in state or state[name].shape != shape for name, shape in needed.items()):
         raise WeightsError(describe_misfit(state, needed, unit_map.model))
@@ -77,7 +79,9 @@ def apply_source(
         for name in needed:
             tensors[name].copy_(state[name])
     reasons = {name: "head" for name in unit_map.head}
-    reasons |= {n: "above the transferred units" for n in unit_map.tensors_of(1, len(unit_map))}
+    above = range(max(list_numbers(units), default=0) + 1, len(unit_map) + 1)
+    reasons |= {n: "below the last transferred unit" for n in unit_map.tensors_in(len(unit_map))}
+    reasons |= {n: "above the transferred units" for n in unit_map.tensors_in(above)}
     return InitReport(
         loaded=tuple(needed),
         fresh=tuple(name for name in tensors if name not in needed),
@@ -110,10 +114,10 @@ def draw_stats(state: State, model: nn.Module, seed: int) -> State:
     return drawn
 
 
-def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, n_transferred: int) -> None:
-    """Raise WeightsError unless units 1..k of a model still equal the source, bit for bit."""
+def check_transfer(model: nn.Module, unit_map: UnitMap, state: State, units: Units) -> None:
+    """Raise WeightsError unless some units of a model still equal the source, bit for bit."""
     tensors = model.state_dict()
-    names = [n for n in unit_map.tensors_of(1, n_transferred) if n in tensors and n in state]
+    names = [n for n in unit_map.tensors_in(units) if n in tensors and n in state]
     expected = {name: state[name].to(tensors[name].device, tensors[name].dtype) for name in names}
     moved = [name for name in names if not torch.equal(tensors[name], expected[name])]
     if moved:

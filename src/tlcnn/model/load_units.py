@@ -21,6 +21,8 @@ def load_unit_map(name: str, *, granularity: str = "stage", cache_dir: Path) -> 
     def compute() -> dict[str, Any]:
         from tlcnn.model.units import compute_unit_map
 
-        return asdict(compute_unit_map(name, granularity=granularity))
+        stored = asdict(compute_unit_map(name, granularity=granularity))
+        del stored["dropped"]  # no whole network drops units, and earlier versions do not read it
+        return stored
 
     return UnitMap.from_dict(remember(cache_dir, "units", key, compute))

@@ -1,14 +1,38 @@
 """The unit map: which tensors and modules belong to each unit of a network. No torch."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import digest_of
 
 GRANULARITIES = ("stage", "native", "block", "layer")
+ALL_BUT = "all_but_"  # in front of a unit or a range: all other units
+
+Units = int | Sequence[int]  # n means units 1..n; a sequence holds the numbers of units
+
+
+def list_numbers(units: Units) -> tuple[int, ...]:
+    """Return the numbers of some units in order.
+
+    Example:
+        >>> list_numbers(3), list_numbers([4, 2])
+        ((1, 2, 3), (2, 4))
+    """
+    return tuple(range(1, units + 1)) if isinstance(units, int) else tuple(sorted(units))
+
+
+def count_leading(numbers: Collection[int]) -> int:
+    """Return how many units from the first one on are among some units.
+
+    Example:
+        >>> count_leading([1, 2, 4]), count_leading([2, 3])
+        (2, 0)
+    """
+    return next(n for n in count() if n + 1 not in numbers)
 
 
 def list_enclosing(path: str) -> list[str]:
@@ -59,13 +83,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class UnitMap:
-    """An exact partition of a network's tensors into L units, in execution order, and the head."""
+    """An exact partition of a network's tensors into L units, in execution order, and the head.
+
+    Attributes:
+        dropped: the outermost modules of units that a truncated network does not have.
+    """
 
     model: str
     granularity: str
     units: tuple[Unit, ...]
     head: tuple[str, ...]
     head_modules: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.units)
@@ -108,6 +137,38 @@ class UnitMap:
             f"Allowed: none, all, 0..{len(self)}, or a unit: {self._listing()}"
         )
 
+    def select(self, units: Any) -> tuple[int, ...]:
+        """Return the numbers of the units that are named, in order.
+
+        Args:
+            units: a unit as `count` takes it, a range (`stem-stage2`), `all_but_` in front of
+                either, `none`, `all`, or a list of these.
+
+        Raises:
+            ConfigError: no unit of this model is named so, or a range ends before it starts.
+        """
+        if isinstance(units, (list, tuple)):
+            return tuple(sorted({number for each in units for number in self.select(each)}))
+        name = str(units).strip()
+        if name in ("none", "all"):
+            return list_numbers(self.count(name))
+        if name.startswith(ALL_BUT):
+            left_out = self.select(name.removeprefix(ALL_BUT))
+            return tuple(n for n in list_numbers(len(self)) if n not in left_out)
+        ends = re.fullmatch("(.+?)-(.+)", name)
+        first, last = map(self.count, ends.groups() if ends else (name, name))
+        if not 0 < first <= last:
+            raise ConfigError(
+                f"{name} is no unit and no range of units of {self.model}: units have numbers "
+                f"from 1, and a range goes from the input to the output. Units: {self._listing()}"
+            )
+        return tuple(range(first, last + 1))
+
+    def truncate(self, n_units: int) -> "UnitMap":
+        """Return the map of the network that ends with unit `n_units` and the head."""
+        dropped = [path for unit in self.units[n_units:] for path in unit.natives]
+        return replace(self, units=self.units[:n_units], dropped=(*self.dropped, *dropped))
+
     def _listing(self) -> str:
         return ", ".join(
             unit.name if unit.natives[:1] == (unit.name,) else f"{unit.name} ({unit.outline()})"
@@ -117,6 +178,10 @@ class UnitMap:
     def tensors_of(self, first: int, last: int) -> tuple[str, ...]:
         """Return the tensor names of units first..last, counted from 1, both included."""
         return tuple(name for unit in self.units[first - 1 : last] for name in unit.tensors)
+
+    def tensors_in(self, units: Units) -> tuple[str, ...]:
+        """Return the tensor names of some units."""
+        return tuple(t for number in list_numbers(units) for t in self.units[number - 1].tensors)
 
     def digest(self) -> str:
         """Return a hash of the names and tensors of the units, without strides and cuts."""

@@ -16,6 +16,7 @@ from tlcnn.config.schema import (
     DatasetCfg,
     FreezeCfg,
     InitCfg,
+    TrainCfg,
     check_config,
     list_keys,
 )
@@ -35,12 +36,13 @@ def make_parent_config(cfg: Config, memory: Memory) -> Config:
     Raises ConfigError where `init.task` names no dataset, or a key of that run is not allowed.
     """
     init = cfg.init
+    train = replace(cfg.train, schedule=TrainCfg().schedule)  # is one of fine-tuning
     if init.source == "self":
         seed = cfg.seed + 1 if init.self_seed is None else init.self_seed
-        return replace(cfg, init=InitCfg(), freeze=FreezeCfg(), seed=seed)
+        return replace(cfg, init=InitCfg(), freeze=FreezeCfg(), train=train, seed=seed)
     weights = init.weights if init.parent == "imagenet" else None
     source = InitCfg(source=init.parent, weights=weights, allow_unchecked=init.allow_unchecked)
-    groups: dict[str, Any] = {"init": source, "freeze": FreezeCfg(), "train": cfg.train}
+    groups: dict[str, Any] = {"init": source, "freeze": FreezeCfg(), "train": train}
     _check_names("init.task_run", init.task_run, _RUN_GROUPS, "the source run")
     for name, values in init.task_run.items():
         groups[name] = _set_values(groups[name], values, f"init.task_run.{name}")

@@ -1,6 +1,7 @@
 """A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
 from dataclasses import asdict
+from itertools import pairwise
 from textwrap import shorten
 
 from tlcnn.data.index import SPLITS
@@ -9,6 +10,8 @@ from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.identity import FIRST_KEYS
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
+from tlcnn.plan.schedule import make_phases, resolve_schedule
+from tlcnn.plan.treatment import is_prefix
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns
 
@@ -40,7 +43,8 @@ def describe_plan(plan: Plan) -> str:
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
         f"{parts}{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
-        f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}",
+        f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}"
+        f"{_describe_phases(plan)}",
         *_describe_treatments(plan),
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
@@ -50,6 +54,11 @@ def describe_plan(plan: Plan) -> str:
     ]
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
+    if plan.unit_map.dropped:
+        last = plan.unit_map.names[-1]
+        lines.append(
+            f"note     units above {last} are dropped; the head averages what leaves {last}"
+        )
     return "\n".join(lines)
 
 
@@ -65,6 +74,18 @@ def _describe_treatments(plan: Plan) -> list[str]:
     return [f"with     {'; '.join(parts)}"] if parts else []
 
 
+def _describe_phases(plan: Plan) -> str:
+    """Return when each unit begins to be trained; empty where all begin together."""
+    names = plan.unit_map.names
+    phases = make_phases(plan.config, plan.treatment, len(plan.unit_map))
+    starts = [
+        f"from epoch {phase.first} on "
+        + ", ".join(names[n - 1] for n in before.resting if n not in phase.resting)
+        for before, phase in pairwise(phases)
+    ]
+    return f"\n         the head from the start, {', '.join(starts)}" if starts else ""
+
+
 def _describe_calls(plan: Plan) -> str:
     """Return how a GPU gets the work of an update; empty on other devices."""
     if plan.device.name != "cuda":
@@ -78,14 +99,18 @@ def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
+    others = "stats" if cell.above == "stats" else "fresh"
+    last = max(cell.transferred, default=0)
     return tuple(
         UnitRecord(
             unit=unit.name,
             modules=unit.outline(),
             n_params=unit.n_params,
             stride=unit.stride,
-            weights=source if number <= cell.k else "fresh",
-            frozen=number <= cell.j,
+            weights=source
+            if number in cell.transferred
+            else (others if number > last else "fresh"),
+            frozen=number in cell.frozen,
         )
         for number, unit in enumerate(plan.unit_map.units, start=1)
     )
@@ -98,7 +123,9 @@ def _describe_units(plan: Plan) -> list[str]:
     for number, unit in enumerate(_list_units(plan), start=1):
         state, size = frozen if unit.frozen else "trained", f"{unit.n_params:,}"
         rows.append((str(number), unit.unit, unit.modules, size, str(unit.weights), state))
-    rows.append(("", "head", "", "", "fresh", "trained"))
+    cell = plan.treatment
+    head = cell.weights.tag if cell.has_head and cell.weights else "fresh"
+    rows.append(("", "head", "", "", head, "trained"))
     return align_columns(rows, right=(0, 3))
 
 
@@ -128,6 +155,13 @@ def make_plan_record(plan: Plan) -> PlanRecord:
     for key, value in settings.pop("dataset.options").items():
         if key != "cache_dir":  # a place
             settings[f"dataset.options.{key}"] = value
+    names = {
+        key: None if is_prefix(numbers) else ",".join(plan.unit_map.names[n - 1] for n in numbers)
+        for key, numbers in (("init.units", cell.transferred), ("freeze.units", cell.frozen))
+    }
+    schedule = {"schedule": "together"} | resolve_schedule(plan.config, cell, len(plan.unit_map))
+    settings |= {f"train.{key}": value for key, value in schedule.items()}
+    settings |= {**names, "init.above": cell.above, "init.head": cell.has_head}
     return PlanRecord(
         run_id=plan.run_id,
         run_name=plan.run_name,

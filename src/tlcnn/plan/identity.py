@@ -1,7 +1,7 @@
 """What makes two runs the same run, and what they are called."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from operator import attrgetter
 from typing import Any
 
@@ -10,28 +10,13 @@ from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
-from tlcnn.model.weights import WeightsFile
 from tlcnn.plan.ancestry import Ancestor
+from tlcnn.plan.schedule import resolve_schedule
+from tlcnn.plan.treatment import Treatment, is_prefix, name_units
 from tlcnn.plan.treatments import find_unit_factors, list_idle
 from tlcnn.storage import digest_of
 
 PLAN_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Treatment:
-    """Units 1..k come from the source, units 1..j stay a fixed function (0 <= j, k <= L).
-
-    Attributes:
-        source: random, imagenet, checkpoint, stats or run (another run, however it was named).
-        weights: what units 1..k are read from; of a run that is not trained yet, where they will
-            be.
-    """
-
-    k: int
-    j: int
-    source: str
-    weights: WeightsFile | None
 
 
 # Keys that every identity holds, as they are or resolved. A key that the schema gets later is not
@@ -53,6 +38,12 @@ FIRST_KEYS = frozenset(
         "precision channels_last features compile ema_decay patience",
     }.items()
     for key in keys.split()
+)
+# Later keys of which the identity holds what they are resolved to, where that is not the default.
+RESOLVED_KEYS = frozenset(
+    {"init.units", "init.above", "init.head", "freeze.units"}
+    | {"train.schedule", "train.head_epochs", "train.unfreeze_every"}
+    | {"train.layer_decay", "train.unit_lr", "train.erase"}
 )
 
 
@@ -82,18 +73,27 @@ def make_identity(
         "init": {
             "source": cell.source,
             "k": cell.k,
+            **({} if is_prefix(cell.transferred) else {"units": list(cell.transferred)}),
+            **({} if cell.above == "fresh" else {"above": cell.above}),
+            **({"head": True} if cell.has_head else {}),
             **({} if cell.weights is None else {"digest": cell.weights.digest}),
         },
-        "freeze": {"j": cell.j, "bn": cfg.freeze.bn if cell.j else "frozen"},
-        "train": make_recipe(cfg, precision, cell, find_obstacle(cfg, unit_map, cell.j)),
+        "freeze": {
+            "j": cell.j,
+            "bn": cfg.freeze.bn if cell.j else "frozen",
+            **({} if is_prefix(cell.frozen) else {"units": list(cell.frozen)}),
+        },
+        "train": {
+            **make_recipe(cfg, precision, cell, find_obstacle(cfg, unit_map, cell)),
+            **resolve_schedule(cfg, cell, len(unit_map)),
+        },
         "views": describe_views(find_policy(cfg.train.augment, cfg.train.erase)),
         "seed": cfg.seed,
     }
-    resolved = {f"train.{key}" for key in list_idle(cfg, cell.k, cell.j)}
-    resolved |= {"train.layer_decay", "train.unit_lr", "train.erase"}
+    resolved = RESOLVED_KEYS | {f"train.{key}" for key in list_idle(cfg, cell)}
     factors = find_unit_factors(cfg.train, unit_map)
     if cfg.freeze.bn != "affine":  # else frozen units have norms that are trained
-        factors[: cell.j] = [1.0] * cell.j
+        factors = [1.0 if n in cell.frozen else f for n, f in enumerate(factors, start=1)]
     if any(factor != 1 for factor in factors):
         identity["train"]["unit_factors"] = factors
     for key, item in iterate_fields(cfg):
@@ -106,16 +106,18 @@ def make_identity(
     return identity
 
 
-def find_obstacle(cfg: Config, unit_map: UnitMap, n_frozen: int) -> str | None:
+def find_obstacle(cfg: Config, unit_map: UnitMap, cell: Treatment) -> str | None:
     """Return why the frozen units' outputs cannot be stored, on whatever device, or None."""
-    if n_frozen == 0:
-        return "nothing is frozen"
+    if cell.depth == 0:
+        return (
+            f"the first unit ({unit_map.names[0]}) is trained" if cell.j else "nothing is frozen"
+        )
     if cfg.train.mixup or cfg.train.cutmix:
         return "train.mixup and train.cutmix mix images in front of the frozen units"
     if cfg.freeze.bn != "frozen":
         return f"freeze.bn={cfg.freeze.bn} lets the frozen units change"
-    reason = unit_map.units[n_frozen - 1].cut_obstacle
-    name = unit_map.names[n_frozen - 1]
+    reason = unit_map.units[cell.depth - 1].cut_obstacle
+    name = unit_map.names[cell.depth - 1]
     return None if reason is None else f"no single tensor leaves {name}: {reason}"
 
 
@@ -126,7 +128,7 @@ def make_recipe(
     train = cfg.train
     recipe = {key: value for key, value in vars(train).items() if f"train.{key}" in FIRST_KEYS}
     recipe["precision"] = precision
-    idle = list_idle(cfg, cell.k, cell.j)
+    idle = list_idle(cfg, cell)
     if train.features != "close" or obstacle is not None:
         idle.add("features")
     return {key: value for key, value in recipe.items() if key not in idle}
@@ -135,7 +137,9 @@ def make_recipe(
 def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:
     """Return a run's readable name: `ham10000-resnet18-imagenet-k3-j2-s0`."""
     model = cfg.model.name.split(".")[0]
-    return f"{cfg.dataset.name}-{model}-{'-'.join(source)}-k{cell.k}-j{cell.j}-s{cfg.seed}"
+    k, j = name_units(cell.transferred), name_units(cell.frozen)
+    k += f"-{cell.above}" * (cell.above != "fresh") + "-head" * cell.has_head
+    return f"{cfg.dataset.name}-{model}-{'-'.join(source)}-k{k}-j{j}-s{cfg.seed}"
 
 
 def make_cell_id(

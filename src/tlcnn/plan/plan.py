@@ -1,11 +1,12 @@
 """The plan: everything a run will do, resolved, as a value; its hash is the run's id.
 
-    Config → units → cell (k, j) → index → source weights → images and splits → identity
+    Config → units → treatment of each → index → source weights → images and splits → identity
 
 Nothing here imports torch once the facts of a model and a dataset are remembered.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,25 +14,19 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.config.schema import (
-    EACH,
-    TRANSFERRED,
-    Config,
-    check_config,
-    find_cache_dir,
-    make_cache_dir,
-)
+from tlcnn.config.schema import Config, check_config, find_cache_dir, make_cache_dir
 from tlcnn.data.dataset import Dataset, recall_dataset, recall_index
 from tlcnn.data.policy import find_policy
 from tlcnn.device import Device, find_device
-from tlcnn.errors import ConfigError, DataError, ImpossibleCell, TlcnnError, WeightsError
+from tlcnn.errors import ConfigError, DataError, TlcnnError, WeightsError, list_names
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile, locate_checkpoint, locate_imagenet
 from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
-from tlcnn.plan.identity import Treatment, make_cell_id, make_identity, make_name
+from tlcnn.plan.identity import make_cell_id, make_identity, make_name
+from tlcnn.plan.treatment import Treatment, make_treatment
 from tlcnn.plan.treatments import check_treatments
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
@@ -78,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the weights of units 1..k come from; as in `Treatment` and `Plan`."""
+    """Where the weights of transferred units come from; as in `Treatment` and `Plan`."""
 
     kind: str
     weights: WeightsFile | None = None
@@ -104,16 +99,19 @@ def make_plan(
     find_policy(cfg.train.augment)
     cache_dir = make_cache_dir(cfg.cache_dir)
     device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
-    unit_map = recall_unit_map(cfg, memory)
-    k, j = count_units(cfg, unit_map)
+    cell, unit_map = make_treatment(cfg, recall_unit_map(cfg, memory))
     recall_index(cfg.dataset, memory)  # missing images are reported before weights are downloaded
-    source = _find_source(cfg, k, cache_dir, memory, descendants) if k else WeightsSource("random")
+    source = WeightsSource("random")
+    if cell.transferred:
+        source = _find_source(cfg, cache_dir, memory, descendants)
     images = recall_dataset(cfg.dataset, cache_dir, memory)
     open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
     allow = cfg.init.allow_unchecked
     check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)
     check_treatments(cfg.train, unit_map, images)
-    cell = Treatment(k, j, source.kind, source.weights)
+    cell = replace(cell, source=source.kind, weights=source.weights)
+    if cell.has_head:
+        _check_head(cfg, cell, source, images)
     precision = device.resolve_precision(cfg.train.precision)
     identity = make_identity(cfg, unit_map, cell, images, precision)
     names = _list_sources(source, images)
@@ -148,31 +146,32 @@ def recall_unit_map(cfg: Config, memory: Memory) -> UnitMap:
     )
 
 
-def count_units(cfg: Config, unit_map: UnitMap) -> tuple[int, int]:
-    """Return (k, j), the numbers of units to transfer and to freeze.
-
-    Raises:
-        ConfigError: a name that no unit has.
-        ImpossibleCell: fresh units would be frozen, and `freeze.allow_random` is false.
-    """
-    for key, through in (("init", cfg.init.through), ("freeze", cfg.freeze.through)):
-        if through == EACH:
-            raise ConfigError(
-                f"{key}.through=each stands for every unit, one run each: use it in a sweep (-m)."
-            )
-    n_units = unit_map.count(cfg.init.through)
-    k = 0 if cfg.init.source == "random" else n_units
-    j = k if cfg.freeze.through == TRANSFERRED else unit_map.count(cfg.freeze.through)
-    if j <= k or cfg.freeze.allow_random:
-        return k, j
-    source = "imagenet" if cfg.init.source == "random" else cfg.init.source
-    raise ImpossibleCell(
-        f"freeze.through={cfg.freeze.through} freezes {j} units but init={cfg.init.source} "
-        f"transfers {k}: {', '.join(unit_map.names[k:j])} would stay random filters.\n"
-        f"Transfer them (init={source} init.through={unit_map.names[j - 1]}), freeze less "
-        f"(freeze.through={unit_map.names[k - 1] if k else 'none'}), or, as a control, "
-        "set freeze.allow_random=true."
-    )
+def _check_head(cfg: Config, cell: Treatment, source: WeightsSource, images: Dataset) -> None:
+    """Raise ConfigError unless the source is a run whose classes are those of the images."""
+    ancestor = next(iter(source.ancestry), None)
+    classes: list[str] | tuple[str, ...] | None = None
+    if ancestor is not None and ancestor.images is not None:
+        classes = ancestor.images.index.classes
+    elif ancestor is not None:
+        with suppress(DataError):
+            classes = read_plan(ancestor.folder).classes
+    reason = None
+    if source.kind == "stats":
+        reason = "init=stats draws its weights, and a drawn head is a fresh one"
+    elif cell.above == "truncate":
+        reason = "init.above=truncate puts a fresh head on another boundary"
+    elif classes is None:
+        reason = (
+            f"the classes of init={cfg.init.source} are not known; a run (init=run) records them"
+        )
+    elif list(classes) != list(images.index.classes):
+        reason = (
+            f"{source.ancestry[0].full_name} has the classes {list_names(classes)}, and "
+            f"{cfg.dataset.name} has {list_names(images.index.classes)}: names and order must be "
+            "the same"
+        )
+    if reason is not None:
+        raise ConfigError(f"init.head=true: {reason}. Use init.head=false.")
 
 
 def _find_output_dir(cfg: Config) -> Path:
@@ -180,7 +179,7 @@ def _find_output_dir(cfg: Config) -> Path:
 
 
 def _find_source(
-    cfg: Config, k: int, cache_dir: Path, memory: Memory, descendants: tuple[Path, ...]
+    cfg: Config, cache_dir: Path, memory: Memory, descendants: tuple[Path, ...]
 ) -> WeightsSource:
     init = cfg.init
     if init.source in PLANNED:

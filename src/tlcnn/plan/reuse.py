@@ -12,12 +12,14 @@ from typing import Any
 
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.device import find_version
+from tlcnn.model.unit_map import count_leading
 from tlcnn.plan.identity import find_obstacle
 from tlcnn.plan.plan import Plan
 from tlcnn.storage import digest_of, remember
 from tlcnn.text import count
 
 GIB = 2**30
+_ABOVE = ("k", "units", "above", "head")  # of init: they change nothing of the frozen units
 # Multiples of eps, above what two orders of the same sums differed by (docs/performance.md).
 TOLERANCES = {"fp32": 1024 * 2.0**-23, "tf32": 8 * 2.0**-10, "bf16": 8 * 2.0**-7}
 _TYPES = {  # torch's name of a type: its short name, the bytes of a value
@@ -57,9 +59,9 @@ class Reuse:
 
 def find_reason(plan: Plan) -> str | None:
     """Return why a run does not reuse its frozen units' outputs, or None."""
-    if plan.treatment.j and plan.config.reuse == "none":
+    if plan.treatment.depth and plan.config.reuse == "none":
         return "reuse=none"
-    obstacle = find_obstacle(plan.config, plan.unit_map, plan.treatment.j)
+    obstacle = find_obstacle(plan.config, plan.unit_map, plan.treatment)
     if obstacle is not None or is_close(plan):
         return obstacle
     allowed = "(train.features=close allows that)"
@@ -96,14 +98,14 @@ def make_source_key(plan: Plan) -> str | None:
         return None
     identity, cfg, cell = plan.identity, plan.config, plan.treatment
     train = identity["train"]
-    depends_on_seed = count_views(plan) == 0 or cell.j > cell.k or cell.source == "stats"
+    depends_on_seed = count_views(plan) == 0 or cell.has_fresh_depth or cell.source == "stats"
     return digest_of(
         [
-            {key: value for key, value in identity["init"].items() if key != "k"},
+            {key: value for key, value in identity["init"].items() if key not in _ABOVE},
             [identity[key] for key in ("dataset", "views")],
             [identity["model"][key] for key in ("name", "units")],
             [train["precision"], train["channels_last"], train.get("views")],
-            [cfg.threads, str(plan.cache_dir), cell.k if cell.j > cell.k else None],
+            [cfg.threads, str(plan.cache_dir), cell.transferred if cell.has_fresh_depth else None],
             cfg.seed if depends_on_seed else None,
         ],
         16,
@@ -125,7 +127,7 @@ def decide_reuse(plan: Plan) -> Reuse:
     boundaries = load_boundaries(plan)
     if boundaries is None:
         return Reuse("images of this size do not get through the network")
-    boundary = boundaries[plan.treatment.j - 1]
+    boundary = boundaries[plan.treatment.depth - 1]
     if boundary is None:
         return Reuse("no single tensor crosses")
     cfg, splits, depths = plan.config, plan.dataset.splits, plan.shared_depths
@@ -148,9 +150,9 @@ def decide_reuse(plan: Plan) -> Reuse:
     n_images = n_eval * n_eval_images + n_views * n_train
 
     room = budget - n_images * boundary.n_bytes
-    shared = []
-    for depth in sorted(set(depths) - {plan.treatment.j}, reverse=True):
-        crossing = boundaries[depth - 1] if 0 < depth <= plan.treatment.k else None
+    shared, n_transferred = [], count_leading(plan.treatment.transferred)
+    for depth in sorted(set(depths) - {plan.treatment.depth}, reverse=True):
+        crossing = boundaries[depth - 1] if 0 < depth <= n_transferred else None
         if crossing is not None and n_images * crossing.n_bytes <= room:
             shared.append(depth)
             room -= n_images * crossing.n_bytes
@@ -211,7 +213,7 @@ def describe_reuse(plan: Plan) -> str:
     else:
         epochs = count(plan.config.train.epochs, "epoch")
         views = f"not for training images, which have {n_drawn} views, more than {epochs} show"
-    name = plan.unit_map.names[plan.treatment.j - 1]
+    name = plan.unit_map.names[plan.treatment.depth - 1]
     shape = f"{'x'.join(map(str, boundary.shape))} {_TYPES[boundary.dtype][0]}"
     evaluation = "for val and test images"
     if not reuse.n_eval:

@@ -10,6 +10,7 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.policy import Policy, find_policy
 from tlcnn.errors import ConfigError
 from tlcnn.model.unit_map import UnitMap
+from tlcnn.plan.treatment import Treatment
 
 
 def find_unit_factors(train: TrainCfg, unit_map: UnitMap) -> list[float]:
@@ -59,13 +60,8 @@ def find_tensor_factors(train: TrainCfg, unit_map: UnitMap) -> dict[str, float]:
     return {name: factor for name, factor in factors.items() if factor != 1}
 
 
-def list_idle(cfg: Config, k: int, j: int) -> set[str]:
-    """Return the keys of `TrainCfg` that change nothing in a run, because of its other values.
-
-    Args:
-        k: the number of transferred units.
-        j: the number of frozen units.
-    """
+def list_idle(cfg: Config, cell: Treatment) -> set[str]:
+    """Return the keys of `TrainCfg` that change nothing in a run, because of its other values."""
     train = cfg.train
     is_balanced = train.sampling == "balanced"  # all classes are then shown equally often
     idle = {
@@ -75,7 +71,8 @@ def list_idle(cfg: Config, k: int, j: int) -> set[str]:
         "logit_adjustment": is_balanced,
         "views": find_policy(train.augment, train.erase) == Policy(),
         "head_lr": train.head_lr == train.lr,
-        "anchor": k <= j and not (k and cfg.freeze.bn == "affine"),
+        "anchor": {*cell.transferred} <= {*cell.frozen}
+        and not (cell.k and cfg.freeze.bn == "affine"),
         "loss": train.focal_gamma == 0,
         "focal_gamma": train.focal_gamma == 0 or train.loss != "focal",
     }

@@ -54,9 +54,10 @@ class OpenRun:
         return self.record.classes
 
     def unit_map(self) -> UnitMap:
-        """Return the units of the run's network."""
+        """Return the units of the run's network; without those that it has dropped."""
         name, granularity = self.config.model.name, self.config.model.granularity
-        return load_unit_map(name, granularity=granularity, cache_dir=self.cache_dir)
+        unit_map = load_unit_map(name, granularity=granularity, cache_dir=self.cache_dir)
+        return unit_map.truncate(len(self.record.units) or len(unit_map))
 
     def model(self, device: str = "cpu") -> "nn.Module":
         """Return a new network with the run's weights, in evaluation mode.
@@ -68,6 +69,7 @@ class OpenRun:
         import torch
 
         from tlcnn.model.build import build_model
+        from tlcnn.model.truncate import truncate_network
 
         state = load_run_weights(self.folder)
         cfg = self.config.model
@@ -78,6 +80,7 @@ class OpenRun:
             drop_rate=cfg.drop_rate,
             drop_path_rate=cfg.drop_path_rate,
         )
+        truncate_network(model, self.unit_map(), seed=0)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

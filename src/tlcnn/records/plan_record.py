@@ -46,7 +46,8 @@ class UnitRecord:
     """One unit of the network. Of an imported run only the name is known.
 
     Attributes:
-        weights: the name of the weights that it starts from, or `fresh`.
+        weights: the name of the weights that it starts from, `fresh`, or `stats` for a draw with
+            their mean and deviation above the transferred units.
     """
 
     unit: str
@@ -73,8 +74,8 @@ class PlanRecord:
         run_id: the digest of `identity`.
         cell_id: equal for runs that differ in the seed alone.
         source: where the weights came from, first to last; see `AncestorRecord`.
-        k: the number of transferred units.
-        j: the number of frozen units.
+        k: the number of transferred units; the first ones unless `settings` have `init.units`.
+        j: the number of frozen units; the first ones unless `settings` have `freeze.units`.
         bn: what the frozen units' norm layers may do.
         run_name: the run folder's name without the id.
         identity: everything that changes the run's numbers, resolved.

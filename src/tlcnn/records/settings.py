@@ -1,13 +1,13 @@
 """Settings of runs as columns: those that tell runs apart, and any that is asked for."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from tlcnn.config.schema import Config, list_cell_columns, list_keys
+from tlcnn.config.schema import Config, list_cell_columns, list_keys, list_naming_keys
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 
 CELL = tuple(list_cell_columns().values())  # dataset, model, init, k, j, bn
@@ -19,12 +19,12 @@ _DEFAULTS = {
 
 
 def spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Make columns of the settings in which runs of one cell's name differ, and list them."""
+    """Make columns of the settings that name a cell or differ in cells of one name; list them."""
     if "settings" not in runs or runs.empty:
         return runs, []
     names = list(zip(*(runs[column].map(str) for column in CELL), strict=True))
     settings = [value if isinstance(value, dict) else {} for value in runs["settings"]]
-    varying = list_varying(names, settings)
+    varying = list(dict.fromkeys([*list_naming(settings), *list_varying(names, settings)]))
     return add_columns(runs, varying), varying
 
 
@@ -35,6 +35,18 @@ def add_later_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     learning rate is not of a whole configuration, and stays as it is.
     """
     return {**(_DEFAULTS if "train.lr" in settings else {}), **settings}
+
+
+def list_naming(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys beside the columns of a cell that name some of these runs or cells.
+
+    They are those that have another value than their default, such as `freeze.units`.
+    """
+    values = [*settings]
+    defaults = list_naming_keys().items()
+    return [
+        key for key, default in defaults if any(v.get(key, default) != default for v in values)
+    ]
 
 
 def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tlcnn.records.settings import CELL, list_values, list_varying, write_value
+from tlcnn.records.settings import CELL, list_naming, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import format_estimate, format_seconds
 from tlcnn.report.remarks import write_note, write_omissions, write_tuning
@@ -35,8 +35,8 @@ from tlcnn.text import count
 Key = Mapping[str, Any]  # column -> value
 
 _OUTSIDE = (
-    "not shown, because they belong to no grid: {} (imported predictions, frozen random units, or "
-    "another freeze.bn); --rows k --columns j shows them too"
+    "not shown, because they belong to no grid: {} (imported predictions, frozen random units, "
+    "another freeze.bn, or units that are not the first ones); --rows k --columns j shows them too"
 )
 
 
@@ -144,8 +144,8 @@ Members = list[tuple[Key, tuple[Cell, ...]]]
 def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
     """Return a row for each cell, and the columns that tell them apart.
 
-    The columns are those of a cell and the settings in which runs of one name differ, with
-    nothing for a setting that differs inside a cell.
+    The columns are those of a cell, the settings that name some cell beside them, and those in
+    which runs of one name differ, with nothing for a setting that differs inside a cell.
     """
     members = [(cell, run) for cell in cells for run in cell.runs]
     settings = [
@@ -157,6 +157,7 @@ def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
         for name in list_varying([run.name for _, run in members], settings)
         if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
     ]
+    varying = list(dict.fromkeys([*list_naming(cell.settings for cell in cells), *varying]))
     columns = [*CELL, *varying]
     columns += ["imported"] if any(cell.source.is_imported for cell in cells) else []
     keys = [

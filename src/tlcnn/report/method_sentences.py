@@ -244,6 +244,17 @@ def _describe_steps(plan: PlanRecord) -> str:
     )
 
 
+def _describe_schedule(plan: PlanRecord) -> str:
+    epochs = (plan.settings.get(f"train.{key}") for key in ("head_epochs", "unfreeze_every"))
+    n_head, every = (count(n, "epoch") if isinstance(n, int) else "some epochs" for n in epochs)
+    return {
+        "head_first": f"The classifier alone was trained for {n_head}, and then all trained units "
+        "with it; each of the two had a learning-rate schedule and an optimiser of its own.",
+        "gradual": f"The classifier was trained first; after every {every} the last resting unit "
+        "was trained as well, with a fresh optimiser.",
+    }.get(plan.settings.get("train.schedule", ""), "")
+
+
 def _describe_loss(plan: PlanRecord) -> str:
     scheme, beta, smoothing = _read(plan, "class_weights", "effective_beta", "label_smoothing")
     gamma = plan.settings.get("train.focal_gamma")
@@ -297,7 +308,7 @@ NETWORKS: tuple[Sentence, ...] = (
 TRAINING: tuple[Sentence, ...] = (
     *(_describe_optimizer, _describe_rate, treatment_sentences.describe_rates),
     *(treatment_sentences.describe_anchor, _describe_length, _describe_steps),
-    *(treatment_sentences.describe_accumulation, _describe_loss),
+    *(_describe_schedule, treatment_sentences.describe_accumulation, _describe_loss),
     treatment_sentences.describe_imbalance,
     *(_describe_stability, _describe_precision),
 )

@@ -118,7 +118,7 @@ def _read_units(folder: Path) -> dict[str, Any]:
     units = [
         [
             unit.unit,
-            number <= plan.k if unit.weights is None else unit.weights != "fresh",
+            number <= plan.k if unit.weights is None else unit.weights not in ("fresh", "stats"),
             number <= plan.j if unit.frozen is None else unit.frozen,
         ]
         for number, unit in enumerate(plan.units, start=1)

@@ -89,10 +89,17 @@ def name_cell(cell: Cell) -> str:
     """
     names = dict(enumerate(cell.units, start=1))
     n_units = len(names)
-    source = name_source(cell.source)
-    if 0 < cell.k < n_units:
+    source, treatment = name_source(cell.source), dict(cell.treatment)
+    if "init.units" in treatment:
+        source += f" in {treatment['init.units']}"
+    elif 0 < cell.k < n_units:
         source += f" through {names[cell.k]}"
-    if cell.j == 0:
+    source += " with its head" if "init.head" in treatment else ""
+    above = {"truncate": ", truncated", "stats": ", above with its statistics"}
+    source += above.get(str(treatment.get("init.above")), "")
+    if "freeze.units" in treatment:
+        frozen = f"frozen in {treatment['freeze.units']}"
+    elif cell.j == 0:
         frozen = "all trained"
     elif cell.j == n_units:
         frozen = "all frozen"

@@ -59,7 +59,7 @@ def build_inputs(
     validation = splits["val"]
     images = validation.feed_plain([np.arange(min(_N_TRIED, len(validation)))]).make_batch(0)
     try:
-        prefix, suffix = cut(model, plan.unit_map, plan.treatment.j)
+        prefix, suffix = cut(model, plan.unit_map, plan.treatment.depth)
         with autocast(images.device, plan.precision):
             check_cut(model, prefix, suffix, images, tolerance=find_tolerance(plan))
     except ConfigError as error:
@@ -69,7 +69,7 @@ def build_inputs(
     counts = batches["train"].frozen.counts
     part = TrainedPart(suffix, batches, counts)
     n_views = count_views(plan)
-    if plan.treatment.j < len(plan.unit_map) or n_views == 0:
+    if plan.treatment.depth < len(plan.unit_map) or n_views == 0:
         return part
     with torch.no_grad(), autocast(images.device, plan.precision):
         boundary = prefix(images)
@@ -97,7 +97,7 @@ def _build_feature_batches(
     frozen = FrozenUnits(
         model,
         plan.unit_map,
-        plan.treatment.j,
+        plan.treatment.depth,
         precision=plan.precision,
         key=_make_key(plan),
         other_boundaries=reuse.other_boundaries,

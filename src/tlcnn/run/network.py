@@ -1,8 +1,8 @@
-"""The network of a run before its first step: drawn from the seed, then units 1..k transferred."""
+"""The network of a run before its first step: drawn from the seed, then units transferred."""
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from tlcnn.model.build import build_model
 from tlcnn.model.checkpoint_file import State, load_state
 from tlcnn.model.initialize import InitReport, apply_source, check_transfer, draw_stats
 from tlcnn.model.match import match_names
+from tlcnn.model.truncate import truncate_network
 from tlcnn.model.weights import WeightsFile
-from tlcnn.plan.plan import Plan
+from tlcnn.plan.plan import Plan, recall_unit_map
 from tlcnn.records.folder import RunDir
 from tlcnn.records.weights import load_run_weights
 
@@ -36,29 +37,37 @@ class InitialNetwork:
 def build_initial_network(plan: Plan, memory: Memory | None = None) -> InitialNetwork:
     """Build the network of a plan and check that images of the plan's size get through it.
 
-    The whole network is drawn from the seed first, and units 1..k are overwritten then, so a
-    fresh unit is the same in every cell of a seed.
+    The whole network is drawn from the seed first, and transferred units are overwritten then, so
+    a fresh unit is the same in every cell of a seed. Units are dropped last.
 
     Raises:
         WeightsError: the source's weights are broken, unsafe or do not fit.
-        ConfigError: images of this size do not get through the network.
+        ConfigError: images of this size do not get through the network, or it cannot be truncated.
     """
     memory = memory or Memory()
-    treatment, unit_map, weights = plan.treatment, plan.unit_map, plan.treatment.weights
+    cell, weights, seed = plan.treatment, plan.treatment.weights, plan.config.seed
+    whole = recall_unit_map(plan.config, memory)
     model = _draw_network(plan, memory)
     report = InitReport((), tuple(model.state_dict()))
     if weights is not None and weights.path is not None:
-        state = match_names(_load_source(weights, weights.path, memory), model, unit_map)
-        if treatment.source == "stats":
-            state = draw_stats(state, model, plan.config.seed)
-        report = apply_source(model, unit_map, state, treatment.k)
-        check_transfer(model, unit_map, state, treatment.k)
+        state = match_names(_load_source(weights, weights.path, memory), model, whole)
+        if cell.source == "stats":
+            state = draw_stats(state, model, seed)
+        units = cell.transferred
+        report = apply_source(model, whole, state, units, has_head=cell.has_head)
+        if cell.above == "stats":
+            above = range(units[-1] + 1, len(whole) + 1)
+            apply_source(model, whole, draw_stats(state, model, seed), above)
+        check_transfer(model, whole, state, units)
         log.info("from %s: %s", weights.origin, report.describe())
+    truncate_network(model, plan.unit_map, seed)
     size = plan.config.dataset.image_size
-    memory.recall(
-        "fitting size", (plan.config.model.name, size), lambda: _check_input_size(model, size)
+    key = (plan.config.model.name, len(plan.unit_map), size)
+    memory.recall("fitting size", key, lambda: _check_input_size(model, size))
+    tensors = model.state_dict()
+    return InitialNetwork(
+        model, replace(report, fresh=tuple(n for n in report.fresh if n in tensors))
     )
-    return InitialNetwork(model, report)
 
 
 def has_weights(plan: Plan) -> bool:

@@ -20,13 +20,15 @@ _NOISE = 1e-3  # of the outputs' root mean square: smaller differences are no re
 def measure_response(plan: Plan, model: torch.nn.Module, images: Batches) -> float | None:
     """Return the share of the frozen units' outputs that differ between training images.
 
+    These are the frozen units in front of the first trained one.
+
     The network is run in evaluation mode on a few images without augmentation: it does not change,
     and no random number is drawn. A share that is too small is logged as a warning.
 
     Returns:
-        None where nothing is frozen, or where no single tensor leaves the frozen units.
+        None where no such unit is frozen, or where no single tensor leaves the frozen units.
     """
-    n_frozen = plan.treatment.j
+    n_frozen = plan.treatment.depth
     if not n_frozen or len(images) < 2:
         return None
     rows = np.unique(np.linspace(0, len(images) - 1, _N_IMAGES).astype(int))

@@ -105,6 +105,7 @@ def train(
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
+    from tlcnn.run.phases import build_phases
     from tlcnn.run.response import measure_response
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
@@ -114,7 +115,7 @@ def train(
     from tlcnn.training.tasks import build_objective
     from tlcnn.training.turns import Turn
 
-    cfg, index, n_frozen = plan.config, plan.dataset.index, plan.treatment.j
+    cfg, index, units = plan.config, plan.dataset.index, plan.treatment.frozen
     set_torch_flags(plan)
     write_start(plan, folder, initial, memory)
     log.info("%s", describe_plan(plan))
@@ -130,8 +131,8 @@ def train(
         should_stop=lambda: bool(stop),
     )
     model = initial.model.to(images["train"].device)
-    apply_freeze(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
-    frozen = snapshot_frozen(model, plan.unit_map, n_frozen, bn=cfg.freeze.bn)
+    apply_freeze(model, plan.unit_map, units, bn=cfg.freeze.bn)
+    frozen = snapshot_frozen(model, plan.unit_map, units, bn=cfg.freeze.bn)
     response = measure_response(plan, model, images["train"])
     inputs = build_inputs(plan, model, images, memory, stop)
     network = Network(
@@ -147,6 +148,7 @@ def train(
         inputs.splits,
         recipe,
         build_objective(index.task, images["train"].labels, len(index.classes), recipe),
+        build_phases(plan, model),
         Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,
@@ -173,7 +175,7 @@ def _copy_starts(
     """Return the weights that `train.anchor` pulls transferred units towards, by tensor."""
     if not plan.config.train.anchor:
         return {}
-    names = set(plan.unit_map.tensors_of(1, plan.treatment.k)) - frozen.keys()
+    names = set(plan.unit_map.tensors_in(plan.treatment.transferred)) - frozen.keys()
     return {n: p.detach().clone() for n, p in model.named_parameters() if n in names}
 
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from tlcnn.config.schema import Config, list_keys
-from tlcnn.records.settings import CELL, list_varying, write_value
+from tlcnn.records.settings import CELL, list_naming, list_varying, write_value
 from tlcnn.statistics.choice import Choice
 from tlcnn.storage import digest_of
 from tlcnn.study.runs import Omission, Place, Run, choose_runs
@@ -65,7 +65,8 @@ class Cell:
 
     Attributes:
         key: a short digest that is the same in every report.
-        source: of the units 1..k; `random` where k = 0.
+        k, j: how many units are transferred and frozen; the first ones where `treatment` is empty.
+        source: of the transferred units; `random` where k = 0.
         recipe: settings of data, model and training in which cells of its dataset and model
             differ.
         settings: those that all its runs share.
@@ -125,12 +126,21 @@ class Cell:
         return tuple(run.seed for run in self.folds[0])
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is our own run, and frozen units do not change at all.
+    def treatment(self) -> Settings:
+        """What happens to the units, beside k, j and bn; empty where k and j say all.
 
-        Other treatments of norm layers (`freeze.bn`) exist only by name.
+        For example `freeze.units`, where the frozen units are not the first j.
         """
-        return not self.source.is_imported and (self.j == 0 or self.bn == "frozen")
+        return _pick(self.settings, list_naming([self.settings]))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is our own run of units 1..k and 1..j, and frozen units do not change at all.
+
+        Other treatments of norm layers (`freeze.bn`) and of units exist only by name.
+        """
+        is_frozen = self.j == 0 or self.bn == "frozen"
+        return not self.source.is_imported and is_frozen and not self.treatment
 
     @property
     def is_in_grid(self) -> bool:
@@ -153,7 +163,10 @@ def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
         for key in list_varying([name[:2] for name in names], shared)
         if not key.startswith(("init.", "freeze."))
     ]
-    source_keys = [key for key in list_varying(names, shared) if key.startswith("init.")]
+    naming = list_naming(shared)
+    source_keys = [
+        key for key in list_varying(names, shared) if key.startswith("init.") and key not in naming
+    ]
     cells = [
         _make_cell(group, settings, recipe_keys, source_keys)
         for group, settings in zip(groups, shared, strict=True)

@@ -43,7 +43,7 @@ def tune_cells(cells: Sequence[Cell], keys: Sequence[str], val_metric: str) -> l
         return [*cells]
     groups: dict[object, list[Cell]] = {}
     for cell in cells:
-        names = (cell.dataset, cell.model, cell.init, cell.k, cell.j, cell.bn)
+        names = (cell.dataset, cell.model, cell.init, cell.k, cell.j, cell.bn, cell.treatment)
         groups.setdefault((names, cell.source, _drop(cell.recipe, keys)), []).append(cell)
     return [cell for group in groups.values() for cell in _tune(group, keys, val_metric)]
 

@@ -2,7 +2,7 @@
 
 A block is a product: `{init: [random, imagenet], seed: range(3)}` is six cells. A value is written
 as on the command line, or as a YAML list. What the command line sets replaces the block's value.
-`each` stands for every unit of the model.
+`each` stands for every unit of the model, `all_but_each` for all units but one.
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tlcnn.config.compose import Composer
-from tlcnn.config.schema import EACH
+from tlcnn.config.schema import EACH, EACH_UNIT
 from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import recall_unit_map
@@ -18,7 +18,6 @@ from tlcnn.plan.plan import recall_unit_map
 # A key of a group and the one value that the group's files hold: setting either replaces both.
 _SYNONYMS = {"freeze": "freeze.through", "model": "model.name"}
 _READ_NO_FILE = {"init=random", "init=self"}
-_EACH_UNIT = (f"init.through={EACH}", f"freeze.through={EACH}")
 _SPECIAL = frozenset(",()[]{}'\"=:\\")  # characters of Hydra's grammar
 
 
@@ -59,20 +58,21 @@ def expand(
 def expand_units(cells: Sequence[Sequence[str]], composer: Composer) -> list[tuple[str, ...]]:
     """Replace `each` by every unit of the cell's own model, one cell for each.
 
-    Example: `init.through=each` becomes `init.through=stem`, `init.through=stage1`, ...
+    Example: `init.through=each` becomes `init.through=stem`, `init.through=stage1`, ..., and
+    `freeze.units=all_but_each` becomes `freeze.units=all_but_stem`, ...
     Raises ConfigError where the model is unknown or cannot be divided into units.
     """
     memory = Memory()
     expanded: list[tuple[str, ...]] = []
     for cell in cells:
-        if not any(word.lstrip("+") in _EACH_UNIT for word in cell):
+        if not any(word.lstrip("+") in EACH_UNIT for word in cell):
             expanded.append(tuple(cell))
             continue
         names = recall_unit_map(composer.compose(cell), memory).names
         expanded += itertools.product(
             *(
-                [write_word(word.split("=")[0], name) for name in names]
-                if word.lstrip("+") in _EACH_UNIT
+                [word.removesuffix(EACH) + name for name in names]
+                if word.lstrip("+") in EACH_UNIT
                 else [word]
                 for word in cell
             )

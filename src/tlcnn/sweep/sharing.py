@@ -18,7 +18,7 @@ def order_by_source(runs: Sequence[SweepRun]) -> list[SweepRun]:
 
     def place(run: SweepRun) -> tuple[bool, int, int]:
         first = keys.index(run.source_key or run.run_id)
-        return run.role == "cell", first, run.plan.treatment.j
+        return run.role == "cell", first, run.plan.treatment.depth
 
     return sorted(runs, key=place)
 
@@ -27,7 +27,7 @@ def find_shared_depths(run: SweepRun, runs: Sequence[SweepRun]) -> tuple[int, ..
     """Return how many units each run freezes that shares this one's source; () if none does."""
     if run.source_key is None:
         return ()
-    depths = sorted(r.plan.treatment.j for r in runs if r.source_key == run.source_key)
+    depths = sorted(r.plan.treatment.depth for r in runs if r.source_key == run.source_key)
     return tuple(depths) if len(depths) > 1 else ()
 
 

@@ -6,7 +6,7 @@ A training is a generator: between two turns of it other trainings of the proces
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.lane import Lane, seed_generators
 from tlcnn.training.optim import compute_lr
+from tlcnn.training.phase import Phase, apply_modes, find_phase
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.recorder import Recorder, find_graph
 from tlcnn.training.state import Network, Position
@@ -48,6 +49,7 @@ class Fit:
     Attributes:
         inputs: the splits `train` and `val`.
         recipe: the settings of the training; `precision` is not `auto` any more.
+        phases: one or more, which together are all epochs.
         seed: the seed of order, views and dropout.
         eval_batch_size: the number of images in a forward pass of a validation.
         stop: the request to stop, read before every step and every batch of a validation.
@@ -60,6 +62,7 @@ class Fit:
     inputs: Mapping[str, Inputs]
     recipe: Recipe
     objective: Objective
+    phases: Sequence[Phase]
     checkpoints: Checkpoints
     seed: int
     eval_batch_size: int
@@ -74,13 +77,14 @@ class Fit:
         if recipe.channels_last:
             network.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         device = self.train.device
-        open_graph = find_graph(device) if self.records else None
-        self.updates = Updates(network, recipe, self.objective, device, open_graph)
-        self.evaluator = Recorder(open_graph)
+        self._open_graph = find_graph(device) if self.records else None
+        self._parameters = {n: p for n, p in network.model.named_parameters() if p.requires_grad}
+        self.evaluator = Recorder(self._open_graph)
         self.batch_size = min(recipe.batch_size, len(self.train) // recipe.accumulate)
         self.n_images = self.batch_size * recipe.accumulate  # of an update
         self.n_steps = len(self.train) // self.n_images  # of an epoch
         self.position = Position()
+        self._begin_phase(self.phases[0])
 
     def run(self) -> Iterator[Turn]:
         """Train to the last epoch, or until patience ends, and load the best epoch's weights.
@@ -98,19 +102,21 @@ class Fit:
         """
         self.resume()
         position, recipe = self.position, self.recipe
+        n_before = self.phases[-1].first - 1  # patience counts in the last phase
         patience = math.inf if recipe.patience is None else recipe.patience
-        n_bytes = sum(p.numel() * p.element_size() for p in self.updates.parameters)
+        n_bytes = sum(p.numel() * p.element_size() for p in self._parameters.values())
         self.checkpoints.start_clock(4 * n_bytes)  # weights, two moments, the best weights
         self.network.model.train()
-        self.network.trained.train()
+        apply_modes(self.network.trained, self.phase)
         yield Turn.EPOCH
         try:
             while (
                 position.epoch <= recipe.epochs
-                and len(position.history) - position.best_epoch < patience
+                and len(position.history) - max(position.best_epoch, n_before) < patience
             ):
                 yield from self.train_epoch()
                 yield from self.validate()
+                self._follow_phases()
                 if self.checkpoints.is_cheap():
                     self.save()
                 yield Turn.EPOCH
@@ -118,6 +124,22 @@ class Fit:
             self.updates.forget()
             self.evaluator.forget()
         self.network.load(position.best_weights)
+
+    def _follow_phases(self) -> None:
+        """Begin the phase of the position's epoch, unless it is the current one."""
+        phase = find_phase(self.phases, self.position.epoch)
+        if phase is not self.phase:
+            self.updates.forget()  # what it has recorded trains other tensors
+            self._begin_phase(phase)
+        apply_modes(self.network.trained, self.phase)
+
+    def _begin_phase(self, phase: Phase) -> None:
+        """Train the tensors of a phase with a fresh optimiser, average and recording."""
+        self.phase = phase
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(name not in phase.resting)
+        device = self.train.device
+        self.updates = Updates(self.network, self.recipe, self.objective, device, self._open_graph)
 
     # ---- one epoch ------------------------------------------------------------------------------
 
@@ -129,7 +151,8 @@ class Fit:
         started = read = time.monotonic()
         batches, repeats, seeds = self.plan_epoch()
         feed, recipe = self._open_feed(batches, repeats), self.recipe
-        values = updates.schedule(self.compute_rates(), (position.epoch - 1) * self.n_steps)
+        n_earlier = (position.epoch - self.phase.first) * self.n_steps
+        values = updates.schedule(self.compute_rates(), n_earlier)
         by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
         n_parts = recipe.accumulate
         updates.loss_sum.fill_(position.loss_sum)
@@ -202,13 +225,19 @@ class Fit:
         return {"mix": send(torch.from_numpy(drawn), self.train.device)}
 
     def compute_rates(self) -> list[float]:
-        """Return the n_steps learning rates of the epoch."""
+        """Return the n_steps learning rates of the epoch.
+
+        One schedule spans all epochs; with `head_first`, each phase has a schedule of its own.
+        """
         epoch, n_steps, recipe = self.position.epoch, self.n_steps, self.recipe
+        n_epochs = recipe.epochs
+        if recipe.schedule == "head_first":
+            epoch, n_epochs = epoch - self.phase.first + 1, self.phase.n_epochs
         return [
             compute_lr(
                 step,
                 peak=recipe.lr,
-                n_steps=recipe.epochs * n_steps,
+                n_steps=n_epochs * n_steps,
                 n_warmup_steps=round(recipe.warmup_epochs * n_steps),
                 final_fraction=recipe.final_lr_fraction,
             )
@@ -292,8 +321,9 @@ class Fit:
         if state is None:
             return
         self.network.load(state["model"])
-        self.updates.load(state)
         self.position = Position(**state["position"])
+        self._follow_phases()
+        self.updates.load(state)
         log.info("resuming in epoch %d after %d steps", self.position.epoch, self.position.step)
 
     def _read_loss(self) -> float:

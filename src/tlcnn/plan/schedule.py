@@ -1,0 +1,67 @@
+"""When each unit begins to be trained: all at once, the head first, or from the head downwards."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tlcnn.config.schema import Config
+from tlcnn.errors import ConfigError
+from tlcnn.plan.treatment import Treatment
+
+
+@dataclass(frozen=True)
+class UnitPhase:
+    """Epochs in which the same units are trained.
+
+    Attributes:
+        first: the first epoch, from 1.
+        resting: the numbers of the units that are trained in a later phase only.
+    """
+
+    first: int
+    n_epochs: int
+    resting: tuple[int, ...] = ()
+
+
+def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, ...]:
+    """Return the phases of a training, which follow from the epoch alone.
+
+    `head_first` is LP-FT (Kumar et al., ICLR 2022, arXiv:2202.10054); `gradual` is the gradual
+    unfreezing of Howard and Ruder (ACL 2018, arXiv:1801.06146).
+
+    Raises:
+        ConfigError: the epochs do not suffice for all phases, or for the warm-up of one.
+    """
+    train = cfg.train
+    units = tuple(n for n in range(1, n_units + 1) if n not in cell.frozen)
+    if train.schedule == "together" or not units:
+        return (UnitPhase(1, train.epochs),)
+    if train.schedule == "head_first":
+        n_head, n_rest = train.head_epochs, train.epochs - train.head_epochs
+        if min(n_head, n_rest) <= train.warmup_epochs:
+            raise ConfigError(
+                f"train.schedule=head_first trains {n_head} epochs of the head "
+                f"(train.head_epochs) and {n_rest} of all, out of train.epochs={train.epochs}. "
+                f"Each must be longer than train.warmup_epochs={train.warmup_epochs:g}."
+            )
+        return (UnitPhase(1, n_head, units), UnitPhase(n_head + 1, n_rest))
+    every, n_last = train.unfreeze_every, train.epochs - len(units) * train.unfreeze_every
+    if n_last < 1:
+        raise ConfigError(
+            f"train.schedule=gradual unfreezes {len(units)} units, one after {every} epochs "
+            f"(train.unfreeze_every): train.epochs={train.epochs} must be larger than "
+            f"{len(units) * every}. Train longer, or freeze more units."
+        )
+    lengths = [*(every for _ in units), n_last]
+    return tuple(
+        UnitPhase(n * every + 1, n_epochs, units[: len(units) - n])
+        for n, n_epochs in enumerate(lengths)
+    )
+
+
+def resolve_schedule(cfg: Config, cell: Treatment, n_units: int) -> dict[str, Any]:
+    """Return the keys of the schedule that have an effect. Raises ConfigError."""
+    length = {"head_first": "head_epochs", "gradual": "unfreeze_every"}
+    if len(make_phases(cfg, cell, n_units)) == 1:
+        return {}
+    word = cfg.train.schedule
+    return {"schedule": word, length[word]: getattr(cfg.train, length[word])}
