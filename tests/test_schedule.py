@@ -141,7 +141,7 @@ def test_each_phase_of_head_first_has_a_schedule_and_gradual_has_one(plan_of, wo
 
 
 def test_patience_counts_from_the_last_phase_on(plan_of, monkeypatch):
-    monkeypatch.setattr(fitting, "rank_epoch", lambda record: -record["epoch"])
+    monkeypatch.setattr(fitting, "rank_epoch", lambda record, select="": -record["epoch"])
     for words, n_epochs in ([], 2), (HEAD_FIRST, 4):
         assert run(plan_of(*words, "train.patience=1"))["epochs"] == n_epochs - 1 + (words == [])
 
