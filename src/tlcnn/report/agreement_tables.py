@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tlcnn.report.content import LayerMeasures
+from tlcnn.report.grid import describe_transfer
 from tlcnn.report.measure_sentences import format_reading, name_depth
 from tlcnn.report.numbers import NONE, is_number
 from tlcnn.report.show import show_number, show_value
@@ -12,14 +13,16 @@ from tlcnn.report.table import Column, Entry, Table, fill_table
 EXPLAINED = (
     "Measures look at the networks themselves and train none of them again. The null is the same "
     "measure where nothing is shared, and the ceiling that of two networks which differ in the "
-    "seed alone. The costs stand first, because they say what freezing does. A measure of a unit "
+    "seed alone; it is a reference, and a reading may lie beyond it. The costs stand first, "
+    "because they say what freezing does. A measure of a unit "
     "looks at that unit, or at what leaves it, while a cost is of all units up to it. No measures "
     "are blended."
 )
 AGREEMENT = (
     "The depth that each measure points to, which is the unit before its largest step towards "
-    "specific, and Kendall's τ between its order of the units and that of the costs (1 is the "
-    "same order, −1 the opposite one). A step counts where it is larger than its interval."
+    "specific (of the costs: the last one before they come to the margin), and Kendall's τ "
+    "between its order of the units and that of the costs (1 is the same order, −1 the opposite "
+    "one). A step counts where it is larger than its interval."
 )
 _STANDINGS = {
     "same": "the same depth",
@@ -92,6 +95,6 @@ def make_reading_table(part: LayerMeasures, key: str = "", *, shown: bool = Fals
         frame.to_dict("records"),
         describe,
         key=key,
-        title="Readings of measures",
+        title=f"Readings of measures: {describe_transfer(part)}",
         nouns=("reading", "readings"),
     )

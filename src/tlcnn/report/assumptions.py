@@ -30,8 +30,9 @@ ASSUMPTIONS = (
     "Phipson and Smyth 2010), and that of a t test with both variances (new seeds too). It is "
     f"adjusted by Holm (1979) within its family. Where a class has fewer than {LEAST_GROUPS} test "
     "groups there is no t test: p is that of the permutation, and there is no verdict.",
-    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: each "
-    "half of the seeds has the choice of the other half, so that no network is chosen by itself.",
+    "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: the "
+    "seeds are split into two groups, and each group is scored with what the other one chose, so "
+    "that no network is chosen by itself.",
     "A family is one question about one dataset, model and recipe. Nothing else that was trained "
     "changes its p values. Errors are controlled within a family, and not over the whole report.",
     "“Equivalent” needs the 95 % interval within the margin, and two one-sided tests at 5 % "

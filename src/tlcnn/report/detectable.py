@@ -35,7 +35,13 @@ def write_detectable(comparison: Comparison, form: Callable[[float], str]) -> st
         size = find_detectable(comparison, seeds, groups)
         if not math.isnan(size):
             parts.append(f"{'none' if math.isinf(size) else form(size)} with {name}")
-    return f"the smallest true difference that is found in 80 % of studies: {', '.join(parts)}"
+    zero = ""
+    if noise.variance <= noise.joint:
+        zero = " (the variance between seeds was estimated as 0, which few seeds cannot show)"
+    return (
+        f"the smallest true difference that is found in 80 % of studies: {', '.join(parts)}{zero}"
+        "; it is one number for the whole family, from variances pooled over the cells"
+    )
 
 
 def find_typical(comparisons: Sequence[Comparison]) -> dict[Family, Comparison]:

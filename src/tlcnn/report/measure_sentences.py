@@ -68,12 +68,13 @@ def write_curve(
 
 
 def _write_reading(reading: UnitReading, digits: int) -> str:
-    """Return `0.98 [0.95 to 1.01] at stem`."""
+    """Return `0.98 [0.95 to 1.01] at stem`, and that it is of one seed."""
     estimate = reading.estimate
     value, low, high = (
         format_reading(number, digits) for number in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value}{'' if low == NONE else f' [{low} to {high}]'} at {reading.unit}"
+    interval = "" if low == NONE else f" [{low} to {high}]"
+    return f"{value}{interval} at {reading.unit}{' (one seed)' * (estimate.n_seeds == 1)}"
 
 
 def _write_apart(curve: MeasureCurve, side: int) -> str:
@@ -98,7 +99,7 @@ def _write_agreement(
     """Return the depth that a curve points to, and its order of units, beside the costs'."""
     names = {reading.n: reading.unit for reading in curve.readings}
     if agreement.depth is None:
-        text = "No step towards specific is larger than its interval, so it points to no depth"
+        text = "No step towards specific is shown, so it points to no depth"
     elif agreement.depth == 0:
         text = "Its largest step towards specific is at the first unit: it calls no unit general"
     else:
@@ -108,9 +109,9 @@ def _write_agreement(
         difference = agreement.depth - depth.value
         side = "later" if difference > 0 else "earlier"
         text += (
-            f", {count(abs(difference), 'unit')} {side} than by {answer.basis}(n)"
+            f", {count(abs(difference), 'unit')} {side} than {answer.basis}(n) comes to its margin"
             if difference
-            else f", as by {answer.basis}(n)"
+            else f", where {answer.basis}(n) comes to its margin"
         )
     if answer and is_number(agreement.tau):
         tau = format_reading(agreement.tau, 2)
@@ -136,6 +137,9 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
     if answer is None or depth is None:
         return f"No cost of freezing was measured here: the measures stand alone. {trust}"
     names = {unit.n: unit.unit for unit in answer.scores}
+    if depth.value == len(names):
+        text = _write_cost_depth(answer, depth, names)
+        return f"{text} So the costs cannot say which depth of a measure is right. {trust}"
     groups: dict[Standing, list[str]] = {"same": [], "open": [], "disagrees": [], "none": []}
     for curve, agreement in compared:
         words = find_words(curve.measure)
@@ -159,7 +163,10 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
 
 def _write_cost_depth(answer: LayersAnswer, depth: CostDepth, names: Mapping[int, str]) -> str:
     gap, margin = _GAPS[answer.basis], write_gap(answer.margin, answer.block.metric)
-    text = f"{gap} is below its margin of {margin} {name_depth(depth.value, names)}"
+    text = f"As estimated, {gap[0].lower()}{gap[1:]} is below its margin of {margin} "
+    text += name_depth(depth.value, names) if depth.value else "at no first unit"
+    if depth.value == len(names):
+        text += ", the last unit"
     if depth.low < depth.high:
         low, high = (names[n] if n else "none" for n in (depth.low, depth.high))
         text += f". By its verdicts the last general unit may be any from {low} to {high}"

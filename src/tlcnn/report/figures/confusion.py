@@ -62,9 +62,9 @@ def describe_missed(matrix: np.ndarray, classes: Sequence[str], positive: str | 
 
     Example:
         >>> describe_missed(np.array([[8, 2], [1, 3]]), ["nv", "mel"], "mel")
-        'Of the 4 predictions for mel, 75 % recognise it and 25 % call it a benign class (nv). '
+        'Of the 4 predictions made on images of mel, 75 % say mel and 25 % a benign class (nv). '
         >>> describe_missed(np.array([[8, 2], [1, 3]]), ["a", "b"], "b")
-        'Of the 4 predictions for b, 75 % recognise it. '
+        'Of the 4 predictions made on images of b, 75 % say b. '
     """
     benign = [name for name in classes if name in _BENIGN]
     cancers = [name for name in classes if name in _CANCERS and benign]
@@ -74,11 +74,11 @@ def describe_missed(matrix: np.ndarray, classes: Sequence[str], positive: str | 
         total = sum(row.values())
         if not total:
             continue
-        lines += f"Of the {total:,} predictions for {name}, {100 * row[name] / total:.0f} % "
-        lines += "recognise it"
+        lines += f"Of the {total:,} predictions made on images of {name}, "
+        lines += f"{100 * row[name] / total:.0f} % say {name}"
         if name in cancers:
             called = 100 * sum(row[other] for other in benign) / total
-            lines += f" and {called:.0f} % call it a benign class ({', '.join(benign)})"
+            lines += f" and {called:.0f} % a benign class ({', '.join(benign)})"
         lines += ". "
     return lines
 
