@@ -124,7 +124,9 @@ def test_each_measure_has_its_sentences_and_disagreement_is_stated(part):
     assert MEASURES["probe"].looks_at in probe and " at stem and " in probe
     assert "below its ceiling at stage2, stage3 and stage4" in probe
     assert "above its null at every unit" in probe
-    assert "comes after stage1, where F(n) comes to its margin" in probe and "Kendall's τ = " in probe
+    assert (
+        "comes after stage1, where F(n) comes to its margin" in probe and "Kendall's τ = " in probe
+    )
     assert "comes after stage2, 1 unit later than F(n) comes to its margin" in cka
     assert "points to no depth" in gradient
     summary = part.summary

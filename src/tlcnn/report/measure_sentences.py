@@ -163,8 +163,9 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
 
 def _write_cost_depth(answer: LayersAnswer, depth: CostDepth, names: Mapping[int, str]) -> str:
     gap, margin = _GAPS[answer.basis], write_gap(answer.margin, answer.block.metric)
-    text = f"As estimated, {gap[0].lower()}{gap[1:]} is below its margin of {margin} "
-    text += name_depth(depth.value, names) if depth.value else "at no first unit"
+    where = f"below its margin of {margin} {name_depth(depth.value, names)}"
+    where = where if depth.value else f"not below its margin of {margin} for n = 1"
+    text = f"As estimated, {gap[0].lower()}{gap[1:]} is {where}"
     if depth.value == len(names):
         text += ", the last unit"
     if depth.low < depth.high:
