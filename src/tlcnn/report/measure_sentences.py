@@ -139,7 +139,10 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
     names = {unit.n: unit.unit for unit in answer.scores}
     if depth.value == len(names):
         text = _write_cost_depth(answer, depth, names)
-        return f"{text} So the costs cannot say which depth of a measure is right. {trust}"
+        return (
+            f"{text} So the costs cannot decide which measure, if any, points to the right depth. "
+            f"{trust}"
+        )
     groups: dict[Standing, list[str]] = {"same": [], "open": [], "disagrees": [], "none": []}
     for curve, agreement in compared:
         words = find_words(curve.measure)
@@ -164,7 +167,7 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
 def _write_cost_depth(answer: LayersAnswer, depth: CostDepth, names: Mapping[int, str]) -> str:
     gap, margin = _GAPS[answer.basis], write_gap(answer.margin, answer.block.metric)
     where = f"below its margin of {margin} {name_depth(depth.value, names)}"
-    where = where if depth.value else f"not below its margin of {margin} for n = 1"
+    where = where if depth.value else f"already not below its margin of {margin} for n = 1"
     text = f"As estimated, {gap[0].lower()}{gap[1:]} is {where}"
     if depth.value == len(names):
         text += ", the last unit"
