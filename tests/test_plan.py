@@ -103,7 +103,7 @@ CONDITIONAL = {
     *("train.anchor", "train.focal_gamma"),
     *("init.run", "init.task", "init.task_dataset", "init.parent", "init.self_seed"),
     *("init.task_run", "init.task_seed_offset"),
-    *("init.units", "init.above", "init.head", "freeze.units"),  # tests/test_treatment.py
+    *("init.units", "init.above", "init.head", "freeze.units"),  # tests/test_which_units.py
     *("train.schedule", "train.head_epochs", "train.unfreeze_every"),  # tests/test_schedule.py
 }
 

@@ -45,7 +45,7 @@ def describe_plan(plan: Plan) -> str:
         f"{parts}{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}"
         f"{_describe_phases(plan)}",
-        *_describe_treatments(plan),
+        *_describe_train_settings(plan),
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
         f"reuse    {describe_reuse(plan)}",
@@ -62,7 +62,7 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _describe_treatments(plan: Plan) -> list[str]:
+def _describe_train_settings(plan: Plan) -> list[str]:
     """Return a line of the settings of training that differ from plain training, if any do."""
     values = {k: v for k, v in plan.identity["train"].items() if f"train.{k}" not in FIRST_KEYS}
     factors = values.pop("unit_factors", None)
@@ -99,7 +99,7 @@ def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:
     """Return, per unit, where its weights come from and whether it is frozen."""
     cell = plan.treatment
     source = cell.weights.tag if cell.weights else "fresh"
-    others = "stats" if cell.above == "stats" else "fresh"
+    above = "stats" if cell.above == "stats" else "fresh"
     last = max(cell.transferred, default=0)
     return tuple(
         UnitRecord(
@@ -109,7 +109,7 @@ def _list_units(plan: Plan) -> tuple[UnitRecord, ...]:
             stride=unit.stride,
             weights=source
             if number in cell.transferred
-            else (others if number > last else "fresh"),
+            else (above if number > last else "fresh"),
             frozen=number in cell.frozen,
         )
         for number, unit in enumerate(plan.unit_map.units, start=1)

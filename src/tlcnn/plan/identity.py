@@ -12,8 +12,8 @@ from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.ancestry import Ancestor
 from tlcnn.plan.schedule import resolve_schedule
+from tlcnn.plan.train_settings import find_unit_factors, list_idle
 from tlcnn.plan.treatment import Treatment, is_prefix, name_units
-from tlcnn.plan.treatments import find_unit_factors, list_idle
 from tlcnn.storage import digest_of
 
 PLAN_VERSION = 1

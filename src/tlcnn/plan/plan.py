@@ -26,8 +26,8 @@ from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile, locate_checkpoint, loc
 from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import make_cell_id, make_identity, make_name
+from tlcnn.plan.train_settings import check_train_settings
 from tlcnn.plan.treatment import Treatment, make_treatment
-from tlcnn.plan.treatments import check_treatments
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
@@ -108,7 +108,7 @@ def make_plan(
     open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
     allow = cfg.init.allow_unchecked
     check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)
-    check_treatments(cfg.train, unit_map, images)
+    check_train_settings(cfg.train, unit_map, images)
     cell = replace(cell, source=source.kind, weights=source.weights)
     if cell.has_head:
         _check_head(cfg, cell, source, images)

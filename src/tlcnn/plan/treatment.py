@@ -109,11 +109,11 @@ def _select(unit_map: UnitMap, through: Any, units: Any) -> tuple[int, ...]:
 
 
 def _select_frozen(cfg: Config, unit_map: UnitMap, whole: UnitMap) -> tuple[int, ...]:
-    words = (cfg.freeze.through, cfg.freeze.units)
+    selection = (cfg.freeze.through, cfg.freeze.units)
     try:
-        return _select(unit_map, *words)
+        return _select(unit_map, *selection)
     except ConfigError:
-        numbers = _select(whole, *words)  # says what is wrong with the name of no unit
+        numbers = _select(whole, *selection)  # raises the error of a name that no unit has
     dropped = [whole.names[n - 1] for n in numbers if n > len(unit_map)]
     raise ImpossibleCell(
         f"{_write_frozen(cfg)} freezes {', '.join(dropped)}, which init.above=truncate drops. "

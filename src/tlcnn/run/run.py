@@ -21,7 +21,7 @@ from tlcnn.errors import Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
-from tlcnn.plan.treatments import find_tensor_factors
+from tlcnn.plan.train_settings import find_tensor_factors
 from tlcnn.records.folder import RunDir
 from tlcnn.records.summary import Summary, read_summary
 from tlcnn.storage import open_to_append, writing

@@ -112,8 +112,8 @@ class Updates:
             if self.average is not None:
                 self.average.update(values["average_weight"])
 
-        named = {f"{n}/{name}": v for n, part in enumerate(batches) for name, v in part.items()}
-        self._recorder.run(update, {**named, **values}, feed.key)
+        by_batch = {f"{n}/{name}": v for n, part in enumerate(batches) for name, v in part.items()}
+        self._recorder.run(update, {**by_batch, **values}, feed.key)
 
     def _compute_loss(self, feed: Feed, values: Values) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
@@ -125,8 +125,8 @@ class Updates:
         loss = self.objective.compute_loss(logits.float(), labels)
         if "mix" not in values:
             return loss
-        other = self.objective.compute_loss(logits.float(), get_partners(labels))
-        return weight * loss + (1 - weight) * other
+        partner_loss = self.objective.compute_loss(logits.float(), get_partners(labels))
+        return weight * loss + (1 - weight) * partner_loss
 
     def forget(self) -> None:
         """Drop the recording, which refers to the network and would outlive the run."""

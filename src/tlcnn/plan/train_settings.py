@@ -1,4 +1,4 @@
-"""Treatments of training that depend on the units, the source or the task: resolved and checked.
+"""Keys of `train` that depend on units, source or task: resolved and checked.
 
 No torch.
 """
@@ -79,15 +79,15 @@ def list_idle(cfg: Config, cell: Treatment) -> set[str]:
     return {key for key, is_idle in idle.items() if is_idle}
 
 
-def check_treatments(train: TrainCfg, unit_map: UnitMap, images: Dataset) -> None:
-    """Refuse treatments that these units or images do not allow. Raises ConfigError."""
+def check_train_settings(train: TrainCfg, unit_map: UnitMap, images: Dataset) -> None:
+    """Refuse keys of `train` that these units or images do not allow. Raises ConfigError."""
     find_unit_factors(train, unit_map)
     if images.index.task == "multi-label":
-        words = {
+        refused = {
             "sampling=balanced": train.sampling == "balanced",
             f"logit_adjustment={train.logit_adjustment:g}": train.logit_adjustment > 0,
         }
-        for word in (word for word, is_set in words.items() if is_set):
+        for word in (word for word, is_set in refused.items() if is_set):
             raise ConfigError(
                 f"train.{word} is not possible in a multi-label task, where an image has no one "
                 "class. Use train.class_weights or train.loss=focal."
