@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.layers.subject import Features, Subject
+from tlcnn.layers.sufficiency import compute_sufficiency
 from tlcnn.records.measures import Reading
 
 COUNTS = (100, 30, 10, 3, 1)  # k, from the smoothest

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.layers.subject import Features, Subject
+from tlcnn.layers.sufficiency import compute_sufficiency
 from tlcnn.records.measures import Reading
 
 PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001, 1e-4)  # times half the squared weights, to the mean loss

@@ -6,7 +6,7 @@ Activations are kept as features: pooled, (N, C), and spatial, (N, 4 C), the mea
 of the map. All networks have the same architecture, and so the same units.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -26,6 +26,8 @@ from tlcnn.model.unit_map import UnitMap
 Role = Literal["start", "final", "own", "twin", "random"]
 Split = Literal["train", "val", "test"]
 Form = Literal["pooled", "spatial"]
+
+Features = dict[Split, np.ndarray]  # what leaves one unit of one network, (n, D) by split
 
 FORMS: tuple[Form, ...] = ("pooled", "spatial")
 BATCH_SIZE = 256  # images of a forward pass
@@ -85,6 +87,20 @@ class Subject:
                 self.networks[role], self.unit_map, self.images[split], self.numbers
             )
         return self._features[role, split][form]
+
+
+def collect_features(
+    subject: Subject, role: Role, n: int, splits: Iterable[Split], form: Form = "pooled"
+) -> Features | str:
+    """Return a network's features behind unit n by split, or a sentence on why there are none."""
+    if n in subject.obstacles:
+        return f"no single tensor leaves the unit: {subject.obstacles[n]}"
+    if role not in subject.networks:
+        return f"the analysis has no network `{role}`"
+    features = {split: subject.features(role, split, form)[n] for split in splits}
+    if not all(np.isfinite(each).all() for each in features.values()):
+        return f"not all features of `{role}` are finite"
+    return features
 
 
 @torch.no_grad()
