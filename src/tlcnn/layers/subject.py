@@ -22,7 +22,7 @@ from tlcnn.model.unit_map import UnitMap
 # final   the run's network after training
 # own     a network that was trained on the target from random weights
 # twin    a second one, of another seed
-# random  a network as it is drawn, with norm statistics of the target's images
+# random  an untrained network of random weights, with norm statistics of the target's images
 Role = Literal["start", "final", "own", "twin", "random"]
 Split = Literal["train", "val", "test"]
 Form = Literal["pooled", "spatial"]
@@ -36,7 +36,7 @@ _SIDE = 2  # a spatial feature is the mean over one of 2 x 2 parts of the map
 
 @dataclass
 class Subject:
-    """The networks and images of one analysis, and the features that were computed of them.
+    """The networks and images of one analysis, and the features that were computed from them.
 
     Attributes:
         networks: by role, on one device, in evaluation mode. A measure may change a copy only.
@@ -44,7 +44,7 @@ class Subject:
             `val`; `test` only scores.
         groups: (n,) str, the group of each image, by split.
         k: the units that the run took from its source.
-        seed: of everything that a measure draws at random.
+        seed: the seed of everything that a measure draws at random.
     """
 
     unit_map: UnitMap

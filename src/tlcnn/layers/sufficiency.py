@@ -7,10 +7,10 @@
     pi(u) = [P_start(u) - P_random(u)] / [P_own(u) - P_random(u)]
 
 At pi = 1 what leaves the source's units serves the task as well as what leaves the network's own,
-and at 0 no better than what leaves random filters. Above 1 it serves better than the former, below
-0 worse than the latter. It is the generality index of `tlcnn.study.layers`, of features instead of
-trainings: where the network's own units are not shown to be a point better than random filters,
-there is no pi.
+and at 0 no better than what leaves random filters. Above 1 it serves better than the network's own
+units, and below 0 worse than random filters. It is the generality index of `tlcnn.study.layers`,
+of features instead of trainings: where the network's own units are not shown to be a point better
+than random filters, there is no pi.
 """
 
 from collections.abc import Callable, Iterator

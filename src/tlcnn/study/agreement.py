@@ -105,8 +105,8 @@ def score_measures(
         margin: of the oracle, in points.
     """
     for (measure, variant), curves in all_curves.items():
-        is_loss = (measure, variant) in (*IN_POINTS, NUMBER)
-        side = 1 if is_loss else sides.get(measure, 0)
+        rises = (measure, variant) in (*IN_POINTS, NUMBER)  # where a unit is more specific
+        side = 1 if rises else sides.get(measure, 0)
         if not side:
             continue
         rules = make_rules(side, IN_POINTS.get((measure, variant), 0), margin)
