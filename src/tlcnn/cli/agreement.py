@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.cli.analyse import add_analysis_options, choose_measures
+from tlcnn.cli.analyse import add_analysis_options, check_outcomes, choose_measures
 from tlcnn.cli.compare import add_formats, show_table
-from tlcnn.errors import ConfigError, Stopped, SweepFailed
-from tlcnn.text import count, print_text
+from tlcnn.errors import ConfigError
+from tlcnn.text import print_text
 
 if TYPE_CHECKING:
     from tlcnn.study.agreement import Score
@@ -27,8 +27,8 @@ def add_agreement(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     margin = "points of balanced accuracy below which units count as shared; default: 2"
     add("--margin", type=float, default=2.0, help=margin)
     add("--oracle", action="store_true", help="show S* and n* of each family instead")
-    every = "show every rule that reads a depth from a measure, not the best one alone"
-    add("--all-rules", action="store_true", help=every)
+    all_rules = "show every rule that reads a depth from a measure, and not only the best rule"
+    add("--all-rules", action="store_true", help=all_rules)
     add("-o", "--output", metavar="DIR", help="write all tables as CSV, and figures")
     add("--analyse", action="store_true", help="first compute the measures of every family")
     add_analysis_options(parser)
@@ -51,7 +51,7 @@ def _agreement(options: argparse.Namespace) -> None:
     if options.analyse:
         _analyse_families(families, options)
     curves = collect_curves(families, read_measures(options.folder))
-    sides = {name: words.side for name, words in MEASURES.items()}
+    sides = {name: measure.side for name, measure in MEASURES.items()}
     scores = list(score_measures(families, curves, sides, options.margin))
     if not any(score.measure not in (COST[0], NUMBER[0]) for score in scores):
         text = "no run of these families was analysed: --analyse computes their measures"
@@ -85,16 +85,7 @@ def _analyse_families(families: "list[Family]", options: argparse.Namespace) -> 
     text = f"{len(analyses) - len(waiting)} analyses done, {len(waiting)} to do"
     print_text(text, file=sys.stderr)
     outcomes = analyse(waiting, device=options.device, workers=options.workers) if waiting else []
-    if any(outcome.was_stopped for outcome in outcomes):
-        raise Stopped("the analysis was stopped; repeat the command to continue")
-    codes = {outcome.code for outcome in outcomes if outcome.code}
-    if codes:
-        n_failed = sum(bool(outcome.code) for outcome in outcomes)
-        raise SweepFailed(
-            f"{n_failed} of {count(len(waiting), 'run')} could not be analysed. The same command "
-            "tries them again and skips what is done.",
-            codes,
-        )
+    check_outcomes(outcomes, [], n_runs=len(waiting))
 
 
 def _write_files(

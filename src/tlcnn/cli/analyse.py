@@ -15,6 +15,7 @@ from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
     from tlcnn.layers.roles import Analysis
+    from tlcnn.run.job import Outcome
     from tlcnn.study.runs import Run
 
 
@@ -24,10 +25,9 @@ def add_analyse(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "analyse", help="measure what the units of finished runs hold, and how they have changed"
     )
     add = parser.add_argument
-    runs = (
-        "runs, by folder or id, or output folders, of which runs with transferred units (k > 0) "
-    )
-    add("runs", nargs="*", default=["outputs"], help=f"{runs}are analysed; default: outputs")
+    runs = "runs, by folder or id, or output folders, of which runs with transferred units "
+    runs += "(k > 0) are analysed; default: outputs"
+    add("runs", nargs="*", default=["outputs"], help=runs)
     against = "what a run is compared with: self (a run from random weights with its images and "
     against += "recipe; the default), random (untrained networks only), or a run"
     add("--against", default="self", metavar="self|random|RUN", help=against)
@@ -68,12 +68,29 @@ def _analyse(options: argparse.Namespace) -> None:
     readings = readings[readings["measure"].isin(measures)]
     if not readings.empty:
         show_table(make_measure_table(readings), options)
+    check_outcomes(outcomes, errors, n_runs=len(runs))
+
+
+def check_outcomes(
+    outcomes: "Sequence[Outcome]", errors: Sequence[TlcnnError], *, n_runs: int
+) -> None:
+    """Raise an error unless all analyses were computed.
+
+    Args:
+        outcomes: how the analyses ended.
+        errors: of the runs that have no analysis.
+        n_runs: the number of runs that were to be analysed.
+
+    Raises:
+        Stopped: a signal ended an analysis.
+        SweepFailed: an analysis failed, or there are errors.
+    """
     if any(outcome.was_stopped for outcome in outcomes):
         raise Stopped("the analysis was stopped; repeat the command to continue")
     codes = [error.exit_code for error in errors] + [o.code for o in outcomes if o.code]
     if codes:
         raise SweepFailed(
-            f"{len(codes)} of {count(len(runs), 'run')} could not be analysed. The same command "
+            f"{len(codes)} of {count(n_runs, 'run')} could not be analysed. The same command "
             "tries them again and skips what is done.",
             set(codes),
         )
@@ -101,8 +118,10 @@ def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     from tlcnn.study.runs import make_runs
     from tlcnn.study.select import apply_where
 
-    words = options.runs
-    paths = [Path(w) if Path(w).is_dir() else find_run_dir(w, Path("outputs")) for w in words]
+    paths = [
+        Path(name) if Path(name).is_dir() else find_run_dir(name, Path("outputs"))
+        for name in options.runs
+    ]
     frame = read_runs(*paths)
     frame = apply_where(frame, options.where) if len(frame) else frame
     explicit = {os.path.realpath(path) for path in paths}
@@ -117,8 +136,8 @@ def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     if not runs:
         raise DataError(
             f"there is no finished run with transferred units (k > 0) to analyse in "
-            f"{list_names(words)} ({count(n_unfinished, 'run')} not finished). --with-random also "
-            "takes runs from random weights."
+            f"{list_names(options.runs)} ({count(n_unfinished, 'run')} not finished). "
+            "--with-random also takes runs from random weights."
         )
     return runs
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tlcnn.records.measures import Reading
 
-if TYPE_CHECKING:  # torch: not to see that everything is done
+if TYPE_CHECKING:  # imports torch, which a command does not need where all is done
     from tlcnn.layers.subject import Subject
 
 # The version of each measure's numbers. Records of another version are computed again.
@@ -26,7 +26,8 @@ MEASURES: dict[str, int] = {
     "movement": 1,
     "stitch": 1,
 }
-# What `tlcnn analyse` computes where no measures are named; stitching trains a layer a unit.
+# What `tlcnn analyse` computes where no measures are named. Stitching is left out, because it
+# trains a layer for each unit, which takes minutes.
 DEFAULT = tuple(name for name in MEASURES if name != "stitch")
 
 

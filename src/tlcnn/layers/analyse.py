@@ -1,7 +1,7 @@
 """Analyses, one after the other or in several processes; torch is imported where there is work.
 
-A process holds the lock of the analysis that it computes. One that another process holds is left
-for the end, so that two shells share the work.
+A process holds the lock of the analysis that it computes. An analysis whose lock another process
+holds is tried again at the end, so that two shells share the work.
 """
 
 import logging
@@ -38,14 +38,14 @@ _DIED = "its process died, out of memory perhaps; repeat the command to go on"
 def analyse(analyses: Sequence[Analysis], *, device: str, workers: int) -> list[Outcome]:
     """Compute analyses, print a line for each, and return how they ended, in their order.
 
-    One that fails does not stop the others; a signal does.
+    An analysis that fails does not stop the others; a signal does.
 
     Args:
         device: auto, cpu, cuda or mps.
-        workers: the number of processes; 1: this one.
+        workers: the number of processes; with 1, the analyses are computed in this process.
     """
     outcomes: dict[int, Outcome] = {}
-    n_over, compute = 0, _compute_here if workers == 1 else _compute_in_pool
+    compute = _compute_here if workers == 1 else _compute_in_pool
     with catch_signals() as stop:
         for is_patient in (False, True):
             waiting = {n: a for n, a in enumerate(analyses) if n not in outcomes}
@@ -53,11 +53,10 @@ def analyse(analyses: Sequence[Analysis], *, device: str, workers: int) -> list[
                 if outcome.kind == RunLocked.__name__ and not is_patient:
                     continue
                 outcomes[number] = outcome
-                n_over += 1
                 state = "stopped" if outcome.was_stopped else "failed"
                 state = f"{state}: {outcome.error}" if outcome.code else "done"
                 name = analyses[number].run_dir.name
-                print_text(f"[{n_over}/{len(analyses)}] {name}  {state}", file=sys.stderr)
+                print_text(f"[{len(outcomes)}/{len(analyses)}] {name}  {state}", file=sys.stderr)
     return [outcomes.get(number, BEFORE_START) for number in range(len(analyses))]
 
 
@@ -146,7 +145,7 @@ def _compute_here(
 def _compute_in_pool(
     waiting: Mapping[int, Analysis], device: str, is_patient: bool, stop: StopRequest, workers: int
 ) -> Iterator[tuple[int, Outcome]]:
-    """Compute analyses in processes; one that dies is replaced, and its analysis fails alone."""
+    """Compute analyses in processes. A process that dies is replaced; its analysis alone fails."""
     if not waiting:
         return
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of torch
@@ -177,7 +176,7 @@ def _compute_in_pool(
             done, running = wait(running, timeout=_POLL_S)
             if stop:
                 for process in multiprocessing.active_children():
-                    process.terminate()  # what it has written is whole
+                    process.terminate()  # every file that it has written is complete
             for future in done:
                 yield numbers[future], future.result()
     while not idle.empty():
@@ -185,7 +184,7 @@ def _compute_in_pool(
 
 
 def _begin_process(n_threads: int) -> None:
-    """Prepare a process of the pool. It ends with the one that started it, and not by Ctrl-C."""
+    """Prepare a process of the pool. It ends with its parent, and not by Ctrl-C."""
     os.environ["OMP_NUM_THREADS"] = str(max(1, n_threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     log_to_stderr(logging.WARNING)

@@ -29,7 +29,7 @@ from tlcnn.records.measures import Reading
 
 LEAST_IMAGES = 4  # HSIC_1 is a mean over sets of four images
 _BLOCK = 512  # images in a block of a Gram matrix
-_ROUNDING = 1e-12  # a share of the squared sum of products that is not told from 0
+_ROUNDING = 1e-12  # a smaller share of the squared sum of products counts as 0
 
 
 def compute_cka(subject: Subject) -> list[Reading]:
@@ -113,14 +113,14 @@ def _multiply_features(
     """Return `compute_products` by matrices of (D, D)."""
     lefts, rights, diagonals = {}, {}, {}
     for role, each in centered.items():
-        one = torch.ones_like(each.u)
-        lefts[role] = torch.cat([each.x, each.u, one], dim=1)
-        rights[role] = torch.cat([each.x, one, each.u], dim=1)
+        ones = torch.ones_like(each.u)
+        lefts[role] = torch.cat([each.x, each.u, ones], dim=1)
+        rights[role] = torch.cat([each.x, ones, each.u], dim=1)
         diagonals[role] = (lefts[role] * rights[role]).sum(dim=1)
     products = {}
     for a, b in pairs:
-        everything = (lefts[a] @ (rights[a].T @ rights[b]) * lefts[b]).sum(dim=1)
-        products[a, b] = everything - diagonals[a] * diagonals[b]
+        with_diagonal = (lefts[a] @ (rights[a].T @ rights[b]) * lefts[b]).sum(dim=1)
+        products[a, b] = with_diagonal - diagonals[a] * diagonals[b]
     return products
 
 

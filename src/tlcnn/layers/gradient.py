@@ -55,7 +55,7 @@ TOLERANCE = 1e-3  # between the network and the regression
 
 @dataclass(frozen=True)
 class Gradients:
-    """What is kept of a unit's gradients, of M blocks of m batches of B images each.
+    """A summary of a unit's gradients over M blocks of m batches of B images each.
 
     Attributes:
         gram: (M, M) inner products of the blocks' mean gradients.
@@ -141,13 +141,13 @@ def compute_gradients(
     n_each = len(order) // (N_BLOCKS * size)
     batches = order[: N_BLOCKS * n_each * size].reshape(N_BLOCKS * n_each, size)
     feed, labels = images.feed_plain(list(batches)), take_labels(images, batches)
-    wanted = [(n, p.requires_grad_()) for n, tensors in parameters.items() for p in tensors]
+    trained = [(n, p.requires_grad_()) for n, tensors in parameters.items() for p in tensors]
     squares = {n: np.zeros(len(batches)) for n in parameters}
-    sums: list[list[Tensor]] = [[] for _ in wanted]  # of each parameter, the blocks' gradients
+    sums: list[list[Tensor]] = [[] for _ in trained]  # of each parameter, the blocks' gradients
     for number in range(len(batches)):
         loss = F.cross_entropy(network(feed.make_batch(number)), labels[number])
-        gradients = torch.autograd.grad(loss, [p for _, p in wanted], materialize_grads=True)
-        for (n, _), gradient, blocks in zip(wanted, gradients, sums, strict=True):
+        gradients = torch.autograd.grad(loss, [p for _, p in trained], materialize_grads=True)
+        for (n, _), gradient, blocks in zip(trained, gradients, sums, strict=True):
             squares[n][number] += float(gradient.square().sum(dtype=torch.float64))
             if number % n_each == 0:
                 blocks.append(gradient)
@@ -155,7 +155,7 @@ def compute_gradients(
                 blocks[-1] = blocks[-1] + gradient  # two parameters may share a gradient
     del gradients
     grams = {n: np.zeros((N_BLOCKS, N_BLOCKS)) for n in parameters}
-    for (n, _), blocks in zip(wanted, sums, strict=True):
+    for (n, _), blocks in zip(trained, sums, strict=True):
         rows = torch.stack(blocks).flatten(1)
         blocks.clear()  # so that memory is not needed twice
         grams[n] += (rows @ rows.T).double().cpu().numpy() / n_each**2

@@ -1,10 +1,11 @@
-"""The probe's twin without a fit: k nearest neighbours among the training images.
+"""Neighbour sufficiency: as the probe, with k nearest neighbours among the training images.
 
-It reads what a linear classifier cannot, and nothing is optimised. Neighbours are those of the
-largest cosine between standardised features: as the probe, it does not depend on the scale of a
-feature, and an image that is strong in all features is no neighbour of all. A neighbour's vote
-counts by the inverse of its class's frequency, since the score is balanced accuracy. k is chosen
-on validation. What pi is, and which way to read it, stands in `tlcnn.layers.sufficiency`.
+It can use structure that a linear classifier cannot, and nothing is optimised. The neighbours of
+an image are those with the largest cosine between standardised features. So the result does not
+depend on the scale of a feature, as for the probe, and an image with large features is not a
+neighbour of every other image. A neighbour's vote is weighted by the inverse of its class's
+frequency, since the score is balanced accuracy. k is chosen on validation.
+`tlcnn.layers.sufficiency` explains pi and how to read it.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.layers.subject import Features, Subject
+from tlcnn.layers.sufficiency import compute_sufficiency
 from tlcnn.records.measures import Reading
 
 COUNTS = (100, 30, 10, 3, 1)  # k, from the smoothest

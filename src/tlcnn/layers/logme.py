@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import svd
 
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.sufficiency import COMPARED, load_features
+from tlcnn.layers.subject import Subject, collect_features
+from tlcnn.layers.sufficiency import COMPARED
 from tlcnn.records.measures import Reading
 
 STARTS = np.logspace(-12, 6, 37)  # alpha / beta, by the largest squared singular value
@@ -28,7 +28,7 @@ def compute_logme(subject: Subject) -> list[Reading]:
     targets = labels if labels.ndim > 1 else labels[:, None] == np.unique(labels)
     readings = []
     for n in range(1, len(subject.unit_map) + 1):
-        features = {role: load_features(subject, role, n, ["train"]) for role in COMPARED}
+        features = {role: collect_features(subject, role, n, ["train"]) for role in COMPARED}
         values = {
             role: compute_evidence(each["train"], targets)
             for role, each in features.items()

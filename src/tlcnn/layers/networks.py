@@ -22,10 +22,8 @@ from tlcnn.records.open_run import OpenRun, open_run
 from tlcnn.run.network import build_initial_network, has_weights
 from tlcnn.run.run import set_torch_flags
 
-N_VAL, N_TEST = (
-    1000,
-    2000,
-)  # the most images of these splits; AnalysisRecord.version counts changes
+# The most images of these splits. After a change, raise the default of `AnalysisRecord.version`.
+N_VAL, N_TEST = 1000, 2000
 
 
 def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
@@ -81,7 +79,7 @@ def make_run_plan(opened: OpenRun, device: str, memory: Memory) -> Plan:
         DataError: the images are not there, or have changed since.
         WeightsError: the source's weights are not there, or the plan is another one now.
     """
-    opened.dataset()  # says what to do where the images are gone
+    opened.dataset()  # its error says what to do where the images are not there
     folder, config, record = opened.folder.absolute(), opened.config, opened.record
     init = replace(config.init, allow_unchecked=True)  # was checked before the run was trained
     run_id = record.weights_digest.removeprefix("run:")
@@ -102,7 +100,7 @@ def make_run_plan(opened: OpenRun, device: str, memory: Memory) -> Plan:
         plan = make_plan(config, memory)
     except WeightsError as error:
         raise WeightsError(f"{where}: {error}") from error
-    except DataError as error:  # another dataset, of the source
+    except DataError as error:  # of the dataset that the source was trained on
         raise DataError(f"{where}: {error}") from error
     if not has_weights(plan) and plan.treatment.weights is not None:
         weights = plan.treatment.weights

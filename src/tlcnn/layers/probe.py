@@ -3,8 +3,8 @@
 A multinomial logistic regression with an L2 penalty (Alain and Bengio 2017, arXiv:1610.01644) is
 fitted on the training images' features, its penalty chosen on validation, and scored by balanced
 accuracy on test. Classes count alike in the loss, as they do in the score: otherwise the probes of
-a task with rare classes guess its largest one, and all networks look the same. What pi is, and
-which way to read it, stands in `tlcnn.layers.sufficiency`. An accuracy is from 0 to 1, and higher
+a task with rare classes guess its largest class, and all networks look the same.
+`tlcnn.layers.sufficiency` explains pi and how to read it. An accuracy is from 0 to 1, and higher
 is better.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from tlcnn.layers.subject import Subject
-from tlcnn.layers.sufficiency import Features, compute_sufficiency
+from tlcnn.layers.subject import Features, Subject
+from tlcnn.layers.sufficiency import compute_sufficiency
 from tlcnn.records.measures import Reading
 
 PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001, 1e-4)  # times half the squared weights, to the mean loss

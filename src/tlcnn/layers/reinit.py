@@ -105,14 +105,14 @@ def _make_exchanges(subject: Subject) -> tuple[dict[Key, Tensors], dict[Key, str
     exchanges: dict[Key, Tensors] = {}
     notes: dict[Key, str] = {}
     for n, unit in enumerate(unit_map.units, start=1):
-        own = _pick_tensors(final, unit.tensors)
+        trained = _pick_tensors(final, unit.tensors)
         for role in ROLES:
             keys = [(n, f"{role}{ending}") for ending in ENDINGS]
             if role not in subject.networks:
-                notes |= dict.fromkeys(keys, f"there is no network '{role}'")
+                notes |= dict.fromkeys(keys, f"the analysis has no network `{role}`")
                 continue
             tensors = _pick_tensors(subject.networks[role], unit.tensors)
-            if all(torch.equal(own[name], tensor) for name, tensor in tensors.items()):
+            if all(torch.equal(trained[name], tensor) for name, tensor in tensors.items()):
                 notes |= dict.fromkeys(keys, UNCHANGED)
                 continue
             exchanges[keys[0]] = tensors
@@ -130,7 +130,7 @@ def _pick_tensors(network: nn.Module, names: Collection[str]) -> dict[str, Tenso
 
 
 def _build_suffix(subject: Subject, n: int) -> nn.Module:
-    """Return the part of the final network that `_find_inputs` gives inputs of unit n for."""
+    """Return the part of the final network that takes the inputs of unit n; see `_find_inputs`."""
     final = subject.networks["final"]
     return make_suffix(final, subject.unit_map, n - 1) if n - 1 in subject.numbers else final
 

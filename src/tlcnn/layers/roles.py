@@ -19,7 +19,7 @@ from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.read import read_runs
 from tlcnn.study.runs import Run, make_runs
 
-SELF, RANDOM = "self", "random"  # words of --against; any other is a run
+SELF, RANDOM = "self", "random"  # values of --against; any other names a run
 SEED_OFFSET = 10**6  # from the run's seed to that of the role `random`
 
 
@@ -76,7 +76,7 @@ class Candidates:
 
 
 def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
-    """Return the runs in the roles `own` and `twin`, in this order, as far as there are any.
+    """Return the runs in the roles `own` and `twin`, in this order, as far as they exist.
 
     The run of the same seed is first, then the next seeds. A run that this one starts from comes
     last, and is never `own`: the two would not be independent.
@@ -99,7 +99,7 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
     else:
         folder = find_run_dir(against, Path(run.folder).absolute().parent.parent)
         runs = candidates.list_beside(folder)
-        references = [other for other in runs if Path(other.folder).name == folder.name]
+        references = [r for r in runs if Path(r.folder).name == folder.name]
         _check_base(run, references, against)
         reference = references[0]
         bases = [

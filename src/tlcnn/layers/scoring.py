@@ -3,15 +3,17 @@
 probabilities or logits + labels + groups -> Arm -> Estimate (`tlcnn.statistics`)
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from tlcnn.layers.subject import Subject
-from tlcnn.statistics.arm import Arm
+from tlcnn.records.measures import Reading
+from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.metrics import find_range, make_score
 from tlcnn.statistics.predictions import Predictions
-from tlcnn.statistics.resample import make_arm, make_sample
+from tlcnn.statistics.resample import LEAST_GROUPS, make_arm, make_sample
 
 METRIC = "balanced_accuracy"
 
@@ -43,3 +45,12 @@ def make_guess(labels: np.ndarray, n_classes: int) -> np.ndarray:
     Their balanced accuracy is chance, 1 / the number of classes that occur, in every redraw.
     """
     return np.tile(np.eye(n_classes)[labels[0]], (len(labels), 1))
+
+
+def read_estimate(reading: Reading, estimate: Estimate) -> Reading:
+    """Return a reading with the value of an estimate over test groups, and its interval."""
+    low, high = (x if math.isfinite(x) else None for x in (estimate.low, estimate.high))
+    note = "" if estimate.is_decidable else f"a class has fewer than {LEAST_GROUPS} test groups"
+    return replace(
+        reading, value=estimate.value, low=low, high=high, over="test groups", note=note
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tlcnn.layers.subject import Form, Role, Subject
+from tlcnn.layers.subject import Form, Role, Subject, collect_features
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.variance import compute_quantile
 
@@ -27,7 +27,7 @@ CEILING: Pair = ("own", "twin")
 PAIRS: tuple[Pair, ...] = (*COMPARED.values(), ("start", "random"), CEILING)
 
 LEAST_ROOM = 0.01  # between the null and 1, beyond the null's error, for a normalised value
-_ROUNDING = 1e-12  # a share of the squared features that float32 does not tell from 0
+_ROUNDING = 1e-12  # a smaller share of the squared features is rounding of float32
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,31 @@ def compare_networks(
     readings = []
     for n in range(1, len(subject.unit_map) + 1):
         reading = Reading(measure, form, n, None, n_images=len(groups), over="training groups")
-        obstacle = subject.obstacles.get(n)
-        if obstacle is not None:
-            note = f"no single tensor leaves the unit: {obstacle}"
-            similarities: dict[Pair, Similarity | str] = {pair: note for pair in PAIRS}
-        else:
-            features = {
-                role: center(subject.features(role, "train", form)[n]) for role in subject.networks
-            }
-            similarities = _compare_features(features, compute)
+        roles = dict.fromkeys(role for pair in PAIRS for role in pair)
+        features = {role: _center_network(subject, role, n, form) for role in roles}
+        similarities = _compare_features(features, compute)
         for suffix in COMPARED:
             readings += _list_readings(reading, suffix, similarities, groups)
     return readings
 
 
-def center(features: np.ndarray) -> np.ndarray | str:
-    """Return features (N, D) less their mean, in float64, or a text if that is nothing."""
+def center(features: np.ndarray) -> np.ndarray | None:
+    """Return features (N, D) less their mean, in float64; None where no feature varies."""
     features = features.astype(np.float64)
-    if not np.isfinite(features).all():
-        return "not all features of {} are finite"
     size = np.vdot(features, features)
     features -= features.mean(axis=0)
-    if not np.vdot(features, features) > _ROUNDING * size:
-        return "the features of {} are the same for all images"
-    return features
+    return features if np.vdot(features, features) > _ROUNDING * size else None
+
+
+def _center_network(subject: Subject, role: Role, n: int, form: Form) -> np.ndarray | str:
+    """Return a network's centred features of the training images, or why there are none."""
+    features = collect_features(subject, role, n, ["train"], form)
+    if isinstance(features, str):
+        return features
+    centered = center(features["train"])
+    return (
+        f"the features of `{role}` are the same for all images" if centered is None else centered
+    )
 
 
 def _compare_features(
@@ -91,9 +92,9 @@ def _compare_features(
     reasons: dict[Pair, Similarity | str] = {}
     for pair in PAIRS:
         for role in pair:
-            state = features.get(role, "the analysis has no network {}")
-            if isinstance(state, str):
-                reasons[pair] = state.format(f"`{role}`")
+            obstacle = features[role]
+            if isinstance(obstacle, str):
+                reasons[pair] = obstacle
     usable = {role: each for role, each in features.items() if not isinstance(each, str)}
     pairs = [pair for pair in PAIRS if pair not in reasons]
     return reasons | (compute(usable, pairs) if pairs else {})

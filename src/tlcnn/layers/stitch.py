@@ -25,15 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.data.batches import Batches, expect, iter_plain, list_eval_batches, make_order
-from tlcnn.layers.scoring import make_fixed_arm
-from tlcnn.layers.subject import BATCH_SIZE, Role, Subject
+from tlcnn.layers.scoring import make_fixed_arm, read_estimate
+from tlcnn.layers.subject import BATCH_SIZE, Role, Subject, collect_features
 from tlcnn.model.cut import cut
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Estimate
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.statistics.predictions import compute_softmax
-from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.training.evaluate import compute_logits
 
 N_EPOCHS = 3
@@ -70,25 +69,18 @@ def compute_stitch(subject: Subject) -> list[Reading]:
         if isinstance(penalty, str):
             readings.append(replace(reading, note=penalty))
             continue
-        low, high = (x if np.isfinite(x) else None for x in (penalty.low, penalty.high))
-        is_few = not penalty.is_decidable
-        note = f"a class has fewer than {LEAST_GROUPS} test groups" if is_few else ""
-        reading = replace(reading, value=penalty.value, low=low, high=high, over="test groups")
-        readings.append(replace(reading, null=null, ceiling=ceiling, note=note))
+        readings.append(replace(read_estimate(reading, penalty), null=null, ceiling=ceiling))
     return readings
 
 
 def _estimate_penalty(subject: Subject, below: Role, above: Role, n: int) -> Estimate | str:
     """Return the accuracy of the upper network less that of the stitched one, or why not."""
-    if n in subject.obstacles:
-        return f"no single tensor leaves the unit: {subject.obstacles[n]}"
     if subject.labels("train").ndim > 1:
         return "not defined for a task in which an image has several labels"
     for role in (below, above):
-        if role not in subject.networks:
-            return f"the analysis has no network `{role}`"
-        if not np.isfinite(subject.features(role, "train")[n]).all():
-            return f"not all features of `{role}` are finite"
+        features = collect_features(subject, role, n, ["train"])
+        if isinstance(features, str):
+            return features
     stitched = stitch(subject, below, above, n)
     test = subject.images["test"]
     networks = {"whole": subject.networks[above], "stitched": stitched}

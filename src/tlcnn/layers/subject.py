@@ -6,7 +6,7 @@ Activations are kept as features: pooled, (N, C), and spatial, (N, 4 C), the mea
 of the map. All networks have the same architecture, and so the same units.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,10 +22,12 @@ from tlcnn.model.unit_map import UnitMap
 # final   the run's network after training
 # own     a network that was trained on the target from random weights
 # twin    a second one, of another seed
-# random  a network as it is drawn, with norm statistics of the target's images
+# random  an untrained network of random weights, with norm statistics of the target's images
 Role = Literal["start", "final", "own", "twin", "random"]
 Split = Literal["train", "val", "test"]
 Form = Literal["pooled", "spatial"]
+
+Features = dict[Split, np.ndarray]  # what leaves one unit of one network, (n, D) by split
 
 FORMS: tuple[Form, ...] = ("pooled", "spatial")
 BATCH_SIZE = 256  # images of a forward pass
@@ -34,7 +36,7 @@ _SIDE = 2  # a spatial feature is the mean over one of 2 x 2 parts of the map
 
 @dataclass
 class Subject:
-    """The networks and images of one analysis, and the features that were computed of them.
+    """The networks and images of one analysis, and the features that were computed from them.
 
     Attributes:
         networks: by role, on one device, in evaluation mode. A measure may change a copy only.
@@ -42,7 +44,7 @@ class Subject:
             `val`; `test` only scores.
         groups: (n,) str, the group of each image, by split.
         k: the units that the run took from its source.
-        seed: of everything that a measure draws at random.
+        seed: the seed of everything that a measure draws at random.
     """
 
     unit_map: UnitMap
@@ -85,6 +87,20 @@ class Subject:
                 self.networks[role], self.unit_map, self.images[split], self.numbers
             )
         return self._features[role, split][form]
+
+
+def collect_features(
+    subject: Subject, role: Role, n: int, splits: Iterable[Split], form: Form = "pooled"
+) -> Features | str:
+    """Return a network's features behind unit n by split, or a sentence on why there are none."""
+    if n in subject.obstacles:
+        return f"no single tensor leaves the unit: {subject.obstacles[n]}"
+    if role not in subject.networks:
+        return f"the analysis has no network `{role}`"
+    features = {split: subject.features(role, split, form)[n] for split in splits}
+    if not all(np.isfinite(each).all() for each in features.values()):
+        return f"not all features of `{role}` are finite"
+    return features
 
 
 @torch.no_grad()

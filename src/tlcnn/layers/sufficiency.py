@@ -7,27 +7,25 @@
     pi(u) = [P_start(u) - P_random(u)] / [P_own(u) - P_random(u)]
 
 At pi = 1 what leaves the source's units serves the task as well as what leaves the network's own,
-and at 0 no better than what leaves random filters. Above 1 it serves better than the former, below
-0 worse than the latter. It is the generality index of `tlcnn.study.layers`, of features instead of
-trainings: where the network's own units are not shown to be a point better than random filters,
-there is no pi.
+and at 0 no better than what leaves random filters. Above 1 it serves better than the network's own
+units, and below 0 worse than random filters. It is the generality index of `tlcnn.study.layers`,
+of features instead of trainings: where the network's own units are not shown to be a point better
+than random filters, there is no pi.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.preprocessing import StandardScaler
 
-from tlcnn.layers.scoring import make_fixed_arm
-from tlcnn.layers.subject import Role, Split, Subject
+from tlcnn.layers.scoring import make_fixed_arm, read_estimate
+from tlcnn.layers.subject import Features, Role, Subject, collect_features
 from tlcnn.records.measures import Reading
-from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
-from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.study.layers import POINT, estimate_generality
 
 N_COMPONENTS = 32  # fewer where a unit is narrower, and then at all units
@@ -37,7 +35,6 @@ SCORED: tuple[Role, ...] = (*COMPARED, "final")
 _LEAST_PROBABILITY = 1e-15  # as metrics clip it; its logarithm is finite
 _FLAT = 1e-6  # of the first component's deviation: what varies less is rounding
 
-Features = dict[Split, np.ndarray]
 Arms = dict[Role, Arm | str]  # a text says why there is none
 # Features (n, D) of each split and the labels of train, (n,), to the probabilities that val and
 # test have each class of train, (n, C), for each setting to choose from. The simplest is first.
@@ -69,7 +66,7 @@ def compute_sufficiency(subject: Subject, measure: str, classify: Classify) -> l
                 readings.append(replace(reading, note=arm))
                 continue
             reading = replace(reading, null=None if role == "random" else null)
-            readings.append(_read_estimate(reading, estimate_contrast([(1.0, arm)])))
+            readings.append(read_estimate(reading, estimate_contrast([(1.0, arm)])))
     return readings
 
 
@@ -97,18 +94,6 @@ def find_components(features: Features, size: int) -> Features:
     return {split: each @ axes for split, each in features.items()}
 
 
-def load_features(subject: Subject, role: Role, n: int, splits: Iterable[Split]) -> Features | str:
-    """Return a network's pooled features (n, C) by split, or a sentence on why there are none."""
-    if n in subject.obstacles:
-        return f"no single tensor leaves the unit: {subject.obstacles[n]}"
-    if role not in subject.networks:
-        return f"the analysis has no network `{role}`"
-    features = {split: subject.features(role, split)[n] for split in splits}
-    if not all(np.isfinite(each).all() for each in features.values()):
-        return f"not all features of `{role}` are finite"
-    return features
-
-
 def _score_networks(subject: Subject, n: int, classify: Classify) -> tuple[Arms, Arms]:
     """Return each network's arm on pooled features and on components, or why there is none."""
     labels = subject.labels("train")
@@ -120,7 +105,7 @@ def _score_networks(subject: Subject, n: int, classify: Classify) -> tuple[Arms,
     pooled: Arms = {}
     components: Arms = {}
     for role in SCORED:
-        features = problem or load_features(subject, role, n, subject.groups)
+        features = problem or collect_features(subject, role, n, subject.groups)
         if isinstance(features, str):
             pooled[role] = components[role] = features
             continue
@@ -163,7 +148,7 @@ def _read_ratio(reading: Reading, arms: Arms) -> Reading:
             f"the network's own units are not shown to be {POINT:.0%} better than random filters"
         )
         return replace(reading, note=note)
-    return _read_estimate(replace(reading, null=0.0), pi)
+    return read_estimate(replace(reading, null=0.0), pi)
 
 
 def _read_gap(reading: Reading, arms: Arms) -> Reading:
@@ -174,12 +159,4 @@ def _read_gap(reading: Reading, arms: Arms) -> Reading:
     drawn = arms["random"]
     null = None if isinstance(drawn, str) else own.mean - drawn.mean
     gap = estimate_contrast([(1.0, own), (-1.0, start)])
-    return _read_estimate(replace(reading, null=null), gap)
-
-
-def _read_estimate(reading: Reading, estimate: Estimate) -> Reading:
-    low, high = (x if math.isfinite(x) else None for x in (estimate.low, estimate.high))
-    note = "" if estimate.is_decidable else f"a class has fewer than {LEAST_GROUPS} test groups"
-    return replace(
-        reading, value=estimate.value, low=low, high=high, over="test groups", note=note
-    )
+    return read_estimate(replace(reading, null=null), gap)

@@ -6,8 +6,8 @@
         MEASURE.json                 the readings of one measure, with their sha256
         lock                         held by the process that computes
 
-Every file is whole or absent. So an analysis that was killed goes on with the measure that it was
-at, and a measure that is added later leaves the files of the others as they are.
+Every file is whole or absent. So an analysis that was killed goes on with the measures that it
+lacks, and a measure that is added later leaves the files of the others as they are.
 """
 
 import json
@@ -41,7 +41,7 @@ class Reading:
         measure: its key in `tlcnn.layers.MEASURES`.
         variant: which of the measure's forms it is, such as `pooled` or `spatial`.
         n: the number of the unit, 1 to L. A measure of activations looks at what leaves the unit.
-        value: the number; None where it cannot be had, and then `note` says why.
+        value: the number; None where it cannot be computed, and then `note` says why.
         low, high: its 95 % interval over what `over` names; None without one.
         null: the value of the same measure where nothing is shared; None without one.
         ceiling: the value of two networks that differ in the seed alone; None without one.
@@ -135,7 +135,7 @@ def read_measure(folder: Path, name: str) -> MeasureRecord:
     value = read_json(path)
     record = parse_record(MeasureRecord, value, str(path))
     if record.sha256 != digest_of(value["readings"]):
-        raise DataError(f"{path} is not what the analysis wrote: its sha256 is another one")
+        raise DataError(f"{path} is not what the analysis wrote: its sha256 does not match")
     return record
 
 
@@ -182,7 +182,7 @@ def read_measures(*paths: str | Path) -> pd.DataFrame:
         folders = sorted(path.parent for path in find_measures_dir(run_dir).glob(f"*/{ANALYSIS}"))
         analyses = [_read_analysis(folder) for folder in folders]
         analyses.sort(key=lambda analysis: analysis[0])
-        best = {
+        best = {  # of several analyses the last one stays, which has the most networks and images
             (row["measure"], row["against"]): row["analysis"]
             for _, all_rows in analyses
             for row in all_rows

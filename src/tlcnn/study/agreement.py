@@ -13,19 +13,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, kendalltau
+from scipy.stats import bootstrap
 
 from tlcnn.statistics.estimate import make_unknown
 from tlcnn.study.depth_rules import Curves, make_rules, orient
-from tlcnn.study.measures import LEAST_UNITS, MeasureCurve, UnitReading, make_curves
+from tlcnn.study.measures import MeasureCurve, UnitReading, compute_tau, make_curves
 from tlcnn.study.planted import POINTS, Family
 
 MARGIN = 2.0  # points
 # What a measure has to reach before its depth counts.
 LEAST_FAMILIES, LEAST_WITHIN, LEAST_TAU, MOST_FALSE = 20, 0.9, 0.7, 0.05
 COST = ("cost", "F")
-NUMBER = ("number", "n")  # the control: a curve that knows nothing but the place of a unit
-# Curves in units of accuracy: the margin of the oracle is theirs too.
+NUMBER = ("number", "n")  # the control: a curve of the number of the unit alone
+# Losses of accuracy, by what turns them into points. They rise where a unit is more specific, and
+# the margin of the oracle is theirs too.
 IN_POINTS = {
     COST: 1.0,
     **{
@@ -100,12 +101,12 @@ def score_measures(
     Args:
         all_curves: what `collect_curves` returned.
         sides: 1 for measures of which a larger value is more specific, -1 for the others, by name;
-            a measure without a side is left out.
+            a measure whose side is 0 or missing is left out.
         margin: of the oracle, in points.
     """
     for (measure, variant), curves in all_curves.items():
-        is_cost = (measure, variant) in (COST, NUMBER) or variant.endswith("gap")
-        side = 1 if is_cost else sides.get(measure, 0)
+        rises = (measure, variant) in (*IN_POINTS, NUMBER)  # where a unit is more specific
+        side = 1 if rises else sides.get(measure, 0)
         if not side:
             continue
         rules = make_rules(side, IN_POINTS.get((measure, variant), 0), margin)
@@ -167,8 +168,8 @@ def _make_family_curves(
         return
     rows = pd.concat(parts)
     keys = ["run_id", "measure", "n"]
-    own = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
-    rows = rows.join(own, on=keys)
+    own_values = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
+    rows = rows.join(own_values, on=keys)
     is_start = (rows["variant"] == "start") & rows["own"].notna()
     rows["ceiling"] = rows["ceiling"].mask(is_start, rows["own"])
     yield from make_curves(rows)
@@ -185,13 +186,10 @@ def _average_tau(
     for i, readings in curves.items():
         family = families[i]
         gaps = family.specificity if basis == "S" else family.cost
-        pairs = [
-            (level, gaps[reading.n].value)
-            for reading, level in zip(readings, orient(readings, side).tolist(), strict=True)
-            if math.isfinite(level) and reading.n in gaps
-        ]
-        if len(pairs) >= LEAST_UNITS and family.find_depth(margin) < family.n_units:
-            taus.append(float(kendalltau(*zip(*pairs, strict=True)).statistic))
+        if family.find_depth(margin) < family.n_units:
+            numbers = [reading.n for reading in readings]
+            levels = dict(zip(numbers, orient(readings, side).tolist(), strict=True))
+            taus.append(compute_tau(levels, {n: gap.value for n, gap in gaps.items()})[0])
     return average([tau for tau in taus if math.isfinite(tau)])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tlcnn.study.measures import UnitReading, find_depth
 from tlcnn.study.planted import Family
 
-LEAST_SPAN = 1e-6  # between a null and a ceiling that can scale a curve
+LEAST_SPAN = 1e-6  # the least distance between null and ceiling for which a curve is scaled
 
 Curves = Mapping[int, Sequence[UnitReading]]  # by the position of the family
 Rule = Callable[[Curves, Sequence[Family]], dict[int, int]]

@@ -79,8 +79,7 @@ class Agreement:
 
     Attributes:
         tau: Kendall's tau_b of both over the units that have both, with the sign turned such that
-            1 is the same order from general to specific; NaN for fewer than `LEAST_UNITS` units,
-            and where one of both is constant.
+            1 is the same order from general to specific; see `compute_tau`.
         n_units: those units.
         depth: the n that the curve points to; None where it points to none. See `find_depth`.
     """
@@ -204,7 +203,7 @@ def _estimate(
     """Return the mean over seeds; the runs of one seed, of several folds, are one number."""
     rows = [row for row in zip(seeds, values, lows, highs, strict=True) if row[1] == row[1]]
     by_seed = {
-        seed: _average([value for other, value, *_ in rows if other == seed])
+        seed: _average([value for row_seed, value, *_ in rows if row_seed == seed])
         for seed in sorted({row[0] for row in rows})
     }
     scores = np.array([*by_seed.values()])
@@ -228,12 +227,24 @@ def compare_with_costs(
         costs: F(n) or S(n) by n.
         side: 1 where a larger reading is more specific, -1 where a smaller one is.
     """
-    values = {r.n: side * r.estimate.value for r in readings if math.isfinite(r.estimate.value)}
-    common = [n for n in values if math.isfinite(costs.get(n, math.nan))]
-    tau = math.nan
-    if len(common) >= LEAST_UNITS:
-        tau = float(kendalltau([values[n] for n in common], [costs[n] for n in common]).statistic)
-    return Agreement(tau, len(common), find_depth(readings, side))
+    levels = {reading.n: side * reading.estimate.value for reading in readings}
+    tau, n_units = compute_tau(levels, costs)
+    return Agreement(tau, n_units, find_depth(readings, side))
+
+
+def compute_tau(levels: Mapping[int, float], costs: Mapping[int, float]) -> tuple[float, int]:
+    """Return Kendall's tau_b of two curves, by n, and the number of units that both have.
+
+    It is NaN for fewer than `LEAST_UNITS` units, and where one of the curves is constant.
+    """
+    pairs = [
+        (level, costs[n])
+        for n, level in levels.items()
+        if math.isfinite(level) and math.isfinite(costs.get(n, math.nan))
+    ]
+    if len(pairs) < LEAST_UNITS:
+        return math.nan, len(pairs)
+    return float(kendalltau(*zip(*pairs, strict=True)).statistic), len(pairs)
 
 
 def find_depth(readings: Sequence[UnitReading], side: int) -> int | None:
@@ -251,9 +262,9 @@ def find_depth(readings: Sequence[UnitReading], side: int) -> int | None:
         half = (reading.estimate.high - reading.estimate.low) / 2
         places.append((reading.n, side * level, half if math.isfinite(half) else 0.0))
     steps = [
-        (then[1] - first[1], first[0])
-        for first, then in pairwise(places)
-        if then[1] - first[1] > math.hypot(first[2], then[2])
+        (after[1] - before[1], before[0])
+        for before, after in pairwise(places)
+        if after[1] - before[1] > math.hypot(before[2], after[2])
     ]
     return max(steps, key=lambda step: step[0])[1] if steps else None
 

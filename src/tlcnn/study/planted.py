@@ -22,7 +22,7 @@ METRIC = "test/balanced_accuracy"
 POINTS = 100.0  # a score of 1 in points
 CUE = "dataset.options.cue"
 JOINT = "both"  # the cue of J, from which A and B have their common units
-# What was varied in the training of A: the word of tables, and the setting.
+# What was varied in the training of A: its name in tables, and the key of the setting.
 FACTORS = {
     "images": "dataset.options.n_images",
     "epochs": "train.epochs",
@@ -80,9 +80,9 @@ class Family:
     @property
     def name(self) -> str:
         """A name that is unique in a study."""
-        words = [f"{name} {value}" for name, value in self.changed.items()]
+        changes = [f"{name} {value}" for name, value in self.changed.items()]
         task = ["same task"] if self.is_same_task else []
-        return ", ".join([self.model, f"m = {self.m}", *task, *words])
+        return ", ".join([self.model, f"m = {self.m}", *task, *changes])
 
     def find_depth(self, margin: float) -> int:
         """Return n*: the largest n with S*(n') below the margin, in points, for all n' <= n."""
@@ -122,8 +122,8 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
     by_key = {key: arm[METRIC] for key, arm in arms.items() if METRIC in arm}
     families = []
     for (model, m, is_own, cue, *values), part in cells.items():
-        others = [p for k, p in cells.items() if k[:3] == (model, m, True)]
-        if is_own or not others:
+        from_b = [cells_of_b for key, cells_of_b in cells.items() if key[:3] == (model, m, True)]
+        if is_own or not from_b:
             continue
         family = Family(
             model,
@@ -131,8 +131,8 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
             cue,
             dict(zip(FACTORS, values, strict=True)),
             cue == next(iter(part.values())).settings.get(CUE),
-            *_compute_gaps(part, others[0], by_key),
-            _find_trios(part, others[0], sources, runs),
+            *_compute_gaps(part, from_b[0], by_key),
+            _find_trios(part, from_b[0], sources, runs),
         )
         if family.n_units:
             families.append(family)
@@ -193,26 +193,26 @@ def _find_trios(
         return ()
     # At n = L runs may start from the twin as well, so that the first n counts.
     cells = [cell for _, cell in sorted(from_b.items(), reverse=True)]
-    own = {run.seed: sources[run.run_id] for cell in cells for run in cell.runs}
-    own_ids = {b.run_id for b in own.values()}
+    b_by_seed = {run.seed: sources[run.run_id] for cell in cells for run in cell.runs}
+    b_ids = {b.run_id for b in b_by_seed.values()}
     trios = []
     for run in whole.runs:
-        if run.seed in own:
-            b = own[run.seed]
-            twins = [r for r in runs if _is_twin(r, b) and r.run_id not in own_ids]
-            rank = sorted(own).index(run.seed)  # without common units, any other seed is a twin
-            twin = (
-                sorted(twins, key=lambda other: other.seed)[rank % len(twins)] if twins else None
-            )
+        if run.seed in b_by_seed:
+            b = b_by_seed[run.seed]
+            twins = [r for r in runs if _is_twin(r, b) and r.run_id not in b_ids]
+            twins.sort(key=lambda twin: twin.seed)
+            # Without common units all seeds have the same twins, and each seed takes another one.
+            rank = sorted(b_by_seed).index(run.seed)
+            twin = twins[rank % len(twins)] if twins else None
             trios.append(Trio(run, b, twin))
     return tuple(trios)
 
 
-def _is_twin(run: Run, own: Run) -> bool:
+def _is_twin(run: Run, b: Run) -> bool:
     """Return whether a run has the images, the length and the common units of B."""
     first, second = (
         (r.model, r.plan.manifest, r.plan.epochs, r.k, r.j, [a.run_id for a in r.plan.ancestry])
-        for r in (run, own)
+        for r in (run, b)
     )
     return first == second
 

@@ -72,7 +72,7 @@ class PlantedImages:
         if self.block == 0:
             return picture
         # One permutation for all images: the label stays a function of the pixels, so that a
-        # network can be trained well, but on neighbours that are none in the true picture.
+        # network can be trained well, but on pixels that are not neighbours in the true picture.
         return scramble(picture, Draws(self.data_seed, 0, _PERMUTATION), self.block)
 
     def _list_drawing(self) -> list[Any]:
