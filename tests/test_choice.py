@@ -134,6 +134,14 @@ def test_the_rate_of_a_seed_is_chosen_by_the_other_half(tmp_path):
     assert cell[METRIC] == pytest.approx((0.5 + 0.5 + 0.58) / 3)
 
 
+def test_a_rate_is_chosen_on_validation_and_not_on_test(tmp_path):
+    for lr, val, test in ((0.001, 0.7, 0.5), (0.01, 0.6, 0.8)):
+        for seed in range(4):
+            write_record(tmp_path, seed=seed, val=val, test=test, **{"train.lr": lr})
+    (cell,) = make_content(read_runs(tmp_path), tuned=["train.lr"]).cells.to_dict("records")
+    assert cell[METRIC] == pytest.approx(0.5) and "train.lr=0.001 for 4 seeds" in cell["note"]
+
+
 def test_a_rate_that_lacks_seeds_is_no_candidate_and_is_named(tmp_path):
     write_cell(tmp_path, (0.6, 0.61), **{"train.lr": 0.01})
     write_record(tmp_path, seed=0, test=0.9, **{"train.lr": 0.1})

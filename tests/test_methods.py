@@ -271,6 +271,15 @@ def test_only_what_is_used_is_cited_and_explained(content):
     assert {"general", "AnB", "BnB", "ImageNet", "epoch", "family"} <= words.keys()
 
 
+def test_what_is_often_misread_is_explained_as_it_is(content):
+    words = dict(make_glossary(content))
+    assert "not mean “equal”" in words["inconclusive"]
+    assert "shown to be smaller" in words["equivalent"]
+    assert "in either direction" in words["equivalent"]
+    assert "many such intervals, each from a study of its own" in words["interval"]
+    assert "random start" in words["seed"]
+
+
 def test_every_work_of_the_list_is_cited_in_the_text():
     """By its first author and its year."""
     folder = Path(tlcnn.report.__file__).parent

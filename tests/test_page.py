@@ -397,6 +397,7 @@ def test_a_correction_that_made_calibration_worse_is_said_to(content):
     text = describe_calibration(replace(content, calibration=pd.DataFrame(rows)))
     assert text.endswith("The correction made ECE larger for 1 of 2 cells: x (HAM10000).")
     assert "no patient's risk" in text
+    assert "divided by the weight of its class" in text and "scaled to a sum of 1" in text
     assert "made ECE larger" not in describe_calibration(content)
 
 
