@@ -224,6 +224,17 @@ def test_page_paper_and_markdown_have_them(content, part, tmp_path):
     assert tau["movement"] == pytest.approx(part.agreement.iloc[-1]["tau"])
 
 
+def test_regions_of_two_datasets_have_names_of_their_own(content, part):
+    (costs,) = content.layers
+    layers = (costs, replace(costs, dataset="isic2019"))
+    both = replace(content, layers=layers, measures=(part, replace(part, dataset="isic2019")))
+    page = render_page(both, make_page_data(both))
+    names = re.findall(r'role="region" aria-label="([^"]*)"', page)
+    for table in ("Layer scores", "Measures beside the costs", "Readings of measures"):
+        assert sum(name.startswith(table) for name in names) == 2
+    assert len(set(names)) == len(names)
+
+
 def test_without_measures_nothing_speaks_of_them(content, tmp_path):
     bare = replace(content, measures=())
     data = make_page_data(bare)
