@@ -15,8 +15,8 @@ from test_figures import HOSTILE, check_ticks_apart, texts_of
 from test_page import NASTY
 
 from tlcnn.records.measures import AnalysisRecord, Reading, find_measures_dir, write_measure
-from tlcnn.report.agreement_tables import make_agreement_table, make_reading_table
 from tlcnn.report.figures.measures import draw_measures, plot_measures
+from tlcnn.report.layer_measure_tables import make_cost_agreement_table, make_reading_table
 from tlcnn.report.markdown import render_report
 from tlcnn.report.measure_sentences import count_digits, write_summary
 from tlcnn.report.measure_words import MEASURES, UNTRUSTED, choose_variants
@@ -199,7 +199,7 @@ def test_the_tables_have_every_reading_and_the_depths(part):
     for column, name in (("reading", "value"), ("95 % low", "low"), ("ceiling", "ceiling")):
         values = table.frame[column].to_numpy(float)
         np.testing.assert_array_equal(values, part.readings[name].to_numpy(float))
-    agreement = make_agreement_table(part)
+    agreement = make_cost_agreement_table(part)
     rows = {row[0].text: row for row in agreement.rows}
     assert agreement.rows[0][0].text == "cost F(n), below its margin"
     assert rows["cost F(n), below its margin"][2].text == "through stage1"

@@ -114,8 +114,8 @@ def make_detectable_table(content: Content) -> Table:
     The two parts of the standard error that they follow from stand beside them.
     """
     frame, metric = content.detectable, content.metric
-    others = ("family", "family_size", "n_seeds", "se_seeds", "se_groups")
-    sizes = [str(n) for n in frame if n not in others]
+    not_sizes = ("family", "family_size", "n_seeds", "se_seeds", "se_groups")
+    sizes = [str(name) for name in frame if name not in not_sizes]
     errors = {"se_seeds": "error from seeds", "se_groups": "error from test groups"}
 
     def describe(row: Record) -> dict[Column, Entry]:

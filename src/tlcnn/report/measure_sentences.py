@@ -52,8 +52,8 @@ def write_curve(
     curve: MeasureCurve, agreement: Agreement, answer: LayersAnswer | None
 ) -> tuple[str, str]:
     """Return the name of a curve, and what it looks at and says, also beside the costs."""
-    words = find_words(curve.measure)
-    name = f"{words.title[:1].upper()}{words.title[1:]}, {curve.variant}"
+    measure = find_words(curve.measure)
+    name = f"{measure.title[:1].upper()}{measure.title[1:]}, {curve.variant}"
     valued = [r for r in curve.readings if is_number(r.estimate.value)]
     if not valued:
         notes = dict.fromkeys(reading.note for reading in curve.readings if reading.note)
@@ -61,9 +61,9 @@ def write_curve(
     digits = count_digits([reading.estimate.value for reading in valued])
     ends = [_write_reading(reading, digits) for reading in (valued[0], valued[-1])]
     extent = f"Here it is {ends[0]}" + (f" and {ends[1]}." if len(valued) > 1 else ".")
-    parts = [words.looks_at, extent]
-    if words.side:
-        parts += [_write_apart(curve, words.side), _write_agreement(curve, agreement, answer)]
+    parts = [measure.looks_at, extent]
+    if measure.side:
+        parts += [_write_apart(curve, measure.side), _write_agreement(curve, agreement, answer)]
     return name, " ".join(filter(None, parts))
 
 
@@ -145,10 +145,10 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
         )
     groups: dict[Standing, list[str]] = {"same": [], "open": [], "disagrees": [], "none": []}
     for curve, agreement in compared:
-        words = find_words(curve.measure)
+        measure = find_words(curve.measure)
         after = f" ({name_depth(agreement.depth, names)})" if agreement.depth is not None else ""
-        standing: Standing = depth.judge(agreement.depth) if words.side else "none"
-        groups[standing].append(words.title + after * (standing in ("open", "disagrees")))
+        standing: Standing = depth.judge(agreement.depth) if measure.side else "none"
+        groups[standing].append(measure.title + after * (standing in ("open", "disagrees")))
     texts: dict[Standing, str] = {
         "same": "to the same depth",
         "open": "to another depth that the verdicts leave open",

@@ -167,8 +167,8 @@ def _make_family_curves(
         return
     rows = pd.concat(parts)
     keys = ["run_id", "measure", "n"]
-    own = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
-    rows = rows.join(own, on=keys)
+    own_readings = rows[rows["variant"] == "own"].set_index(keys)["value"].rename("own")
+    rows = rows.join(own_readings, on=keys)
     is_start = (rows["variant"] == "start") & rows["own"].notna()
     rows["ceiling"] = rows["ceiling"].mask(is_start, rows["own"])
     yield from make_curves(rows)

@@ -204,7 +204,7 @@ def _estimate(
     """Return the mean over seeds; the runs of one seed, of several folds, are one number."""
     rows = [row for row in zip(seeds, values, lows, highs, strict=True) if row[1] == row[1]]
     by_seed = {
-        seed: _average([value for other, value, *_ in rows if other == seed])
+        seed: _average([value for row_seed, value, *_ in rows if row_seed == seed])
         for seed in sorted({row[0] for row in rows})
     }
     scores = np.array([*by_seed.values()])

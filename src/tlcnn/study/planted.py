@@ -80,9 +80,9 @@ class Family:
     @property
     def name(self) -> str:
         """A name that is unique in a study."""
-        words = [f"{name} {value}" for name, value in self.changed.items()]
+        changes = [f"{name} {value}" for name, value in self.changed.items()]
         task = ["same task"] if self.is_same_task else []
-        return ", ".join([self.model, f"m = {self.m}", *task, *words])
+        return ", ".join([self.model, f"m = {self.m}", *task, *changes])
 
     def find_depth(self, margin: float) -> int:
         """Return n*: the largest n with S*(n') below the margin, in points, for all n' <= n."""
@@ -122,8 +122,8 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
     by_key = {key: arm[METRIC] for key, arm in arms.items() if METRIC in arm}
     families = []
     for (model, m, is_own, cue, *values), part in cells.items():
-        others = [p for k, p in cells.items() if k[:3] == (model, m, True)]
-        if is_own or not others:
+        own_parts = [p for k, p in cells.items() if k[:3] == (model, m, True)]
+        if is_own or not own_parts:
             continue
         family = Family(
             model,
@@ -131,8 +131,8 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
             cue,
             dict(zip(FACTORS, values, strict=True)),
             cue == next(iter(part.values())).settings.get(CUE),
-            *_compute_gaps(part, others[0], by_key),
-            _find_trios(part, others[0], sources, runs),
+            *_compute_gaps(part, own_parts[0], by_key),
+            _find_trios(part, own_parts[0], sources, runs),
         )
         if family.n_units:
             families.append(family)
@@ -193,16 +193,20 @@ def _find_trios(
         return ()
     # At n = L runs may start from the twin as well, so that the first n counts.
     cells = [cell for _, cell in sorted(from_b.items(), reverse=True)]
-    own = {run.seed: sources[run.run_id] for cell in cells for run in cell.runs}
-    own_ids = {b.run_id for b in own.values()}
+    parents = {run.seed: sources[run.run_id] for cell in cells for run in cell.runs}
+    own_ids = {b.run_id for b in parents.values()}
     trios = []
     for run in whole.runs:
-        if run.seed in own:
-            b = own[run.seed]
+        if run.seed in parents:
+            b = parents[run.seed]
             twins = [r for r in runs if _is_twin(r, b) and r.run_id not in own_ids]
-            rank = sorted(own).index(run.seed)  # without common units, any other seed is a twin
+            rank = sorted(parents).index(
+                run.seed
+            )  # without common units, any other seed is a twin
             twin = (
-                sorted(twins, key=lambda other: other.seed)[rank % len(twins)] if twins else None
+                sorted(twins, key=lambda candidate: candidate.seed)[rank % len(twins)]
+                if twins
+                else None
             )
             trios.append(Trio(run, b, twin))
     return tuple(trios)

@@ -115,7 +115,7 @@ def _plot_costs(ax: Axes, costs: LayerScores) -> None:
 
 def _plot_measure(ax: Axes, rows: pd.DataFrame) -> None:
     """Plot the variants of a measure, with the null and the ceiling of the first."""
-    words = find_words(str(rows["measure"].iloc[0]))
+    measure = find_words(str(rows["measure"].iloc[0]))
     variants = list(dict.fromkeys(rows["variant"]))
     handles: list[Any] = []
     names: list[str] = []
@@ -131,8 +131,8 @@ def _plot_measure(ax: Axes, rows: pd.DataFrame) -> None:
         handles.append(style.plot_intervals(ax, x, part, elinewidth=0.8, **look))
         names.append(style.make_literal(variant, 18))
     _set_limits(ax, rows, [*first["null"], *first["ceiling"]])
-    ax.set_title(style.make_literal(words.title, 34), loc="left")
-    ax.set_ylabel(_ARROWS[words.side])
+    ax.set_title(style.make_literal(measure.title, 34), loc="left")
+    ax.set_ylabel(_ARROWS[measure.side])
     style.add_legend(ax, handles, names, 2, gap=-0.03)
 
 

@@ -1,4 +1,4 @@
-"""Measures of the networks as a part of a report: frames and sentences beside the costs.
+"""The `LayerMeasures` of a report: readings of measures, held against the costs of freezing.
 
 frame of `read_measures` + blocks + answers -> SourceMeasures -> LayerMeasures of a `Content`
 """
@@ -129,7 +129,7 @@ def _list_readings(
                 "measure": curve.measure,
                 "title": find_words(curve.measure).title,
                 "variant": curve.variant,
-                "is_shown": any(curve is other for other in shown),
+                "is_shown": any(curve is shown_curve for shown_curve in shown),
                 **{name: getattr(reading, name) for name in ("n", "unit", "null", "ceiling")},
                 **{name: getattr(estimate, name) for name in ("value", "low", "high", "n_seeds")},
                 **{name: getattr(reading, name) for name in ("n_images", "over", "note")},
