@@ -14,7 +14,7 @@ from tlcnn.report.forest import make_scale
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.measure_words import find_words
 from tlcnn.report.numbers import describe_metric, name_unit
-from tlcnn.report.words import is_share, name_dataset
+from tlcnn.report.words import GAP_NAMES, is_share, name_dataset
 
 _PER_ROW = 3
 _ABOVE = 26  # points between an axis and its title, where the legend is
@@ -106,7 +106,7 @@ def _plot_costs(ax: Axes, costs: LayerScores) -> None:
     look = {"color": style.PURPLE, "marker": "^", "ls": "-"}
     handles.append(style.plot_intervals(ax, costs.scores["n"], rows, elinewidth=0.8, **look))
     _set_limits(ax, rows, [0.0, margin])
-    ax.set_title({"F": "freezing cost F(n)", "S": "specificity gap S(n)"}[basis], loc="left")
+    ax.set_title(GAP_NAMES[basis], loc="left")
     unit = name_unit(costs.metric)
     ax.set_ylabel(f"{unit or 'score'} lost, specific →")
     names = [f"margin δ, {margin:.2g} {unit}".strip(), "cost"]
