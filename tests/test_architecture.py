@@ -94,7 +94,7 @@ def test_file_names_say_what_is_inside():
         *("train", "config.compose", "cli.main"),
         *("report.tables", "report.assemble", "report.page", "report.paper", "report.figures"),
         *("study.layers", "study.predictions"),
-        *("records.measures", "layers.analyse", "report.measure_table"),
+        *("records.measures", "layers.analyse", "report.analysis_table"),
     ],
 )
 def test_skipping_and_comparing_import_no_torch(module):

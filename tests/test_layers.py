@@ -1,5 +1,6 @@
 """F, C, S, G, gamma and their verdicts: published curves, planted costs, what no data can say."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -280,6 +281,11 @@ def test_the_margin_is_shown_with_its_derivation_and_a_given_one_wins(tmp_path):
     (text,) = [d for d in finding.details if "what this test set resolves" in d]
     assert "on 40 test groups (10 in the smallest class)" in text and "a power of 80 %" in text
     assert content.layers[0].margin_note == text
+    factors = re.search(r"\((.*) \+ (.*)\) × (.*) points = (.*) points\. Here", text).groups()
+    level, power, se = map(float, factors[:3])
+    n_digits = len(factors[3].partition(".")[2])
+    assert f"{(level + power) * se:.{n_digits}f}" == factors[3]
+    assert len(factors[2].partition(".")[2]) == 3
     content, finding = answer_layers(tmp_path, margin=0.123)
     assert content.layers[0].margin == 0.123
     assert any("12.3 points. It was not computed" in d for d in finding.details)

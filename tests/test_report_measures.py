@@ -15,8 +15,8 @@ from test_figures import HOSTILE, check_ticks_apart, texts_of
 from test_page import NASTY
 
 from tlcnn.records.measures import AnalysisRecord, Reading, find_measures_dir, write_measure
-from tlcnn.report.agreement_tables import make_agreement_table, make_reading_table
 from tlcnn.report.figures.measures import draw_measures, plot_measures
+from tlcnn.report.layer_measure_tables import make_cost_agreement_table, make_reading_table
 from tlcnn.report.markdown import render_report
 from tlcnn.report.measure_sentences import count_digits, write_summary
 from tlcnn.report.measure_words import MEASURES, UNTRUSTED, choose_variants
@@ -199,7 +199,7 @@ def test_the_tables_have_every_reading_and_the_depths(part):
     for column, name in (("reading", "value"), ("95 % low", "low"), ("ceiling", "ceiling")):
         values = table.frame[column].to_numpy(float)
         np.testing.assert_array_equal(values, part.readings[name].to_numpy(float))
-    agreement = make_agreement_table(part)
+    agreement = make_cost_agreement_table(part)
     rows = {row[0].text: row for row in agreement.rows}
     assert agreement.rows[0][0].text == "cost F(n), below its margin"
     assert rows["cost F(n), below its margin"][2].text == "through stage1"
@@ -222,6 +222,17 @@ def test_page_paper_and_markdown_have_them(content, part, tmp_path):
     np.testing.assert_allclose(frame["value"], part.readings["value"])
     tau = pd.read_csv(tmp_path / "tables" / "measures-1-agreement.csv").set_index("measure")["tau"]
     assert tau["movement"] == pytest.approx(part.agreement.iloc[-1]["tau"])
+
+
+def test_regions_of_two_datasets_have_names_of_their_own(content, part):
+    (costs,) = content.layers
+    layers = (costs, replace(costs, dataset="isic2019"))
+    both = replace(content, layers=layers, measures=(part, replace(part, dataset="isic2019")))
+    page = render_page(both, make_page_data(both))
+    names = re.findall(r'role="region" aria-label="([^"]*)"', page)
+    for table in ("Layer scores", "Measures beside the costs", "Readings of measures"):
+        assert sum(name.startswith(table) for name in names) == 2
+    assert len(set(names)) == len(names)
 
 
 def test_without_measures_nothing_speaks_of_them(content, tmp_path):

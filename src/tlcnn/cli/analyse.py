@@ -51,7 +51,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
 def _analyse(options: argparse.Namespace) -> None:
     from tlcnn.layers.analyse import analyse
     from tlcnn.records.measures import read_analyses
-    from tlcnn.report.measure_table import make_measure_table
+    from tlcnn.report.analysis_table import make_analysis_table
     from tlcnn.run.job import log_to_stderr
 
     measures = choose_measures(options)
@@ -67,7 +67,7 @@ def _analyse(options: argparse.Namespace) -> None:
     readings = read_analyses([analysis.folder for analysis in analyses])
     readings = readings[readings["measure"].isin(measures)]
     if not readings.empty:
-        show_table(make_measure_table(readings), options)
+        show_table(make_analysis_table(readings), options)
     check_outcomes(outcomes, errors, n_runs=len(runs))
 
 

@@ -13,8 +13,8 @@ from tlcnn.report.assumptions import ASSUMPTIONS, FOLDS
 from tlcnn.report.cell_table import compute_deviation
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
+from tlcnn.report.layer_measures import add_measures, make_layer_measures
 from tlcnn.report.layer_sentences import write_margin
-from tlcnn.report.measures import add_measures, make_layer_measures
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
     list_contrast_remarks,

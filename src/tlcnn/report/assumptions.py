@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from tlcnn.report.captions import PAIRING
 from tlcnn.report.content import Content
 from tlcnn.report.content_tables import count_layer_digits
+from tlcnn.report.detectable import DETECTABLE
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import write_gap
 from tlcnn.report.words import join_words
@@ -38,7 +39,7 @@ ASSUMPTIONS = (
     "“Equivalent” needs the 95 % interval within the margin, and two one-sided tests at 5 % "
     "(Schuirmann 1987), adjusted by Holm for their number in the family. “Inconclusive” is a "
     "result: neither a difference nor its absence is shown.",
-    "What could be detected is the smallest true difference that is found in 80 % of studies. It "
+    f"What could be detected is {DETECTABLE}. It "
     "follows from the variances, which are pooled over the cells of a dataset, model and recipe, "
     "and not from the differences that were observed (Hoenig and Heisey 2001).",
     "The split and the recipe are held fixed, so nothing is said of others. So are source weights "

@@ -1,4 +1,4 @@
-"""What tables hold and what the statistics assume, for the page, the paper and report.md alike."""
+"""The captions of tables, for the page, the paper and report.md alike."""
 
 from collections.abc import Sequence
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.report.content import Content, Finding
+from tlcnn.report.detectable import DETECTABLE
 from tlcnn.report.forest import Scale, make_scale
 from tlcnn.report.numbers import (
     format_error,
@@ -25,7 +26,6 @@ Record = Mapping[Any, Any]
 _ARROW = "an arrow means that the interval goes on"
 _BAR = f"the line is zero, the band the margin; {_ARROW}"
 COST_BAR = f"the line is zero, the band ends at the margin δ; {_ARROW}"
-_DETECTABLE = "the smallest true difference that is found in 80 % of studies"
 
 
 def find_below(frame: pd.DataFrame) -> str:
@@ -69,7 +69,7 @@ def make_comparison_table(content: Content) -> Table:
             Column("seeds", "number", "seeds that the difference is of"): show_number(
                 row.get("n_seeds")
             ),
-            Column("detectable (one number a family)", "number", _DETECTABLE): _show_size(
+            Column("detectable (one number a family)", "number", DETECTABLE): _show_size(
                 row, "detectable", content
             ),
             Column("dataset", aside=True): show_value(row.get("dataset")),
@@ -114,8 +114,8 @@ def make_detectable_table(content: Content) -> Table:
     The two parts of the standard error that they follow from stand beside them.
     """
     frame, metric = content.detectable, content.metric
-    others = ("family", "family_size", "n_seeds", "se_seeds", "se_groups")
-    sizes = [str(n) for n in frame if n not in others]
+    not_sizes = ("family", "family_size", "n_seeds", "se_seeds", "se_groups")
+    sizes = [str(name) for name in frame if name not in not_sizes]
     errors = {"se_seeds": "error from seeds", "se_groups": "error from test groups"}
 
     def describe(row: Record) -> dict[Column, Entry]:
@@ -134,7 +134,7 @@ def make_detectable_table(content: Content) -> Table:
                 for name, head in errors.items()
             },
             **{
-                Column(name, "number", _DETECTABLE): _show_size(row, name, content)
+                Column(name, "number", DETECTABLE): _show_size(row, name, content)
                 for name in sizes
             },
             Column("note"): show_value(note if any(is_zero) else ""),

@@ -8,7 +8,7 @@ import pandas as pd
 from tlcnn.report.comparison_tables import COST_BAR, find_below, show_name
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.forest import make_scale
-from tlcnn.report.grid import lay_out_grid
+from tlcnn.report.grid import describe_transfer, lay_out_grid
 from tlcnn.report.numbers import (
     count_further_digits,
     format_p,
@@ -256,7 +256,7 @@ def make_layer_table(layers: LayerScores, key: str) -> Table:
         layers.scores.to_dict("records"),
         describe,
         key=key,
-        title="Layer scores",
+        title=f"Layer scores: {describe_transfer(layers)}",
         scale=make_scale(
             *(layers.scores, f"{basis}_low", basis, f"{basis}_high", layers.margin), is_cost=True
         ),

@@ -12,6 +12,7 @@ from tlcnn.statistics.detect import DESIGNS, find_detectable
 from tlcnn.study.comparisons import Contrast, Family
 from tlcnn.text import count
 
+DETECTABLE = "the smallest true difference that is found in 80 % of studies"
 SEVERAL = 10  # seeds that are worth a sentence
 
 
@@ -39,7 +40,7 @@ def write_detectable(comparison: Comparison, form: Callable[[float], str]) -> st
     if noise.variance <= noise.joint:
         zero = " (the variance between seeds was estimated as 0, which few seeds cannot show)"
     return (
-        f"the smallest true difference that is found in 80 % of studies: {', '.join(parts)}{zero}"
+        f"{DETECTABLE}: {', '.join(parts)}{zero}"
         "; it is one number for the whole family, from variances pooled over the cells"
     )
 

@@ -163,10 +163,10 @@ _DRAWN = ("synthetic", "planted")  # kinds of datasets whose images a program dr
 
 def make_glossary(content: Content) -> list[tuple[str, str]]:
     """Return the words that a report uses, with their meanings, and its classes in full."""
-    words = [(word, meaning) for word, meaning, is_used in _GLOSSARY if is_used(content)]
+    entries = [(word, meaning) for word, meaning, is_used in _GLOSSARY if is_used(content)]
     classes = {plan.dataset: write_classes(plan.classes) for plan in _list_plans(content)}
     return [
-        *words,
+        *entries,
         *((f"classes of {name_dataset(n)}", text) for n, text in classes.items() if text),
     ]
 

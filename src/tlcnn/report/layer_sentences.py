@@ -9,6 +9,7 @@ from tlcnn.report.content import Finding
 from tlcnn.report.missing import write_missing
 from tlcnn.report.numbers import (
     count_further_digits,
+    format_error,
     format_gap,
     format_range,
     format_score,
@@ -19,7 +20,6 @@ from tlcnn.report.numbers import (
 )
 from tlcnn.report.remarks import write_note, write_room
 from tlcnn.report.words import (
-    is_share,
     join_words,
     name_block,
     name_dataset,
@@ -143,7 +143,8 @@ def _write_origin(answer: LayersAnswer) -> Iterator[str]:
         yield f"The margin δ is {margin}. It was not computed from the test set."
     else:
         sizes = np.bincount(sample.strata)
-        se = f"{100 * resolution.se:.2f} points" if is_share(metric) else f"{resolution.se:.4f}"
+        # One digit more than elsewhere, so that the printed numbers multiply to the margin.
+        se = f"{format_error(resolution.se, metric, more=1)} {name_unit(metric)}".rstrip()
         n_seeds = min(len(arm.scores) for arm in answer.arms.values())
         yield (
             f"The margin δ is what this test set resolves: ({resolution.level_factor:.2f} + "

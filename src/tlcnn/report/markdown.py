@@ -7,12 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tlcnn.report.agreement_tables import (
-    AGREEMENT,
-    EXPLAINED,
-    make_agreement_table,
-    make_reading_table,
-)
 from tlcnn.report.captions import (
     RUNS,
     describe_calibration,
@@ -35,6 +29,12 @@ from tlcnn.report.content_tables import (
 )
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import describe_transfer
+from tlcnn.report.layer_measure_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_cost_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
@@ -85,7 +85,7 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         commands=[Markup(command) for command in commands],
         make_grid_table=make_grid_table,
         make_layer_table=make_layer_table,
-        make_agreement_table=make_agreement_table,
+        make_cost_agreement_table=make_cost_agreement_table,
         make_reading_table=make_reading_table,
         explained=EXPLAINED,
         agreement_note=AGREEMENT,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from tlcnn.report.measure_words import TRUSTED, UNTRUSTED, find_words
 from tlcnn.report.numbers import MINUS, NONE, is_number, write_gap
-from tlcnn.report.words import join_words
+from tlcnn.report.words import GAP_NAMES, join_words
 from tlcnn.study.answers import LayersAnswer
 from tlcnn.study.measures import (
     Agreement,
@@ -18,7 +18,6 @@ from tlcnn.study.measures import (
 )
 from tlcnn.text import count
 
-_GAPS = {"F": "The freezing cost F(n)", "S": "The specificity gap S(n)"}
 _STATED = 12  # units that a sentence lists before it counts them
 
 Compared = tuple[MeasureCurve, Agreement]
@@ -52,8 +51,8 @@ def write_curve(
     curve: MeasureCurve, agreement: Agreement, answer: LayersAnswer | None
 ) -> tuple[str, str]:
     """Return the name of a curve, and what it looks at and says, also beside the costs."""
-    words = find_words(curve.measure)
-    name = f"{words.title[:1].upper()}{words.title[1:]}, {curve.variant}"
+    measure = find_words(curve.measure)
+    name = f"{measure.title[:1].upper()}{measure.title[1:]}, {curve.variant}"
     valued = [r for r in curve.readings if is_number(r.estimate.value)]
     if not valued:
         notes = dict.fromkeys(reading.note for reading in curve.readings if reading.note)
@@ -61,9 +60,9 @@ def write_curve(
     digits = count_digits([reading.estimate.value for reading in valued])
     ends = [_write_reading(reading, digits) for reading in (valued[0], valued[-1])]
     extent = f"Here it is {ends[0]}" + (f" and {ends[1]}." if len(valued) > 1 else ".")
-    parts = [words.looks_at, extent]
-    if words.side:
-        parts += [_write_apart(curve, words.side), _write_agreement(curve, agreement, answer)]
+    parts = [measure.looks_at, extent]
+    if measure.side:
+        parts += [_write_apart(curve, measure.side), _write_agreement(curve, agreement, answer)]
     return name, " ".join(filter(None, parts))
 
 
@@ -104,7 +103,7 @@ def _write_agreement(
         text = "Its largest step towards specific is at the first unit: it calls no unit general"
     else:
         text = f"Its largest step towards specific comes after {names[agreement.depth]}"
-    depth = _find_depth(answer)
+    depth = find_answer_depth(answer)
     if answer and depth and agreement.depth is not None:
         difference = agreement.depth - depth.value
         side = "later" if difference > 0 else "earlier"
@@ -119,7 +118,8 @@ def _write_agreement(
     return f"{text}."
 
 
-def _find_depth(answer: LayersAnswer | None) -> CostDepth | None:
+def find_answer_depth(answer: LayersAnswer | None) -> CostDepth | None:
+    """Return the depth that the costs of an answer point to; None without any cost."""
     return find_cost_depth(answer.scores, answer.basis, answer.margin) if answer else None
 
 
@@ -133,7 +133,7 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
         compared: the most important variant of each measure.
     """
     trust = " ".join(TRUSTED[c.measure] for c, _ in compared if c.measure in TRUSTED) or UNTRUSTED
-    depth = _find_depth(answer)
+    depth = find_answer_depth(answer)
     if answer is None or depth is None:
         return f"No cost of freezing was measured here: the measures stand alone. {trust}"
     names = {unit.n: unit.unit for unit in answer.scores}
@@ -145,10 +145,10 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
         )
     groups: dict[Standing, list[str]] = {"same": [], "open": [], "disagrees": [], "none": []}
     for curve, agreement in compared:
-        words = find_words(curve.measure)
+        measure = find_words(curve.measure)
         after = f" ({name_depth(agreement.depth, names)})" if agreement.depth is not None else ""
-        standing: Standing = depth.judge(agreement.depth) if words.side else "none"
-        groups[standing].append(words.title + after * (standing in ("open", "disagrees")))
+        standing: Standing = depth.judge(agreement.depth) if measure.side else "none"
+        groups[standing].append(measure.title + after * (standing in ("open", "disagrees")))
     texts: dict[Standing, str] = {
         "same": "to the same depth",
         "open": "to another depth that the verdicts leave open",
@@ -165,10 +165,10 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
 
 
 def _write_cost_depth(answer: LayersAnswer, depth: CostDepth, names: Mapping[int, str]) -> str:
-    gap, margin = _GAPS[answer.basis], write_gap(answer.margin, answer.block.metric)
+    margin = write_gap(answer.margin, answer.block.metric)
     where = f"below its margin of {margin} {name_depth(depth.value, names)}"
     where = where if depth.value else f"already not below its margin of {margin} for n = 1"
-    text = f"As estimated, {gap[0].lower()}{gap[1:]} is {where}"
+    text = f"As estimated, the {GAP_NAMES[answer.basis]} is {where}"
     if depth.value == len(names):
         text += ", the last unit"
     if depth.low < depth.high:

@@ -120,5 +120,5 @@ def choose_variants(measure: str, variants: list[str]) -> list[str]:
         >>> choose_variants("movement", ["scales", "weights"]), choose_variants("x", ["a", "b"])
         (['weights'], ['a', 'b'])
     """
-    named = [name for name in find_words(measure).variants if name in variants]
-    return named or variants[:MOST_VARIANTS]
+    main_variants = [name for name in find_words(measure).variants if name in variants]
+    return main_variants or variants[:MOST_VARIANTS]

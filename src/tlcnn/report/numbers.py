@@ -72,8 +72,11 @@ def format_gap(value: Any, metric: str, more: int = 0) -> str:
     return text.replace("-", MINUS) if float(text) else text.lstrip("+-")
 
 
-def format_error(value: Any, metric: str) -> str:
+def format_error(value: Any, metric: str, more: int = 0) -> str:
     """Return a standard error: of shares in points with two digits after the point.
+
+    Args:
+        more: further digits after the point.
 
     Example:
         >>> format_error(0.01461, "test/accuracy"), format_error(0.01461, "test/nll")
@@ -81,7 +84,7 @@ def format_error(value: Any, metric: str) -> str:
     """
     if not is_number(value):
         return NONE
-    return f"{100 * value:.2f}" if is_share(metric) else f"{value:.4f}"
+    return f"{100 * value:.{2 + more}f}" if is_share(metric) else f"{value:.{4 + more}f}"
 
 
 def format_range(low: Any, high: Any, metric: str, *, signed: bool = False, more: int = 0) -> str:

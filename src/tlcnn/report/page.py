@@ -17,12 +17,6 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tlcnn import __version__
-from tlcnn.report.agreement_tables import (
-    AGREEMENT,
-    EXPLAINED,
-    make_agreement_table,
-    make_reading_table,
-)
 from tlcnn.report.captions import (
     RUNS,
     describe_calibration,
@@ -47,6 +41,12 @@ from tlcnn.report.content_tables import (
 )
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
+from tlcnn.report.layer_measure_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_cost_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import (
     NONE,
@@ -153,7 +153,7 @@ def render_page(
         command_note=explain_commands(data.commands),
         layers=list(zip(content.layers, layers, strict=True)),
         measures=[
-            (part, make_agreement_table(part), table)
+            (part, make_cost_agreement_table(part), table)
             for part, table in zip(content.measures, readings, strict=True)
         ],
         explained=EXPLAINED,

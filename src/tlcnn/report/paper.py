@@ -14,12 +14,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from tlcnn.report.agreement_tables import (
-    AGREEMENT,
-    EXPLAINED,
-    make_agreement_table,
-    make_reading_table,
-)
 from tlcnn.report.captions import (
     RUNS,
     describe_calibration,
@@ -43,6 +37,12 @@ from tlcnn.report.content_tables import (
 from tlcnn.report.glossary import write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
+from tlcnn.report.layer_measure_tables import (
+    AGREEMENT,
+    EXPLAINED,
+    make_cost_agreement_table,
+    make_reading_table,
+)
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column, name_unit
 from tlcnn.report.references import REFERENCES
@@ -119,7 +119,7 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     for number, part in enumerate(content.measures, start=1):
         subject = describe_transfer(part)
         caption = f"Measures of the networks beside the costs, of {subject}. {AGREEMENT}"
-        yield f"measures-{number}-agreement", make_agreement_table(part), caption
+        yield f"measures-{number}-agreement", make_cost_agreement_table(part), caption
         caption = f"Readings of the measures, of {subject}; networks of the cell {part.cell}."
         readings = make_reading_table(part, shown=True)
         yield f"measures-{number}", _select_printed(readings, "n", "seeds"), caption

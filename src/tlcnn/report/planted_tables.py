@@ -1,4 +1,4 @@
-"""The tables of a planted study: its oracle, and which measure agrees with it."""
+"""The tables that `tlcnn agreement` prints: a planted study's oracle, and how measures agree."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -122,9 +122,9 @@ def make_oracle_table(families: Sequence[Family], margin: float) -> Table:
 
 def describe_source(family: Family) -> str:
     """Return how A was trained, where that differs from most families."""
-    words = ["same task"] if family.is_same_task else []
-    words += [f"{name} {value:g}" for name, value in family.changed.items()]
-    return ", ".join(words) or "plain"
+    differences = ["same task"] if family.is_same_task else []
+    differences += [f"{name} {value:g}" for name, value in family.changed.items()]
+    return ", ".join(differences) or "plain"
 
 
 def make_depth_table(scores: Sequence[Score]) -> Table:
@@ -137,10 +137,10 @@ def make_depth_table(scores: Sequence[Score]) -> Table:
 
     def describe(row: Record) -> dict[Column, Entry]:
         score: Score = row["score"]
-        named = {"planted family": row["family"], "measure": score.measure}
-        named |= {"variant": score.variant, "rule": score.rule}
+        keys = {"planted family": row["family"], "measure": score.measure}
+        keys |= {"variant": score.variant, "rule": score.rule}
         return {
-            **{Column(name): show_value(value) for name, value in named.items()},
+            **{Column(name): show_value(value) for name, value in keys.items()},
             **{Column(name, "number"): show_number(row[name]) for name in ("n^", "n*")},
         }
 

@@ -7,7 +7,6 @@ from tlcnn.report.content import Content
 
 REFERENCES = "References"  # the heading of the paragraph
 
-
 IsCited = Callable[[Content], bool]
 
 

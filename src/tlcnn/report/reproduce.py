@@ -37,10 +37,10 @@ def explain_commands(commands: Iterable[str]) -> str:
     """Return sentences on what the commands of some runs train, and where."""
     arguments = [shlex.split(command)[3:] for command in commands]
     has_sweep = any(
-        {"-m", "--multirun"} & set(words)
-        or any(word.startswith("experiment=") for word in words)
-        and _ONE_RUN not in words
-        for words in arguments
+        {"-m", "--multirun"} & set(options)
+        or any(option.startswith("experiment=") for option in options)
+        and _ONE_RUN not in options
+        for options in arguments
     )
     sweep = f" A command with -m, or with experiment and without {_ONE_RUN}, trains a whole sweep."
     return (

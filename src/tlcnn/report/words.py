@@ -32,6 +32,9 @@ _NAMES = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
+# What is compared with the margin of layers: differences of mean scores, by their letter.
+GAP_NAMES = {"F": "freezing cost F(n)", "S": "specificity gap S(n)"}
+
 _SHARES = ("accuracy", "recall", "precision", "sensitivity")  # written in per cent
 
 

@@ -117,8 +117,8 @@ class Noise:
         """
         joint = float(np.nan_to_num(self.joint))
         share = self.n_sets / self.n_seeds
-        own = share * (self.variance - joint)
-        return float(np.sqrt(own)), float(np.sqrt(share * joint + self.test))
+        of_seeds = share * (self.variance - joint)
+        return float(np.sqrt(of_seeds)), float(np.sqrt(share * joint + self.test))
 
 
 def combine_df(parts: Sequence[tuple[float, float]]) -> float:

@@ -140,11 +140,11 @@ def compute_layer_scores(
     """
     ns = range(1, len(units) + 1)
     gaps = {(name, n): _estimate_gap(arms, n, name) for n in ns for name in GAPS}
-    judged, own = ({n: gaps[name, n] for n in ns} for name in (basis, "S"))
+    judged, source_gaps = ({n: gaps[name, n] for n in ns} for name in (basis, "S"))
     tests: dict[LayerVerdict, tuple[dict[int, float], set[int]]] = {
         "general": _test_beyond(judged, margin, -1),
         "specific": _test_beyond(judged, margin, 1),
-        "better": _test_beyond(own, 0.0, -1),
+        "better": _test_beyond(source_gaps, 0.0, -1),
     }
     better = tests["better"][1]
     scores = []

@@ -73,8 +73,8 @@ def choose_shown(
     for i, family in enumerate(families):
         if family.model == families[0].model:
             groups.setdefault((family.is_same_task, bool(family.changed)), []).append(i)
-    plain, *others = groups.values()
-    shown = [*dict.fromkeys((plain[0], plain[len(plain) // 2])), *(each[0] for each in others)]
+    plain, *special = groups.values()
+    shown = [*dict.fromkeys((plain[0], plain[len(plain) // 2])), *(group[0] for group in special)]
     return list(best.items())[:3], shown
 
 

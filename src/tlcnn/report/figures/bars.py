@@ -57,8 +57,8 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
                 for _, row in panel.cells.nlargest(1, "value").iterrows()
             ]
             shown = {key for panel in panels for key in panel.cells["cell"]}
-            others = set(cells["cell"]) - set(model_cells["cell"])
-            hidden = describe_hidden(content, dataset, shown | others)
+            of_other_models = set(cells["cell"]) - set(model_cells["cell"])
+            hidden = describe_hidden(content, dataset, shown | of_other_models)
             yield style.ReportFigure(
                 name=style.make_name("bars", dataset, str(model)),
                 title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",

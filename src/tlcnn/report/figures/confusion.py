@@ -77,7 +77,7 @@ def describe_missed(matrix: np.ndarray, classes: Sequence[str], positive: str | 
         lines += f"Of the {total:,} predictions made on images of {name}, "
         lines += f"{100 * row[name] / total:.0f} % say {name}"
         if name in cancers:
-            called = 100 * sum(row[other] for other in benign) / total
+            called = 100 * sum(row[benign_name] for benign_name in benign) / total
             lines += f" and {called:.0f} % a benign class ({', '.join(benign)})"
         lines += ". "
     return lines

@@ -103,8 +103,8 @@ def select_curves(layers: LayerScores) -> pd.DataFrame:
     curves, doubles = layers.curves, {"AnB": "frozen", "AnB+": "full"}
     hidden = [
         arm
-        for arm, same in doubles.items()
-        if same in set(curves["arm"])
+        for arm, double in doubles.items()
+        if double in set(curves["arm"])
         and set(curves.loc[curves["arm"] == arm, "n"]) == {len(layers.units)}
     ]
     return curves[~curves["arm"].isin(hidden)]

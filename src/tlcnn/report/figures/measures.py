@@ -14,7 +14,7 @@ from tlcnn.report.forest import make_scale
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.measure_words import find_words
 from tlcnn.report.numbers import describe_metric, name_unit
-from tlcnn.report.words import is_share, name_dataset
+from tlcnn.report.words import GAP_NAMES, is_share, name_dataset
 
 _PER_ROW = 3
 _ABOVE = 26  # points between an axis and its title, where the legend is
@@ -106,7 +106,7 @@ def _plot_costs(ax: Axes, costs: LayerScores) -> None:
     look = {"color": style.PURPLE, "marker": "^", "ls": "-"}
     handles.append(style.plot_intervals(ax, costs.scores["n"], rows, elinewidth=0.8, **look))
     _set_limits(ax, rows, [0.0, margin])
-    ax.set_title({"F": "freezing cost F(n)", "S": "specificity gap S(n)"}[basis], loc="left")
+    ax.set_title(GAP_NAMES[basis], loc="left")
     unit = name_unit(costs.metric)
     ax.set_ylabel(f"{unit or 'score'} lost, specific →")
     names = [f"margin δ, {margin:.2g} {unit}".strip(), "cost"]
@@ -115,7 +115,7 @@ def _plot_costs(ax: Axes, costs: LayerScores) -> None:
 
 def _plot_measure(ax: Axes, rows: pd.DataFrame) -> None:
     """Plot the variants of a measure, with the null and the ceiling of the first."""
-    words = find_words(str(rows["measure"].iloc[0]))
+    measure = find_words(str(rows["measure"].iloc[0]))
     variants = list(dict.fromkeys(rows["variant"]))
     handles: list[Any] = []
     names: list[str] = []
@@ -131,8 +131,8 @@ def _plot_measure(ax: Axes, rows: pd.DataFrame) -> None:
         handles.append(style.plot_intervals(ax, x, part, elinewidth=0.8, **look))
         names.append(style.make_literal(variant, 18))
     _set_limits(ax, rows, [*first["null"], *first["ceiling"]])
-    ax.set_title(style.make_literal(words.title, 34), loc="left")
-    ax.set_ylabel(_ARROWS[words.side])
+    ax.set_title(style.make_literal(measure.title, 34), loc="left")
+    ax.set_ylabel(_ARROWS[measure.side])
     style.add_legend(ax, handles, names, 2, gap=-0.03)
 
 

@@ -145,12 +145,12 @@ def _count_lines(table: Table, kinds: Sequence[str]) -> list[int]:
     columns = list(
         zip(*([_list_parts(entry) for entry in row] for row in table.rows), strict=True)
     )
-    taken = [
+    widths = [
         max(min(len(column.name), HEAD_LETTERS), *(len(line) for lines in parts for line in lines))
         for column, parts, kind in zip(table.columns, columns, kinds, strict=True)
         if kind != "L"
     ]
-    left = PAGE_LETTERS - sum(taken) - 2 * len(kinds)
+    left = PAGE_LETTERS - sum(widths) - 2 * len(kinds)
     width = max(left // max(kinds.count("L"), 1), 10)
     heights = [
         [
@@ -179,8 +179,8 @@ def _list_lines(table: Table, kinds: Sequence[str], most: int) -> list[str]:
         ends = [_DECIMALS.search(_list_parts(entry)[0]) for entry in entries]
         longest = max((end[0] for end in ends if end and kind == "r"), key=len, default="")
         columns.append([_write_entry(entry, kind, longest) for entry in entries])
-        words = textwrap.wrap(column.name, most, break_long_words=False)
-        heads.append(_stack([escape_latex(line) for line in words], kind, "b"))
+        name_lines = textwrap.wrap(column.name, most, break_long_words=False)
+        heads.append(_stack([escape_latex(line) for line in name_lines], kind, "b"))
     return [" & ".join(row) + r" \\" for row in [heads, *zip(*columns, strict=True)]]
 
 

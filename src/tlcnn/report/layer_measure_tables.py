@@ -1,4 +1,4 @@
-"""The tables of measures: how each stands beside the costs, and every reading."""
+"""The tables of a report's `LayerMeasures`: each measure beside the costs, and every reading."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ _STANDINGS = {
 }
 
 
-def make_agreement_table(part: LayerMeasures) -> Table:
+def make_cost_agreement_table(part: LayerMeasures) -> Table:
     """Return one row a measure: the depth that it points to, and its order beside the costs."""
     names = dict(enumerate(part.units, start=1))
 

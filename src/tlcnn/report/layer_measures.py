@@ -1,4 +1,4 @@
-"""Measures of the networks as a part of a report: frames and sentences beside the costs.
+"""The `LayerMeasures` of a report: readings of measures, held against the costs of freezing.
 
 frame of `read_measures` + blocks + answers -> SourceMeasures -> LayerMeasures of a `Content`
 """
@@ -11,7 +11,12 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.report.content import Finding, LayerMeasures, LayerScores
-from tlcnn.report.measure_sentences import count_digits, write_curve, write_summary
+from tlcnn.report.measure_sentences import (
+    count_digits,
+    find_answer_depth,
+    write_curve,
+    write_summary,
+)
 from tlcnn.report.measure_words import choose_variants, find_words
 from tlcnn.report.words import name_cell, name_source, name_start, write_settings
 from tlcnn.study.answers import Answer, LayersAnswer
@@ -20,7 +25,6 @@ from tlcnn.study.measures import (
     MeasureCurve,
     SourceMeasures,
     compare_with_costs,
-    find_cost_depth,
     summarize_measures,
 )
 from tlcnn.text import count
@@ -61,7 +65,7 @@ def _make_measures(
         (curve, compare_with_costs(curve.readings, gaps, find_words(curve.measure).side))
         for curve in shown
     ]
-    depth = find_cost_depth(answer.scores, answer.basis, answer.margin) if answer else None
+    depth = find_answer_depth(answer)
     leading = list({curve.measure: (curve, a) for curve, a in reversed(agreements)}.values())[::-1]
     units = {reading.n: reading.unit for curve in measured.curves for reading in curve.readings}
     sentences = [write_curve(*pair, answer) for pair in leading]
@@ -129,7 +133,7 @@ def _list_readings(
                 "measure": curve.measure,
                 "title": find_words(curve.measure).title,
                 "variant": curve.variant,
-                "is_shown": any(curve is other for other in shown),
+                "is_shown": any(curve is shown_curve for shown_curve in shown),
                 **{name: getattr(reading, name) for name in ("n", "unit", "null", "ceiling")},
                 **{name: getattr(estimate, name) for name in ("value", "low", "high", "n_seeds")},
                 **{name: getattr(reading, name) for name in ("n_images", "over", "note")},

@@ -1,4 +1,4 @@
-"""The table of what measures say: units as rows, measures as columns."""
+"""The table that `tlcnn analyse` prints: runs and units as rows, measures as columns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from tlcnn.report.tables import join_columns, make_sort_key
 _PARTS = ("low", "high", "null", "ceiling")
 
 
-def make_measure_table(readings: pd.DataFrame) -> Table:
+def make_analysis_table(readings: pd.DataFrame) -> Table:
     """Return a row for each run and unit, and a column for each measure and variant.
 
     The columns that tell runs apart are left out where there is one run. Notes stand below.
