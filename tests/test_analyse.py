@@ -398,3 +398,10 @@ def test_wrong_options_are_one_clear_error(outputs, capsys):
         with pytest.raises(SystemExit) as caught:
             main(["analyse", str(outputs), *words])
         assert caught.value.code == 1 and text in capsys.readouterr().err
+
+
+def test_a_place_that_is_neither_a_folder_nor_a_run_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["analyse", "ouputs"])
+    assert "ouputs is no folder, and as a run: there is no run ouputs" in capsys.readouterr().err

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from tlcnn.cli.compare import LISTS, add_formats, show_table
 from tlcnn.config.schema import check_word
-from tlcnn.errors import ConfigError, DataError, Stopped, SweepFailed, TlcnnError, list_names
+from tlcnn.errors import (
+    ConfigError,
+    DataError,
+    Stopped,
+    SweepFailed,
+    TlcnnError,
+    WeightsError,
+    list_names,
+)
 from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
@@ -110,18 +118,26 @@ def choose_measures(options: argparse.Namespace) -> dict[str, int]:
     return {name: MEASURES[name] for name in names}
 
 
+def _find_place(name: str) -> Path:
+    """Return a folder, or the folder of the run with this id. Raises ConfigError."""
+    from tlcnn.plan.ancestry import find_run_dir
+
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return find_run_dir(name, Path("outputs"))
+    except WeightsError as error:
+        raise ConfigError(f"{name} is no folder, and as a run: {error}") from error
+
+
 def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     """Return the finished runs that are asked for and can be analysed; print why others cannot."""
     from tlcnn.layers.roles import explain_exclusion
-    from tlcnn.plan.ancestry import find_run_dir
     from tlcnn.records.read import read_runs
     from tlcnn.study.runs import make_runs
     from tlcnn.study.select import apply_where
 
-    paths = [
-        Path(name) if Path(name).is_dir() else find_run_dir(name, Path("outputs"))
-        for name in options.runs
-    ]
+    paths = [_find_place(name) for name in options.runs]
     frame = read_runs(*paths)
     frame = apply_where(frame, options.where) if len(frame) else frame
     explicit = {os.path.realpath(path) for path in paths}
