@@ -81,6 +81,13 @@ def test_the_luck_of_a_seed_does_not_choose_its_own_cell(tmp_path):
     assert found.verdict != "yes"
 
 
+def test_the_comparison_is_that_of_the_crossed_choice(tmp_path):
+    write_lucky(tmp_path, 3)
+    comparisons = make_content(read_runs(tmp_path)).comparisons
+    (delta,) = comparisons.loc[comparisons["a_label"].str.contains("chosen"), "delta"]
+    assert delta == pytest.approx(0.0)  # the recommended cell's own networks: 2.7 points more
+
+
 def test_a_choice_of_one_seed_gets_no_verdict(tmp_path):
     write_lucky(tmp_path, 1)
     content = make_content(read_runs(tmp_path))

@@ -97,6 +97,30 @@ def test_noise_is_undetermined():
     assert scores_of(0.60, 0.58, spread=0.04).verdict == "undetermined"
 
 
+def make_costs(*t_values, margin=0.01, spread=0.01, n_seeds=5):
+    """Arms whose costs F(1), F(2), ... lie so many standard errors above the margin."""
+    jitter = np.linspace(-1, 1, n_seeds)
+    jitter *= spread / jitter.std(ddof=1)
+    arms = {("full", 0): Arm("", np.arange(n_seeds), np.full(n_seeds, 0.7))}
+    for n, t in enumerate(t_values, start=1):
+        cost = margin + t * spread / np.sqrt(n_seeds)
+        arms["frozen", n] = Arm("", np.arange(n_seeds), 0.7 - cost + jitter)
+    return arms
+
+
+@pytest.mark.parametrize(("side", "word"), [(1, "specific"), (-1, "general")])
+def test_a_verdict_needs_the_interval_and_the_test_that_is_adjusted_over_n(side, word):
+    def judge(*t_values):
+        units = [f"unit {n}" for n in range(len(t_values))]
+        arms = make_costs(*(side * t for t in t_values))
+        return compute_layer_scores(arms, units, margin=0.01)[0].verdict
+
+    # Student's t of 4 degrees of freedom: 2.13 is p = 0.05 of one side, 2.78 the 95 % interval.
+    assert judge(3.2) == word  # p = 0.016
+    assert judge(3.2, 0.0, 0.0, 0.0, 0.0) == "undetermined"  # five times that
+    assert judge(2.4) == "undetermined"  # p = 0.037, but the interval holds the margin
+
+
 def test_gamma_is_the_share_of_what_own_filters_gain_over_drawn_ones():
     row = scores_of(0.60, 0.50, drawn=0.40)
     assert row.gamma.value == pytest.approx(0.5)

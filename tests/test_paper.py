@@ -74,6 +74,16 @@ def test_the_numbers_are_the_reports(content):
     assert numbers[f"ham10000 resnet18 {role}"] == f"{100 * best[content.metric]:.1f}"
 
 
+def test_the_name_of_a_number_has_its_sources(tmp_path):
+    for init, mean in (("random", 0.5), ("random-ham10000", 0.6)):
+        k = 0 if init == "random" else 5
+        scores = (mean, mean + 0.01)
+        write_cell(tmp_path, scores, init=init, k=k, ancestry=("ham10000",) * (k > 0), dataset="b")
+    names = [n for n in list_numbers(assemble.make_content(read_runs(tmp_path))) if "delta" in n]
+    assert names and not any("imagenet" in name for name in names)
+    assert any("ham10000" in name and "random" in name for name in names)
+
+
 @given(st.dictionaries(st.text(), st.text(), max_size=5))
 def test_macros_have_letters_only_and_never_the_same_name(numbers):
     lines = write_macros(numbers).splitlines()
