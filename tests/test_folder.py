@@ -1,6 +1,7 @@
 """A folder a class, with and without official splits."""
 
 import logging
+import re
 import unicodedata
 
 import numpy as np
@@ -63,6 +64,69 @@ def test_classes_option_orders(root):
         load(root, classes=["benign", "benign"])
     with pytest.raises(ConfigError, match="is not a list"):
         load(root, classes="benign")
+
+
+def write_mask(path, value=255):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[2:5, 2:5] = value
+    Image.fromarray(pixels).save(path)
+
+
+def write_noise(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.as_posix()))
+    Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+MASKS = {  # how a mask is called -> the image and the mask of each number and class
+    "a known word": ("{c}/{c} ({n}).png", "{c}/{c} ({n})_mask.png"),
+    "a second mask": ("{c}/{c} ({n}).png", "{c}/{c} ({n})_mask_1.png"),
+    "a word in front": ("{c}/{n}.png", "{c}/mask_{n}.png"),
+    "a folder in the class": ("{c}/images/{n}.png", "{c}/Masks/{n}.png"),
+    "a folder beside": ("images/{c}{n}.png", "ground_truth/{c}{n}.png"),
+    "two values, a letter": ("{c}/{n}.png", "{c}/{n}_X.png"),
+    "two values, a folder": ("{c}/photo/{n}.png", "{c}/drawn/{n}.png"),
+}
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_masks_are_refused_with_the_words_that_go_on(tmp_path, how):
+    for c in ("benign", "normal"):
+        for n in range(6):
+            image, mask = (tmp_path / form.format(c=c, n=n) for form in MASKS[how])
+            write_noise(image)
+            write_mask(mask, 0 if c == "normal" and n else 255)
+    with pytest.raises(DataError, match=r"12 of 24 images look like segmentation masks") as error:
+        load(tmp_path)
+    advice = re.findall(r"dataset\.options\.(\w+)='(.*?)'\"", str(error.value))
+    (_, exclude), (_, include) = advice
+    kept = load(tmp_path, include=include)
+    assert len(kept) == 24 and "12 images look like" in kept.notes[0]
+    if how != "a folder beside":  # where the classes are images and masks
+        index = load(tmp_path, exclude=exclude)
+        assert len(index) == 12 and index.notes[0].startswith("left out 12 of 24 images")
+        assert not index.table["image_id"].str.contains("ask|drawn|X").any()
+
+
+def test_photographs_of_masks_and_numbers_are_no_masks(tmp_path):
+    for n in range(6):
+        write_noise(tmp_path / "mask" / f"{n}.png")
+        write_noise(tmp_path / "no_mask" / f"{n + 6}.png")
+        write_mask(tmp_path / "digit" / "one" / f"{n}0.png")  # two grey levels, as the other class
+        write_mask(tmp_path / "digit" / "two" / f"{n}0.png")
+    assert len(load(tmp_path)) == 24
+
+
+def test_globs(root):
+    assert len(load(root, include=["p0*", "malignant/*"])) == 8
+    assert len(load(root, exclude="p0_*,*/deep/*")) == 4
+    with pytest.raises(ConfigError, match=r"exclude=\*_maks\* fits none of the 12 images"):
+        load(root, exclude=["*_maks*"])
+    with pytest.raises(ConfigError, match="leave no image"):
+        load(root, exclude="*")
+    with pytest.raises(ConfigError, match=r"include=\{'a': 1\} must be globs"):
+        load(root, include={"a": 1})
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "Validation", None])

@@ -9,11 +9,13 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, is_hidden, list_files
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import make_classes, make_index_table, parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
 
@@ -31,6 +33,8 @@ def load_folder(
     name: str,
     classes: Sequence[str] | None = None,
     group_regex: str | None = None,
+    include: Sequence[str] | str | None = None,
+    exclude: Sequence[str] | str | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -38,6 +42,8 @@ def load_folder(
         classes: the names of all class folders, in the order of the labels; sorted if None.
         group_regex: searched in each file's name without its suffix; its one capture group says
             what may not straddle splits, such as `^(patient\d+)_`.
+        include: globs of the images that are used, compared with names and with paths below root.
+        exclude: globs of the images that are left out.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
@@ -45,11 +51,23 @@ def load_folder(
     """
     check_folder(root, EXPECTED)
     files = [ref for ref in list_files(root) if ref.is_image]
-    paths = [ref.path.relative_to(root).parts for ref in files]
-    is_official = _is_official(root)
-    depth = 1 if is_official else 0
-    if not paths:
+    if not files:
         raise DataError(f"no images at {root}. {EXPECTED}")
+    all_paths = [ref.path.relative_to(root).parts for ref in files]
+    is_chosen, notes = select_images(
+        ["/".join(parts) for parts in all_paths],
+        FileImages(files).load,
+        include=include,
+        exclude=exclude,
+        place=str(root),
+    )
+    files, paths = list(compress(files, is_chosen)), list(compress(all_paths, is_chosen))
+    if not paths:
+        raise ConfigError(f"{root}: dataset.options.include and exclude leave no image")
+    left_out = {parts[0] for parts in all_paths} - {parts[0] for parts in paths}
+    top_folders = [folder for folder in _list_folders(root) if folder not in left_out]
+    is_official = _is_official(root, top_folders)
+    depth = 1 if is_official else 0
     loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
     if loose:
         raise DataError(
@@ -57,8 +75,9 @@ def load_folder(
             "Move them into their class or away"
         )
     folder_names = {parts[depth] for parts in paths}
-    parents = [root / folder for folder in _list_folders(root)] if is_official else [root]
-    empty = {folder for parent in parents for folder in _list_folders(parent)} - folder_names
+    parents = [root / folder for folder in top_folders] if is_official else [root]
+    empty = {folder for parent in parents for folder in _list_folders(parent)}
+    empty -= {parts[depth] for parts in all_paths if len(parts) > depth}
     if empty:  # a copy that went wrong
         raise DataError(
             f"{root}: {len(empty)} class folders hold no image: {list_names(sorted(empty))}. "
@@ -80,7 +99,7 @@ def load_folder(
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
     names = tuple(_compose(class_name) for class_name in ordered)
-    return Index(name, names, table, FileImages([files[i] for i in order]))
+    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
 
 
 def _compose(text: str) -> str:
@@ -92,12 +111,12 @@ def _list_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
-def _is_official(root: Path) -> bool:
+def _is_official(root: Path, folders: list[str]) -> bool:
     """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits = [folder for folder in _list_folders(root) if parse_split(folder)]
+    splits = [folder for folder in folders if parse_split(folder)]
     if "train" not in map(parse_split, splits):
         return False
-    if class_folders := [folder for folder in _list_folders(root) if folder not in splits]:
+    if class_folders := [folder for folder in folders if folder not in splits]:
         raise DataError(
             f"{root} holds the splits {list_names(splits)} beside other folders "
             f"({list_names(class_folders)}); move these away, or rename the splits if they are "

@@ -10,6 +10,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ import pandas as pd
 from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
     check_filled,
@@ -49,6 +51,8 @@ def load_table(
     split_column: str | None = None,
     image_path: str | None = None,
     classes: Sequence[str] | None = None,
+    include: Sequence[str] | str | None = None,
+    exclude: Sequence[str] | str | None = None,
 ) -> Index:
     """Load the index of a table of images.
 
@@ -62,6 +66,8 @@ def load_table(
             the image column alone if None. Its value is the image's id.
         classes: class names in the order of the labels. With labels 0 to K-1 it names them.
             Sorted (as numbers where all are) if None.
+        include: globs of the images that are used, compared with names and with paths below root.
+        exclude: globs of the images that are left out.
 
     Raises:
         ConfigError: options that contradict the table.
@@ -75,6 +81,15 @@ def load_table(
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
     files = find_files(frame, image_path or f"{{{image_column}}}", root)
+    is_chosen, notes = select_images(
+        files,
+        FileImages([FileRef(root / path) for path in files]).load,
+        include=include,
+        exclude=exclude,
+        place=str(source),
+    )
+    frame = frame[is_chosen].reset_index(drop=True)
+    files = list(compress(files, is_chosen))
     rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
     rows["split"] = frame[split_column].map(parse_split) if split_column else ""
@@ -102,7 +117,7 @@ def load_table(
     order = table["image_id"].argsort(kind="stable")
     table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
     refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
-    return Index(name, ordered, table, FileImages(refs))
+    return Index(name, ordered, table, FileImages(refs), notes=notes)
 
 
 def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
