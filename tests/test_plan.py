@@ -126,6 +126,31 @@ def test_whatever_changes_numbers_is_in_the_id(plan_of, key):
     assert plan_of(WHAT[key]).run_id != plan_of().run_id
 
 
+@pytest.mark.parametrize("largest", [4095, 65535])
+def test_few_significant_bits_are_one_factor_in_plan_and_id(tmp_path, cache_dir, largest):
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    for number in range(24):
+        pixels = rng.integers(0, largest, (8, 8)).astype(np.uint16)
+        pixels[0, 0] = largest // (1 + number % 2)
+        path = root / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    places = [
+        "dataset=folder",
+        f"dataset.root={root}",
+        f"cache_dir={cache_dir}",
+    ]
+    plan = make_plan(compose_config([*places, "model.name=test_resnet", f"output_dir={tmp_path}"]))
+    is_narrow = largest == 4095
+    assert plan.identity["dataset"].get("bits") == (12 if is_narrow else None)
+    text = "the 16-bit images use 12 bits: their values are divided by 16"
+    assert (text in describe_plan(plan)) == is_narrow
+    assert plan.dataset.index.images.load(0)[0, 0, 0] == 255
+    assert (plan.dataset.pixel_digests == plan.dataset.digests) == (not is_narrow)
+    before = plan.dataset.read_with(16)  # as runs without these bits in their id were trained
+    assert before.index.images.load(0)[0, 0, 0] == (15 if is_narrow else 255)
+
+
 def test_keys_that_have_no_effect_are_not_in_the_id(plan_of):
     base = plan_of().run_id
     assert plan_of("train.momentum=0.5").run_id == base  # adamw

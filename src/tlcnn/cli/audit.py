@@ -109,7 +109,7 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
     for text in against:
         other_name, _, other_root = text.partition("=")
         comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
-    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, comparisons)
+    audit = compute_audit(dataset, cache_dir, comparisons)
     return replace(audit, seconds=time.perf_counter() - start)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import (
     MAX_BITS,
     NO_FINGERPRINT,
@@ -76,23 +77,20 @@ class Audit:
 
 
 def compute_audit(
-    index: Index,
-    splits: np.ndarray,
-    digests: Sequence[str],
+    dataset: Dataset,
     cache_dir: Path,
     against: Mapping[str, Callable[[], Overlap]],
 ) -> Audit:
     """Audit a dataset and its split.
 
     Args:
-        splits: (N,) train, val or test.
-        digests: (N,) content digests.
         against: functions that compare the test images with another dataset, by its name.
 
     Raises:
         StorageError: the cache cannot be written.
     """
-    fingerprints = load_fingerprints(index.images, digests, cache_dir)
+    index, splits, digests = dataset.index, dataset.splits, dataset.digests
+    fingerprints = load_fingerprints(index.images, dataset.pixel_digests, cache_dir)
     # Further copies in a split are found by their bytes, so one of them is compared by pixels.
     places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
     rows = np.sort(np.unique(places, return_index=True)[1])
