@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
@@ -150,6 +151,103 @@ def test_splits_beside_classes_are_refused(root):
     write_image(root / "train" / "benign" / "a.png")
     with pytest.raises(DataError, match=r"holds the splits train beside other folders \(benign"):
         load(root)
+
+
+def lay_splits(root, names, labels=("benign", "malignant"), n_images=6):
+    for split in names:
+        for label in labels:
+            for number in range(n_images):
+                write_image(root / split / label / f"{split}{number}.png")
+
+
+def run_words(message, root):
+    """Load what the first words on a command line in a message ask for."""
+    words = re.findall(r'"(dataset\.[^"]*)"', message)
+    options = compose_config(["dataset=folder", words[0]]).dataset.options
+    return load(root, **options)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_set", "val_set", "test_set"),
+        ("training_set", "test_set"),
+        ("TRAIN", "Test"),
+        ("train_data", "valid", "testing images"),
+    ],
+)
+def test_splits_by_the_names_that_people_use(tmp_path, names):
+    lay_splits(tmp_path, names)
+    index = load(tmp_path)
+    assert index.classes == ("benign", "malignant")
+    splits = ("train", "val", "test") if len(names) == 3 else ("train", "test")
+    assert index.table["split"].value_counts().to_dict() == dict.fromkeys(splits, 12)
+
+
+def test_folds_are_refused_with_words_that_map_them(tmp_path):
+    lay_splits(tmp_path, ("fold 0", "fold 1", "fold 2"))
+    with pytest.raises(
+        DataError, match=r"fold 0, .* hold the same folders \(benign, mal"
+    ) as error:
+        load(tmp_path)
+    index = run_words(str(error.value), tmp_path)
+    assert index.classes == ("benign", "malignant")
+    assert index.table["split"].value_counts().to_dict() == {"train": 24, "test": 12}
+    assert load(tmp_path, splits={}).classes == ("fold 0", "fold 1", "fold 2")
+    index = load(tmp_path, splits={"train": "fold 2", "test": "fold 0"})
+    assert len(index) == 24
+    assert index.notes == (
+        "left out 12 images in folders that dataset.options.splits does not name: fold 1",
+    )
+
+
+def test_splits_beside_a_copy_are_used_alone_in_the_words_of_the_message(tmp_path):
+    lay_splits(tmp_path, ("train", "test", "TEST_SIMPLE"))
+    with pytest.raises(DataError, match="beside other folders") as error:
+        load(tmp_path)
+    assert run_words(str(error.value), tmp_path).table["split"].unique().tolist() == [
+        "test",
+        "train",
+    ]
+
+
+def test_patients_in_classes_are_no_splits_and_hospitals_are_asked_about(tmp_path):
+    lay_splits(tmp_path / "a", ("COVID", "Normal"), ("patient001", "patient002"))
+    assert load(tmp_path / "a").classes == ("COVID", "Normal") and not load(tmp_path / "a").notes
+    lay_splits(tmp_path / "b", ("Oslo", "Bergen"))
+    assert load(tmp_path / "b").notes[0].startswith("the classes are Bergen, Oslo, and each holds")
+
+
+def test_the_folder_of_the_classes_is_named(tmp_path):
+    lay_splits(tmp_path / "root", ("my_dataset",))
+    with pytest.raises(DataError, match=r"one folder only, .* dataset\.root=.*root/my_dataset"):
+        load(tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("splits", "text"),
+    [
+        ({"train": "a"}, "must say what train, test"),
+        ("train", "must say what train, test"),
+        ({"train": "a", "test": "c"}, "c is not there; there are a, b"),
+        ({"train": "a", "test": ["b", "a"]}, "a is mentioned twice"),
+    ],
+)
+def test_splits_that_do_not_fit(tmp_path, splits, text):
+    lay_splits(tmp_path, ("a", "b"))
+    with pytest.raises(ConfigError, match=text):
+        load(tmp_path, splits=splits)
+
+
+def test_val_can_be_the_test_where_there_is_none(tmp_path):
+    lay_splits(tmp_path, ("train", "Validation"))
+    options = {"n_classes": 2, "mode": "auto", "val_fraction": 0.15, "test_fraction": 0.2}
+    with pytest.raises(ConfigError, match="train and val and no test") as error:
+        choose_splits(load(tmp_path).table, **options)
+    index = run_words(str(error.value), tmp_path)
+    splits = choose_splits(index.table, **options)
+    assert set(splits) == {"train", "val", "test"}
+    assert (splits == "test").sum() == 12
 
 
 def test_a_class_may_be_called_test(root):

@@ -44,6 +44,16 @@ def test_columns_by_option(root):
     assert index.images.load(1)[0, 0, 0] == 1
 
 
+def test_values_of_the_split_column_are_mapped(root):
+    rows = [["a", "nv", "", "1"], ["b", "mel", "", "holdout"], ["c", "mel", "", "spare"]]
+    write_table(root / "labels.csv", rows)
+    index = load(root, split_column="part", splits={"train": [1], "test": "holdout"})
+    assert index.table["split"].tolist() == ["train", "test"]
+    assert index.notes == ("left out 1 rows whose part is spare",)
+    with pytest.raises(ConfigError, match="needs dataset.options.split_column"):
+        load(root, splits={"train": "1", "test": "holdout"})
+
+
 @pytest.mark.parametrize("separator", [",", "\t", ";"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_dialects(root, separator, encoding):

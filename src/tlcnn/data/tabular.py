@@ -1,6 +1,7 @@
 """Tables of text: comma, tab or semicolon, with or without a byte order mark."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import Any
@@ -13,11 +14,11 @@ from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 SEPARATORS = (",", "\t", ";")
 EMPTY = ("", "na", "n/a", "nan", "none", "null")  # in lower case
 SPLIT_WORDS = {
-    "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?:[ _.-]*(?:set|data|dataset|images?|split))?")
 
 
 def load_table_text(ref: FileRef) -> pd.DataFrame:
@@ -151,7 +152,9 @@ def parse_split(value: str) -> str | None:
     """Return "train", "val", "test" or "" for the words that people use; None for others.
 
     Example:
-        >>> parse_split("Validation"), parse_split("holdout")
-        ('val', None)
+        >>> parse_split("Validation"), parse_split("test_set"), parse_split("holdout")
+        ('val', 'test', None)
     """
-    return SPLIT_WORDS.get(value.strip().lower())
+    text = value.strip().lower()
+    match = _SPLIT.fullmatch(text)
+    return SPLIT_WORDS[match[1]] if match else None if text else ""

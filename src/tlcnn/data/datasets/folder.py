@@ -8,15 +8,17 @@ Group: what `group_regex` captures in the file's name; without it, every image i
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, is_hidden, list_files
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.layout import find_split_folders
 from tlcnn.data.selection import select_images
-from tlcnn.data.tabular import make_classes, make_index_table, parse_split
+from tlcnn.data.tabular import make_classes, make_index_table
 from tlcnn.errors import ConfigError, DataError, list_names
 
 EXPECTED = (
@@ -35,6 +37,7 @@ def load_folder(
     group_regex: str | None = None,
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
+    splits: Mapping[str, Any] | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -44,6 +47,8 @@ def load_folder(
             what may not straddle splits, such as `^(patient\d+)_`.
         include: globs of the images that are used, compared with names and with paths below root.
         exclude: globs of the images that are left out.
+        splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
+            other folders are left out. None: their names decide; {}: they are classes.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
@@ -64,10 +69,13 @@ def load_folder(
     files, paths = list(compress(files, is_chosen)), list(compress(all_paths, is_chosen))
     if not paths:
         raise ConfigError(f"{root}: dataset.options.include and exclude leave no image")
-    left_out = {parts[0] for parts in all_paths} - {parts[0] for parts in paths}
-    top_folders = [folder for folder in _list_folders(root) if folder not in left_out]
-    is_official = _is_official(root, top_folders)
-    depth = 1 if is_official else 0
+    emptied = {parts[0] for parts in all_paths} - {parts[0] for parts in paths}
+    top_folders = [folder for folder in _list_folders(root) if folder not in emptied]
+    split_of, more_notes = find_split_folders(root, top_folders, paths, splits)
+    if split_of:
+        is_in_split = [parts[0] in split_of for parts in paths]
+        files, paths = list(compress(files, is_in_split)), list(compress(paths, is_in_split))
+    depth = 1 if split_of else 0
     loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
     if loose:
         raise DataError(
@@ -75,7 +83,7 @@ def load_folder(
             "Move them into their class or away"
         )
     folder_names = {parts[depth] for parts in paths}
-    parents = [root / folder for folder in top_folders] if is_official else [root]
+    parents = [root / folder for folder in split_of] if split_of else [root]
     empty = {folder for parent in parents for folder in _list_folders(parent)}
     empty -= {parts[depth] for parts in all_paths if len(parts) > depth}
     if empty:  # a copy that went wrong
@@ -94,12 +102,14 @@ def load_folder(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
         _make_groups(files, group_regex, root) or image_ids,
-        [parse_split(parts[0]) or "" for parts in paths] if is_official else "",
+        [split_of[parts[0]] for parts in paths] if split_of else "",
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
     names = tuple(_compose(class_name) for class_name in ordered)
-    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
+    return Index(
+        name, names, table, FileImages([files[i] for i in order]), notes=notes + more_notes
+    )
 
 
 def _compose(text: str) -> str:
@@ -109,20 +119,6 @@ def _compose(text: str) -> str:
 
 def _list_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
-
-
-def _is_official(root: Path, folders: list[str]) -> bool:
-    """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits = [folder for folder in folders if parse_split(folder)]
-    if "train" not in map(parse_split, splits):
-        return False
-    if class_folders := [folder for folder in folders if folder not in splits]:
-        raise DataError(
-            f"{root} holds the splits {list_names(splits)} beside other folders "
-            f"({list_names(class_folders)}); move these away, or rename the splits if they are "
-            "classes"
-        )
-    return True
 
 
 def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[str]:

@@ -9,15 +9,17 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.layout import map_splits
 from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
@@ -53,6 +55,7 @@ def load_table(
     classes: Sequence[str] | None = None,
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
+    splits: Mapping[str, Any] | None = None,
 ) -> Index:
     """Load the index of a table of images.
 
@@ -61,13 +64,15 @@ def load_table(
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
         group_column: the column of groups, which may not straddle splits.
-        split_column: the official split, if there is one: train, val or test (or like words).
+        split_column: the official split, if there is one.
         image_path: the place of an image, with columns in braces: "images/{label}/{image}";
             the image column alone if None. Its value is the image's id.
         classes: class names in the order of the labels. With labels 0 to K-1 it names them.
             Sorted (as numbers where all are) if None.
         include: globs of the images that are used, compared with names and with paths below root.
         exclude: globs of the images that are left out.
+        splits: the values of the split column that are train, val and test, such as {train: [1,
+            2], test: 3}; rows with others are left out. None: train, val or test (or like words).
 
     Raises:
         ConfigError: options that contradict the table.
@@ -80,8 +85,9 @@ def load_table(
     frame = load_table_text(FileRef(source))
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
+    frame, official, notes = _parse_splits(frame, split_column, splits, str(source))
     files = find_files(frame, image_path or f"{{{image_column}}}", root)
-    is_chosen, notes = select_images(
+    is_chosen, more_notes = select_images(
         files,
         FileImages([FileRef(root / path) for path in files]).load,
         include=include,
@@ -90,16 +96,10 @@ def load_table(
     )
     frame = frame[is_chosen].reset_index(drop=True)
     files = list(compress(files, is_chosen))
+    official = list(compress(official, is_chosen))
     rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
-    rows["split"] = frame[split_column].map(parse_split) if split_column else ""
-    strange = rows["split"].isna()
-    if strange.any():
-        unknown = sorted(set(frame.loc[strange, split_column]))
-        raise DataError(
-            f"{source}: {strange.sum():,} rows have an unknown split ({list_names(unknown)}; "
-            f"allowed: train, val, test): {list_names(rows['image_id'][strange].tolist())}"
-        )
+    rows["split"] = official
     ordered = _check_rows(rows, classes, str(source))
     if not group_column:
         log.warning(
@@ -117,7 +117,35 @@ def load_table(
     order = table["image_id"].argsort(kind="stable")
     table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
     refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
-    return Index(name, ordered, table, FileImages(refs), notes=notes)
+    return Index(name, ordered, table, FileImages(refs), notes=notes + more_notes)
+
+
+def _parse_splits(
+    frame: pd.DataFrame, column: str | None, splits: Any, source: str
+) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
+    """Return the rows of the splits that are used, the split of each, and notes.
+
+    Raises:
+        ConfigError: `splits` without a column, or with values that it does not have.
+        DataError: values that are no split.
+    """
+    if splits is None:
+        parsed = frame[column].map(parse_split) if column else pd.Series("", frame.index)
+        unknown = sorted(set(frame.loc[parsed.isna(), column])) if column else []
+        if unknown:
+            raise DataError(
+                f"{source}: {parsed.isna().sum():,} rows have an unknown split "
+                f"({list_names(unknown)}; allowed: train, val, test). Say what they are with "
+                "dataset.options.splits={train: [a,b], test: c}; others are left out"
+            )
+        return frame, parsed.tolist(), ()
+    if column is None:
+        raise ConfigError("dataset.options.splits needs dataset.options.split_column=COLUMN")
+    parsed = frame[column].map(map_splits(sorted(set(frame[column])), splits))
+    rest = sorted(set(frame.loc[parsed.isna(), column]))
+    note = f"left out {parsed.isna().sum():,} rows whose {column} is {list_names(rest)}"
+    is_used = parsed.notna()
+    return frame[is_used].reset_index(drop=True), parsed[is_used].tolist(), (note,) if rest else ()
 
 
 def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
