@@ -95,6 +95,31 @@ def test_a_picture_saved_again_across_splits_leaks_and_is_named(root, tmp_path_f
     assert record["n_images"] == {"train": 8, "val": 4, "test": 5}
 
 
+def test_groups_that_mend_the_split_are_written_and_read(root, tmp_path_factory, capsys):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    content = (root / "train/mel/train_mel_1.png").read_bytes()
+    for name in ("test/mel/a.png", "test/mel/b.png", "val/mel/c.png"):
+        (root / name).write_bytes(content)
+    file = tmp_path_factory.mktemp("out") / "groups.csv"
+    code, message = run("folder", "--root", root, "--groups", file)
+    assert code == 2 and "so 3 of 7 test images are known from training" in message
+    printed = capsys.readouterr().out
+    assert "in train as well: 1 of 5 val images, 3 of 7 test images" in printed
+    groups = pd.read_csv(file).set_index("image")["group"]
+    assert len(groups) == 20 and groups.nunique() == 16
+    assert groups["test/nv/other.jpg"] == groups["train/nv/train_nv_0.png"]
+    options = [f"dataset.options.groups={file}", "dataset.split=grouped", "dataset.split_seed=3"]
+    assert run("folder", "--root", root, *options) == (0, "")
+    table = pd.DataFrame({"image": groups.index, "label": groups.index.str.split("/").str[1]})
+    table.to_csv(root / "labels.csv", index=False)
+    assert run("table", "--root", root, *options) == (0, "")
+    (root / "train/nv/new.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"has no group of 1 of 21 images: train/nv/new\.png"):
+        load_audit("folder", options, str(root), [])
+    with pytest.raises(ConfigError, match="both say what a group is"):
+        load_audit("folder", [*options, "dataset.options.group_regex='(.)'"], str(root), [])
+
+
 def test_equal_files_are_found_also_with_contradictory_labels(root):
     content = (root / "train/nv/train_nv_0.png").read_bytes()
     (root / "train/mel/a.png").write_bytes(content)

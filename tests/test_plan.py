@@ -13,7 +13,7 @@ from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import list_keys
 from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
-from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 
 
@@ -42,6 +42,7 @@ WHERE = {
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",
     "fail_fast": "true",
+    "leaks": "refuse",
     "progress": "false",
     "reuse": "none",
     "reuse_disk_gib": "0",
@@ -124,6 +125,33 @@ def test_where_and_how_are_not_in_the_id(plan_of, key):
 @pytest.mark.parametrize("key", WHAT)
 def test_whatever_changes_numbers_is_in_the_id(plan_of, key):
     assert plan_of(WHAT[key]).run_id != plan_of().run_id
+
+
+def test_equal_bytes_in_train_and_test_are_counted_or_refused(tmp_path, cache_dir):
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    for split, n_images in (("train", 6), ("val", 4), ("test", 4)):
+        for number in range(n_images):
+            for label in "ab":
+                path = root / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    words = ["dataset=folder", f"dataset.root={root}", "model.name=test_resnet"]
+    words += [f"cache_dir={cache_dir}", f"output_dir={tmp_path}"]
+    clean = make_plan(compose_config([*words, "leaks=refuse"]))
+    assert not clean.dataset.copies and not make_plan_record(clean).notes
+    content = (root / "train/a/0.png").read_bytes()
+    for name in ("test/a/0.png", "test/b/1.png", "val/a/2.png"):
+        (root / name).write_bytes(content)
+    plan = make_plan(compose_config(words))
+    text = (
+        "2 of 8 test images are, byte for byte, training images; 1 of 8 validation images are, "
+        "byte for byte, training images; equal files have different labels, 1 times"
+    )
+    assert f"warning: {text}. tlcnn data audit lists" in describe_plan(plan)
+    (note,) = make_plan_record(plan).notes
+    assert note.startswith(text)
+    with pytest.raises(DataError, match="2 of 8 test images are, byte for byte, training images"):
+        make_plan(compose_config([*words, "leaks=refuse"]))
 
 
 @pytest.mark.parametrize("largest", [4095, 65535])

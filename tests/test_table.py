@@ -62,6 +62,12 @@ def test_dialects(root, separator, encoding):
     assert load(root).table.equals(before)
 
 
+def test_one_image_under_two_spellings_is_there_twice(root):
+    write_table(root / "labels.csv", [*ROWS, ["./a.png", "nv"]])
+    with pytest.raises(DataError, match=r"1 image ids occur twice .*/a\.png\. Keep one row"):
+        load(root)
+
+
 def test_where_images_are(root):
     (root / "img" / "nv").mkdir(parents=True)
     (root / "img" / "mel").mkdir()

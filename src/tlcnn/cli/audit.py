@@ -44,6 +44,13 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "run may start from weights that were trained on them",
     )
     parser.add_argument("--pairs", metavar="FILE", type=Path, help="write all pairs as CSV")
+    parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="write groups that hold all images of one picture as CSV, for a folder or table with "
+        "dataset.options.groups=FILE",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
     _take_words_anywhere(parser)
@@ -71,6 +78,12 @@ def _audit(options: argparse.Namespace) -> None:
     if options.pairs:
         write_atomic(options.pairs, audit.pairs.to_csv(index=False))
         print_text(f"wrote {options.pairs}")
+    if options.groups:
+        write_atomic(options.groups, audit.groups.to_csv(index=False))
+        print_text(
+            f"wrote {options.groups}: train with dataset.options.groups={options.groups} "
+            "dataset.split=grouped"
+        )
     if options.json:
         write_atomic(options.json, json.dumps(audit.record(), indent=1))
         print_text(f"wrote {options.json}")
@@ -146,6 +159,12 @@ def describe_audit(audit: "Audit") -> str:
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
     for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
         lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
+    touched = ", ".join(
+        f"{n:,} of {audit.n_images[split]:,} {split} images"
+        for split, n in audit.n_touched.items()
+        if n
+    )
+    lines.append(f"their picture is in train as well: {touched or 'no test or val image'}")
     lines.append(
         f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
         f"{audit.max_bits} of 64 bits; copies that were rotated, mirrored or cropped are not found"
@@ -211,7 +230,15 @@ def _advise(audit: "Audit") -> str:
         problems.append(
             f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
         )
-        advice.append("give both images of a pair one group, or take one away (--pairs FILE)")
+        if audit.n_touched["test"]:
+            problems[-1] += (
+                f", so {audit.n_touched['test']:,} of {audit.n_images['test']:,} test images are "
+                "known from training"
+            )
+        advice.append(
+            "give all images of a picture one group (--groups FILE writes such groups for "
+            "dataset.options.groups=FILE), or take some away (--pairs FILE)"
+        )
     other_names = [name for name, overlap in audit.against.items() if overlap]
     if other_names:
         problems.append(f"test images are training images of {list_names(other_names)}")

@@ -39,6 +39,8 @@ class Audit:
             (in different splits and groups), `kind` ("bytes": equal files; "picture": saved
             again), and `first_` and `second_` image, split, group and label. Of many equal files,
             each is there with one of each split.
+        n_touched: per split, its images whose picture is in the training split as well.
+        groups: N rows of `image` and `group`: groups that hold all images of one picture.
         n_looked: pairs whose pixels were compared.
         max_bits: the distance of fingerprints up to which they were.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
@@ -53,6 +55,8 @@ class Audit:
     n_per_class: dict[str, dict[str, int]]
     shared_groups: dict[str, tuple[str, ...]]
     pairs: pd.DataFrame
+    n_touched: dict[str, int]
+    groups: pd.DataFrame
     n_looked: int
     max_bits: int
     n_unprinted: int
@@ -73,7 +77,9 @@ class Audit:
     def record(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         summary = {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks)}
-        return {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
+        values = {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
+        del values["groups"]  # one row an image
+        return values
 
 
 def compute_audit(
@@ -104,6 +110,9 @@ def compute_audit(
         if is_same:
             pairs.append((i, j, "picture"))
     groups = index.table["group"].to_numpy()
+    edges = np.array([pair[:2] for pair in pairs], dtype=np.int64).reshape(-1, 2)
+    pictures = _join(len(index), edges)
+    is_trained = np.isin(pictures, pictures[splits == "train"])
     counts = compute_split_counts(index.memberships, splits, index.strata)
     return Audit(
         name=index.name,
@@ -112,12 +121,32 @@ def compute_audit(
         n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
         shared_groups=find_shared_groups(groups, splits),
         pairs=_make_pair_table(index, splits, sorted(pairs)),
+        n_touched={s: int((is_trained & (splits == s)).sum()) for s in SPLITS if s != "train"},
+        groups=_merge_groups(index.table, edges),
         n_looked=len(candidates),
         max_bits=max_bits,
         n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
         notes=index.notes,
         against={name: compare() for name, compare in against.items()},
     )
+
+
+def _join(n: int, edges: np.ndarray) -> np.ndarray:
+    """Return the component of each of n nodes, (n,), that edges (M, 2) connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = edges.T
+    graph = coo_array((np.ones(len(left)), (left, right)), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
+def _merge_groups(table: pd.DataFrame, edges: np.ndarray) -> pd.DataFrame:
+    """Return the group of each image after those of every pair became one, named by its first."""
+    codes, names = pd.factorize(table["group"], sort=True)
+    component = _join(len(names), codes[edges])
+    first = np.unique(component, return_index=True)[1]  # names are sorted
+    return pd.DataFrame({"image": table["image_id"], "group": names[first[component[codes]]]})
 
 
 def _make_pair_table(

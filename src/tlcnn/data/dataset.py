@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
@@ -15,6 +17,11 @@ from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts,
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.storage import digest_of, remember
+
+MEND_COPIES = (
+    "tlcnn data audit lists such images; its --groups FILE writes groups that keep them together, "
+    "which dataset.options.groups=FILE of a folder or table reads"
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,25 @@ class Dataset:
         return replace(
             self, index=replace(self.index, images=FileImages(images.refs, bits=bits)), bits=bits
         )
+
+    @cached_property
+    def copies(self) -> str:
+        """A sentence on test and validation images with the bytes of training images, or ""."""
+        table = pd.DataFrame({"digest": self.digests, "split": self.splits, "label": 0})
+        table["label"] = [row.tobytes() for row in self.index.memberships]
+        trained = set(table.loc[table["split"] == "train", "digest"])
+        parts = []
+        for split, name in (("test", "test"), ("val", "validation")):
+            digests = table.loc[table["split"] == split, "digest"]
+            if n_copies := int(digests.isin(trained).sum()):
+                parts.append(
+                    f"{n_copies:,} of {len(digests):,} {name} images are, byte for byte, "
+                    "training images"
+                )
+        n_labels = table.groupby("digest")["label"].nunique()
+        if n_contents := int((n_labels > 1).sum()):
+            parts.append(f"equal files have different labels, {n_contents:,} times")
+        return "; ".join(parts)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images per split and class."""

@@ -44,7 +44,7 @@ def map_splits(names: Sequence[str], splits: Any) -> dict[str, str]:
                     f"dataset.options.splits: {wanted} {problem}; there are "
                     f"{list_names(sorted(names), 20)}"
                 )
-            mapped |= dict.fromkeys(fits, split)
+            mapped |= {name: str(split) for name in fits}
     return mapped
 
 

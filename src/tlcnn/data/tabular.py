@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -146,6 +147,32 @@ def make_index_table(
     columns = {"image_id": image_ids, "label": labels, "group": groups, "split": splits}
     types = {"image_id": object, "label": "int64", "group": object, "split": object}
     return pd.DataFrame(columns, index=range(len(image_ids))).astype(types)
+
+
+def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
+    """Return the group of each image from a table with the columns image and group.
+
+    `tlcnn data audit NAME --groups FILE` writes such tables. The file is below the root or, like
+    every other file on the command line, below the working folder.
+
+    Raises:
+        DataError: there is no such table, or an image has no row, or several.
+    """
+    place = root / Path(file).expanduser()
+    source = place if place.is_file() else Path(file).expanduser()
+    frame = load_table_text(FileRef(source))
+    check_columns(frame, ["image", "group"], str(source))
+    frame = frame.rename(columns={"image": "image_id"})
+    check_unique(frame, str(source), "group")
+    check_filled(frame, "group", str(source))
+    groups = dict(zip(frame["image_id"], frame["group"], strict=True))
+    missing = [image_id for image_id in image_ids if image_id not in groups]
+    if missing:
+        raise DataError(
+            f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
+            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
+        )
+    return [groups[image_id] for image_id in image_ids]
 
 
 def parse_split(value: str) -> str | None:

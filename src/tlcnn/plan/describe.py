@@ -4,6 +4,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from textwrap import shorten
 
+from tlcnn.data.dataset import MEND_COPIES
 from tlcnn.data.index import SPLITS
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
@@ -137,11 +138,17 @@ def _describe_splits(plan: Plan) -> list[str]:
         n_groups = index.table["group"][is_in_split].nunique()
         numbers = [*counts[split].values(), int(is_in_split.sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
-    warnings = [*index.notes, *list_split_warnings(index.truth, splits, index.classes)]
+    warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
     return [
         *align_columns(rows, right=range(1, len(rows[0]))),
         *(f"warning: {warning}" for warning in warnings),
     ]
+
+
+def list_notes(plan: Plan) -> list[str]:
+    """Return the sentences on a plan's images: of their reader, and on copies across splits."""
+    copies = plan.dataset.copies
+    return [*plan.dataset.index.notes, *([f"{copies}. {MEND_COPIES}"] if copies else [])]
 
 
 def make_plan_record(plan: Plan) -> PlanRecord:
@@ -184,6 +191,7 @@ def make_plan_record(plan: Plan) -> PlanRecord:
         steps_per_epoch=plan.steps_per_epoch,
         epochs=plan.identity["train"]["epochs"],
         settings=settings | {"train.precision": plan.precision},
+        notes=tuple(list_notes(plan)),
     )
 
 

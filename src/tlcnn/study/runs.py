@@ -112,7 +112,7 @@ def _name_images(runs: Sequence[Run]) -> list[Run]:
         keys = {k for r in members for k in r.settings if k.startswith("dataset.")}
         # An option that some records do not have was added later.
         later = {k for k in keys if k.startswith("dataset.options.")}
-        later -= set.intersection(*(set(run.settings) for run in members))
+        later -= set.intersection(*({*map(str, run.settings)} for run in members))
         keys -= {"dataset.root", "dataset.name", *later}
         manifests: dict[str, set[str]] = {}
         for run in members:

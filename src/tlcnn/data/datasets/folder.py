@@ -18,7 +18,7 @@ from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.layout import find_split_folders
 from tlcnn.data.selection import select_images
-from tlcnn.data.tabular import make_classes, make_index_table
+from tlcnn.data.tabular import load_groups, make_classes, make_index_table
 from tlcnn.errors import ConfigError, DataError, list_names
 
 EXPECTED = (
@@ -38,6 +38,7 @@ def load_folder(
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
+    groups: str | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -49,12 +50,15 @@ def load_folder(
         exclude: globs of the images that are left out.
         splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
             other folders are left out. None: their names decide; {}: they are classes.
+        groups: a table with the columns image and group, instead of group_regex.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
         DataError: the folder is missing, or empty, or mixes classes and splits.
     """
     check_folder(root, EXPECTED)
+    if groups and group_regex:
+        raise ConfigError("dataset.options.groups and group_regex both say what a group is")
     files = [ref for ref in list_files(root) if ref.is_image]
     if not files:
         raise DataError(f"no images at {root}. {EXPECTED}")
@@ -101,7 +105,9 @@ def load_folder(
     table = make_index_table(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
-        _make_groups(files, group_regex, root) or image_ids,
+        load_groups(groups, root, image_ids)
+        if groups
+        else _make_groups(files, group_regex, root) or image_ids,
         [split_of[parts[0]] for parts in paths] if split_of else "",
     )
     order = table["image_id"].argsort().to_numpy()

@@ -26,6 +26,7 @@ from tlcnn.data.tabular import (
     check_filled,
     check_known,
     check_unique,
+    load_groups,
     load_table_text,
     make_classes,
     make_index_table,
@@ -56,6 +57,7 @@ def load_table(
     include: Sequence[str] | str | None = None,
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
+    groups: str | None = None,
 ) -> Index:
     """Load the index of a table of images.
 
@@ -73,12 +75,15 @@ def load_table(
         exclude: globs of the images that are left out.
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
+        groups: a table with the columns image and group, instead of group_column.
 
     Raises:
         ConfigError: options that contradict the table.
         DataError: the table or images are missing, double or contradictory.
     """
     check_folder(root, EXPECTED)
+    if groups and group_column:
+        raise ConfigError("dataset.options.groups and group_column both say what a group is")
     source = root / csv
     if not source.is_file():
         raise DataError(f"no table at {source}. {EXPECTED}")
@@ -99,16 +104,18 @@ def load_table(
     official = list(compress(official, is_chosen))
     rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
     rows["group"] = frame[group_column] if group_column else rows["image_id"]
+    if groups:
+        rows["group"] = load_groups(groups, root, [_compose(name) for name in files])
     rows["split"] = official
-    ordered = _check_rows(rows, classes, str(source))
-    if not group_column:
+    ordered = _check_rows(rows, classes, str(source), root)
+    if not group_column and not groups:
         log.warning(
             "%s: every image is taken as its own group. If patients, lesions or source images "
             "have several, name their column with dataset.options.group_column",
             source,
         )
     table = make_index_table(
-        [unicodedata.normalize("NFC", image_id) for image_id in rows["image_id"]],
+        [_compose(image_id) for image_id in rows["image_id"]],
         [ordered.index(label) for label in rows["label"]],
         rows["group"].tolist(),
         rows["split"].tolist(),
@@ -118,6 +125,11 @@ def load_table(
     table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
     refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
     return Index(name, ordered, table, FileImages(refs), notes=notes + more_notes)
+
+
+def _compose(text: str) -> str:
+    """Write accents as one character, as not every disk does."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _parse_splits(
@@ -182,10 +194,14 @@ def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
     return files
 
 
-def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) -> tuple[str, ...]:
+def _check_rows(
+    rows: pd.DataFrame, classes: Sequence[str] | None, source: str, root: Path
+) -> tuple[str, ...]:
     """Check the columns, give numbered labels their names in place, and return the classes."""
     check_filled(rows, "label", source)
     check_unique(rows, source, "label")
+    places = [os.path.normpath(root / path) for path in rows["image_id"]]  # x.png and ./x.png
+    check_unique(rows.assign(image_id=places), source, "label")
     check_filled(rows, "group", source)
     ordered = make_classes(rows["label"], classes)
     values, positions = set(rows["label"]), {str(k) for k in range(len(ordered))}
