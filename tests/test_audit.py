@@ -120,6 +120,24 @@ def test_groups_that_mend_the_split_are_written_and_read(root, tmp_path_factory,
         load_audit("folder", [*options, "dataset.options.group_regex='(.)'"], str(root), [])
 
 
+def test_square_and_turned_copies_across_splits_leak_and_are_named(root, capsys):
+    for name in ("train/nv/train_nv_0.png", "train/mel/train_mel_0.png"):
+        image = Image.open(root / name).crop((0, 12, 96, 84))  # 96 x 72
+        image.save(root / name)
+    image = Image.open(root / "train/nv/train_nv_0.png")
+    image.crop((12, 0, 84, 72)).resize((64, 64)).save(root / "test/nv/cut.png")
+    image = Image.open(root / "train/mel/train_mel_0.png")
+    image.resize((64, 64)).save(root / "test/mel/squashed.png")
+    image = Image.open(root / "train/nv/train_nv_1.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "test/nv/turned.png")
+    code, _ = run("folder", "--root", root)
+    printed = capsys.readouterr().out
+    assert code == 2
+    for title in ("squashed to a square, or stretched", "cut to the centre square", "mirrored"):
+        assert f"{title}: 1 pairs" in printed.replace(" or turned by quarters", "")
+    assert "3 of 7 test images" in printed
+
+
 def test_equal_files_are_found_also_with_contradictory_labels(root):
     content = (root / "train/nv/train_nv_0.png").read_bytes()
     (root / "train/mel/a.png").write_bytes(content)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from tlcnn.data.dataset import Dataset
     from tlcnn.data.overlap import Overlap
 
+TITLES = {
+    "bytes": "equal files",
+    "picture": "near-duplicates",
+    "squashed": "squashed to a square, or stretched",
+    "cut": "cut to the centre square",
+    "turned": "mirrored or turned by quarters",
+}
 N_SHOWN = 5  # pairs; all of them go to --pairs FILE
 
 
@@ -149,6 +156,8 @@ def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
 
 def describe_audit(audit: "Audit") -> str:
     """Return the report for the terminal."""
+    from tlcnn.data.duplicates import MAX_TURNED_BITS
+
     lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
     for split, n_images in audit.n_images.items():
         classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
@@ -157,7 +166,7 @@ def describe_audit(audit: "Audit") -> str:
         )
     shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
-    for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
+    for kind, title in TITLES.items():
         lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
     touched = ", ".join(
         f"{n:,} of {audit.n_images[split]:,} {split} images"
@@ -167,7 +176,8 @@ def describe_audit(audit: "Audit") -> str:
     lines.append(f"their picture is in train as well: {touched or 'no test or val image'}")
     lines.append(
         f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
-        f"{audit.max_bits} of 64 bits; copies that were rotated, mirrored or cropped are not found"
+        f"{audit.max_bits} of 64 bits, of mirrored and turned ones in {MAX_TURNED_BITS}; copies "
+        "that were turned by other angles than quarters, or cut elsewhere, are not found"
     )
     if audit.n_unprinted:
         lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")

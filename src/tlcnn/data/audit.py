@@ -14,17 +14,23 @@ import pandas as pd
 
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import (
+    CUT,
     MAX_BITS,
-    NO_FINGERPRINT,
+    MAX_TURNED_BITS,
+    N_TURNS,
+    SAME_SHAPE,
+    SQUASHED,
+    Fingerprints,
     confirm_pairs,
-    find_near,
     load_fingerprints,
+    propose_copies,
 )
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.overlap import Overlap
 from tlcnn.data.splits import compute_split_counts, find_shared_groups
 
 MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
+KINDS = {SAME_SHAPE: "picture", SQUASHED: "squashed", CUT: "cut"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,13 @@ class Audit:
         shared_groups: group -> the splits that it is in, of groups in more than one.
         pairs: one row a pair of images that show the same picture, those that leak first: `leaks`
             (in different splits and groups), `kind` ("bytes": equal files; "picture": saved
-            again), and `first_` and `second_` image, split, group and label. Of many equal files,
-            each is there with one of each split.
+            again; "squashed" or "cut" to a square; "turned" by quarters or mirrored), and
+            `first_` and `second_` image, split, group and label. Of many equal files, each is
+            there with one of each split.
         n_touched: per split, its images whose picture is in the training split as well.
         groups: N rows of `image` and `group`: groups that hold all images of one picture.
         n_looked: pairs whose pixels were compared.
-        max_bits: the distance of fingerprints up to which they were.
+        max_bits: the distance of fingerprints up to which they were, if not turned or mirrored.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
         notes: the notes of the dataset's reader.
         against: the overlap of the test images with other datasets' training images, by name.
@@ -100,15 +107,20 @@ def compute_audit(
     # Further copies in a split are found by their bytes, so one of them is compared by pixels.
     places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
     rows = np.sort(np.unique(places, return_index=True)[1])
-    candidates, max_bits = _propose_pairs(fingerprints[rows])
-    candidates = rows[candidates]
+    printed = fingerprints.take(rows)
+    upright, max_bits = _propose_pairs(printed, range(1), MAX_BITS)
+    turned, _ = _propose_pairs(printed, range(1, N_TURNS), MAX_TURNED_BITS)
+    candidates = np.concatenate([upright, turned])
+    candidates[:, :2] = rows[candidates[:, :2]]
+    candidates = candidates[np.lexsort(candidates.T[::-1])]
     contents = np.asarray(digests)
     differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
-    pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
+    kinds = {(i, j): "bytes" for i, j in _find_equal(digests, splits)}
     results = confirm_pairs(index.images, index.images, differing)
-    for (i, j), is_same in zip(differing.tolist(), results, strict=True):
+    for (i, j, shape, turn), is_same in zip(differing.tolist(), results, strict=True):
         if is_same:
-            pairs.append((i, j, "picture"))
+            kinds.setdefault((i, j), "turned" if turn else KINDS[shape])
+    pairs = [(i, j, kind) for (i, j), kind in kinds.items()]
     groups = index.table["group"].to_numpy()
     edges = np.array([pair[:2] for pair in pairs], dtype=np.int64).reshape(-1, 2)
     pictures = _join(len(index), edges)
@@ -125,7 +137,7 @@ def compute_audit(
         groups=_merge_groups(index.table, edges),
         n_looked=len(candidates),
         max_bits=max_bits,
-        n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
+        n_unprinted=int(fingerprints.is_missing.sum()),
         notes=index.notes,
         against={name: compare() for name, compare in against.items()},
     )
@@ -182,13 +194,15 @@ def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, i
     return sorted(pairs)
 
 
-def _propose_pairs(fingerprints: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return (M, 2) positions of pairs whose pixels are to be compared, and their distance.
+def _propose_pairs(
+    fingerprints: Fingerprints, turns: Sequence[int], most_bits: int
+) -> tuple[np.ndarray, int]:
+    """Return (M, 4) rows of `propose_copies` that are to be compared, and their distance.
 
-    The largest distance is `MAX_BITS`, or the one that leaves at most `MAX_LOOKS` pairs.
+    The largest distance is `most_bits`, or the one that leaves at most `MAX_LOOKS` of them.
     """
-    for max_bits in range(MAX_BITS, -1, -1):
-        pairs = find_near(fingerprints, fingerprints, max_bits)
+    for max_bits in range(most_bits, -1, -1):
+        pairs = propose_copies(fingerprints, fingerprints, turns, max_bits)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         if len(pairs) <= MAX_LOOKS:
             return pairs, max_bits

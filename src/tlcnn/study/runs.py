@@ -111,8 +111,8 @@ def _name_images(runs: Sequence[Run]) -> list[Run]:
     for dataset, members in by_dataset.items():
         keys = {k for r in members for k in r.settings if k.startswith("dataset.")}
         # An option that some records do not have was added later.
-        later = {k for k in keys if k.startswith("dataset.options.")}
-        later -= set.intersection(*({*map(str, run.settings)} for run in members))
+        options = {k for k in keys if k.startswith("dataset.options.")}
+        later = {k for k in options if any(k not in run.settings for run in members)}
         keys -= {"dataset.root", "dataset.name", *later}
         manifests: dict[str, set[str]] = {}
         for run in members:
