@@ -255,6 +255,30 @@ def test_a_class_may_be_called_test(root):
     assert load(root).classes == ("benign", "malignant", "test")
 
 
+def test_files_that_are_not_read_are_counted(root, tmp_path):
+    for name in ("benign/a.gif", "benign/b.GIF", "malignant/c.ppm", "d.jfif", "scans.zip"):
+        (root / name).write_bytes(b"")
+    index = load(root)
+    assert len(index) == 12
+    assert index.notes == ("left out 5 files that are not read (.gif 2, .jfif 1, .ppm 1, .zip 1)",)
+    (tmp_path / "scans" / "a").mkdir(parents=True)
+    (tmp_path / "scans" / "a" / "1.dcm").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"no images at .*: left out 1 files .*\.dcm 1\); save them"
+    ):
+        load(tmp_path / "scans")
+
+
+def test_classes_that_differ_in_case_are_refused_unless_they_are_listed(tmp_path):
+    lay_splits(tmp_path, ("train",), ("Benign", "Malignant"))
+    lay_splits(tmp_path, ("test",), ("benign", "malignant"))
+    with pytest.raises(DataError, match="Benign and benign, Malignant and malignant") as error:
+        load(tmp_path)
+    assert "dataset.options.classes=[" in str(error.value)
+    classes = ["Benign", "benign", "Malignant", "malignant"]
+    assert load(tmp_path, classes=classes).classes == tuple(classes)
+
+
 def test_numbered_classes_are_in_numeric_order(tmp_path):
     for name in ("10", "9", "0"):
         write_image(tmp_path / name / "a.png")

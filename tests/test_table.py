@@ -68,6 +68,57 @@ def test_one_image_under_two_spellings_is_there_twice(root):
         load(root)
 
 
+def test_rows_without_an_image_can_be_dropped_and_are_counted(root):
+    write_table(root / "labels.csv", [*ROWS, ["c.png", "nv"]])
+    with pytest.raises(DataError, match=r"1 of 3 rows have no image .*options\.missing=drop"):
+        load(root)
+    index = load(root, missing="drop")
+    assert index.table["image_id"].tolist() == ["a.png", "b.png"]
+    assert index.notes == ("left out 1 of 3 rows without an image: c.png",)
+    with pytest.raises(ConfigError, match="choose refuse or drop"):
+        load(root, missing="skip")
+
+
+@pytest.fixture
+def findings(root):
+    """Rows of a chest X-ray table."""
+    cells = ["Edema", "No Finding", "Edema|Mass", "Mass", "Edema|Hernia"]
+    for n in range(len(cells)):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(root / f"x{n}.png")
+    rows = [[f"x{n}.png", cell] for n, cell in enumerate(cells)]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    return root
+
+
+def test_several_labels_in_a_cell_are_asked_about(findings):
+    with pytest.raises(DataError, match=r"2 rows hold several .*such as Edema\|Hernia") as error:
+        load(findings)
+    assert "dataset.options.label_separator='|'" in str(error.value)
+    names = ["Edema", "No Finding", "Edema|Mass", "Mass", "Edema|Hernia"]
+    assert load(findings, classes=names).table["label"].tolist() == [0, 1, 2, 3, 4]
+    index = load(findings, label_separator="|")
+    assert index.task == "multi-label" and index.classes == ("Edema", "Hernia", "Mass")
+    assert index.targets.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 1], [1, 1, 0]]
+    assert index.table["label"].tolist() == [0, 3, 2, 2, 1]  # the rarest one; none
+    with pytest.raises(DataError, match=r"unknown label \(Hernia; .*x4\.png"):
+        load(findings, label_separator="|", classes=["Edema", "Mass"])
+
+
+def test_a_comma_in_a_name_is_no_separator(root):
+    rows = [["a.png", '"nevus, blue"'], ["b.png", "nevus"]]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    assert load(root).classes == ("nevus", "nevus, blue")
+    rows = [["a.png", '"nevus,mel"'], ["b.png", "nevus"]]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    assert load(root).classes == ("nevus", "nevus,mel")
+
+
+def test_labels_that_differ_in_case_are_refused(root):
+    write_table(root / "labels.csv", [["a", "NV"], ["b", "nv"]], HEADER[:2])
+    with pytest.raises(DataError, match="differ in capital letters or spaces only: NV and nv"):
+        load(root)
+
+
 def test_where_images_are(root):
     (root / "img" / "nv").mkdir(parents=True)
     (root / "img" / "mel").mkdir()

@@ -124,9 +124,20 @@ def make_classes(labels: Iterable[str], names: Sequence[Any] | None) -> tuple[st
 
     Raises:
         ConfigError: the names are no list, or have repetitions.
+        DataError: no names, and labels that differ in their case or spaces only.
     """
     if names is None:
         distinct = set(labels)
+        alike: dict[str, list[str]] = {}
+        for label in sorted(distinct):
+            alike.setdefault(" ".join(label.casefold().split()), []).append(label)
+        doubtful = [" and ".join(group) for group in alike.values() if len(group) > 1]
+        if doubtful:
+            raise DataError(
+                f"classes that differ in capital letters or spaces only: {list_names(doubtful)}. "
+                "Give each class one name. If they are different classes, list all classes with "
+                "dataset.options.classes=[first,second]"
+            )
         numeric = all(label.isdecimal() for label in distinct)
         return tuple(sorted(distinct, key=lambda label: (int(label) if numeric else 0, label)))
     if isinstance(names, str) or not isinstance(names, Sequence):

@@ -13,7 +13,14 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, is_hidden, list_files
+from tlcnn.data.files import (
+    IMAGE_SUFFIXES,
+    FileRef,
+    check_folder,
+    describe_unread,
+    is_hidden,
+    list_files,
+)
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.layout import find_split_folders
@@ -59,11 +66,13 @@ def load_folder(
     check_folder(root, EXPECTED)
     if groups and group_regex:
         raise ConfigError("dataset.options.groups and group_regex both say what a group is")
-    files = [ref for ref in list_files(root) if ref.is_image]
+    listed = list_files(root)
+    unread, files = describe_unread(listed), [ref for ref in listed if ref.is_image]
     if not files:
-        raise DataError(f"no images at {root}. {EXPECTED}")
+        hint = f": {unread}; save them as PNG" if unread else ""
+        raise DataError(f"no images at {root}{hint}. {EXPECTED}")
     all_paths = [ref.path.relative_to(root).parts for ref in files]
-    is_chosen, notes = select_images(
+    is_chosen, chosen_notes = select_images(
         ["/".join(parts) for parts in all_paths],
         FileImages(files).load,
         include=include,
@@ -75,7 +84,7 @@ def load_folder(
         raise ConfigError(f"{root}: dataset.options.include and exclude leave no image")
     emptied = {parts[0] for parts in all_paths} - {parts[0] for parts in paths}
     top_folders = [folder for folder in _list_folders(root) if folder not in emptied]
-    split_of, more_notes = find_split_folders(root, top_folders, paths, splits)
+    split_of, split_notes = find_split_folders(root, top_folders, paths, splits)
     if split_of:
         is_in_split = [parts[0] in split_of for parts in paths]
         files, paths = list(compress(files, is_in_split)), list(compress(paths, is_in_split))
@@ -113,9 +122,8 @@ def load_folder(
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
     names = tuple(_compose(class_name) for class_name in ordered)
-    return Index(
-        name, names, table, FileImages([files[i] for i in order]), notes=notes + more_notes
-    )
+    notes = (*filter(None, [unread]), *chosen_notes, *split_notes)
+    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
 
 
 def _compose(text: str) -> str:

@@ -19,16 +19,15 @@ import pandas as pd
 from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.labels import parse_labels
 from tlcnn.data.layout import map_splits
 from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
     check_filled,
-    check_known,
     check_unique,
     load_groups,
     load_table_text,
-    make_classes,
     make_index_table,
     parse_split,
 )
@@ -58,6 +57,8 @@ def load_table(
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
     groups: str | None = None,
+    label_separator: str | None = None,
+    missing: str = "refuse",
 ) -> Index:
     """Load the index of a table of images.
 
@@ -76,6 +77,9 @@ def load_table(
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
         groups: a table with the columns image and group, instead of group_column.
+        label_separator: what stands between several labels in a cell, such as "|"; several classes
+            can then hold. An empty cell and "No Finding" are no class.
+        missing: the answer to rows whose image is not there: `refuse`, or `drop` them.
 
     Raises:
         ConfigError: options that contradict the table.
@@ -91,7 +95,19 @@ def load_table(
     columns = [image_column, label_column, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
     frame, official, notes = _parse_splits(frame, split_column, splits, str(source))
-    files = find_files(frame, image_path or f"{{{image_column}}}", root)
+    if missing not in ("refuse", "drop"):
+        raise ConfigError(f"dataset.options.missing={missing}: choose refuse or drop")
+    paths = find_files(
+        frame, image_path or f"{{{image_column}}}", root, may_lack=missing == "drop"
+    )
+    if lost := [n for n, path in enumerate(paths) if not path]:
+        what = frame[image_column].iloc[lost].tolist()
+        notes += (
+            f"left out {len(lost):,} of {len(frame):,} rows without an image: {list_names(what)}",
+        )
+    is_there = [bool(path) for path in paths]
+    frame = frame[is_there].reset_index(drop=True)
+    files, official = list(compress(paths, is_there)), list(compress(official, is_there))
     is_chosen, more_notes = select_images(
         files,
         FileImages([FileRef(root / path) for path in files]).load,
@@ -107,7 +123,8 @@ def load_table(
     if groups:
         rows["group"] = load_groups(groups, root, [_compose(name) for name in files])
     rows["split"] = official
-    ordered = _check_rows(rows, classes, str(source), root)
+    _check_rows(rows, str(source), root, may_be_empty=bool(label_separator))
+    labels = parse_labels(rows, classes, label_separator, str(source))
     if not group_column and not groups:
         log.warning(
             "%s: every image is taken as its own group. If patients, lesions or source images "
@@ -116,7 +133,7 @@ def load_table(
         )
     table = make_index_table(
         [_compose(image_id) for image_id in rows["image_id"]],
-        [ordered.index(label) for label in rows["label"]],
+        labels.numbers,
         rows["group"].tolist(),
         rows["split"].tolist(),
     )
@@ -124,7 +141,15 @@ def load_table(
     order = table["image_id"].argsort(kind="stable")
     table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
     refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
-    return Index(name, ordered, table, FileImages(refs), notes=notes + more_notes)
+    return Index(
+        name,
+        labels.classes,
+        table,
+        FileImages(refs),
+        task=labels.task,
+        targets=None if labels.targets is None else labels.targets[order],
+        notes=notes + more_notes,
+    )
 
 
 def _compose(text: str) -> str:
@@ -160,8 +185,12 @@ def _parse_splits(
     return frame[is_used].reset_index(drop=True), parsed[is_used].tolist(), (note,) if rest else ()
 
 
-def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
+def find_files(
+    frame: pd.DataFrame, template: str, root: Path, *, may_lack: bool = False
+) -> list[str]:
     """Return the path of each image's file, relative to root, with its suffix.
+
+    An image that may lack and is not there has an empty path.
 
     The template is the path of an image, with columns of the table in braces.
 
@@ -185,27 +214,20 @@ def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
         files.append(next((c for c in candidates if os.path.isfile(root / c)), ""))
         if not files[-1]:
             lost.append(path)
-    if lost:
+    if lost and (not may_lack or len(lost) == len(files)):
         raise DataError(
             f"{len(lost):,} of {len(files):,} rows have no image under {root}: "
             f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
-            "such as 'images/{image}'"
+            "such as 'images/{image}', or leave them out with dataset.options.missing=drop"
         )
     return files
 
 
-def _check_rows(
-    rows: pd.DataFrame, classes: Sequence[str] | None, source: str, root: Path
-) -> tuple[str, ...]:
-    """Check the columns, give numbered labels their names in place, and return the classes."""
-    check_filled(rows, "label", source)
+def _check_rows(rows: pd.DataFrame, source: str, root: Path, *, may_be_empty: bool) -> None:
+    """Raise DataError when cells are empty or an image has several rows."""
+    if not may_be_empty:
+        check_filled(rows, "label", source)
     check_unique(rows, source, "label")
     places = [os.path.normpath(root / path) for path in rows["image_id"]]  # x.png and ./x.png
     check_unique(rows.assign(image_id=places), source, "label")
     check_filled(rows, "group", source)
-    ordered = make_classes(rows["label"], classes)
-    values, positions = set(rows["label"]), {str(k) for k in range(len(ordered))}
-    if classes is not None and values.isdisjoint(ordered) and values <= positions:
-        rows["label"] = [ordered[int(label)] for label in rows["label"]]
-    check_known(rows, "label", list(ordered), source)
-    return ordered
