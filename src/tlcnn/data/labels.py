@@ -1,5 +1,6 @@
-"""Labels of a table: one class a row, or several classes in one cell."""
+"""Labels of a table: a class a row, several classes in one cell, or a column for each class."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,3 +103,59 @@ def make_multi_label(
         )
     targets = np.array([[name in cell for name in classes] for cell in cells], np.uint8)
     return Labels(classes, make_strata(targets).tolist(), targets)
+
+
+def parse_flags(rows: pd.DataFrame, flags: pd.DataFrame, source: str) -> Labels:
+    """Return the labels of columns that hold 1 where a class holds, and else 0 or nothing.
+
+    Where every row has one class, it is the label. Where some have several, several can hold.
+
+    Args:
+        rows: N rows with `image_id`.
+        flags: N rows with one column a class.
+
+    Raises:
+        DataError: other values, a class without images, or rows without a class where no row has
+            several.
+    """
+    values = flags.map(_parse_flag)
+    if values.isna().any(axis=None):
+        column = values.columns[values.isna().any()][0]
+        strange = sorted(set(flags.loc[values[column].isna(), column]))
+        raise DataError(f"{source}: {column} must hold 0 and 1, and has {list_names(strange)}")
+    classes = tuple(map(str, flags.columns))
+    targets = values.to_numpy(np.uint8)
+    counts = targets.sum(axis=1)
+    if counts.max() == 1 and counts.min() == 0:
+        empty = rows["image_id"][counts == 0].tolist()
+        raise DataError(
+            f"{source}: {len(empty):,} rows have no class: {list_names(empty)}. Give them one, "
+            "such as a column none, or leave them out with dataset.options.exclude"
+        )
+    if unused := [name for name, n in zip(classes, targets.sum(axis=0), strict=True) if not n]:
+        raise DataError(
+            f"{source}: no row is of {list_names(unused)}; leave it out of "
+            "dataset.options.label_columns"
+        )
+    if counts.max() > 1:
+        return Labels(classes, make_strata(targets).tolist(), targets)
+    return Labels(classes, targets.argmax(axis=1).tolist())
+
+
+def _parse_flag(value: str) -> int | None:
+    """Return 0 or 1, or None for anything that is neither."""
+    text = value.strip().lower()
+    if is_empty(text) or text in ("false", "no"):
+        return 0
+    if text in ("true", "yes"):
+        return 1
+    return int(float(text)) if re.fullmatch(r"[01](\.0*)?", text) else None
+
+
+def find_flags(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that hold 0 and 1 only, and both."""
+    return [
+        str(column)
+        for column in frame.columns
+        if column and set(frame[column]) in ({"0", "1"}, {"0.0", "1.0"})
+    ]

@@ -119,11 +119,12 @@ def _spell(splits: Mapping[str, str]) -> str:
     """Return the words on a command line that say these splits."""
     parts = []
     for split in SPLITS:
-        names = [_quote(name) for name in sorted(splits) if splits[name] == split]
+        names = [quote_name(name) for name in sorted(splits) if splits[name] == split]
         if names:
             parts.append(f"{split}: " + (names[0] if len(names) == 1 else f"[{','.join(names)}]"))
     return f'"dataset.options.splits={{{", ".join(parts)}}}"'
 
 
-def _quote(name: str) -> str:
+def quote_name(name: str) -> str:
+    """Return a name as it stands in a list or mapping on the command line."""
     return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f"'{name}'"

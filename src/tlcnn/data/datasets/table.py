@@ -1,26 +1,25 @@
-"""Images that a table lists: a CSV file with one row an image.
+"""Images that a table lists: a CSV file or workbook with one row an image.
 
-Input: a comma, tab or semicolon table, and images anywhere under the root.
-Label: a column of names or numbers.
+Input: a table of `tlcnn.data.tabular`, and images anywhere under the root.
+Label: a column of names or numbers, or a column of 0 and 1 for each class.
 Group: a column; without it, every image is its own group.
 """
 
 import logging
 import os
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder
+from tlcnn.data.files import FileRef, check_folder
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
-from tlcnn.data.labels import parse_labels
-from tlcnn.data.layout import map_splits
+from tlcnn.data.labels import find_flags, parse_flags, parse_labels
+from tlcnn.data.layout import map_splits, quote_name
+from tlcnn.data.places import find_files
 from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
@@ -33,7 +32,7 @@ from tlcnn.data.tabular import (
 )
 from tlcnn.errors import ConfigError, DataError, list_names
 
-FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
+_PLACE, _SPLIT = "\0place", "\0split"  # columns that no table has
 EXPECTED = (
     "Expected: a table (dataset.options.csv) with a column of image files and one of labels, and "
     "the images; give the folder with dataset.root=FOLDER"
@@ -57,6 +56,7 @@ def load_table(
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
     groups: str | None = None,
+    label_columns: Sequence[str] | None = None,
     label_separator: str | None = None,
     missing: str = "refuse",
 ) -> Index:
@@ -77,6 +77,8 @@ def load_table(
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
         groups: a table with the columns image and group, instead of group_column.
+        label_columns: instead of label_column, a column for each class that holds 0 and 1. If some
+            rows have several classes, several can hold.
         label_separator: what stands between several labels in a cell, such as "|"; several classes
             can then hold. An empty cell and "No Finding" are no class.
         missing: the answer to rows whose image is not there: `refuse`, or `drop` them.
@@ -91,40 +93,41 @@ def load_table(
     source = root / csv
     if not source.is_file():
         raise DataError(f"no table at {source}. {EXPECTED}")
-    frame = load_table_text(FileRef(source))
-    columns = [image_column, label_column, group_column, split_column]
-    check_columns(frame, [column for column in columns if column], str(source))
-    frame, official, notes = _parse_splits(frame, split_column, splits, str(source))
     if missing not in ("refuse", "drop"):
         raise ConfigError(f"dataset.options.missing={missing}: choose refuse or drop")
+    frame = load_table_text(FileRef(source))
+    label_names = [label_column] if label_columns is None else [*map(str, label_columns)]
+    _check_label_column(frame, label_names, str(source))
+    columns = [image_column, *label_names, group_column, split_column]
+    check_columns(frame, [column for column in columns if column], str(source))
+    frame, official, notes = _parse_splits(frame, split_column, splits, str(source))
     paths = find_files(
         frame, image_path or f"{{{image_column}}}", root, may_lack=missing == "drop"
     )
     if lost := [n for n, path in enumerate(paths) if not path]:
-        what = frame[image_column].iloc[lost].tolist()
-        notes += (
-            f"left out {len(lost):,} of {len(frame):,} rows without an image: {list_names(what)}",
-        )
-    is_there = [bool(path) for path in paths]
-    frame = frame[is_there].reset_index(drop=True)
-    files, official = list(compress(paths, is_there)), list(compress(official, is_there))
-    is_chosen, more_notes = select_images(
-        files,
-        FileImages([FileRef(root / path) for path in files]).load,
+        names = list_names(frame[image_column].iloc[lost].tolist())
+        notes += (f"left out {len(lost):,} of {len(frame):,} rows without an image: {names}",)
+    frame = frame.assign(**{_PLACE: paths, _SPLIT: official})[[bool(path) for path in paths]]
+    is_chosen, chosen_notes = select_images(
+        frame[_PLACE].tolist(),
+        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
         include=include,
         exclude=exclude,
         place=str(source),
     )
     frame = frame[is_chosen].reset_index(drop=True)
-    files = list(compress(files, is_chosen))
-    official = list(compress(official, is_chosen))
-    rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
-    rows["group"] = frame[group_column] if group_column else rows["image_id"]
+    files = frame[_PLACE].tolist()
+    image_ids = [_compose(path) for path in files]
+    rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
+    rows["group"] = frame[group_column] if group_column else files
     if groups:
-        rows["group"] = load_groups(groups, root, [_compose(name) for name in files])
-    rows["split"] = official
-    _check_rows(rows, str(source), root, may_be_empty=bool(label_separator))
-    labels = parse_labels(rows, classes, label_separator, str(source))
+        rows["group"] = load_groups(groups, root, image_ids)
+    is_single = label_columns is None and not label_separator
+    _check_rows(rows, str(source), root, may_be_empty=not is_single)
+    if label_columns is None:
+        labels = parse_labels(rows, classes, label_separator, str(source))
+    else:
+        labels = parse_flags(rows, frame[label_names], str(source))
     if not group_column and not groups:
         log.warning(
             "%s: every image is taken as its own group. If patients, lesions or source images "
@@ -132,24 +135,33 @@ def load_table(
             source,
         )
     table = make_index_table(
-        [_compose(image_id) for image_id in rows["image_id"]],
-        labels.numbers,
-        rows["group"].tolist(),
-        rows["split"].tolist(),
+        image_ids, labels.numbers, rows["group"].tolist(), frame[_SPLIT].tolist()
     )
-    metadata = frame[[column for column in frame.columns if column not in table.columns]]
-    order = table["image_id"].argsort(kind="stable")
+    hidden = {*table.columns, _PLACE, _SPLIT}
+    metadata = frame[[column for column in frame.columns if column not in hidden]]
+    order = table["image_id"].argsort(kind="stable").to_numpy()
     table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
-    refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
     return Index(
         name,
         labels.classes,
         table,
-        FileImages(refs),
+        FileImages([FileRef(root / files[row]) for row in order]),  # as the disk has it
         task=labels.task,
         targets=None if labels.targets is None else labels.targets[order],
-        notes=notes + more_notes,
+        notes=notes + chosen_notes,
     )
+
+
+def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> None:
+    """Raise DataError where there is no column of labels and a column for each class."""
+    flags = find_flags(frame)
+    if len(names) == 1 and names[0] not in frame and len(flags) > 1:
+        listed = ",".join(map(quote_name, flags))
+        raise DataError(
+            f"{source} has no column {names[0]}, and {len(flags)} columns of 0 and 1. If these "
+            f'are classes, give "dataset.options.label_columns=[{listed}]"; else name the labels '
+            "with dataset.options.label_column"
+        )
 
 
 def _compose(text: str) -> str:
@@ -183,44 +195,6 @@ def _parse_splits(
     note = f"left out {parsed.isna().sum():,} rows whose {column} is {list_names(rest)}"
     is_used = parsed.notna()
     return frame[is_used].reset_index(drop=True), parsed[is_used].tolist(), (note,) if rest else ()
-
-
-def find_files(
-    frame: pd.DataFrame, template: str, root: Path, *, may_lack: bool = False
-) -> list[str]:
-    """Return the path of each image's file, relative to root, with its suffix.
-
-    An image that may lack and is not there has an empty path.
-
-    The template is the path of an image, with columns of the table in braces.
-
-    Raises:
-        ConfigError: braces that name no column.
-        DataError: images are not there.
-    """
-    fields = list(dict.fromkeys(re.findall(FIELD, template)))
-    if not fields or not set(fields) <= set(frame.columns):
-        raise ConfigError(
-            f"dataset.options.image_path={template} needs columns of the table in braces; they "
-            f"are {list_names([str(column) for column in frame.columns], 20)}"
-        )
-    files, lost = [], []
-    for row in frame[fields].to_dict("records"):
-        path = template
-        for field in fields:
-            path = path.replace(f"{{{field}}}", row[field])
-        path = path.replace("\\", "/")
-        candidates = [path + suffix for suffix in ("", *IMAGE_SUFFIXES)] if path else []
-        files.append(next((c for c in candidates if os.path.isfile(root / c)), ""))
-        if not files[-1]:
-            lost.append(path)
-    if lost and (not may_lack or len(lost) == len(files)):
-        raise DataError(
-            f"{len(lost):,} of {len(files):,} rows have no image under {root}: "
-            f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
-            "such as 'images/{image}', or leave them out with dataset.options.missing=drop"
-        )
-    return files
 
 
 def _check_rows(rows: pd.DataFrame, source: str, root: Path, *, may_be_empty: bool) -> None:
