@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import list_keys
+from tlcnn.data.policy import NORMALIZE, load_scaling
 from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
 from tlcnn.plan.describe import describe_plan, make_plan_record
@@ -177,6 +179,27 @@ def test_few_significant_bits_are_one_factor_in_plan_and_id(tmp_path, cache_dir,
     assert (plan.dataset.pixel_digests == plan.dataset.digests) == (not is_narrow)
     before = plan.dataset.read_with(16)  # as runs without these bits in their id were trained
     assert before.index.images.load(0)[0, 0, 0] == (15 if is_narrow else 255)
+
+
+def test_the_plan_mentions_another_mean_and_turned_images(plan_of, tmp_path, cache_dir, weights):
+    assert load_scaling("resnet18.a1_in1k", cache_dir) == NORMALIZE["imagenet"]
+    assert load_scaling("source.safetensors", cache_dir) is None
+    plan = plan_of("init=checkpoint", f"init.weights={weights}")
+    assert "note  " not in describe_plan(
+        plan
+    )  # nothing is known of the file, and images are drawn
+    known = replace(plan.treatment.weights, tag="convnext_tiny.fb_in22k")
+    plan = replace(plan, treatment=replace(plan.treatment, weights=known))
+    assert "note  " not in describe_plan(plan)
+    known = replace(known, tag="inception_v3.tf_in1k")
+    plan = replace(plan, treatment=replace(plan.treatment, weights=known))
+    text = "was trained on pixels of mean 0.5 0.5 0.5 and deviation 0.5 0.5 0.5"
+    assert f"inception_v3.tf_in1k {text}" in describe_plan(plan)
+    assert "; dataset.normalize=half has them" in describe_plan(plan)
+    cfg = replace(plan.config, dataset=replace(plan.config.dataset, kind="folder"))
+    for augment, is_turned in (("standard", True), ("none", False), ("upright", False)):
+        words = replace(plan, config=replace(cfg, train=replace(cfg.train, augment=augment)))
+        assert ("use train.augment=upright" in describe_plan(words)) == is_turned
 
 
 def test_keys_that_have_no_effect_are_not_in_the_id(plan_of):
