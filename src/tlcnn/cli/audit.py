@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -76,6 +77,9 @@ def _take_words_anywhere(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
+    from tlcnn.run.job import log_to_stderr
+
+    log_to_stderr(logging.INFO)  # long work says how far it is
     # A dataset's name has no dot, an override's key has: --against takes all words that follow.
     is_key = ["." in word.split("=")[0] for word in options.against]
     against = [word for word, key in zip(options.against, is_key, strict=True) if not key]

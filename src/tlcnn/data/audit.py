@@ -21,7 +21,7 @@ from tlcnn.data.duplicates import (
     SAME_SHAPE,
     SQUASHED,
     Fingerprints,
-    confirm_pairs,
+    load_confirmations,
     load_fingerprints,
     propose_copies,
 )
@@ -116,7 +116,9 @@ def compute_audit(
     contents = np.asarray(digests)
     differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
     kinds = {(i, j): "bytes" for i, j in _find_equal(digests, splits)}
-    results = confirm_pairs(index.images, index.images, differing)
+    results = load_confirmations(
+        index.images, index.images, differing, (dataset.pixel_digests,) * 2, cache_dir
+    )
     for (i, j, shape, turn), is_same in zip(differing.tolist(), results, strict=True):
         if is_same:
             kinds.setdefault((i, j), "turned" if turn else KINDS[shape])

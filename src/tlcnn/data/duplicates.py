@@ -9,7 +9,6 @@ each. Copies that are turned by other angles, or cut elsewhere, are other pictur
 (`tlcnn.data.grouping` finds the former).
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,12 @@ import numpy as np
 from PIL import Image
 
 from tlcnn.data.index import Images
+from tlcnn.data.progress import remember_parts, watch
 from tlcnn.errors import DataError
-from tlcnn.storage import remember
 
 FINGERPRINT_VERSION = 2
+CONFIRM_VERSION = 1
+PART = 1000  # images or pairs after which their results are stored
 NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
 MAX_BITS = 8  # of 64: the largest distance of pairs whose pixels are compared
 MAX_TURNED_BITS = 4  # of mirrored and turned ones, of which there are seven times as many
@@ -90,12 +91,18 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
             return [NO_FINGERPRINT] * 2 * N_TURNS, [1, 1]
         return make_fingerprints(pixels).ravel().tolist(), [*pixels.shape[:2]]
 
-    def compute_all() -> list[tuple[list[int], list[int]]]:
+    def compute_part(positions: range) -> list[tuple[list[int], list[int]]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(compute, range(len(images))))
+            return list(pool.map(compute, positions))
 
-    key = [FINGERPRINT_VERSION, hashlib.sha256("\n".join(digests).encode()).hexdigest()]
-    rows = remember(cache_dir, "fingerprints", key, compute_all)
+    rows = remember_parts(
+        cache_dir,
+        "fingerprints",
+        [[FINGERPRINT_VERSION, digest] for digest in digests],
+        compute_part,
+        size=PART,
+        what="fingerprints of images",
+    )
     bits = np.array([row[0] for row in rows], "u8").reshape(-1, 2, N_TURNS)
     return Fingerprints(bits, np.array([row[1] for row in rows], np.int64).reshape(-1, 2))
 
@@ -157,7 +164,7 @@ def propose_copies(
     shape, or one of them is a square.
     """
     rows = [np.empty((0, 4), np.int64)]
-    for turn in turns:
+    for turn in watch(turns, len(turns), "comparing fingerprints, positions"):
         pairs = find_near(first.bits[:, 0, turn], second.bits[:, 0, 0], max_bits)
         left = first.sides[pairs[:, 0]][:, :: -1 if turn & 4 else 1]
         right = second.sides[pairs[:, 1]]
@@ -229,6 +236,25 @@ def is_same_picture(
         return False
     left, right = _make_small(first), _make_small(second)
     return _correlate(left, right) >= MIN_WHOLE and _compare_detail(left, right) >= MIN_DETAIL
+
+
+def load_confirmations(
+    first: Images,
+    second: Images,
+    pairs: np.ndarray,
+    digests: tuple[Sequence[str], Sequence[str]],
+    cache_dir: Path,
+) -> list[bool | None]:
+    """Return what `confirm_pairs` does, remembered by the content digests of both images."""
+    ways = [[digests[0][i], digests[1][j], *way] for i, j, *way in pairs.tolist()]
+    return remember_parts(
+        cache_dir,
+        "confirmed",
+        [[CONFIRM_VERSION, *way] for way in ways],
+        lambda part: confirm_pairs(first, second, pairs[part.start : part.stop]),
+        size=PART,
+        what="comparing pixels of pairs",
+    )
 
 
 def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool | None]:

@@ -16,7 +16,7 @@ from tlcnn.data.duplicates import (
     MAX_BITS,
     MAX_TURNED_BITS,
     N_TURNS,
-    confirm_pairs,
+    load_confirmations,
     load_fingerprints,
     propose_copies,
 )
@@ -104,7 +104,9 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     if first.images is not None and second.images is not None and len(pairs) <= _MAX_PAIRS:
         placed = pairs.copy()
         placed[:, 0], placed[:, 1] = first.rows[pairs[:, 0]], second.rows[pairs[:, 1]]
-        results = confirm_pairs(first.images, second.images, placed)
+        results = load_confirmations(
+            first.images, second.images, placed, (first.digests, second.digests), cache_dir
+        )
         ways: dict[tuple[int, int], list[bool | None]] = {}
         for (i, j, *_), is_same in zip(pairs.tolist(), results, strict=True):
             ways.setdefault((i, j), []).append(is_same)
