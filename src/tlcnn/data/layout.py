@@ -35,16 +35,15 @@ def map_splits(names: Sequence[str], splits: Any) -> dict[str, str]:
     mapped: dict[str, str] = {}
     for split, value in splits.items():
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        for wanted in map(str, value if is_list else [value]):
-            fits = [name for name in names if name == wanted]
-            fits = fits or [name for name in names if parse_split(name) == wanted]
-            if not fits or any(name in mapped for name in fits):
+        for name in map(str, value if is_list else [value]):
+            fits = [n for n in names if n == name] or [n for n in names if parse_split(n) == name]
+            if not fits or any(fit in mapped for fit in fits):
                 problem = "is not there" if not fits else "is mentioned twice"
                 raise ConfigError(
-                    f"dataset.options.splits: {wanted} {problem}; there are "
+                    f"dataset.options.splits: {name} {problem}; there are "
                     f"{list_names(sorted(names), 20)}"
                 )
-            mapped |= {name: str(split) for name in fits}
+            mapped |= {fit: str(split) for fit in fits}
     return mapped
 
 
@@ -70,16 +69,16 @@ def find_split_folders(
             f"left out {n_left_out:,} images in folders that dataset.options.splits does not name"
         )
         return mapped, (f"{note}: {list_names(rest)}",) if rest else ()
-    words = {folder: parse_split(folder) for folder in folders}
-    named = {folder: split for folder, split in words.items() if split}
-    if "train" in named.values():
-        if rest := [folder for folder in folders if folder not in named]:
+    parsed = {folder: parse_split(folder) for folder in folders}
+    split_of = {folder: split for folder, split in parsed.items() if split}
+    if "train" in split_of.values():
+        if rest := [folder for folder in folders if folder not in split_of]:
             raise DataError(
-                f"{root} holds the splits {list_names(list(named))} beside other folders "
+                f"{root} holds the splits {list_names(list(split_of))} beside other folders "
                 f"({list_names(rest)}); move these away, or rename the splits if they are "
-                f"classes. {_spell(named)} uses the splits alone"
+                f"classes. {_spell(split_of)} uses the splits alone"
             )
-        return named, ()
+        return split_of, ()
     return {}, _check_repetition(root, folders, paths)
 
 

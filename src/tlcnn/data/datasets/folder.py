@@ -66,6 +66,39 @@ def load_folder(
     check_folder(root, EXPECTED)
     if groups and group_regex:
         raise ConfigError("dataset.options.groups and group_regex both say what a group is")
+    files, paths, split_of, notes = _choose_files(root, include, exclude, splits)
+    depth = 1 if split_of else 0
+    folder_names = {parts[depth] for parts in paths}
+    ordered = make_classes(folder_names, classes)
+    if set(ordered) != folder_names:
+        raise ConfigError(
+            f"dataset.options.classes={list(ordered)} are not the class folders: "
+            f"{list_names(sorted(folder_names), 20)}"
+        )
+    image_ids = [_compose("/".join(parts)) for parts in paths]
+    table = make_index_table(
+        image_ids,
+        [ordered.index(parts[depth]) for parts in paths],
+        load_groups(groups, root, image_ids)
+        if groups
+        else _make_groups(files, group_regex, root) or image_ids,
+        [split_of[parts[0]] for parts in paths] if split_of else "",
+    )
+    order = table["image_id"].argsort().to_numpy()
+    table = table.iloc[order].reset_index(drop=True)
+    names = tuple(_compose(class_name) for class_name in ordered)
+    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
+
+
+def _choose_files(
+    root: Path, include: Any, exclude: Any, splits: Any
+) -> tuple[list[FileRef], list[tuple[str, ...]], dict[str, str], tuple[str, ...]]:
+    """Return the images, the parts of each one's path, the splits of top folders, and notes.
+
+    Raises:
+        ConfigError: `include`, `exclude` or `splits` that do not fit the folder.
+        DataError: there is no image, an image lies in no class, or a class has no image.
+    """
     listed = list_files(root)
     unread, files = describe_unread(listed), [ref for ref in listed if ref.is_image]
     if not files:
@@ -95,7 +128,6 @@ def load_folder(
             f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
             "Move them into their class or away"
         )
-    folder_names = {parts[depth] for parts in paths}
     parents = [root / folder for folder in split_of] if split_of else [root]
     empty = {folder for parent in parents for folder in _list_folders(parent)}
     empty -= {parts[depth] for parts in all_paths if len(parts) > depth}
@@ -104,26 +136,7 @@ def load_folder(
             f"{root}: {len(empty)} class folders hold no image: {list_names(sorted(empty))}. "
             "Complete them or take them away"
         )
-    ordered = make_classes(folder_names, classes)
-    if set(ordered) != folder_names:
-        raise ConfigError(
-            f"dataset.options.classes={list(ordered)} are not the class folders: "
-            f"{list_names(sorted(folder_names), 20)}"
-        )
-    image_ids = [_compose("/".join(parts)) for parts in paths]
-    table = make_index_table(
-        image_ids,
-        [ordered.index(parts[depth]) for parts in paths],
-        load_groups(groups, root, image_ids)
-        if groups
-        else _make_groups(files, group_regex, root) or image_ids,
-        [split_of[parts[0]] for parts in paths] if split_of else "",
-    )
-    order = table["image_id"].argsort().to_numpy()
-    table = table.iloc[order].reset_index(drop=True)
-    names = tuple(_compose(class_name) for class_name in ordered)
-    notes = (*filter(None, [unread]), *chosen_notes, *split_notes)
-    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
+    return files, paths, split_of, (*filter(None, [unread]), *chosen_notes, *split_notes)
 
 
 def _compose(text: str) -> str:

@@ -100,22 +100,11 @@ def load_table(
     _check_label_column(frame, label_names, str(source))
     columns = [image_column, *label_names, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
-    frame, official, notes = _parse_splits(frame, split_column, splits, str(source))
-    paths = find_files(
-        frame, image_path or f"{{{image_column}}}", root, may_lack=missing == "drop"
-    )
-    if lost := [n for n, path in enumerate(paths) if not path]:
-        names = list_names(frame[image_column].iloc[lost].tolist())
-        notes += (f"left out {len(lost):,} of {len(frame):,} rows without an image: {names}",)
-    frame = frame.assign(**{_PLACE: paths, _SPLIT: official})[[bool(path) for path in paths]]
-    is_chosen, chosen_notes = select_images(
-        frame[_PLACE].tolist(),
-        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
-        include=include,
-        exclude=exclude,
-        place=str(source),
-    )
-    frame = frame[is_chosen].reset_index(drop=True)
+    frame, notes = _parse_splits(frame, split_column, splits, str(source))
+    template = image_path or f"{{{image_column}}}"
+    paths = find_files(frame, template, root, may_lack=missing == "drop")
+    frame = frame.assign(**{_PLACE: paths})
+    frame, place_notes = _choose_rows(frame, image_column, root, include, exclude, str(source))
     files = frame[_PLACE].tolist()
     image_ids = [_compose(path) for path in files]
     rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
@@ -137,18 +126,16 @@ def load_table(
     table = make_index_table(
         image_ids, labels.numbers, rows["group"].tolist(), frame[_SPLIT].tolist()
     )
-    hidden = {*table.columns, _PLACE, _SPLIT}
-    metadata = frame[[column for column in frame.columns if column not in hidden]]
+    table = table.join(frame.drop(columns=[_PLACE, _SPLIT, *table.columns], errors="ignore"))
     order = table["image_id"].argsort(kind="stable").to_numpy()
-    table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
     return Index(
         name,
         labels.classes,
-        table,
+        table.iloc[order].reset_index(drop=True),
         FileImages([FileRef(root / files[row]) for row in order]),  # as the disk has it
         task=labels.task,
         targets=None if labels.targets is None else labels.targets[order],
-        notes=notes + chosen_notes,
+        notes=notes + place_notes,
     )
 
 
@@ -171,8 +158,8 @@ def _compose(text: str) -> str:
 
 def _parse_splits(
     frame: pd.DataFrame, column: str | None, splits: Any, source: str
-) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
-    """Return the rows of the splits that are used, the split of each, and notes.
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows of the splits that are used, with the column `_SPLIT`, and notes.
 
     Raises:
         ConfigError: `splits` without a column, or with values that it does not have.
@@ -187,14 +174,36 @@ def _parse_splits(
                 f"({list_names(unknown)}; allowed: train, val, test). Say what they are with "
                 "dataset.options.splits={train: [a,b], test: c}; others are left out"
             )
-        return frame, parsed.tolist(), ()
+        return frame.assign(**{_SPLIT: parsed}), ()
     if column is None:
         raise ConfigError("dataset.options.splits needs dataset.options.split_column=COLUMN")
     parsed = frame[column].map(map_splits(sorted(set(frame[column])), splits))
     rest = sorted(set(frame.loc[parsed.isna(), column]))
     note = f"left out {parsed.isna().sum():,} rows whose {column} is {list_names(rest)}"
-    is_used = parsed.notna()
-    return frame[is_used].reset_index(drop=True), parsed[is_used].tolist(), (note,) if rest else ()
+    frame = frame.assign(**{_SPLIT: parsed})[parsed.notna()].reset_index(drop=True)
+    return frame, (note,) if rest else ()
+
+
+def _choose_rows(
+    frame: pd.DataFrame, image_column: str, root: Path, include: Any, exclude: Any, source: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows whose image is there and is chosen, and notes on the others."""
+    is_there = (frame[_PLACE] != "").to_numpy()
+    notes: tuple[str, ...] = ()
+    if not is_there.all():
+        names = list_names(frame.loc[~is_there, image_column].tolist())
+        notes = (
+            f"left out {(~is_there).sum():,} of {len(frame):,} rows without an image: {names}",
+        )
+    frame = frame[is_there]
+    is_chosen, chosen_notes = select_images(
+        frame[_PLACE].tolist(),
+        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
+        include=include,
+        exclude=exclude,
+        place=source,
+    )
+    return frame[is_chosen].reset_index(drop=True), notes + chosen_notes
 
 
 def _check_rows(rows: pd.DataFrame, source: str, root: Path, *, may_be_empty: bool) -> None:
