@@ -262,9 +262,9 @@ def test_files_that_are_not_read_are_counted(root, tmp_path):
     assert len(index) == 12
     assert index.notes == ("left out 5 files that are not read (.gif 2, .jfif 1, .ppm 1, .zip 1)",)
     (tmp_path / "scans" / "a").mkdir(parents=True)
-    (tmp_path / "scans" / "a" / "1.dcm").write_bytes(b"")
+    (tmp_path / "scans" / "a" / "1.gif").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"no images at .*: left out 1 files .*\.dcm 1\); save them"
+        DataError, match=r"no images at .*: left out 1 files .*\.gif 1\); save them"
     ):
         load(tmp_path / "scans")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tlcnn.data.dicom import decode_dicom, is_dicom
 from tlcnn.data.files import FileRef, open_archive, read_file, reading
 from tlcnn.errors import DataError
 from tlcnn.storage import digest_of
@@ -34,7 +35,8 @@ def decode_image(
     """Decode a whole image.
 
     Grey, palette, CMYK and 16-bit images become 8-bit RGB, transparency is laid over white, the
-    EXIF orientation is applied, and only the first frame of several is read.
+    EXIF orientation is applied, and only the first frame of several is read. DICOM files are
+    shown through their window.
 
     Args:
         name: the name of the image in error messages.
@@ -49,6 +51,8 @@ def decode_image(
         DataError: no image, a broken or truncated one, more than `MAX_PIXELS`, or pixels without
             a fixed range (signed, float and 32-bit ones).
     """
+    if is_dicom(content):
+        return decode_dicom(content, name, MAX_PIXELS)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

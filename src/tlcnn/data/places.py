@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.data.files import IMAGE_SUFFIXES, list_files
 from tlcnn.errors import ConfigError, DataError, list_names
 
@@ -52,13 +53,17 @@ def find_files(
 
 
 def _find_as_written(path: str, root: Path) -> str:
-    candidates = [path + suffix for suffix in ("", *IMAGE_SUFFIXES)] if path else []
+    suffixes = ("", *IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+    candidates = [path + suffix for suffix in suffixes] if path else []
     return next((c for c in candidates if os.path.isfile(root / c)), "")
 
 
 def _look_up(paths: list[str], files: list[str], root: Path) -> list[str]:
     """Return the files, with those that were not there as written looked up in the listing."""
-    listing = [ref.path.relative_to(root).as_posix() for ref in list_files(root) if ref.is_image]
+    listed = list_files(root)
+    images = [ref for ref in listed if ref.is_image]
+    images = images or [ref for ref in listed if ref.suffix in DICOM_SUFFIXES]
+    listing = [ref.path.relative_to(root).as_posix() for ref in images]
     by_path: dict[str, list[str]] = {}
     by_name: dict[str, list[str]] = {}
     for file in listing:
@@ -88,7 +93,8 @@ def _strip(path: str) -> str:
     """Return a path in lower case without the suffix of an image."""
     lower = path.lower().removeprefix("./")
     suffix = PurePosixPath(lower).suffix
-    return lower.removesuffix(suffix) if suffix in IMAGE_SUFFIXES else lower
+    is_image = suffix in IMAGE_SUFFIXES or suffix in DICOM_SUFFIXES
+    return lower.removesuffix(suffix) if is_image else lower
 
 
 def _list_tails(path: str) -> list[str]:

@@ -13,6 +13,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.data.files import (
     IMAGE_SUFFIXES,
     FileRef,
@@ -100,7 +101,10 @@ def _choose_files(
         DataError: there is no image, an image lies in no class, or a class has no image.
     """
     listed = list_files(root)
-    unread, files = describe_unread(listed), [ref for ref in listed if ref.is_image]
+    files = [ref for ref in listed if ref.is_image]
+    files = files or [ref for ref in listed if ref.suffix in DICOM_SUFFIXES]  # else left out
+    read = set(files)
+    unread = describe_unread(ref for ref in listed if ref not in read)
     if not files:
         hint = f": {unread}; save them as PNG" if unread else ""
         raise DataError(f"no images at {root}{hint}. {EXPECTED}")
