@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tlcnn.data.files import (
     MAX_MEMBERS,
@@ -80,6 +81,18 @@ def test_16_bits_keep_the_upper_8(format):
     wide = Image.fromarray(GRADIENT.astype(np.uint16) * 256 + 7)
     image = decode_image(encode(wide, format), "a")
     assert (image == GRADIENT[..., None]).all()
+
+
+def test_a_large_profile_or_text_is_no_reason_to_refuse_pixels():
+    info = PngInfo()
+    info.add_text("meta", "x" * (2 << 20), zip=True)
+    for options in ({"icc_profile": bytes(2 << 20)}, {"pnginfo": info}):
+        content = encode(Image.fromarray(RGB), **options)
+        with pytest.raises(ValueError, match="too large"):
+            Image.open(io.BytesIO(content)).load()
+        assert (decode_image(content, "a") == RGB).all()
+        with pytest.raises(DataError, match="a is broken or truncated"):
+            decode_image(content[:-60], "a")
 
 
 def write_deep(path, values):

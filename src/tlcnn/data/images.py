@@ -23,6 +23,7 @@ MAX_PIXELS = 25_000_000
 FULL_BITS = 16  # significant bits of 16-bit images, of which the upper 8 are used
 MAX_NARROW_BITS = 14  # up to which the upper 8 of 16 would be 64 grey levels or fewer
 _DEEP_SUFFIXES = (".png", ".tif", ".tiff")
+_PNG, _PNG_TEXTS = b"\x89PNG\r\n\x1a\n", (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _TIFF_BITS = 258  # the tag of bits per sample
 
 
@@ -70,7 +71,23 @@ def decode_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} is refused: more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
+        stripped = _strip_png(content)  # a large profile or text is no reason to refuse pixels
+        if len(stripped) < len(content):
+            return decode_image(stripped, name, reduce_for, bits)
         raise DataError(f"{name} {_explain(content, error)}") from error
+
+
+def _strip_png(content: bytes) -> bytes:
+    """Return a PNG without its colour profile and texts, which decide no pixel; others as is."""
+    if not content.startswith(_PNG):
+        return content
+    chunks, start = [_PNG], len(_PNG)
+    while start + 12 <= len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+        if content[start + 4 : start + 8] not in _PNG_TEXTS:
+            chunks.append(content[start:end])
+        start = end
+    return b"".join(chunks)
 
 
 def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
