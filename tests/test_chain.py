@@ -596,9 +596,24 @@ def test_another_photograph_of_a_lesion_is_not_told_by_pixels(folders, photos, t
 def test_a_similar_image_is_not_refused(folders, photos):
     files = folders.write("target")
     pixels = np.array(Image.open(BytesIO(files["test/b/targettestb1.png"])))
-    similar = np.ascontiguousarray(pixels[:, ::-1])
+    side = len(pixels) * 3 // 4
+    similar = np.ascontiguousarray(pixels[:side, :side])  # another part of the same lesion
     folders.write("source", {"train/a/similar.png": encode(similar)})
     assert folders.plan("target", *starting(finish(folders.plan("source"))))
+
+
+def test_a_mirrored_and_a_squared_image_are_leaks(folders, photos):
+    wide = photos[0][-1][12:-12]
+    square = np.asarray(Image.fromarray(wide).resize((64, 64)))
+    files = folders.write("target", {"test/a/wide.png": encode(wide)})
+    pixels = np.array(Image.open(BytesIO(files["test/b/targettestb1.png"])))
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])
+    more = {"train/a/mirrored.png": encode(mirrored), "train/b/square.png": encode(square)}
+    folders.write("source", more)
+    match = "2 images that are the same picture"
+    words = refuse(folders, finish(folders.plan("source")), match=match)
+    assert "test/b/targettestb1.png = train/a/mirrored.png" in words
+    assert "test/a/wide.png = train/b/square.png" in words
 
 
 def test_an_image_of_the_sources_val_or_test_split_was_not_trained_on(folders):
