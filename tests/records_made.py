@@ -32,6 +32,7 @@ def write_record(
     n_train: int = 0,
     weights: dict[str, str] | None = None,
     manifest: str = "",
+    notes: tuple[str, ...] = (),
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration.
@@ -40,6 +41,7 @@ def write_record(
         ancestry: datasets that the source was trained on, nearest first.
         first: where the weights of the first ancestor came from.
         manifest: the digest of images and splits.
+        notes: what is to be known of the images.
         epochs: planned ones.
     """
     identity = {"dataset": {"manifest": manifest}} if manifest else {}
@@ -54,6 +56,7 @@ def write_record(
         "run_name": f"{cell}-s{seed}",
         "cell_id": cell,
         "identity": identity,
+        "notes": notes,
         "dataset": dataset,
         "model": model,
         "source": [first, *reversed(ancestry)] if ancestry else [init],

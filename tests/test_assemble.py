@@ -27,6 +27,15 @@ def test_a_cell_without_the_metric_is_told_and_not_compared(tmp_path):
     assert len(content.cells) == 2
 
 
+def test_what_is_to_be_known_of_the_images_is_in_the_provenance(tmp_path):
+    note = "2 of 8 test images are, byte for byte, training images"
+    write_cell(tmp_path, (0.5, 0.6), notes=(note,))
+    write_cell(tmp_path, (0.5, 0.6), imported=True, notes=("two files were read",))
+    data = dict(make_content(read_runs(tmp_path)).provenance)["data"]
+    assert [value for _, value in data].count(note) == 1
+    assert "two files were read" not in dict(data).values()
+
+
 def test_every_cell_has_its_mean_and_interval_for_every_metric(tmp_path):
     write_cell(tmp_path, (0.5, 0.6, 0.7))
     (cell,) = make_content(read_runs(tmp_path)).cells.to_dict("records")
