@@ -31,6 +31,7 @@ def write_record(
     best_epoch: int | None = None,
     n_train: int = 0,
     weights: dict[str, str] | None = None,
+    manifest: str = "",
     **settings: object,
 ) -> Path:
     """Write one run folder under `folder/runs`, with `settings` as its configuration.
@@ -38,11 +39,13 @@ def write_record(
     Args:
         ancestry: datasets that the source was trained on, nearest first.
         first: where the weights of the first ancestor came from.
+        manifest: the digest of images and splits.
         epochs: planned ones.
     """
+    identity = {"dataset": {"manifest": manifest}} if manifest else {}
     if cell is None:
         cell = f"{dataset}-{model}-{init}-k{k}-j{j}-{bn}{'-imported' * imported}"
-        cell += "".join(f"-{value}" for value in settings.values())
+        cell += "".join(f"-{value}" for value in [*settings.values(), *filter(None, [manifest])])
     run_id = digest_of(f"{cell}-s{seed}", 12)
     target = folder / "runs" / f"{cell}-s{seed}-{run_id}"
     target.mkdir(parents=True)
@@ -50,6 +53,7 @@ def write_record(
         "run_id": run_id,
         "run_name": f"{cell}-s{seed}",
         "cell_id": cell,
+        "identity": identity,
         "dataset": dataset,
         "model": model,
         "source": [first, *reversed(ancestry)] if ancestry else [init],

@@ -95,6 +95,49 @@ def test_a_picture_saved_again_across_splits_leaks_and_is_named(root, tmp_path_f
     assert record["n_images"] == {"train": 8, "val": 4, "test": 5}
 
 
+def test_groups_that_mend_the_split_are_written_and_read(root, tmp_path_factory, capsys):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    content = (root / "train/mel/train_mel_1.png").read_bytes()
+    for name in ("test/mel/a.png", "test/mel/b.png", "val/mel/c.png"):
+        (root / name).write_bytes(content)
+    file = tmp_path_factory.mktemp("out") / "groups.csv"
+    code, message = run("folder", "--root", root, "--groups", file)
+    assert code == 2 and "so 3 of 7 test images are known from training" in message
+    printed = capsys.readouterr().out
+    assert "in train as well: 1 of 5 val images, 3 of 7 test images" in printed
+    groups = pd.read_csv(file).set_index("image")["group"]
+    assert len(groups) == 20 and groups.nunique() == 16
+    assert groups["test/nv/other.jpg"] == groups["train/nv/train_nv_0.png"]
+    options = [f"dataset.options.groups={file}", "dataset.split=grouped", "dataset.split_seed=3"]
+    assert run("folder", "--root", root, *options) == (0, "")
+    table = pd.DataFrame({"image": groups.index, "label": groups.index.str.split("/").str[1]})
+    table.to_csv(root / "labels.csv", index=False)
+    assert run("table", "--root", root, *options) == (0, "")
+    (root / "train/nv/new.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"has no group of 1 of 21 images: train/nv/new\.png"):
+        load_audit("folder", options, str(root), [])
+    with pytest.raises(ConfigError, match="both say what a group is"):
+        load_audit("folder", [*options, "dataset.options.group_regex='(.)'"], str(root), [])
+
+
+def test_square_and_turned_copies_across_splits_leak_and_are_named(root, capsys):
+    for name in ("train/nv/train_nv_0.png", "train/mel/train_mel_0.png"):
+        image = Image.open(root / name).crop((0, 12, 96, 84))  # 96 x 72
+        image.save(root / name)
+    image = Image.open(root / "train/nv/train_nv_0.png")
+    image.crop((12, 0, 84, 72)).resize((64, 64)).save(root / "test/nv/cut.png")
+    image = Image.open(root / "train/mel/train_mel_0.png")
+    image.resize((64, 64)).save(root / "test/mel/squashed.png")
+    image = Image.open(root / "train/nv/train_nv_1.png")
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "test/nv/turned.png")
+    code, _ = run("folder", "--root", root)
+    printed = capsys.readouterr().out
+    assert code == 2
+    for title in ("squashed to a square, or stretched", "cut to the centre square", "mirrored"):
+        assert f"{title}: 1 pairs" in printed.replace(" or turned by quarters", "")
+    assert "3 of 7 test images" in printed
+
+
 def test_equal_files_are_found_also_with_contradictory_labels(root):
     content = (root / "train/nv/train_nv_0.png").read_bytes()
     (root / "train/mel/a.png").write_bytes(content)

@@ -9,11 +9,15 @@ from records_made import write_cell, write_record
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import read_runs
+from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.words import name_cell, name_source, write_settings
+from tlcnn.study.arms import load_arms
+from tlcnn.study.block import make_blocks
 from tlcnn.study.cells import Source, make_cells
-from tlcnn.study.runs import make_runs
+from tlcnn.study.runs import IMAGES, make_runs
 
 UNITS = ("stem", "stage1", "stage2")
+METRIC = "test/balanced_accuracy"
 
 
 def cells_of(folder):
@@ -42,6 +46,50 @@ def test_a_recipe_is_told_where_cells_of_one_name_differ_in_it(tmp_path):
     recipes = [cell.recipe for cell in cells_of(tmp_path)]
     assert recipes == [(("train.lr", 0.01),), (("train.lr", 0.1),)]
     assert write_settings(recipes[0]) == "train.lr=0.01"
+
+
+def test_other_images_under_one_name_are_another_block_and_the_table_says_so(tmp_path):
+    for manifest in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        write_cell(tmp_path, (0.1, 0.2), manifest=manifest, **{"dataset.split_seed": 0})
+        options = {"manifest": manifest, "init": "random", "k": 0}
+        write_cell(tmp_path, (0.2, 0.3), **options, **{"dataset.split_seed": 0})
+    runs = read_runs(tmp_path)
+    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    assert {cell.recipe for cell in cells.values()} == {
+        ((IMAGES, "aaaaaaaa"),),
+        ((IMAGES, "bbbbbbbb"),),
+    }
+    arms = {key: load_arms(cell, [METRIC]) for key, cell in cells.items()}
+    assert [len(block.cells) for block in make_blocks(cells, arms, METRIC)] == [2, 2]
+    table = make_cell_table(runs, [METRIC], interval="seeds", baseline=["init=random"])
+    assert IMAGES in [column.name for column in table.columns]
+    assert any("ham10000: runs of this name have different images" in n for n in table.notes)
+    families = [note for note in table.notes if note.startswith("family")]
+    assert [f"{IMAGES}=aaaaaaaa" in note for note in families] == [True, False], families
+
+
+def test_another_split_of_the_same_images_needs_no_such_name(tmp_path):
+    for number, manifest in enumerate(("aaaaaaaaaa", "bbbbbbbbbb")):
+        write_cell(tmp_path, (0.1,), manifest=manifest, **{"dataset.split_seed": number})
+    write_cell(tmp_path, (0.1,), imported=True)
+    assert {cell.recipe for cell in cells_of(tmp_path)} == {
+        (),
+        (("dataset.split_seed", 0),),
+        (("dataset.split_seed", 1),),
+    }
+
+
+def test_folds_of_other_images_are_another_cell(tmp_path):
+    folds = {"dataset.folds": 2, "dataset.split_seed": 0}
+    for root in ("raw", "clean"):
+        for fold in range(2):
+            settings = {**folds, "dataset.fold": fold, "dataset.root": root}
+            n_train = 10 if root == "raw" else 9
+            manifest = f"{root}{fold}"
+            write_cell(tmp_path, (0.1, 0.2), manifest=manifest, n_train=n_train, **settings)
+    cells = cells_of(tmp_path)
+    assert [len(cell.folds) for cell in cells] == [2, 2]
+    assert [cell.omissions for cell in cells] == [(), ()]
 
 
 def test_another_source_of_one_name_is_told_in_the_label_and_not_in_the_recipe(tmp_path):

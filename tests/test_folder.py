@@ -1,12 +1,14 @@
 """A folder a class, with and without official splits."""
 
 import logging
+import re
 import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
@@ -65,6 +67,69 @@ def test_classes_option_orders(root):
         load(root, classes="benign")
 
 
+def write_mask(path, value=255):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[2:5, 2:5] = value
+    Image.fromarray(pixels).save(path)
+
+
+def write_noise(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.as_posix()))
+    Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+MASKS = {  # how a mask is called -> the image and the mask of each number and class
+    "a known word": ("{c}/{c} ({n}).png", "{c}/{c} ({n})_mask.png"),
+    "a second mask": ("{c}/{c} ({n}).png", "{c}/{c} ({n})_mask_1.png"),
+    "a word in front": ("{c}/{n}.png", "{c}/mask_{n}.png"),
+    "a folder in the class": ("{c}/images/{n}.png", "{c}/Masks/{n}.png"),
+    "a folder beside": ("images/{c}{n}.png", "ground_truth/{c}{n}.png"),
+    "two values, a letter": ("{c}/{n}.png", "{c}/{n}_X.png"),
+    "two values, a folder": ("{c}/photo/{n}.png", "{c}/drawn/{n}.png"),
+}
+
+
+@pytest.mark.parametrize("how", MASKS)
+def test_masks_are_refused_with_the_words_that_go_on(tmp_path, how):
+    for c in ("benign", "normal"):
+        for n in range(6):
+            image, mask = (tmp_path / form.format(c=c, n=n) for form in MASKS[how])
+            write_noise(image)
+            write_mask(mask, 0 if c == "normal" and n else 255)
+    with pytest.raises(DataError, match=r"12 of 24 images look like segmentation masks") as error:
+        load(tmp_path)
+    advice = re.findall(r"dataset\.options\.(\w+)='(.*?)'\"", str(error.value))
+    (_, exclude), (_, include) = advice
+    kept = load(tmp_path, include=include)
+    assert len(kept) == 24 and "12 images look like" in kept.notes[0]
+    if how != "a folder beside":  # where the classes are images and masks
+        index = load(tmp_path, exclude=exclude)
+        assert len(index) == 12 and index.notes[0].startswith("left out 12 of 24 images")
+        assert not index.table["image_id"].str.contains("ask|drawn|X").any()
+
+
+def test_photographs_of_masks_and_numbers_are_no_masks(tmp_path):
+    for n in range(6):
+        write_noise(tmp_path / "mask" / f"{n}.png")
+        write_noise(tmp_path / "no_mask" / f"{n + 6}.png")
+        write_mask(tmp_path / "digit" / "one" / f"{n}0.png")  # two grey levels, as the other class
+        write_mask(tmp_path / "digit" / "two" / f"{n}0.png")
+    assert len(load(tmp_path)) == 24
+
+
+def test_globs(root):
+    assert len(load(root, include=["p0*", "malignant/*"])) == 8
+    assert len(load(root, exclude="p0_*,*/deep/*")) == 4
+    with pytest.raises(ConfigError, match=r"exclude=\*_maks\* fits none of the 12 images"):
+        load(root, exclude=["*_maks*"])
+    with pytest.raises(ConfigError, match="leave no image"):
+        load(root, exclude="*")
+    with pytest.raises(ConfigError, match=r"include=\{'a': 1\} must be globs"):
+        load(root, include={"a": 1})
+
+
 @pytest.mark.parametrize("val", ["val", "valid", "Validation", None])
 def test_official_splits(tmp_path, val):
     for split in filter(None, ("train", val, "test")):
@@ -88,9 +153,130 @@ def test_splits_beside_classes_are_refused(root):
         load(root)
 
 
+def lay_splits(root, names, labels=("benign", "malignant"), n_images=6):
+    for split in names:
+        for label in labels:
+            for number in range(n_images):
+                write_image(root / split / label / f"{split}{number}.png")
+
+
+def run_words(message, root):
+    """Load what the first words on a command line in a message ask for."""
+    words = re.findall(r'"(dataset\.[^"]*)"', message)
+    options = compose_config(["dataset=folder", words[0]]).dataset.options
+    return load(root, **options)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_set", "val_set", "test_set"),
+        ("training_set", "test_set"),
+        ("TRAIN", "Test"),
+        ("train_data", "valid", "testing images"),
+    ],
+)
+def test_splits_by_the_names_that_people_use(tmp_path, names):
+    lay_splits(tmp_path, names)
+    index = load(tmp_path)
+    assert index.classes == ("benign", "malignant")
+    splits = ("train", "val", "test") if len(names) == 3 else ("train", "test")
+    assert index.table["split"].value_counts().to_dict() == dict.fromkeys(splits, 12)
+
+
+def test_folds_are_refused_with_words_that_map_them(tmp_path):
+    lay_splits(tmp_path, ("fold 0", "fold 1", "fold 2"))
+    with pytest.raises(
+        DataError, match=r"fold 0, .* hold the same folders \(benign, mal"
+    ) as error:
+        load(tmp_path)
+    index = run_words(str(error.value), tmp_path)
+    assert index.classes == ("benign", "malignant")
+    assert index.table["split"].value_counts().to_dict() == {"train": 24, "test": 12}
+    assert load(tmp_path, splits={}).classes == ("fold 0", "fold 1", "fold 2")
+    index = load(tmp_path, splits={"train": "fold 2", "test": "fold 0"})
+    assert len(index) == 24
+    assert index.notes == (
+        "left out 12 images in folders that dataset.options.splits does not name: fold 1",
+    )
+
+
+def test_splits_beside_a_copy_are_used_alone_in_the_words_of_the_message(tmp_path):
+    lay_splits(tmp_path, ("train", "test", "TEST_SIMPLE"))
+    with pytest.raises(DataError, match="beside other folders") as error:
+        load(tmp_path)
+    assert run_words(str(error.value), tmp_path).table["split"].unique().tolist() == [
+        "test",
+        "train",
+    ]
+
+
+def test_patients_in_classes_are_no_splits_and_hospitals_are_asked_about(tmp_path):
+    lay_splits(tmp_path / "a", ("COVID", "Normal"), ("patient001", "patient002"))
+    assert load(tmp_path / "a").classes == ("COVID", "Normal") and not load(tmp_path / "a").notes
+    lay_splits(tmp_path / "b", ("Oslo", "Bergen"))
+    assert load(tmp_path / "b").notes[0].startswith("the classes are Bergen, Oslo, and each holds")
+
+
+def test_the_folder_of_the_classes_is_named(tmp_path):
+    lay_splits(tmp_path / "root", ("my_dataset",))
+    with pytest.raises(DataError, match=r"one folder only, .* dataset\.root=.*root/my_dataset"):
+        load(tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("splits", "text"),
+    [
+        ({"train": "a"}, "must say what train, test"),
+        ("train", "must say what train, test"),
+        ({"train": "a", "test": "c"}, "c is not there; there are a, b"),
+        ({"train": "a", "test": ["b", "a"]}, "a is mentioned twice"),
+    ],
+)
+def test_splits_that_do_not_fit(tmp_path, splits, text):
+    lay_splits(tmp_path, ("a", "b"))
+    with pytest.raises(ConfigError, match=text):
+        load(tmp_path, splits=splits)
+
+
+def test_val_can_be_the_test_where_there_is_none(tmp_path):
+    lay_splits(tmp_path, ("train", "Validation"))
+    options = {"n_classes": 2, "mode": "auto", "val_fraction": 0.15, "test_fraction": 0.2}
+    with pytest.raises(ConfigError, match="train and val and no test") as error:
+        choose_splits(load(tmp_path).table, **options)
+    index = run_words(str(error.value), tmp_path)
+    splits = choose_splits(index.table, **options)
+    assert set(splits) == {"train", "val", "test"}
+    assert (splits == "test").sum() == 12
+
+
 def test_a_class_may_be_called_test(root):
     write_image(root / "test" / "a.png")
     assert load(root).classes == ("benign", "malignant", "test")
+
+
+def test_files_that_are_not_read_are_counted(root, tmp_path):
+    for name in ("benign/a.gif", "benign/b.GIF", "malignant/c.ppm", "d.jfif", "scans.zip"):
+        (root / name).write_bytes(b"")
+    index = load(root)
+    assert len(index) == 12
+    assert index.notes == ("left out 5 files that are not read (.gif 2, .jfif 1, .ppm 1, .zip 1)",)
+    (tmp_path / "scans" / "a").mkdir(parents=True)
+    (tmp_path / "scans" / "a" / "1.dcm").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"no images at .*: left out 1 files .*\.dcm 1\); save them"
+    ):
+        load(tmp_path / "scans")
+
+
+def test_classes_that_differ_in_case_are_refused_unless_they_are_listed(tmp_path):
+    lay_splits(tmp_path, ("train",), ("Benign", "Malignant"))
+    lay_splits(tmp_path, ("test",), ("benign", "malignant"))
+    with pytest.raises(DataError, match="Benign and benign, Malignant and malignant") as error:
+        load(tmp_path)
+    assert "dataset.options.classes=[" in str(error.value)
+    classes = ["Benign", "benign", "Malignant", "malignant"]
+    assert load(tmp_path, classes=classes).classes == tuple(classes)
 
 
 def test_numbered_classes_are_in_numeric_order(tmp_path):

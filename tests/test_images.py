@@ -82,6 +82,46 @@ def test_16_bits_keep_the_upper_8(format):
     assert (image == GRADIENT[..., None]).all()
 
 
+def write_deep(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values, np.uint16)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(90, 8), (1023, 10), (4000, 12), (16383, 14), (16384, 16), (65535, 16)]
+)
+def test_significant_bits_are_those_of_the_whole_dataset(tmp_path, largest, bits):
+    write_deep(tmp_path / "bright.png", [[0, largest]])
+    write_deep(tmp_path / "dark.tif", [[largest // 4, largest // 2]])
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    refs = list_files(tmp_path)
+    images = FileImages(refs)
+    assert images.may_be_deep and images.find_bits() == bits
+    pixels = FileImages(refs, bits=bits).load(3)
+    assert refs[3].name == "dark.tif"
+    expected = [largest // 4 // 2 ** (bits - 8), largest // 2 // 2 ** (bits - 8)]
+    assert pixels[0, :, 0].tolist() == expected
+    assert not FileImages(refs[:1]).may_be_deep and FileImages(refs[:1]).find_bits() == 16
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [("<f4", "float"), ("<i4", "32-bit"), ("<i2", "signed 16-bit")]
+)
+def test_pixels_without_a_fixed_range_are_called_what_they_are(tmp_path, values, kind):
+    pixels = np.arange(-8, 8).reshape(4, 4).astype(values)
+    sample = {"f": 3, "i": 2}[values[1]]
+    bits = 8 * pixels.itemsize
+    tags = [(256, 4, 4), (257, 4, 4), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
+    tags += [(277, 3, 1), (278, 4, 4), (279, 4, pixels.nbytes), (339, 3, sample)]
+    directory = struct.pack("<H", len(tags))
+    directory += b"".join(struct.pack("<HHII", tag, form, 1, value) for tag, form, value in tags)
+    start = struct.pack("<I", 8 + pixels.nbytes)
+    content = b"II*\0" + start + pixels.tobytes() + directory + bytes(4)
+    with pytest.raises(DataError, match=rf"^a\.tif has {kind} pixels, .* Save all images"):
+        decode_image(content, "a.tif")
+
+
 def test_cmyk_jpeg_looks_like_the_rgb_it_was_made_from():
     content = encode(Image.fromarray(RGB).convert("CMYK"), "JPEG", quality=95)
     assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() < 4

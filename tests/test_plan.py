@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from safetensors.torch import save_file
 
 from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import list_keys
+from tlcnn.data.policy import NORMALIZE, load_scaling
 from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
-from tlcnn.plan.describe import describe_plan
+from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 
 
@@ -42,6 +44,7 @@ WHERE = {
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",
     "fail_fast": "true",
+    "leaks": "refuse",
     "progress": "false",
     "reuse": "none",
     "reuse_disk_gib": "0",
@@ -124,6 +127,79 @@ def test_where_and_how_are_not_in_the_id(plan_of, key):
 @pytest.mark.parametrize("key", WHAT)
 def test_whatever_changes_numbers_is_in_the_id(plan_of, key):
     assert plan_of(WHAT[key]).run_id != plan_of().run_id
+
+
+def test_equal_bytes_in_train_and_test_are_counted_or_refused(tmp_path, cache_dir):
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    for split, n_images in (("train", 6), ("val", 4), ("test", 4)):
+        for number in range(n_images):
+            for label in "ab":
+                path = root / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    words = ["dataset=folder", f"dataset.root={root}", "model.name=test_resnet"]
+    words += [f"cache_dir={cache_dir}", f"output_dir={tmp_path}"]
+    clean = make_plan(compose_config([*words, "leaks=refuse"]))
+    assert not clean.dataset.copies and not make_plan_record(clean).notes
+    content = (root / "train/a/0.png").read_bytes()
+    for name in ("test/a/0.png", "test/b/1.png", "val/a/2.png"):
+        (root / name).write_bytes(content)
+    plan = make_plan(compose_config(words))
+    text = (
+        "2 of 8 test images are, byte for byte, training images; 1 of 8 validation images are, "
+        "byte for byte, training images; equal files have different labels, 1 times"
+    )
+    assert f"warning: {text}. tlcnn data audit lists" in describe_plan(plan)
+    (note,) = make_plan_record(plan).notes
+    assert note.startswith(text)
+    with pytest.raises(DataError, match="2 of 8 test images are, byte for byte, training images"):
+        make_plan(compose_config([*words, "leaks=refuse"]))
+
+
+@pytest.mark.parametrize("largest", [4095, 65535])
+def test_few_significant_bits_are_one_factor_in_plan_and_id(tmp_path, cache_dir, largest):
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    for number in range(24):
+        pixels = rng.integers(0, largest, (8, 8)).astype(np.uint16)
+        pixels[0, 0] = largest // (1 + number % 2)
+        path = root / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    places = [
+        "dataset=folder",
+        f"dataset.root={root}",
+        f"cache_dir={cache_dir}",
+    ]
+    plan = make_plan(compose_config([*places, "model.name=test_resnet", f"output_dir={tmp_path}"]))
+    is_narrow = largest == 4095
+    assert plan.identity["dataset"].get("bits") == (12 if is_narrow else None)
+    text = "the 16-bit images use 12 bits: their values are divided by 16"
+    assert (text in describe_plan(plan)) == is_narrow
+    assert plan.dataset.index.images.load(0)[0, 0, 0] == 255
+    assert (plan.dataset.pixel_digests == plan.dataset.digests) == (not is_narrow)
+    before = plan.dataset.read_with(16)  # as runs without these bits in their id were trained
+    assert before.index.images.load(0)[0, 0, 0] == (15 if is_narrow else 255)
+
+
+def test_the_plan_mentions_another_mean_and_turned_images(plan_of, tmp_path, cache_dir, weights):
+    assert load_scaling("resnet18.a1_in1k", cache_dir) == NORMALIZE["imagenet"]
+    assert load_scaling("source.safetensors", cache_dir) is None
+    plan = plan_of("init=checkpoint", f"init.weights={weights}")
+    assert "note  " not in describe_plan(
+        plan
+    )  # nothing is known of the file, and images are drawn
+    known = replace(plan.treatment.weights, tag="convnext_tiny.fb_in22k")
+    plan = replace(plan, treatment=replace(plan.treatment, weights=known))
+    assert "note  " not in describe_plan(plan)
+    known = replace(known, tag="inception_v3.tf_in1k")
+    plan = replace(plan, treatment=replace(plan.treatment, weights=known))
+    text = "was trained on pixels of mean 0.5 0.5 0.5 and deviation 0.5 0.5 0.5"
+    assert f"inception_v3.tf_in1k {text}" in describe_plan(plan)
+    assert "; dataset.normalize=half has them" in describe_plan(plan)
+    cfg = replace(plan.config, dataset=replace(plan.config.dataset, kind="folder"))
+    for augment, is_turned in (("standard", True), ("none", False), ("upright", False)):
+        words = replace(plan, config=replace(cfg, train=replace(cfg.train, augment=augment)))
+        assert ("use train.augment=upright" in describe_plan(words)) == is_turned
 
 
 def test_keys_that_have_no_effect_are_not_in_the_id(plan_of):

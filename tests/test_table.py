@@ -1,8 +1,12 @@
 """Images that a CSV file lists."""
 
+import re
+
+import openpyxl
 import pytest
 from PIL import Image
 
+from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts
 from tlcnn.errors import ConfigError, DataError
@@ -44,12 +48,154 @@ def test_columns_by_option(root):
     assert index.images.load(1)[0, 0, 0] == 1
 
 
-@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_values_of_the_split_column_are_mapped(root):
+    rows = [["a", "nv", "", "1"], ["b", "mel", "", "holdout"], ["c", "mel", "", "spare"]]
+    write_table(root / "labels.csv", rows)
+    index = load(root, split_column="part", splits={"train": [1], "test": "holdout"})
+    assert index.table["split"].tolist() == ["train", "test"]
+    assert index.notes == ("left out 1 rows whose part is spare",)
+    with pytest.raises(ConfigError, match="needs dataset.options.split_column"):
+        load(root, splits={"train": "1", "test": "holdout"})
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_dialects(root, separator, encoding):
     before = load(root).table
     write_table(root / "labels.csv", ROWS[::-1], separator=separator, encoding=encoding)
     assert load(root).table.equals(before)
+
+
+def test_one_image_under_two_spellings_is_there_twice(root):
+    write_table(root / "labels.csv", [*ROWS, ["./a.png", "nv"]])
+    with pytest.raises(DataError, match=r"1 image ids occur twice .*/a\.png\. Keep one row"):
+        load(root)
+
+
+def test_rows_without_an_image_can_be_dropped_and_are_counted(root):
+    write_table(root / "labels.csv", [*ROWS, ["c.png", "nv"]])
+    with pytest.raises(DataError, match=r"1 of 3 rows have no image .*options\.missing=drop"):
+        load(root)
+    index = load(root, missing="drop")
+    assert index.table["image_id"].tolist() == ["a.png", "b.png"]
+    assert index.notes == ("left out 1 of 3 rows without an image: c.png",)
+    with pytest.raises(ConfigError, match="choose refuse or drop"):
+        load(root, missing="skip")
+
+
+@pytest.fixture
+def findings(root):
+    """Rows of a chest X-ray table."""
+    cells = ["Edema", "No Finding", "Edema|Mass", "Mass", "Edema|Hernia"]
+    for n in range(len(cells)):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(root / f"x{n}.png")
+    rows = [[f"x{n}.png", cell] for n, cell in enumerate(cells)]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    return root
+
+
+def test_several_labels_in_a_cell_are_asked_about(findings):
+    with pytest.raises(DataError, match=r"2 rows hold several .*such as Edema\|Hernia") as error:
+        load(findings)
+    assert "dataset.options.label_separator='|'" in str(error.value)
+    names = ["Edema", "No Finding", "Edema|Mass", "Mass", "Edema|Hernia"]
+    assert load(findings, classes=names).table["label"].tolist() == [0, 1, 2, 3, 4]
+    index = load(findings, label_separator="|")
+    assert index.task == "multi-label" and index.classes == ("Edema", "Hernia", "Mass")
+    assert index.targets.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 1], [1, 1, 0]]
+    assert index.table["label"].tolist() == [0, 3, 2, 2, 1]  # the rarest one; none
+    with pytest.raises(DataError, match=r"unknown label \(Hernia; .*x4\.png"):
+        load(findings, label_separator="|", classes=["Edema", "Mass"])
+
+
+def test_a_comma_in_a_name_is_no_separator(root):
+    rows = [["a.png", '"nevus, blue"'], ["b.png", "nevus"]]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    assert load(root).classes == ("nevus", "nevus, blue")
+    rows = [["a.png", '"nevus,mel"'], ["b.png", "nevus"]]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    assert load(root).classes == ("nevus", "nevus,mel")
+
+
+def test_labels_that_differ_in_case_are_refused(root):
+    write_table(root / "labels.csv", [["a", "NV"], ["b", "nv"]], HEADER[:2])
+    with pytest.raises(DataError, match="differ in capital letters or spaces only: NV and nv"):
+        load(root)
+
+
+def test_what_excel_leaves_behind(root):
+    plain = load(root).table
+    text = (root / "labels.csv").read_text()
+    lines = text.splitlines()
+    (root / "labels.csv").write_text("\n".join(f"{line},,," for line in [*lines, ",,,,"]))
+    assert load(root).table.equals(plain)
+    (root / "labels.csv").write_text("sep=;\n" + text.replace(",", ";"))
+    assert load(root).table.equals(plain)
+    book = openpyxl.Workbook()
+    for line in [*lines, ",,,,"]:
+        book.active.append([*line.split(","), None])
+    book.save(root / "labels.xlsx")
+    assert load(root, csv="labels.xlsx").table.equals(plain)
+    (root / "labels.xlsx").write_bytes(b"PK no workbook")
+    with pytest.raises(DataError, match="no readable workbook"):
+        load(root, csv="labels.xlsx")
+
+
+def test_images_are_found_without_suffix_or_case_and_in_several_folders(root):
+    for number, folder in enumerate(("images_001/images", "images_002/images")):
+        (root / folder).mkdir(parents=True)
+        for name in ("a", "b"):
+            path = root / folder / f"{name.upper()}{number}.PNG"
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    rows = [["a0", "nv"], ["A1.jpg", "mel"], ["C:\\data\\images_002\\images\\b1.png", "mel"]]
+    write_table(root / "labels.csv", rows, HEADER[:2])
+    assert load(root).table["image_id"].tolist() == [
+        "images_001/images/A0.PNG",
+        "images_002/images/A1.PNG",
+        "images_002/images/B1.PNG",
+    ]
+    write_table(root / "labels.csv", [["images_001/b1", "nv"]], HEADER[:2])
+    with pytest.raises(DataError, match="have no image"):  # its folder is another one
+        load(root)
+    Image.new("RGB", (8, 8)).save(root / "images_001/images/b1.jpg")
+    write_table(root / "labels.csv", [["b1", "nv"], ["a", "mel"]], HEADER[:2])
+    with pytest.raises(DataError, match=r"1 of 2 names fit several .*b1 \(images_001/images/b1"):
+        load(root)
+
+
+FLAGS = [["a.png", "1.0", "0.0"], ["b.png", "0.0", "1.0"]]
+
+
+def test_a_column_for_each_class(root):
+    write_table(root / "labels.csv", FLAGS, ["image", "MEL", "naevus, blue".replace(",", "")])
+    with pytest.raises(DataError, match="no column label, and 2 columns of 0 and 1") as error:
+        load(root)
+    (words,) = re.findall(r'"(dataset\..*?)"', str(error.value))
+    options = compose_config(["dataset=table", words]).dataset.options
+    index = load(root, **options)
+    assert index.classes == ("MEL", "naevus blue") and index.table["label"].tolist() == [0, 1]
+    assert index.task == "multi-class"
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (["b.png", "0", "0"], r"1 rows have no class: b\.png"),
+        (["b.png", "1", "0"], "no row is of NV"),
+        (["b.png", "0", "0.4"], r"NV must hold 0 and 1, and has 0\.4"),
+    ],
+)
+def test_flags_that_are_no_classes(root, row, text):
+    write_table(root / "labels.csv", [FLAGS[0], row], ["image", "MEL", "NV"])
+    with pytest.raises(DataError, match=text):
+        load(root, label_columns=["MEL", "NV"])
+
+
+def test_several_flags_in_a_row_are_a_multi_label_task(root):
+    write_table(root / "labels.csv", [["a", "1", "1"], ["b", "", "0"]], ["image", "MEL", "NV"])
+    index = load(root, label_columns=["MEL", "NV"])
+    assert index.task == "multi-label" and index.targets.tolist() == [[1, 1], [0, 0]]
+    assert index.table["label"].tolist() == [0, 2]
 
 
 def test_where_images_are(root):
@@ -60,8 +206,9 @@ def test_where_images_are(root):
     index = load(root, image_path="img/{label}/{image}")
     assert index.table["image_id"].tolist() == ["img/mel/b.png", "img/nv/a.png"]
     assert [index.images.load(n)[0, 0, 0] for n in (0, 1)] == [1, 0]
-    with pytest.raises(DataError, match=r"2 of 2 rows have no image .*: a\.png, b\.png\. Say"):
-        load(root)
+    assert load(root).table["image_id"].tolist() == ["img/mel/b.png", "img/nv/a.png"]
+    with pytest.raises(DataError, match=r"2 of 2 rows have no image .*: a/a\.png, a/b\.png\. Say"):
+        load(root, image_path="a/{image}")
     for wrong in ("img/{dx}/{image}", "img", "{label", "{image.__class__}", "{0}"):
         with pytest.raises(ConfigError, match="image_path"):
             load(root, image_path=wrong)

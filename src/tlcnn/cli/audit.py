@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from tlcnn.data.dataset import Dataset
     from tlcnn.data.overlap import Overlap
 
+TITLES = {
+    "bytes": "equal files",
+    "picture": "near-duplicates",
+    "squashed": "squashed to a square, or stretched",
+    "cut": "cut to the centre square",
+    "turned": "mirrored or turned by quarters",
+}
 N_SHOWN = 5  # pairs; all of them go to --pairs FILE
 
 
@@ -44,6 +52,13 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "run may start from weights that were trained on them",
     )
     parser.add_argument("--pairs", metavar="FILE", type=Path, help="write all pairs as CSV")
+    parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="write groups that hold all images of one picture as CSV, for a folder or table with "
+        "dataset.options.groups=FILE",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
     _take_words_anywhere(parser)
@@ -62,6 +77,9 @@ def _take_words_anywhere(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
+    from tlcnn.run.job import log_to_stderr
+
+    log_to_stderr(logging.INFO)  # long work says how far it is
     # A dataset's name has no dot, an override's key has: --against takes all words that follow.
     is_key = ["." in word.split("=")[0] for word in options.against]
     against = [word for word, key in zip(options.against, is_key, strict=True) if not key]
@@ -71,6 +89,12 @@ def _audit(options: argparse.Namespace) -> None:
     if options.pairs:
         write_atomic(options.pairs, audit.pairs.to_csv(index=False))
         print_text(f"wrote {options.pairs}")
+    if options.groups:
+        write_atomic(options.groups, audit.groups.to_csv(index=False))
+        print_text(
+            f"wrote {options.groups}: train with dataset.options.groups={options.groups} "
+            "dataset.split=grouped"
+        )
     if options.json:
         write_atomic(options.json, json.dumps(audit.record(), indent=1))
         print_text(f"wrote {options.json}")
@@ -109,7 +133,7 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
     for text in against:
         other_name, _, other_root = text.partition("=")
         comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
-    audit = compute_audit(dataset.index, dataset.splits, dataset.digests, cache_dir, comparisons)
+    audit = compute_audit(dataset, cache_dir, comparisons)
     return replace(audit, seconds=time.perf_counter() - start)
 
 
@@ -136,6 +160,8 @@ def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
 
 def describe_audit(audit: "Audit") -> str:
     """Return the report for the terminal."""
+    from tlcnn.data.duplicates import MAX_TURNED_BITS
+
     lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
     for split, n_images in audit.n_images.items():
         classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
@@ -144,11 +170,18 @@ def describe_audit(audit: "Audit") -> str:
         )
     shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
     lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
-    for kind, title in (("bytes", "equal files"), ("picture", "near-duplicates")):
+    for kind, title in TITLES.items():
         lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
+    touched = ", ".join(
+        f"{n:,} of {audit.n_images[split]:,} {split} images"
+        for split, n in audit.n_touched.items()
+        if n
+    )
+    lines.append(f"their picture is in train as well: {touched or 'no test or val image'}")
     lines.append(
         f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
-        f"{audit.max_bits} of 64 bits; copies that were rotated, mirrored or cropped are not found"
+        f"{audit.max_bits} of 64 bits, of mirrored and turned ones in {MAX_TURNED_BITS}; copies "
+        "that were turned by other angles than quarters, or cut elsewhere, are not found"
     )
     if audit.n_unprinted:
         lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
@@ -211,7 +244,15 @@ def _advise(audit: "Audit") -> str:
         problems.append(
             f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
         )
-        advice.append("give both images of a pair one group, or take one away (--pairs FILE)")
+        if audit.n_touched["test"]:
+            problems[-1] += (
+                f", so {audit.n_touched['test']:,} of {audit.n_images['test']:,} test images are "
+                "known from training"
+            )
+        advice.append(
+            "give all images of a picture one group (--groups FILE writes such groups for "
+            "dataset.options.groups=FILE), or take some away (--pairs FILE)"
+        )
     other_names = [name for name, overlap in audit.against.items() if overlap]
     if other_names:
         problems.append(f"test images are training images of {list_names(other_names)}")

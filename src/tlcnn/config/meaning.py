@@ -95,6 +95,7 @@ MEANINGS = {
     "eval_batch_size": "images in a forward pass of an evaluation",
     "cuda_graph": "on a GPU: record an update once and replay it; the bits are the same",
     "checkpoint_every_s": "the longest time between checkpoints, in seconds",
+    "leaks": "what to do when test images are, byte for byte, training images",
     "on_locked": "what to do when another process trains the run",
     "fail_fast": "whether a sweep stops at its first failure",
     "progress": "progress bars on the terminal",

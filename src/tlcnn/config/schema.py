@@ -198,6 +198,7 @@ class Config:
     checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
     on_locked: str = choice("wait", "fail", part="place")
     fail_fast: bool = setting(False, part="protocol")
+    leaks: str = choice("warn", "refuse", part="protocol")
     progress: bool = setting(True, part="place")
     reuse: str = choice("auto", "none", part="place")
     reuse_disk_gib: float = ranged(20.0, 0.0, part="place")

@@ -12,18 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import (
+    CUT,
     MAX_BITS,
-    NO_FINGERPRINT,
-    confirm_pairs,
-    find_near,
+    MAX_TURNED_BITS,
+    N_TURNS,
+    SAME_SHAPE,
+    SQUASHED,
+    Fingerprints,
+    load_confirmations,
     load_fingerprints,
+    propose_copies,
 )
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.overlap import Overlap
 from tlcnn.data.splits import compute_split_counts, find_shared_groups
 
 MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
+KINDS = {SAME_SHAPE: "picture", SQUASHED: "squashed", CUT: "cut"}
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,13 @@ class Audit:
         shared_groups: group -> the splits that it is in, of groups in more than one.
         pairs: one row a pair of images that show the same picture, those that leak first: `leaks`
             (in different splits and groups), `kind` ("bytes": equal files; "picture": saved
-            again), and `first_` and `second_` image, split, group and label. Of many equal files,
-            each is there with one of each split.
+            again; "squashed" or "cut" to a square; "turned" by quarters or mirrored), and
+            `first_` and `second_` image, split, group and label. Of many equal files, each is
+            there with one of each split.
+        n_touched: per split, its images whose picture is in the training split as well.
+        groups: N rows of `image` and `group`: groups that hold all images of one picture.
         n_looked: pairs whose pixels were compared.
-        max_bits: the distance of fingerprints up to which they were.
+        max_bits: the distance of fingerprints up to which they were, if not turned or mirrored.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
         notes: the notes of the dataset's reader.
         against: the overlap of the test images with other datasets' training images, by name.
@@ -52,6 +62,8 @@ class Audit:
     n_per_class: dict[str, dict[str, int]]
     shared_groups: dict[str, tuple[str, ...]]
     pairs: pd.DataFrame
+    n_touched: dict[str, int]
+    groups: pd.DataFrame
     n_looked: int
     max_bits: int
     n_unprinted: int
@@ -72,40 +84,49 @@ class Audit:
     def record(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         summary = {"is_leaking": self.is_leaking, "n_leaks": len(self.leaks)}
-        return {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
+        values = {**summary, **asdict(self), "pairs": self.pairs.to_dict("records")}
+        del values["groups"]  # one row an image
+        return values
 
 
 def compute_audit(
-    index: Index,
-    splits: np.ndarray,
-    digests: Sequence[str],
+    dataset: Dataset,
     cache_dir: Path,
     against: Mapping[str, Callable[[], Overlap]],
 ) -> Audit:
     """Audit a dataset and its split.
 
     Args:
-        splits: (N,) train, val or test.
-        digests: (N,) content digests.
         against: functions that compare the test images with another dataset, by its name.
 
     Raises:
         StorageError: the cache cannot be written.
     """
-    fingerprints = load_fingerprints(index.images, digests, cache_dir)
+    index, splits, digests = dataset.index, dataset.splits, dataset.digests
+    fingerprints = load_fingerprints(index.images, dataset.pixel_digests, cache_dir)
     # Further copies in a split are found by their bytes, so one of them is compared by pixels.
     places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
     rows = np.sort(np.unique(places, return_index=True)[1])
-    candidates, max_bits = _propose_pairs(fingerprints[rows])
-    candidates = rows[candidates]
+    printed = fingerprints.take(rows)
+    upright, max_bits = _propose_pairs(printed, range(1), MAX_BITS)
+    turned, _ = _propose_pairs(printed, range(1, N_TURNS), MAX_TURNED_BITS)
+    candidates = np.concatenate([upright, turned])
+    candidates[:, :2] = rows[candidates[:, :2]]
+    candidates = candidates[np.lexsort(candidates.T[::-1])]
     contents = np.asarray(digests)
     differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
-    pairs = [(i, j, "bytes") for i, j in _find_equal(digests, splits)]
-    results = confirm_pairs(index.images, index.images, differing)
-    for (i, j), is_same in zip(differing.tolist(), results, strict=True):
+    kinds = {(i, j): "bytes" for i, j in _find_equal(digests, splits)}
+    results = load_confirmations(
+        index.images, index.images, differing, (dataset.pixel_digests,) * 2, cache_dir
+    )
+    for (i, j, shape, turn), is_same in zip(differing.tolist(), results, strict=True):
         if is_same:
-            pairs.append((i, j, "picture"))
+            kinds.setdefault((i, j), "turned" if turn else KINDS[shape])
+    pairs = [(i, j, kind) for (i, j), kind in kinds.items()]
     groups = index.table["group"].to_numpy()
+    edges = np.array([pair[:2] for pair in pairs], dtype=np.int64).reshape(-1, 2)
+    pictures = _join(len(index), edges)
+    is_trained = np.isin(pictures, pictures[splits == "train"])
     counts = compute_split_counts(index.memberships, splits, index.strata)
     return Audit(
         name=index.name,
@@ -114,12 +135,32 @@ def compute_audit(
         n_per_class={s: {str(k): int(n) for k, n in counts[s].items()} for s in SPLITS},
         shared_groups=find_shared_groups(groups, splits),
         pairs=_make_pair_table(index, splits, sorted(pairs)),
+        n_touched={s: int((is_trained & (splits == s)).sum()) for s in SPLITS if s != "train"},
+        groups=_merge_groups(index.table, edges),
         n_looked=len(candidates),
         max_bits=max_bits,
-        n_unprinted=int((fingerprints == NO_FINGERPRINT).sum()),
+        n_unprinted=int(fingerprints.is_missing.sum()),
         notes=index.notes,
         against={name: compare() for name, compare in against.items()},
     )
+
+
+def _join(n: int, edges: np.ndarray) -> np.ndarray:
+    """Return the component of each of n nodes, (n,), that edges (M, 2) connect."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = edges.T
+    graph = coo_array((np.ones(len(left)), (left, right)), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
+def _merge_groups(table: pd.DataFrame, edges: np.ndarray) -> pd.DataFrame:
+    """Return the group of each image after those of every pair became one, named by its first."""
+    codes, names = pd.factorize(table["group"], sort=True)
+    component = _join(len(names), codes[edges])
+    first = np.unique(component, return_index=True)[1]  # names are sorted
+    return pd.DataFrame({"image": table["image_id"], "group": names[first[component[codes]]]})
 
 
 def _make_pair_table(
@@ -155,13 +196,15 @@ def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, i
     return sorted(pairs)
 
 
-def _propose_pairs(fingerprints: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return (M, 2) positions of pairs whose pixels are to be compared, and their distance.
+def _propose_pairs(
+    fingerprints: Fingerprints, turns: Sequence[int], most_bits: int
+) -> tuple[np.ndarray, int]:
+    """Return (M, 4) rows of `propose_copies` that are to be compared, and their distance.
 
-    The largest distance is `MAX_BITS`, or the one that leaves at most `MAX_LOOKS` pairs.
+    The largest distance is `most_bits`, or the one that leaves at most `MAX_LOOKS` of them.
     """
-    for max_bits in range(MAX_BITS, -1, -1):
-        pairs = find_near(fingerprints, fingerprints, max_bits)
+    for max_bits in range(most_bits, -1, -1):
+        pairs = propose_copies(fingerprints, fingerprints, turns, max_bits)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         if len(pairs) <= MAX_LOOKS:
             return pairs, max_bits

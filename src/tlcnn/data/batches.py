@@ -149,11 +149,11 @@ def load_batches(
     """
     ids, place = dataset.index.table["image_id"].tolist(), torch.device(device)
     size = (cfg.image_size, cfg.fit, cfg.decode)
-    key = (find_root(cfg), dataset.manifest, str(cache_dir), *size, cfg.on_bad)
+    key = (find_root(cfg), dataset.manifest, dataset.bits, str(cache_dir), *size, cfg.on_bad)
     load = partial(
         load_image_cache,
         dataset.index.images,
-        digests=dataset.digests,
+        digests=dataset.pixel_digests,
         image_size=cfg.image_size,
         fit=cfg.fit,
         decode=cfg.decode,

@@ -1,29 +1,81 @@
 """The images of a configured dataset: its index, which split each row is in, and its manifest."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
+from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
-from tlcnn.storage import remember
+from tlcnn.storage import digest_of, remember
+
+MEND_COPIES = (
+    "tlcnn data audit lists such images; its --groups FILE writes groups that keep them together, "
+    "which dataset.options.groups=FILE of a folder or table reads"
+)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The dataset of a run: its index, which split each row is in, and its manifest's hash."""
+    """The dataset of a run.
+
+    Attributes:
+        index: its classes, table and images.
+        splits: (N,) the split that each row is in.
+        digests: N content digests.
+        manifest: the hash of who is where.
+        bits: the significant bits of its 16-bit images; `FULL_BITS` if their upper 8 are used.
+    """
 
     index: Index
     splits: np.ndarray
     digests: list[str]
     manifest: str
+    bits: int = FULL_BITS
+
+    @property
+    def pixel_digests(self) -> list[str]:
+        """N digests of what the pixels of each image are made of."""
+        if self.bits == FULL_BITS:
+            return self.digests
+        return [f"{digest}/{self.bits}" for digest in self.digests]
+
+    def read_with(self, bits: int) -> "Dataset":
+        """Return the dataset with so many significant bits of its 16-bit images."""
+        images = self.index.images
+        if bits == self.bits or not isinstance(images, FileImages):
+            return self
+        return replace(
+            self, index=replace(self.index, images=FileImages(images.refs, bits=bits)), bits=bits
+        )
+
+    @cached_property
+    def copies(self) -> str:
+        """A sentence on test and validation images with the bytes of training images, or ""."""
+        table = pd.DataFrame({"digest": self.digests, "split": self.splits, "label": 0})
+        table["label"] = [row.tobytes() for row in self.index.memberships]
+        trained = set(table.loc[table["split"] == "train", "digest"])
+        parts = []
+        for split, name in (("test", "test"), ("val", "validation")):
+            digests = table.loc[table["split"] == split, "digest"]
+            if n_copies := int(digests.isin(trained).sum()):
+                parts.append(
+                    f"{n_copies:,} of {len(digests):,} {name} images are, byte for byte, "
+                    "training images"
+                )
+        n_labels = table.groupby("digest")["label"].nunique()
+        if n_contents := int((n_labels > 1).sum()):
+            parts.append(f"equal files have different labels, {n_contents:,} times")
+        return "; ".join(parts)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images per split and class."""
@@ -95,4 +147,23 @@ def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool 
     if check:
         check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)
-    return Dataset(index, splits, digests, manifest)
+    return choose_bits(Dataset(index, splits, digests, manifest), cache_dir)
+
+
+def choose_bits(dataset: Dataset, cache_dir: Path) -> Dataset:
+    """Return the dataset with one factor for all its 16-bit images, by their common range.
+
+    12 significant bits in 16 would be 16 grey levels if the upper 8 were used.
+    """
+    images = dataset.index.images
+    if not isinstance(images, FileImages) or not images.may_be_deep:
+        return dataset
+    bits = remember(cache_dir, "bits", digest_of(dataset.digests), images.find_bits)
+    if bits == FULL_BITS:
+        return dataset
+    note = (
+        f"the 16-bit images use {bits} bits: their values are divided by {2 ** (bits - 8)}, in "
+        "all images alike"
+    )
+    index = replace(dataset.index, notes=(*dataset.index.notes, note))
+    return replace(dataset, index=index).read_with(bits)

@@ -8,6 +8,7 @@ from functools import partial
 from tqdm import tqdm
 
 from tlcnn.data.index import Images
+from tlcnn.data.progress import watch
 from tlcnn.data.resize import Chunk, decode_range
 from tlcnn.errors import Stopped
 
@@ -31,7 +32,8 @@ def decode_images(
         disable=None if progress else True,  # None: shown on a terminal only
     )
     with bar:
-        for chunk in _decode_ahead(decode, ranges, workers):
+        chunks = _decode_ahead(decode, ranges, workers)
+        for chunk in watch(chunks, len(ranges), f"decoding images, once, {CHUNK} at a time"):
             if stop():
                 raise Stopped(
                     "stopped while the images were being decoded: run the same command again, "

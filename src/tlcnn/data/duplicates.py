@@ -2,26 +2,34 @@
 
     images -> fingerprints (64 bits each) -> pairs at a small Hamming distance -> pixels confirm
 
-Fingerprints only propose: among skin lesions, different ones often share nearly all bits. Copies
-that are mirrored, turned or cut out are other pictures here (`tlcnn.data.grouping` finds these).
+Fingerprints only propose: among skin lesions, different ones often share nearly all bits. A copy
+may also be squashed or cut to a square, as republished datasets are, and mirrored or turned by
+quarters. So an image has a fingerprint of its whole and of its centre square, in eight positions
+each. Copies that are turned by other angles, or cut elsewhere, are other pictures here
+(`tlcnn.data.grouping` finds the former).
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tlcnn.data.index import Images
+from tlcnn.data.progress import remember_parts, watch
 from tlcnn.errors import DataError
-from tlcnn.storage import remember
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION = 2
+CONFIRM_VERSION = 1
+PART = 1000  # images or pairs after which their results are stored
 NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
 MAX_BITS = 8  # of 64: the largest distance of pairs whose pixels are compared
+MAX_TURNED_BITS = 4  # of mirrored and turned ones, of which there are seven times as many
+N_TURNS = 8  # positions of a square: see `turn_pixels`
+SAME_SHAPE, SQUASHED, CUT = range(3)  # how the shape of a copy came about
 
 FLAT = 1.0  # grey levels: an image that deviates less is blank
 SIDE = 64  # pixels a side at which two images are compared
@@ -38,44 +46,145 @@ _BLOCK = 2**23  # pairs of fingerprints compared at once: 64 MiB
 _POPCOUNT = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
-def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -> np.ndarray:
-    """Return each image's perceptual hash, remembered by the images' content digests.
+@dataclass(frozen=True)
+class Fingerprints:
+    """The perceptual hashes of N images.
 
-    Returns:
-        (N,) uint64, `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
+    Attributes:
+        bits: (N, 2, N_TURNS) uint64 of the whole image and of its centre square, in all positions;
+            `NO_FINGERPRINT` for images that cannot be decoded and for blank ones.
+        sides: (N, 2) height and width in pixels; 1 for images that cannot be decoded.
+    """
+
+    bits: np.ndarray
+    sides: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    @property
+    def is_missing(self) -> np.ndarray:
+        """(N,) bool: images without a fingerprint of the whole."""
+        return self.bits[:, 0, 0] == NO_FINGERPRINT
+
+    @property
+    def is_square(self) -> np.ndarray:
+        """(N,) bool: images whose sides differ by rounding only."""
+        return self.sides.max(axis=1) <= MAX_STRETCH * self.sides.min(axis=1)
+
+    def take(self, rows: np.ndarray) -> "Fingerprints":
+        """Return those of some rows."""
+        return Fingerprints(self.bits[rows], self.sides[rows])
+
+
+def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -> Fingerprints:
+    """Return each image's fingerprints, remembered by the images' content digests.
 
     Raises:
         StorageError: the cache folder cannot be written.
     """
 
-    def compute(position: int) -> int:
+    def compute(position: int) -> tuple[list[int], list[int]]:
         try:
-            return make_fingerprint(images.load(position))
+            pixels = images.load(position)
         except DataError:
-            return NO_FINGERPRINT
+            return [NO_FINGERPRINT] * 2 * N_TURNS, [1, 1]
+        return make_fingerprints(pixels).ravel().tolist(), [*pixels.shape[:2]]
 
-    def compute_all() -> list[int]:
+    def compute_part(positions: range) -> list[tuple[list[int], list[int]]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(compute, range(len(images))))
+            return list(pool.map(compute, positions))
 
-    key = [FINGERPRINT_VERSION, hashlib.sha256("\n".join(digests).encode()).hexdigest()]
-    return np.array(remember(cache_dir, "fingerprints", key, compute_all), "u8")
+    rows = remember_parts(
+        cache_dir,
+        "fingerprints",
+        [[FINGERPRINT_VERSION, digest] for digest in digests],
+        compute_part,
+        size=PART,
+        what="fingerprints of images",
+    )
+    bits = np.array([row[0] for row in rows], "u8").reshape(-1, 2, N_TURNS)
+    return Fingerprints(bits, np.array([row[1] for row in rows], np.int64).reshape(-1, 2))
 
 
-def make_fingerprint(pixels: np.ndarray) -> int:
-    """Return the 64-bit perceptual hash of an (H, W, 3) uint8 image (Zauner 2010, DCT).
+def make_fingerprints(pixels: np.ndarray) -> np.ndarray:
+    """Return the 64-bit perceptual hashes of an (H, W, 3) uint8 image (Zauner 2010, DCT).
+
+    Returns:
+        (2, N_TURNS) uint64: of the whole and of its centre square, as it is and in the other
+        positions of `turn_pixels`, whose cosines have other signs and places.
 
     Example:
-        >>> make_fingerprint(np.full((8, 8, 3), 200, np.uint8)) == NO_FINGERPRINT
+        >>> int(make_fingerprints(np.full((8, 8, 3), 200, np.uint8)).sum()) == NO_FINGERPRINT
         True
     """
-    import imagehash
+    from scipy.fft import dctn
 
-    grey = Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
-    if np.asarray(grey).std() < FLAT:
-        return NO_FINGERPRINT
-    bits = np.packbits(imagehash.phash(grey).hash.ravel())  # phash finds 32 x 32 as it needs it
-    return int.from_bytes(bits.tobytes(), "big")
+    fingerprints = np.full((2, N_TURNS), NO_FINGERPRINT, np.uint64)
+    signs = np.where(np.arange(8) % 2, -1.0, 1.0)
+    for row, part in enumerate((pixels, cut_square(pixels))):
+        grey = Image.fromarray(part).convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+        values = np.asarray(grey, np.float64)
+        if values.std() < FLAT:
+            continue
+        waves = dctn(values)[:8, :8]
+        for turn in range(N_TURNS):
+            turned = waves.T if turn & 4 else waves
+            turned = turned * (signs if turn & 1 else 1) * (signs[:, None] if turn & 2 else 1)
+            bits = np.packbits(turned > np.median(turned))
+            fingerprints[row, turn] = int.from_bytes(bits.tobytes(), "big")
+    return fingerprints
+
+
+def cut_square(pixels: np.ndarray) -> np.ndarray:
+    """Return the centre square of an (H, W, 3) image."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def turn_pixels(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Return an (H, W, 3) image in one of the positions 0 (as it is) to 7 of a square.
+
+    Bit 4 exchanges height and width, then bit 1 mirrors left and right, and bit 2 up and down.
+    """
+    turned = pixels.transpose(1, 0, 2) if turn & 4 else pixels
+    turned = turned[:, ::-1] if turn & 1 else turned
+    return np.ascontiguousarray(turned[::-1] if turn & 2 else turned)
+
+
+def propose_copies(
+    first: Fingerprints, second: Fingerprints, turns: Sequence[int], max_bits: int
+) -> np.ndarray:
+    """Return pairs that may show the same picture, and how: (M, 4) int64, sorted.
+
+    A row has the positions in `first` and `second`, the shape (`SAME_SHAPE`, `SQUASHED` or `CUT`)
+    and the position of `turn_pixels` that the first must be turned to. Two images have the same
+    shape, or one of them is a square.
+    """
+    rows = [np.empty((0, 4), np.int64)]
+    for turn in watch(turns, len(turns), "comparing fingerprints, positions"):
+        pairs = find_near(first.bits[:, 0, turn], second.bits[:, 0, 0], max_bits)
+        left = first.sides[pairs[:, 0]][:, :: -1 if turn & 4 else 1]
+        right = second.sides[pairs[:, 1]]
+        stretch = left[:, 0] * right[:, 1] / (left[:, 1] * right[:, 0])
+        is_same = (stretch <= MAX_STRETCH) & (stretch >= 1 / MAX_STRETCH)
+        has_square = first.is_square[pairs[:, 0]] | second.is_square[pairs[:, 1]]
+        for shape, is_meant in ((SAME_SHAPE, is_same), (SQUASHED, ~is_same & has_square)):
+            rows.append(_add_way(pairs[is_meant], shape, turn))
+        for is_left in (True, False):  # a square is compared with what is none
+            one = np.flatnonzero(first.is_square == is_left)
+            other = np.flatnonzero(second.is_square != is_left)
+            near = find_near(first.bits[one, 1, turn], second.bits[other, 1, 0], max_bits)
+            near = np.stack([one[near[:, 0]], other[near[:, 1]]], axis=1)
+            rows.append(_add_way(near, CUT, turn))
+    return np.unique(np.concatenate(rows), axis=0)
+
+
+def _add_way(pairs: np.ndarray, shape: int, turn: int) -> np.ndarray:
+    way = np.broadcast_to(np.array([shape, turn]), (len(pairs), 2))
+    return np.concatenate([pairs, way], axis=1)
 
 
 def find_near(first: np.ndarray, second: np.ndarray, max_bits: int) -> np.ndarray:
@@ -105,27 +214,54 @@ def find_near(first: np.ndarray, second: np.ndarray, max_bits: int) -> np.ndarra
     return np.concatenate(pairs)
 
 
-def is_same_picture(first: np.ndarray, second: np.ndarray) -> bool:
+def is_same_picture(
+    first: np.ndarray, second: np.ndarray, shape: int = SAME_SHAPE, turn: int = 0
+) -> bool:
     """Confirm by pixels that two images show the same picture.
 
     Other JPEG qualities, sizes, brightness and contrast are the same picture; other photographs
-    of the same thing, mirrored, turned and cut ones are not. A blank image has nothing to
-    confirm by: it is only the same as one with equal pixels. They are (H, W, 3) uint8 RGB.
+    of the same thing are not. A blank image has nothing to confirm by: it is only the same as one
+    with equal pixels. They are (H, W, 3) uint8 RGB.
+
+    Args:
+        shape, turn: how the second may be a copy of the first, as in `propose_copies`.
     """
+    first = turn_pixels(first, turn)
     if first.shape == second.shape and np.array_equal(first, second):
         return True
+    if shape == CUT:
+        first, second = cut_square(first), cut_square(second)
     stretch = first.shape[0] * second.shape[1] / (first.shape[1] * second.shape[0])
-    if not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH:
+    if shape == SAME_SHAPE and not 1 / MAX_STRETCH <= stretch <= MAX_STRETCH:
         return False
     left, right = _make_small(first), _make_small(second)
     return _correlate(left, right) >= MIN_WHOLE and _compare_detail(left, right) >= MIN_DETAIL
 
 
+def load_confirmations(
+    first: Images,
+    second: Images,
+    pairs: np.ndarray,
+    digests: tuple[Sequence[str], Sequence[str]],
+    cache_dir: Path,
+) -> list[bool | None]:
+    """Return what `confirm_pairs` does, remembered by the content digests of both images."""
+    ways = [[digests[0][i], digests[1][j], *way] for i, j, *way in pairs.tolist()]
+    return remember_parts(
+        cache_dir,
+        "confirmed",
+        [[CONFIRM_VERSION, *way] for way in ways],
+        lambda part: confirm_pairs(first, second, pairs[part.start : part.stop]),
+        size=PART,
+        what="comparing pixels of pairs",
+    )
+
+
 def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool | None]:
     """Return whether each pair shows the same picture, with all cores.
 
-    Pairs are (M, 2) positions in `first` and `second`, sorted. The answer is None where one of
-    the images cannot be decoded.
+    Pairs are (M, 4) rows of `propose_copies`, sorted. The answer is None where one of the images
+    cannot be decoded.
     """
 
     def load(images: Images, position: int) -> np.ndarray | None:
@@ -137,11 +273,14 @@ def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool
     def confirm(block: np.ndarray) -> list[bool | None]:
         """Compare one image with its partners."""
         pixels = load(first, block[0, 0])
-        partners = (load(second, position) for position in block[:, 1])
-        return [
-            None if pixels is None or partner is None else is_same_picture(pixels, partner)
-            for partner in partners
-        ]
+        results: list[bool | None] = []
+        for _, position, shape, turn in block.tolist():
+            partner = None if pixels is None else load(second, position)
+            if pixels is None or partner is None:
+                results.append(None)
+            else:
+                results.append(is_same_picture(pixels, partner, shape, turn))
+        return results
 
     blocks = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1) if len(pairs) else []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -21,6 +21,14 @@ from tlcnn.errors import DataError, TlcnnError, list_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
+# Files that may hold images, and are not read.
+UNREAD_SUFFIXES = frozenset(
+    (".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jfif", ".jpe", ".jp2", ".j2k", ".heic", ".heif")
+    + (".avif", ".dcm", ".dicom", ".ima", ".nii", ".nrrd", ".mha", ".mhd", ".hdr", ".tga", ".exr")
+    + (".svs", ".ndpi", ".mrxs", ".scn", ".npy", ".npz", ".mat", ".raw", ".dng", ".cr2", ".nef")
+    + (".arw", ".zip", ".gz", ".tar", ".7z", ".rar")
+)
+
 MAX_FILE_BYTES = 100 * 2**20  # a plain file: 25 M pixels uncompressed, and room
 MAX_MEMBER_BYTES = 25 * 2**20
 MAX_MEMBER_RATIO = 100  # images hardly compress; deflate's bombs reach 1,029
@@ -109,6 +117,18 @@ def list_files(root: Path) -> list[FileRef]:
         DataError: a folder cannot be read.
     """
     return sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
+
+
+def describe_unread(files: Iterable[FileRef]) -> str:
+    """Return how many files of which formats are left out, or an empty text.
+
+    Example:
+        >>> describe_unread([FileRef(Path(name)) for name in ("a.gif", "b.GIF", "c.md")])
+        'left out 2 files that are not read (.gif 2)'
+    """
+    counts = Counter(ref.suffix for ref in files if ref.suffix in UNREAD_SUFFIXES)
+    kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in sorted(counts.items()))
+    return f"left out {counts.total():,} files that are not read ({kinds})" if counts else ""
 
 
 def list_all_files(root: Path, skip: re.Pattern[str] | None = None) -> list[FileRef]:

@@ -28,8 +28,9 @@ import numpy as np
 from PIL import Image
 
 from tlcnn.data.index import Images
+from tlcnn.data.progress import watch
 from tlcnn.errors import DataError
-from tlcnn.storage import remember
+from tlcnn.storage import digest_of, remember
 
 GROUPING_VERSION = 2
 ANGLES = tuple(range(0, 26, 2))  # degrees that a copy may have been turned by; L of them
@@ -72,8 +73,15 @@ def load_copy_groups(
         first = np.arange(len(order))
         for label in np.unique(ordered_labels):
             members = np.flatnonzero(ordered_labels == label)
-            pairs, scores = find_copy_pairs(load_harmonics(images, order[members].tolist()))
-            first[members] = members[make_groups(len(members), pairs, scores)]
+            contents = [digests[position] for position in order[members]]
+
+            def compute_class(members: np.ndarray = members) -> list[int]:
+                pairs, scores = find_copy_pairs(load_harmonics(images, order[members].tolist()))
+                return make_groups(len(members), pairs, scores).tolist()
+
+            # After a stop, the finished classes are there.
+            class_key = [GROUPING_VERSION, digest_of(contents)]
+            first[members] = members[remember(cache_dir, "class copies", class_key, compute_class)]
         return first.tolist()
 
     key = [GROUPING_VERSION, hashlib.sha256(text.encode()).hexdigest()]
@@ -142,7 +150,8 @@ def load_harmonics(images: Images, positions: Sequence[int]) -> np.ndarray:
             return np.zeros((len(ANGLES), N_RINGS, N_HARMONICS), np.complex64)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.stack(list(pool.map(load, positions)))
+        loaded = watch(pool.map(load, positions), len(positions), "reading images for copies")
+        return np.stack(list(loaded))
 
 
 def make_harmonics(image: np.ndarray) -> np.ndarray:
@@ -172,7 +181,8 @@ def find_copy_pairs(harmonics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weighted = harmonics * (RADII[:, None] * np.sqrt(fold * (order + 1))).astype(np.float32)
     pairs, levels = _propose_pairs(weighted)
     scores = np.zeros(len(pairs), np.float32)
-    for left, right in product(range(len(ANGLES)), repeat=2):
+    angles = product(range(len(ANGLES)), repeat=2)
+    for left, right in watch(angles, len(ANGLES) ** 2, "examining pairs, angles"):
         at_levels = np.flatnonzero((levels == (left, right)).all(axis=1))
         ring = max(FIRST_RINGS[left], FIRST_RINGS[right])
         for rows in np.array_split(at_levels, len(at_levels) // BLOCK + 1):
@@ -195,7 +205,8 @@ def _propose_pairs(weighted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), TINY)
 
     pairs, levels = [], []
-    for start in range(0, n_images, BLOCK):
+    starts = range(0, n_images, BLOCK)
+    for start in watch(starts, len(starts), f"comparing {n_images:,} images, blocks"):
         n_rows = min(BLOCK, n_images - start)
         best = np.full((n_rows, n_images), -1, np.float32)
         code = np.zeros((n_rows, n_images), np.int16)

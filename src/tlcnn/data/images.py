@@ -19,27 +19,35 @@ from tlcnn.storage import digest_of
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # no format that runs code or other decoders
 MAX_PIXELS = 25_000_000
+FULL_BITS = 16  # significant bits of 16-bit images, of which the upper 8 are used
+MAX_NARROW_BITS = 14  # up to which the upper 8 of 16 would be 64 grey levels or fewer
+_DEEP_SUFFIXES = (".png", ".tif", ".tiff")
+_TIFF_BITS = 258  # the tag of bits per sample
 
 
 def decode_image(
-    content: bytes, name: str, reduce_for: tuple[int, str] | None = None
+    content: bytes,
+    name: str,
+    reduce_for: tuple[int, str] | None = None,
+    bits: int = FULL_BITS,
 ) -> np.ndarray:
     """Decode a whole image.
 
-    Grey, palette, CMYK and 16-bit images become 8-bit RGB (16 bits lose the lower 8),
-    transparency is laid over white, the EXIF orientation is applied, and only the first frame of
-    several is read.
+    Grey, palette, CMYK and 16-bit images become 8-bit RGB, transparency is laid over white, the
+    EXIF orientation is applied, and only the first frame of several is read.
 
     Args:
         name: the name of the image in error messages.
         reduce_for: side and fit that the image will be resized to; a large JPEG may then come out
             at a half, a quarter or an eighth, see `reduce_jpeg`.
+        bits: the significant bits of 16-bit grey images, of which the upper 8 are used.
 
     Returns:
         (H, W, 3) uint8 RGB, writable.
 
     Raises:
-        DataError: no image, a broken or truncated one, or more than `MAX_PIXELS`.
+        DataError: no image, a broken or truncated one, more than `MAX_PIXELS`, or pixels without
+            a fixed range (signed, float and 32-bit ones).
     """
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
@@ -51,7 +59,8 @@ def decode_image(
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
-            return np.array(_make_rgb(_make_upright(image)))  # (H, W, 3)
+            check_range(image, name)
+            return np.array(_make_rgb(_make_upright(image), bits))  # (H, W, 3)
     except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -82,11 +91,23 @@ def _explain(content: bytes, error: Exception) -> str:
     return f"is broken or truncated ({error}): fetch it again"
 
 
-def _make_rgb(image: Image.Image) -> Image.Image:
+def check_range(image: Image.Image, name: str) -> None:
+    """Raise DataError when pixels have no fixed range, saying what they are."""
+    if image.mode not in ("I", "F"):
+        return
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    is_short = tags.get(_TIFF_BITS, (32,)) in (16, (16,))
+    kind = "float" if image.mode == "F" else "signed 16-bit" if is_short else "32-bit"
+    raise DataError(
+        f"{name} has {kind} pixels, which have no fixed range. Save all images of the dataset as "
+        "8 or 16 bits without sign, on one scale (of CT: with one window)"
+    )
+
+
+def _make_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"{image.mode}-mode pixels of 32 bits have no fixed range, save 8 bits")
+        upper = np.asarray(image) >> (bits - 8)
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")
@@ -103,17 +124,27 @@ def _make_upright(image: Image.Image) -> Image.Image:
 
 
 class FileImages:
-    """Images in files and zip archives; `reduce_for` as in `decode_image`. Implements `Images`."""
+    """Images in files and zip archives. Implements `Images`.
 
-    def __init__(self, refs: Sequence[FileRef], reduce_for: tuple[int, str] | None = None) -> None:
-        self.refs, self.reduce_for = tuple(refs), reduce_for
+    Args:
+        reduce_for, bits: as in `decode_image`.
+    """
+
+    def __init__(
+        self,
+        refs: Sequence[FileRef],
+        reduce_for: tuple[int, str] | None = None,
+        bits: int = FULL_BITS,
+    ) -> None:
+        self.refs, self.reduce_for, self.bits = tuple(refs), reduce_for, bits
         self._archives: dict[tuple[int, Path], zipfile.ZipFile] = {}
 
     def __len__(self) -> int:
         return len(self.refs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FileImages, (self.refs, self.reduce_for)  # open files stay in their process
+        # Open files stay in their process.
+        return FileImages, (self.refs, self.reduce_for, self.bits)
 
     def signature(self) -> Any:
         """Return a digest of names, sizes and times of change; reads no content."""
@@ -138,7 +169,37 @@ class FileImages:
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""
-        return decode_image(self.read(position), str(self.refs[position]), self.reduce_for)
+        name = str(self.refs[position])
+        return decode_image(self.read(position), name, self.reduce_for, self.bits)
+
+    @property
+    def may_be_deep(self) -> bool:
+        """Whether a file's suffix is that of a format with 16-bit images."""
+        return any(ref.suffix in _DEEP_SUFFIXES for ref in self.refs)
+
+    def find_bits(self) -> int:
+        """Return the significant bits of its 16-bit grey images: those of their largest value.
+
+        It is `FULL_BITS` where there is none, or where more than `MAX_NARROW_BITS` are
+        significant, and at least 8. Every PNG and TIFF is opened, and the 16-bit ones are decoded.
+        """
+
+        def find_largest(position: int) -> int:
+            try:
+                with Image.open(BytesIO(self.read(position)), formats=("PNG", "TIFF")) as image:
+                    is_deep = image.mode.startswith("I;16")
+                    is_small = image.width * image.height <= MAX_PIXELS
+                    return int(np.asarray(image).max()) if is_deep and is_small else 0
+            except MemoryError:
+                raise
+            except Exception:  # whoever decodes it says what is wrong
+                return 0
+
+        deep = [n for n, ref in enumerate(self.refs) if ref.suffix in _DEEP_SUFFIXES]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            largest = max(pool.map(find_largest, deep), default=0)
+        bits = max(8, largest.bit_length())
+        return bits if largest and bits <= MAX_NARROW_BITS else FULL_BITS
 
     def read(self, position: int) -> bytes:
         """Return one file's bytes. Raises DataError naming the file."""

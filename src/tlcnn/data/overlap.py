@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tlcnn.data.duplicates import MAX_BITS, confirm_pairs, find_near, load_fingerprints
+from tlcnn.data.duplicates import (
+    MAX_BITS,
+    MAX_TURNED_BITS,
+    N_TURNS,
+    load_confirmations,
+    load_fingerprints,
+    propose_copies,
+)
 from tlcnn.data.index import Images
 
 _ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
@@ -60,7 +67,8 @@ class Overlap:
         groups: groups in both.
         ids: images of the first by their id.
         copies: images of the first by their bytes.
-        near: pairs of ids that show one picture, confirmed by pixels.
+        near: pairs of ids that show one picture, confirmed by pixels, also squashed or cut to a
+            square, mirrored or turned by quarters.
         n_unconfirmed: pairs that look alike by their fingerprints and whose pixels could not be
             compared.
     """
@@ -91,14 +99,22 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
     is_shared = (copies | ids).to_numpy()
     pairs = _propose(first, second, cache_dir)
     pairs = pairs[~is_shared[pairs[:, 0]]]  # they are known already
-    near, n_unconfirmed = [], len(pairs)
+    near: list[tuple[str, str]] = []
+    n_unconfirmed = len(np.unique(pairs[:, :2], axis=0))
     if first.images is not None and second.images is not None and len(pairs) <= _MAX_PAIRS:
-        positions = np.stack([first.rows[pairs[:, 0]], second.rows[pairs[:, 1]]], axis=1)
-        results = confirm_pairs(first.images, second.images, positions)
-        n_unconfirmed = results.count(None)
-        for (i, j), is_same in zip(pairs, results, strict=True):
-            if is_same:
-                near.append((str(first.table["image_id"][i]), str(second.table["image_id"][j])))
+        placed = pairs.copy()
+        placed[:, 0], placed[:, 1] = first.rows[pairs[:, 0]], second.rows[pairs[:, 1]]
+        results = load_confirmations(
+            first.images, second.images, placed, (first.digests, second.digests), cache_dir
+        )
+        ways: dict[tuple[int, int], list[bool | None]] = {}
+        for (i, j, *_), is_same in zip(pairs.tolist(), results, strict=True):
+            ways.setdefault((i, j), []).append(is_same)
+        ids_of = [part.table["image_id"].map(str).tolist() for part in (first, second)]
+        near = [
+            (ids_of[0][i], ids_of[1][j]) for (i, j), answers in ways.items() if True in answers
+        ]
+        n_unconfirmed = sum(None in a and True not in a for a in ways.values())
     return Overlap(
         groups=sorted(groups),
         ids=first.table["image_id"][ids].tolist(),
@@ -120,15 +136,18 @@ def find_isic_id(image_id: str) -> str | None:
 
 
 def _propose(first: Part, second: Part, cache_dir: Path) -> np.ndarray:
-    """Return the pairs whose pixels are to be compared, (M, 2) positions in the two parts."""
+    """Return the pairs whose pixels are to be compared, as (M, 4) rows of `propose_copies`."""
     position = {stem: i for i, stem in enumerate(second.stems)}
-    equal_stems = [(i, position[stem]) for i, stem in enumerate(first.stems) if stem in position]
-    pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 2)]
+    equal_stems = [
+        (i, position[stem], 0, 0) for i, stem in enumerate(first.stems) if stem in position
+    ]
+    pairs = [np.array(equal_stems, dtype=np.int64).reshape(-1, 4)]
     if first.images is not None and second.images is not None:
         prints = [
-            load_fingerprints(part.images, part.digests, cache_dir)[part.rows]
+            load_fingerprints(part.images, part.digests, cache_dir).take(part.rows)
             for part in (first, second)
             if part.images is not None
         ]
-        pairs.append(find_near(prints[0], prints[1], MAX_BITS))
+        pairs.append(propose_copies(prints[0], prints[1], range(1), MAX_BITS))
+        pairs.append(propose_copies(prints[0], prints[1], range(1, N_TURNS), MAX_TURNED_BITS))
     return np.unique(np.concatenate(pairs), axis=0)

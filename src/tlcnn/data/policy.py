@@ -1,9 +1,12 @@
 """The named policies of augmentation and of normalisation, as values without torch."""
 
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from tlcnn.config.schema import check_word
+from tlcnn.storage import remember
 
 VIEW_VERSION = 2  # raised whenever the pixels of a view change
 
@@ -83,6 +86,25 @@ def find_policy(name: str, erase: float = 0.0) -> Policy:
     """Return a named policy, with a probability of random erasing. Raises ConfigError."""
     check_word("train.augment", name, tuple(AUGMENTS))
     return replace(AUGMENTS[name], erase=erase)
+
+
+def load_scaling(tag: str, cache_dir: Path) -> Scaling | None:
+    """Return the mean and deviation that timm's weights of this tag were trained with, if known.
+
+    Remembered per timm version, so that only the first call imports timm (and torch).
+    """
+
+    def ask_timm() -> list[list[float]] | None:
+        from timm.models import get_pretrained_cfg
+
+        try:
+            cfg = get_pretrained_cfg(tag)
+        except RuntimeError:  # timm's answer to an unknown tag
+            cfg = None
+        return None if cfg is None else [list(cfg.mean), list(cfg.std)]
+
+    values = remember(cache_dir, "scaling", [tag, version("timm")], ask_timm)
+    return None if values is None else (tuple(values[0]), tuple(values[1]))
 
 
 def describe_views(policy: Policy) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
 def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:
     """Return the images to decode: at full size, or JPEGs no larger than they are needed."""
     if decode == "scaled" and isinstance(images, FileImages):
-        return FileImages(images.refs, (size, fit))
+        return FileImages(images.refs, (size, fit), images.bits)
     return images
 
 

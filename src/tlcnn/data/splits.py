@@ -172,6 +172,12 @@ def choose_splits(
         divide = partial(divide, val_fraction=val_fraction, test_fraction=test_fraction)
         return divide(labels, groups, folds=folds, fold=fold)
     if (official == "").any() or not {"train", "test"} <= set(official):
+        if set(official) == {"train", "val"}:
+            raise ConfigError(
+                "the dataset has the splits train and val and no test. "
+                '"dataset.options.splits={train: train, test: val}" tests on val and cuts a new '
+                "val from train; dataset.split=grouped splits all images anew"
+            )
         what = "no official split" if (official == "").all() else "an incomplete official split"
         raise ConfigError(f"the dataset has {what}; use dataset.split=grouped")
     if (official == "val").any() or val_fraction == 0:

@@ -1,8 +1,11 @@
-"""Tables of text: comma, tab or semicolon, with or without a byte order mark."""
+"""Tables: text with commas, tabs, semicolons or bars, and the first sheet of a workbook."""
 
 import csv
+import re
+import zipfile
 from collections.abc import Iterable, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,47 +13,85 @@ import pandas as pd
 from tlcnn.data.files import FileRef, read_file
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 
-SEPARATORS = (",", "\t", ";")
+SEPARATORS = (",", "\t", ";", "|")
+WORKBOOKS = (".xlsx", ".xlsm")
 EMPTY = ("", "na", "n/a", "nan", "none", "null")  # in lower case
 SPLIT_WORDS = {
-    "": "",
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?:[ _.-]*(?:set|data|dataset|images?|split))?")
 
 
 def load_table_text(ref: FileRef) -> pd.DataFrame:
-    """Read a table of text, everything as str, values and headers stripped.
+    """Read a table of text or a workbook, everything as str, values and headers stripped.
+
+    Columns and cells without a name and a value at the end, as Excel leaves them, are left out.
 
     Raises:
         DataError: it has no header, two columns of one name, or rows longer than the header.
     """
-    content = read_file(ref)
-    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{ref} is not UTF-8 text ({error}); save it as UTF-8") from error
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    reader = csv.reader(StringIO(text, newline=""), delimiter=max(SEPARATORS, key=header.count))
-    try:
-        columns, *rows = ([value.strip() for value in row] for row in reader if any(row))
-    except csv.Error as error:
-        raise DataError(f"{ref} is not a readable table: {error}") from error
-    except ValueError as error:  # no row at all
-        raise DataError(f"{ref} is empty: a table with a header row is expected") from error
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise DataError(f"{ref} has columns of the same name: {list_names(twice)}")
-    long = [number for number, row in enumerate(rows, start=2) if len(row) > len(columns)]
+    rows = _read_workbook(ref) if ref.suffix in WORKBOOKS else _read_text(ref)
+    if not rows:
+        raise DataError(f"{ref} is empty: a table with a header row is expected")
+    columns, *rows = rows
+    width = max(map(len, [columns, *rows]))
+    padded = pd.DataFrame([row + [""] * (width - len(row)) for row in rows], dtype=object)
+    is_filled = [bool((padded[n] != "").any()) if len(rows) else False for n in range(width)]
+    long = [n for n, row in enumerate(rows, start=2) if any(row[len(columns) :])]
     if long:
         raise DataError(
             f"{ref}: {len(long):,} rows have more than the {len(columns)} values of the header, "
             f"the first in line {long[0]}; check its separator and quotes"
         )
-    padded = [row + [""] * (len(columns) - len(row)) for row in rows]
-    return pd.DataFrame(padded, columns=columns, dtype=object)
+    used = [n for n, column in enumerate(columns) if column or is_filled[n]]
+    names = [columns[n] for n in used]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{ref} has columns of the same name: {list_names(twice)}")
+    frame = padded[used] if len(rows) else pd.DataFrame(columns=used, dtype=object)
+    return frame.set_axis(names, axis=1)
+
+
+def _read_text(ref: FileRef) -> list[list[str]]:
+    """Return the rows of a table of text that are not empty, with the header."""
+    content = read_file(ref)
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{ref} is not UTF-8 text ({error}); save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    header, _, rest = text.lstrip("\r\n").partition("\n")
+    delimiter = max(SEPARATORS, key=header.count)
+    if match := re.fullmatch(r'"?sep=(.)"?\s*', header, re.IGNORECASE):  # a line for Excel
+        text, delimiter = rest, match[1]
+    reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return [[value.strip() for value in row] for row in reader if any(row)]
+    except csv.Error as error:
+        raise DataError(f"{ref} is not a readable table: {error}") from error
+
+
+def _read_workbook(ref: FileRef) -> list[list[str]]:
+    """Return the rows of a workbook's first sheet that are not empty, with the header."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise DataError(
+            f"{ref} is a workbook: pip install 'tlcnn[excel]', or save it as CSV UTF-8"
+        ) from None
+    try:
+        book = openpyxl.load_workbook(BytesIO(read_file(ref)), read_only=True, data_only=True)
+        rows = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
+    except (ValueError, KeyError, OSError, IndexError, SyntaxError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{ref} is no readable workbook ({error}); save it as CSV UTF-8"
+        ) from error
+    texts = [["" if value is None else str(value).strip() for value in row] for row in rows]
+    return [row for row in texts if any(row)]
 
 
 def is_empty(value: str) -> bool:
@@ -122,9 +163,20 @@ def make_classes(labels: Iterable[str], names: Sequence[Any] | None) -> tuple[st
 
     Raises:
         ConfigError: the names are no list, or have repetitions.
+        DataError: no names, and labels that differ in their case or spaces only.
     """
     if names is None:
         distinct = set(labels)
+        alike: dict[str, list[str]] = {}
+        for label in sorted(distinct):
+            alike.setdefault(" ".join(label.casefold().split()), []).append(label)
+        doubtful = [" and ".join(group) for group in alike.values() if len(group) > 1]
+        if doubtful:
+            raise DataError(
+                f"classes that differ in capital letters or spaces only: {list_names(doubtful)}. "
+                "Give each class one name. If they are different classes, list all classes with "
+                "dataset.options.classes=[first,second]"
+            )
         numeric = all(label.isdecimal() for label in distinct)
         return tuple(sorted(distinct, key=lambda label: (int(label) if numeric else 0, label)))
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -147,11 +199,39 @@ def make_index_table(
     return pd.DataFrame(columns, index=range(len(image_ids))).astype(types)
 
 
+def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
+    """Return the group of each image from a table with the columns image and group.
+
+    `tlcnn data audit NAME --groups FILE` writes such tables. The file is below the root or, like
+    every other file on the command line, below the working folder.
+
+    Raises:
+        DataError: there is no such table, or an image has no row, or several.
+    """
+    place = root / Path(file).expanduser()
+    source = place if place.is_file() else Path(file).expanduser()
+    frame = load_table_text(FileRef(source))
+    check_columns(frame, ["image", "group"], str(source))
+    frame = frame.rename(columns={"image": "image_id"})
+    check_unique(frame, str(source), "group")
+    check_filled(frame, "group", str(source))
+    groups = dict(zip(frame["image_id"], frame["group"], strict=True))
+    missing = [image_id for image_id in image_ids if image_id not in groups]
+    if missing:
+        raise DataError(
+            f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
+            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
+        )
+    return [groups[image_id] for image_id in image_ids]
+
+
 def parse_split(value: str) -> str | None:
     """Return "train", "val", "test" or "" for the words that people use; None for others.
 
     Example:
-        >>> parse_split("Validation"), parse_split("holdout")
-        ('val', None)
+        >>> parse_split("Validation"), parse_split("test_set"), parse_split("holdout")
+        ('val', 'test', None)
     """
-    return SPLIT_WORDS.get(value.strip().lower())
+    text = value.strip().lower()
+    match = _SPLIT.fullmatch(text)
+    return SPLIT_WORDS[match[1]] if match else None if text else ""

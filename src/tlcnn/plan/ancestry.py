@@ -187,7 +187,7 @@ def make_part(images: Dataset, split: str) -> Part:
     rows = np.flatnonzero(images.splits == split)
     table = images.index.table.iloc[rows][["image_id", "group"]].reset_index(drop=True)
     table["digest"] = [images.digests[row] for row in rows]
-    return Part(images.index.name, table, images.index.images, rows, images.digests)
+    return Part(images.index.name, table, images.index.images, rows, images.pixel_digests)
 
 
 def _find_training_images(

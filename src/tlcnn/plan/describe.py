@@ -1,10 +1,13 @@
 """A plan or a unit map as text for the terminal, and a plan as a record for its folder."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from textwrap import shorten
 
+from tlcnn.data.dataset import MEND_COPIES
 from tlcnn.data.index import SPLITS
+from tlcnn.data.policy import NORMALIZE, find_policy, load_scaling
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.identity import FIRST_KEYS
@@ -59,7 +62,30 @@ def describe_plan(plan: Plan) -> str:
         lines.append(
             f"note     units above {last} are dropped; the head averages what leaves {last}"
         )
+    lines += [f"note     {text}" for text in _list_hints(plan)]
     return "\n".join(lines)
+
+
+def _list_hints(plan: Plan) -> Iterator[str]:
+    """Yield what probably should be set otherwise: the scale of pixels, and turned images."""
+    cfg, weights = plan.config, plan.treatment.weights
+    tag = weights.tag if weights and not weights.is_run else ""
+    trained_with = load_scaling(tag, plan.cache_dir) if tag else None
+    if trained_with is not None and trained_with != NORMALIZE[cfg.dataset.normalize]:
+        name = next((name for name, scaling in NORMALIZE.items() if scaling == trained_with), None)
+        mean, deviation = (" ".join(f"{value:g}" for value in part) for part in trained_with)
+        yield (
+            f"{tag} was trained on pixels of mean {mean} and deviation "
+            f"{deviation}, which are not those of dataset.normalize={cfg.dataset.normalize}"
+            + (f"; dataset.normalize={name} has them" if name else "")
+        )
+    is_turned = find_policy(cfg.train.augment).dihedral == "all"
+    if is_turned and cfg.dataset.kind in ("folder", "table"):
+        yield (
+            f"train.augment={cfg.train.augment} turns images by quarters and upside down, which "
+            "suits dermoscopy and histology. For ultrasound, X-rays and other images with an up "
+            "and a down use train.augment=upright"
+        )
 
 
 def _describe_train_settings(plan: Plan) -> list[str]:
@@ -137,11 +163,17 @@ def _describe_splits(plan: Plan) -> list[str]:
         n_groups = index.table["group"][is_in_split].nunique()
         numbers = [*counts[split].values(), int(is_in_split.sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
-    warnings = [*index.notes, *list_split_warnings(index.truth, splits, index.classes)]
+    warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
     return [
         *align_columns(rows, right=range(1, len(rows[0]))),
         *(f"warning: {warning}" for warning in warnings),
     ]
+
+
+def list_notes(plan: Plan) -> list[str]:
+    """Return the sentences on a plan's images: of their reader, and on copies across splits."""
+    copies = plan.dataset.copies
+    return [*plan.dataset.index.notes, *([f"{copies}. {MEND_COPIES}"] if copies else [])]
 
 
 def make_plan_record(plan: Plan) -> PlanRecord:
@@ -184,6 +216,7 @@ def make_plan_record(plan: Plan) -> PlanRecord:
         steps_per_epoch=plan.steps_per_epoch,
         epochs=plan.identity["train"]["epochs"],
         settings=settings | {"train.precision": plan.precision},
+        notes=tuple(list_notes(plan)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tlcnn.config.schema import Config, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
+from tlcnn.data.images import FULL_BITS
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.ancestry import Ancestor
@@ -62,6 +63,7 @@ def make_identity(
             "fit": cfg.dataset.fit,
             "filter": FILTER,
             **({} if decode == "full" else {"decode": decode}),
+            **({} if images.bits == FULL_BITS else {"bits": images.bits}),
             "normalize": NORMALIZE[cfg.dataset.normalize],
         },
         "model": {

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tlcnn.config.schema import Config, check_config, find_cache_dir, make_cache_dir
-from tlcnn.data.dataset import Dataset, recall_dataset, recall_index
+from tlcnn.data.dataset import MEND_COPIES, Dataset, recall_dataset, recall_index
 from tlcnn.data.policy import find_policy
 from tlcnn.device import Device, find_device
 from tlcnn.errors import ConfigError, DataError, TlcnnError, WeightsError, list_names
@@ -105,6 +105,8 @@ def make_plan(
     if cell.transferred:
         source = _find_source(cfg, cache_dir, memory, descendants)
     images = recall_dataset(cfg.dataset, cache_dir, memory)
+    if cfg.leaks == "refuse" and images.copies:
+        raise DataError(f"{cfg.dataset.name}: {images.copies}. {MEND_COPIES}")
     open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
     allow = cfg.init.allow_unchecked
     check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)

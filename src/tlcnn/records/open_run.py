@@ -15,6 +15,7 @@ import pandas as pd
 
 from tlcnn.config.schema import Config, find_cache_dir
 from tlcnn.data.dataset import Dataset, recall_dataset
+from tlcnn.data.images import FULL_BITS
 from tlcnn.data.index import SPLITS
 from tlcnn.errors import ConfigError, DataError, StorageError, WeightsError
 from tlcnn.memory import Memory
@@ -112,7 +113,7 @@ class OpenRun:
                 f"the images or labels of {cfg.name} have changed since the run: their manifest "
                 f"is {dataset.manifest[:12]} and was {self.record.manifest[:12]}.\n{advice}"
             )
-        return dataset
+        return dataset.read_with(self.record.identity["dataset"].get("bits", FULL_BITS))
 
     def batches(self, split: str, device: str = "cpu") -> "Batches":
         """Return the images of a split, decoded, resized and normalised as in the run.

@@ -87,7 +87,7 @@ class PlanRecord:
         epochs: the number of planned epochs; None for an imported run.
         settings: the configuration as dotted keys and plain values.
         name: what the user calls the method of an imported run.
-        notes: what was found while importing.
+        notes: what is to be known of the images, or was found while importing.
         record: the version of the run folder's files.
     """
 

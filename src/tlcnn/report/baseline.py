@@ -18,10 +18,11 @@ from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.detect import find_detectable
 from tlcnn.study.block import Block
 from tlcnn.study.comparisons import Family, FamilyKind, compare_pairs
+from tlcnn.study.runs import IMAGES
 from tlcnn.study.select import check_values, match_condition, parse_condition
 from tlcnn.text import count
 
-_BLOCK = ("dataset", "model")
+_BLOCK = ("dataset", "model", IMAGES)
 
 
 def compare_rows(

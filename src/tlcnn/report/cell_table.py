@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tlcnn.errors import list_names
 from tlcnn.records.settings import CELL, list_naming, list_values, list_varying, write_value
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import format_estimate, format_seconds
@@ -27,7 +28,7 @@ from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.cells import FOLD, SPLIT_SEED, Cell, make_cells
-from tlcnn.study.runs import Run, make_runs
+from tlcnn.study.runs import IMAGES, Run, make_runs
 from tlcnn.study.select import group_runs, name_value
 from tlcnn.study.tune import check_tuned, tune_cells
 from tlcnn.text import count
@@ -256,7 +257,7 @@ def compute_deviation(arms: Sequence[Arm]) -> float:
 def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
     """Return the entries of a metric, the best of each dataset marked."""
     values = pd.Series([row.estimates[metric].value for row in rows], dtype=float)
-    datasets = values.groupby([str(row.key.get("dataset")) for row in rows])
+    datasets = values.groupby([str([row.key.get(n) for n in ("dataset", IMAGES)]) for row in rows])
     best = datasets.transform("min" if is_lower_better(metric) else "max")
     is_best = (values == best) & (datasets.transform("nunique") > 1)
     entries = []
@@ -273,6 +274,12 @@ def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> 
 def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]:
     """Return what is left out, and what the intervals leave out, with the number of rows."""
     lines = []
+    several = sorted({c.dataset for row in rows for c in row.cells if IMAGES in c.settings})
+    if several:
+        lines.append(
+            f"{list_names(several)}: runs of this name have different images or splits "
+            f"({IMAGES}); they are not compared with each other"
+        )
     n_folded = sum(row.n_folds > 1 for row in rows)
     if n_folded:
         lines.append(

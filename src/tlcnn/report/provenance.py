@@ -60,6 +60,8 @@ def _describe_data(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:
         parts += [f"digest {plan.manifest[:12]}"] if plan.manifest else []
         if parts:
             yield plan.dataset, ", ".join(parts)
+        if not plan.imported:
+            yield from ((plan.dataset, note) for note in plan.notes)
 
 
 def _describe_weights(plans: Iterable[PlanRecord]) -> Iterable[tuple[str, str]]:

@@ -140,7 +140,7 @@ def _make_key(plan: Plan) -> list[Any]:
         [plan.identity["model"]["name"], find_version("timm"), find_version("torch")],
         [device.name, device.hardware, torch.get_float32_matmul_precision()],
         [plan.config.train.channels_last, *libraries],
-        [make_cache_key(plan.dataset.digests, size, data.fit, data.decode), data.image_size],
+        [make_cache_key(plan.dataset.pixel_digests, size, data.fit, data.decode), data.image_size],
         plan.identity["dataset"]["normalize"],
     ]
 

@@ -5,15 +5,17 @@ frame of `read_runs` -> Run (finished) -> by split seed and fold -> those that c
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.statistics.metrics import is_possible
+from tlcnn.storage import digest_of
 
 Place = tuple[int, int]  # split seed and fold
+IMAGES = "dataset.images"  # a setting of runs whose dataset's name stands for several
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
     plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
-    return tuple(
+    runs = [
         Run(
             **{name: record[name] for name in plain},
             k=int(record["k"]),
@@ -90,7 +92,47 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             scores={name: record[name] for name in metrics if is_possible(name, record[name])},
         )
         for record in done.to_dict("records")
-    )
+    ]
+    return tuple(_name_images(runs))
+
+
+def _name_images(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, with the setting `IMAGES` where a dataset's name means several.
+
+    Runs of one name and one split must have one manifest. Where they do not, such as before and
+    after a cleaning, they are not comparable, and a short digest tells the images apart. Each fold
+    has a manifest of its own: folds of one folder and equal numbers of images belong together.
+    """
+    by_dataset: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.plan.manifest:
+            by_dataset.setdefault(run.dataset, []).append(run)
+    several = set()
+    for dataset, members in by_dataset.items():
+        keys = {k for r in members for k in r.settings if k.startswith("dataset.")}
+        # An option that some records do not have was added later.
+        options = {k for k in keys if k.startswith("dataset.options.")}
+        later = {k for k in options if any(k not in run.settings for run in members)}
+        keys -= {"dataset.root", "dataset.name", *later}
+        manifests: dict[str, set[str]] = {}
+        for run in members:
+            place = repr([run.settings.get(key) for key in sorted(keys)])
+            manifests.setdefault(place, set()).add(run.plan.manifest)
+        if any(len(values) > 1 for values in manifests.values()):
+            several.add(dataset)
+    return [
+        replace(run, settings={**run.settings, IMAGES: _digest_images(run)})
+        if run.dataset in several and run.plan.manifest
+        else run
+        for run in runs
+    ]
+
+
+def _digest_images(run: Run) -> str:
+    if run.settings.get("dataset.folds") is None:
+        return run.plan.manifest[:8]
+    sizes = pd.DataFrame(run.plan.split_sizes).sum(axis=1).to_dict()
+    return digest_of([run.settings.get("dataset.root"), sizes], 8)
 
 
 def choose_runs(

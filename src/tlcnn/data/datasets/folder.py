@@ -8,13 +8,24 @@ Group: what `group_regex` captures in the file's name; without it, every image i
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
-from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, is_hidden, list_files
+from tlcnn.data.files import (
+    IMAGE_SUFFIXES,
+    FileRef,
+    check_folder,
+    describe_unread,
+    is_hidden,
+    list_files,
+)
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
-from tlcnn.data.tabular import make_classes, make_index_table, parse_split
+from tlcnn.data.layout import find_split_folders
+from tlcnn.data.selection import select_images
+from tlcnn.data.tabular import load_groups, make_classes, make_index_table
 from tlcnn.errors import ConfigError, DataError, list_names
 
 EXPECTED = (
@@ -31,6 +42,10 @@ def load_folder(
     name: str,
     classes: Sequence[str] | None = None,
     group_regex: str | None = None,
+    include: Sequence[str] | str | None = None,
+    exclude: Sequence[str] | str | None = None,
+    splits: Mapping[str, Any] | None = None,
+    groups: str | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -38,32 +53,22 @@ def load_folder(
         classes: the names of all class folders, in the order of the labels; sorted if None.
         group_regex: searched in each file's name without its suffix; its one capture group says
             what may not straddle splits, such as `^(patient\d+)_`.
+        include: globs of the images that are used, compared with names and with paths below root.
+        exclude: globs of the images that are left out.
+        splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
+            other folders are left out. None: their names decide; {}: they are classes.
+        groups: a table with the columns image and group, instead of group_regex.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
         DataError: the folder is missing, or empty, or mixes classes and splits.
     """
     check_folder(root, EXPECTED)
-    files = [ref for ref in list_files(root) if ref.is_image]
-    paths = [ref.path.relative_to(root).parts for ref in files]
-    is_official = _is_official(root)
-    depth = 1 if is_official else 0
-    if not paths:
-        raise DataError(f"no images at {root}. {EXPECTED}")
-    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
-    if loose:
-        raise DataError(
-            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
-            "Move them into their class or away"
-        )
+    if groups and group_regex:
+        raise ConfigError("dataset.options.groups and group_regex both say what a group is")
+    files, paths, split_of, notes = _choose_files(root, include, exclude, splits)
+    depth = 1 if split_of else 0
     folder_names = {parts[depth] for parts in paths}
-    parents = [root / folder for folder in _list_folders(root)] if is_official else [root]
-    empty = {folder for parent in parents for folder in _list_folders(parent)} - folder_names
-    if empty:  # a copy that went wrong
-        raise DataError(
-            f"{root}: {len(empty)} class folders hold no image: {list_names(sorted(empty))}. "
-            "Complete them or take them away"
-        )
     ordered = make_classes(folder_names, classes)
     if set(ordered) != folder_names:
         raise ConfigError(
@@ -74,13 +79,64 @@ def load_folder(
     table = make_index_table(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
-        _make_groups(files, group_regex, root) or image_ids,
-        [parse_split(parts[0]) or "" for parts in paths] if is_official else "",
+        load_groups(groups, root, image_ids)
+        if groups
+        else _make_groups(files, group_regex, root) or image_ids,
+        [split_of[parts[0]] for parts in paths] if split_of else "",
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
     names = tuple(_compose(class_name) for class_name in ordered)
-    return Index(name, names, table, FileImages([files[i] for i in order]))
+    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
+
+
+def _choose_files(
+    root: Path, include: Any, exclude: Any, splits: Any
+) -> tuple[list[FileRef], list[tuple[str, ...]], dict[str, str], tuple[str, ...]]:
+    """Return the images, the parts of each one's path, the splits of top folders, and notes.
+
+    Raises:
+        ConfigError: `include`, `exclude` or `splits` that do not fit the folder.
+        DataError: there is no image, an image lies in no class, or a class has no image.
+    """
+    listed = list_files(root)
+    unread, files = describe_unread(listed), [ref for ref in listed if ref.is_image]
+    if not files:
+        hint = f": {unread}; save them as PNG" if unread else ""
+        raise DataError(f"no images at {root}{hint}. {EXPECTED}")
+    all_paths = [ref.path.relative_to(root).parts for ref in files]
+    is_chosen, chosen_notes = select_images(
+        ["/".join(parts) for parts in all_paths],
+        FileImages(files).load,
+        include=include,
+        exclude=exclude,
+        place=str(root),
+    )
+    files, paths = list(compress(files, is_chosen)), list(compress(all_paths, is_chosen))
+    if not paths:
+        raise ConfigError(f"{root}: dataset.options.include and exclude leave no image")
+    emptied = {parts[0] for parts in all_paths} - {parts[0] for parts in paths}
+    top_folders = [folder for folder in _list_folders(root) if folder not in emptied]
+    split_of, split_notes = find_split_folders(root, top_folders, paths, splits)
+    if split_of:
+        is_in_split = [parts[0] in split_of for parts in paths]
+        files, paths = list(compress(files, is_in_split)), list(compress(paths, is_in_split))
+    depth = 1 if split_of else 0
+    loose = ["/".join(parts) for parts in paths if len(parts) < depth + 2]
+    if loose:
+        raise DataError(
+            f"{root}: {len(loose):,} images are in no class folder: {list_names(loose)}. "
+            "Move them into their class or away"
+        )
+    parents = [root / folder for folder in split_of] if split_of else [root]
+    empty = {folder for parent in parents for folder in _list_folders(parent)}
+    empty -= {parts[depth] for parts in all_paths if len(parts) > depth}
+    if empty:  # a copy that went wrong
+        raise DataError(
+            f"{root}: {len(empty)} class folders hold no image: {list_names(sorted(empty))}. "
+            "Complete them or take them away"
+        )
+    return files, paths, split_of, (*filter(None, [unread]), *chosen_notes, *split_notes)
 
 
 def _compose(text: str) -> str:
@@ -90,20 +146,6 @@ def _compose(text: str) -> str:
 
 def _list_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
-
-
-def _is_official(root: Path) -> bool:
-    """Whether the top folders are splits; refuses a mixture of splits and classes."""
-    splits = [folder for folder in _list_folders(root) if parse_split(folder)]
-    if "train" not in map(parse_split, splits):
-        return False
-    if class_folders := [folder for folder in _list_folders(root) if folder not in splits]:
-        raise DataError(
-            f"{root} holds the splits {list_names(splits)} beside other folders "
-            f"({list_names(class_folders)}); move these away, or rename the splits if they are "
-            "classes"
-        )
-    return True
 
 
 def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[str]:

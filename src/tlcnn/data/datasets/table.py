@@ -1,35 +1,38 @@
-"""Images that a table lists: a CSV file with one row an image.
+"""Images that a table lists: a CSV file or workbook with one row an image.
 
-Input: a comma, tab or semicolon table, and images anywhere under the root.
-Label: a column of names or numbers.
+Input: a table of `tlcnn.data.tabular`, and images anywhere under the root.
+Label: a column of names or numbers, or a column of 0 and 1 for each class.
 Group: a column; without it, every image is its own group.
 """
 
 import logging
 import os
-import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder
+from tlcnn.data.files import FileRef, check_folder
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.labels import find_flags, parse_flags, parse_labels
+from tlcnn.data.layout import map_splits, quote_name
+from tlcnn.data.places import find_files
+from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
     check_filled,
-    check_known,
     check_unique,
+    load_groups,
     load_table_text,
-    make_classes,
     make_index_table,
     parse_split,
 )
 from tlcnn.errors import ConfigError, DataError, list_names
 
-FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
+_PLACE, _SPLIT = "\0place", "\0split"  # columns that no table has
 EXPECTED = (
     "Expected: a table (dataset.options.csv) with a column of image files and one of labels, and "
     "the images; give the folder with dataset.root=FOLDER"
@@ -49,6 +52,13 @@ def load_table(
     split_column: str | None = None,
     image_path: str | None = None,
     classes: Sequence[str] | None = None,
+    include: Sequence[str] | str | None = None,
+    exclude: Sequence[str] | str | None = None,
+    splits: Mapping[str, Any] | None = None,
+    groups: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_separator: str | None = None,
+    missing: str = "refuse",
 ) -> Index:
     """Load the index of a table of images.
 
@@ -57,96 +67,150 @@ def load_table(
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
         group_column: the column of groups, which may not straddle splits.
-        split_column: the official split, if there is one: train, val or test (or like words).
+        split_column: the official split, if there is one.
         image_path: the place of an image, with columns in braces: "images/{label}/{image}";
             the image column alone if None. Its value is the image's id.
         classes: class names in the order of the labels. With labels 0 to K-1 it names them.
             Sorted (as numbers where all are) if None.
+        include: globs of the images that are used, compared with names and with paths below root.
+        exclude: globs of the images that are left out.
+        splits: the values of the split column that are train, val and test, such as {train: [1,
+            2], test: 3}; rows with others are left out. None: train, val or test (or like words).
+        groups: a table with the columns image and group, instead of group_column.
+        label_columns: instead of label_column, a column for each class that holds 0 and 1. If some
+            rows have several classes, several can hold.
+        label_separator: what stands between several labels in a cell, such as "|"; several classes
+            can then hold. An empty cell and "No Finding" are no class.
+        missing: the answer to rows whose image is not there: `refuse`, or `drop` them.
 
     Raises:
         ConfigError: options that contradict the table.
         DataError: the table or images are missing, double or contradictory.
     """
     check_folder(root, EXPECTED)
+    if groups and group_column:
+        raise ConfigError("dataset.options.groups and group_column both say what a group is")
     source = root / csv
     if not source.is_file():
         raise DataError(f"no table at {source}. {EXPECTED}")
+    if missing not in ("refuse", "drop"):
+        raise ConfigError(f"dataset.options.missing={missing}: choose refuse or drop")
     frame = load_table_text(FileRef(source))
-    columns = [image_column, label_column, group_column, split_column]
+    label_names = [label_column] if label_columns is None else [*map(str, label_columns)]
+    _check_label_column(frame, label_names, str(source))
+    columns = [image_column, *label_names, group_column, split_column]
     check_columns(frame, [column for column in columns if column], str(source))
-    files = find_files(frame, image_path or f"{{{image_column}}}", root)
-    rows = pd.DataFrame({"image_id": files, "label": frame[label_column]})
-    rows["group"] = frame[group_column] if group_column else rows["image_id"]
-    rows["split"] = frame[split_column].map(parse_split) if split_column else ""
-    strange = rows["split"].isna()
-    if strange.any():
-        unknown = sorted(set(frame.loc[strange, split_column]))
-        raise DataError(
-            f"{source}: {strange.sum():,} rows have an unknown split ({list_names(unknown)}; "
-            f"allowed: train, val, test): {list_names(rows['image_id'][strange].tolist())}"
-        )
-    ordered = _check_rows(rows, classes, str(source))
-    if not group_column:
+    frame, notes = _parse_splits(frame, split_column, splits, str(source))
+    template = image_path or f"{{{image_column}}}"
+    paths = find_files(frame, template, root, may_lack=missing == "drop")
+    frame = frame.assign(**{_PLACE: paths})
+    frame, place_notes = _choose_rows(frame, image_column, root, include, exclude, str(source))
+    files = frame[_PLACE].tolist()
+    image_ids = [_compose(path) for path in files]
+    rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
+    rows["group"] = frame[group_column] if group_column else files
+    if groups:
+        rows["group"] = load_groups(groups, root, image_ids)
+    is_single = label_columns is None and not label_separator
+    _check_rows(rows, str(source), root, may_be_empty=not is_single)
+    if label_columns is None:
+        labels = parse_labels(rows, classes, label_separator, str(source))
+    else:
+        labels = parse_flags(rows, frame[label_names], str(source))
+    if not group_column and not groups:
         log.warning(
             "%s: every image is taken as its own group. If patients, lesions or source images "
             "have several, name their column with dataset.options.group_column",
             source,
         )
     table = make_index_table(
-        [unicodedata.normalize("NFC", image_id) for image_id in rows["image_id"]],
-        [ordered.index(label) for label in rows["label"]],
-        rows["group"].tolist(),
-        rows["split"].tolist(),
+        image_ids, labels.numbers, rows["group"].tolist(), frame[_SPLIT].tolist()
     )
-    metadata = frame[[column for column in frame.columns if column not in table.columns]]
-    order = table["image_id"].argsort(kind="stable")
-    table = pd.concat([table, metadata], axis=1).iloc[order].reset_index(drop=True)
-    refs = [FileRef(root / path) for path in rows["image_id"].iloc[order]]  # as the disk has it
-    return Index(name, ordered, table, FileImages(refs))
+    table = table.join(frame.drop(columns=[_PLACE, _SPLIT, *table.columns], errors="ignore"))
+    order = table["image_id"].argsort(kind="stable").to_numpy()
+    return Index(
+        name,
+        labels.classes,
+        table.iloc[order].reset_index(drop=True),
+        FileImages([FileRef(root / files[row]) for row in order]),  # as the disk has it
+        task=labels.task,
+        targets=None if labels.targets is None else labels.targets[order],
+        notes=notes + place_notes,
+    )
 
 
-def find_files(frame: pd.DataFrame, template: str, root: Path) -> list[str]:
-    """Return the path of each image's file, relative to root, with its suffix.
+def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> None:
+    """Raise DataError where there is no column of labels and a column for each class."""
+    flags = find_flags(frame)
+    if len(names) == 1 and names[0] not in frame and len(flags) > 1:
+        listed = ",".join(map(quote_name, flags))
+        raise DataError(
+            f"{source} has no column {names[0]}, and {len(flags)} columns of 0 and 1. If these "
+            f'are classes, give "dataset.options.label_columns=[{listed}]"; else name the labels '
+            "with dataset.options.label_column"
+        )
 
-    The template is the path of an image, with columns of the table in braces.
+
+def _compose(text: str) -> str:
+    """Write accents as one character, as not every disk does."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _parse_splits(
+    frame: pd.DataFrame, column: str | None, splits: Any, source: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows of the splits that are used, with the column `_SPLIT`, and notes.
 
     Raises:
-        ConfigError: braces that name no column.
-        DataError: images are not there.
+        ConfigError: `splits` without a column, or with values that it does not have.
+        DataError: values that are no split.
     """
-    fields = list(dict.fromkeys(re.findall(FIELD, template)))
-    if not fields or not set(fields) <= set(frame.columns):
-        raise ConfigError(
-            f"dataset.options.image_path={template} needs columns of the table in braces; they "
-            f"are {list_names([str(column) for column in frame.columns], 20)}"
-        )
-    files, lost = [], []
-    for row in frame[fields].to_dict("records"):
-        path = template
-        for field in fields:
-            path = path.replace(f"{{{field}}}", row[field])
-        path = path.replace("\\", "/")
-        candidates = [path + suffix for suffix in ("", *IMAGE_SUFFIXES)] if path else []
-        files.append(next((c for c in candidates if os.path.isfile(root / c)), ""))
-        if not files[-1]:
-            lost.append(path)
-    if lost:
-        raise DataError(
-            f"{len(lost):,} of {len(files):,} rows have no image under {root}: "
-            f"{list_names(lost)}. Say where they are with dataset.options.image_path, "
-            "such as 'images/{image}'"
-        )
-    return files
+    if splits is None:
+        parsed = frame[column].map(parse_split) if column else pd.Series("", frame.index)
+        unknown = sorted(set(frame.loc[parsed.isna(), column])) if column else []
+        if unknown:
+            raise DataError(
+                f"{source}: {parsed.isna().sum():,} rows have an unknown split "
+                f"({list_names(unknown)}; allowed: train, val, test). Say what they are with "
+                "dataset.options.splits={train: [a,b], test: c}; others are left out"
+            )
+        return frame.assign(**{_SPLIT: parsed}), ()
+    if column is None:
+        raise ConfigError("dataset.options.splits needs dataset.options.split_column=COLUMN")
+    parsed = frame[column].map(map_splits(sorted(set(frame[column])), splits))
+    rest = sorted(set(frame.loc[parsed.isna(), column]))
+    note = f"left out {parsed.isna().sum():,} rows whose {column} is {list_names(rest)}"
+    frame = frame.assign(**{_SPLIT: parsed})[parsed.notna()].reset_index(drop=True)
+    return frame, (note,) if rest else ()
 
 
-def _check_rows(rows: pd.DataFrame, classes: Sequence[str] | None, source: str) -> tuple[str, ...]:
-    """Check the columns, give numbered labels their names in place, and return the classes."""
-    check_filled(rows, "label", source)
+def _choose_rows(
+    frame: pd.DataFrame, image_column: str, root: Path, include: Any, exclude: Any, source: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows whose image is there and is chosen, and notes on the others."""
+    is_there = (frame[_PLACE] != "").to_numpy()
+    notes: tuple[str, ...] = ()
+    if not is_there.all():
+        names = list_names(frame.loc[~is_there, image_column].tolist())
+        notes = (
+            f"left out {(~is_there).sum():,} of {len(frame):,} rows without an image: {names}",
+        )
+    frame = frame[is_there]
+    is_chosen, chosen_notes = select_images(
+        frame[_PLACE].tolist(),
+        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
+        include=include,
+        exclude=exclude,
+        place=source,
+    )
+    return frame[is_chosen].reset_index(drop=True), notes + chosen_notes
+
+
+def _check_rows(rows: pd.DataFrame, source: str, root: Path, *, may_be_empty: bool) -> None:
+    """Raise DataError when cells are empty or an image has several rows."""
+    if not may_be_empty:
+        check_filled(rows, "label", source)
     check_unique(rows, source, "label")
+    places = [os.path.normpath(root / path) for path in rows["image_id"]]  # x.png and ./x.png
+    check_unique(rows.assign(image_id=places), source, "label")
     check_filled(rows, "group", source)
-    ordered = make_classes(rows["label"], classes)
-    values, positions = set(rows["label"]), {str(k) for k in range(len(ordered))}
-    if classes is not None and values.isdisjoint(ordered) and values <= positions:
-        rows["label"] = [ordered[int(label)] for label in rows["label"]]
-    check_known(rows, "label", list(ordered), source)
-    return ordered

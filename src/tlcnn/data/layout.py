@@ -1,0 +1,129 @@
+"""Which folders (or values of a column) are splits, and which are classes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlcnn.data.index import SPLITS
+from tlcnn.data.tabular import parse_split
+from tlcnn.errors import ConfigError, DataError, list_names
+
+UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
+_LIKE_A_SPLIT = re.compile(
+    r"(?:^|[\W_])(?:fold|split|part|set|subset|train|val|test|cv|phase)", re.I
+)
+
+
+def map_splits(names: Sequence[str], splits: Any) -> dict[str, str]:
+    """Return the split of each of these names that `dataset.options.splits` mentions.
+
+    Args:
+        names: folders, or values of a column.
+        splits: a mapping from train, val and test to a name or a list of names. A word for a
+            split, such as val, stands for the name that means it, such as Validation.
+
+    Raises:
+        ConfigError: no such mapping, a name that is not there, or no train or test.
+    """
+    example = "{train: [a,b], test: c}"
+    if not isinstance(splits, Mapping) or not {"train", "test"} <= set(splits) <= set(SPLITS):
+        raise ConfigError(
+            f"dataset.options.splits={splits} must say what train, test and perhaps val are: "
+            f'"dataset.options.splits={example}"'
+        )
+    mapped: dict[str, str] = {}
+    for split, value in splits.items():
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        for name in map(str, value if is_list else [value]):
+            fits = [n for n in names if n == name] or [n for n in names if parse_split(n) == name]
+            if not fits or any(fit in mapped for fit in fits):
+                problem = "is not there" if not fits else "is mentioned twice"
+                raise ConfigError(
+                    f"dataset.options.splits: {name} {problem}; there are "
+                    f"{list_names(sorted(names), 20)}"
+                )
+            mapped |= {fit: str(split) for fit in fits}
+    return mapped
+
+
+def find_split_folders(
+    root: Path, folders: Sequence[str], paths: Sequence[tuple[str, ...]], splits: Any
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the splits of the top folders, none where these are classes; and notes.
+
+    Args:
+        folders: the folders in the root.
+        paths: the parts of each image's path below the root.
+        splits: of `map_splits`; {} where the folders are classes, None: their names decide.
+
+    Raises:
+        ConfigError: splits that do not fit the folders.
+        DataError: splits beside classes, or folders that are probably splits.
+    """
+    if splits is not None:
+        mapped = map_splits(folders, splits) if splits else {}
+        rest = [folder for folder in folders if mapped and folder not in mapped]
+        n_left_out = sum(parts[0] in rest for parts in paths)
+        note = (
+            f"left out {n_left_out:,} images in folders that dataset.options.splits does not name"
+        )
+        return mapped, (f"{note}: {list_names(rest)}",) if rest else ()
+    parsed = {folder: parse_split(folder) for folder in folders}
+    split_of = {folder: split for folder, split in parsed.items() if split}
+    if "train" in split_of.values():
+        if rest := [folder for folder in folders if folder not in split_of]:
+            raise DataError(
+                f"{root} holds the splits {list_names(list(split_of))} beside other folders "
+                f"({list_names(rest)}); move these away, or rename the splits if they are "
+                f"classes. {_spell(split_of)} uses the splits alone"
+            )
+        return split_of, ()
+    return {}, _check_repetition(root, folders, paths)
+
+
+def _check_repetition(
+    root: Path, folders: Sequence[str], paths: Sequence[tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Refuse or note top folders that hold the same folders, as splits do and classes do not."""
+    inside = {f: {p[1] for p in paths if p[0] == f and len(p) > 2} for f in folders}
+    if len(folders) == 1 and len(inside[folders[0]]) > 1:
+        raise DataError(
+            f"{root} holds one folder only, {folders[0]}. Are the classes in it? Then give "
+            f"dataset.root={root / folders[0]}"
+        )
+    shared = set.intersection(*inside.values()) if len(folders) > 1 else set()
+    if len(shared) < 2:
+        return ()
+    if all(_LIKE_A_SPLIT.search(folder) for folder in folders):
+        *first, last = sorted(folders)
+        guess = {**dict.fromkeys(first, "train"), last: "test"}
+        raise DataError(
+            f"{root}: {list_names(sorted(folders))} hold the same folders "
+            f"({list_names(sorted(shared))}), so they are probably splits. Their names are not "
+            f"understood ({UNDERSTOOD} are). Say which is which, such as {_spell(guess)}; with "
+            '"dataset.options.splits={}" they are the classes'
+        )
+    is_equal = all(names == shared for names in inside.values())
+    if not is_equal or any(re.search(r"\d", name) for name in shared):
+        return ()
+    return (
+        f"the classes are {list_names(sorted(folders))}, and each holds the folders "
+        f"{list_names(sorted(shared))}. If these are the classes, say what the folders above are, "
+        "with dataset.options.splits, or move the images together",
+    )
+
+
+def _spell(splits: Mapping[str, str]) -> str:
+    """Return the words on a command line that say these splits."""
+    parts = []
+    for split in SPLITS:
+        names = [quote_name(name) for name in sorted(splits) if splits[name] == split]
+        if names:
+            parts.append(f"{split}: " + (names[0] if len(names) == 1 else f"[{','.join(names)}]"))
+    return f'"dataset.options.splits={{{", ".join(parts)}}}"'
+
+
+def quote_name(name: str) -> str:
+    """Return a name as it stands in a list or mapping on the command line."""
+    return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f"'{name}'"
