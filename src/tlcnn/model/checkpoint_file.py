@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -111,7 +111,7 @@ def find_state(content: Any, depth: int = 0) -> State:
     """
     if not isinstance(content, (Mapping, list, tuple)) or depth > _MAX_NESTING:
         return {}
-    values = content
+    values: Iterable[Any] = content
     if isinstance(content, Mapping):
         for key in WRAPPERS:
             state = find_state(content.get(key), depth + 1)
@@ -186,8 +186,8 @@ def _check_content(path: Path, data: bytes, is_safetensors: bool) -> None:
     if is_safetensors:
         return
     advice = "tlcnn reads files of PyTorch: the state dict of a network, in .pth or .safetensors."
-    for pattern, kind in _FIRST_BYTES:
-        if re.match(pattern, data[:262]):
+    for start_pattern, kind in _FIRST_BYTES:
+        if re.match(start_pattern, data[:262]):
             raise WeightsError(f"{path} is {kind}. {advice}")
     try:
         members = zipfile.ZipFile(io.BytesIO(data)).namelist()
