@@ -33,6 +33,7 @@ from tlcnn.model.weights import (
 from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import make_cell_id, make_identity, make_name
+from tlcnn.plan.schedule import shorten_warmup
 from tlcnn.plan.train_settings import check_train_settings
 from tlcnn.plan.treatment import Treatment, make_treatment
 from tlcnn.records.plan_record import AncestorRecord, read_plan
@@ -103,6 +104,7 @@ def make_plan(
     """
     memory = memory or Memory()
     check_config(cfg)
+    cfg = shorten_warmup(cfg)
     find_policy(cfg.train.augment)
     cache_dir = make_cache_dir(cfg.cache_dir)
     device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
