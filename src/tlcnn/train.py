@@ -14,8 +14,9 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from tlcnn.config.compose import make_hydra_options, make_memory, register_schema
-from tlcnn.config.overrides import check_overrides, list_flags, spell
+from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import find_conf_dir
+from tlcnn.config.spelling import list_flags, spell
 from tlcnn.run.job import Outcome, explain_failure, log_to_stderr
 from tlcnn.text import print_text
 

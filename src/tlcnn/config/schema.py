@@ -25,6 +25,7 @@ _NEEDED = {  # source -> the key that it needs, and its value for a message
     "run": ("run", "ID or its folder"),
     "task": ("task", "the name of a dataset"),
 }
+_MEANT = {"gpu": "cuda"}  # a word of other programs, and the one that it means
 EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
 EACH_UNIT = tuple(  # the words that stand for several runs
     f"{group}.{word}"
@@ -299,7 +300,7 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the allowed words."""
     if value not in allowed:
         raise ConfigError(
-            f"{key}={value} is not allowed.{did_you_mean(value, allowed)}\n"
+            f"{key}={value} is not allowed.{did_you_mean(_MEANT.get(value, value), allowed)}\n"
             f"Allowed: {', '.join(allowed)}"
         )
 
@@ -318,10 +319,11 @@ def _check_combinations(cfg: Config) -> None:
             f"dataset.val_fraction={data.val_fraction} and a test set of {test_fraction:.3g} "
             "leave nothing to train on."
         )
-    if train.warmup_epochs >= train.epochs:
+    if train.warmup_epochs > train.epochs:
         raise ConfigError(
-            f"train.warmup_epochs={train.warmup_epochs:g} is not shorter than "
-            f"train.epochs={train.epochs}."
+            f"train.warmup_epochs={train.warmup_epochs:g} is longer than "
+            f"train.epochs={train.epochs}. Write train.warmup_epochs={train.epochs / 2:g}, or "
+            "train longer."
         )
     if not data.kind or not data.name:
         raise ConfigError(
