@@ -58,8 +58,22 @@ def check_treatment(folder, cache_dir, words, name="test_resnet", *, n_steps=2):
     assert all(torch.equal(end[name], start[name]) for name in frozen)
     shared = [name for name in units.tensors_in(cell.transferred) if name in start]
     assert all(torch.equal(start[name], source[name]) for name in shared)
+    check_paired(start, whole)
     assert not any(torch.equal(end[name], start[name]) for name in units.head)
     return whole
+
+
+def check_paired(start, plan):
+    """Check that what is not transferred is the draw of the seed, as in every other cell."""
+    cfg, cell, units = plan.config, plan.treatment, plan.unit_map
+    shared = [f"model.name={cfg.model.name}", f"model.drop_rate={cfg.model.drop_rate}"]
+    drawn = build_initial_network(
+        make_plan(tiny_config(plan.output_dir, plan.cache_dir, *shared)), Memory()
+    ).model.state_dict()
+    fresh = [*units.tensors_in(set(range(1, len(units) + 1)) - set(cell.transferred))]
+    fresh = fresh if cell.above == "fresh" else []
+    fresh += [] if units.dropped else units.head
+    assert all(torch.equal(start[name], drawn[name]) for name in fresh if name in start)
 
 
 @pytest.mark.parametrize("words", TREATMENTS.values(), ids=TREATMENTS)

@@ -76,6 +76,7 @@ WHAT = {
     "train.label_smoothing": "train.label_smoothing=0.1",
     "train.clip_norm": "train.clip_norm=null",
     "train.augment": "train.augment=none",
+    "train.augment_ranges": "train.augment_ranges={rotate: 45}",
     "train.views": "train.views=4",
     "train.precision": "train.precision=bf16",
     "train.channels_last": "train.channels_last=false",

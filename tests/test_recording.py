@@ -60,6 +60,7 @@ TREATMENTS = {
     "erase alone": ["train.erase=0.5", "train.augment=none"],
     "balanced": ["train.sampling=balanced"],
     "balanced, a pool": ["train.sampling=balanced", "train.views=3"],
+    "ranges of views": ["train.augment_ranges={rotate: 45, scale: [0.9, 1.2]}", "train.views=2"],
     "focal": ["train.loss=focal", "train.label_smoothing=0.1"],
     "logit adjustment": ["train.logit_adjustment=1", "train.class_weights=none"],
     "selection": ["train.select=macro_auroc", "train.patience=1"],

@@ -11,6 +11,7 @@ from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
 from tlcnn.cli.import_runs import add_import
+from tlcnn.cli.lr import add_lr
 from tlcnn.cli.power import add_power
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
@@ -45,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_analyse(commands)
     add_agreement(commands)
+    add_lr(commands)
     add_power(commands)
     add_import(commands)
     _add_units(commands)

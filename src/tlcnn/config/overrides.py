@@ -12,8 +12,9 @@ from tlcnn.errors import ConfigError, did_you_mean
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
 _OPTIONS = "dataset.options."
-_OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
-_NEW_KEYS = (*_OPEN, "train.unit_lr=")  # what sets keys that no file has
+_MAPPINGS = ("train.unit_lr", "train.augment_ranges")  # whose keys the plan checks
+_OPEN = ("init.task_dataset.", "init.task_run.", *(f"{key}." for key in _MAPPINGS))
+_NEW_KEYS = (*_OPEN, *(f"{key}=" for key in _MAPPINGS))  # what sets keys that no file has
 _SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",

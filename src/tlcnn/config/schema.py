@@ -153,6 +153,7 @@ class TrainCfg:
     label_smoothing: float = ranged(0.0, 0.0, 0.9)
     clip_norm: float | None = ranged(1.0, above=0.0)
     augment: str = choice("standard", "none", "upright", "light", "strong")
+    augment_ranges: dict[str, Any] = setting(dict)
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
     channels_last: bool = setting(True)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,9 @@ from tlcnn.training.interrupt import StopRequest, catch_signals
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tlcnn.run.inputs import TrainedPart
     from tlcnn.run.network import InitialNetwork
+    from tlcnn.training.fit import Fit
     from tlcnn.training.lane import Lane
     from tlcnn.training.turns import Turn
 
@@ -102,24 +104,66 @@ def train(
     lane: "Lane",
 ) -> Generator["Turn", None, Summary]:
     """Train, test and record one run in a folder that this process holds; return its summary."""
+    from tlcnn.model.freeze import check_frozen
+    from tlcnn.run.results import write_epoch, write_results, write_start
+    from tlcnn.training.turns import Turn
+
+    set_torch_flags(plan)
+    write_start(plan, folder, initial, memory)
+    log.info("%s", describe_plan(plan))
+    training = build_training(plan, initial, folder.path, stop, memory, lane)
+    fit = training.fit
+    for turn in fit.run():
+        if turn is Turn.EPOCH:
+            write_epoch(plan, folder, fit.position.history)
+        yield turn
+    check_frozen(fit.network.model, training.frozen)
+    try:
+        return write_results(
+            plan, folder, fit.network, training.inputs, fit.position, training.response, stop
+        )
+    except Stopped:
+        fit.save()  # so that only the test is repeated
+        raise
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready for its first step.
+
+    Attributes:
+        inputs: the part of the network that is trained, and what it is fed with.
+        frozen: the frozen tensors as they are before training, by name.
+        response: what `measure_response` returned.
+    """
+
+    fit: "Fit"
+    inputs: "TrainedPart"
+    frozen: dict[str, "Tensor"]
+    response: float | None
+
+
+def build_training(
+    plan: Plan,
+    initial: "InitialNetwork",
+    folder: Path,
+    stop: StopRequest,
+    memory: Memory,
+    lane: "Lane",
+) -> Training:
+    """Load the images of a plan, freeze its units, and return what trains the network."""
     from tlcnn.data.batches import load_batches
-    from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
+    from tlcnn.model.freeze import apply_freeze, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
     from tlcnn.run.phases import build_phases
     from tlcnn.run.response import measure_response
-    from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
     from tlcnn.training.fit import Fit
     from tlcnn.training.recipe import Recipe
     from tlcnn.training.state import Network
     from tlcnn.training.tasks import build_objective
-    from tlcnn.training.turns import Turn
 
     cfg, index, units = plan.config, plan.dataset.index, plan.treatment.frozen
-    set_torch_flags(plan)
-    write_start(plan, folder, initial, memory)
-    log.info("%s", describe_plan(plan))
-
     images = load_batches(
         cfg.dataset,
         plan.dataset,
@@ -149,7 +193,7 @@ def train(
         recipe,
         build_objective(index.task, images["train"].labels, len(index.classes), recipe),
         build_phases(plan, model),
-        Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
+        Checkpoints(folder, plan.run_id, every_s=cfg.checkpoint_every_s),
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,
         stop=stop,
@@ -157,16 +201,7 @@ def train(
         progress=cfg.progress,
         records=cfg.cuda_graph,
     )
-    for turn in fit.run():
-        if turn is Turn.EPOCH:
-            write_epoch(plan, folder, fit.position.history)
-        yield turn
-    check_frozen(model, frozen)
-    try:
-        return write_results(plan, folder, network, inputs, fit.position, response, stop)
-    except Stopped:
-        fit.save()  # so that only the test is repeated
-        raise
+    return Training(fit, inputs, frozen, response)
 
 
 def _copy_starts(

@@ -6,7 +6,7 @@ A training is a generator: between two turns of it other trainings of the proces
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tlcnn.data.augment import mix
 from tlcnn.data.batches import Inputs, expect, make_balanced_order, make_order, take_labels
-from tlcnn.data.feed import Feed, Values
+from tlcnn.data.feed import pick_values
 from tlcnn.data.mixing import draw_mixes
 from tlcnn.data.policy import find_policy
 from tlcnn.device import send
@@ -149,12 +149,8 @@ class Fit:
         if position.step == self.n_steps:  # stopped in the validation
             return
         started = read = time.monotonic()
-        batches, repeats, seeds = self.plan_epoch()
-        feed, recipe = self._open_feed(batches, repeats), self.recipe
-        n_earlier = (position.epoch - self.phase.first) * self.n_steps
-        values = updates.schedule(self.compute_rates(), n_earlier)
-        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
-        n_parts = recipe.accumulate
+        recipe, n_parts = self.recipe, self.recipe.accumulate
+        batches, make_update = self.open_epoch(self.compute_rates())
         updates.loss_sum.fill_(position.loss_sum)
         earlier_s = position.epoch_s
         progress_bar = tqdm(
@@ -173,13 +169,7 @@ class Fit:
                     self._read_loss()
                     self.save()
                     self.stop.check()
-                step = position.step
-                seed_generators(self.train.device, seeds[step])
-                parts = [
-                    {**feed.get(number), **pick_values(by_batch, number)}
-                    for number in range(step * n_parts, (step + 1) * n_parts)
-                ]
-                updates.run(feed, parts, pick_values(values, step))
+                make_update(position.step)
                 position.step += 1
                 bar.update(self.n_images)
                 if now - read > _READ_EVERY_S:
@@ -192,6 +182,35 @@ class Fit:
             yield from self._wait()
         self._read_loss()
         position.epoch_s = earlier_s + time.monotonic() - started
+
+    def open_epoch(self, rates: Sequence[float]) -> tuple[np.ndarray, Callable[[int], None]]:
+        """Return the batches of the epoch, as `plan_epoch`, and what makes its n-th update from 0.
+
+        Updates are made in order. `rates` are the learning rates of the first of them, or of all.
+        """
+        updates, recipe, n_parts = self.updates, self.recipe, self.recipe.accumulate
+        batches, repeats, seeds = self.plan_epoch()
+        feed = self.train.feed_views(
+            batches,
+            seed=self.seed,
+            epoch=self.position.epoch,
+            augment=find_policy(recipe.augment, recipe.erase, recipe.augment_ranges),
+            n_views=recipe.views,
+            repeats=repeats,
+        )
+        n_earlier = (self.position.epoch - self.phase.first) * self.n_steps
+        values = updates.schedule(rates, n_earlier)
+        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
+
+        def make_update(step: int) -> None:
+            seed_generators(self.train.device, seeds[step])
+            parts = [
+                {**feed.get(number), **pick_values(by_batch, number)}
+                for number in range(step * n_parts, (step + 1) * n_parts)
+            ]
+            updates.run(feed, parts, pick_values(values, step))
+
+        return batches, make_update
 
     def plan_epoch(self) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
         """Return what the updates of the epoch read: a function of the seed and the epoch alone.
@@ -243,16 +262,6 @@ class Fit:
             )
             for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
-
-    def _open_feed(self, batches: np.ndarray, repeats: np.ndarray | None) -> Feed:
-        return self.train.feed_views(
-            batches,
-            seed=self.seed,
-            epoch=self.position.epoch,
-            augment=find_policy(self.recipe.augment, self.recipe.erase),
-            n_views=self.recipe.views,
-            repeats=repeats,
-        )
 
     def validate(self) -> Iterator[Turn]:
         """Score the epoch on the validation images, record it, and keep it if it is the best."""
@@ -341,8 +350,3 @@ class Fit:
             )
         position.loss_sum = value
         return value
-
-
-def pick_values(values: Values, number: int) -> Values:
-    """Return one element of each tensor of values."""
-    return {name: value[number] for name, value in values.items()}
