@@ -51,6 +51,8 @@ _FAMILIES = {
     FamilyKind.BEST: "choosing on validation against full fine-tuning",
     FamilyKind.CHAIN: "sources for the second dataset",
     FamilyKind.IMPORTED: "imported predictions",
+    FamilyKind.FINETUNING: "choosing a fine-tuning on validation against full fine-tuning",
+    FamilyKind.TREATMENT: "every treatment against full fine-tuning",
     FamilyKind.DEPTH: "every cell against full fine-tuning",
     FamilyKind.BASELINE: "against the baseline",
 }
