@@ -63,5 +63,5 @@ def plot_lr_range(
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.grid(axis="y")
         if suggestions:
-            ax.legend(loc="upper left")
+            style.add_legend(ax, *ax.get_legend_handles_labels(), gap=-0.03)
     return figure
