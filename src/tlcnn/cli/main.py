@@ -14,6 +14,7 @@ from tlcnn.cli.import_runs import add_import
 from tlcnn.cli.power import add_power
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
+from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.model.unit_map import GRANULARITIES
@@ -49,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_import(commands)
     _add_units(commands)
     _add_show(commands)
+    add_tune(commands)
     add_status(commands)
     add_data(commands)
     return parser

@@ -6,6 +6,7 @@ _WHY = {
     "failed": "no result (`tlcnn status` has the error)",
     "running": "not finished yet",
     "stopped": "not finished; repeat the command to continue",
+    "pruned": "given up by a search after few epochs, and not tested",
     "unreadable": "damaged",
     "no run": "something else",
     "duplicate": "one copy of each is taken",

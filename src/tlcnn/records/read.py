@@ -11,7 +11,7 @@ import pandas as pd
 
 from tlcnn.errors import DataError
 from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
-from tlcnn.records.folder import FAILED, HOLDER
+from tlcnn.records.folder import FAILED, HOLDER, PRUNED
 from tlcnn.records.plan_record import RECORD, read_plan
 from tlcnn.records.settings import add_later_settings
 from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
@@ -29,7 +29,7 @@ _EMPTY = {"settings": {}, "imported": False, "has_predictions": False}
 # What makes a folder a run, be it the first or the last file of it.
 _MARKS = {PLAN, HOLDER, SUMMARY, DONE, FAILED}
 # The states of a run; of several copies of one run the one with the first of these is taken.
-_STATES = ("done", "running", "stopped", "failed", "unreadable")
+_STATES = ("done", "running", "stopped", "pruned", "failed", "unreadable")
 
 
 def read_runs(*paths: str | Path) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
     Returns:
         One row a run: dataset, model, init (the source as one text), k, j, bn, seed, state (done,
-        running, stopped, failed, or one of the above), folder, run_id, cell_id (equal for runs
+        running, stopped, pruned, failed, or one of the above), folder, run_id, cell_id (equal for runs
         that differ in the seed alone), source (a tuple of names), imported (predictions of
         another tool), task, epochs, train_s, images_per_s, settings (a dict of dotted keys),
         plan (a `PlanRecord`), has_predictions, and every metric as `val/...` and `test/...`. What
@@ -209,7 +209,9 @@ def read_state(folder: Path) -> str:
         return "done"
     if is_held(folder):
         return "running"
-    return "failed" if (folder / FAILED).is_file() else "stopped"
+    if (folder / FAILED).is_file():
+        return "failed"
+    return "pruned" if (folder / PRUNED).is_file() else "stopped"
 
 
 def is_held(folder: Path) -> bool:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.device import count_cores
-from tlcnn.errors import Stopped, StorageError
+from tlcnn.errors import Diverged, Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.train_settings import find_tensor_factors
 from tlcnn.records.folder import RunDir
-from tlcnn.records.summary import Summary, read_summary
+from tlcnn.records.summary import Summary, read_history, read_summary, summarize_epochs
 from tlcnn.storage import open_to_append, writing
 from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
@@ -43,7 +43,7 @@ _current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, continuing from its last checkpoint, and return its summary.
 
-    A finished run returns at once. A run that another process holds is waited for, or refused
+    A finished run returns at once, and so does a run that has reached `until_epoch`. A run that another process holds is waited for, or refused
     with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
     of one process share, such as decoded images, is in `memory`.
 
@@ -62,8 +62,8 @@ def run_in_turns(
 ) -> Generator["Turn", None, dict[str, Any]]:
     """Do what `run` does, turn after turn, so that several runs of a process can take turns."""
     folder = RunDir(plan.run_dir)
-    if folder.is_done:
-        return _finish_before(folder)
+    if (summary := _find_summary(plan, folder)) is not None:
+        return summary
     memory = memory or Memory()
     if plan.parent is not None:
         yield from run_in_turns(plan.parent, memory)
@@ -75,9 +75,9 @@ def run_in_turns(
     initial = build_initial_network(plan, memory)  # what cannot be trained leaves no folder
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
-        if folder.is_done:  # the process that we waited for has finished it
-            return _finish_before(folder)
-        folder.clear_failed()
+        if (summary := _find_summary(plan, folder)) is not None:
+            return summary  # the process that we waited for has done it
+        folder.clear_marks()
         with _recording(folder):
             streams = memory.recall("idle streams", plan.device.name, list)
             lane = Lane(torch.device(plan.device.name), streams)
@@ -87,10 +87,23 @@ def run_in_turns(
     return summary
 
 
-def _finish_before(folder: RunDir) -> dict[str, Any]:
-    folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
-    log.info("already done: %s", folder.path)
-    return asdict(read_summary(folder.path))
+def _find_summary(plan: Plan, folder: RunDir) -> dict[str, Any] | None:
+    """Return the summary of a run that needs no training, because it is done or paused.
+
+    Raises Diverged where a run with `until_epoch`, a trial, diverged before: it would again.
+    """
+    if folder.is_done:
+        folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
+        log.info("already done: %s", folder.path)
+        return asdict(read_summary(folder.path))
+    cfg = plan.config
+    if cfg.until_epoch is None:
+        return None
+    if (error := folder.find_divergence()) is not None:
+        raise Diverged(error)
+    history = read_history(folder.path)
+    is_paused = cfg.until_epoch <= len(history) < cfg.train.epochs
+    return asdict(summarize_epochs(history, cfg.train.select)) if is_paused else None
 
 
 def train(
@@ -101,7 +114,10 @@ def train(
     memory: Memory,
     lane: "Lane",
 ) -> Generator["Turn", None, Summary]:
-    """Train, test and record one run in a folder that this process holds; return its summary."""
+    """Train, test and record one run in a folder that this process holds; return its summary.
+
+    A run that pauses at `until_epoch` is not tested.
+    """
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
@@ -156,12 +172,16 @@ def train(
         lane=lane,
         progress=cfg.progress,
         records=cfg.cuda_graph,
+        until_epoch=cfg.until_epoch,
     )
     for turn in fit.run():
         if turn is Turn.EPOCH:
             write_epoch(plan, folder, fit.position.history)
         yield turn
     check_frozen(model, frozen)
+    if fit.is_paused:
+        log.info("paused after epoch %d: %s", len(fit.position.history), folder.path)
+        return summarize_epochs(read_history(folder.path), cfg.train.select)
     try:
         return write_results(plan, folder, network, inputs, fit.position, response, stop)
     except Stopped:
