@@ -42,9 +42,7 @@ ConfigStore.instance().store(
 class TlcnnSweeper(Sweeper):
     """Expands the cells of a sweep, plans them, and gives those to be trained to a launcher."""
 
-    def __init__(
-        self, params: dict[str, Any], blocks: list[dict[str, Any]], search: Any
-    ) -> None:
+    def __init__(self, params: dict[str, Any], blocks: list[dict[str, Any]], search: Any) -> None:
         self.params, self.blocks = params, blocks
         self.search = search
         self.config: Any = None

@@ -12,7 +12,7 @@ Search settings of training, with the same budget for every arm.
 The words are those of a sweep. Lists of values make arms, each of which is searched alone:
     init=imagenet,random freeze.through=none,layer2 train.schedule=together,head_first
 Ranges of settings of training are searched:
-    'train.lr=tag(log, interval(1e-5,1e-2))' 'train.mixup=choice(0,0.2)' 'train.head_epochs=range(1,6)'
+    'train.lr=tag(log, interval(1e-5,1e-2))' 'train.mixup=choice(0,0.2)'
 
 A trial is an ordinary run with one seed, judged by its best epoch on validation. At the end, the
 best settings of each arm are trained again with fresh seeds. These final runs alone are compared
@@ -48,7 +48,9 @@ def add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--final-seeds", type=int, metavar="N", help="final runs of each arm; default: 3")
     add("--batch", type=int, metavar="N", help="trials of an arm proposed at a time; default: 4")
     add("--search-seed", dest="seed", type=int, metavar="N", help="of the proposals; default: 0")
-    when = "search KEY only where another key has a value: --when train.momentum train.optimizer=sgd"
+    when = (
+        "search KEY only where another key has a value: --when train.momentum train.optimizer=sgd"
+    )
     add("--when", nargs=2, action="append", default=[], metavar=("KEY", "KEY=VALUE"), help=when)
     parser.set_defaults(command=_tune)
 

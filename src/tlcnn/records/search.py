@@ -4,10 +4,10 @@ The study's file, `output_dir/studies/NAME.json`, holds a `SearchRecord` under `
 a search trained only to choose among them are no result: `find_roles` tells them from the others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tlcnn.errors import DataError
 from tlcnn.records.files import read_json
@@ -96,7 +96,9 @@ class SearchRecord:
     arms: tuple[ArmRecord, ...]
 
 
-Role = Literal["final", "trial", "cell"]
+# Roles of runs in the study of a search that are no result; the others are `final`, and `parent`
+# for what only serves as the source of final runs.
+ONLY_TRIED = ("trial", "earlier final", "parent of trials")
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,22 @@ class Roles:
     Attributes:
         finals: by run id, the arms that a run is a final run of.
         trials: ids of runs that were trained to choose among them, and no result.
+        cells: ids of runs that are cells of studies that are no search.
     """
 
     finals: Mapping[str, tuple[SearchedArm, ...]]
     trials: frozenset[str]
+    cells: frozenset[str]
 
 
-def find_roles(output_dirs: Iterable[Path]) -> Roles:
-    """Return the roles of the runs of output folders. A study that cannot be read has none.
+def find_roles(output_dir: Path) -> Roles:
+    """Return the roles of the runs of an output folder. A study that cannot be read has none.
 
     A trial that is a cell of another study, which is no search, counts as that.
     """
     finals: dict[str, tuple[SearchedArm, ...]] = {}
     trials, cells = set[str](), set[str]()
-    for path in (p for folder in output_dirs for p in sorted((folder / "studies").glob("*.json"))):
+    for path in sorted((output_dir / "studies").glob("*.json")):
         try:
             record = read_json(path)
             search = read_search(record)
@@ -149,8 +153,8 @@ def find_roles(output_dirs: Iterable[Path]) -> Roles:
         if search is None:
             cells |= {run_id for run_id, role in runs.items() if role == "cell"}
             continue
+        trials |= {run_id for run_id, role in runs.items() if role in ONLY_TRIED}
         for arm in search.arms:
-            trials |= {*(trial.run_id for trial in arm.trials), *arm.earlier}
             for run_id in arm.final:
                 finals[run_id] = (*finals.get(run_id, ()), SearchedArm(search, arm))
-    return Roles(finals, frozenset(trials - cells))
+    return Roles(finals, frozenset(trials - cells - finals.keys()), frozenset(cells))

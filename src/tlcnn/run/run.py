@@ -43,9 +43,10 @@ _current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, continuing from its last checkpoint, and return its summary.
 
-    A finished run returns at once, and so does a run that has reached `until_epoch`. A run that another process holds is waited for, or refused
-    with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
-    of one process share, such as decoded images, is in `memory`.
+    A finished run returns at once, and so does a run that has reached `until_epoch`. A run that
+    another process holds is waited for, or refused with `on_locked=fail`. A run that starts from
+    another run trains that one first. What the runs of one process share, such as decoded images,
+    is in `memory`.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.

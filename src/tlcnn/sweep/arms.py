@@ -145,7 +145,8 @@ def _plan_arms(
     pairs: Sequence[tuple[tuple[str, ...], Space]], seed: int, composer: Composer, memory: Memory
 ) -> Arms:
     arms: dict[str, Arm] = {}
-    left_out, broken, n_same = [], [], 0
+    left_out, broken = list[tuple[tuple[str, ...], str]](), list[tuple[tuple[str, ...], Outcome]]()
+    n_same = 0
     for words, space in pairs:
         words = (*words, *_pin_source(words, space, composer))
         sweep = resolve([Job((*words, f"seed={seed}"))], composer, memory)

@@ -10,7 +10,7 @@ from tlcnn.memory import Memory
 from tlcnn.records.search import SearchRecord
 from tlcnn.run.job import UNEXPECTED
 from tlcnn.storage import digest_of
-from tlcnn.sweep.arms import Arms, make_arms
+from tlcnn.sweep.arms import make_arms
 from tlcnn.sweep.drive import Launch, Request, describe_broken, train_waves
 from tlcnn.sweep.journal import SUFFIX, Journal
 from tlcnn.sweep.options import SearchOptions

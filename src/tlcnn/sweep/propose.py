@@ -160,6 +160,4 @@ def _suggest(asked: "optuna.trial.Trial", setting: Setting) -> str:
         return setting.values[asked.suggest_categorical(key, range(n))]
     if setting.is_whole:
         return str(asked.suggest_int(key, int(setting.low), int(setting.high)))
-    return setting.write(
-        asked.suggest_float(key, setting.low, setting.high, log=setting.is_log)
-    )
+    return setting.write(asked.suggest_float(key, setting.low, setting.high, log=setting.is_log))

@@ -284,21 +284,29 @@ class Search:
                     folder.write_pruned({**reason, "arm": self.arms.names[arm.key]})
 
     def list_runs(self) -> list[SweepRun]:
-        """Return every run of the search, and what it is: parent, trial, final, earlier final."""
-        roles: dict[str, str] = {}
-        sweeps = list[Sweep]()
+        """Return every run of the search with its role: see `tlcnn.records.search.ONLY_TRIED`."""
+        runs: dict[str, SweepRun] = {}
+
+        def add(sweep: Sweep, role: str, parents: str) -> None:
+            for run in sweep.runs:
+                runs[run.run_id] = replace(run, role=role if run.role == "cell" else parents)
+
         for arm in self.arms.arms:
             trials = self.journal.trials.get(arm.key, [])
-            finals = self.journal.finals.get(arm.key, [])
-            sweeps += [self.plan(arm, trial.values, self.arms.seed) for trial in trials]
-            roles |= {trial.run_id: "trial" for trial in trials}
-            for final in finals:
-                values = trials[final.number].values
-                sweeps += [self.plan(arm, values, seed) for seed in final.seeds]
-                role = "final" if final is finals[-1] else "earlier final"
-                roles |= {run_id: role for run_id in final.run_ids}
-        runs = {run.run_id: run for sweep in sweeps for run in sweep.runs}
-        return [replace(run, role=roles.get(run.run_id, "parent")) for run in runs.values()]
+            for trial in trials:
+                add(self.plan(arm, trial.values, self.arms.seed), "trial", "parent of trials")
+        for is_last in (False, True):  # a run with several roles has the last one
+            for arm in self.arms.arms:
+                finals = self.journal.finals.get(arm.key, [])
+                for final in finals[-1:] if is_last else finals[:-1]:
+                    values = self.journal.trials[arm.key][final.number].values
+                    for seed in final.seeds:
+                        sweep = self.plan(arm, values, seed)
+                        if is_last:
+                            add(sweep, "final", "parent")
+                        else:
+                            add(sweep, "earlier final", "parent of trials")
+        return list(runs.values())
 
     def make_record(self) -> SearchRecord:
         """Return what the study's file holds. It is called while the journal is held."""
@@ -310,9 +318,7 @@ class Search:
             seed=self.options.seed,
             batch=self.options.batch,
             prune=self.options.prune,
-            budget=max(
-                (self.count_budget(arm) for arm in self.arms.arms if arm.space), default=1
-            ),
+            budget=max((self.count_budget(arm) for arm in self.arms.arms if arm.space), default=1),
             tuning_seed=self.arms.seed,
             final_seeds=tuple(seeds),
             arms=tuple(self._make_arm_record(arm, names[arm.key]) for arm in self.arms.arms),

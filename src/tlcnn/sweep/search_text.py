@@ -9,7 +9,9 @@ from tlcnn.text import align_columns, make_visible
 
 def describe_search(search: SearchRecord) -> list[str]:
     """Return a table of the arms: trials by their end, and what validation chose."""
-    rows = [("arm", "trials", "done", "pruned", "diverged", "best on validation", "chosen")]
+    rows: list[tuple[str, ...]] = [
+        ("arm", "trials", "done", "pruned", "diverged", "best on validation", "chosen")
+    ]
     for arm in search.arms:
         states = [trial.state for trial in arm.trials]
         numbers = [str(states.count(state)) for state in ("done", "pruned", "diverged")]
@@ -22,9 +24,7 @@ def describe_search(search: SearchRecord) -> list[str]:
     return lines + [f"  {line}" for line in align_columns(rows, right=(1, 2, 3, 4))]
 
 
-def describe_end(
-    before: Mapping[tuple[str, int], Trial], search: SearchRecord
-) -> Iterator[str]:
+def describe_end(before: Mapping[tuple[str, int], Trial], search: SearchRecord) -> Iterator[str]:
     """Yield a line for each trial that has ended since."""
     for arm in search.arms:
         for trial in arm.trials:

@@ -100,14 +100,16 @@ def parse_setting(override: Any, condition: Condition | None) -> Setting:
     key, text = override.get_key_element().lstrip("+~"), override.input_line.split("=", 1)[1]
     if key in _FIXED:
         raise ConfigError(f"{key}={text} cannot be searched: {_FIXED[key]}. Give it one value")
-    value = override.value()
+    value: Any = override.value()
     tags = {str(tag) for tag in value.tags}
     if not isinstance(value, IntervalSweep):
         if tags:
-            raise ConfigError(f"{key}={text}: only an interval can have a tag, such as tag(log, …)")
+            raise ConfigError(
+                f"{key}={text}: only an interval can have a tag, such as tag(log, …)"
+            )
         values = tuple(_shorten(text) for text in override.sweep_string_iterator())
         return Setting(key, text, values, override.is_range_sweep(), condition=condition)
-    low, high = float(value.start), float(value.end)
+    low, high = float(value.start or 0), float(value.end or 0)
     if tags - {"log"}:
         raise ConfigError(f"{key}={text}: the one tag of an interval is log")
     if not low < high or ("log" in tags and low <= 0):

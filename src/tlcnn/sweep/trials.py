@@ -52,9 +52,7 @@ class Reached:
 def read_reached(run: SweepRun) -> Reached:
     """Return how far a run is. Raises DataError for a damaged folder."""
     folder = RunDir(run.run_dir)
-    return Reached(
-        read_history(run.run_dir), folder.is_done, folder.find_divergence() is not None
-    )
+    return Reached(read_history(run.run_dir), folder.is_done, folder.find_divergence() is not None)
 
 
 def list_rungs(n_epochs: int, prune: str) -> list[int]:
