@@ -38,6 +38,7 @@ WHERE = {
     "cuda_graph": "false",
     "checkpoint_every_s": "1",
     "on_locked": "fail",
+    "until_epoch": "1",
     "output_dir": "elsewhere",
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",

@@ -15,6 +15,7 @@ from tlcnn.cli.lr import add_lr
 from tlcnn.cli.power import add_power
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
+from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.model.unit_map import GRANULARITIES
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_import(commands)
     _add_units(commands)
     _add_show(commands)
+    add_tune(commands)
     add_status(commands)
     add_data(commands)
     return parser

@@ -98,6 +98,7 @@ MEANINGS = {
     "cuda_graph": "on a GPU: record an update once and replay it; the bits are the same",
     "checkpoint_every_s": "the longest time between checkpoints, in seconds",
     "on_locked": "what to do when another process trains the run",
+    "until_epoch": "pause after this epoch, with a checkpoint; null: train to the end",
     "fail_fast": "whether a sweep stops at its first failure",
     "progress": "progress bars on the terminal",
     "reuse": "store the outputs of frozen units, if the results stay the same",

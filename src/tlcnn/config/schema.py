@@ -198,6 +198,7 @@ class Config:
     cuda_graph: bool = setting(True, part="place")
     checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
     on_locked: str = choice("wait", "fail", part="place")
+    until_epoch: int | None = ranged(None, 1, part="place")
     fail_fast: bool = setting(False, part="protocol")
     progress: bool = setting(True, part="place")
     reuse: str = choice("auto", "none", part="place")

@@ -87,8 +87,15 @@ def write_finding(
 
 def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
     """Return the finding with what its cells tried, or with the settings that were not tuned."""
-    tuned = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell and cell.tuning]
-    lines = [f"“{name_member(block, cell.key)}” is {write_tuning(cell)}." for cell in tuned]
+    cells = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell]
+    tuned = [cell for cell in cells if cell.tuning]
+    lines = [
+        f"“{name_member(block, c.key)}” is {write_tuning(c)}."
+        for c in cells
+        if c.tuning or c.searched
+    ]
+    if len({(len(c.searched.arm.trials), c.searched.arm.space) for c in cells if c.searched}) > 1:
+        lines.append("Not all of these cells had the same trials, which favours those with more.")
     if len({frozenset(cell.tuning.tried.values()) for cell in tuned if cell.tuning}) > 1:
         lines.append(
             "Not all of these cells tried the same values, which favours those with more."

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.device import count_cores
-from tlcnn.errors import Stopped, StorageError
+from tlcnn.errors import Diverged, Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.train_settings import find_tensor_factors
 from tlcnn.records.folder import RunDir
-from tlcnn.records.summary import Summary, read_summary
+from tlcnn.records.summary import Summary, read_history, read_summary, summarize_epochs
 from tlcnn.storage import open_to_append, writing
 from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
@@ -45,9 +45,10 @@ _current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, continuing from its last checkpoint, and return its summary.
 
-    A finished run returns at once. A run that another process holds is waited for, or refused
-    with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
-    of one process share, such as decoded images, is in `memory`.
+    A finished run returns at once, and so does a run that has reached `until_epoch`. A run that
+    another process holds is waited for, or refused with `on_locked=fail`. A run that starts from
+    another run trains that one first. What the runs of one process share, such as decoded images,
+    is in `memory`.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
@@ -64,8 +65,8 @@ def run_in_turns(
 ) -> Generator["Turn", None, dict[str, Any]]:
     """Do what `run` does, turn after turn, so that several runs of a process can take turns."""
     folder = RunDir(plan.run_dir)
-    if folder.is_done:
-        return _finish_before(folder)
+    if (summary := _find_summary(plan, folder)) is not None:
+        return summary
     memory = memory or Memory()
     if plan.parent is not None:
         yield from run_in_turns(plan.parent, memory)
@@ -77,9 +78,9 @@ def run_in_turns(
     initial = build_initial_network(plan, memory)  # what cannot be trained leaves no folder
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
-        if folder.is_done:  # the process that we waited for has finished it
-            return _finish_before(folder)
-        folder.clear_failed()
+        if (summary := _find_summary(plan, folder)) is not None:
+            return summary  # the process that we waited for has done it
+        folder.clear_marks()
         with _recording(folder):
             streams = memory.recall("idle streams", plan.device.name, list)
             lane = Lane(torch.device(plan.device.name), streams)
@@ -89,10 +90,23 @@ def run_in_turns(
     return summary
 
 
-def _finish_before(folder: RunDir) -> dict[str, Any]:
-    folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
-    log.info("already done: %s", folder.path)
-    return asdict(read_summary(folder.path))
+def _find_summary(plan: Plan, folder: RunDir) -> dict[str, Any] | None:
+    """Return the summary of a run that needs no training, because it is done or paused.
+
+    Raises Diverged where a run with `until_epoch`, a trial, diverged before: it would again.
+    """
+    if folder.is_done:
+        folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
+        log.info("already done: %s", folder.path)
+        return asdict(read_summary(folder.path))
+    cfg = plan.config
+    if cfg.until_epoch is None:
+        return None
+    if (error := folder.find_divergence()) is not None:
+        raise Diverged(error)
+    history = read_history(folder.path)
+    is_paused = cfg.until_epoch <= len(history) < cfg.train.epochs
+    return asdict(summarize_epochs(history, cfg.train.select)) if is_paused else None
 
 
 def train(
@@ -103,7 +117,10 @@ def train(
     memory: Memory,
     lane: "Lane",
 ) -> Generator["Turn", None, Summary]:
-    """Train, test and record one run in a folder that this process holds; return its summary."""
+    """Train, test and record one run in a folder that this process holds; return its summary.
+
+    A run that pauses at `until_epoch` is not tested.
+    """
     from tlcnn.model.freeze import check_frozen
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.turns import Turn
@@ -118,6 +135,9 @@ def train(
             write_epoch(plan, folder, fit.position.history)
         yield turn
     check_frozen(fit.network.model, training.frozen)
+    if fit.is_paused:
+        log.info("paused after epoch %d: %s", len(fit.position.history), folder.path)
+        return summarize_epochs(read_history(folder.path), plan.config.train.select)
     try:
         return write_results(
             plan, folder, fit.network, training.inputs, fit.position, training.response, stop
@@ -200,6 +220,7 @@ def build_training(
         lane=lane,
         progress=cfg.progress,
         records=cfg.cuda_graph,
+        until_epoch=cfg.until_epoch,
     )
     return Training(fit, inputs, frozen, response)
 

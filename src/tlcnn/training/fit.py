@@ -56,6 +56,7 @@ class Fit:
         lane: the lane in which the turns of `run` are made.
         progress: whether to show a bar where somebody watches.
         records: whether a GPU records updates and validations instead of calling them.
+        until_epoch: pause after this epoch; None: train to the end.
     """
 
     network: Network
@@ -70,6 +71,7 @@ class Fit:
     lane: Lane
     progress: bool = True
     records: bool = True
+    until_epoch: int | None = None
 
     def __post_init__(self) -> None:
         network, recipe = self.network, self.recipe
@@ -89,6 +91,8 @@ class Fit:
     def run(self) -> Iterator[Turn]:
         """Train to the last epoch, or until patience ends, and load the best epoch's weights.
 
+        After `until_epoch` it pauses instead, with a checkpoint from which it goes on later.
+
         The best epoch has the best score on the validation images, by the metric `select` of the
         recipe; a lower negative log-likelihood breaks a tie.
 
@@ -101,19 +105,14 @@ class Fit:
             StorageError: a checkpoint cannot be written, is damaged, or is of another run.
         """
         self.resume()
-        position, recipe = self.position, self.recipe
-        n_before = self.phases[-1].first - 1  # patience counts in the last phase
-        patience = math.inf if recipe.patience is None else recipe.patience
+        position = self.position
         n_bytes = sum(p.numel() * p.element_size() for p in self._parameters.values())
         self.checkpoints.start_clock(4 * n_bytes)  # weights, two moments, the best weights
         self.network.model.train()
         apply_modes(self.network.trained, self.phase)
         yield Turn.EPOCH
         try:
-            while (
-                position.epoch <= recipe.epochs
-                and len(position.history) - max(position.best_epoch, n_before) < patience
-            ):
+            while not (self.is_over or self.is_paused):
                 yield from self.train_epoch()
                 yield from self.validate()
                 self._follow_phases()
@@ -123,7 +122,25 @@ class Fit:
         finally:  # the memory of a GPU is free for other runs
             self.updates.forget()
             self.evaluator.forget()
-        self.network.load(position.best_weights)
+        if self.is_paused:
+            self.save()
+        else:
+            self.network.load(position.best_weights)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no epoch left, or patience has ended."""
+        position, recipe = self.position, self.recipe
+        n_before = self.phases[-1].first - 1  # patience counts in the last phase
+        n_without_gain = len(position.history) - max(position.best_epoch, n_before)
+        patience = math.inf if recipe.patience is None else recipe.patience
+        return position.epoch > recipe.epochs or n_without_gain >= patience
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the training ends here for now, and goes on later."""
+        until = self.until_epoch
+        return until is not None and self.position.epoch > until and not self.is_over
 
     def _follow_phases(self) -> None:
         """Begin the phase of the position's epoch, unless it is the current one."""
