@@ -4,7 +4,8 @@ import pytest
 import torch
 from runs import run_until_done, stop_at_every_step, tiny_config
 from safetensors.torch import load_file, save_file
-from test_recording import run_recorded
+from test_recording import ALL, run_recorded
+from test_recording import TREATMENTS as PARTS
 from test_run import check_same
 
 from tlcnn.errors import ConfigError
@@ -30,6 +31,12 @@ TREATMENTS = {
     "gradual, surgical": ["freeze.units=all_but_2", "train.schedule=gradual"],
     "gradual, sgd": [*GRADUAL, "freeze.units=[1,3]", "train.optimizer=sgd"],
 }
+SETTINGS = PARTS | {
+    "label smoothing": ["train.label_smoothing=0.1"],
+    "an average": ["train.ema_decay=0.9"],
+    "all that go together": ALL,
+}
+EVERY = TREATMENTS | {name: [*words, "freeze.through=2"] for name, words in SETTINGS.items()}
 FAMILIES = (
     *("test_resnet", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_b0"),
     *("densenet121", "test_convnext", "regnetx_002", "test_nfnet", "ghostnet_050"),
@@ -89,7 +96,7 @@ def test_frozen_units_stay_bit_for_bit_and_an_interrupted_run_ends_in_the_same_b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("words", TREATMENTS.values(), ids=TREATMENTS)
+@pytest.mark.parametrize("words", EVERY.values(), ids=EVERY)
 def test_every_treatment_keeps_its_promises_in_every_family(
     tmp_path, cache_dir, words, name, one_core
 ):
