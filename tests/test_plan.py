@@ -42,6 +42,7 @@ WHERE = {
     "cuda_graph": "false",
     "checkpoint_every_s": "1",
     "on_locked": "fail",
+    "until_epoch": "1",
     "output_dir": "elsewhere",
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",
@@ -81,6 +82,7 @@ WHAT = {
     "train.label_smoothing": "train.label_smoothing=0.1",
     "train.clip_norm": "train.clip_norm=null",
     "train.augment": "train.augment=none",
+    "train.augment_ranges": "train.augment_ranges={rotate: 45}",
     "train.views": "train.views=4",
     "train.precision": "train.precision=bf16",
     "train.channels_last": "train.channels_last=false",

@@ -63,6 +63,8 @@ MEANINGS = {
     "train.label_smoothing": "the share of a label that is spread over all classes",
     "train.clip_norm": "the largest norm of the gradient; null: no limit",
     "train.augment": "random changes of training images; upright: mirrored only",
+    "train.augment_ranges": "numbers of views instead of those of augment, as in "
+    "train.augment_ranges.rotate=45",
     "train.views": "the number of random views of each image; null: new ones in every epoch",
     "train.precision": "the type of activations; auto: bf16 if the device supports it",
     "train.channels_last": "the memory layout of images and networks",
@@ -98,6 +100,7 @@ MEANINGS = {
     "checkpoint_every_s": "the longest time between checkpoints, in seconds",
     "leaks": "what to do when test images are, byte for byte, training images",
     "on_locked": "what to do when another process trains the run",
+    "until_epoch": "pause after this epoch, with a checkpoint; null: train to the end",
     "fail_fast": "whether a sweep stops at its first failure",
     "progress": "progress bars on the terminal",
     "reuse": "store the outputs of frozen units, if the results stay the same",

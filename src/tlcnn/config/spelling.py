@@ -10,12 +10,13 @@ from tlcnn.config.schema import describe_type, list_keys
 
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 OPTIONS = "dataset.options."
-OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
+MAPPINGS = ("train.unit_lr", "train.augment_ranges")  # whose keys the plan checks
+OPEN = ("init.task_dataset.", "init.task_run.", *(f"{key}." for key in MAPPINGS))  # also there
 SWEEP = ("-m", "--multirun")
 OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
 TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
 COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
-_NEW_KEYS = (*OPEN, "train.unit_lr=")  # what sets keys that no file has
+_NEW_KEYS = (*OPEN, *(f"{key}=" for key in MAPPINGS))  # what sets keys that no file has
 
 
 def spell(arguments: Sequence[str]) -> list[str]:

@@ -105,7 +105,7 @@ def make_plan(
     memory = memory or Memory()
     check_config(cfg)
     cfg = shorten_warmup(cfg)
-    find_policy(cfg.train.augment)
+    find_policy(cfg.train.augment, ranges=cfg.train.augment_ranges)
     cache_dir = make_cache_dir(cfg.cache_dir)
     device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
     cell, unit_map = make_treatment(cfg, recall_unit_map(cfg, memory))
