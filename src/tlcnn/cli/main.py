@@ -12,6 +12,7 @@ from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
 from tlcnn.cli.import_runs import add_import
 from tlcnn.cli.power import add_power
+from tlcnn.cli.predict import add_predict
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
 from tlcnn.config.schema import check_word, find_cache_dir
@@ -46,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_analyse(commands)
     add_agreement(commands)
     add_power(commands)
+    add_predict(commands)
     add_import(commands)
     _add_units(commands)
     _add_show(commands)

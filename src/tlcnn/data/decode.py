@@ -10,6 +10,7 @@ from tqdm import tqdm
 from tlcnn.data.index import Images
 from tlcnn.data.resize import Chunk, decode_range
 from tlcnn.errors import Stopped
+from tlcnn.text import find_bar_setting
 
 CHUNK = 32  # images that a worker decodes at a time
 
@@ -28,7 +29,7 @@ def decode_images(
         total=len(images),
         desc="decoding images, once",
         unit="image",
-        disable=None if progress else True,  # None: shown on a terminal only
+        disable=find_bar_setting(progress),
     )
     with bar:
         for chunk in _decode_ahead(decode, ranges, workers):

@@ -51,13 +51,18 @@ def decode_image(
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
-            return np.array(_make_rgb(_make_upright(image)))  # (H, W, 3)
+            return make_pixels(image)
     except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} is refused: more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
         raise DataError(f"{name} {_explain(content, error)}") from error
+
+
+def make_pixels(image: Image.Image) -> np.ndarray:
+    """Return an image that Pillow has opened as (H, W, 3) uint8 RGB, as `decode_image` does."""
+    return np.array(_make_rgb(_make_upright(image)))
 
 
 def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:
