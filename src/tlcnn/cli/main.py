@@ -10,6 +10,7 @@ from tlcnn.cli.agreement import add_agreement
 from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
+from tlcnn.cli.export import add_export
 from tlcnn.cli.import_runs import add_import
 from tlcnn.cli.power import add_power
 from tlcnn.cli.predict import add_predict
@@ -48,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_agreement(commands)
     add_power(commands)
     add_predict(commands)
+    add_export(commands)
     add_import(commands)
     _add_units(commands)
     _add_show(commands)

@@ -203,7 +203,7 @@ def list_arrays_of(images: Any) -> ImageList:
 def _make_list(
     ids: Sequence[str], images: Images, groups: Sequence[str] | None = None
 ) -> ImageList:
-    table = pd.DataFrame({"image_id": list(ids)}, dtype=object)
+    table = pd.DataFrame({"image_id": list(ids)})
     if groups is not None:
         table["group"] = list(groups)
     if table.empty:

@@ -99,7 +99,10 @@ class PartStore:
 
     @contextmanager
     def hold(self, check_stop: Callable[[], None]) -> Iterator[None]:
-        """Hold the folder of the parts, or wait for the process that does."""
+        """Hold the folder of the parts, or wait for the process that does.
+
+        The parts are deleted at the end of the block, unless it ends with an error.
+        """
         if self.path is None:
             yield
             return
@@ -118,6 +121,8 @@ class PartStore:
                 )
             write_atomic(job, json.dumps(self.job, indent=1))
             yield
+        with writing(self.folder):
+            shutil.rmtree(self.folder)
 
     def has(self, number: int) -> bool:
         """Return whether a part is stored."""
@@ -138,15 +143,13 @@ class PartStore:
         return self._frames[number] if self.path is None else pd.read_parquet(self._part(number))
 
     def finish(self, whole: pd.DataFrame) -> pd.DataFrame:
-        """Write the output, delete its parts, and return the table. Raises StorageError."""
+        """Write the output and return the table. Raises StorageError."""
         if self.path is not None:
             is_csv = self.path.suffix.lower() == ".csv"
             content = whole.to_csv(index=False) if is_csv else make_parquet(whole)
             write_atomic(self.path, content)
             record = {**self.job, "sha256": digest_of_file(self.path)}
             write_atomic(self._record, json.dumps(record, indent=1))
-            with writing(self.folder):
-                shutil.rmtree(self.folder)
         return whole
 
     def read(self) -> pd.DataFrame:

@@ -86,7 +86,7 @@ class Predictor:
             for calibration, logits in zip(self.calibrations, outputs.logits, strict=True)
         ]
         probabilities = np.concatenate(views).mean(axis=0)  # (n, K)
-        frame = images.table.copy()
+        frame = images.table.astype(str)
         frame["class"] = name_classes(probabilities, classes, task)
         columns = {f"probability/{c}": probabilities[:, k] for k, c in enumerate(classes)}
         if len(views) == 1 and len(self.flips) == 1:
@@ -242,6 +242,8 @@ def predict(
     predictor = build_predictor(networks, **options)  # type: ignore[arg-type]
     parts = list_parts(len(image_list), predictor.batch_size)
     with catch_signals() as stop, store.hold(stop.check):
+        if store.is_done:  # the process that was waited for has written it
+            return store.read()
         missing = [number for number in range(len(parts)) if not store.has(number)]
         bar = tqdm(
             total=len(image_list),
