@@ -313,6 +313,13 @@ def test_what_is_no_image_is_refused(plans, tmp_path, monkeypatch, images, optio
         predict(plans[0].run_dir, images, **options)
 
 
+def test_a_run_that_is_not_finished_is_refused(plans, tmp_path):
+    copy = shutil.copytree(plans[0].run_dir, tmp_path / "copy")
+    (copy / "DONE").unlink()
+    with pytest.raises(DataError, match=r"not finished \(stopped\)"):
+        tlcnn.load(copy)
+
+
 @pytest.mark.parametrize("n_images", [1, 2, 9, 10, 18, 19, 1023, 1024, 1025, 1027, 1028, 3000])
 def test_parts_are_made_of_the_batches_of_the_run(n_images):
     parts = list_parts(n_images, 9)

@@ -27,6 +27,7 @@ from tlcnn.inference.image_list import make_rgb
 from tlcnn.memory import Memory
 from tlcnn.records.open_run import OpenRun, open_run
 from tlcnn.records.plan_record import PlanRecord
+from tlcnn.records.read import read_state
 from tlcnn.run.run import set_torch_flags
 from tlcnn.training.evaluate import compute_logits
 
@@ -144,6 +145,9 @@ def load(
     if folder is None:
         raise DataError("a run is a folder, or a row of read_runs with a column `folder`")
     opened = open_run(folder, root=root, cache_dir=cache_dir, memory=memory)
+    state = read_state(opened.folder)
+    if state != "done":
+        raise DataError(f"{folder} is not finished ({state}). Train it to its end first")
     name = find_device(device, opened.cache_dir).name
     return Network(opened, opened.model(name), name, opened.classes, opened.unit_map().names)
 

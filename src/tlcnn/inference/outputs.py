@@ -83,8 +83,8 @@ def iter_outputs(
             logits.append(np.stack([result[0] for result in results]))
             logits[-1][:, list(bad)] = np.nan
             features.append(results[0][1])
-        check_stop()
         yield Outputs(rows, {k: v[0] for k, v in decoded.items()}, bad, logits, features)
+        check_stop()
 
 
 def iter_decoded(

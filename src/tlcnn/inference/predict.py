@@ -240,24 +240,36 @@ def predict(
     if store.is_done:
         return store.read()
     predictor = build_predictor(networks, **options)  # type: ignore[arg-type]
-    parts = list_parts(len(image_list), predictor.batch_size)
     with catch_signals() as stop, store.hold(stop.check):
         if store.is_done:  # the process that was waited for has written it
             return store.read()
-        missing = [number for number in range(len(parts)) if not store.has(number)]
-        bar = tqdm(
-            total=len(image_list),
-            initial=len(image_list) - sum(len(parts[number]) for number in missing),
-            desc="predicting",
-            unit="image",
-            disable=find_bar_setting(progress),
-        )
-        todo = [parts[number] for number in missing]
-        with bar:
-            frames = predictor.iter_frames(image_list, todo, workers, stop.check)
-            for number, frame in zip(missing, frames, strict=True):
-                store.write(number, frame)
-                bar.update(len(frame))
-        whole = pd.concat([store.load(n) for n in range(len(parts))], ignore_index=True)
-        task = predictor.calibrations[0].task
-        return store.finish(pool_groups(whole, networks[0].classes, task))
+        return _compute_parts(predictor, image_list, store, workers, progress, stop.check)
+
+
+def _compute_parts(
+    predictor: Predictor,
+    images: ImageList,
+    store: PartStore,
+    workers: int | None,
+    progress: bool,
+    check_stop: Callable[[], None],
+) -> pd.DataFrame:
+    """Compute and store the parts that are missing, and return all rows with their groups."""
+    parts = list_parts(len(images), predictor.batch_size)
+    missing = [number for number in range(len(parts)) if not store.has(number)]
+    todo = [parts[number] for number in missing]
+    bar = tqdm(
+        total=len(images),
+        initial=len(images) - sum(map(len, todo)),
+        desc="predicting",
+        unit="image",
+        disable=find_bar_setting(progress),
+    )
+    with bar:
+        frames = predictor.iter_frames(images, todo, workers, check_stop)
+        for number, frame in zip(missing, frames, strict=True):
+            store.write(number, frame)
+            bar.update(len(frame))
+    whole = pd.concat([store.load(n) for n in range(len(parts))], ignore_index=True)
+    classes, task = predictor.networks[0].classes, predictor.calibrations[0].task
+    return store.finish(pool_groups(whole, classes, task))
