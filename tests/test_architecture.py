@@ -26,6 +26,7 @@ FLOORS = (
     ("sweep",),
     ("study",),
     ("layers",),  # measures of activations
+    ("inference",),  # trained networks on any images
     ("report",),
     ("train",),
     ("cli",),

@@ -10,9 +10,11 @@ from tlcnn.cli.agreement import add_agreement
 from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
+from tlcnn.cli.export import add_export
 from tlcnn.cli.import_runs import add_import
 from tlcnn.cli.lr import add_lr
 from tlcnn.cli.power import add_power
+from tlcnn.cli.predict import add_predict
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
 from tlcnn.cli.tune import add_tune
@@ -49,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_agreement(commands)
     add_lr(commands)
     add_power(commands)
+    add_predict(commands)
+    add_export(commands)
     add_import(commands)
     _add_units(commands)
     _add_show(commands)

@@ -59,14 +59,19 @@ def decode_image(
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
-            check_range(image, name)
-            return np.array(_make_rgb(_make_upright(image), bits))  # (H, W, 3)
+            return make_pixels(image, name, bits)
     except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name} is refused: more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders answer broken bytes with any type of error
         raise DataError(f"{name} {_explain(content, error)}") from error
+
+
+def make_pixels(image: Image.Image, name: str, bits: int) -> np.ndarray:
+    """Return an image that Pillow has opened as (H, W, 3) uint8 RGB, as `decode_image` does."""
+    check_range(image, name)
+    return np.array(_make_rgb(_make_upright(image), bits))
 
 
 def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:

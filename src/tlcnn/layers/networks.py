@@ -39,7 +39,7 @@ def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
     """
     opened = open_run(analysis.run_dir, memory=memory)
     plan = make_run_plan(opened, device, memory)
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     torch.backends.cudnn.allow_tf32 = False  # measures are computed in fp32
     device, unit_map = plan.device.name, opened.unit_map()
     n_most: dict[Split, int] = {"train": analysis.record.n_images, "val": N_VAL, "test": N_TEST}

@@ -125,7 +125,7 @@ def train(
     from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.turns import Turn
 
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     write_start(plan, folder, initial, memory)
     log.info("%s", describe_plan(plan))
     training = build_training(plan, initial, folder.path, stop, memory, lane)
@@ -235,15 +235,15 @@ def _copy_starts(
     return {n: p.detach().clone() for n, p in model.named_parameters() if n in names}
 
 
-def set_torch_flags(plan: Plan) -> None:
+def set_torch_flags(threads: int | None, device: str) -> None:
     """Set the number of CPU threads of this process and, on a GPU, deterministic algorithms.
 
     torch warns of operations on a GPU that have no deterministic algorithm.
     """
     import torch
 
-    torch.set_num_threads(plan.config.threads or count_cores())
-    if plan.device.name == "cuda":
+    torch.set_num_threads(threads or count_cores())
+    if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False

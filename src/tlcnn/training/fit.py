@@ -23,6 +23,7 @@ from tlcnn.data.policy import find_policy
 from tlcnn.device import send
 from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
+from tlcnn.text import find_bar_setting
 from tlcnn.training.checkpoint import Checkpoints
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
@@ -176,7 +177,7 @@ class Fit:
             desc=f"epoch {position.epoch}/{recipe.epochs}",
             unit="img",
             leave=False,
-            disable=None if self.progress else True,  # None: hidden where nobody watches
+            disable=find_bar_setting(self.progress),
         )
         with progress_bar as bar, expect(self.train, batches[position.step * n_parts :]):
             while position.step < self.n_steps:
