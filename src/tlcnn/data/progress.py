@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,5 +49,5 @@ def remember_parts(
     results: list[Any] = []
     for part in watch(parts, len(parts), f"{what}, in parts"):
         key = digest_of([keys[position] for position in part])
-        results += remember(cache_dir, kind, key, lambda part=part: compute(part))
+        results += remember(cache_dir, kind, key, partial(compute, part))
     return results

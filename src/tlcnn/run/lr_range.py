@@ -35,7 +35,7 @@ def measure_lr_range(
     from tlcnn.training.lr_range import run_lr_range
 
     initial = build_initial_network(plan, memory)
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     with catch_signals() as stop, Lane(torch.device(plan.device.name), []) as lane:
         training = build_training(plan, initial, folder, stop, memory, lane)
         rates = np.geomspace(low, high, n_steps).tolist()
