@@ -46,18 +46,21 @@ SCALES = {
         "wide": Size((16, 16, 16), 8, 2),
         "frozen": Size((32, 16, 16), 16, 4),
         "grid": Size((32, 16, 16), 16, 2),
+        "analysis": Size((32, 16, 16), 16, 2),
     },
     "small": {
         "single": Size((512, 128, 64), 64, 4),
         "wide": Size((64, 32, 32), 16, 3),
         "frozen": Size((1536, 128, 64), 64, 4),  # as many epochs as views, or none is stored
         "grid": Size((160, 64, 64), 32, 3),
+        "analysis": Size((2500, 1000, 2000), 64, 2),
     },
     "large": {
         "single": Size((4096, 512, 512), 64, 4, rounds=3),
         "wide": Size((512, 128, 128), 32, 3, rounds=3),
         "frozen": Size((4096, 512, 512), 64, 6, rounds=3),
         "grid": Size((1024, 256, 256), 64, 4),
+        "analysis": Size((2500, 1000, 2000), 64, 4, rounds=3),
     },
 }
 STARTS = {"tiny": 1, "small": 2, "large": 5}  # of every program, and rounds of the data path
@@ -73,6 +76,7 @@ PARTS = {  # part -> the size that it is measured at
     "grid": "grid",
     "start": "grid",
     "resume": "grid",
+    "analysis": "analysis",
 }
 
 
@@ -152,7 +156,8 @@ def prepare_case(options: argparse.Namespace, size_name: str, work: Path) -> Cas
 
 def measure_part(name: str, case: Case, options: argparse.Namespace) -> Section:
     """Measure one part of the benchmark."""
-    from bench.data_path import measure_data  # these import torch, which --help does not need
+    from bench.analyses import measure_analysis  # these import torch, which --help does not need
+    from bench.data_path import measure_data
     from bench.limit import measure_limit
     from bench.starts import measure_resume, measure_starts
     from bench.trainings import measure_frozen, measure_grid, measure_packed, measure_single
@@ -177,6 +182,7 @@ def measure_part(name: str, case: Case, options: argparse.Namespace) -> Section:
         "grid": lambda: measure_grid(grid_case, sides, None if is_large else 1),
         "start": lambda: measure_starts(case, options.timm_train, starts),
         "resume": lambda: measure_resume(case, options.timm_train, max(1, starts - 1)),
+        "analysis": lambda: measure_analysis(case, rounds),
     }
     return measures[name.removesuffix("224")]()
 

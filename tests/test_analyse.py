@@ -25,7 +25,7 @@ from tlcnn.errors import ConfigError, DataError, RunLocked, WeightsError
 from tlcnn.layers import analyse as analyse_file
 from tlcnn.layers.analyse import compute_analysis
 from tlcnn.layers.networks import build_subject
-from tlcnn.layers.roles import Candidates, explain_exclusion, find_bases, make_analysis
+from tlcnn.layers.roles import Candidates, find_bases, make_analysis
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.measures import (
@@ -132,7 +132,7 @@ def test_own_and_twin_are_runs_from_random_weights_with_the_recipe_of_the_run(tr
     assert find("child", "random") == []
     assert find("child", ids["next"]) == [ids["next"], ids["base"]]
     assert find("child", str(trained["other recipe"])) == [ids["other recipe"]]
-    with pytest.raises(ConfigError, match="has another images than"):
+    with pytest.raises(ConfigError, match="has other images, classes, splits or sizes"):
         find("child", str(trained["source"]))
     with pytest.raises(WeightsError, match="there is no run beef"):
         find("child", "beef")
@@ -189,12 +189,8 @@ def test_the_id_is_of_what_decides_the_numbers(trained):
     assert id_of(against=str(trained["base"])) == ids[0]  # the same networks
 
 
-def test_runs_without_a_network_or_with_several_labels_are_left_out(tmp_path, capsys, trained):
+def test_runs_without_a_network_are_left_out(tmp_path, capsys):
     write_record(tmp_path, seed=0, test=0.5, imported=True)
-    (run,) = list_runs(tmp_path).values()
-    assert "imported" in explain_exclusion(run)
-    run = replace(run, is_imported=False, plan=replace(run.plan, task="multi-label"))
-    assert "several labels" in explain_exclusion(run)
     with pytest.raises(SystemExit) as caught:
         main(["analyse", str(tmp_path)])
     assert caught.value.code == DataError.exit_code
@@ -400,8 +396,34 @@ def test_wrong_options_are_one_clear_error(outputs, capsys):
         assert caught.value.code == 1 and text in capsys.readouterr().err
 
 
-def test_a_place_that_is_neither_a_folder_nor_a_run_is_named(tmp_path, monkeypatch, capsys):
+def test_a_place_without_runs_is_one_clear_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit):
-        main(["analyse", "ouputs"])
-    assert "ouputs is no folder, and as a run: there is no run ouputs" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for place, text in (
+        ("ouputs", "ouputs is no folder, and as a run: there is no run ouputs"),
+        ("empty", "there are no runs in empty. Name an output folder"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["analyse", place])
+        (message,) = capsys.readouterr().err.splitlines()
+        assert text in message
+
+
+def test_a_run_is_named_by_its_folder_its_id_or_the_beginning_of_it(
+    outputs, trained, measures, monkeypatch, capsys
+):
+    (outputs / "outputs").symlink_to(outputs)
+    monkeypatch.chdir(outputs)
+    run_id = trained["next"].name.rsplit("-", 1)[1]
+    for name in (run_id, run_id[:6], trained["next"].name, f"outputs/runs/{trained['next'].name}"):
+        command(name)
+        assert "first sum" in capsys.readouterr().out
+    assert measures == ["first"]
+    for against, text in (
+        ("nowhere", "there is no run nowhere in"),
+        (trained["source"].name, "--against"),
+    ):
+        with pytest.raises(SystemExit):
+            command(run_id, "--against", against)
+        (message,) = capsys.readouterr().err.splitlines()
+        assert text in message

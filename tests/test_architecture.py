@@ -26,8 +26,10 @@ FLOORS = (
     ("sweep",),
     ("study",),
     ("layers",),  # measures of activations
+    ("inference",),  # trained networks on any images
     ("report",),
-    ("cli", "train"),
+    ("train",),
+    ("cli",),
 )
 RANKS = {part: rank for rank, row in enumerate(FLOORS) for part in row}
 VAGUE = {"utils", "util", "helpers", "common", "misc", "core", "base", "manager", "factory"}

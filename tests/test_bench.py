@@ -178,10 +178,12 @@ def test_the_whole_benchmark_writes_json_and_markdown(tmp_path):
     content = json.loads(output.read_text())
     sections = content["sections"]
     assert list(sections) == [
-        *("limit", "data", "single", "limit224", "single224", "frozen", "grid", "start", "resume")
+        *("limit", "data", "single", "limit224", "single224", "frozen", "grid", "start", "resume"),
+        "analysis",
     ]
     assert {row["side"] for row in sections["limit"]["rows"]} == {"tlcnn", "pure compute"}
     assert {row["side"] for row in sections["grid"]["rows"]} == {"tlcnn", "plain loop"}
+    assert {row["task"] for row in sections["analysis"]["rows"]} == {"computed", "skipped"}
     (next_cell,) = [r for r in sections["resume"]["rows"] if r["task"] == "next cell"]
     assert len(next_cell["values"]["s"]) == 7
     assert "| already done | whole |" in output.with_suffix(".md").read_text()

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlcnn.config.compose import compose_config
-from tlcnn.config.overrides import spell
+from tlcnn.config.spelling import spell
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
 from tlcnn.memory import Memory

@@ -4,7 +4,11 @@ import argparse
 import contextlib
 import io
 import pickle
+import shlex
+import subprocess
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +52,9 @@ CHECKPOINTS = {
     "nested": {"net": {"state_dict": STATE}},
     "twice": {"model": {"module": {"state_dict": STATE}}},
     "only an average": {"epoch": 1, "model_ema": STATE},
+    "a name of its own": {"best_wts": STATE, "best_acc": 0.9, "optimizer": OPTIMISER},
+    "vissl": {"classy_state_dict": {"base_model": {"model": {"trunk": STATE}}}},
+    "a list": [STATE, 3],
     "parameters": {name: torch.nn.Parameter(tensor) for name, tensor in STATE.items()},
 }
 
@@ -118,11 +125,65 @@ def test_a_whole_model_is_refused_with_advice(tmp_path):
     assert "weights_only=False" in str(caught.value) and "nothing in it ran" in str(caught.value)
 
 
+def _run_advice(message: str) -> None:
+    """Run the command at the end of a message as it is printed."""
+    command = message.splitlines()[-1].strip()
+    assert command.startswith("python -c ")
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+
+
+def _save_numpy(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, **{name: tensor.numpy() for name, tensor in STATE.items()})
+
+
+def _save_script(path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Conv2d(2, 1, (3, 1))), path)
+
+
+def _save_export(path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    torch.export.save(torch.export.export(net, (torch.zeros(1, 2),)), path)
+
+
+def _save_two_networks(path: Path) -> None:
+    torch.save({"student": STATE, "teacher": STATE, "optimizer": {}}, path)
+
+
+def _save_objects(path: Path) -> None:
+    torch.save({"state_dict": STATE, "place": Path("/data")}, path)
+
+
+def _save_arrays(path: Path) -> None:
+    torch.save({name: tensor.numpy() for name, tensor in STATE.items()}, path)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_torchscript_is_refused(tmp_path):
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
-    with pytest.raises(WeightsError, match="TorchScript"):
-        load_state(tmp_path / "script.pt")
+@pytest.mark.parametrize(
+    ("save", "expected"),
+    [
+        (_save_numpy, "an archive of numpy arrays"),
+        (_save_script, "a TorchScript program"),
+        (_save_export, r"a program of torch\.export"),
+        (_save_two_networks, "several networks: student, teacher"),
+        (_save_objects, "build objects .pathlib"),
+        (_save_arrays, "build objects .numpy"),
+    ],
+)
+def test_the_command_of_a_refusal_saves_the_weights(tmp_path, save, expected):
+    path = tmp_path / "it's (1).pt2"
+    save(path)
+    with pytest.raises(WeightsError, match=expected) as caught:
+        load_state(path)
+    _run_advice(str(caught.value))
+    assert len(load_state(tmp_path / "it's (1).pt2.pth")) == 2
+
+
+def _zip(member: str) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(member, "{}")
+    return data.getvalue()
 
 
 def _bytes(tmp_path: Path, kind: str) -> bytes:
@@ -160,12 +221,20 @@ def test_a_flipped_bit_never_escapes_as_another_error(tmp_path, kind):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>Sign in</html>", "web page"),
         (b"PK\x03\x04 and nothing", "cannot be read as weights"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(range(256)), "an HDF5 file, as Keras"),
+        (b"\x08\x07\x12\x07pytorch" + bytes(99), "an ONNX file"),
+        (b"\x1f\x8b" + bytes(range(256)), "a compressed file: unpack it"),
+        (bytes(range(200, 256)) * 9, "no file that torch or safetensors writes"),
+        (_zip("config.json"), "a Keras file"),
+        (_zip("a/b.png"), r"a zip archive with a/b\.png"),
+        (pickle.dumps({"a": [1.5] * 99}, protocol=4), "a pickle that torch.save did not write"),
     ],
 )
 def test_files_that_are_something_else(tmp_path, content, expected):
     (tmp_path / "a.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=expected):
+    with pytest.raises(WeightsError, match=expected) as caught:
         load_state(tmp_path / "a.pth")
+    assert "weights_only=False" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], torch.zeros(3)])

@@ -15,8 +15,8 @@ from tlcnn.config.compose import (
     register_schema,
     write_override,
 )
-from tlcnn.config.overrides import list_flags
 from tlcnn.config.schema import check_config, find_conf_dir
+from tlcnn.config.spelling import list_flags
 from tlcnn.errors import ConfigError
 
 VALUES = {

@@ -1,13 +1,17 @@
 """Every YAML composes, every default agrees with the schema, and every wrong word is refused."""
 
 from dataclasses import asdict
+from operator import attrgetter
 
+import hypothesis
+import hypothesis.strategies as st
 import pandas as pd
 import pytest
 from hydra.errors import ConfigCompositionException
+from hypothesis import given
 
-from tlcnn.config.compose import compose_config
-from tlcnn.config.overrides import GROUPS, check_overrides
+from tlcnn.config.compose import Composer, compose_config, write_override
+from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import (
     Config,
     TrainCfg,
@@ -17,6 +21,7 @@ from tlcnn.config.schema import (
     list_cell_columns,
     list_keys,
 )
+from tlcnn.config.spelling import GROUPS, spell
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL, spread_settings
@@ -70,7 +75,10 @@ def test_a_key_that_no_schema_declares_is_refused_in_a_file(tmp_path):
         (["freeze.bn=frozn"], "Did you mean 'frozen'?\nAllowed: frozen, affine, adapt, batch"),
         (["train.epochs=0"], "train.epochs=0 is not allowed: it must be from 1"),
         (["train.clip_norm=0"], "train.clip_norm=0.0 is not allowed: it must be above 0."),
-        (["train.warmup_epochs=20"], "is not shorter than train.epochs=15"),
+        (
+            ["train.warmup_epochs=20"],
+            "is longer than train.epochs=15. Write train.warmup_epochs=7.5",
+        ),
         (["dataset.fold=3"], "dataset.fold=3 needs dataset.folds"),
         (["dataset.folds=3", "dataset.fold=3"], "3 folds are 0 to 2"),
         (["dataset.val_fraction=0.5", "dataset.test_fraction=0.5"], "nothing to train on"),
@@ -102,6 +110,20 @@ def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
         ("init.source.x=1", "there is no key 'init.source.x'"),
         ("seed=[", "cannot read 'seed=['"),
         ("train.learning_rate=1", "Did you mean 'train.lr'?"),
+        ("seed=0..4", "write -m 'seed=range(5)'"),
+        ("train.epochs=3-5", "write -m 'train.epochs=range(3,6)'"),
+        ("init=pretrained", "Did you mean 'imagenet'?"),
+        ("model=resnet101", "write model.name=resnet101."),
+        ("model=efficientnet_b3", "write model.name=efficientnet_b3."),
+        ("dataset=/data/x", "write dataset=folder dataset.root=/data/x\n"),
+        ("dataset=~/my x", "write dataset=folder 'dataset.root=~/my x'\n"),
+        ("dataset=a/l.csv", "dataset=table dataset.root=a dataset.options.csv=l.csv\n"),
+        ("epochs=5", "Did you mean 'train.epochs'?"),
+        ("epochs", "sets nothing: write train.epochs=VALUE"),
+        ("train.batch=5", "Did you mean 'train.batch_size'?"),
+        ("--lr=1e-3", "write train.lr=1e-3, without dashes"),
+        ("dataset.root=/a/caf\udce9", r"/a/caf\xe9' is not UTF-8"),
+        ("init.weights=a,b.pt", "Or is it one text? Write \"init.weights='a,b.pt'\"."),
         ("freeze", "sets nothing: write freeze=VALUE"),
         ("show", "sets nothing: write KEY=VALUE, e.g. freeze=layer3 (`tlcnn --help` lists"),
         ("dataset=foo", "write dataset=folder (or dataset=table) dataset.name=foo dataset.root="),
@@ -116,6 +138,52 @@ def test_wrong_arguments_are_refused_before_hydra(argument, message):
         check_overrides([argument], CONF)
     assert message in str(error.value)
     assert len(str(error.value).splitlines()) < 25
+
+
+TYPED = [
+    *("~/data", "my images (2)", "epoch=03-val_loss=0.31.ckpt", "Größe", "{image}", "a{b}.png"),
+    *(r"^(patient\d+)_", "[A-Z]+_(.*)", "(a|b)", r"C:\data\x", "it's", 'a"b', "a#b", "a & b"),
+    *("true", "123e45678901", "012345678901", "[ab]", r"a\' b"),
+]
+
+
+@pytest.mark.parametrize("text", TYPED)
+@pytest.mark.parametrize("key", ["dataset.root", "init.weights"])
+def test_a_text_means_what_was_typed(key, text):
+    config = compose_config([f"{key}={text}"])
+    assert attrgetter(key)(config) == text
+
+
+@pytest.mark.parametrize("text", TYPED[:14])
+def test_options_and_new_keys_mean_what_was_typed(text):
+    config = compose_config(["dataset=folder", f"dataset.options.group_regex={text}"])
+    assert config.dataset.options["group_regex"] == text
+    config = compose_config(["init=ham10000", f"init.task_dataset.root={text}"])
+    assert config.init.task_dataset["root"] == text
+
+
+@given(st.text(st.characters(exclude_categories=["C"]), min_size=1).filter(str.strip))
+def test_any_text_survives_as_an_override(text):
+    hypothesis.assume("${" not in text)  # OmegaConf's interpolation
+    composer = Composer()
+    assert composer.parse(write_override("dataset.root", text)).value() == text
+
+
+def test_values_of_a_sweep_are_quoted_one_by_one():
+    words = spell(["-m", "init.weights=~/a (1).pt,null,b=2.pt"])
+    assert words == ["-m", "init.weights='~/a (1).pt',null,'b=2.pt'"]
+
+
+def test_flags_may_stand_anywhere():
+    words = ["experiment=mine", "--config-dir", "/x", "train.epochs=1", "-m", "--config-name=c"]
+    assert spell(words) == [
+        *("--config-dir", "/x", "-m", "--config-name=c", "experiment=mine", "train.epochs=1")
+    ]
+
+
+def test_a_gpu_is_called_cuda():
+    with pytest.raises(ConfigError, match="device=gpu is not allowed. Did you mean 'cuda'"):
+        check_config(compose_config(["device=gpu"]))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from runs import run_until_done, stop_at_every_step, tiny_config
 from safetensors.torch import load_file, save_file
-from test_recording import run_recorded
+from test_recording import ALL, run_recorded
+from test_recording import TREATMENTS as PARTS
 from test_run import check_same
 
 from tlcnn.errors import ConfigError
@@ -30,6 +31,12 @@ TREATMENTS = {
     "gradual, surgical": ["freeze.units=all_but_2", "train.schedule=gradual"],
     "gradual, sgd": [*GRADUAL, "freeze.units=[1,3]", "train.optimizer=sgd"],
 }
+SETTINGS = PARTS | {
+    "label smoothing": ["train.label_smoothing=0.1"],
+    "an average": ["train.ema_decay=0.9"],
+    "all that go together": ALL,
+}
+EVERY = TREATMENTS | {name: [*words, "freeze.through=2"] for name, words in SETTINGS.items()}
 FAMILIES = (
     *("test_resnet", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_b0"),
     *("densenet121", "test_convnext", "regnetx_002", "test_nfnet", "ghostnet_050"),
@@ -58,8 +65,22 @@ def check_treatment(folder, cache_dir, words, name="test_resnet", *, n_steps=2):
     assert all(torch.equal(end[name], start[name]) for name in frozen)
     shared = [name for name in units.tensors_in(cell.transferred) if name in start]
     assert all(torch.equal(start[name], source[name]) for name in shared)
+    check_paired(start, whole)
     assert not any(torch.equal(end[name], start[name]) for name in units.head)
     return whole
+
+
+def check_paired(start, plan):
+    """Check that what is not transferred is the draw of the seed, as in every other cell."""
+    cfg, cell, units = plan.config, plan.treatment, plan.unit_map
+    shared = [f"model.name={cfg.model.name}", f"model.drop_rate={cfg.model.drop_rate}"]
+    drawn = build_initial_network(
+        make_plan(tiny_config(plan.output_dir, plan.cache_dir, *shared)), Memory()
+    ).model.state_dict()
+    fresh = [*units.tensors_in(set(range(1, len(units) + 1)) - set(cell.transferred))]
+    fresh = fresh if cell.above == "fresh" else []
+    fresh += [] if units.dropped else units.head
+    assert all(torch.equal(start[name], drawn[name]) for name in fresh if name in start)
 
 
 @pytest.mark.parametrize("words", TREATMENTS.values(), ids=TREATMENTS)
@@ -75,7 +96,7 @@ def test_frozen_units_stay_bit_for_bit_and_an_interrupted_run_ends_in_the_same_b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("words", TREATMENTS.values(), ids=TREATMENTS)
+@pytest.mark.parametrize("words", EVERY.values(), ids=EVERY)
 def test_every_treatment_keeps_its_promises_in_every_family(
     tmp_path, cache_dir, words, name, one_core
 ):

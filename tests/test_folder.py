@@ -44,6 +44,17 @@ def test_classes_are_folders_and_images_in_order(root, caplog):
     assert "every image is taken as its own group" in caplog.text
 
 
+def test_group_regex_may_match_the_path_below_the_root(tmp_path):
+    for patient in range(6):
+        for number in range(2):
+            path = tmp_path / "7" / "ab"[patient % 2] / f"p{patient}" / f"{number}.png"
+            write_image(path, patient * 9 + number)
+    groups = load(tmp_path / "7", group_regex=r"/p(\d+)/").table["group"]
+    assert sorted(groups) == sorted("001122334455")
+    with pytest.raises(DataError, match="captures nothing in 12 of 12 paths"):
+        load(tmp_path / "7", group_regex="(7)")  # what is above the root tells nothing
+
+
 def test_group_regex(root, caplog):
     index = load(root, group_regex=r"^(p\d+)_")
     assert index.table["group"].tolist() == [f"p{n // 2}" for n in range(12)]

@@ -1,5 +1,7 @@
 """Names are mapped only where the mapped network computes what the original one does."""
 
+import re
+
 import hand_made
 import pytest
 import torch
@@ -57,6 +59,11 @@ def test_a_backbone_beside_other_modules():
 def test_the_trained_one_of_two_networks():
     other = {f"encoder_k.{n}": torch.zeros_like(t) for n, t in SOURCE.items()}
     assert _fits(match_names({**other, **_renamed("module.encoder_q.")}, NET, MAP))
+
+
+def test_the_trained_one_of_a_network_and_its_momentum_copy():
+    other = {f"momentum_encoder.{n}": torch.zeros_like(t) for n, t in SOURCE.items()}
+    assert _fits(match_names({**other, **_renamed("module.base_encoder.")}, NET, MAP))
 
 
 def test_two_networks_without_a_preference_are_ambiguous():
@@ -149,6 +156,87 @@ def test_torchvision_weights_compute_the_same(tmp_path, name, theirs, size):
         ours, expected = net(images), original(images)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert all(int(t) == 7 for n, t in net.state_dict().items() if n.endswith("tracked"))
+
+
+def _number_parts(net: torch.nn.Module, prefix: str) -> State:
+    """Return the tensors of `nn.Sequential(*net.children())`."""
+    parts = torch.nn.Sequential(*net.children()).state_dict()
+    return {prefix + name: tensor for name, tensor in parts.items()}
+
+
+def _write_old_names(net: torch.nn.Module) -> State:
+    """Return the names of torchvision before 0.3, as CheXNet's file has them."""
+    return {
+        "module.densenet121." + re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", n): t
+        for n, t in net.state_dict().items()
+        if not n.endswith("tracked")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "rename", "size"),
+    [
+        ("resnet18", lambda net: _number_parts(net, "backbone."), 64),  # RadImageNet
+        ("resnet18", lambda net: _number_parts(net, "0."), 64),  # fastai
+        ("resnet18", lambda net: _number_parts(net, "module.features."), 64),
+        ("densenet121", lambda net: _number_parts(net, "backbone."), 64),
+        ("densenet121", _write_old_names, 64),
+        pytest.param(
+            *("inception_v3", lambda net: _number_parts(net, "backbone."), 299),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_renamed_torchvision_weights_compute_the_same(name, rename, size):
+    original = _make_torchvision(name)
+    if name == "inception_v3":
+        del original.AuxLogits
+    net = hand_made.make_net(name, seed=0, n_classes=5)
+    units = hand_made.make_map(net, name)
+    found = match_names(rename(original), net, units)
+    missing = net.load_state_dict(found, strict=False).missing_keys
+    assert all(name.endswith("tracked") or name in units.head for name in missing)
+    net.get_classifier().load_state_dict(list(original.children())[-1].state_dict())
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), original(images), rtol=1e-4, atol=1e-5)
+
+
+def test_efficientnet_lite_under_its_original_names():
+    """The first name is the file's; the kinds, shapes and order of all others decide."""
+    source = hand_made.make_source("tf_efficientnet_lite0")
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in source.state_dict())
+    names = {m: "_conv_stem" if i == 0 else f"_blocks.{i}" for i, m in enumerate(modules)}
+    state = {
+        f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": tensor
+        for name, tensor in source.state_dict().items()
+    }
+    net = hand_made.make_net("tf_efficientnet_lite0", seed=0)
+    units = hand_made.make_map(net, "tf_efficientnet_lite0")
+    found = match_names(state, net, units)
+    assert all(torch.equal(found[n], source.state_dict()[n]) for n in units.tensors_of(1, 1))
+    twin = hand_made.make_net("efficientnet_lite0", seed=0)
+    with pytest.raises(WeightsError, match="does not tell whether its network computes the same"):
+        match_names(state, twin, hand_made.make_map(twin, "efficientnet_lite0"))
+
+
+def test_a_misfit_is_described_in_the_names_of_the_file():
+    """A prefix that was guessed from a few equal shapes is no part of a message."""
+    state = _number_parts(hand_made.make_source("resnet50"), "backbone.")
+    with pytest.raises(
+        WeightsError, match=r"backbone\.4\.0\.conv1\.weight \(64, 64, 1, 1\) instead"
+    ):
+        match_names(state, NET, MAP)
+    foreign = {f"a.{i}.weight": torch.zeros(64, 3, 7, 7) for i in range(9)}  # one fits conv1
+    with pytest.raises(WeightsError, match=r"it holds instead or besides: a\.0\.weight") as caught:
+        match_names(foreign, NET, MAP)
+    assert "100 of 100 missing: conv1.weight" in str(caught.value)
+    deeper = _number_parts(hand_made.make_source("resnet34"), "backbone.")
+    with pytest.raises(WeightsError, match=r"does not have: backbone\.4\.2\.conv1\.weight"):
+        match_names(deeper, NET, MAP)
+    grey = {**SOURCE, "conv1.weight": SOURCE["conv1.weight"][:, :1]}
+    with pytest.raises(WeightsError, match=r"x\.conv1\.weight \(64, 1, 7, 7\) instead of"):
+        match_names({f"x.{n}": t for n, t in grey.items()}, NET, MAP)
 
 
 @pytest.mark.parametrize(("name", "theirs"), OTHERWISE)

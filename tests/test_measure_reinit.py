@@ -139,7 +139,9 @@ def test_a_boundary_that_cannot_be_cut_changes_no_value(trained):
 
 def test_what_is_missing_has_no_value_and_a_note(trained):
     networks = {role: trained.networks[role] for role in ("start", "final")}
-    assert read(replace(trained, networks=networks))["random", 1].note.endswith("'random'")
+    assert read(replace(trained, networks=networks))["random", 1].note.endswith(
+        "no network `random`"
+    )
     guessing = {"start": trained.networks["final"], "final": trained.networks["random"]}
     reading = read(replace(trained, networks=guessing))["start", 1]
     assert reading.value is None and "better than guessing" in reading.note

@@ -10,7 +10,7 @@ from test_page import make_once
 
 import tlcnn.report
 from tlcnn.config.schema import Config, TrainCfg, iterate_fields
-from tlcnn.data.policy import AUGMENTS, NORMALIZE, describe_views
+from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
 from tlcnn.records.plan_record import AncestorRecord, PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.report.assumptions import describe_margin
 from tlcnn.report.glossary import make_glossary, write_lead
@@ -45,7 +45,9 @@ def make_plan(seed=0, dataset="ham10000", part=None, **settings):
     identity = {
         "dataset": {**DATA, **(part or {})},
         "train": {"precision": "fp32"},
-        "views": describe_views(AUGMENTS[merged["train.augment"]]),
+        "views": describe_views(
+            find_policy(merged["train.augment"], ranges=merged["train.augment_ranges"])
+        ),
         "init": {"digest": "ab" * 32},
     }
     units = tuple(map(UnitRecord, ("stem", "stage1", "stage2", "stage3", "stage4")))
@@ -119,6 +121,7 @@ OTHERS = {
     "label_smoothing": 0.1,
     "clip_norm": None,
     "augment": "strong",
+    "augment_ranges": {"rotate": 45, "scale": [0.9, 1.1]},
     "views": 8,
     "ema_decay": 0.99,
     "patience": 3,

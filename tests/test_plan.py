@@ -1,8 +1,10 @@
 """What is the same run and what is another, and what cannot be run at all."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ WHERE = {
     "cuda_graph": "false",
     "checkpoint_every_s": "1",
     "on_locked": "fail",
+    "until_epoch": "1",
     "output_dir": "elsewhere",
     "cache_dir": None,  # tested by every other test: the folder is a temporary one
     "dry_run": "true",
@@ -79,6 +82,7 @@ WHAT = {
     "train.label_smoothing": "train.label_smoothing=0.1",
     "train.clip_norm": "train.clip_norm=null",
     "train.augment": "train.augment=none",
+    "train.augment_ranges": "train.augment_ranges={rotate: 45}",
     "train.views": "train.views=4",
     "train.precision": "train.precision=bf16",
     "train.channels_last": "train.channels_last=false",
@@ -267,6 +271,35 @@ def test_a_checkpoint_needs_a_file_that_exists(plan_of):
         plan_of("init=checkpoint")
     with pytest.raises(WeightsError, match="nowhere.pt"):
         plan_of("init=checkpoint", "init.weights=nowhere.pt")
+
+
+def test_published_weights_have_a_name_and_a_place(plan_of, cache_dir):
+    words = ["init=radimagenet", "init.through=1", "model.name=resnet50"]
+    with pytest.raises(
+        WeightsError, match=r"ResNet50\.pt from https://github.com/BMEII-AI"
+    ) as caught:
+        plan_of(*words)
+    place = Path(re.search(r"there is no file (\S+)\.", str(caught.value))[1])
+    assert place == cache_dir / "weights" / "radimagenet-resnet50.pt"
+    with pytest.raises(WeightsError, match="published densenet121, not resnet50"):
+        plan_of("init=chexnet", *words[1:])
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"any content has a digest")
+    try:
+        named = plan_of(*words)
+        by_path = plan_of("init=checkpoint", f"init.weights={place}", *words[1:])
+    finally:
+        place.unlink()
+    assert named.run_id == by_path.run_id
+
+
+def test_the_weights_of_a_tf_network_are_noticed_in_its_twin(plan_of, tmp_path):
+    path = tmp_path / "tf_efficientnet_b0_aa-827b6e33.pth"
+    path.write_bytes(b"any content has a digest")
+    words = ["init=checkpoint", f"init.weights={path}", "init.through=1"]
+    with pytest.raises(WeightsError, match="Write model.name=tf_efficientnet_b0"):
+        plan_of(*words, "model.name=efficientnet_b0")
+    assert plan_of(*words, "model.name=tf_efficientnet_b0").treatment.k == 1
 
 
 def test_wrong_units_are_refused_before_data_is_touched(tmp_path, cache_dir):

@@ -13,7 +13,10 @@ from tlcnn.config.compose import compose_config
 from tlcnn.config.schema import check_config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ("sweeps", "launchers", "tables", "report", "statistics", "finetuning")
+DOCS = (
+    *("sweeps", "launchers", "tables", "report", "statistics", "finetuning"),
+    *("predict", "python"),
+)
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 README = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
 SHOWN = [line.split("#")[0].strip() for line in re.findall(r"(?m)^    (.+)$", README)]

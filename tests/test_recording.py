@@ -60,11 +60,17 @@ TREATMENTS = {
     "erase alone": ["train.erase=0.5", "train.augment=none"],
     "balanced": ["train.sampling=balanced"],
     "balanced, a pool": ["train.sampling=balanced", "train.views=3"],
+    "ranges of views": ["train.augment_ranges={rotate: 45, scale: [0.9, 1.2]}", "train.views=2"],
     "focal": ["train.loss=focal", "train.label_smoothing=0.1"],
     "logit adjustment": ["train.logit_adjustment=1", "train.class_weights=none"],
     "selection": ["train.select=macro_auroc", "train.patience=1"],
     "accumulation": ["train.accumulate=2", "train.batch_size=8", "model.drop_rate=0.2"],
 }
+# All that go together.
+ALL = ["train.layer_decay=0.7", "train.head_lr=0.003", "train.anchor=0.1", "train.mixup=0.4"]
+ALL += ["train.cutmix=1", "train.erase=0.5", "train.sampling=balanced", "train.loss=focal"]
+ALL += ["train.select=nll", "train.accumulate=2", "train.batch_size=8", "train.ema_decay=0.9"]
+ALL += ["train.label_smoothing=0.1", "train.augment_ranges={rotate: 45, tint: 0.1}"]
 CASES |= TREATMENTS | {"anchor": ["init=self", *TREATMENTS["anchor"]]}
 
 

@@ -314,7 +314,7 @@ def test_a_signal_saves_and_exits_75(tmp_path, cache_dir, name):
 def test_a_network_that_cannot_take_the_images_is_refused_before_they_are_decoded(tmp_path):
     words = ["model=inception_v3", "model.name=inception_v3", "dataset.image_size=32"]
     plan = make_plan(tiny_config(tmp_path, tmp_path / "cache", *words))
-    with pytest.raises(ConfigError, match="cannot take images of 32 px.*Raise dataset.image_size"):
+    with pytest.raises(ConfigError, match="cannot take images of 32 px.*Use dataset.image_size="):
         run(plan)
     assert not (tmp_path / "cache" / "images").exists()
 

@@ -16,6 +16,7 @@ from tlcnn.training.optim import compute_lr
 from tlcnn.training.update import Updates
 
 HEAD_FIRST = ["train.schedule=head_first", "train.head_epochs=2"]
+DEMO = ["train.schedule=head_first", "train.head_epochs=5", "train.warmup_epochs=1"]
 GRADUAL = ["train.schedule=gradual", "train.unfreeze_every=1"]
 
 
@@ -68,12 +69,28 @@ def test_the_run_that_weights_come_from_has_no_schedule(plan_of):
             "7 epochs of the head .* and 0 of all",
         ),
         ([*HEAD_FIRST, "train.warmup_epochs=2"], "longer than train.warmup_epochs=2"),
+        ([*DEMO, "train.epochs=6"], r"and 1 of all.*write train\.head_epochs=2\."),
+        ([*DEMO, "train.epochs=3"], r"write train\.epochs=4 train\.head_epochs=2\."),
         ([*GRADUAL, "train.unfreeze_every=2"], "train.epochs=7 must be larger than 10"),
     ],
 )
 def test_too_few_epochs_are_refused(plan_of, words, message):
     with pytest.raises(ConfigError, match=message):
         plan_of(*words)
+
+
+def test_the_advice_on_too_few_epochs_works(plan_of):
+    words = [*DEMO, "train.epochs=3"]
+    with pytest.raises(ConfigError) as caught:
+        plan_of(*words)
+    advice = str(caught.value).split("write ")[1].rstrip(".").split()
+    assert list_phases(plan_of(*words, *advice))[1][0] == 3
+
+
+def test_one_epoch_has_half_an_epoch_of_warm_up(plan_of):
+    plan = plan_of("train.epochs=1", "train.warmup_epochs=1")
+    assert plan.identity["train"]["warmup_epochs"] == plan.config.train.warmup_epochs == 0.5
+    assert plan.run_id == plan_of("train.epochs=1", "train.warmup_epochs=0.5").run_id
 
 
 @pytest.mark.parametrize("words", [[], HEAD_FIRST, GRADUAL, [*GRADUAL, "freeze.bn=adapt"]])

@@ -5,6 +5,7 @@ import torch
 from runs import tiny_config
 
 from tlcnn.data import array_store
+from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.run.network import build_initial_network
@@ -58,3 +59,10 @@ def test_decoded_images_are_checked_once_a_process(plan_of, monkeypatch):
     for seed in (6, 7):
         run(plan_of(f"seed={seed}"), memory)
     assert len(checked) == 1
+
+
+def test_a_window_that_does_not_fit_the_images_is_refused_with_the_size_that_fits(plan_of):
+    """Swin's windows raise an AssertionError."""
+    plan = plan_of("model.name=swin_tiny_patch4_window7_224", "dataset.image_size=32")
+    with pytest.raises(ConfigError, match=r"32 px .* Use dataset\.image_size=224"):
+        build_initial_network(plan)

@@ -43,7 +43,8 @@ def test_the_help_has_a_line_for_every_key_with_its_value_and_what_it_takes():
     starts = [line.split("=")[0] for line in done.stdout.splitlines()]
     options = [start for start in starts if start.startswith("dataset.options.")]
     assert "dataset.options.csv" in options
-    mappings = ("dataset.options", "init.task_dataset", "init.task_run", "train.unit_lr")
+    mappings = ["dataset.options", "init.task_dataset", "init.task_run"]
+    mappings += ["train.unit_lr", "train.augment_ranges"]
     assert all(starts.count(key) == 1 for key in list_keys() if key not in mappings)
     assert "train.lr=0.01" in done.stdout and "at its peak (a number above 0)" in done.stdout
     assert "output_dir=a$b" in done.stdout and "(one of adamw, sgd)" in done.stdout

@@ -8,13 +8,13 @@ from medmnist_files import write_file
 from runs import run_until_done, stop_at_every_step, tiny_config
 from safetensors.torch import load_file, save_file
 from statistics_data import write_run
-from test_recording import TREATMENTS, run_recorded
+from test_recording import ALL, TREATMENTS, run_recorded
 from test_run import check_same
 from test_tasks import plan_of as plan_task
 from torch import nn
 from torch.nn import functional as F
 
-from tlcnn.data.augment import draw_params, make_image_keys, view_numbers
+from tlcnn.data.augment import PARAMS, draw_params, make_image_keys, view_numbers
 from tlcnn.data.batches import make_balanced_order
 from tlcnn.data.feed import Feed
 from tlcnn.data.mixing import apply_mix, draw_mixes, get_partners
@@ -31,10 +31,6 @@ from tlcnn.training.recipe import Recipe
 from tlcnn.training.state import Network
 from tlcnn.training.tasks import build_objective
 from tlcnn.training.update import Updates
-
-ALL = ["train.layer_decay=0.7", "train.head_lr=0.003", "train.anchor=0.1", "train.mixup=0.4"]
-ALL += ["train.cutmix=1", "train.erase=0.5", "train.sampling=balanced", "train.loss=focal"]
-ALL += ["train.select=nll", "train.accumulate=2", "train.batch_size=8"]
 
 
 @pytest.fixture(scope="module")
@@ -85,29 +81,35 @@ def test_frozen_units_stay_and_a_stopped_run_ends_in_the_same_bits(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ALL_FAMILIES, ids=lambda family: family.name)
-@pytest.mark.parametrize("words", [ALL, TREATMENTS["rates by depth"]], ids=["all", "rates"])
-def test_every_family_can_be_treated(tmp_path, cache_dir, monkeypatch, family, words):
+@pytest.mark.parametrize(
+    "family", [family for family in ALL_FAMILIES if not family.heavy], ids=lambda f: f.name
+)
+def test_every_family_can_have_all_treatments(tmp_path, cache_dir, monkeypatch, family):
     def plan_of(place, *words):
         random = ["freeze.allow_random=true", f"model.name={family.name}"]
         random += [f"dataset.image_size={max(family.pixels, 64)}", "train.epochs=1"]
         return make_plan(tiny_config(tmp_path / place, cache_dir, *words, *random))
 
-    check_treatment(plan_of, monkeypatch, words)
+    check_treatment(plan_of, monkeypatch, ALL)
 
 
 @pytest.mark.parametrize("words", TREATMENTS.values(), ids=TREATMENTS)
 def test_a_treatment_is_another_run_and_the_plan_names_it(plan_of, words):
     plan = plan_of("plans", *words)
     assert plan.run_id != plan_of("plans").run_id
-    treatment = words[0].removeprefix("train.").split("=")[0]
+    treatment = words[0].removeprefix("train.").split("=")[0].removesuffix("_ranges")
     (line,) = [line for line in describe_plan(plan).splitlines() if line.startswith("with ")]
     assert treatment in line or "rates times stem" in line
 
 
 PLAIN = ["layer_decay=1", "unit_lr={stage1: 1}", "head_lr=0.0005", "accumulate=1", "anchor=0"]
 PLAIN += ["mixup=0", "cutmix=0", "erase=0", "sampling=natural", "loss=cross_entropy"]
-PLAIN += ["focal_gamma=5", "logit_adjustment=0", "select=balanced_accuracy"]
+PLAIN += [
+    "augment_ranges={rotate: 20, scale: [0.85, 1.2]}",
+    "focal_gamma=5",
+    "logit_adjustment=0",
+    "select=balanced_accuracy",
+]
 
 
 @pytest.mark.parametrize("word", PLAIN)
@@ -134,6 +136,11 @@ IDLE = {
         ["train.sampling=balanced", "train.class_weights=none", "train.logit_adjustment=1"],
         ["train.sampling=balanced"],
     ),
+    "ranges of another policy": (
+        ["train.augment_ranges={rotate: 0, scale: [1, 1], brightness: 0, contrast: 0}"]
+        + ["train.augment_ranges.saturation=0"],
+        ["train.augment=light"],
+    ),
     "two names of a unit": (["train.unit_lr={layer2: 0.1}"], ["train.unit_lr={stage2: 0.1}"]),
 }
 
@@ -141,6 +148,27 @@ IDLE = {
 @pytest.mark.parametrize(("words", "plain"), IDLE.values(), ids=IDLE)
 def test_what_has_no_effect_is_not_in_the_id(plan_of, words, plain):
     assert plan_of("plans", *words).run_id == plan_of("plans", *plain).run_id
+
+
+LIMITS = {
+    "every word at its limit": (
+        [f"train.{word}" for word in PLAIN if "head_lr" not in word] + ["train.layer_decay=1"],
+        [],
+    ),
+    "truncated behind the last unit": (["init.above=truncate"], []),
+    "a schedule with nothing to wait for": (["train.schedule=together"], []),
+    "the head's own rate": (["train.head_lr=0.003", "train.lr=0.003"], ["train.lr=0.003"]),
+    **IDLE,
+}
+
+
+@pytest.mark.parametrize(("words", "plain"), LIMITS.values(), ids=LIMITS)
+def test_a_word_at_its_limit_has_the_bits_of_the_run_without_it(plan_of, words, plain, one_core):
+    first, second = plan_of("with", *words), plan_of("without", *plain)
+    assert first.run_id == second.run_id
+    run(first)
+    run(second)
+    check_same(first.run_dir, second.run_dir)
 
 
 @pytest.mark.parametrize("word", ["train.anchor=1", "train.unit_lr={stem: 0.1}"])
@@ -156,6 +184,12 @@ WRONG = {
     "unit_lr={stage1: 0}": "stage1=0 is not allowed: it must be a number above 0. freeze.through",
     "unit_lr={stage1: fast}": "stage1=fast is not allowed",
     "unit_lr={stage1: 1, layer1: 2}": "stage1 and layer1, which are both unit stage1",
+    "augment_ranges={zoom: 2}": "augment_ranges.zoom is no number of an augmentation",
+    "augment_ranges={rotat: 2}": "Did you mean 'rotate'",
+    "augment_ranges={rotate: 200}": "rotate=200 is not allowed: it must be a number from 0 to 180",
+    "augment_ranges={scale: 0.8}": "scale=0.8 is not allowed: it must be two numbers, the lower",
+    "augment_ranges={scale: [1.2, 0.8]}": "must be two numbers, the lower one first, from 0.1 to",
+    "augment_ranges={tint: true}": "tint=True is not allowed: it must be a number from 0 to 1",
     "layer_decay=1.5": "must be above 0 and at most 1",
     "select=auc": "train.select=auc is not allowed",
     "accumulate=50": "accumulate=50: 62 training images are fewer than two in each.*up to 31",
@@ -389,6 +423,21 @@ def test_erasing_changes_no_other_parameter_and_has_its_probability():
     assert area[area > 0].min() > 0.019 and 0.3 < area.max() < 0.334
     assert erased[:, -4:].min() >= 0 and erased[:, -4:].max() <= 1
     assert find_policy("none", 0.0) == Policy() and find_policy("none", 0.1) != Policy()
+
+
+def test_ranges_are_those_of_the_parameters_of_views():
+    keys = make_image_keys([str(i) for i in range(4000)])
+    views = view_numbers(keys, seed=0, epoch=1, n_views=None)
+    policy = find_policy("none", ranges={"rotate": 30, "scale": [0.5, 2], "brightness": 0.4})
+    yy, yx, xy, xx = draw_params(views, keys, policy)[:, :4].T.astype(np.float64)
+    angles = np.rad2deg(np.arctan2(xy, xx))
+    sizes = 1 / np.sqrt(yy * xx - yx * xy)
+    light = draw_params(views, keys, policy)[:, PARAMS.index("red")]
+    for values, low, high in ((angles, -30, 30), (np.log2(sizes), -1, 1), (light, 0.6, 1.4)):
+        assert values.min() == pytest.approx(low, abs=0.01 * (high - low))
+        assert values.max() == pytest.approx(high, abs=0.01 * (high - low))
+        assert np.median(values) == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
+    assert not policy.shift and policy.dihedral == "none"
 
 
 # ---- sampling -----------------------------------------------------------------------------------

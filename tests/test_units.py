@@ -271,8 +271,23 @@ def test_unknown_granularities_and_networks_are_refused():
 
 
 def test_networks_without_units_in_a_row_are_refused_with_the_reason():
-    with pytest.raises(ConfigError, match="runs after .* Choose another"):
+    with pytest.raises(ConfigError, match="runs after .* Choose a CNN"):
         compute_partition("coat_tiny")
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "visformer_tiny"])
+def test_a_network_of_tokens_is_called_no_cnn_at_every_granularity(name: str, granularity: str):
+    with pytest.raises(ConfigError, match=f"{name} is not a CNN .* no units at any granularity"):
+        compute_partition(name, granularity=granularity)
+
+
+@pytest.mark.parametrize("name", ["efficientformer_l1", "levit_128s"])
+def test_networks_with_two_classifiers_are_refused_as_such(name: str):
+    with pytest.raises(ConfigError, match=f"{name} has two classifiers"):
+        compute_partition(name)
+    with pytest.raises(ConfigError, match=f"{name} has two classifiers"):
+        build_model(name, n_classes=2, seed=0)
 
 
 # --- networks -------------------------------------------------------------------------------

@@ -35,12 +35,14 @@ class Watched:
         cpu_s: processor seconds of the program and its children.
         peak_mib: the largest memory of its process tree at one of its lines; pages that processes
             share count once (Linux's PSS).
+        largest_mib: the largest resident set that one of its processes ever had.
     """
 
     wall_s: float
     cpu_s: float
     lines: list[Line]
     peak_mib: float
+    largest_mib: float
 
     def find(self, beginning: str) -> list[Line]:
         """Return the lines that begin with a text."""
@@ -90,7 +92,7 @@ def watch(
         last = "\n".join(line.text for line in lines[-N_LAST_LINES:])
         raise SystemExit(f"{' '.join(command)}\nended with {process.returncode}:\n{last}")
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Watched(wall_s, cpu_s, lines, peak_mib)
+    return Watched(wall_s, cpu_s, lines, peak_mib, usage.ru_maxrss / 1024)
 
 
 def list_processes(pid: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import unicodedata
 from collections.abc import Collection, Sequence
 from typing import TextIO
@@ -49,6 +50,13 @@ def first_line(error: BaseException) -> str:
         ('a', 'TypeError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def find_bar_setting(progress: bool) -> bool | None:
+    """Return tqdm's `disable`: bars are shown on a terminal and in a notebook, if asked for."""
+    if not progress:
+        return True
+    return False if "ipykernel" in sys.modules else None
 
 
 def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:

@@ -13,11 +13,15 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from tlcnn import FunctionModule
 from tlcnn.config.compose import make_hydra_options, make_memory, register_schema
-from tlcnn.config.overrides import check_overrides, list_flags, spell
+from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import find_conf_dir
+from tlcnn.config.spelling import list_flags, spell
 from tlcnn.run.job import Outcome, explain_failure, log_to_stderr
 from tlcnn.text import print_text
+
+sys.modules[__name__].__class__ = FunctionModule  # tlcnn.train([...]) is tlcnn.run.start.train
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from tlcnn.config.overrides import list_flags
+from tlcnn.config.spelling import list_flags
 from tlcnn.run.job import Job, Outcome
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
 from tlcnn.config.compose import write_override
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
+from tlcnn.sweep.options import SearchOptions
 
 
 @dataclass
@@ -24,11 +25,13 @@ class SweeperConf:
     Attributes:
         params: values for every block, as on the command line (`range(5)`) or as lists.
         blocks: grid blocks; each is a mapping of keys to a value or a list of values.
+        search: how settings of training are searched; a sweep without a method is no search.
     """
 
     _target_: str = "hydra_plugins.tlcnn_sweeper.sweeper.TlcnnSweeper"
     params: dict[str, Any] = field(default_factory=dict)
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    search: SearchOptions = field(default_factory=SearchOptions)
 
 
 ConfigStore.instance().store(
@@ -39,8 +42,9 @@ ConfigStore.instance().store(
 class TlcnnSweeper(Sweeper):
     """Expands the cells of a sweep, plans them, and gives those to be trained to a launcher."""
 
-    def __init__(self, params: dict[str, Any], blocks: list[dict[str, Any]]) -> None:
+    def __init__(self, params: dict[str, Any], blocks: list[dict[str, Any]], search: Any) -> None:
         self.params, self.blocks = params, blocks
+        self.search = search
         self.config: Any = None
         self.launcher: Any = None
 
@@ -56,10 +60,11 @@ class TlcnnSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the sweep. Raises `SweepFailed` or `Stopped` unless everything is done."""
         from tlcnn.sweep.drive import Request, drive  # pandas: Hydra imports every plugin
+        from tlcnn.sweep.drive_search import drive_search
 
         grid: Any = [
             OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-            for node in (self.params, self.blocks)
+            for node in (self.params, self.blocks, self.search)
         ]
         request = Request(
             arguments=arguments,
@@ -73,7 +78,11 @@ class TlcnnSweeper(Sweeper):
         )
         is_ours = isinstance(self.launcher, JobLauncher)
         launch = self.launcher.train if is_ours else partial(launch_with_hydra, self.launcher)
-        drive(request, launch)
+        options = SearchOptions(**grid[2])
+        if options.method is None:
+            drive(request, launch)
+        else:
+            drive_search(request, options, launch)
 
 
 def launch_with_hydra(launcher: Any, jobs: Sequence[Job]) -> list[Outcome]:

@@ -132,20 +132,25 @@ def _find_place(name: str) -> Path:
 
 def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     """Return the finished runs that are asked for and can be analysed; print why others cannot."""
-    from tlcnn.layers.roles import explain_exclusion
     from tlcnn.records.read import read_runs
     from tlcnn.study.runs import make_runs
     from tlcnn.study.select import apply_where
 
     paths = [_find_place(name) for name in options.runs]
     frame = read_runs(*paths)
-    frame = apply_where(frame, options.where) if len(frame) else frame
+    if frame.empty:
+        raise DataError(
+            f"there are no runs in {list_names(options.runs)}. Name an output folder (with runs/ "
+            "in it), a run folder, or the id of a run in outputs."
+        )
+    frame = apply_where(frame, options.where)
     explicit = {os.path.realpath(path) for path in paths}
     runs, n_unfinished = [], int((frame["state"] != "done").sum())
     for run in make_runs(frame):
         if run.k == 0 and not options.with_random and os.path.realpath(run.folder) not in explicit:
             continue
-        if reason := explain_exclusion(run):
+        if run.is_imported:
+            reason = "its predictions were imported, and there is no network to look into"
             print_text(f"left out: {Path(run.folder).name}: {reason}", file=sys.stderr)
         else:
             runs.append(run)

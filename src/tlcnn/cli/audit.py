@@ -61,16 +61,16 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
-    _take_words_anywhere(parser)
+    take_words_anywhere(parser, "overrides")
 
 
-def _take_words_anywhere(parser: argparse.ArgumentParser) -> None:
-    """Let overrides stand after options too, where argparse takes no more words."""
+def take_words_anywhere(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let the words of an argument stand after options too, where argparse takes no more words."""
     parse = parser.parse_known_args
 
     def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         parsed, rest = parse(args, namespace)
-        parsed.overrides += [word for word in rest if not word.startswith("-")]
+        getattr(parsed, name).extend(word for word in rest if not word.startswith("-"))
         return parsed, [word for word in rest if word.startswith("-")]
 
     parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]

@@ -10,10 +10,14 @@ from tlcnn.cli.agreement import add_agreement
 from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
+from tlcnn.cli.export import add_export
 from tlcnn.cli.import_runs import add_import
+from tlcnn.cli.lr import add_lr
 from tlcnn.cli.power import add_power
+from tlcnn.cli.predict import add_predict
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
+from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError
 from tlcnn.model.unit_map import GRANULARITIES
@@ -45,10 +49,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_analyse(commands)
     add_agreement(commands)
+    add_lr(commands)
     add_power(commands)
+    add_predict(commands)
+    add_export(commands)
     add_import(commands)
     _add_units(commands)
     _add_show(commands)
+    add_tune(commands)
     add_status(commands)
     add_data(commands)
     return parser

@@ -1,6 +1,7 @@
 """Command-line words to a typed configuration, through Hydra."""
 
 import copy
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,8 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
         >>> compose_config(["model=resnet50", "train.epochs=3"]).model.name
         'resnet50'
     """
-    from tlcnn.config.overrides import check_overrides, spell
+    from tlcnn.config.overrides import check_overrides
+    from tlcnn.config.spelling import spell
 
     check_overrides(overrides, find_conf_dir())
     return Composer().compose(spell(overrides))
@@ -61,7 +63,7 @@ def write_override(key: str, value: Any) -> str:
         "cache_dir='/it\\'s/[mine], now'"
     """
     if isinstance(value, str):
-        escaped = value.replace("'", "\\'")
+        escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), value)
         return f"{key}='{escaped}'"
     return f"{key}={'null' if value is None else value}"
 

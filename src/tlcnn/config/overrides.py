@@ -1,5 +1,8 @@
 """Checks of the command line before Hydra reads it: unknown keys, options and words."""
 
+import os
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,13 +10,21 @@ from typing import Any
 import yaml
 
 from tlcnn.config.schema import EACH_UNIT, describe_type, list_keys
+from tlcnn.config.spelling import (
+    COMPLETION,
+    GROUPS,
+    OPEN,
+    OPTIONS,
+    OTHER_CONFIGS,
+    SWEEP,
+    is_text_key,
+    list_flags,
+    quote_text,
+    split_flags,
+)
 from tlcnn.errors import ConfigError, did_you_mean
 
-GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
-_OPTIONS = "dataset.options."
-_OPEN = ("init.task_dataset.", "init.task_run.", "train.unit_lr.")  # whose keys the plan checks
-_NEW_KEYS = (*_OPEN, "train.unit_lr=")  # what sets keys that no file has
 _SYNONYMS = {  # names from other programs, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
@@ -26,11 +37,17 @@ _SYNONYMS = {  # names from other programs, and the key that each means
     "num_workers": "workers",
     "data": "dataset",
     "data_dir": "dataset.root",
+    "batch": "train.batch_size",
+    "gpu": "device",
 }
-_SWEEP = ("-m", "--multirun")
-_OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
-_TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
-_COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
+_OPTIONS_MEANT = {  # words for options of init
+    **dict.fromkeys(("pretrained", "true", "yes"), "imagenet"),
+    **dict.fromkeys(("none", "scratch", "false", "null"), "random"),
+}
+_FLAGS = (  # Hydra's
+    *("help", "hydra-help", "version", "cfg", "resolve", "package", "run", "multirun", "info"),
+    *("shell-completion", "config-path", "config-name", "config-dir", "experimental-rerun"),
+)
 _MOST_LINES = 20  # of an error, which is one screen
 _OTHER_VALUES = {  # of a group: what is written where a value is no option of it
     "freeze": "For any other value write freeze.through={0}.",
@@ -39,18 +56,6 @@ _OTHER_VALUES = {  # of a group: what is written where a value is no option of i
     "dataset": "For images of your own write dataset=folder (or dataset=table) dataset.name={0} "
     "dataset.root=FOLDER.",
 }
-
-
-def spell(arguments: Sequence[str]) -> list[str]:
-    """Return a command line as Hydra wants it written: -m in front, new keys with `++`.
-
-    Example:
-        >>> spell(["seed=0,1", "-m", "init.task_dataset.root=/data/ham"])
-        ['-m', 'seed=0,1', '++init.task_dataset.root=/data/ham']
-    """
-    sweeps = [word for word in arguments if word in _SWEEP]
-    rest = [word for word in arguments if word not in _SWEEP]  # argparse needs -m in front
-    return sweeps + [f"++{word}" if word.startswith(_NEW_KEYS) else word for word in rest]
 
 
 def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
@@ -64,11 +69,11 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    if any(argument in _COMPLETION for argument in arguments):
+    if any(argument in COMPLETION for argument in arguments):
         return
     folders = [conf_dir, *(Path(flag.split("=", 1)[1]) for flag in list_flags(arguments))]
     brings_options = any(
-        a.startswith(_OTHER_CONFIGS) or a.startswith("hydra.searchpath") for a in arguments
+        argument.startswith((*OTHER_CONFIGS, "hydra.searchpath")) for argument in arguments
     )
     parser = OverridesParser.create()
     experiments = [
@@ -76,19 +81,22 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
     ]
     files = [folder / "experiment" / f"{name}.yaml" for name in experiments for folder in folders]
     nodes = [yaml.safe_load(path.read_text()) for path in files if path.is_file()]
-    is_sweep = any(argument in _SWEEP for argument in arguments) or any(
+    is_sweep = any(argument in SWEEP for argument in arguments) or any(
         (node.get("hydra") or {}).get("mode") == "MULTIRUN" for node in nodes
     )
     dataset_options = _find_dataset_options(arguments, conf_dir)
     for argument in _find_overrides(arguments):
         try:
-            override = parser.parse_override(argument)
+            override = parser.parse_override(quote_text(argument))
         except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
         is_each = argument.lstrip("+") in EACH_UNIT
         if (override.is_sweep_override() or is_each) and not is_sweep:
-            raise ConfigError(f"{argument} is several values: add -m to run all of them.")
+            key, _, text = argument.partition("=")
+            one = f" Or is it one text? Write \"{key}='{text}'\"." if is_text_key(key) else ""
+            raise ConfigError(f"{argument} is several values: add -m to run all of them.{one}")
         _check_key(override, dataset_options)
+        _check_range(argument)
         if override.key_or_group in GROUPS and not brings_options and not override.is_delete():
             is_list = override.is_sweep_override()
             values = list(override.sweep_iterator()) if is_list else override.value()
@@ -96,41 +104,36 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
                 _check_option(override.key_or_group, value, folders)
 
 
-def list_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the flags that bring the user's own YAML, as one word each, with absolute paths.
-
-    Example:
-        >>> list_flags(["-m", "-cd", "/mine", "seed=0,1"])
-        ['--config-dir=/mine']
-    """
-    flags = []
-    for position, word in enumerate(arguments):
-        name, has_value, value = word.partition("=")
-        if name in ("-cd", "--config-dir"):
-            value = value if has_value else "".join(arguments[position + 1 : position + 2])
-            flags.append(f"--config-dir={Path(value).absolute()}")
-    return flags
-
-
 def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
-    takes_value = False  # the argument before, e.g. `-cn NAME`
-    for argument in arguments:
-        word, _, value = argument.lstrip("-").partition("=")
-        key = word.replace("-", "_")
-        if argument.startswith("--") and key in (*GROUPS, *list_keys()):
-            raise ConfigError(f"{argument}: write {key}={value or 'VALUE'}, without dashes.")
-        if argument.startswith("-"):
-            takes_value = argument in (*_TAKE_A_VALUE, *_OTHER_CONFIGS)
-            continue
-        if not takes_value:
-            if "=" not in argument and not argument.startswith("~"):
-                example = "KEY=VALUE, e.g. freeze=layer3 (`tlcnn --help` lists the commands)"
-                if argument in (*GROUPS, *list_keys()):
-                    example = f"{argument}=VALUE"
-                raise ConfigError(f"{argument!r} sets nothing: write {example}")
-            yield argument
-        takes_value = False
+    flags, others = split_flags(arguments)
+    for argument in [*flags, *others]:
+        if re.search("[\udc80-\udcff]", argument):  # what Python makes of other bytes
+            raise ConfigError(
+                f"{os.fsencode(argument)!r} is not UTF-8, so it cannot be recorded. Rename the "
+                "file or folder, or name it by a link."
+            )
+    for flag in flags:
+        word, _, value = flag.lstrip("-").partition("=")
+        key = _find_meant(word.replace("-", "_"))
+        if flag.startswith("--") and word not in _FLAGS and key:
+            raise ConfigError(f"{flag}: write {key}={value or 'VALUE'}, without dashes.")
+    for argument in others:
+        if "=" not in argument and not argument.startswith("~"):
+            key = _find_meant(argument)
+            example = f"{key}=VALUE" if key else "KEY=VALUE, e.g. freeze=layer3"
+            hint = "" if key else " (`tlcnn --help` lists the commands)"
+            raise ConfigError(f"{argument!r} sets nothing: write {example}{hint}")
+        yield argument
+
+
+def _find_meant(key: str) -> str:
+    """Return the key, or the one of a group with this name or another program's, or nothing."""
+    keys, leaf = list_keys(), key.split(".")[-1]
+    if key in (*GROUPS, *keys):
+        return key
+    homonyms = [each for each in keys if each.split(".")[-1] == leaf]
+    return _SYNONYMS.get(leaf) or next(iter(homonyms), "")
 
 
 def _find_dataset_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
@@ -146,37 +149,58 @@ def _find_dataset_options(arguments: Sequence[str], conf_dir: Path) -> list[str]
 
 def _check_key(override: Any, dataset_options: list[str] | None) -> None:
     key, keys = override.key_or_group, list_keys()
-    if key.startswith(_OPTIONS):
-        name = key.removeprefix(_OPTIONS).split(".")[0]
+    if key.startswith(OPTIONS):
+        name = key.removeprefix(OPTIONS).split(".")[0]
         if dataset_options is not None and name not in dataset_options:
             raise ConfigError(
                 f"this dataset has no option '{name}'.{did_you_mean(name, dataset_options)}\n"
                 f"Its options: {', '.join(dataset_options) or 'none'}"
             )
         return
-    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *_OPEN)):
+    if key in GROUPS or key in keys or key.startswith((*_HYDRA, *OPEN)):
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
-    node, leaf = key.split(".")[0], key.split(".")[-1]
-    homonyms = [each for each in keys if each.split(".")[-1] == leaf]
-    nearest = _SYNONYMS.get(leaf) or next(iter(homonyms), None)
+    node, nearest = key.split(".")[0], _find_meant(key)
     hint = f" Did you mean '{nearest}'?" if nearest else did_you_mean(key, [*keys, *GROUPS])
     listing = _describe_keys(node if node in GROUPS else None)
     raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")
+
+
+def _check_range(argument: str) -> None:
+    """Refuse `seed=0..4`, naming the spelling of a range of integers."""
+    key, _, value = argument.lstrip("+").partition("=")
+    ends = re.fullmatch(r"(\d+)(?:\.\.+|-|:)(\d+)", value)
+    if ends and key in list_keys() and "integer" in describe_type(key):
+        first, last = int(ends[1]), int(ends[2])
+        start = f"{first}," if first else ""
+        raise ConfigError(f"{argument}: write -m '{key}=range({start}{last + 1})'.")
 
 
 def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     allowed = sorted({path.stem for f in folders for path in (f / group).glob("*.yaml")})
     if value is None or str(value) in allowed:
         return
-    hint = did_you_mean(str(value), allowed)
-    if group in _OTHER_VALUES and value != "" and not hint:
-        hint = f" {_OTHER_VALUES[group].format(value)}"
+    text = str(value)
+    meant = _OPTIONS_MEANT.get(text.lower()) if group == "init" else None
+    hint = did_you_mean(meant or text, allowed)
+    path = Path(text)
+    if group == "dataset" and re.search(r"[/\\~]|^\.|\.[a-z]{3,4}$", text):
+        hint = f" For images of your own write dataset=folder {_write_word('dataset.root', text)}"
+        if path.suffix:
+            folder, file = str(path.parent), _write_word("dataset.options.csv", path.name)
+            hint = f" For a table write dataset=table {_write_word('dataset.root', folder)} {file}"
+    elif group in _OTHER_VALUES and text and (not hint or group == "model"):
+        hint += f" {_OTHER_VALUES[group].format(shlex.quote(text))}"
     raise ConfigError(
         f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"
     )
+
+
+def _write_word(key: str, value: str) -> str:
+    """Return `KEY=VALUE` as one word for a shell."""
+    return shlex.quote(f"{key}={value}")
 
 
 def _describe_keys(node: str | None) -> str:

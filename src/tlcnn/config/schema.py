@@ -25,6 +25,7 @@ _NEEDED = {  # source -> the key that it needs, and its value for a message
     "run": ("run", "ID or its folder"),
     "task": ("task", "the name of a dataset"),
 }
+_MEANT = {"gpu": "cuda"}  # a word of other programs, and the one that it means
 EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
 EACH_UNIT = tuple(  # the words that stand for several runs
     f"{group}.{word}"
@@ -153,6 +154,7 @@ class TrainCfg:
     label_smoothing: float = ranged(0.0, 0.0, 0.9)
     clip_norm: float | None = ranged(1.0, above=0.0)
     augment: str = choice("standard", "none", "upright", "light", "strong")
+    augment_ranges: dict[str, Any] = setting(dict)
     views: int | None = ranged(None, 1)
     precision: str = choice("auto", "bf16", "fp32")
     channels_last: bool = setting(True)
@@ -197,6 +199,7 @@ class Config:
     cuda_graph: bool = setting(True, part="place")
     checkpoint_every_s: float = ranged(300.0, 0.0, part="place")
     on_locked: str = choice("wait", "fail", part="place")
+    until_epoch: int | None = ranged(None, 1, part="place")
     fail_fast: bool = setting(False, part="protocol")
     leaks: str = choice("warn", "refuse", part="protocol")
     progress: bool = setting(True, part="place")
@@ -299,7 +302,7 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the allowed words."""
     if value not in allowed:
         raise ConfigError(
-            f"{key}={value} is not allowed.{did_you_mean(value, allowed)}\n"
+            f"{key}={value} is not allowed.{did_you_mean(_MEANT.get(value, value), allowed)}\n"
             f"Allowed: {', '.join(allowed)}"
         )
 
@@ -318,10 +321,11 @@ def _check_combinations(cfg: Config) -> None:
             f"dataset.val_fraction={data.val_fraction} and a test set of {test_fraction:.3g} "
             "leave nothing to train on."
         )
-    if train.warmup_epochs >= train.epochs:
+    if train.warmup_epochs > train.epochs:
         raise ConfigError(
-            f"train.warmup_epochs={train.warmup_epochs:g} is not shorter than "
-            f"train.epochs={train.epochs}."
+            f"train.warmup_epochs={train.warmup_epochs:g} is longer than "
+            f"train.epochs={train.epochs}. Write train.warmup_epochs={train.epochs / 2:g}, or "
+            "train longer."
         )
     if not data.kind or not data.name:
         raise ConfigError(

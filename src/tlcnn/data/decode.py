@@ -11,6 +11,7 @@ from tlcnn.data.index import Images
 from tlcnn.data.progress import watch
 from tlcnn.data.resize import Chunk, decode_range
 from tlcnn.errors import Stopped
+from tlcnn.text import find_bar_setting
 
 CHUNK = 32  # images that a worker decodes at a time
 
@@ -29,7 +30,7 @@ def decode_images(
         total=len(images),
         desc="decoding images, once",
         unit="image",
-        disable=None if progress else True,  # None: shown on a terminal only
+        disable=find_bar_setting(progress),
     )
     with bar:
         chunks = _decode_ahead(decode, ranges, workers)

@@ -37,3 +37,8 @@ def list_slices(batches: Sequence[np.ndarray] | np.ndarray) -> list[slice]:
     """Return where the positions of each batch stand when all batches are concatenated."""
     ends = list(accumulate(len(picked) for picked in batches))
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def pick_values(values: Values, number: int) -> Values:
+    """Return one element of each tensor of values."""
+    return {name: value[number] for name, value in values.items()}

@@ -64,8 +64,7 @@ def decode_image(
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
             image.load()
-            check_range(image, name)
-            return np.array(_make_rgb(_make_upright(image), bits))  # (H, W, 3)
+            return make_pixels(image, name, bits)
     except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -88,6 +87,12 @@ def _strip_png(content: bytes) -> bytes:
             chunks.append(content[start:end])
         start = end
     return b"".join(chunks)
+
+
+def make_pixels(image: Image.Image, name: str, bits: int) -> np.ndarray:
+    """Return an image that Pillow has opened as (H, W, 3) uint8 RGB, as `decode_image` does."""
+    check_range(image, name)
+    return np.array(_make_rgb(_make_upright(image), bits))
 
 
 def reduce_jpeg(image: Image.Image, size: int, fit: str) -> None:

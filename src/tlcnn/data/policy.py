@@ -1,11 +1,13 @@
 """The named policies of augmentation and of normalisation, as values without torch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tlcnn.config.schema import check_word
+from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import remember
 
 VIEW_VERSION = 2  # raised whenever the pixels of a view change
@@ -82,10 +84,69 @@ AUGMENTS: dict[str, Policy] = {
 }
 
 
-def find_policy(name: str, erase: float = 0.0) -> Policy:
-    """Return a named policy, with a probability of random erasing. Raises ConfigError."""
+LIMITS: dict[str, Range] = {  # of the numbers of a policy that can be set
+    "scale": (0.1, 10.0),
+    "aspect": (1.0, 10.0),
+    "rotate": (0.0, 180.0),
+    **dict.fromkeys(("brightness", "contrast", "saturation", "tint"), (0.0, 1.0)),
+}
+
+
+def find_policy(name: str, erase: float = 0.0, ranges: Mapping[str, Any] | None = None) -> Policy:
+    """Return a named policy, with a probability of random erasing and numbers of its own.
+
+    Args:
+        ranges: numbers instead of those of the named policy, by the names of `LIMITS`; `scale`
+            has two.
+
+    Raises:
+        ConfigError: a name or a number that is not allowed.
+
+    Example:
+        >>> find_policy("standard", ranges={"rotate": 45}).rotate
+        45.0
+    """
     check_word("train.augment", name, tuple(AUGMENTS))
-    return replace(AUGMENTS[name], erase=erase)
+    numbers: dict[str, Any] = {
+        key: _read_range(str(key), value) for key, value in (ranges or {}).items()
+    }
+    return replace(AUGMENTS[name], erase=erase, **numbers)
+
+
+def _read_range(key: str, value: Any) -> float | Range:
+    """Return a number, or a pair for `scale`, of a policy. Raises ConfigError."""
+    if key not in LIMITS:
+        raise ConfigError(
+            f"train.augment_ranges.{key} is no number of an augmentation."
+            f"{did_you_mean(key, tuple(LIMITS))}\nThere are: {', '.join(LIMITS)}. Flips and crops "
+            "are chosen by train.augment."
+        )
+    low, high = LIMITS[key]
+    is_pair = key == "scale"
+    numbers = value if isinstance(value, list | tuple) else [value]
+    is_number = [isinstance(n, int | float) and not isinstance(n, bool) for n in numbers]
+    if len(numbers) != 1 + is_pair or not all(is_number) or sorted(numbers) != [*numbers]:
+        are_allowed = False
+    else:
+        are_allowed = low <= numbers[0] and numbers[-1] <= high
+    if not are_allowed:
+        kind = "two numbers, the lower one first," if is_pair else "a number"
+        raise ConfigError(
+            f"train.augment_ranges.{key}={value} is not allowed: it must be {kind} from {low:g} "
+            f"to {high:g}."
+        )
+    return (float(numbers[0]), float(numbers[1])) if is_pair else float(numbers[0])
+
+
+def name_policy(policy: Policy) -> str:
+    """Return the name of the policy with these numbers, but for erasing; `ranges` if none has.
+
+    Example:
+        >>> name_policy(find_policy("light", erase=0.5)), name_policy(Policy(rotate=3.0))
+        ('light', 'ranges')
+    """
+    plain = replace(policy, erase=0.0)
+    return next((name for name, each in AUGMENTS.items() if each == plain), "ranges")
 
 
 def load_scaling(tag: str, cache_dir: Path) -> Scaling | None:

@@ -6,6 +6,7 @@ random  another draw of the network, with norm statistics of the target's traini
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,10 +14,12 @@ from torch import nn
 from tlcnn.data.batches import iter_plain
 from tlcnn.errors import DataError, WeightsError
 from tlcnn.layers.roles import SEED_OFFSET, Analysis
-from tlcnn.layers.subject import BATCH_SIZE, Role, Split, Subject, pick_images
+from tlcnn.layers.subject import Role, Split, Subject, pick_images
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.norms import apply_statistics
+from tlcnn.model.truncate import truncate_network
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan, describe_change, make_plan
 from tlcnn.records.open_run import OpenRun, open_run
 from tlcnn.run.network import build_initial_network, has_weights
@@ -24,6 +27,7 @@ from tlcnn.run.run import set_torch_flags
 
 # The most images of these splits. After a change, raise the default of `AnalysisRecord.version`.
 N_VAL, N_TEST = 1000, 2000
+_STATISTICS_BATCH = 256  # images; the statistics of a norm are the mean over such batches
 
 
 def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
@@ -39,7 +43,7 @@ def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
     """
     opened = open_run(analysis.run_dir, memory=memory)
     plan = make_run_plan(opened, device, memory)
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     torch.backends.cudnn.allow_tf32 = False  # measures are computed in fp32
     device, unit_map = plan.device.name, opened.unit_map()
     n_most: dict[Split, int] = {"train": analysis.record.n_images, "val": N_VAL, "test": N_TEST}
@@ -49,18 +53,18 @@ def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
         images[split], _ = pick_images(opened.batches(split, device), n_images)
         groups[split] = group[images[split].rows]
     networks: dict[Role, nn.Module] = {
-        "start": build_initial_network(plan, memory).model,
+        "start": build_initial_network(plan).model,  # what `memory` would keep is not needed again
         "final": opened.model(),
         "random": _draw_again(plan),
     }
     if analysis.own_dir is not None:
-        networks["own"] = open_run(analysis.own_dir, memory=memory).model()
+        networks["own"] = _open_base(analysis.own_dir, unit_map, memory)
     if analysis.twin_dir is not None:
-        networks["twin"] = open_run(analysis.twin_dir, memory=memory).model()
+        networks["twin"] = _open_base(analysis.twin_dir, unit_map, memory)
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with torch.no_grad():
-        apply_statistics(networks["random"], iter_plain(images["train"], BATCH_SIZE))
+        apply_statistics(networks["random"], iter_plain(images["train"], _STATISTICS_BATCH))
     return Subject(
         unit_map,
         networks,
@@ -116,13 +120,27 @@ def make_run_plan(opened: OpenRun, device: str, memory: Memory) -> Plan:
     return plan
 
 
+def _open_base(run_dir: Path, unit_map: UnitMap, memory: Memory) -> nn.Module:
+    """Return the network of a run, without the units that a map drops.
+
+    What leaves the remaining units is as before; the classifier behind them is a fresh one.
+    """
+    opened = open_run(run_dir, memory=memory)
+    model = opened.model()
+    if not opened.unit_map().dropped:
+        truncate_network(model, unit_map, seed=0)
+    return model
+
+
 def _draw_again(plan: Plan) -> nn.Module:
     """Return the network of a plan, drawn from a seed that no run of a study has."""
-    cfg = plan.config
-    return build_model(
+    cfg, seed = plan.config, plan.config.seed + SEED_OFFSET
+    model = build_model(
         cfg.model.name,
         n_classes=len(plan.dataset.index.classes),
-        seed=cfg.seed + SEED_OFFSET,
+        seed=seed,
         drop_rate=cfg.model.drop_rate,
         drop_path_rate=cfg.model.drop_path_rate,
     )
+    truncate_network(model, plan.unit_map, seed)
+    return model

@@ -160,12 +160,12 @@ def _compute_logits(
     subject: Subject, images: Batches, exchanges: Mapping[Key, Tensors]
 ) -> dict[str, np.ndarray]:
     """Return logits (n, K): `final`, and of each exchange under its unit and variant."""
-    final = subject.networks["final"]
-    suffixes = {n: _build_suffix(subject, n) for n, _ in exchanges}
+    last = len(subject.unit_map)
+    suffixes = {n: _build_suffix(subject, n) for n in {last, *(n for n, _ in exchanges)}}
     parts: dict[str, list[Tensor]] = {"final": []}
     for batch in iter_plain(images, BATCH_SIZE):
-        parts["final"].append(final(batch))
         inputs = _find_inputs(subject, batch)
+        parts["final"].append(suffixes[last](inputs[last]))
         for (n, variant), tensors in exchanges.items():
             outputs = functional_call(suffixes[n], dict(tensors), (inputs[n],))
             parts.setdefault(f"{n} {variant}", []).append(outputs)

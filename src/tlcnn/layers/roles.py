@@ -2,7 +2,8 @@
 
 the run    its network before the first step, and after training
 own, twin  runs of two seeds with the run's images, network and recipe, but trained from random
-           weights with nothing frozen
+           weights with nothing frozen. A run that dropped units is compared with whole networks,
+           of which the same units are dropped
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from tlcnn.study.runs import Run, make_runs
 
 SELF, RANDOM = "self", "random"  # values of --against; any other names a run
 SEED_OFFSET = 10**6  # from the run's seed to that of the role `random`
+# Keys of the identity that say how transferred units are trained. A run from random weights with
+# the rest of the recipe is `own` where none has these as well.
+_OF_UNITS = {"anchor", "head_lr", "unit_factors", "schedule", "head_epochs", "unfreeze_every"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,6 @@ class Analysis:
         return not list_missing(self.folder, self.measures)
 
 
-def explain_exclusion(run: Run) -> str:
-    """Return why a finished run cannot be analysed; empty where it can."""
-    if run.is_imported:
-        return "its predictions were imported, and there is no network to look into"
-    if run.plan.task == "multi-label":
-        return "its images have several labels, and the measures are of one class an image"
-    settings = run.settings
-    if settings.get("init.units") is not None or settings.get("init.above") == "truncate":
-        return "the measures are of networks whose first units are transferred, and of all units"
-    return ""
-
-
 class Candidates:
     """The finished runs of each folder of run folders, read once."""
 
@@ -87,15 +79,14 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
 
     Raises:
         WeightsError: there is no such run.
-        ConfigError: that run is not finished, or has another network or other images.
+        ConfigError: that run is not finished, or has another network, other units or images.
     """
     if against == RANDOM:
         return []
     references: list[Run] = []
     if against == SELF:
-        recipe = _describe_recipe(run.plan)
         runs = candidates.list_beside(Path(run.folder))
-        bases = [b for b in runs if b.k == b.j == 0 and _describe_recipe(b.plan) == recipe]
+        bases = _find_recipe([b for b in runs if b.k == b.j == 0 and not b.is_imported], run)
     else:
         folder = find_run_dir(against, Path(run.folder).absolute().parent.parent)
         runs = candidates.list_beside(folder)
@@ -105,7 +96,7 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
         bases = [
             b for b in runs if b.cell_id == reference.cell_id and b.run_id != reference.run_id
         ]
-    bases = [b for b in bases if b.run_id != run.run_id and not b.is_imported]
+    bases = [b for b in bases if b.run_id != run.run_id]
     before = {ancestor.run_id for ancestor in run.plan.ancestry}
     bases.sort(key=lambda b: (b.run_id in before, b.seed < run.seed, b.seed))
     if not references and bases and bases[0].run_id in before:
@@ -115,27 +106,57 @@ def find_bases(run: Run, against: str, candidates: Candidates) -> list[Run]:
 
 def _check_base(run: Run, references: Sequence[Run], against: str) -> None:
     """Raise ConfigError unless a run can stand for the target's own network."""
-    if not references:
-        raise ConfigError(f"--against {against}: that run is not finished. Name a finished one.")
-    different = [
-        name
-        for name, key in (("network", "model"), ("images", "dataset"))
-        if references[0].plan.identity.get(key) != run.plan.identity.get(key)
-    ]
-    if different:
+    if not references or references[0].is_imported:
         raise ConfigError(
-            f"--against {against} has another {' and other '.join(different)} than "
-            f"{Path(run.folder).name}. Name a run with the same dataset, splits, image size and "
-            "model."
+            f"--against {against}: that run is not finished, or has predictions alone. Name a "
+            "finished run that was trained here."
+        )
+    reference, differences = references[0], []
+    if reference.model != run.model:
+        differences.append(f"another network ({reference.model})")
+    elif not _has_network_of(reference, run):
+        differences.append("other units")
+    if reference.plan.identity.get("dataset") != run.plan.identity.get("dataset"):
+        differences.append("other images, classes, splits or sizes of images")
+    if differences:
+        raise ConfigError(
+            f"--against {against} has {' and '.join(differences)}, compared with "
+            f"{Path(run.folder).name}. Name a run with the same dataset, splits, image size, "
+            "model and units."
         )
 
 
-def _describe_recipe(plan: PlanRecord) -> Any:
-    """Return what makes two runs the same but for source, frozen units and seed."""
-    identity = {k: v for k, v in plan.identity.items() if k not in ("init", "freeze", "seed")}
+def _find_recipe(bases: Sequence[Run], run: Run) -> list[Run]:
+    """Return the runs with the images, network and recipe of another run.
+
+    Where there are none, they are those without what its recipe says of transferred units.
+    """
+    recipe, bases = _describe_recipe(run.plan), [b for b in bases if _has_network_of(b, run)]
+    if same := [base for base in bases if _describe_recipe(base.plan) == recipe]:
+        return same
+    recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _OF_UNITS}
+    return [base for base in bases if _describe_recipe(base.plan) == recipe]
+
+
+def _describe_recipe(plan: PlanRecord) -> dict[str, Any]:
+    """Return what makes two runs the same but for network, source, frozen units and seed."""
+    left_out = ("init", "freeze", "seed", "model")
+    identity = {k: v for k, v in plan.identity.items() if k not in left_out}
     # How the outputs of frozen units are stored is no part of a run without any.
     train = {k: v for k, v in identity.get("train", {}).items() if k != "features"}
     return {**identity, "train": train}
+
+
+def _has_network_of(base: Run, run: Run) -> bool:
+    """Return whether two runs have the same network and units, but for those `run` dropped."""
+    networks = [dict(each.plan.identity.get("model", {})) for each in (base, run)]
+    is_dropped = [each.settings.get("init.above") == "truncate" for each in (base, run)]
+    if is_dropped == [False, True]:
+        for network, each in zip(networks, (base, run), strict=True):
+            names = [unit.unit for unit in each.plan.units]
+            network["units"] = names[: len(run.plan.units)]
+            network["granularity"] = each.settings.get("model.granularity")
+    return networks[0] == networks[1]
 
 
 def make_analysis(

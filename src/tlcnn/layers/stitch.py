@@ -77,6 +77,8 @@ def _estimate_penalty(subject: Subject, below: Role, above: Role, n: int) -> Est
     """Return the accuracy of the upper network less that of the stitched one, or why not."""
     if subject.labels("train").ndim > 1:
         return "not defined for a task in which an image has several labels"
+    if subject.unit_map.dropped:
+        return "the network has dropped units, and without them those of `own` give no classes"
     for role in (below, above):
         features = collect_features(subject, role, n, ["train"])
         if isinstance(features, str):

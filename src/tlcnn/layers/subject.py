@@ -2,11 +2,12 @@
 
     networks + images -> one pass a network -> features at every boundary -> measures
 
-Activations are kept as features: pooled, (N, C), and spatial, (N, 4 C), the mean over each quarter
-of the map. All networks have the same architecture, and so the same units.
+Activations are kept as features: pooled, (N, C), and of training images also spatial, (N, 4 C),
+the mean over each quarter of the map. All networks have the same architecture, and so the same
+units.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,7 +31,7 @@ Form = Literal["pooled", "spatial"]
 Features = dict[Split, np.ndarray]  # what leaves one unit of one network, (n, D) by split
 
 FORMS: tuple[Form, ...] = ("pooled", "spatial")
-BATCH_SIZE = 256  # images of a forward pass
+BATCH_SIZE = 64  # images of a forward pass: on a processor a larger one is no faster
 _SIDE = 2  # a spatial feature is the mean over one of 2 x 2 parts of the map
 
 
@@ -80,11 +81,13 @@ class Subject:
     def features(self, role: Role, split: Split, form: Form = "pooled") -> dict[int, np.ndarray]:
         """Return what leaves each unit, by its number: (n, C) pooled, (n, 4 C) spatial, float32.
 
-        A network's activations at all boundaries come from one pass over a split.
+        A network's activations at all boundaries come from one pass over a split. Spatial ones are
+        of the training images alone.
         """
         if (role, split) not in self._features:
+            forms = FORMS if split == "train" else FORMS[:1]
             self._features[role, split] = compute_features(
-                self.networks[role], self.unit_map, self.images[split], self.numbers
+                self.networks[role], self.unit_map, self.images[split], self.numbers, forms
             )
         return self._features[role, split][form]
 
@@ -105,18 +108,23 @@ def collect_features(
 
 @torch.no_grad()
 def compute_features(
-    model: nn.Module, unit_map: UnitMap, images: Batches, numbers: list[int]
+    model: nn.Module,
+    unit_map: UnitMap,
+    images: Batches,
+    numbers: list[int],
+    forms: Sequence[Form] = FORMS,
 ) -> dict[Form, dict[int, np.ndarray]]:
     """Return the features of all images at some boundaries, by form and unit, in float32."""
     run = pass_boundaries(model, unit_map, 0, numbers)
-    parts: dict[Form, dict[int, list[Tensor]]] = {form: {n: [] for n in numbers} for form in FORMS}
+    parts: dict[Form, dict[int, list[Tensor]]] = {form: {n: [] for n in numbers} for form in forms}
     batches = list_eval_batches(len(images), BATCH_SIZE)
     feed = images.feed_plain(batches)
     with evaluating(model), expect(images, batches):
         for number in range(len(batches)):
             for n, activations in run(feed.make_batch(number)).items():
-                for form, features in pool(activations.float()).items():
-                    parts[form][n].append(features.cpu())
+                features = pool(activations.float())
+                for form in forms:
+                    parts[form][n].append(features[form].cpu())
     return {
         form: {n: torch.cat(tensors).numpy() for n, tensors in by_unit.items()}
         for form, by_unit in parts.items()

@@ -97,11 +97,12 @@ def make_network(architecture: str, **settings: Any) -> nn.Module:
     """Build a timm network. A setting that its family does not have is left out if it is zero.
 
     Zeros are passed to the families that have the setting, because their defaults may not be zero.
-    Raises ConfigError for a setting above zero that the family does not have.
+    Raises ConfigError for a setting above zero that the family does not have, and for a network
+    with two classifiers.
     """
     while True:
         try:
-            return timm.create_model(architecture, pretrained=False, **settings)
+            model: nn.Module = timm.create_model(architecture, pretrained=False, **settings)
         except TypeError as error:
             unknown = next((key for key in settings if f"'{key}'" in str(error)), None)
             if unknown is None:
@@ -112,3 +113,11 @@ def make_network(architecture: str, **settings: Any) -> nn.Module:
                     f"possible. Set {unknown} to 0, or choose another network."
                 ) from error
             settings = {key: value for key, value in settings.items() if key != unknown}
+        else:
+            if isinstance(model.get_classifier(), (tuple, list)):  # type: ignore[operator]
+                raise ConfigError(
+                    f"{architecture} has two classifiers, whose outputs are averaged: it was "
+                    "trained by distillation. tlcnn trains networks with one. Choose another "
+                    "network."
+                )
+            return model

@@ -4,12 +4,14 @@ Tried in this order, the first that gives every tensor of the units wins:
 
     1. the names as they are
     2. without the wrappers of DataParallel and torch.compile, and without a common prefix
-    3. timm's own conversion of its architectures' original checkpoints
-    4. by position, where kinds and shapes agree one by one (torchvision's names)
+    3. the network's parts by number, as in `nn.Sequential(*network.children())`
+    4. timm's own conversion of its architectures' original checkpoints
+    5. by position, where kinds and shapes agree one by one (torchvision's names)
 """
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -23,7 +25,7 @@ TRAINED = (".weight", ".bias", ".running_mean", ".running_var")
 # Prefixes under which a checkpoint keeps *the* network when it holds several.
 PREFERRED = (
     *("", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.", "student."),
-    *("trunk.", "model.backbone.", "model.encoder.", "model.model."),
+    *("base_encoder.", "trunk.", "model.backbone.", "model.encoder.", "model.model."),
 )
 # Foreign names whose order was checked to mean the same network: the outputs of the two programs
 # agree. Nothing else is mapped by position, because a file does not tell what its network computes
@@ -33,7 +35,9 @@ BY_POSITION = (
     (r"efficientnet_b[0-4]", "features.0.0.weight"),
     (r"convnext_(tiny|small|base|large)", "features.0.0.weight"),
     (r"mnasnet_100", "layers.0.weight"),
+    (r"tf_efficientnet_(lite[0-4]|b[0-7])", "_conv_stem.weight"),  # where 32 divides the size
 )
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")  # conv.1 is conv1 now
 
 
 def match_names(state: State, model: nn.Module, unit_map: UnitMap) -> State:
@@ -49,35 +53,40 @@ def match_names(state: State, model: nn.Module, unit_map: UnitMap) -> State:
     names = unit_map.tensors_of(1, len(unit_map))  # the counters are optional in any file
     shapes = {n: tensors[n].shape for n in names if n in tensors and not n.endswith(COUNTER)}
     wrappers = re.compile(r"(^|(?<=\.))(_orig_mod|module)\.")
-    bare = {wrappers.sub("", name): tensor for name, tensor in state.items()}
-    shared = [p for p in PREFERRED if all(name.startswith(p) for name in bare)]
-    inner = _strip(bare, max(shared, key=len))
+    bare = {_OLD_DENSENET.sub(r"\1", wrappers.sub("", n)): t for n, t in state.items()}
+    shared = [p for p in _list_prefixes(bare) if all(name.startswith(p) for name in bare)]
     ways: list[Callable[[], State]] = [
         lambda: state,
         lambda: _take_off_best_prefix(bare, shapes),
-        lambda: _convert_by_timm(inner, unit_map.model),
-        lambda: _match_by_position(inner, model, unit_map),
+        lambda: _name_children(bare, model, shapes),
+        *(partial(_convert_by_timm, _strip(bare, p), unit_map.model) for p in shared),
+        lambda: _match_by_position(bare, model, unit_map),
     ]
     best: State = {}
     for match in ways:
         best = max(best, match(), key=lambda renamed: _count_fitting(renamed, shapes))
         if _count_fitting(best, shapes) == len(shapes):
             break
-    if not _count_fitting(best, shapes):
-        raise WeightsError(describe_misfit(state, shapes, unit_map.model))
-    _check_same_architecture(best, shapes, unit_map)
+    _check_same_architecture(best, state, shapes, unit_map)
     return best
 
 
-def describe_misfit(state: State, expected: dict[str, torch.Size], model: str) -> str:
-    """Say which expected tensors are missing or have another shape, and which others are there."""
+def describe_misfit(
+    state: State, expected: dict[str, torch.Size], model: str, file: State | None = None
+) -> str:
+    """Say which expected tensors are missing or have another shape, and which others are there.
+
+    Args:
+        file: the tensors under the file's own names, where `state` has others.
+    """
     missing = [name for name in expected if name not in state]
     misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(shape)}"
+        f"{_list_file_names(state, [name], file)[0]} {tuple(state[name].shape)} instead of "
+        f"{tuple(shape)}"
         for name, shape in expected.items()
         if name in state and state[name].shape != shape
     ]
-    further = [name for name in state if name not in expected]
+    further = _list_file_names(state, [name for name in state if name not in expected], file)
     parts = [
         f"{len(names)} of {len(expected)} {what}: {list_names(names)}"
         for what, names in (("missing", missing), ("of another shape", misshapen))
@@ -91,20 +100,34 @@ def describe_misfit(state: State, expected: dict[str, torch.Size], model: str) -
     )
 
 
+def _list_file_names(state: State, names: list[str], file: State | None) -> list[str]:
+    """Return the names that tensors of a renamed state have in the file."""
+    originals = {id(tensor): name for name, tensor in (file or {}).items()}
+    return [originals.get(id(state[name]), name) for name in names]
+
+
 def _count_fitting(state: State, shapes: dict[str, torch.Size]) -> int:
     return sum(n in state and state[n].shape == shape for n, shape in shapes.items())
 
 
 def _check_same_architecture(
-    state: State, shapes: dict[str, torch.Size], unit_map: UnitMap
+    state: State, file: State, shapes: dict[str, torch.Size], unit_map: UnitMap
 ) -> None:
-    """Refuse the stem of a ResNet-50 for a ResNet-18, and the half of a ResNet-34 that fits."""
+    """Refuse the stem of a ResNet-50 for a ResNet-18, and the half of a ResNet-34 that fits.
+
+    Names under which less than half fits explain nothing: messages then have the file's own.
+    """
+    n_fitting = _count_fitting(state, shapes)
+    if not n_fitting:
+        raise WeightsError(describe_misfit(file, shapes, unit_map.model))
     expected = dict(shapes)
     for unit in unit_map.units:
         if not any(name in state for name in unit.tensors):  # a unit that was cut off
             expected = {name: s for name, s in expected.items() if name not in unit.tensors}
     if _count_fitting(state, expected) < len(expected):
-        raise WeightsError(describe_misfit(state, expected, unit_map.model))
+        is_explained = 2 * n_fitting >= min(len(shapes), len(file))
+        shown, wanted = (state, expected) if is_explained else (file, shapes)
+        raise WeightsError(describe_misfit(shown, wanted, unit_map.model, file))
     modules = {n.split(".")[0] for n in shapes} - {n.split(".")[0] for n in unit_map.head}
     further = [
         name
@@ -114,16 +137,15 @@ def _check_same_architecture(
     if further:
         raise WeightsError(
             f"these weights do not fit {unit_map.model}: they hold {len(further)} tensors in "
-            f"layers that it does not have: {list_names(further)}. They come from another "
-            f"architecture."
+            f"layers that it does not have: "
+            f"{list_names(_list_file_names(state, further, file))}. They come from another "
+            "architecture."
         )
 
 
 def _take_off_best_prefix(bare: State, shapes: dict[str, torch.Size]) -> State:
     """Return the state without the prefix, of up to three parts, under which most tensors fit."""
-    paths = [name.split(".")[:-1][:3] for name in bare]
-    prefixes = ["".join(f"{part}." for part in p[:depth]) for depth in range(4) for p in paths]
-    counts = {p: _count_fitting(_strip(bare, p), shapes) for p in dict.fromkeys(prefixes)}
+    counts = {p: _count_fitting(_strip(bare, p), shapes) for p in _list_prefixes(bare)}
     most = max(counts.values(), default=0)
     tied = [prefix for prefix, count in counts.items() if count == most]
     preferred = [prefix for prefix in PREFERRED if prefix in tied]
@@ -135,8 +157,34 @@ def _take_off_best_prefix(bare: State, shapes: dict[str, torch.Size]) -> State:
     return _strip(bare, (preferred or tied or [""])[0])
 
 
+def _list_prefixes(state: State) -> list[str]:
+    """Return the beginnings of names, of none to three parts, shorter ones first."""
+    paths = [name.split(".")[:-1][:3] for name in state]
+    prefixes = ["".join(f"{part}." for part in p[:depth]) for depth in range(4) for p in paths]
+    return list(dict.fromkeys(prefixes))
+
+
 def _strip(state: State, prefix: str) -> State:
     return {n[len(prefix) :]: tensor for n, tensor in state.items() if n.startswith(prefix)}
+
+
+def _name_children(bare: State, model: nn.Module, shapes: dict[str, torch.Size]) -> State:
+    """Return the state with the names of the network's parts in place of their numbers.
+
+    `nn.Sequential(*network.children())` has numbers, and so have the files of RadImageNet and
+    fastai; torchvision's ResNets, DenseNets and Inception have timm's parts in timm's order.
+    """
+    parts = [name for name, _ in model.named_children()]
+    best: State = {}
+    for prefix in _list_prefixes(bare):
+        numbered = [(n.split(".", 1), tensor) for n, tensor in _strip(bare, prefix).items()]
+        named = {
+            f"{parts[int(name[0])]}.{name[-1]}": tensor
+            for name, tensor in numbered
+            if name[0].isdecimal() and int(name[0]) < len(parts)
+        }
+        best = max(best, named, key=lambda renamed: _count_fitting(renamed, shapes))
+    return best
 
 
 def _convert_by_timm(state: State, architecture: str) -> State:
@@ -190,7 +238,11 @@ def _match_by_position(state: State, model: nn.Module, unit_map: UnitMap) -> Sta
     if len(set(modules.values())) != len(modules):
         return {}
     architecture, first = unit_map.model.split(".")[0], file_names[0]
-    if not any(re.fullmatch(models, architecture) and first == f for models, f in BY_POSITION):
+    is_checked = any(
+        re.fullmatch(models, architecture) and f".{first}".endswith(f".{name}")
+        for models, name in BY_POSITION
+    )
+    if not is_checked:
         raise WeightsError(
             f"these weights have the shapes of {architecture} under other names (the first is "
             f"{first}), but the file does not tell whether its network computes the same. "

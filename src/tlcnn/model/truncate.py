@@ -16,7 +16,7 @@ from tlcnn.model.unit_map import UnitMap, list_enclosing
 from tlcnn.text import first_line
 
 _POOLING = (nn.AdaptiveAvgPool2d, SelectAdaptivePool2d)  # the head needs it, wherever it stands
-_LISTS = (nn.ModuleList, nn.ModuleDict)
+_LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _TOLERANCE = 1e-4  # relative, between two orders of the same sum
 
 
@@ -59,10 +59,7 @@ def truncate_network(model: nn.Module, unit_map: UnitMap, seed: int) -> None:
         raise ConfigError(
             f"{where}: the head does not take it ({first_line(error)}). {advice}"
         ) from error
-    expected = boundary.mean(dim=(2, 3)) if boundary.ndim == 4 else boundary
-    if rows.shape != expected.shape or not torch.allclose(
-        rows, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(expected.abs().max())
-    ):
+    if not any(_are_close(rows, means) for means in average_image(boundary)):
         raise ConfigError(
             f"{where}: the network does more with what leaves that unit than to average it over "
             f"the image ({tuple(boundary.shape[1:])} to {tuple(rows.shape[1:])}). {advice}"
@@ -72,10 +69,24 @@ def truncate_network(model: nn.Module, unit_map: UnitMap, seed: int) -> None:
         set_module(model, path, _build_like(classifier, rows.shape[1]))
 
 
+def average_image(boundary: Tensor) -> list[Tensor]:
+    """Return the averages over the image of (N, C, H, W), and of (N, H, W, C); else its input."""
+    return (
+        [boundary.mean(dim=dims) for dims in ((2, 3), (1, 2))]
+        if boundary.ndim == 4
+        else [boundary]
+    )
+
+
+def _are_close(rows: Tensor, expected: Tensor) -> bool:
+    atol = _TOLERANCE * float(expected.abs().max())
+    return rows.shape == expected.shape and torch.allclose(rows, expected, _TOLERANCE, atol)
+
+
 def _find_dropped(model: nn.Module, unit_map: UnitMap) -> set[str]:
     """Return the outermost modules that lie wholly inside dropped units, without global pooling.
 
-    A list of modules stays, because the network reads its members.
+    A list of modules stays, because the network may read its members.
     """
     rest = [*(path for unit in unit_map.units for path in unit.modules), *unit_map.head_modules]
     around_rest = {around for path in rest for around in list_enclosing(path)}

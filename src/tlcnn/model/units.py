@@ -89,11 +89,27 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
         if obstacle is None:
             return _make_map(architecture, granularity, division, number, layers, size)
         obstacles.append(obstacle)
+    if not _processes_maps(layers):
+        raise ConfigError(
+            f"{architecture} is not a CNN whose layers process maps of pixels one after the other "
+            f"({obstacles[0]}), so it has no units at any granularity. Choose a CNN, for example "
+            "model=resnet18, model=convnext_tiny or model=efficientnet_b0."
+        )
     raise ConfigError(
         f"{architecture} cannot be divided into units at granularity {granularity}: "
         f"{obstacles[0]}. Choose another granularity ({', '.join(GRANULARITIES)}) or another "
         "network."
     )
+
+
+def _processes_maps(layers: tuple[Layer, ...]) -> bool:
+    """Return whether most layers put out maps of pixels, and none of the parameters is outside.
+
+    Transformers process tokens, (N, tokens, C), and add parameters for their positions to them.
+    """
+    shapes = [c.shape_out or () for layer in layers if layer.kind == "conv" for c in layer.calls]
+    n_maps = sum(len(shape) == 4 for shape in shapes)
+    return 2 * n_maps > len(shapes) and not any(la.params for la in layers if not la.path)
 
 
 def _find_obstacle(division: Division, number: Numbers, layers: tuple[Layer, ...]) -> str | None:

@@ -22,7 +22,7 @@ from tlcnn.text import first_line
 log = logging.getLogger(__name__)
 
 RUN_WEIGHTS = "weights.safetensors"
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".torch")
 _MAX_HEADER = 100_000_000  # bytes, as in safetensors itself
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -100,6 +100,21 @@ def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
         f"init.weights={path}: there is no file {place.absolute()}."
         f"{did_you_mean(place.name, beside)}{listed} {advice}"
     )
+
+
+def check_twin(path: Path, model_name: str) -> None:
+    """Refuse the weights of a `tf_` network for its twin, whose tensors have the same names.
+
+    The twins pad otherwise and have another epsilon, which no tensor tells: the file's name does.
+    Raises WeightsError.
+    """
+    architecture = model_name.split(".")[0]
+    if f"tf_{architecture}" in str(path):
+        raise WeightsError(
+            f"{path} is called tf_{architecture}, and model.name is {architecture}: they have the "
+            "same tensors, but pad their images otherwise. Write "
+            f"model.name=tf_{architecture}; or rename the file if its name is wrong."
+        )
 
 
 def _describe_file(path: Path, tag: str, origin: str, cache_dir: Path) -> WeightsFile:

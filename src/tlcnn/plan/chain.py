@@ -35,7 +35,7 @@ def make_parent_config(cfg: Config, memory: Memory) -> Config:
 
     Raises ConfigError where `init.task` names no dataset, or a key of that run is not allowed.
     """
-    init = cfg.init
+    init, cfg = cfg.init, replace(cfg, until_epoch=None)
     train = replace(cfg.train, schedule=TrainCfg().schedule)  # is one of fine-tuning
     if init.source == "self":
         seed = cfg.seed + 1 if init.self_seed is None else init.self_seed
@@ -125,7 +125,7 @@ def load_run_config(run_dir: Path, cfg: Config) -> Config:
             "to its end with the command it was started with"
         ) from error
     places = {key: getattr(cfg, key) for key in list_keys("place") if "." not in key}
-    places["output_dir"] = str(run_dir.parent.parent)
+    places |= {"output_dir": str(run_dir.parent.parent), "until_epoch": None}
     allow = loaded.init.allow_unchecked or cfg.init.allow_unchecked
     return replace(
         loaded, **places, init=replace(loaded.init, allow_unchecked=allow), dry_run=False

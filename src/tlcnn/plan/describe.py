@@ -94,6 +94,9 @@ def _describe_train_settings(plan: Plan) -> list[str]:
     factors = values.pop("unit_factors", None)
     parts = [f"{key} {value}" for key, value in values.items()]
     parts += [f"erase {plan.config.train.erase:g}"] if plan.config.train.erase else []
+    if plan.identity["train"]["augment"] == "ranges":
+        numbers = (f"{key} {value}" for key, value in plan.config.train.augment_ranges.items())
+        parts.append(f"augment {plan.config.train.augment}, but {', '.join(numbers)}")
     if factors:
         rates = (f"{name} {f:.3g}" for name, f in zip(plan.unit_map.names, factors, strict=True))
         parts.append(f"rates times {', '.join(rates)}")

@@ -9,7 +9,7 @@ from tlcnn.config.schema import Config, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.images import FULL_BITS
-from tlcnn.data.policy import NORMALIZE, describe_views, find_policy
+from tlcnn.data.policy import NORMALIZE, describe_views, find_policy, name_policy
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.ancestry import Ancestor
 from tlcnn.plan.schedule import resolve_schedule
@@ -44,7 +44,7 @@ FIRST_KEYS = frozenset(
 RESOLVED_KEYS = frozenset(
     {"init.units", "init.above", "init.head", "freeze.units"}
     | {"train.schedule", "train.head_epochs", "train.unfreeze_every"}
-    | {"train.layer_decay", "train.unit_lr", "train.erase"}
+    | {"train.layer_decay", "train.unit_lr", "train.erase", "train.augment_ranges"}
 )
 
 
@@ -89,7 +89,9 @@ def make_identity(
             **make_recipe(cfg, precision, cell, find_obstacle(cfg, unit_map, cell)),
             **resolve_schedule(cfg, cell, len(unit_map)),
         },
-        "views": describe_views(find_policy(cfg.train.augment, cfg.train.erase)),
+        "views": describe_views(
+            find_policy(cfg.train.augment, cfg.train.erase, cfg.train.augment_ranges)
+        ),
         "seed": cfg.seed,
     }
     resolved = RESOLVED_KEYS | {f"train.{key}" for key in list_idle(cfg, cell)}
@@ -130,6 +132,7 @@ def make_recipe(
     train = cfg.train
     recipe = {key: value for key, value in vars(train).items() if f"train.{key}" in FIRST_KEYS}
     recipe["precision"] = precision
+    recipe["augment"] = name_policy(find_policy(train.augment, ranges=train.augment_ranges))
     idle = list_idle(cfg, cell)
     if train.features != "close" or obstacle is not None:
         idle.add("features")

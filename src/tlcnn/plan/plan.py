@@ -21,11 +21,19 @@ from tlcnn.device import Device, find_device
 from tlcnn.errors import ConfigError, DataError, TlcnnError, WeightsError, list_names
 from tlcnn.memory import Memory
 from tlcnn.model.load_units import load_unit_map
+from tlcnn.model.published import PUBLISHED, locate_published
 from tlcnn.model.unit_map import UnitMap
-from tlcnn.model.weights import RUN_WEIGHTS, WeightsFile, locate_checkpoint, locate_imagenet
+from tlcnn.model.weights import (
+    RUN_WEIGHTS,
+    WeightsFile,
+    check_twin,
+    locate_checkpoint,
+    locate_imagenet,
+)
 from tlcnn.plan.ancestry import Ancestor, check_leaks, find_ancestors, find_run_dir, read_ancestors
 from tlcnn.plan.chain import PLANNED, load_run_config, make_parent_config
 from tlcnn.plan.identity import make_cell_id, make_identity, make_name
+from tlcnn.plan.schedule import shorten_warmup
 from tlcnn.plan.train_settings import check_train_settings
 from tlcnn.plan.treatment import Treatment, make_treatment
 from tlcnn.records.plan_record import AncestorRecord, read_plan
@@ -96,7 +104,8 @@ def make_plan(
     """
     memory = memory or Memory()
     check_config(cfg)
-    find_policy(cfg.train.augment)
+    cfg = shorten_warmup(cfg)
+    find_policy(cfg.train.augment, ranges=cfg.train.augment_ranges)
     cache_dir = make_cache_dir(cfg.cache_dir)
     device = memory.recall("device", cfg.device, lambda: find_device(cfg.device, cache_dir))
     cell, unit_map = make_treatment(cfg, recall_unit_map(cfg, memory))
@@ -204,9 +213,13 @@ def _find_source(
         if isinstance(located, WeightsError):
             raise located
         weights = located
+    elif init.weights in PUBLISHED:
+        weights = locate_published(init.weights, cfg.model.name, cache_dir=cache_dir)
     else:
         weights = locate_run(init.weights) or locate_checkpoint(init.weights, cache_dir=cache_dir)
     assert weights.path is not None
+    if init.weights is not None:
+        check_twin(weights.path, cfg.model.name)
     if weights.is_run:
         ancestry = read_ancestors(weights.path.parent)
     else:

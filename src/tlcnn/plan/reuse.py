@@ -115,7 +115,7 @@ def make_source_key(plan: Plan) -> str | None:
 def count_views(plan: Plan) -> int:
     """Return how many views a training image has in all epochs; 0: new ones every epoch."""
     train = plan.config.train
-    is_plain = find_policy(train.augment, train.erase) == Policy()
+    is_plain = find_policy(train.augment, train.erase, train.augment_ranges) == Policy()
     return 1 if is_plain else plan.config.train.views or 0
 
 

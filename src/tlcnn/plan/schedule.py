@@ -1,6 +1,6 @@
 """When each unit begins to be trained: all at once, the head first, or from the head downwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tlcnn.config.schema import Config
@@ -22,6 +22,16 @@ class UnitPhase:
     resting: tuple[int, ...] = ()
 
 
+def shorten_warmup(cfg: Config) -> Config:
+    """Return a configuration whose rate has epochs in which to fall.
+
+    A warm-up as long as the training, as that of one epoch with `train.epochs=1`, is halved.
+    """
+    if cfg.train.warmup_epochs < cfg.train.epochs:
+        return cfg
+    return replace(cfg, train=replace(cfg.train, warmup_epochs=cfg.train.epochs / 2))
+
+
 def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, ...]:
     """Return the phases of a training, which follow from the epoch alone.
 
@@ -38,10 +48,15 @@ def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, 
     if train.schedule == "head_first":
         n_head, n_rest = train.head_epochs, train.epochs - train.head_epochs
         if min(n_head, n_rest) <= train.warmup_epochs:
+            least = int(train.warmup_epochs) + 1
+            words = f"train.head_epochs={least}"
+            if train.epochs - least <= train.warmup_epochs:
+                words = f"train.epochs={2 * least} {words}"
             raise ConfigError(
                 f"train.schedule=head_first trains {n_head} epochs of the head "
                 f"(train.head_epochs) and {n_rest} of all, out of train.epochs={train.epochs}. "
-                f"Each must be longer than train.warmup_epochs={train.warmup_epochs:g}."
+                f"Each must be longer than train.warmup_epochs={train.warmup_epochs:g}. For "
+                f"example, write {words}."
             )
         return (UnitPhase(1, n_head, units), UnitPhase(n_head + 1, n_rest))
     every, n_last = train.unfreeze_every, train.epochs - len(units) * train.unfreeze_every

@@ -69,7 +69,7 @@ def list_idle(cfg: Config, cell: Treatment) -> set[str]:
         "effective_beta": train.class_weights != "effective" or is_balanced,
         "class_weights": is_balanced,
         "logit_adjustment": is_balanced,
-        "views": find_policy(train.augment, train.erase) == Policy(),
+        "views": find_policy(train.augment, train.erase, train.augment_ranges) == Policy(),
         "head_lr": train.head_lr == train.lr,
         "anchor": {*cell.transferred} <= {*cell.frozen}
         and not (cell.k and cfg.freeze.bn == "affine"),

@@ -9,6 +9,8 @@ weights.safetensors predictions.parquet  the best epoch, and its logits on val a
 summary.json                             the metrics
 DONE | FAILED                            the last file written: DONE holds the sha256 of the
                                          others but the log, FAILED the traceback
+PRUNED                                   which search gave the run up, and when; its checkpoint
+                                         stays, and a later training deletes the mark
 """
 
 import json
@@ -22,11 +24,12 @@ from typing import Any
 
 import yaml
 
-from tlcnn.errors import CannotCreate, DataError, RunLocked
-from tlcnn.records.files import CONFIG, DONE, HISTORY, compute_digests, read_json
+from tlcnn.errors import CannotCreate, DataError, Diverged, RunLocked
+from tlcnn.records.files import CONFIG, DONE, HISTORY, compute_digests, read_json, read_text
 from tlcnn.storage import hold_lock, make_dir, sync_files, write_atomic
 
 FAILED, HOLDER, LOCK = "FAILED", "holder.json", "lock"
+PRUNED = "PRUNED"
 
 
 class RunDir:
@@ -127,9 +130,23 @@ class RunDir:
         """Leave the traceback of a run that failed."""
         write_atomic(self.path / FAILED, traceback)
 
-    def clear_failed(self) -> None:
-        """Delete the mark of an earlier failure: the run is being tried again."""
-        (self.path / FAILED).unlink(missing_ok=True)
+    def find_divergence(self) -> str | None:
+        """Return the message of the error that ended the run, if its loss was not finite."""
+        if not (self.path / FAILED).is_file():
+            return None
+        error = f"{Diverged.__module__}.{Diverged.__name__}: "
+        lines = read_text(self.path / FAILED).splitlines()
+        return next((ln.removeprefix(error) for ln in lines if ln.startswith(error)), None)
+
+    def write_pruned(self, reason: Mapping[str, Any]) -> None:
+        """Mark a paused run as given up by a search, unless another process trains it or has."""
+        if not self.is_done and not (self.path / PRUNED).exists():
+            write_atomic(self.path / PRUNED, json.dumps(reason, indent=2) + "\n")
+
+    def clear_marks(self) -> None:
+        """Delete the marks of an earlier failure and of a search: the run is being trained."""
+        for name in (FAILED, PRUNED):
+            (self.path / name).unlink(missing_ok=True)
 
 
 def _without_nan(value: Any) -> Any:

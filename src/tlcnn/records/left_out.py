@@ -6,6 +6,7 @@ _WHY = {
     "failed": "no result (`tlcnn status` has the error)",
     "running": "not finished yet",
     "stopped": "not finished; repeat the command to continue",
+    "pruned": "given up by a search after few epochs, and not tested",
     "unreadable": "damaged",
     "no run": "something else",
     "duplicate": "one copy of each is taken",
@@ -37,5 +38,9 @@ def describe_left_out(runs: pd.DataFrame) -> list[str]:
         if state in _BY_NAME:
             rows = runs[runs["state"] == state]
             lines += [f"  {row.folder}: {row.problem}" for row in rows.itertuples()]
+    is_trial = runs["is_trial"].astype(bool) if "is_trial" in runs else runs["state"] == ""
+    if n := int((is_trial & (runs["state"] == "done")).sum()):
+        text = "trained by a search to choose settings, so in no mean"
+        lines.append(f"{n:,} {'run is a trial' if n == 1 else 'runs are trials'}: {text}")
     noted = runs[~runs["state"].isin(_BY_NAME) & runs["problem"].notna() & (runs["problem"] != "")]
     return lines + [f"note: {row.folder}: {row.problem}" for row in noted.itertuples()]

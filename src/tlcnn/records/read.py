@@ -11,25 +11,32 @@ import pandas as pd
 
 from tlcnn.errors import DataError
 from tlcnn.records.files import DONE, PLAN, PREDICTIONS, SUMMARY, read_bytes, read_json
-from tlcnn.records.folder import FAILED, HOLDER
+from tlcnn.records.folder import FAILED, HOLDER, PRUNED
 from tlcnn.records.plan_record import RECORD, read_plan
+from tlcnn.records.search import find_roles
 from tlcnn.records.settings import add_later_settings
 from tlcnn.records.summary import read_epochs, read_summary, summarize_epochs
 
 COLUMNS = ("dataset", "model", "init", "k", "j", "bn", "seed", "state")
 _ALWAYS = (
     *("folder", "run_id", "cell_id", "source", "imported", "task", "planned_epochs", "epochs"),
-    *("train_s", "settings", "plan", "has_predictions", "problem"),
+    *("train_s", "settings", "plan", "has_predictions", "is_trial", "searched", "problem"),
 )
 _PLAN_COLUMNS = (
     *("dataset", "model", "k", "j", "bn", "seed", "run_id", "cell_id", "source", "task"),
     *("imported", "settings"),
 )
-_EMPTY = {"settings": {}, "imported": False, "has_predictions": False}
+_EMPTY = {
+    "settings": {},
+    "imported": False,
+    "has_predictions": False,
+    "is_trial": False,
+    "searched": (),
+}
 # What makes a folder a run, be it the first or the last file of it.
 _MARKS = {PLAN, HOLDER, SUMMARY, DONE, FAILED}
 # The states of a run; of several copies of one run the one with the first of these is taken.
-_STATES = ("done", "running", "stopped", "failed", "unreadable")
+_STATES = ("done", "running", "stopped", "pruned", "failed", "unreadable")
 
 
 def read_runs(*paths: str | Path) -> pd.DataFrame:
@@ -44,11 +51,13 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
     Returns:
         One row a run: dataset, model, init (the source as one text), k, j, bn, seed, state (done,
-        running, stopped, failed, or one of the above), folder, run_id, cell_id (equal for runs
-        that differ in the seed alone), source (a tuple of names), imported (predictions of
+        running, stopped, pruned, failed, or one of the above), folder, run_id, cell_id (equal for
+        runs that differ in the seed alone), source (a tuple of names), imported (predictions of
         another tool), task, epochs, train_s, images_per_s, settings (a dict of dotted keys),
-        plan (a `PlanRecord`), has_predictions, and every metric as `val/...` and `test/...`. What
-        a run has not measured is NaN.
+        plan (a `PlanRecord`), has_predictions, is_trial (trained by a search to choose settings,
+        and no result), searched (the `SearchedArm`s that it is a final run of, and None if it is
+        a cell of another study as well), and every metric as `val/...` and `test/...`. What a
+        run has not measured is NaN.
 
     Raises:
         DataError: there is no such folder.
@@ -67,6 +76,7 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
         row = {"folder": str(place.folder), "state": place.state, "problem": place.problem}
         rows.append(_EMPTY | row if place.state else read_run(place.folder))
     _mark_duplicates(rows)
+    _add_roles(rows)
     frame = pd.DataFrame(rows)
     order = dict.fromkeys([*COLUMNS, *_ALWAYS, *frame.columns])
     return frame.reindex(columns=list(order))
@@ -166,6 +176,21 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
             row |= {"state": "duplicate", "problem": problem}
 
 
+def _add_roles(rows: Sequence[dict[str, Any]]) -> None:
+    """Say of each run what it is in the searches of its output folder."""
+    by_folder: dict[Path, list[dict[str, Any]]] = {}
+    for row in rows:
+        folder = Path(row["folder"]).parent
+        by_folder.setdefault(folder.parent if folder.name == "runs" else folder, []).append(row)
+    for output_dir, members in by_folder.items():
+        roles = find_roles(output_dir)
+        for row in members:
+            run_id = str(row.get("run_id"))
+            is_cell = run_id in roles.finals and run_id in roles.cells
+            row["searched"] = (*roles.finals.get(run_id, ()), *([None] if is_cell else []))
+            row["is_trial"] = run_id in roles.trials
+
+
 # ---- one of them --------------------------------------------------------------------------------
 
 
@@ -209,7 +234,9 @@ def read_state(folder: Path) -> str:
         return "done"
     if is_held(folder):
         return "running"
-    return "failed" if (folder / FAILED).is_file() else "stopped"
+    if (folder / FAILED).is_file():
+        return "failed"
+    return "pruned" if (folder / PRUNED).is_file() else "stopped"
 
 
 def is_held(folder: Path) -> bool:

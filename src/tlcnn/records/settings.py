@@ -37,6 +37,11 @@ def add_later_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**(_DEFAULTS if "train.lr" in settings else {}), **settings}
 
 
+def is_default(key: str, value: Any) -> bool:
+    """Return whether a setting, as `write_value` returns it, has the default of the schema."""
+    return bool(value == write_value(_DEFAULTS.get(key)))
+
+
 def list_naming(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the keys beside the columns of a cell that name some of these runs or cells.
 

@@ -26,7 +26,14 @@ from tlcnn.report.remarks import (
     write_tuning,
 )
 from tlcnn.report.sentences import write_finding
-from tlcnn.report.words import name_cell, name_chosen, name_source, name_start, write_settings
+from tlcnn.report.words import (
+    name_cell,
+    name_chosen,
+    name_member,
+    name_source,
+    name_start,
+    write_settings,
+)
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.detect import find_detectable
 from tlcnn.statistics.metrics import is_lower_better
@@ -35,7 +42,7 @@ from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.calibration import measure_calibration
 from tlcnn.study.cells import Cell, Source, make_cells
-from tlcnn.study.comparisons import Contrast, compare_blocks, list_compared_sources
+from tlcnn.study.comparisons import Contrast, FamilyKind, compare_blocks, list_compared_sources
 from tlcnn.study.layers import JUDGED, POINT, TREATMENTS
 from tlcnn.study.runs import make_runs
 from tlcnn.study.tune import check_tuned, tune_cells
@@ -197,6 +204,14 @@ _COMPARED = [
 ]
 
 
+def _name_first(contrast: Contrast) -> str:
+    """Return the name of the first cell of a comparison, or of what was chosen."""
+    if contrast.best is None:
+        return name_member(contrast.block, contrast.a)
+    is_treatment = contrast.family.kind is FamilyKind.FINETUNING
+    return name_chosen(contrast.best, "fine-tuning" if is_treatment else "")
+
+
 def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
     names = _COMPARED[_COMPARED.index("p") : _COMPARED.index("detectable")]
     rows = []
@@ -206,10 +221,8 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
             {
                 "a": contrast.a,
                 "b": contrast.b,
-                "a_label": name_chosen(contrast.best)
-                if contrast.best
-                else name_cell(block.cells[contrast.a]),
-                "b_label": name_cell(block.cells[contrast.b]),
+                "a_label": _name_first(contrast),
+                "b_label": name_member(block, contrast.b),
                 "family": name_family(contrast.family),
                 "family_size": result.family_size,
                 "dataset": block.dataset,

@@ -17,6 +17,7 @@ from tlcnn.report.table import Column, Entry
 from tlcnn.statistics.arm import Arm, Comparison
 from tlcnn.statistics.detect import find_detectable
 from tlcnn.study.block import Block
+from tlcnn.study.cells import SEARCH
 from tlcnn.study.comparisons import Family, FamilyKind, compare_pairs
 from tlcnn.study.runs import IMAGES
 from tlcnn.study.select import check_values, match_condition, parse_condition
@@ -115,7 +116,8 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
     if not is_base.any():
         raise ConfigError(f"--baseline {' '.join(words)}: no cell is all of that")
     blocks = _list_keys(frame, [column for column in _BLOCK if column in frame])
-    recipes = _list_keys(frame, [c for c in frame.columns if "." in c and c not in names])
+    is_recipe = {c: "." in c or c == SEARCH for c in frame.columns}
+    recipes = _list_keys(frame, [c for c in frame.columns if is_recipe[c] and c not in names])
     bases: dict[tuple[str, ...], list[int]] = {}
     for row in np.flatnonzero(is_base).tolist():
         bases.setdefault(blocks[row], []).append(row)
@@ -141,7 +143,7 @@ def _list_keys(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, .
 
 
 def _describe_several(frame: pd.DataFrame, rows: list[int], words: Sequence[str]) -> str:
-    columns = [c for c in frame.columns if c in CELL or "." in c]
+    columns = [c for c in frame.columns if c in (*CELL, SEARCH) or "." in c]
     differ = [c for c in columns if frame[c].iloc[rows].map(str).nunique() > 1]
     values = [f"{c}={v}" for c in differ[:1] for v in frame[c].iloc[rows].map(str).unique()]
     return (

@@ -17,7 +17,7 @@ from tlcnn.report.remarks import name_question
 from tlcnn.report.words import (
     join_words,
     name_block,
-    name_cell,
+    name_member,
     name_metric,
     name_source,
     write_settings,
@@ -37,11 +37,12 @@ def write_best(answer: BestAnswer) -> Finding:
     recipe = f", {write_settings(best.recipe)}" if best.recipe else ""
     details: tuple[str, ...] = ()
     name = "full fine-tuning"
-    if answer.full and write_depth(block, answer.full):
-        name = f"“{name_cell(block.cells[answer.full])}”"
+    if answer.full and (write_depth(block, answer.full) or answer.question == "finetuning"):
+        name = f"“{name_member(block, answer.full)}”"
     if not answer.full:
         verdict = "not compared"
-        judgement = " Full fine-tuning was not trained, so nothing is compared with it."
+        which = " without any treatment" * (answer.question == "finetuning")
+        judgement = f" Full fine-tuning{which} was not trained, so nothing is compared with it."
         missing = MissingCells(block, answer.source.init, ((block.n_units, 0),))
         details = tuple(write_missing([missing]))
     elif best.arm is None:
@@ -63,11 +64,12 @@ def write_best(answer: BestAnswer) -> Finding:
             )
         details = explain_contrast(contrast)
     return Finding(
-        "best_cell",
+        answer.question,
         _ask_best(answer),
         verdict,
-        f"On {name_block(block)}, validation recommends “{name_cell(cell)}” (k = {cell.k}, "
-        f"j = {cell.j}{recipe}) of {answer.n_cells} cells. {_write_chosen(answer)}{judgement}",
+        f"On {name_block(block)}, validation recommends “{name_member(block, best.cell)}” "
+        f"(k = {cell.k}, j = {cell.j}{recipe}) of {len(answer.cells)} cells. "
+        f"{_write_chosen(answer)}{judgement}",
         (
             _write_optimism(answer),
             *details,
@@ -81,7 +83,12 @@ def write_best(answer: BestAnswer) -> Finding:
 def _ask_best(answer: BestAnswer) -> str:
     """Return the question, of what the grid varies: k, j, or both."""
     block, source = answer.block, name_source(answer.source)
-    points = {(cell.k, cell.j) for cell in block.list_grid(answer.source) if cell.k}
+    if answer.question == "finetuning":
+        return (
+            f"which fine-tuning from {source} is best, and is choosing it better than full "
+            "fine-tuning without any treatment?"
+        )
+    points = {(cell.k, cell.j) for cell in answer.cells if cell.k}
     ks, js = ({point[i] for point in points} for i in (0, 1))
     number = "and is choosing their number better than full fine-tuning?"
     if len(ks) == 1:
@@ -101,8 +108,7 @@ def _ask_best(answer: BestAnswer) -> str:
 def _write_optimism(answer: BestAnswer) -> str:
     """Return the recommended cell's own scores beside what all cells lose from val to test."""
     block, metric, key = answer.block, answer.block.metric, answer.best.cell
-    grid = [cell.key for cell in block.list_grid(answer.source)]
-    gaps = [block.mean_val(cell) - block.arms[cell].mean for cell in grid]
+    gaps = [block.mean_val(c.key) - block.arms[c.key].mean for c in answer.cells]
     gaps = [gap for gap in gaps if is_number(gap)]
     return (
         f"The recommended cell has {write_score(block.mean_val(key), metric)} on validation and "
@@ -151,7 +157,7 @@ def _write_depths(answer: BestAnswer) -> list[str]:
     block, first = answer.block, answer.others[0].result
     names: dict[str, list[str]] = {}
     for contrast in answer.others:
-        name = f"“{name_cell(block.cells[contrast.a])}”"
+        name = f"“{name_member(block, contrast.a)}”"
         names.setdefault(contrast.result.verdict, []).append(name)
         note = block.find_chance_note(contrast.a)
         if note and note.kind is NoteKind.AT_CHANCE:

@@ -55,7 +55,7 @@ def describe_comparisons(content: Content) -> str:
         "Holm within each family. A family is one question about one dataset, model and recipe.",
         PAIRING,
     ]
-    if any(f.key == "best_cell" and f.comparisons for f in content.findings):
+    if any(f.key in ("best_cell", "finetuning") and f.comparisons for f in content.findings):
         lines.insert(
             1, "“Chosen on validation” stands for the cells that validation chose for each seed."
         )

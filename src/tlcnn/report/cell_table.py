@@ -27,7 +27,7 @@ from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
-from tlcnn.study.cells import FOLD, SPLIT_SEED, Cell, make_cells
+from tlcnn.study.cells import FOLD, SEARCH, SPLIT_SEED, Cell, make_cells
 from tlcnn.study.runs import IMAGES, Run, make_runs
 from tlcnn.study.select import group_runs, name_value
 from tlcnn.study.tune import check_tuned, tune_cells
@@ -159,12 +159,16 @@ def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
         if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
     ]
     varying = list(dict.fromkeys([*list_naming(cell.settings for cell in cells), *varying]))
+    shown = {key for cell in cells for key in cell.shown_settings}
+    varying = [name for name in varying if name in shown]
     columns = [*CELL, *varying]
+    columns += [SEARCH] if any(cell.searched for cell in cells) else []
     columns += ["imported"] if any(cell.source.is_imported for cell in cells) else []
     keys = [
         {
             **{name: getattr(cell, name) for name in CELL},
-            **{name: write_value(cell.settings.get(name)) for name in varying},
+            **{name: write_value(cell.shown_settings.get(name)) for name in varying},
+            SEARCH: cell.searched.search.study if cell.searched else None,
             "imported": cell.source.is_imported,
             "cell_id": cell.cell_id,
         }
@@ -289,7 +293,7 @@ def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]
         )
     for cell in (cell for row in rows for cell in row.cells if cell.omissions):
         lines.append(f"{write_omissions(cell.omissions)}: {cell.dataset}, {name_cell(cell)}")
-    for cell in (cell for row in rows for cell in row.cells if cell.tuning):
+    for cell in (cell for row in rows for cell in row.cells if cell.tuning or cell.searched):
         lines.append(f"{write_tuning(cell)}: {cell.dataset}, {name_cell(cell)}")
     positions: dict[str, set[int]] = {}
     for at, row in enumerate(rows):

@@ -11,7 +11,7 @@ class Finding:
     """One question, answered in words with numbers.
 
     Attributes:
-        key: `imagenet_vs_random`, `best_cell`, `chain` or `layers`.
+        key: `imagenet_vs_random`, `best_cell`, `finetuning`, `chain` or `layers`.
         question: as a person would ask it.
         verdict: one or two words: `yes`, `no`, `inconclusive`, `not measured`, ...
         answer: one or two sentences, with numbers, intervals and n.

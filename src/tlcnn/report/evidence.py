@@ -17,7 +17,7 @@ from tlcnn.report.remarks import (
     write_improving,
     write_note,
 )
-from tlcnn.report.words import name_cell
+from tlcnn.report.words import name_member
 from tlcnn.statistics.arm import Comparison
 from tlcnn.study.block import Block
 from tlcnn.study.comparisons import Contrast
@@ -30,7 +30,7 @@ def describe_cells(block: Block, keys: Iterable[str]) -> Iterator[str]:
         chance = block.find_chance_note(key)
         for text in (write_improving(block.cells[key]), write_note(chance) if chance else ""):
             if text:
-                yield f"“{name_cell(block.cells[key])}”: {text}."
+                yield f"“{name_member(block, key)}”: {text}."
 
 
 def write_depth(block: Block, key: str) -> str:

@@ -45,10 +45,10 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
     n_imported = len(records) - len(plans)
     imported = f"{count(n_imported, 'run')} of other tools: their training is not recorded."
     paragraphs = [
-        ("Data", _write_all(plans, DATA)),
+        ("Data", write_facts(plans, DATA)),
         ("Preprocessing", _write_shared(plans, PREPROCESSING)),
         ("Augmentation", _write_shared(plans, AUGMENTATION)),
-        ("Networks", (*_write_all(plans, NETWORKS), *_describe_parents(plans))),
+        ("Networks", (*write_facts(plans, NETWORKS), *_describe_parents(plans))),
         ("Training", (*_write_shared(plans, TRAINING), *[imported][:n_imported])),
         ("Selection", _write_shared(plans, SELECTION)),
         ("Seeds", tuple(_describe_seeds(content))),
@@ -63,7 +63,7 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
 # ---- which runs a sentence is about -------------------------------------------------------------
 
 
-def _write_all(plans: Sequence[PlanRecord], sentences: Sequence[Sentence]) -> tuple[str, ...]:
+def write_facts(plans: Sequence[PlanRecord], sentences: Sequence[Sentence]) -> tuple[str, ...]:
     """Return every different sentence; each names what it is about."""
     lines = [line for write in sentences for line in _list_lines(plans, write)]
     return tuple(dict.fromkeys(filter(None, lines)))

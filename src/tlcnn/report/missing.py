@@ -58,6 +58,16 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
     sentences = []
     for (_, points), group in groups.items():
         block, inits = group[0].block, [cells.init for cells in group]
+        places = join_words([f"({k}, {j})" for k, j in points])
+        names = {s.init: name_source(s) for s in (*block.sources, *block.own_sources)}
+        sources = join_words([names.get(init, name_dataset(init)) for init in inits])
+        what = f"Missing on {name_block(block)}: runs from {sources} with (k, j) = {places}."
+        if any(cell.searched for cell in block.cells.values()):
+            sentences.append(
+                f"{what} Add them to the words of the search as further arms, and repeat it: what "
+                "is trained is not trained again."
+            )
+            continue
         starts = [_find_words(block, init) for init in inits]
         gap = ""
         if not all(shared for shared, _ in starts):
@@ -77,13 +87,8 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
             + f" {_write_points(block, points)} seed={_list_seeds(block)}"
             for shared, source in starts
         ]
-        places = join_words([f"({k}, {j})" for k, j in points])
-        names = {s.init: name_source(s) for s in (*block.sources, *block.own_sources)}
-        sources = join_words([names.get(init, name_dataset(init)) for init in inits])
-        sentences.append(
-            f"Missing on {name_block(block)}: runs from {sources} with (k, j) = "
-            f"{places}. Train them{gap}: {'; '.join(f'`{command}`' for command in commands)}"
-        )
+        listed = "; ".join(f"`{command}`" for command in commands)
+        sentences.append(f"{what} Train them{gap}: {listed}")
     return sentences
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tlcnn.errors import list_names
+from tlcnn.records.search import SearchedArm
 from tlcnn.records.summary import LEAST_RESPONSE
 from tlcnn.report.numbers import is_number, write_gap, write_score
 from tlcnn.report.words import join_words, write_settings
@@ -51,6 +52,8 @@ _FAMILIES = {
     FamilyKind.BEST: "choosing on validation against full fine-tuning",
     FamilyKind.CHAIN: "sources for the second dataset",
     FamilyKind.IMPORTED: "imported predictions",
+    FamilyKind.FINETUNING: "choosing a fine-tuning on validation against full fine-tuning",
+    FamilyKind.TREATMENT: "every treatment against full fine-tuning",
     FamilyKind.DEPTH: "every cell against full fine-tuning",
     FamilyKind.BASELINE: "against the baseline",
 }
@@ -154,6 +157,8 @@ def name_family(family: Family) -> str:
 
 def write_tuning(cell: Cell) -> str:
     """Return what a tuned cell tried, and what validation chose, as half a sentence."""
+    if cell.searched:
+        return _write_search(cell.searched)
     if not cell.tuning:
         return ""
     tried, choice = cell.tuning.tried, cell.tuning.choice
@@ -169,6 +174,22 @@ def write_tuning(cell: Cell) -> str:
     counts = Counter(choice.by_seed.values())
     chosen = [f"{write_settings(tried[k])} for {count(n, noun)}" for k, n in counts.items()]
     return f"tuned on validation: {join_words(chosen)}; tried: {listed}{short}"
+
+
+def _write_search(searched: SearchedArm) -> str:
+    search, arm = searched.search, searched.arm
+    if not arm.space:
+        return "of a search, but nothing was searched for it"
+    ends = Counter(trial.state for trial in arm.trials)
+    trials = f"{count(len(arm.trials), 'trial')} with seed {search.tuning_seed}"
+    lost = [f"{ends[end]} {end}" for end in ("pruned", "diverged") if ends[end]]
+    trials += f" ({', '.join(lost)})" if lost else ""
+    chosen = arm.chosen
+    values = write_settings(tuple(chosen.values.items())) if chosen else "nothing yet"
+    return (
+        f"tuned on validation: {values}, the best of {trials}; searched ({search.method}): "
+        f"{'; '.join(arm.space)}"
+    )
 
 
 def write_omission(omission: Omission) -> str:

@@ -21,8 +21,8 @@ from tlcnn.report.remarks import write_tuning
 from tlcnn.report.words import (
     join_words,
     name_block,
-    name_cell,
     name_dataset,
+    name_member,
     name_metric,
     name_source,
     write_settings,
@@ -39,6 +39,7 @@ from tlcnn.study.answers import (
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Source
 from tlcnn.study.comparisons import Contrast
+from tlcnn.study.finetuning import drop_untreated
 from tlcnn.text import count
 
 _OPEN = {"inconclusive", "undetermined", "not measured"}
@@ -86,13 +87,20 @@ def write_finding(
 
 def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
     """Return the finding with what its cells tried, or with the settings that were not tuned."""
-    tuned = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell and cell.tuning]
-    lines = [f"“{name_cell(cell)}” is {write_tuning(cell)}." for cell in tuned]
+    cells = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell]
+    tuned = [cell for cell in cells if cell.tuning]
+    lines = [
+        f"“{name_member(block, c.key)}” is {write_tuning(c)}."
+        for c in cells
+        if c.tuning or c.searched
+    ]
+    if len({(len(c.searched.arm.trials), c.searched.arm.space) for c in cells if c.searched}) > 1:
+        lines.append("Not all of these cells had the same trials, which favours those with more.")
     if len({frozenset(cell.tuning.tried.values()) for cell in tuned if cell.tuning}) > 1:
         lines.append(
             "Not all of these cells tried the same values, which favours those with more."
         )
-    fixed = tuple(setting for setting in block.recipe if setting[0].startswith("train."))
+    fixed = tuple(s for s in drop_untreated(block.recipe) if s[0].startswith("train."))
     question = finding.question
     if fixed:
         names, values = [key for key, _ in fixed], write_settings(fixed)

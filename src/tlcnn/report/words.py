@@ -6,6 +6,7 @@ from pathlib import PurePath
 from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Cell, Settings, Source
+from tlcnn.study.finetuning import drop_untreated, list_treatments
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
 
@@ -113,6 +114,13 @@ def name_cell(cell: Cell) -> str:
     return f"{source}, {frozen}{_write_details(cell.source)}"
 
 
+def name_member(block: Block, key: str) -> str:
+    """Return what a cell of a block is called, with its treatments where the block has several."""
+    cell = block.cells[key]
+    treatments = tuple(pair for pair in list_treatments(cell) if pair not in block.recipe)
+    return name_cell(cell) + (f", {write_settings(treatments)}" if treatments else "")
+
+
 def name_first_units(n: int, unit: str, n_units: int) -> str:
     """Return the first n units of a network in words; `unit` is the last of them.
 
@@ -127,14 +135,19 @@ def name_first_units(n: int, unit: str, n_units: int) -> str:
     return f"first {n} units, through {unit}" if n > 1 else f"first unit, {unit}"
 
 
-def name_chosen(best: Best) -> str:
-    """Return what the cells are called that validation chooses for each seed."""
-    return f"{name_source(best.source)}, chosen on validation"
+def name_chosen(best: Best, noun: str = "") -> str:
+    """Return what the cells are called that validation chooses for each seed.
+
+    Args:
+        noun: what is chosen, where it is not a point (k, j).
+    """
+    return f"{name_source(best.source)}, {f'{noun} chosen'.strip()} on validation"
 
 
 def name_block(block: Block) -> str:
     """Return a block's name: `HAM10000 (mobilenetv2_100)`."""
-    recipe = f", {write_settings(block.recipe)}" if block.recipe else ""
+    shown = drop_untreated(block.recipe)
+    recipe = f", {write_settings(shown)}" if shown else ""
     recipe += "".join(f", {key} tuned" for key in block.tuned)
     return f"{name_dataset(block.dataset)} ({block.model}{recipe})"
 

@@ -111,11 +111,7 @@ def plan_job(job: Job, memory: Memory) -> "Plan | None":
 
 def explain_failure(error: Exception) -> Outcome:
     """Log an error and return it as an outcome; an error of Hydra is a ConfigError."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        error = ConfigError(_explain_hydra(error))
+    error = translate_error(error)
     name, code = type(error).__name__, UNEXPECTED
     if isinstance(error, TlcnnError):
         code = error.exit_code
@@ -128,6 +124,16 @@ def explain_failure(error: Exception) -> Outcome:
     while cause is not None and type(cause).__name__ != DEVICE_FAILURE:
         cause = cause.__cause__
     return Outcome(code, f"{name}: {first_line}", DEVICE_FAILURE if cause else name)
+
+
+def translate_error(error: Exception) -> Exception:
+    """Return an error of Hydra as a ConfigError, and any other as it is."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return ConfigError(_explain_hydra(error))
+    return error
 
 
 def _explain_hydra(error: BaseException) -> str:

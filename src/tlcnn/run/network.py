@@ -11,7 +11,7 @@ from torch import nn
 
 from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
-from tlcnn.model.build import build_model
+from tlcnn.model.build import build_model, find_input_size
 from tlcnn.model.checkpoint_file import State, load_state
 from tlcnn.model.initialize import InitReport, apply_source, check_transfer, draw_stats
 from tlcnn.model.match import match_names
@@ -114,10 +114,11 @@ def _check_input_size(model: nn.Module, image_size: int) -> None:
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, image_size, image_size))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, AssertionError) as error:  # as a fixed window raises
         raise ConfigError(
             f"this network cannot take images of {image_size} px ({str(error).splitlines()[0]}). "
-            "Raise dataset.image_size or choose another model."
+            f"Use dataset.image_size={find_input_size(model)[-1]}, the size that it was made for, "
+            "or choose another model."
         ) from error
     finally:
         model.train(was_training)

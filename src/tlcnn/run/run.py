@@ -12,18 +12,18 @@ import traceback
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlcnn.device import count_cores
-from tlcnn.errors import Stopped, StorageError
+from tlcnn.errors import Diverged, Stopped, StorageError
 from tlcnn.memory import Memory
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.train_settings import find_tensor_factors
 from tlcnn.records.folder import RunDir
-from tlcnn.records.summary import Summary, read_summary
+from tlcnn.records.summary import Summary, read_history, read_summary, summarize_epochs
 from tlcnn.storage import open_to_append, writing
 from tlcnn.text import VisibleFormatter
 from tlcnn.training.interrupt import StopRequest, catch_signals
@@ -31,7 +31,9 @@ from tlcnn.training.interrupt import StopRequest, catch_signals
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tlcnn.run.inputs import TrainedPart
     from tlcnn.run.network import InitialNetwork
+    from tlcnn.training.fit import Fit
     from tlcnn.training.lane import Lane
     from tlcnn.training.turns import Turn
 
@@ -43,9 +45,10 @@ _current_run: ContextVar[Path | None] = ContextVar("current_run", default=None)
 def run(plan: Plan, memory: Memory | None = None) -> dict[str, Any]:
     """Train what the plan says, continuing from its last checkpoint, and return its summary.
 
-    A finished run returns at once. A run that another process holds is waited for, or refused
-    with `on_locked=fail`. A run that starts from another run trains that one first. What the runs
-    of one process share, such as decoded images, is in `memory`.
+    A finished run returns at once, and so does a run that has reached `until_epoch`. A run that
+    another process holds is waited for, or refused with `on_locked=fail`. A run that starts from
+    another run trains that one first. What the runs of one process share, such as decoded images,
+    is in `memory`.
 
     Raises:
         RunLocked: another process holds the run and `on_locked=fail`.
@@ -62,8 +65,8 @@ def run_in_turns(
 ) -> Generator["Turn", None, dict[str, Any]]:
     """Do what `run` does, turn after turn, so that several runs of a process can take turns."""
     folder = RunDir(plan.run_dir)
-    if folder.is_done:
-        return _finish_before(folder)
+    if (summary := _find_summary(plan, folder)) is not None:
+        return summary
     memory = memory or Memory()
     if plan.parent is not None:
         yield from run_in_turns(plan.parent, memory)
@@ -75,9 +78,9 @@ def run_in_turns(
     initial = build_initial_network(plan, memory)  # what cannot be trained leaves no folder
     wait = plan.config.on_locked == "wait"
     with catch_signals() as stop, folder.hold(wait=wait, say=log.info, check_stop=stop.check):
-        if folder.is_done:  # the process that we waited for has finished it
-            return _finish_before(folder)
-        folder.clear_failed()
+        if (summary := _find_summary(plan, folder)) is not None:
+            return summary  # the process that we waited for has done it
+        folder.clear_marks()
         with _recording(folder):
             streams = memory.recall("idle streams", plan.device.name, list)
             lane = Lane(torch.device(plan.device.name), streams)
@@ -87,10 +90,23 @@ def run_in_turns(
     return summary
 
 
-def _finish_before(folder: RunDir) -> dict[str, Any]:
-    folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
-    log.info("already done: %s", folder.path)
-    return asdict(read_summary(folder.path))
+def _find_summary(plan: Plan, folder: RunDir) -> dict[str, Any] | None:
+    """Return the summary of a run that needs no training, because it is done or paused.
+
+    Raises Diverged where a run with `until_epoch`, a trial, diverged before: it would again.
+    """
+    if folder.is_done:
+        folder.delete_leftovers()  # of a kill between DONE and the deletion of checkpoints
+        log.info("already done: %s", folder.path)
+        return asdict(read_summary(folder.path))
+    cfg = plan.config
+    if cfg.until_epoch is None:
+        return None
+    if (error := folder.find_divergence()) is not None:
+        raise Diverged(error)
+    history = read_history(folder.path)
+    is_paused = cfg.until_epoch <= len(history) < cfg.train.epochs
+    return asdict(summarize_epochs(history, cfg.train.select)) if is_paused else None
 
 
 def train(
@@ -101,25 +117,73 @@ def train(
     memory: Memory,
     lane: "Lane",
 ) -> Generator["Turn", None, Summary]:
-    """Train, test and record one run in a folder that this process holds; return its summary."""
+    """Train, test and record one run in a folder that this process holds; return its summary.
+
+    A run that pauses at `until_epoch` is not tested.
+    """
+    from tlcnn.model.freeze import check_frozen
+    from tlcnn.run.results import write_epoch, write_results, write_start
+    from tlcnn.training.turns import Turn
+
+    set_torch_flags(plan.config.threads, plan.device.name)
+    write_start(plan, folder, initial, memory)
+    log.info("%s", describe_plan(plan))
+    training = build_training(plan, initial, folder.path, stop, memory, lane)
+    fit = training.fit
+    for turn in fit.run():
+        if turn is Turn.EPOCH:
+            write_epoch(plan, folder, fit.position.history)
+        yield turn
+    check_frozen(fit.network.model, training.frozen)
+    if fit.is_paused:
+        log.info("paused after epoch %d: %s", len(fit.position.history), folder.path)
+        return summarize_epochs(read_history(folder.path), plan.config.train.select)
+    try:
+        return write_results(
+            plan, folder, fit.network, training.inputs, fit.position, training.response, stop
+        )
+    except Stopped:
+        fit.save()  # so that only the test is repeated
+        raise
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready for its first step.
+
+    Attributes:
+        inputs: the part of the network that is trained, and what it is fed with.
+        frozen: the frozen tensors as they are before training, by name.
+        response: what `measure_response` returned.
+    """
+
+    fit: "Fit"
+    inputs: "TrainedPart"
+    frozen: dict[str, "Tensor"]
+    response: float | None
+
+
+def build_training(
+    plan: Plan,
+    initial: "InitialNetwork",
+    folder: Path,
+    stop: StopRequest,
+    memory: Memory,
+    lane: "Lane",
+) -> Training:
+    """Load the images of a plan, freeze its units, and return what trains the network."""
     from tlcnn.data.batches import load_batches
-    from tlcnn.model.freeze import apply_freeze, check_frozen, snapshot_frozen
+    from tlcnn.model.freeze import apply_freeze, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
     from tlcnn.run.phases import build_phases
     from tlcnn.run.response import measure_response
-    from tlcnn.run.results import write_epoch, write_results, write_start
     from tlcnn.training.checkpoint import Checkpoints
     from tlcnn.training.fit import Fit
     from tlcnn.training.recipe import Recipe
     from tlcnn.training.state import Network
     from tlcnn.training.tasks import build_objective
-    from tlcnn.training.turns import Turn
 
     cfg, index, units = plan.config, plan.dataset.index, plan.treatment.frozen
-    set_torch_flags(plan)
-    write_start(plan, folder, initial, memory)
-    log.info("%s", describe_plan(plan))
-
     images = load_batches(
         cfg.dataset,
         plan.dataset,
@@ -149,24 +213,16 @@ def train(
         recipe,
         build_objective(index.task, images["train"].labels, len(index.classes), recipe),
         build_phases(plan, model),
-        Checkpoints(folder.path, plan.run_id, every_s=cfg.checkpoint_every_s),
+        Checkpoints(folder, plan.run_id, every_s=cfg.checkpoint_every_s),
         seed=cfg.seed,
         eval_batch_size=cfg.eval_batch_size,
         stop=stop,
         lane=lane,
         progress=cfg.progress,
         records=cfg.cuda_graph,
+        until_epoch=cfg.until_epoch,
     )
-    for turn in fit.run():
-        if turn is Turn.EPOCH:
-            write_epoch(plan, folder, fit.position.history)
-        yield turn
-    check_frozen(model, frozen)
-    try:
-        return write_results(plan, folder, network, inputs, fit.position, response, stop)
-    except Stopped:
-        fit.save()  # so that only the test is repeated
-        raise
+    return Training(fit, inputs, frozen, response)
 
 
 def _copy_starts(
@@ -179,15 +235,15 @@ def _copy_starts(
     return {n: p.detach().clone() for n, p in model.named_parameters() if n in names}
 
 
-def set_torch_flags(plan: Plan) -> None:
+def set_torch_flags(threads: int | None, device: str) -> None:
     """Set the number of CPU threads of this process and, on a GPU, deterministic algorithms.
 
     torch warns of operations on a GPU that have no deterministic algorithm.
     """
     import torch
 
-    torch.set_num_threads(plan.config.threads or count_cores())
-    if plan.device.name == "cuda":
+    torch.set_num_threads(threads or count_cores())
+    if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False

@@ -196,7 +196,7 @@ def compute_scores(
         truth: labels (N,), or targets (N, K) of a multi-label task.
         groups: (N,) the group of each image; a group's prediction is its images' mean probability.
     """
-    probabilities = _compute_probabilities(task, logits)
+    probabilities = compute_probabilities(task, logits)
     by_group = compute_group_means(probabilities, truth, groups)
     scores = compute_metrics(task, probabilities, truth, classes=classes, positive=positive)
     group_scores = compute_metrics(task, *by_group, classes=classes, positive=positive)
@@ -211,7 +211,7 @@ def compute_selection(
     `select` is a metric of every kind of task, a key of `METRICS`.
     """
     names = dict.fromkeys([*SELECTION_METRICS, select])
-    probabilities = _compute_probabilities(task, logits)
+    probabilities = compute_probabilities(task, logits)
     if task == "multi-label":
         return _average_findings(make_findings(probabilities, truth), list(names))
     predictions = make_predictions(probabilities, truth)
@@ -285,7 +285,8 @@ def find_positive(classes: Sequence[str], positive: str | None) -> int | None:
     return list(classes).index(positive)
 
 
-def _compute_probabilities(task: str, logits: np.ndarray) -> np.ndarray:
+def compute_probabilities(task: str, logits: np.ndarray) -> np.ndarray:
+    """Return probabilities (N, K) of logits: of each finding where several can hold."""
     return compute_sigmoid(logits) if task == "multi-label" else compute_softmax(logits)
 
 

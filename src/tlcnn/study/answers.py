@@ -8,8 +8,9 @@ from typing import Literal
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.resolution import Resolution
 from tlcnn.study.block import Best, Block
-from tlcnn.study.cells import Source
+from tlcnn.study.cells import Cell, Source
 from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
+from tlcnn.study.finetuning import find_plain, list_finetuned, list_treated, make_rooms
 from tlcnn.study.image_counts import count_source_images, count_train_images
 from tlcnn.study.layers import (
     POINT,
@@ -21,7 +22,7 @@ from tlcnn.study.layers import (
     resolve_gap,
 )
 
-Question = Literal["imagenet_vs_random", "best_cell", "chain", "layers"]
+Question = Literal["imagenet_vs_random", "best_cell", "finetuning", "chain", "layers"]
 N_CHOICES = 3  # cells of one source from which the best is worth choosing
 MATCHED = 1.1  # two sources of equally many images, at most so many times as many
 
@@ -57,22 +58,26 @@ class TransferAnswer:
 
 @dataclass(frozen=True)
 class BestAnswer:
-    """Which (k, j) is best on validation, and is choosing so better than full fine-tuning?
+    """What is best on validation, and is choosing so better than full fine-tuning?
 
     Attributes:
+        question: `best_cell` chooses among the (k, j) of a block, `finetuning` among all
+            fine-tunings of a room (`tlcnn.study.finetuning`).
         full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
         contrast: choosing, crossed over seeds, against it; None where it was chosen for every
             seed, where there is none, and for one seed.
-        others: every other cell against full fine-tuning.
+        others: other cells against full fine-tuning: every one of a grid, every treated one.
+        cells: the cells that there are to choose from.
     """
 
+    question: Literal["best_cell", "finetuning"]
     block: Block
     source: Source
     best: Best
     full: str | None
     contrast: Contrast | None
     others: tuple[Contrast, ...]
-    n_cells: int
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -169,11 +174,12 @@ def answer_questions(
             if c.family.kind is FamilyKind.TRANSFER
         ],
         "best_cell": [a for block in blocks for a in _answer_best(block, contrasts)],
+        "finetuning": [a for room in make_rooms(blocks) for a in _answer_room(room, contrasts)],
         "chain": [a for block in blocks for a in _answer_chains(block, contrasts, blocks)],
         "layers": [a for block in blocks for a in _answer_layers(block, margin)],
     }
     for question, answered in answers.items():
-        if not answered:
+        if not answered and question != "finetuning":  # treatments ask it, and a grid has none
             missing = tuple(m for block in blocks for m in list_missing(block, question))
             answered.append(Unmeasured(question, missing))
     return [answer for answered in answers.values() for answer in answered]
@@ -206,11 +212,39 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
         grid = block.list_grid(source)
         if best is None or len(grid) < N_CHOICES:
             continue
-        with_full = [c for c in contrasts if c.block is block and c.b == full]
-        chosen = [c for c in with_full if c.best and c.best.source == source]
-        further = tuple(c for c in with_full if c.family.kind is FamilyKind.DEPTH)
-        contrast = chosen[0] if chosen else None
-        yield BestAnswer(block, source, best, full, contrast, further, len(grid))
+        kinds = (FamilyKind.BEST, FamilyKind.DEPTH)
+        contrast, others = _find_contrasts(block, source, full, kinds, contrasts)
+        yield BestAnswer("best_cell", block, source, best, full, contrast, others, tuple(grid))
+
+
+def _answer_room(room: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
+    kinds = (FamilyKind.FINETUNING, FamilyKind.TREATMENT)
+    for source in room.sources:
+        plain, cells = find_plain(room, source), list_finetuned(room, source)
+        best = room.choose(source, cells, plain)
+        if best is not None and any(list_treated(room, source)):
+            contrast, others = _find_contrasts(room, source, plain, kinds, contrasts)
+            answer = (room, source, best, plain, contrast, others, tuple(cells))
+            yield BestAnswer("finetuning", *answer)
+
+
+def _find_contrasts(
+    block: Block,
+    source: Source,
+    full: str | None,
+    kinds: tuple[FamilyKind, FamilyKind],
+    contrasts: Sequence[Contrast],
+) -> tuple[Contrast | None, tuple[Contrast, ...]]:
+    """Return what was chosen against full fine-tuning, and the other cells against it.
+
+    Args:
+        kinds: of the families of either.
+    """
+    keys = block.cells.keys()
+    with_full = [c for c in contrasts if c.block.cells.keys() == keys and c.b == full]
+    chosen = [c for c in with_full if c.family.kind is kinds[0] and c.best]
+    first = next((c for c in chosen if c.best and c.best.source == source), None)
+    return first, tuple(c for c in with_full if c.family.kind is kinds[1])
 
 
 def _answer_chains(

@@ -1,7 +1,7 @@
 """Cells that may be compared: those of one dataset, model and recipe."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tlcnn.statistics.arm import Arm
@@ -137,23 +137,25 @@ class Block:
         return self.val_arms[key].mean if key in self.val_arms else math.nan
 
     def find_best(self, source: Source) -> Best | None:
-        """Return what validation chooses in a source's grid.
+        """Return what validation chooses in a source's grid."""
+        return self.choose(source, self.list_grid(source), self.find_deepest_trained(source))
+
+    def choose(self, source: Source, cells: Sequence[Cell], full: str | None) -> Best | None:
+        """Return what validation chooses among cells of a source; None for fewer than two.
 
         A cell with validation scores of fewer seeds than full fine-tuning (or, without that, than
         most cells of the source) is no candidate: luck would choose it. Nor is one with other
         folds than that (or than the cell with most).
         """
         val_metric = find_val_metric(self.metric)
-        grid = self.list_grid(source)
-        full = self.find_deepest_trained(source)
-        n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in grid}
-        counts = sorted(n_seeds[cell.key] for cell in grid if cell.k)
+        n_seeds = {cell.key: len(list_scored_seeds(cell, val_metric)) for cell in cells}
+        counts = sorted(n_seeds[cell.key] for cell in cells if cell.k)
         least = n_seeds.get(full or "") or (counts[len(counts) // 2] if counts else 1)
-        most_places = max((cell.places for cell in grid), key=len, default=())
+        most_places = max((cell.places for cell in cells), key=len, default=())
         places = self.cells[full].places if full else most_places
         owners = {
             key: cell
-            for cell in grid
+            for cell in cells
             if n_seeds[cell.key] >= least and cell.places == places
             for key in cell.candidates
             if key in self.arms and key in self.val_arms

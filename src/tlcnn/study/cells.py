@@ -10,12 +10,15 @@ from operator import attrgetter
 from typing import Any
 
 from tlcnn.config.schema import Config, list_keys
+from tlcnn.records.search import SearchedArm
 from tlcnn.records.settings import CELL, list_naming, list_varying, write_value
 from tlcnn.statistics.choice import Choice
 from tlcnn.storage import digest_of
 from tlcnn.study.runs import Omission, Place, Run, choose_runs
 
 FOLD, N_FOLDS, SPLIT_SEED = "dataset.fold", "dataset.folds", "dataset.split_seed"
+
+SEARCH = "search"  # in a recipe: the study that searched its settings
 
 Settings = tuple[tuple[str, Any], ...]
 
@@ -79,6 +82,8 @@ class Cell:
         n_classes: K; 0 if unknown.
         omissions: runs of the cell that do not count.
         tuning: of a tuned cell (`tlcnn.study.tune`), whose runs may have different recipes.
+        searched: the arm of a search whose final runs these are; None for others. Its recipe
+            names the search instead of the settings that were searched.
     """
 
     key: str
@@ -101,6 +106,7 @@ class Cell:
     n_epochs: int | None
     omissions: tuple[Omission, ...]
     tuning: Tuning | None = None
+    searched: SearchedArm | None = None
 
     @property
     def candidates(self) -> Mapping[str, "Cell"]:
@@ -132,6 +138,12 @@ class Cell:
         For example `freeze.units`, where the frozen units are not the first j.
         """
         return _pick(self.settings, list_naming([self.settings]))
+
+    @property
+    def shown_settings(self) -> Mapping[str, Any]:
+        """Its settings without those that a search chose, which are in `searched`."""
+        searched = self.searched.arm.keys if self.searched else ()
+        return {key: value for key, value in self.settings.items() if key not in searched}
 
     @property
     def is_plain(self) -> bool:
@@ -182,7 +194,8 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
     """Return the runs of each cell: of one `cell_id`, and of all its folds."""
     parts: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        parts.setdefault((*run.name, run.is_imported, run.cell_id), []).append(run)
+        arm = run.searched.name if run.searched else None
+        parts.setdefault((*run.name, run.is_imported, arm, run.cell_id), []).append(run)
     by_seed = {key for part in parts.values() for key in _list_varying_keys(part)}
     ignored = {*by_seed, FOLD, SPLIT_SEED, *list_keys("place"), *list_keys("protocol")}
     defaults = {key: attrgetter(key)(Config()) for key in list_keys()}
@@ -255,11 +268,14 @@ def _make_cell(
     else:
         source = Source("random", (), first.is_imported, ("random",))
     cell_ids = sorted({run.cell_id for run in runs})
+    arm = first.searched
     return Cell(
-        key=digest_of([*map(str, first.name), first.is_imported, cell_ids], 8),
+        key=digest_of(
+            [*map(str, first.name), first.is_imported, cell_ids, *(arm.name if arm else ())], 8
+        ),
         **{name: getattr(first, name) for name in CELL},
         source=source,
-        recipe=_pick(settings, recipe_keys),
+        recipe=_make_recipe(settings, recipe_keys, arm),
         settings=settings,
         cell_id=cell_ids[0] if len(cell_ids) == 1 else f"folds:{digest_of(cell_ids, 12)}",
         folds=tuple(by_place.values()),
@@ -270,7 +286,21 @@ def _make_cell(
         n_classes=len(plan.classes),
         n_epochs=plan.epochs,
         omissions=tuple(omissions),
+        searched=arm,
     )
+
+
+def _make_recipe(
+    settings: Mapping[str, Any], keys: Sequence[str], arm: SearchedArm | None
+) -> Settings:
+    """Return the settings that tell recipes apart; of a searched arm, its search among them.
+
+    So cells of one search are compared with each other, whatever settings it chose for each.
+    """
+    if arm is None:
+        return _pick(settings, keys)
+    rest = _pick(settings, [key for key in keys if key not in arm.arm.keys])
+    return (*rest, (SEARCH, arm.search.study))
 
 
 def _parse_count(value: Any) -> int:

@@ -10,6 +10,7 @@ from tlcnn.statistics.detect import pool_noise, set_noise
 from tlcnn.statistics.metrics import find_range
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Source
+from tlcnn.study.finetuning import find_plain, list_finetuned, list_treated, make_rooms
 
 
 class FamilyKind(Enum):
@@ -19,6 +20,8 @@ class FamilyKind(Enum):
     BEST = "best"  # choosing on validation against full fine-tuning
     CHAIN = "chain"  # a chain against ImageNet and against random weights
     IMPORTED = "imported"  # imported predictions against our own
+    FINETUNING = "finetuning"  # choosing among treatments against full fine-tuning
+    TREATMENT = "treatment"  # every treatment against full fine-tuning: exploratory
     DEPTH = "depth"  # every cell against full fine-tuning: exploratory
     BASELINE = "baseline"  # the rows of a table against one of them
 
@@ -57,11 +60,13 @@ class Contrast:
 def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     """Compare all that the blocks' cells allow: the pairs of questions first, then the others.
 
-    Differences below the margin do not matter; it is in units of the metric.
+    Cells of blocks that differ in treatments of fine-tuning alone are compared, too. Differences
+    below the margin do not matter; it is in units of the metric.
     """
     contrasts = []
-    for block in blocks:
-        pairs = list(list_pairs(block))
+    listed = [(block, list(list_pairs(block))) for block in blocks]
+    listed += [(room, list(list_treatment_pairs(room))) for room in make_rooms(blocks)]
+    for block, pairs in listed:
         results = [
             compare_arms(
                 best.arm if best and best.arm else block.arms[a],
@@ -73,7 +78,8 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
         ]
         adjusted = _set_noise(adjust_holm(results), block.arms.values(), block.metric)
         contrasts += [Contrast(block, *p, r) for p, r in zip(pairs, adjusted, strict=True)]
-    return sorted(contrasts, key=lambda contrast: contrast.family.kind is FamilyKind.DEPTH)
+    explored = (FamilyKind.DEPTH, FamilyKind.TREATMENT)
+    return sorted(contrasts, key=lambda contrast: contrast.family.kind in explored)
 
 
 def compare_pairs(
@@ -146,6 +152,20 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
     for cell in block.cells.values():
         if cell.source.is_imported and reference:
             yield Family(FamilyKind.IMPORTED, scope), cell.key, reference, None
+
+
+def list_treatment_pairs(room: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
+    """Yield (family, a, b, best) of the fine-tunings of a room, as `list_pairs` does."""
+    scope = (("dataset", room.dataset), ("model", room.model), *room.recipe)
+    for source in room.sources:
+        plain = find_plain(room, source)
+        if not plain:
+            continue
+        best = room.choose(source, list_finetuned(room, source), plain)
+        if best and {*best.by_seed.values()} - {plain}:
+            yield Family(FamilyKind.FINETUNING, scope), best.cell, plain, best
+        for cell in list_treated(room, source):
+            yield Family(FamilyKind.TREATMENT, scope), cell.key, plain, None
 
 
 def list_compared_sources(block: Block) -> list[Source]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tlcnn.records.plan_record import PlanRecord
+from tlcnn.records.search import SearchedArm
 from tlcnn.statistics.metrics import is_possible
 from tlcnn.storage import digest_of
 
@@ -28,6 +29,7 @@ class Run:
         train_s: seconds of training; NaN if unknown.
         is_improving: whether its best epoch on validation is the last.
         frozen_response: see `Summary`; NaN without frozen units or a record of it.
+        searched: the arm of a search that it is a final run of; None for all other runs.
     """
 
     folder: str
@@ -47,6 +49,7 @@ class Run:
     train_s: float
     is_improving: bool
     frozen_response: float
+    searched: SearchedArm | None = None
 
     @property
     def name(self) -> tuple[str, str, str, int, int, str]:
@@ -74,8 +77,19 @@ class Omission:
     n_planned: int = 0
 
 
+def drop_trials(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of `read_runs` without the trials of searches, which are no results."""
+    if "is_trial" not in frame or frame.empty:
+        return frame
+    return frame[~frame["is_trial"].astype(bool)]
+
+
 def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
-    """Return the finished runs of a frame of `read_runs`."""
+    """Return the finished runs of a frame of `read_runs`, but for trials of searches.
+
+    A final run of several searches is there once for each of them.
+    """
+    frame = drop_trials(frame)
     done = frame[frame["state"] == "done"] if len(frame) else frame
     metrics = [column for column in done.columns if "/" in column]
     plain = ("folder", "run_id", "dataset", "model", "init", "bn", "cell_id", "train_s", "plan")
@@ -90,8 +104,10 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
             is_improving=record.get("best_epoch") == record["plan"].epochs,
             frozen_response=record.get("frozen_response", math.nan),
             scores={name: record[name] for name in metrics if is_possible(name, record[name])},
+            searched=searched,
         )
         for record in done.to_dict("records")
+        for searched in record.get("searched") or (None,)
     ]
     return tuple(_name_images(runs))
 

@@ -27,11 +27,13 @@ def expand(
     params: Mapping[str, Any],
     blocks: Sequence[Mapping[str, Any]],
     parse: Callable[[str], Any],
+    is_range: Callable[[Any], bool] = lambda override: False,
 ) -> list[tuple[str, ...]]:
     """Return the overrides of every cell, in order, without sweeps.
 
     `params` are values for every block; no block is the same as one empty block. `parse` is
-    Hydra's parser of one word. Raises ConfigError for an interval, which is no list of values.
+    Hydra's parser of one word. A word that `is_range` is true of stays as it is: a search takes
+    its values from it. Raises ConfigError for another interval, which is no list of values.
     """
     from_user = [parse(word) for word in arguments]
     replaced = {override.get_key_element().lstrip("+~") for override in from_user}
@@ -42,7 +44,10 @@ def expand(
     for block in blocks or [{}]:
         values = {k: v for k, v in {**params, **block}.items() if k.lstrip("+") not in replaced}
         from_file = [parse(write_word(key, value)) for key, value in values.items()]
-        cells += itertools.product(*map(_list_words, [*from_file, *from_user]))
+        words = [*from_file, *from_user]
+        cells += itertools.product(
+            *([word.input_line] if is_range(word) else _list_words(word) for word in words)
+        )
     # `init=random,imagenet` crosses with `init.weights=FILE`, which only the latter reads. Where
     # no cell reads the file, it stays, and the plan refuses it.
     sources = {word for cell in cells for word in cell if word.startswith("init=")}
@@ -116,6 +121,6 @@ def _list_words(override: Any) -> list[str]:
     if not override.is_discrete_sweep():
         raise ConfigError(
             f"{override.input_line} is not a list of values: write them, as in {key}=0.1,0.2, or "
-            "range(0,5)."
+            "range(0,5). `tlcnn tune` searches the intervals of settings of training."
         )
     return [f"{key}={value}" for value in override.sweep_string_iterator()]

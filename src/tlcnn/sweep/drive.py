@@ -5,6 +5,7 @@ words -> cells -> runs in waves -> jobs for a launcher, wave by wave -> states r
 
 import logging
 import shlex
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,8 +105,26 @@ def run_sweep(
     Failures are noted in the study's record.
     """
     done_before = {run.run_id for run in sweep.runs if run.is_done}
-    outcomes: dict[str, Outcome] = {}
     waves = [] if fail_fast and sweep.broken else sweep.waves()
+    outcomes = train_waves(waves, launch, fail_fast=fail_fast)
+    _close(name, sweep, done_before, outcomes, record, flags)
+
+
+def train_waves(
+    waves: Sequence[Sequence[SweepRun]],
+    launch: Launch,
+    *,
+    fail_fast: bool,
+    until: Mapping[str, int] = types.MappingProxyType({}),
+) -> dict[str, Outcome]:
+    """Train the runs of waves, one wave after the other, and return how each ended, by run id.
+
+    Runs whose parent has failed, and those after a signal, have no outcome or that of the parent.
+
+    Args:
+        until: the epoch at which a run pauses, by run id.
+    """
+    outcomes: dict[str, Outcome] = {}
     for handler in log.handlers:
         if type(handler) is logging.StreamHandler:  # the terminal's; logs hold everything
             handler.setLevel(logging.WARNING)
@@ -120,13 +139,18 @@ def run_sweep(
                     # what `auto` means is decided here, not where the run is trained
                     overrides=(*run.job.overrides, f"train.precision={run.plan.precision}"),
                     shared_depths=find_shared_depths(run, ready),
-                    place={"progress": False},  # the sweep shows its own
+                    place=_make_place(until.get(run.run_id)),
                     plan=run.plan,
                 )
                 for run in ready
             ]
             outcomes |= zip([run.run_id for run in ready], launch(jobs), strict=True)
-    _close(name, sweep, done_before, outcomes, record, flags)
+    return outcomes
+
+
+def _make_place(until_epoch: int | None) -> dict[str, Any]:
+    place: dict[str, Any] = {"progress": False}  # the sweep shows its own
+    return place if until_epoch is None else {**place, "until_epoch": until_epoch}
 
 
 def launch_here(
@@ -177,7 +201,7 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
         lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)
     if n_parents:
         lines.append(f"  added as parents of others: {count(n_parents, 'run')}")
-    lines += _list_broken("cannot be run", sweep, request.flags)
+    lines += describe_broken(sweep.broken, request.flags)
     lines += describe_sharing(to_train)
     seconds = estimate_seconds(to_train, request.output_dir) if to_train else 0.0
     time = f", {describe_duration(seconds)}" if to_train else ""
@@ -189,10 +213,14 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
     return "\n".join(lines)
 
 
-def _list_broken(state: str, sweep: Sweep, flags: Sequence[str]) -> list[str]:
+def describe_broken(
+    broken: Sequence[tuple[tuple[str, ...], Outcome]],
+    flags: Sequence[str],
+    state: str = "cannot be run",
+) -> list[str]:
     """Return each error of cells that cannot be run once, with a command that shows it."""
     cells_by_error: dict[str, list[tuple[str, ...]]] = {}
-    for cell, outcome in sweep.broken:
+    for cell, outcome in broken:
         cells_by_error.setdefault(outcome.error, []).append(cell)
     lines = []
     for error, cells in cells_by_error.items():
@@ -230,7 +258,7 @@ def _close(
     print_text(f"\nstudy {name}: {text}{f', {n_waiting} not run' if n_waiting else ''}")
     for line in describe_reused([run for run in done if run.run_id not in done_before]):
         print_text(line)
-    for line in _list_broken("failed", sweep, flags):
+    for line in describe_broken(sweep.broken, flags, "failed"):
         print_text(line)
     errors = {run.run_id: outcome.error if outcome.code else _UNKNOWN for run, outcome in failed}
     for run, _ in failed:

@@ -82,14 +82,14 @@ class Sweep:
         return [[run for run in waiting if run.wave == number] for number in numbers]
 
 
-def resolve(cells: Sequence[Job], composer: Composer) -> Sweep:
+def resolve(cells: Sequence[Job], composer: Composer, memory: Memory | None = None) -> Sweep:
     """Plan every cell, and add the runs that chained cells start from.
 
     Raises:
         ConfigError: a cell has a value that is not allowed; nothing has been trained. A cell that
             freezes more than it transfers is left out instead.
     """
-    memory = Memory()
+    memory = memory or Memory()
     memory.recall("composer", "", lambda: composer)
     overrides = tuple(cell.overrides for cell in cells)
     runs: dict[str, SweepRun] = {}

@@ -16,14 +16,17 @@ from tlcnn.records.files import read_json, read_text
 from tlcnn.records.folder import HOLDER, RunDir
 from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import find_run_dirs, is_held, read_state
+from tlcnn.records.search import SearchRecord, read_search
 from tlcnn.records.summary import read_history
 from tlcnn.run.job import Job
 from tlcnn.storage import writing
 from tlcnn.sweep.progress import describe_duration
+from tlcnn.sweep.search_text import describe_search
 from tlcnn.sweep.study_record import find_studies, find_study, read_study
 from tlcnn.text import align_columns, make_visible, print_text
 
 STATES = ("done", "running", "stopped", "failed", "missing")
+PRUNED = "pruned"  # by a search; shown where there is one
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Status:
         flags: the flags of the study's command line.
         record: the study's file.
         problem: why the study's file cannot be read; empty if it can.
+        search: of a study that is a search.
     """
 
     title: str
@@ -57,11 +61,13 @@ class Status:
     flags: tuple[str, ...] = ()
     record: Path | None = None
     problem: str = ""
+    search: SearchRecord | None = None
 
     def count(self) -> dict[str, int]:
         """Return how many runs are in each state."""
         states = [entry.state for entry in self.entries]
-        return {state: states.count(state) for state in STATES}
+        pruned = (PRUNED,) if PRUNED in states else ()
+        return {state: states.count(state) for state in (*STATES, *pruned)}
 
 
 def read_status(target: str, output_dir: Path) -> list[Status]:
@@ -101,7 +107,9 @@ def _read_study_status(path: Path) -> Status:
             saved = f"  (saved: {entry.detail})" if entry.state == "stopped" else ""
             entry = replace(entry, state="failed", detail=failure + saved)
         entries.append(entry)
-    return Status(f"study {record['name']}", tuple(entries), tuple(record.get("flags", ())), path)
+    flags = tuple(record.get("flags", ()))
+    title = f"study {record['name']}"
+    return Status(title, tuple(entries), flags, path, search=read_search(record))
 
 
 def _read_entry(folder: Path, job: Job | None = None) -> Entry:
@@ -145,17 +153,23 @@ def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
 
     The studies whose files cannot be read follow, one a line.
     """
-    rows: list[tuple[str, ...]] = [("", *STATES, "all")]
+    counts = {id(status): status.count() for status in statuses if not status.problem}
+    states = dict.fromkeys(state for count in counts.values() for state in count) or STATES
+    rows: list[tuple[str, ...]] = [("", *states, "all")]
     for status in (status for status in statuses if not status.problem):
-        counts = [str(n) for n in (*status.count().values(), len(status.entries))]
-        rows.append((make_visible(status.title), *counts))
+        numbers = [counts[id(status)].get(state, 0) for state in states]
+        rows.append((make_visible(status.title), *map(str, numbers), str(len(status.entries))))
     lines = align_columns(rows, right=range(1, len(rows[0])))
     for status in statuses:
-        shown = [entry for entry in status.entries if every or entry.state != "done"]
+        ended = () if every else ("done", PRUNED)
+        shown = [entry for entry in status.entries if entry.state not in ended]
         if shown:
             cells = [(e.state, e.folder.name, e.detail) for e in shown]
             table = align_columns([[make_visible(cell) for cell in row] for row in cells])
             lines += ["", f"{make_visible(status.title)}:", *(f"  {line}" for line in table)]
+    for status in statuses:
+        if status.search is not None:
+            lines += ["", *describe_search(status.search)]
     problems = [make_visible(status.problem) for status in statuses if status.problem]
     return "\n".join([*lines, *([""] if problems else []), *problems])
 

@@ -5,13 +5,15 @@ It tells which runs of a study are missing.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tlcnn.config.schema import find_conf_dir, list_local_keys
 from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.records.files import read_json
+from tlcnn.records.search import SearchRecord
 from tlcnn.storage import digest_of, make_dir, write_atomic
 from tlcnn.sweep.resolve import Sweep
 
@@ -19,10 +21,21 @@ STUDY_VERSION = 1
 
 
 def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
-    """Return the name that a sweep is recorded under.
+    """Return the name that a sweep is recorded under, as `name_sweep` does.
+
+    The hash is the same for the same set of runs in any order.
+    """
+    run_ids = sorted(run.run_id for run in sweep.runs if run.role == "cell")
+    return name_sweep(name, arguments, "sweep", lambda: digest_of(run_ids, 8))
+
+
+def name_sweep(
+    name: str | None, arguments: Sequence[str], kind: str, make_digest: Callable[[], str]
+) -> str:
+    """Return the name that a sweep or search is recorded under.
 
     It is the name that was given, or the experiment's where the command line changes nothing but
-    places, or else a hash that the same set of runs has in any order.
+    places, or else its kind and a hash.
     Raises ConfigError for a name that cannot be a file's.
     """
     if name is not None:
@@ -35,33 +48,41 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
     keys = {key.replace("init.task_dataset.", "dataset.") for key in keys}
     if experiment and keys <= {*list_local_keys()}:
         return experiment
-    digest = digest_of(sorted(run.run_id for run in sweep.runs if run.role == "cell"), 8)
-    return f"{experiment or 'sweep'}-{digest}"
+    return f"{experiment or kind}-{make_digest()}"
 
 
-def write_study(output_dir: Path, name: str, sweep: Sweep, *, sources: Mapping[str, Any]) -> Path:
+def write_study(
+    output_dir: Path,
+    name: str,
+    sweep: Sweep,
+    *,
+    sources: Mapping[str, Any],
+    search: SearchRecord | None = None,
+) -> Path:
     """Record which runs a study consists of, and return the file.
 
-    `sources` is what the sweep was made from: arguments, params, blocks and flags.
+    Args:
+        sources: what the sweep was made from: arguments, params, blocks and flags.
+        search: of a study that is a search.
     """
-    runs = [
-        {
-            "run_id": run.run_id,
-            "run_name": run.plan.run_name,
-            "role": run.role,
-            "wave": run.wave,
-            "overrides": list(run.job.overrides),
-            "ancestor": run.job.ancestor,
-        }
-        for run in sweep.runs
-    ]
     record = {
         "version": STUDY_VERSION,
         "name": name,
         **sources,
-        "runs": runs,
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "run_name": run.plan.run_name,
+                "role": run.role,
+                "wave": run.wave,
+                "overrides": list(run.job.overrides),
+                "ancestor": run.job.ancestor,
+            }
+            for run in sweep.runs
+        ],
         "left_out": [{"overrides": list(cell), "why": why} for cell, why in sweep.left_out],
         "broken": [{"overrides": list(cell), "why": o.error} for cell, o in sweep.broken],
+        **({} if search is None else {"search": asdict(search)}),
     }
     path = make_dir(output_dir / "studies") / f"{name}.json"
     write_atomic(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -6,7 +6,7 @@ A training is a generator: between two turns of it other trainings of the proces
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from tlcnn.data.augment import mix
 from tlcnn.data.batches import Inputs, expect, make_balanced_order, make_order, take_labels
-from tlcnn.data.feed import Feed, Values
+from tlcnn.data.feed import pick_values
 from tlcnn.data.mixing import draw_mixes
 from tlcnn.data.policy import find_policy
 from tlcnn.device import send
 from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
+from tlcnn.text import find_bar_setting
 from tlcnn.training.checkpoint import Checkpoints
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
@@ -56,6 +57,7 @@ class Fit:
         lane: the lane in which the turns of `run` are made.
         progress: whether to show a bar where somebody watches.
         records: whether a GPU records updates and validations instead of calling them.
+        until_epoch: pause after this epoch; None: train to the end.
     """
 
     network: Network
@@ -70,6 +72,7 @@ class Fit:
     lane: Lane
     progress: bool = True
     records: bool = True
+    until_epoch: int | None = None
 
     def __post_init__(self) -> None:
         network, recipe = self.network, self.recipe
@@ -89,6 +92,8 @@ class Fit:
     def run(self) -> Iterator[Turn]:
         """Train to the last epoch, or until patience ends, and load the best epoch's weights.
 
+        After `until_epoch` it pauses instead, with a checkpoint from which it goes on later.
+
         The best epoch has the best score on the validation images, by the metric `select` of the
         recipe; a lower negative log-likelihood breaks a tie.
 
@@ -101,19 +106,14 @@ class Fit:
             StorageError: a checkpoint cannot be written, is damaged, or is of another run.
         """
         self.resume()
-        position, recipe = self.position, self.recipe
-        n_before = self.phases[-1].first - 1  # patience counts in the last phase
-        patience = math.inf if recipe.patience is None else recipe.patience
+        position = self.position
         n_bytes = sum(p.numel() * p.element_size() for p in self._parameters.values())
         self.checkpoints.start_clock(4 * n_bytes)  # weights, two moments, the best weights
         self.network.model.train()
         apply_modes(self.network.trained, self.phase)
         yield Turn.EPOCH
         try:
-            while (
-                position.epoch <= recipe.epochs
-                and len(position.history) - max(position.best_epoch, n_before) < patience
-            ):
+            while not (self.is_over or self.is_paused):
                 yield from self.train_epoch()
                 yield from self.validate()
                 self._follow_phases()
@@ -123,7 +123,25 @@ class Fit:
         finally:  # the memory of a GPU is free for other runs
             self.updates.forget()
             self.evaluator.forget()
-        self.network.load(position.best_weights)
+        if self.is_paused:
+            self.save()
+        else:
+            self.network.load(position.best_weights)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no epoch left, or patience has ended."""
+        position, recipe = self.position, self.recipe
+        n_before = self.phases[-1].first - 1  # patience counts in the last phase
+        n_without_gain = len(position.history) - max(position.best_epoch, n_before)
+        patience = math.inf if recipe.patience is None else recipe.patience
+        return position.epoch > recipe.epochs or n_without_gain >= patience
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the training ends here for now, and goes on later."""
+        until = self.until_epoch
+        return until is not None and self.position.epoch > until and not self.is_over
 
     def _follow_phases(self) -> None:
         """Begin the phase of the position's epoch, unless it is the current one."""
@@ -149,12 +167,8 @@ class Fit:
         if position.step == self.n_steps:  # stopped in the validation
             return
         started = read = time.monotonic()
-        batches, repeats, seeds = self.plan_epoch()
-        feed, recipe = self._open_feed(batches, repeats), self.recipe
-        n_earlier = (position.epoch - self.phase.first) * self.n_steps
-        values = updates.schedule(self.compute_rates(), n_earlier)
-        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
-        n_parts = recipe.accumulate
+        recipe, n_parts = self.recipe, self.recipe.accumulate
+        batches, make_update = self.open_epoch(self.compute_rates())
         updates.loss_sum.fill_(position.loss_sum)
         earlier_s = position.epoch_s
         progress_bar = tqdm(
@@ -163,7 +177,7 @@ class Fit:
             desc=f"epoch {position.epoch}/{recipe.epochs}",
             unit="img",
             leave=False,
-            disable=None if self.progress else True,  # None: hidden where nobody watches
+            disable=find_bar_setting(self.progress),
         )
         with progress_bar as bar, expect(self.train, batches[position.step * n_parts :]):
             while position.step < self.n_steps:
@@ -173,13 +187,7 @@ class Fit:
                     self._read_loss()
                     self.save()
                     self.stop.check()
-                step = position.step
-                seed_generators(self.train.device, seeds[step])
-                parts = [
-                    {**feed.get(number), **pick_values(by_batch, number)}
-                    for number in range(step * n_parts, (step + 1) * n_parts)
-                ]
-                updates.run(feed, parts, pick_values(values, step))
+                make_update(position.step)
                 position.step += 1
                 bar.update(self.n_images)
                 if now - read > _READ_EVERY_S:
@@ -192,6 +200,35 @@ class Fit:
             yield from self._wait()
         self._read_loss()
         position.epoch_s = earlier_s + time.monotonic() - started
+
+    def open_epoch(self, rates: Sequence[float]) -> tuple[np.ndarray, Callable[[int], None]]:
+        """Return the batches of the epoch, as `plan_epoch`, and what makes its n-th update from 0.
+
+        Updates are made in order. `rates` are the learning rates of the first of them, or of all.
+        """
+        updates, recipe, n_parts = self.updates, self.recipe, self.recipe.accumulate
+        batches, repeats, seeds = self.plan_epoch()
+        feed = self.train.feed_views(
+            batches,
+            seed=self.seed,
+            epoch=self.position.epoch,
+            augment=find_policy(recipe.augment, recipe.erase, recipe.augment_ranges),
+            n_views=recipe.views,
+            repeats=repeats,
+        )
+        n_earlier = (self.position.epoch - self.phase.first) * self.n_steps
+        values = updates.schedule(rates, n_earlier)
+        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
+
+        def make_update(step: int) -> None:
+            seed_generators(self.train.device, seeds[step])
+            parts = [
+                {**feed.get(number), **pick_values(by_batch, number)}
+                for number in range(step * n_parts, (step + 1) * n_parts)
+            ]
+            updates.run(feed, parts, pick_values(values, step))
+
+        return batches, make_update
 
     def plan_epoch(self) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
         """Return what the updates of the epoch read: a function of the seed and the epoch alone.
@@ -243,16 +280,6 @@ class Fit:
             )
             for step in range((epoch - 1) * n_steps, epoch * n_steps)
         ]
-
-    def _open_feed(self, batches: np.ndarray, repeats: np.ndarray | None) -> Feed:
-        return self.train.feed_views(
-            batches,
-            seed=self.seed,
-            epoch=self.position.epoch,
-            augment=find_policy(self.recipe.augment, self.recipe.erase),
-            n_views=self.recipe.views,
-            repeats=repeats,
-        )
 
     def validate(self) -> Iterator[Turn]:
         """Score the epoch on the validation images, record it, and keep it if it is the best."""
@@ -341,8 +368,3 @@ class Fit:
             )
         position.loss_sum = value
         return value
-
-
-def pick_values(values: Values, number: int) -> Values:
-    """Return one element of each tensor of values."""
-    return {name: value[number] for name, value in values.items()}

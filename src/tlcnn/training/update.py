@@ -60,7 +60,7 @@ class Updates:
         clear = partial(self.optimizer.zero_grad, set_to_none=True)
         self._recorder = Recorder(open_graph, clear=clear)
 
-    def schedule(self, rates: list[float], first: int) -> dict[str, Tensor]:
+    def schedule(self, rates: Sequence[float], first: int) -> dict[str, Tensor]:
         """Return, for the updates of an epoch, the values that follow from their numbers.
 
         Args:

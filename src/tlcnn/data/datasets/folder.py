@@ -2,7 +2,7 @@
 
 Input: root/CLASS/**/image, or root/{train,val,test}/CLASS/**/image.
 Label: the name of the class's folder.
-Group: what `group_regex` captures in the file's name; without it, every image is its own group.
+Group: what `group_regex` captures in the file's name or path; without it, every image is its own.
 """
 
 import logging
@@ -52,8 +52,9 @@ def load_folder(
 
     Args:
         classes: the names of all class folders, in the order of the labels; sorted if None.
-        group_regex: searched in each file's name without its suffix; its one capture group says
-            what may not straddle splits, such as `^(patient\d+)_`.
+        group_regex: searched in each file's name without its suffix, or, where one file has no
+            match, in the paths below the root; its one capture group says what may not straddle
+            splits, such as `^(patient\d+)_` or `/(patient\d+)/`.
         include: globs of the images that are used, compared with names and with paths below root.
         exclude: globs of the images that are left out.
         splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
@@ -171,12 +172,17 @@ def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[st
             f"dataset.options.group_regex={regex} has {pattern.groups} capture groups; put "
             "exactly one pair of parentheses around what names the group"
         )
-    matches = [pattern.search(_compose(ref.stem)) for ref in files]
-    groups = [match.group(1) or "" if match else "" for match in matches]
-    unmatched = [ref.name for ref, group in zip(files, groups, strict=True) if not group]
-    if unmatched:
-        raise DataError(
-            f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} file "
-            f"names: {list_names(unmatched)}"
-        )
-    return groups
+    names = [_compose(ref.stem) for ref in files]
+    places = [ref.path.relative_to(root) for ref in files]
+    paths = [_compose(place.with_suffix("").as_posix()) for place in places]
+    groups: list[str] = []
+    for texts in (names, paths):  # the patient may be a folder
+        matches = [pattern.search(text) for text in texts]
+        groups = [match.group(1) or "" if match else "" for match in matches]
+        if all(groups):
+            return groups
+    unmatched = [str(place) for place, group in zip(places, groups, strict=True) if not group]
+    raise DataError(
+        f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} paths "
+        f"below {root}: {list_names(unmatched)}"
+    )

@@ -1,0 +1,115 @@
+"""A command line as Hydra reads it: flags in front, new keys with `++`, texts in quotes."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlcnn.config.compose import write_override
+from tlcnn.config.schema import describe_type, list_keys
+
+GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
+OPTIONS = "dataset.options."
+MAPPINGS = ("train.unit_lr", "train.augment_ranges")  # whose keys the plan checks
+OPEN = ("init.task_dataset.", "init.task_run.", *(f"{key}." for key in MAPPINGS))  # also there
+SWEEP = ("-m", "--multirun")
+OTHER_CONFIGS = ("-cp", "--config-path", "-cn", "--config-name")
+TAKE_A_VALUE = {"-cd", "--config-dir", "-p", "--package", "-c", "--cfg", "-i", "--info"}
+COMPLETION = ("-sc", "--shell-completion")  # the words after these look like overrides
+_NEW_KEYS = (*OPEN, *(f"{key}=" for key in MAPPINGS))  # what sets keys that no file has
+
+
+def spell(arguments: Sequence[str]) -> list[str]:
+    """Return a command line as Hydra reads it.
+
+    Example:
+        >>> spell(["seed=0,1", "-m", "init.task_dataset.root=/data/ham (2)"])
+        ['-m', 'seed=0,1', "++init.task_dataset.root='/data/ham (2)'"]
+    """
+    if any(argument in COMPLETION for argument in arguments):
+        return list(arguments)
+    flags, overrides = split_flags(arguments)
+    quoted = map(quote_text, overrides)
+    return flags + [f"++{word}" if word.startswith(_NEW_KEYS) else word for word in quoted]
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the flags with their values, and the other words, each in order.
+
+    Hydra's parser refuses flags between overrides.
+
+    Example:
+        >>> split_flags(["seed=1", "--config-dir", "/mine", "train=quick", "-m"])
+        (['--config-dir', '/mine', '-m'], ['seed=1', 'train=quick'])
+    """
+    flags: list[str] = []
+    others: list[str] = []
+    takes_value = False  # the flag before, e.g. `-cn NAME`
+    for argument in arguments:
+        is_flag = argument.startswith("-")
+        (flags if is_flag or takes_value else others).append(argument)
+        takes_value = is_flag and argument in (*TAKE_A_VALUE, *OTHER_CONFIGS)
+    return flags, others
+
+
+def list_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the flags that bring the user's own YAML, as one word each, with absolute paths.
+
+    Example:
+        >>> list_flags(["-m", "-cd", "/mine", "seed=0,1"])
+        ['--config-dir=/mine']
+    """
+    flags = []
+    for position, word in enumerate(arguments):
+        name, has_value, value = word.partition("=")
+        if name in ("-cd", "--config-dir"):
+            value = value if has_value else "".join(arguments[position + 1 : position + 2])
+            flags.append(f"--config-dir={Path(value).absolute()}")
+    return flags
+
+
+def quote_text(argument: str) -> str:
+    r"""Return a `KEY=VALUE` whose text Hydra reads as it was typed.
+
+    A text is quoted where Hydra's grammar has no such value, or another one than a text. Values
+    with commas between them are quoted one by one.
+
+    Example:
+        >>> quote_text(r"dataset.options.group_regex=^(patient\d+)_")
+        "dataset.options.group_regex='^(patient\\d+)_'"
+        >>> quote_text("init.weights=a=1.pt,b.pt"), quote_text("init.run=123e45678901")
+        ("init.weights='a=1.pt',b.pt", "init.run='123e45678901'")
+    """
+    key, has_value, value = argument.partition("=")
+    name = key.lstrip("+")
+    is_text = is_text_key(name)
+    if not has_value or not (is_text or name in GROUPS or name.startswith((OPTIONS, *OPEN))):
+        return argument
+    if _reads_as_typed(argument, value, is_text):
+        return argument
+    values = re.split(r",(?![^(\[{]*[)\]}])", value)  # no comma inside brackets
+    quoted = (
+        text if _reads_as_typed(f"{key}={text}", text, is_text) else write_override("", text)[1:]
+        for text in values
+    )
+    return f"{key}={','.join(quoted)}"
+
+
+def is_text_key(key: str) -> bool:
+    """Return whether a key takes any text."""
+    return key in list_keys() and describe_type(key).startswith("a text")
+
+
+def _reads_as_typed(argument: str, value: str, is_text: bool) -> bool:
+    """Return whether Hydra reads an override, and as a text where its key takes one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    if not is_text or override.is_sweep_override():
+        return True
+    read: Any = override.value()
+    return read is None or isinstance(read, str) or str(read) == value

@@ -1,0 +1,202 @@
+"""Which images networks were trained on, and which are far from the images of training.
+
+ids, bytes, pictures, groups  against the images of training and validation
+features                      against the nearest training images, in units of validation images
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from tlcnn.data.array_store import ArrayStore, CachedArray
+from tlcnn.data.overlap import Part, find_overlap
+from tlcnn.device import count_cores
+from tlcnn.errors import DataError
+from tlcnn.inference.image_list import ArrayImages, ImageList
+from tlcnn.inference.network import Look, Network
+from tlcnn.model.weights import RUN_WEIGHTS
+from tlcnn.plan.ancestry import make_part
+from tlcnn.records.files import SEEN, SPLITS, read_digests
+from tlcnn.records.read import read_table
+from tlcnn.storage import digest_of
+
+log = logging.getLogger(__name__)
+
+K_NEAREST = 10  # the neighbour whose distance counts; k of Sun et al. 2022
+QUANTILE = 0.99  # the share of validation images that are at most at distance 1
+FAR = "far from the training images"
+_ROLES = {"train": "seen in training", "val": "seen in validation"}
+_BLOCK = 2**24  # distances computed at once: 64 MiB
+
+
+@dataclass(frozen=True)
+class SeenImages:
+    """Images that a run, or a run before it, has used.
+
+    Attributes:
+        role: what they were used for, in words.
+        look: how `part.images` are stored; None where they cannot be opened.
+    """
+
+    role: str
+    part: Part
+    look: Look | None = None
+
+
+# ---- seen ---------------------------------------------------------------------------------------
+
+
+def list_seen(networks: Sequence[Network]) -> list[SeenImages]:
+    """Return the images of training and validation of all runs, and of the runs before them.
+
+    Pictures are compared as the first network of a dataset sees them. Where a run's images are no
+    longer there, their record still has ids and bytes.
+
+    Raises:
+        DataError: the record of a run's splits is missing or damaged, too.
+    """
+    by_manifest = {network.record.manifest: network for network in reversed(networks)}
+    seen = []
+    for network in by_manifest.values():
+        try:
+            dataset = network.run.dataset()
+            pixels = network.run.batches("train").pixels
+        except DataError as error:
+            name = network.record.run_name
+            log.warning("copies that were saved again are not recognised: %s", error)
+            log.warning("only ids and bytes are compared with the images of %s", name)
+            seen += _read_recorded(network)
+            continue
+        digests = _name_stored(dataset.digests, network.look)
+        stored = ArrayImages(np.asarray(pixels))
+        for split, role in _ROLES.items():
+            part = replace(make_part(dataset, split), images=stored, digests=digests)
+            seen.append(SeenImages(role, part, network.look))
+    for network in networks:
+        if (network.run.folder / SEEN).is_file():
+            for dataset_name, table in read_table(network.run.folder / SEEN).groupby("dataset"):
+                seen.append(_make_recorded("train", str(dataset_name), table))
+    return seen
+
+
+def _read_recorded(network: Network) -> list[SeenImages]:
+    table = read_table(network.run.folder / SPLITS)
+    name = network.record.dataset
+    return [_make_recorded(split, name, table[table["split"] == split]) for split in _ROLES]
+
+
+def _make_recorded(split: str, dataset: str, table: pd.DataFrame) -> SeenImages:
+    """Return images of which a record has ids and bytes, but which cannot be opened."""
+    rows = table.reset_index(drop=True)
+    return SeenImages(_ROLES[split], Part(dataset, rows, None, np.arange(len(rows)), []))
+
+
+def _name_stored(digests: Sequence[str], look: Look) -> list[str]:
+    """Return the names of stored images, under which their fingerprints are remembered."""
+    return [f"{digest} {look}" for digest in digests]
+
+
+def find_seen(
+    images: ImageList,
+    pixels: Mapping[Look, np.ndarray],
+    seen: Sequence[SeenImages],
+    network: Network,
+) -> list[list[str]]:
+    """Return for each image in which ways networks have seen it: texts, most often none.
+
+    Args:
+        pixels: the stored images, as in `Outputs`.
+    """
+    reasons: list[list[str]] = [[] for _ in range(len(images))]
+    digests = images.load_digests()
+    table = images.table[["image_id"]].assign(digest=digests)
+    table["group"] = images.table.get("group", images.table["image_id"])
+    position = {image_id: row for row, image_id in enumerate(table["image_id"])}
+    for each in seen:
+        stored, names = None, []
+        if each.look is not None:
+            stored, names = ArrayImages(pixels[each.look]), _name_stored(digests, each.look)
+        part = Part(images.dataset, table, stored, np.arange(len(table)), names)
+        overlap = find_overlap(part, each.part, network.run.cache_dir)
+        texts: dict[str, str] = dict.fromkeys(
+            table.loc[table["group"].isin(overlap.groups), "image_id"], "group"
+        )
+        texts |= {i: f"picture ({partner})" for i, partner in overlap.near}
+        texts |= dict.fromkeys(overlap.copies, "bytes") | dict.fromkeys(overlap.ids, "id")
+        for image_id, way in texts.items():
+            text = f"{each.role} by {way}"
+            if text not in reasons[position[image_id]]:
+                reasons[position[image_id]].append(text)
+    return reasons
+
+
+# ---- far ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances from the training images of a network, in what enters its classifier.
+
+    The distance is that to the k-th nearest training image after scaling to length 1 (Sun et al.
+    2022, Out-of-distribution detection with deep nearest neighbors). It is divided by the distance
+    that `QUANTILE` of the validation images do not exceed.
+
+    Attributes:
+        reference: (n, D) float32 of length 1, of the training images.
+        scale: what distances are divided by.
+    """
+
+    reference: np.ndarray
+    scale: float = 1.0
+
+    def measure(self, features: np.ndarray) -> np.ndarray:
+        """Return the distance of each of (m, D) features, (m,) float32."""
+        k = min(K_NEAREST, len(self.reference)) - 1
+        n_rows = max(1, _BLOCK // len(self.reference))
+        nearest = [np.empty(0, np.float32)]
+        for start in range(0, len(features), n_rows):
+            cosines = make_unit(features[start : start + n_rows]) @ self.reference.T
+            kth = -np.partition(-cosines, k, axis=1)[:, k]
+            nearest.append(np.sqrt(np.maximum(2 - 2 * kth, 0)))
+        return np.concatenate(nearest) / np.float32(self.scale)
+
+
+def make_unit(features: np.ndarray) -> np.ndarray:
+    """Return rows (m, D) scaled to length 1."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def load_distances(network: Network) -> Distances | None:
+    """Return the distances from a network's training images, computed once and cached.
+
+    None, with a warning, where the images of the run cannot be opened.
+
+    Raises:
+        StorageError: the cache folder cannot be written.
+    """
+    run = network.run
+    weights = read_digests(run.folder).get(RUN_WEIGHTS)
+    key = [run.record.run_id, weights, K_NEAREST, QUANTILE, network.device]
+    store = ArrayStore(run.cache_dir / "references", workers=count_cores())
+    name = digest_of(key, 32)
+
+    def build() -> CachedArray:
+        log.info("looking once at the training images of %s", run.record.run_name)
+        splits = {s: run.batches(s, network.device) for s in ("train", "val")}
+        features = {s: network.compute(images)[1] for s, images in splits.items()}
+        reference = np.ascontiguousarray(make_unit(features["train"]), dtype=np.float32)
+        scale = float(np.quantile(Distances(reference).measure(features["val"]), QUANTILE))
+        rows = reference.view(np.uint8)
+        with store.open_writer(name, rows.shape) as writer:
+            writer.add(rows)
+            return writer.finish({"scale": max(scale, 1e-6)})
+
+    try:
+        array = store.load(name, build, work="looks at the same training images")
+    except DataError as error:
+        log.warning("distances from the training images are not computed: %s", error)
+        return None
+    return Distances(np.asarray(array.rows).view(np.float32), array.info["scale"])

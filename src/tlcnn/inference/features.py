@@ -1,0 +1,72 @@
+"""Features of images inside a trained network."""
+
+from typing import Any
+
+import numpy as np
+
+from tlcnn.errors import DataError
+from tlcnn.inference.network import Network, computing, load
+from tlcnn.inference.outputs import iter_decoded, list_parts
+from tlcnn.inference.predict import find_image_list
+from tlcnn.layers.subject import compute_features
+
+HEAD = "head"  # what enters the classifier
+
+
+def features(
+    run: Any,
+    images: Any = None,
+    at: str = HEAD,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Return what leaves a unit of a run's network, averaged over the map, for some images.
+
+    Args:
+        run: a run as `load` takes it.
+        images, split: as in `predict`; None: the run's own test images.
+        at: a unit by name or number (`stage3`, `layer3`), or `head` for what enters the
+            classifier.
+        batch_size: images of a forward pass of `head`; None: that of the run's own evaluation.
+
+    Returns:
+        (N, D) float32, in the order of the images.
+
+    Raises:
+        ConfigError: the network has no such unit.
+        DataError: more than one tensor leaves the unit, or an image cannot be decoded.
+    """
+    network = load(run, device=device)
+    image_list = find_image_list(images, network, split=split)
+    n_batch = batch_size or network.run.config.eval_batch_size
+    parts = list_parts(len(image_list), n_batch)
+    number = None if at == HEAD else _find_unit(network, at)
+    rows = []
+    with computing(network):
+        for (pixels, bad), part in zip(
+            iter_decoded(image_list, parts, network.look), parts, strict=True
+        ):
+            if bad:
+                position, why = next(iter(bad.items()))
+                name = image_list.table["image_id"].iloc[part[position]]
+                raise DataError(f"{name} cannot be decoded: {why}")
+            batch = network.batch(pixels)
+            if number is None:
+                rows.append(network.compute(batch, batch_size=n_batch)[1])
+            else:
+                unit_map = network.run.unit_map()
+                by_form = compute_features(network.model, unit_map, batch, [number])
+                rows.append(by_form["pooled"][number])
+    return np.concatenate(rows)
+
+
+def _find_unit(network: Network, at: str) -> int:
+    """Return the number of a unit that a single tensor leaves."""
+    unit_map = network.run.unit_map()
+    number = unit_map.select(at)[-1]
+    obstacle = unit_map.units[number - 1].cut_obstacle
+    if obstacle is not None:
+        raise DataError(f"no single tensor leaves {at}: {obstacle}. Use another unit, or at=head")
+    return number

@@ -1,0 +1,112 @@
+"""The one road from images to logits, for any list of images and any networks.
+
+ImageList -> parts of whole batches -> decoded and resized as each run did -> logits, features
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlcnn.data.batches import list_eval_batches
+from tlcnn.data.decode import decode_images
+from tlcnn.data.resize import choose_decoding
+from tlcnn.device import count_cores
+from tlcnn.inference.image_list import ImageList
+from tlcnn.inference.network import Look, Network
+
+PART = 1024  # images that are decoded, computed and written at a time, rounded up to batches
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What networks say about some consecutive images.
+
+    Attributes:
+        rows: (n,) the positions of the images in the list.
+        pixels: for each `Look` the stored images, (n, S, S, 3) uint8.
+        bad: position among the n -> why an image cannot be decoded; it is black in `pixels`.
+        logits: for each network, (V, n, K) float32 of V views; NaN for bad images.
+        features: for each network, (n, D) float32: what enters its classifier.
+    """
+
+    rows: np.ndarray
+    pixels: Mapping[Look, np.ndarray]
+    bad: Mapping[int, str]
+    logits: Sequence[np.ndarray]
+    features: Sequence[np.ndarray]
+
+
+def list_parts(n_images: int, batch_size: int) -> list[np.ndarray]:
+    """Return the positions of each part: whole batches of the run's own evaluation.
+
+    Example:
+        >>> [len(part) for part in list_parts(2049, 256)]
+        [1024, 1025]
+    """
+    return list_eval_batches(n_images, batch_size * -(-PART // batch_size))
+
+
+def iter_outputs(
+    networks: Sequence[Network],
+    images: ImageList,
+    parts: Sequence[np.ndarray],
+    *,
+    batch_size: int | None = None,
+    flips: Sequence[tuple[int, ...]] = ((),),
+    workers: int | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Iterator[Outputs]:
+    """Yield what networks say about the images of each part.
+
+    Args:
+        parts: from `list_parts`, or some of them.
+        batch_size: images of a forward pass; None: those of each run's own evaluation.
+        flips: for each view the axes of the stored images (1: upside down, 2: left to right) that
+            are flipped; () is the image as it is.
+        workers: the number of decoding threads; None: one for each core.
+        check_stop: called after every part; it may raise.
+    """
+    streams = {
+        network.look: iter_decoded(images, parts, network.look, workers) for network in networks
+    }
+    for rows in parts:
+        decoded = {look: next(stream) for look, stream in streams.items()}
+        bad = {
+            position: why for _, reasons in decoded.values() for position, why in reasons.items()
+        }
+        logits, features = [], []
+        for network in networks:
+            pixels = decoded[network.look][0]
+            views = [np.ascontiguousarray(np.flip(pixels, axes)) for axes in flips]
+            results = [network.compute(network.batch(v), batch_size=batch_size) for v in views]
+            logits.append(np.stack([result[0] for result in results]))
+            logits[-1][:, list(bad)] = np.nan
+            features.append(results[0][1])
+        yield Outputs(rows, {k: v[0] for k, v in decoded.items()}, bad, logits, features)
+        check_stop()
+
+
+def iter_decoded(
+    images: ImageList, parts: Sequence[np.ndarray], look: Look, workers: int | None = None
+) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+    """Yield the stored images of each part, (n, S, S, 3) uint8, and why some are bad."""
+    size, fit, decode = look
+    if not parts:
+        return
+    wanted = images.pick(np.concatenate(parts)).images
+    source = choose_decoding(wanted, size, fit, decode)
+    chunks = decode_images(
+        source, size, fit, workers or count_cores(), progress=False, stop=lambda: False
+    )
+    waiting, start = [np.empty((0, size, size, 3), np.uint8)], 0
+    reasons: dict[int, str] = {}
+    for rows in parts:
+        while sum(map(len, waiting)) < len(rows):
+            pixels, bad = next(chunks)
+            waiting.append(pixels)
+            reasons |= bad
+        pixels = np.concatenate(waiting)
+        here = {p - start: reasons.pop(p) for p in sorted(reasons) if p < start + len(rows)}
+        yield pixels[: len(rows)], here
+        waiting, start = [pixels[len(rows) :]], start + len(rows)

@@ -1,0 +1,275 @@
+"""`predict`: runs and images in, a table of probabilities and warnings out.
+
+outputs of each network -> probabilities, averaged -> one row an image -> pooled by group
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from tlcnn.data.index import NOTHING
+from tlcnn.data.policy import find_policy
+from tlcnn.errors import ConfigError
+from tlcnn.inference.calibration import Calibration, fit_calibration
+from tlcnn.inference.familiar import (
+    FAR,
+    Distances,
+    SeenImages,
+    find_seen,
+    list_seen,
+    load_distances,
+)
+from tlcnn.inference.image_list import ImageList, list_arrays_of, list_dataset, load_image_list
+from tlcnn.inference.network import Network, computing, load_all
+from tlcnn.inference.outputs import Outputs, iter_outputs, list_parts
+from tlcnn.inference.parts import PartStore
+from tlcnn.memory import Memory
+from tlcnn.statistics.predictions import compute_group_means
+from tlcnn.text import find_bar_setting
+from tlcnn.training.interrupt import catch_signals
+
+_FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # of training -> views; axes as in iter_outputs
+    "mirror": ((), (2,)),
+    "all": ((), (1,), (2,), (1, 2)),
+}
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """All that turns outputs of networks into rows of a table.
+
+    Attributes:
+        networks: one, or an ensemble, whose probabilities are averaged.
+        calibrations: one for each network.
+        flips: the views that are averaged; see `iter_outputs`.
+        seen: what the images are compared with; empty: nothing.
+        distances: of the first network; None: not computed.
+    """
+
+    networks: Sequence[Network]
+    calibrations: Sequence[Calibration]
+    batch_size: int
+    flips: Sequence[tuple[int, ...]] = ((),)
+    seen: Sequence[SeenImages] = field(default=(), repr=False)
+    distances: Distances | None = field(default=None, repr=False)
+
+    def iter_frames(
+        self,
+        images: ImageList,
+        parts: Sequence[np.ndarray],
+        workers: int | None = None,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the rows of each part of the images."""
+        with computing(self.networks[0]):
+            for outputs in iter_outputs(
+                self.networks,
+                images,
+                parts,
+                batch_size=self.batch_size,
+                flips=self.flips,
+                workers=workers,
+                check_stop=check_stop,
+            ):
+                yield self.make_frame(images.pick(outputs.rows), outputs)
+
+    def make_frame(self, images: ImageList, outputs: Outputs) -> pd.DataFrame:
+        """Return one row an image: ids, class, probabilities, warnings, and logits of one run."""
+        classes, task = self.networks[0].classes, self.calibrations[0].task
+        views = [
+            calibration.compute(logits.reshape(-1, len(classes))).reshape(logits.shape)
+            for calibration, logits in zip(self.calibrations, outputs.logits, strict=True)
+        ]
+        probabilities = np.concatenate(views).mean(axis=0)  # (n, K)
+        frame = images.table.astype(str)
+        frame["class"] = name_classes(probabilities, classes, task)
+        columns = {f"probability/{c}": probabilities[:, k] for k, c in enumerate(classes)}
+        if len(views) == 1 and len(self.flips) == 1:
+            columns |= {f"logit/{c}": outputs.logits[0][0, :, k] for k, c in enumerate(classes)}
+        frame = pd.concat([frame, pd.DataFrame(columns)], axis=1)
+        warnings: list[list[str]] = [[] for _ in range(len(frame))]
+        if self.seen:
+            warnings = find_seen(images, outputs.pixels, self.seen, self.networks[0])
+        if self.distances is not None:
+            distance = self.distances.measure(outputs.features[0])
+            distance[list(outputs.bad)] = np.nan
+            frame["distance"] = distance
+            for row in np.flatnonzero(distance > 1).tolist():
+                warnings[row].append(FAR)
+        for row, why in outputs.bad.items():
+            warnings[row] = [f"cannot be decoded: {why}"]
+        frame["warnings"] = ["; ".join(texts) for texts in warnings]
+        return frame
+
+
+def name_classes(probabilities: np.ndarray, classes: Sequence[str], task: str) -> list[str]:
+    """Return the most probable class of each row, or the findings of at least 0.5.
+
+    Example:
+        >>> name_classes(np.array([[0.2, 0.8], [0.6, 0.7]]), ["a", "b"], "multi-label")
+        ['b', 'a + b']
+    """
+    if task == "multi-label":
+        findings = [
+            [c for c, p in zip(classes, row, strict=True) if p >= 0.5] for row in probabilities
+        ]
+        texts = [" + ".join(names) or NOTHING for names in findings]
+    else:
+        texts = [classes[k] for k in np.nan_to_num(probabilities).argmax(axis=1)]
+    is_defined = np.isfinite(probabilities).all(axis=1)
+    return [text if ok else "" for text, ok in zip(texts, is_defined, strict=True)]
+
+
+def pool_groups(frame: pd.DataFrame, classes: Sequence[str], task: str) -> pd.DataFrame:
+    """Return predictions with the mean probabilities of each image's group, where some has two.
+
+    Images that cannot be decoded count in no mean.
+    """
+    if "group" not in frame or not frame["group"].duplicated().any():
+        return frame
+    probabilities = frame[[f"probability/{c}" for c in classes]].to_numpy()
+    groups = frame["group"].to_numpy().astype(str)
+    is_defined = np.isfinite(probabilities).all(axis=1)
+    pooled = np.full(probabilities.shape, np.nan)
+    if is_defined.any():
+        labels = np.zeros(is_defined.sum(), dtype=np.int64)
+        means, _ = compute_group_means(probabilities[is_defined], labels, groups[is_defined])
+        names = np.unique(groups[is_defined])
+        place = np.minimum(np.searchsorted(names, groups), len(names) - 1)
+        pooled = np.where((names[place] == groups)[:, None], means[place], np.nan)
+    at = frame.columns.get_loc("warnings")
+    columns: dict[str, Any] = {"group_class": name_classes(pooled, classes, task)}
+    columns |= {f"group_probability/{c}": pooled[:, k] for k, c in enumerate(classes)}
+    return pd.concat([frame.iloc[:, :at], pd.DataFrame(columns), frame.iloc[:, at:]], axis=1)
+
+
+def build_predictor(
+    networks: Sequence[Network],
+    *,
+    tta: bool = False,
+    calibrated: bool = False,
+    checks: bool = True,
+    batch_size: int | None = None,
+) -> Predictor:
+    """Prepare some networks for images; see `predict`."""
+    if batch_size is not None and batch_size < 1:
+        raise ConfigError(f"a batch size of {batch_size} is not allowed: at least 1")
+    train = networks[0].run.config.train
+    turned = find_policy(train.augment).dihedral
+    if tta and turned not in _FLIPS:
+        raise ConfigError(
+            f"the run has seen no flipped images (train.augment={train.augment}), so they cannot "
+            "be averaged over. Leave out --tta"
+        )
+    task = networks[0].record.task or "multi-class"
+    return Predictor(
+        networks,
+        [fit_calibration(n.run) if calibrated else Calibration(task) for n in networks],
+        batch_size or networks[0].run.config.eval_batch_size,
+        _FLIPS[turned] if tta else ((),),
+        list_seen(networks) if checks else (),
+        load_distances(networks[0]) if checks else None,
+    )
+
+
+def find_image_list(images: Any, network: Network, *, split: str | None = None) -> ImageList:
+    """Return the images that `predict` was asked for; see there."""
+    if images is None:
+        return list_dataset(network.run.dataset(), split or "test")
+    if isinstance(images, ImageList):
+        return images
+    if isinstance(images, (str, Path)):
+        images = [images]
+    if len(images) and all(isinstance(image, (str, Path)) for image in images):
+        return load_image_list(images, cache_dir=network.run.cache_dir, split=split)
+    return list_arrays_of(images)
+
+
+def predict(
+    runs: Any,
+    images: Any = None,
+    *,
+    split: str | None = None,
+    tta: bool = False,
+    calibrated: bool = False,
+    checks: bool = True,
+    batch_size: int | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Return what a run, or the mean over several runs, predicts for some images.
+
+    Args:
+        runs: a run as `load` takes it, or several runs with the same classes.
+        images: a folder, a file or several, a table (.csv), an .npz file, words such as
+            `["dataset=ham10000"]`, an array (N, H, W, 3) uint8, or images of Pillow; None: the
+            run's own images of `split`, which is then `test` by default.
+        split: train, val or test of a dataset; None: all of its images.
+        tta: average over the flips that training showed.
+        calibrated: divide logits by the temperature that fits the run's validation images best,
+            and undo what class weights did.
+        checks: whether to look for images that were used in training, and for those far from it.
+        batch_size: images of a forward pass; None: that of the run's own evaluation, which gives
+            its bits.
+        device: auto, cpu, cuda or mps.
+        output: a .csv or .parquet file. It is written in parts, so that the same call goes on
+            where an earlier one was interrupted.
+
+    Returns:
+        One row an image: image_id, `group`, `split` and `label` where they are recorded, class,
+        `probability/CLASS`, `logit/CLASS` of a single run without flips, `group_class` and
+        `group_probability/CLASS` where groups have several images, distance, and warnings.
+
+    Raises:
+        ConfigError: runs with other classes, or an option that does not fit them.
+        DataError: runs or images that cannot be read; an image that cannot be decoded has a
+            warning and no class.
+        Stopped: a signal came; with `output` the same call goes on.
+    """
+    networks = load_all(runs, device=device, memory=Memory())
+    image_list = find_image_list(images, networks[0], split=split)
+    options = {"tta": tta, "calibrated": calibrated, "checks": checks, "batch_size": batch_size}
+    store = PartStore.open(output, networks, image_list, options)
+    if store.is_done:
+        return store.read()
+    predictor = build_predictor(networks, **options)  # type: ignore[arg-type]
+    with catch_signals() as stop, store.hold(stop.check):
+        if store.is_done:  # the process that was waited for has written it
+            return store.read()
+        return _compute_parts(predictor, image_list, store, workers, progress, stop.check)
+
+
+def _compute_parts(
+    predictor: Predictor,
+    images: ImageList,
+    store: PartStore,
+    workers: int | None,
+    progress: bool,
+    check_stop: Callable[[], None],
+) -> pd.DataFrame:
+    """Compute and store the parts that are missing, and return all rows with their groups."""
+    parts = list_parts(len(images), predictor.batch_size)
+    missing = [number for number in range(len(parts)) if not store.has(number)]
+    todo = [parts[number] for number in missing]
+    bar = tqdm(
+        total=len(images),
+        initial=len(images) - sum(map(len, todo)),
+        desc="predicting",
+        unit="image",
+        disable=find_bar_setting(progress),
+    )
+    with bar:
+        frames = predictor.iter_frames(images, todo, workers, check_stop)
+        for number, frame in zip(missing, frames, strict=True):
+            store.write(number, frame)
+            bar.update(len(frame))
+    whole = pd.concat([store.load(n) for n in range(len(parts))], ignore_index=True)
+    classes, task = predictor.networks[0].classes, predictor.calibrations[0].task
+    return store.finish(pool_groups(whole, classes, task))

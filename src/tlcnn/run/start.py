@@ -1,0 +1,64 @@
+"""`tlcnn.plan` and `tlcnn.train`: one run from Python, with the words of the command line."""
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tlcnn.config.compose import compose_config
+from tlcnn.errors import ConfigError
+from tlcnn.plan.plan import Plan, make_plan
+from tlcnn.records.read import read_runs
+from tlcnn.run.job import translate_error
+from tlcnn.run.run import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def plan(overrides: str | Sequence[str] = ()) -> Plan:
+    """Return what a run would do, without doing it: units, images, steps, id and folder.
+
+    `tlcnn.describe_plan` writes it as text.
+
+    Args:
+        overrides: the words of `python -m tlcnn.train`, such as `["dataset=synthetic", "seed=1"]`,
+            or one text of them.
+
+    Raises:
+        ConfigError: a key, value or combination that is not allowed, or more than one run.
+        DataError, WeightsError: images or weights that are missing or refused.
+    """
+    words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+    if {"-m", "--multirun"} & set(words) or any(w.startswith("experiment=") for w in words):
+        raise ConfigError(
+            "tlcnn.train and tlcnn.plan are for one run. Call them in a loop, as in [tlcnn.train("
+            "[..., f'seed={seed}']) for seed in range(3)], or use python -m tlcnn.train -m"
+        )
+    try:
+        return make_plan(compose_config(words))
+    except Exception as error:
+        translated = translate_error(error)
+        if translated is error:
+            raise
+        raise translated from error
+
+
+def train(overrides: str | Sequence[str] = ()) -> "pd.Series":
+    """Train one run, or continue it, and return its row of `read_runs`.
+
+    A finished run returns at once. An interruption, such as that of a notebook, saves the run
+    and raises Stopped; the same call goes on.
+
+    Args:
+        overrides: as in `plan`.
+
+    Returns:
+        Folder, id, dataset, model, and every metric, such as `test/balanced_accuracy`.
+
+    Raises:
+        Stopped: an interruption came.
+        ConfigError, DataError, WeightsError, Diverged, StorageError: see `tlcnn.errors`.
+    """
+    one_run = plan(overrides)
+    run(one_run)
+    return read_runs(one_run.run_dir).iloc[0].rename(one_run.run_id)

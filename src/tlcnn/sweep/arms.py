@@ -1,0 +1,179 @@
+"""The arms of a search: cells whose settings of training are searched, each in its own space.
+
+Words with lists of values (`init=imagenet,random`, `train.schedule=together,gradual`) make arms;
+ranges of settings of training (`choice(…)`, `range(…)`, `interval(…)`) make the space.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from tlcnn.config.compose import Composer, write_override
+from tlcnn.config.schema import list_keys, list_local_keys
+from tlcnn.errors import ConfigError
+from tlcnn.memory import Memory
+from tlcnn.plan.plan import Plan
+from tlcnn.run.job import Job, Outcome
+from tlcnn.storage import digest_of
+from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.resolve import find_shared_words, resolve
+from tlcnn.sweep.space import (
+    IsActive,
+    Space,
+    is_searched,
+    make_is_active,
+    order_space,
+    parse_conditions,
+    parse_setting,
+    write_words,
+)
+
+_NOT_PINNED = ("train.schedule", "train.unit_lr")  # of a source run, which does not have them
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        key: what tells it from other arms: its cell with the settings of its words, and its space.
+        words: the words of all its runs, without the seed.
+        given: those that tell what it is: without places.
+        plan: of its run with the seed of the trials, before anything is searched.
+        is_active: whether a setting is searched, given the values before it.
+    """
+
+    key: str
+    words: tuple[str, ...]
+    given: tuple[str, ...]
+    space: Space
+    plan: Plan
+    is_active: IsActive
+
+    @property
+    def texts(self) -> list[str]:
+        """The searched settings with their ranges and conditions, as words."""
+        return [
+            f"{s.key}={s.text}" + (f" where {s.condition.text}" if s.condition else "")
+            for s in self.space
+        ]
+
+    def make_job(self, values: Mapping[str, str], seed: int) -> Job:
+        """Return the training of one combination of the searched settings."""
+        return Job((*self.words, *write_words(values), f"seed={seed}"))
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms that a command means.
+
+    Attributes:
+        seed: of all trials.
+        n_same: arms that are the same as an earlier one.
+        left_out, broken: see `Sweep`.
+    """
+
+    arms: tuple[Arm, ...]
+    seed: int
+    n_same: int = 0
+    left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
+    broken: tuple[tuple[tuple[str, ...], Outcome], ...] = ()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """A name for each arm, by key: the words that tell it from the others."""
+        shared = find_shared_words([arm.given for arm in self.arms]) if self.arms else set()
+        names = {
+            arm.key: " ".join(word for word in arm.given if word not in shared)
+            or f"{'-'.join(arm.plan.source)} k{arm.plan.treatment.k} j{arm.plan.treatment.j}"
+            for arm in self.arms
+        }
+        for arm in self.arms:  # arms of one cell differ in their spaces
+            if [*names.values()].count(names[arm.key]) > 1:
+                names[arm.key] += f" ({'; '.join(arm.texts) or 'nothing searched'})"
+        return names
+
+
+def make_arms(
+    arguments: Sequence[str],
+    *,
+    params: Mapping[str, Any],
+    blocks: Sequence[Mapping[str, Any]],
+    when: Mapping[str, Any],
+    composer: Composer,
+    memory: Memory,
+) -> Arms:
+    """Return the arms of a search, each once.
+
+    Args:
+        when: the condition of a searched key, such as `train.momentum: train.optimizer=sgd`.
+
+    Raises:
+        ConfigError: a value, range or condition that is not allowed, or several seeds.
+    """
+    cells = expand(
+        arguments, params=params, blocks=blocks, parse=composer.parse, is_range=is_searched
+    )
+    conditions = parse_conditions(when, composer)
+    pairs, seeds, unused = [], set(), set(conditions)
+    for cell in cells:
+        parsed = [composer.parse(word) for word in cell]
+        settings = [
+            parse_setting(o, conditions.get(o.get_key_element().lstrip("+~")))
+            for o in parsed
+            if is_searched(o)
+        ]
+        unused -= {setting.key for setting in settings}
+        words = [o.input_line for o in parsed if not is_searched(o)]
+        seeds |= {composer.compose(words).seed}
+        words = [word for word in words if word.partition("=")[0] != "seed"]
+        pairs += [(each, order_space(settings)) for each in expand_units([words], composer)]
+    if len(seeds) > 1:
+        raise ConfigError(
+            f"seed={','.join(map(str, sorted(seeds)))}: all trials of a search have one seed; "
+            "--final-seeds says how many seeds the chosen settings are trained with"
+        )
+    if unused:
+        key = min(unused)
+        raise ConfigError(f"{key} has a condition ({when[key]}), but it is not searched")
+    (seed,) = seeds
+    return _plan_arms(pairs, seed, composer, memory)
+
+
+def _plan_arms(
+    pairs: Sequence[tuple[tuple[str, ...], Space]], seed: int, composer: Composer, memory: Memory
+) -> Arms:
+    arms: dict[str, Arm] = {}
+    left_out, broken = list[tuple[tuple[str, ...], str]](), list[tuple[tuple[str, ...], Outcome]]()
+    n_same = 0
+    for words, space in pairs:
+        words = (*words, *_pin_source(words, space, composer))
+        sweep = resolve([Job((*words, f"seed={seed}"))], composer, memory)
+        left_out += sweep.left_out
+        broken += sweep.broken
+        plans = [run.plan for run in sweep.runs if run.role == "cell"]
+        for plan in plans:
+            given = tuple(w for w in words if w.lstrip("+").partition("=")[0] not in _PLACES)
+            arm = Arm("", words, given, space, plan, make_is_active(words, composer))
+            key = digest_of([plan.cell_id, sorted(arm.texts)], 8)
+            n_same += key in arms
+            arms.setdefault(key, Arm(key, words, given, space, plan, arm.is_active))
+    return Arms(tuple(arms.values()), seed, n_same, tuple(left_out), tuple(broken))
+
+
+_PLACES = frozenset(list_local_keys())
+
+
+def _pin_source(words: Sequence[str], space: Space, composer: Composer) -> list[str]:
+    """Return words with which a source run of `init=task` keeps its recipe in all trials."""
+    cfg = composer.compose(words)
+    if cfg.init.source != "task":
+        return []
+    given = cfg.init.task_run.get("train", {})
+    keys = [setting.key for setting in space if setting.key in list_keys()]
+    return [
+        "++" + write_override(f"init.task_run.{key}", attrgetter(key)(cfg))
+        for key in keys
+        if key not in _NOT_PINNED and key.removeprefix("train.") not in given
+    ]

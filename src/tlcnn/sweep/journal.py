@@ -1,0 +1,131 @@
+"""The journal of a search: one line of JSON for each decision, which is made once.
+
+`output_dir/studies/NAME.trials.jsonl` is only ever appended to, by one process at a time, so
+several shells can work on one search, and a kill at any moment loses no decision.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tlcnn.errors import ConfigError, DataError
+from tlcnn.records.files import read_json_lines
+from tlcnn.records.parse import parse_record
+from tlcnn.records.search import Trial
+from tlcnn.storage import hold_lock, make_dir, open_to_append, writing
+
+SUFFIX = ".trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Final:
+    """The choice of an arm: the number of a trial, and the runs of its recipe by seed."""
+
+    number: int
+    seeds: tuple[int, ...]
+    run_ids: tuple[str, ...]
+
+
+@dataclass
+class Journal:
+    """What a search has decided so far; read and written while `hold` is entered.
+
+    Attributes:
+        trials: by arm, in the order of their numbers.
+        finals: by arm, all choices; the last one stands.
+    """
+
+    path: Path
+    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    finals: dict[str, list[Final]] = field(default_factory=dict)
+
+    @contextmanager
+    def hold(self, definition: Mapping[str, Any]) -> Iterator[None]:
+        """Let no other process decide meanwhile, and read what others have decided.
+
+        Args:
+            definition: what the search is; its first holder records it.
+
+        Raises:
+            ConfigError: the file is of another search.
+            DataError, StorageError: it cannot be read or written.
+        """
+        make_dir(self.path.parent)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with hold_lock(lock, on_wait=lambda: None, check_stop=lambda: None):
+            self._read(definition)
+            yield
+
+    def _read(self, definition: Mapping[str, Any]) -> None:
+        lines, is_cut = read_json_lines(self.path) if self.path.exists() else ([], False)
+        if is_cut:  # a kill left half a line
+            with writing(self.path), open(self.path, "rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+        self.trials, self.finals = {}, {}
+        if not lines:
+            self._append({"search": definition})
+            return
+        try:
+            _check_definition(self.path, lines[0]["search"], json.loads(json.dumps(definition)))
+            for line in lines[1:]:
+                if "trial" in line:
+                    self._note_trial(line["arm"], parse_record(Trial, line["trial"], "trial"))
+                else:
+                    final = parse_record(Final, line["final"], "final")
+                    self.finals.setdefault(line["arm"], []).append(final)
+        except (KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{self.path} is no journal of a search that this version can read ({error!r}): "
+                "give the search another name (study=NAME); what is trained is not trained again"
+            ) from error
+
+    def begin_trials(self, arm: str, trials: Sequence[Trial]) -> None:
+        """Add trials to an arm."""
+        self._append(*({"arm": arm, "trial": asdict(trial)} for trial in trials))
+        for trial in trials:
+            self._note_trial(arm, trial)
+
+    def end_trial(self, arm: str, number: int, **changes: Any) -> None:
+        """Record how a trial ended."""
+        trial = replace(self.trials[arm][number], **changes)
+        self._append({"arm": arm, "trial": asdict(trial)})
+        self._note_trial(arm, trial)
+
+    def choose(self, arm: str, final: Final) -> None:
+        """Record the choice of an arm, unless it stands already."""
+        finals = self.finals.setdefault(arm, [])
+        if not finals or finals[-1] != final:
+            self._append({"arm": arm, "final": asdict(final)})
+            finals.append(final)
+
+    def _note_trial(self, arm: str, trial: Trial) -> None:
+        trials = self.trials.setdefault(arm, [])
+        if trial.number < len(trials):
+            trials[trial.number] = trial
+        else:
+            trials.append(trial)
+
+    def _append(self, *values: Mapping[str, Any]) -> None:
+        text = "".join(f"{json.dumps(value, ensure_ascii=False)}\n" for value in values)
+        with writing(self.path), open_to_append(self.path) as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _check_definition(path: Path, before: Any, now: Any) -> None:
+    """Raise ConfigError unless a journal is of the search that goes on."""
+    if before == now:
+        return
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    changes = "; ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys[:2])
+    name = path.name.removesuffix(SUFFIX)
+    raise ConfigError(
+        f"the search {name} was begun differently: {changes}. Only --trials and --final-seeds "
+        "can change. Give this one another name, study=NAME: what is trained already is not "
+        "trained again"
+    )

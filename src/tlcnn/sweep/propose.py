@@ -1,0 +1,163 @@
+"""Which settings the next trials of an arm have: a grid, random points, or Optuna's samplers.
+
+Trials are proposed in batches. A batch is a pure function of the space, the seed and the results
+of the batches before it: it depends on no clock, process or machine.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from tlcnn.errors import ConfigError
+from tlcnn.records.search import Trial
+from tlcnn.storage import digest_of
+from tlcnn.sweep.space import IsActive, Setting, Space, draw_point, list_points
+
+if TYPE_CHECKING:
+    import optuna
+
+N_RANDOM = 8  # of the first trials of a sampler that learns from trials
+_MOST_TRIES = 64  # for a random point that was not tried before
+_MOST_ASKED = 4  # for one that Optuna proposes
+
+
+def propose(
+    space: Space,
+    method: str,
+    history: Sequence[Trial],
+    *,
+    seed: int,
+    first: int,
+    n: int,
+    is_active: IsActive,
+) -> list[dict[str, str]]:
+    """Return the values of n trials, the first of which has the number `first`.
+
+    No two trials have the same values. There are fewer than n where the space has no others.
+
+    Args:
+        history: the ended trials of all batches before.
+
+    Raises:
+        ConfigError: a method that the space does not allow, or Optuna is missing.
+    """
+    if method == "grid":
+        return list(islice(list_points(space, is_active), first, first + n))
+    tried = [dict(trial.values) for trial in history]
+    points = _list_random(space, is_active, seed=seed, first=first)
+    if method != "random" and first >= N_RANDOM:
+        learned = _list_learned(space, is_active, method, history, seed=seed, first=first)
+        points = chain(islice(learned, n * _MOST_ASKED), points)
+    chosen: list[dict[str, str]] = []
+    for point in islice(points, n * _MOST_TRIES):
+        if point not in (*tried, *chosen):
+            chosen.append(point)
+        if len(chosen) == n:
+            break
+    return chosen
+
+
+def _list_random(
+    space: Space, is_active: IsActive, *, seed: int, first: int
+) -> Iterator[dict[str, str]]:
+    """Yield random points, for each number the first try, then the second, and so on."""
+    attempt = 0
+    while True:
+        yield draw_point(space, is_active, seed=seed, number=first + attempt)
+        attempt += 1
+
+
+def _list_learned(
+    space: Space,
+    is_active: IsActive,
+    method: str,
+    history: Sequence[Trial],
+    *,
+    seed: int,
+    first: int,
+) -> Iterator[dict[str, str]]:
+    """Yield points that Optuna proposes after these trials."""
+    with _quiet_optuna() as optuna:
+        start = int(digest_of([seed, first], 8), 16)
+        kinds: dict[str, Callable[[], Any]] = {
+            "tpe": lambda: optuna.samplers.TPESampler(
+                seed=start, n_startup_trials=0, constant_liar=True
+            ),
+            "gp": lambda: optuna.samplers.GPSampler(seed=start, n_startup_trials=0),
+        }
+        study = optuna.create_study(direction="maximize", sampler=kinds[method]())
+        for trial in history:
+            study.add_trial(_make_optuna_trial(optuna, space, trial))
+    while True:
+        with _quiet_optuna():
+            asked = study.ask()
+            values: dict[str, str] = {}
+            for setting in space:
+                if is_active(setting, values):
+                    values[setting.key] = _suggest(asked, setting)
+        yield values
+
+
+@contextmanager
+def _quiet_optuna() -> "Iterator[Any]":
+    """Import Optuna, which then logs no trial. Raises ConfigError where it is missing."""
+    import warnings
+
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError(
+            "the methods tpe and gp need Optuna: pip install 'tlcnn[tune]'. The methods random "
+            "and grid need nothing"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield optuna
+
+
+def _make_optuna_trial(optuna: Any, space: Space, trial: Trial) -> Any:
+    """Return a trial of ours as one of Optuna's; one that diverged is the worst of all."""
+    settings = [setting for setting in space if setting.key in trial.values]
+    is_done = trial.state == "done" and trial.score is not None
+    steps = {}
+    if trial.state == "pruned" and trial.epoch is not None and trial.score is not None:
+        steps = {trial.epoch: trial.score}
+    state = optuna.trial.TrialState
+    return optuna.trial.create_trial(
+        state=state.COMPLETE if is_done else state.PRUNED,
+        params={s.key: _locate(s, trial.values[s.key]) for s in settings},
+        distributions={s.key: _make_distribution(optuna, s) for s in settings},
+        value=trial.score if is_done else None,
+        intermediate_values=steps,
+    )
+
+
+def _make_distribution(optuna: Any, setting: Setting) -> "optuna.distributions.BaseDistribution":
+    make = optuna.distributions
+    if setting.values and setting.is_ordered:
+        return make.IntDistribution(0, len(setting.values) - 1)
+    if setting.values:
+        return make.CategoricalDistribution(range(len(setting.values)))
+    if setting.is_whole:
+        return make.IntDistribution(int(setting.low), int(setting.high))
+    return make.FloatDistribution(setting.low, setting.high, log=setting.is_log)
+
+
+def _locate(setting: Setting, value: str) -> float:
+    """Return a value as Optuna sees it: the number, or the place in a list."""
+    if setting.values:
+        return setting.values.index(value)
+    return int(value) if setting.is_whole else float(value)
+
+
+def _suggest(asked: "optuna.trial.Trial", setting: Setting) -> str:
+    key, n = setting.key, len(setting.values)
+    if setting.values and setting.is_ordered:
+        return setting.values[asked.suggest_int(key, 0, n - 1)]
+    if setting.values:
+        return setting.values[asked.suggest_categorical(key, range(n))]
+    if setting.is_whole:
+        return str(asked.suggest_int(key, int(setting.low), int(setting.high)))
+    return setting.write(asked.suggest_float(key, setting.low, setting.high, log=setting.is_log))

@@ -1,0 +1,455 @@
+"""Searches of settings: spaces, proposals, pruning, kills, several shells, what is compared."""
+
+import json
+import math
+import random
+
+import pytest
+from runs import tiny_command
+
+from tlcnn.config.compose import Composer
+from tlcnn.errors import ConfigError, SweepFailed
+from tlcnn.records.search import Trial, read_search
+from tlcnn.run.job import Outcome
+from tlcnn.sweep.drive import Request
+from tlcnn.sweep.drive_search import drive_search
+from tlcnn.sweep.journal import Journal
+from tlcnn.sweep.options import SearchOptions
+from tlcnn.sweep.propose import propose
+from tlcnn.sweep.search_text import describe_search
+from tlcnn.sweep.space import (
+    draw_point,
+    list_points,
+    make_is_active,
+    order_space,
+    parse_conditions,
+    parse_setting,
+)
+from tlcnn.sweep.status import describe_status, read_status
+from tlcnn.sweep.study_record import find_studies, read_study
+from tlcnn.sweep.trials import choose_best, choose_survivors, list_rungs
+
+LR = "train.lr=tag(log, interval(1e-4,1e-1))"
+EPOCHS = 9
+
+
+@pytest.fixture(scope="module")
+def composer():
+    return Composer()
+
+
+def make_space(composer, *words, **when):
+    conditions = parse_conditions({k.replace("__", "."): v for k, v in when.items()}, composer)
+    parsed = [composer.parse(word) for word in words]
+    return order_space([parse_setting(o, conditions.get(o.get_key_element())) for o in parsed])
+
+
+# ------------------------------------------------------------------------------------- the space
+
+
+def test_an_interval_is_drawn_on_its_scale(composer):
+    (rate,) = make_space(composer, LR)
+    assert [rate.draw(share) for share in (0, 1 / 3, 2 / 3)] == ["0.0001", "0.001", "0.01"]
+    (linear,) = make_space(composer, "train.mixup=interval(0,2)")
+    assert linear.draw(0.25) == "0.5"
+    (whole,) = make_space(composer, "train.head_epochs=interval(1,4)")
+    assert {whole.draw(share / 100) for share in range(100)} == {"1", "2", "3", "4"}
+    (ordered,) = make_space(composer, "train.label_smoothing=range(0.1,0.5,0.1)")
+    assert ordered.values == ("0.1", "0.2", "0.3", "0.4") and ordered.is_ordered
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.epochs=choice(2,4)", "train.epochs=.* cannot be searched: .* the budget"),
+        ("train.select=choice(nll,brier)", "it decides which trial is the best"),
+        ("train.lr=interval(0.1,0.1)", "LOW < HIGH"),
+        ("train.lr=tag(log, interval(0,1))", "0 < LOW < HIGH"),
+        ("train.lr=tag(log, choice(1,2))", "only an interval can have a tag"),
+        ("train.lr=tag(cubic, interval(1,2))", "the one tag of an interval is log"),
+        ("train.head_epochs=tag(log, interval(1,8))", "no log scale: use choice"),
+    ],
+)
+def test_a_range_that_cannot_be_searched_is_refused(composer, word, message):
+    with pytest.raises(ConfigError, match=message):
+        make_space(composer, word)
+
+
+def test_a_setting_with_a_condition_exists_only_there(composer):
+    space = make_space(
+        composer,
+        "train.momentum=choice(0.8,0.9)",
+        "train.optimizer=choice(adamw,sgd)",
+        train__momentum="train.optimizer=sgd",
+    )
+    points = list(list_points(space, make_is_active([], composer)))
+    assert points == [
+        {"train.optimizer": "adamw"},
+        {"train.optimizer": "sgd", "train.momentum": "0.8"},
+        {"train.optimizer": "sgd", "train.momentum": "0.9"},
+    ]
+    arm = make_is_active(["train.schedule=head_first"], composer)
+    when = {"train__head_epochs": "train.schedule=head_first,gradual"}
+    space = make_space(composer, "train.head_epochs=range(1,3)", **when)
+    assert len(list(list_points(space, arm))) == 2
+    assert list(list_points(space, make_is_active([], composer))) == [{}]
+
+
+def test_conditions_that_cannot_be_are_refused(composer):
+    with pytest.raises(ConfigError, match="Did you mean 'train.optimizer'"):
+        parse_conditions({"train.momentum": "train.optimiser=sgd"}, composer)
+    circle = {"train__momentum": "train.lr=1", "train__lr": "train.momentum=0.9"}
+    with pytest.raises(ConfigError, match="depend on each other"):
+        make_space(composer, "train.momentum=choice(0.9)", "train.lr=choice(1)", **circle)
+
+
+# ---------------------------------------------------------------------------------- proposals
+
+
+def end(number, lr, score, state="done"):
+    return Trial(number, {"train.lr": lr}, f"run{number}", state, score, 0.0, 3)
+
+
+def ask(space, method, history=(), *, n=4, seed=0):
+    options = {"seed": seed, "first": len(history), "n": n, "is_active": lambda *_: True}
+    return propose(space, method, history, **options)
+
+
+def test_arms_that_share_a_setting_try_the_same_values(composer):
+    one = make_space(composer, LR)
+    two = make_space(composer, "train.mixup=interval(0,1)", LR)
+    for number in range(5):
+        points = [draw_point(s, lambda *_: True, seed=3, number=number) for s in (one, two)]
+        assert points[0]["train.lr"] == points[1]["train.lr"]
+    assert ask(one, "random", seed=1) != ask(one, "random", seed=2)
+
+
+def test_no_values_are_proposed_twice_and_a_small_space_ends(composer):
+    space = make_space(composer, "train.lr=choice(1,2,3)", "train.mixup=choice(0,1)")
+    history: list[Trial] = []
+    while points := ask(space, "random", history):
+        history += [Trial(len(history) + i, p, "", "done", 0.5) for i, p in enumerate(points)]
+    assert len(history) == 6 == len({tuple(t.values.items()) for t in history})
+
+
+def test_a_grid_needs_lists(composer):
+    with pytest.raises(ConfigError, match="has no list of values, which a grid needs"):
+        ask(make_space(composer, LR), "grid")
+
+
+def make_history(n=12):
+    """Trials of a score with its peak at a rate of 0.003."""
+    rates = [10 ** -(1 + 3 * i / (n - 1)) for i in range(n)]
+    return [end(i, repr(r), -abs(math.log10(r / 0.003))) for i, r in enumerate(rates)]
+
+
+@pytest.mark.parametrize("method", ["tpe", pytest.param("gp", marks=pytest.mark.slow)])
+def test_samplers_learn_and_are_pure(composer, method):
+    pytest.importorskip("optuna")
+    space = make_space(composer, LR)
+    history = [*make_history(), end(12, "0.09", None, "diverged"), end(13, "0.05", 0.1, "pruned")]
+    points = ask(space, method, history, n=6)
+    assert points == ask(space, method, history, n=6)
+    distances = [abs(math.log10(float(p["train.lr"]) / 0.003)) for p in points]
+    assert sorted(distances)[3] < 0.4, "most of them are near the peak"
+    assert points != ask(space, method, history, n=6, seed=1)
+
+
+def test_samplers_know_lists_and_conditions(composer):
+    pytest.importorskip("optuna")
+    space = make_space(
+        composer,
+        "train.optimizer=choice(adamw,sgd)",
+        "train.momentum=range(0.5,1.0,0.1)",
+        "train.head_epochs=interval(1,3)",
+        train__momentum="train.optimizer=sgd",
+    )
+    is_active = make_is_active([], composer)
+    history = [
+        Trial(n, draw_point(space, is_active, seed=0, number=n), "", "done", n / 10)
+        for n in range(8)
+    ]
+    points = propose(space, "tpe", history, seed=0, first=8, n=6, is_active=is_active)
+    assert {"train.momentum" in p for p in points} == {True, False}
+    for point in points:
+        assert ("train.momentum" in point) == (point["train.optimizer"] == "sgd")
+        assert point["train.head_epochs"] in ("1", "2", "3")
+
+
+# ----------------------------------------------------------------------------------- pruning
+
+
+def test_who_goes_on():
+    scores = {n: n / 10 for n in range(9)}
+    assert choose_survivors("halving", scores, [6, 7, 8], 3) == {6, 7, 8}
+    assert choose_survivors("halving", scores, [0, 1, 2], 3) == set()
+    assert choose_survivors("median", scores, [6, 7, 8], 3) == {6, 7, 8}
+    assert choose_survivors("median", {**scores, 6: 0.1}, [6, 7, 8], 3) == {7, 8}
+    assert choose_survivors("median", scores, [0, 1, 2], 3) == {0, 1, 2}, "nothing to compare with"
+    assert choose_survivors("median", {**scores, 7: None}, [6, 7, 8], 3) == {6, 8}
+    assert list_rungs(30, "halving") == [4, 10] and list_rungs(1, "median") == []
+
+
+def test_the_best_is_finished_and_the_first_of_equals():
+    trials = [end(0, "1", 0.5), end(1, "2", 0.9, "pruned"), end(2, "3", 0.5), end(3, "4", None)]
+    assert choose_best(trials).number == 0
+    assert choose_best(trials[1:2]) is None
+
+
+# ------------------------------------------------------------------------- searches, not trained
+
+
+class Kill(BaseException):
+    """What a `kill -9` is to a process."""
+
+
+class Trainer:
+    """Trains runs in no time: a run's score depends on its rate, seed and epoch.
+
+    Attributes:
+        epochs: every epoch that was trained, as (run id, epoch).
+    """
+
+    def __init__(self, dies=lambda: False):
+        self.epochs, self.dies, self.meanwhile = [], dies, None
+
+    def __call__(self, jobs):
+        if self.meanwhile is not None:
+            self.meanwhile, action = None, self.meanwhile
+            action()
+        return [self.train(job) for job in jobs]
+
+    def train(self, job):
+        plan, until = job.plan, job.place.get("until_epoch") or EPOCHS
+        plan.run_dir.mkdir(parents=True, exist_ok=True)
+        path = plan.run_dir / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if (plan.run_dir / "DONE").exists():
+            return Outcome()
+        for epoch in range(len(lines) + 1, min(until, EPOCHS) + 1):
+            if self.dies():
+                raise Kill
+            cfg = plan.config
+            if cfg.train.lr > 0.05:
+                error = "tlcnn.errors.Diverged: the loss is nan"
+                (plan.run_dir / "FAILED").write_text(f"Traceback\n{error}\n")
+                return Outcome(3, "Diverged: the loss is nan", "Diverged")
+            far = (
+                abs(math.log10(cfg.train.lr / 0.003)) + 0.01 * random.Random(plan.run_id).random()
+            )
+            score = (1 - far / 3) * (1 - 0.5**epoch)
+            record = {"epoch": epoch, "train_s": 1.0, "val/nll": 1.0}
+            lines.append(json.dumps({**record, "val/balanced_accuracy": score}))
+            path.write_text("".join(f"{line}\n" for line in lines))
+            self.epochs.append((plan.run_id, epoch))
+        if len(lines) == EPOCHS:
+            (plan.run_dir / "DONE").write_text('{"sha256": {}}')
+        return Outcome()
+
+
+@pytest.fixture
+def request_of(tmp_path, cache_dir):
+    """A request for a search of tiny runs."""
+
+    def make(*words, folder="out", **options):
+        place = tmp_path / folder
+        given = {"study": None, "fail_fast": False, "dry_run": False, **options}
+        arguments = tiny_command(place, cache_dir, f"train.epochs={EPOCHS}", *words)
+        return Request(arguments, {}, [], [], place, **given)
+
+    return make
+
+
+ARMS = ("init=random,self", "init.self_seed=0")  # the source run of `self` is of the trials' seed
+FREE = ("freeze.through=stem,stage1", "freeze.allow_random=true")  # two arms without parents
+
+
+def search(request, launch, **options):
+    options = {"method": "random", "trials": 8, "final_seeds": 2, **options}
+    drive_search(request, SearchOptions(**options), launch)
+
+
+def read_only(folder):
+    (path,) = find_studies(folder)
+    record = read_study(path)
+    return record, read_search(record)
+
+
+def test_a_search_has_trials_a_choice_and_final_runs(request_of, tmp_path, capsys):
+    trainer = Trainer()
+    search(request_of(LR, *FREE), trainer)
+    record, found = read_only(tmp_path / "out")
+    assert [arm.name for arm in found.arms] == ["freeze.through=stem", "freeze.through=stage1"]
+    assert found.budget == 8 and found.tuning_seed == 0 and found.final_seeds == (1, 2)
+    for arm in found.arms:
+        assert [trial.number for trial in arm.trials] == list(range(8))
+        assert {trial.state for trial in arm.trials} <= {"done", "diverged"}
+        done = [trial for trial in arm.trials if trial.state == "done"]
+        assert arm.chosen.score == max(trial.score for trial in done)
+        assert len(arm.final) == 2
+    roles = {run["run_id"]: run["role"] for run in record["runs"]}
+    assert list(roles.values()).count("trial") == 16 and list(roles.values()).count("final") == 4
+    assert len(trainer.epochs) == len(set(trainer.epochs))
+    said = capsys.readouterr().out
+    assert "2 arms, 8 trials each (random), then 2 final runs each" in said
+    assert "the best" not in said and "best on validation" in said
+    again = Trainer()
+    search(request_of(LR, *FREE), again)
+    assert again.epochs == []
+
+
+def tell(found):
+    """What a search ended in, apart from ids."""
+    return "\n".join(describe_search(found)), [
+        [(t.number, t.values, t.state, t.score, t.epoch) for t in arm.trials] for arm in found.arms
+    ]
+
+
+@pytest.mark.parametrize("prune", ["none", "median", "halving"])
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_kills_and_a_second_shell_change_nothing(request_of, tmp_path, monkeypatch, method, prune):
+    if method == "tpe":
+        pytest.importorskip("optuna")
+    options = {"method": method, "prune": prune, "trials": 14}
+    words = (LR, *FREE)
+    search(request_of(*words, folder="whole", study="s"), Trainer(), **options)
+    draw = random.Random(0)
+    trainer = Trainer(dies=lambda: draw.random() < 0.02)
+    real = Journal._append
+
+    def append(self, *values):
+        """Be killed in the middle of a write, now and then."""
+        if draw.random() < 0.05:
+            text = "".join(f"{json.dumps(value)}\n" for value in values)
+            with open(self.path, "a") as file:
+                file.write(text[: draw.randrange(len(text))])
+            raise Kill
+        real(self, *values)
+
+    monkeypatch.setattr(Journal, "_append", append)
+    n_kills = 0
+    while True:
+        other = Trainer()
+        trainer.meanwhile = lambda: None
+        try:
+            if n_kills % 2:  # another shell does what this one is about to train
+                request = request_of(*words, folder="killed", study="s")
+                trainer.meanwhile = lambda r=request, o=other: search(r, o, **options)
+            search(request_of(*words, folder="killed", study="s"), trainer, **options)
+            break
+        except Kill:
+            n_kills += 1
+        finally:
+            trainer.epochs += other.epochs
+    assert n_kills > 3
+    assert len(trainer.epochs) == len(set(trainer.epochs)), "an epoch was trained twice"
+    ends = [tell(read_only(tmp_path / name)[1]) for name in ("whole", "killed")]
+    assert ends[0] == ends[1]
+
+
+def test_more_trials_extend_a_search_as_if_it_had_been_so_from_the_start(request_of, tmp_path):
+    words = (LR, *FREE)
+    search(request_of(*words, folder="once", study="s"), Trainer(), trials=14)
+    trainer = Trainer()
+    for trials in (6, 14, 10):  # a smaller number takes nothing back
+        search(request_of(*words, folder="twice", study="s"), trainer, trials=trials)
+    assert len(trainer.epochs) == len(set(trainer.epochs))
+    ends = [tell(read_only(tmp_path / name)[1]) for name in ("once", "twice")]
+    assert ends[0] == ends[1]
+    with pytest.raises(ConfigError, match="s was begun differently: seed was 0 and is 1"):
+        search(request_of(*words, folder="twice", study="s"), trainer, seed=1)
+
+
+def test_what_was_chosen_before_is_no_result_any_more(request_of, tmp_path):
+    """Found with more trials: a better recipe, whose runs replace those of the first."""
+    words = ("train.lr=choice(1e-4,2e-4,3e-4,0.003)", FREE[0].split(",")[0], FREE[1])
+    for trials in (1, 4):
+        search(request_of(*words, study="s"), Trainer(), trials=trials, seed=1)
+    record, found = read_only(tmp_path / "out")
+    (arm,) = found.arms
+    assert arm.chosen.values == {"train.lr": "0.003"}
+    roles = {run["run_id"]: run["role"] for run in record["runs"]}
+    assert arm.trials[0].number != arm.best and len(arm.earlier) == 2
+    assert {roles[run_id] for run_id in arm.earlier} == {"earlier final"}
+
+
+def test_pruned_runs_say_so_and_are_not_trained_again(request_of, tmp_path, capsys):
+    trainer = Trainer()
+    request = request_of(LR, *FREE, study="s")
+    search(request, trainer, prune="halving", trials=8)
+    _, found = read_only(tmp_path / "out")
+    ids = {t.run_id: t for arm in found.arms for t in arm.trials if t.state == "pruned"}
+    assert ids
+    folders = {path.name.rsplit("-", 1)[1]: path for path in (tmp_path / "out/runs").iterdir()}
+    for run_id, trial in ids.items():
+        mark = json.loads((folders[run_id] / "PRUNED").read_text())
+        assert mark["epoch"] == trial.epoch < EPOCHS and mark["study"] == "s"
+        assert not (folders[run_id] / "DONE").exists()
+        n_lines = len((folders[run_id] / "metrics.jsonl").read_text().splitlines())
+        assert n_lines == trial.epoch
+    (status,) = read_status("s", tmp_path / "out")
+    assert status.count()["pruned"] == len(ids)
+    text = describe_status([status])
+    assert "pruned" in text.splitlines()[0] and "search of s: 8 trials an arm" in text
+    again = Trainer()
+    search(request, again, prune="halving", trials=8)
+    assert again.epochs == []
+
+
+def test_a_failed_trial_is_tried_again_and_one_that_diverged_is_not(request_of, tmp_path, capsys):
+    request = request_of("train.lr=choice(0.001,0.09)", "study=s", study="s")
+
+    def fail(jobs):
+        return [Outcome(74, "StorageError: the disk is full", "StorageError") for _ in jobs]
+
+    with pytest.raises(SweepFailed, match="2 runs failed. The same command tries") as error:
+        search(request, fail, method="grid", trials=None)
+    assert error.value.exit_code == 74
+    search(request, Trainer(), method="grid", trials=None)
+    _, found = read_only(tmp_path / "out")
+    assert [trial.state for trial in found.arms[0].trials] == ["done", "diverged"]
+    trainer = Trainer()
+    search(request, trainer, method="grid", trials=None)
+    assert trainer.epochs == []
+    with pytest.raises(SweepFailed) as error:
+        search(request_of("train.lr=choice(0.08,0.09)", study="t"), Trainer(), trials=2)
+    assert error.value.exit_code == 1
+    assert "no trial has ended with a score" in capsys.readouterr().out
+
+
+def test_the_source_of_a_task_keeps_its_recipe(request_of, tmp_path):
+    words = ("init=task", "init.task=synthetic_source", "init.parent=random")
+    words += ("init.task_dataset.options.n_images=140", "init.task_dataset.options.size=32")
+    trainer = Trainer()
+    search(request_of(*words, LR, "train.lr=choice(0.001,0.002,0.004)"), trainer, trials=3)
+    record, _ = read_only(tmp_path / "out")
+    sources = [run for run in record["runs"] if run["role"].startswith("parent")]
+    assert len(sources) == 3, "one for each seed: of the trials and of two final runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        ((LR, "seed=0,1"), {}, "seed=0,1: all trials of a search have one seed"),
+        ((LR,), {"trials": None}, "needs a number of trials: --trials 20"),
+        ((LR,), {"method": "bayes"}, "hydra.sweeper.search.method=bayes is not allowed"),
+        ((LR,), {"trials": 0}, "trials=0 is not allowed: an integer of at least 1"),
+        ((LR,), {"when": {"train.mixup": "train.lr=1"}}, "train.mixup has a condition"),
+        (("train.lr=choice(1,2)",), {"method": "grid", "trials": 5}, "the grid has 2 points"),
+        ((LR,), {"method": "grid", "trials": None}, "which a grid needs"),
+        (("train.lr=choice(-1,-2)",), {}, "train.lr=-[12](.0)? is not allowed"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_and_leaves_nothing(
+    request_of, tmp_path, words, options, message
+):
+    with pytest.raises(ConfigError, match=message):
+        search(request_of(*words), Trainer(), **options)
+    assert not list(tmp_path.glob("out/studies/*.json")) and not list(tmp_path.glob("out/runs/*"))
+
+
+def test_a_dry_run_says_what_would_be_tried(request_of, tmp_path, capsys):
+    search(request_of(LR, *FREE, dry_run=True), Trainer())
+    said = capsys.readouterr().out
+    assert "2 arms, 8 trials each" in said and said.count("train.lr=0") == 4
+    assert not list(tmp_path.iterdir())
