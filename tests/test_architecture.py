@@ -27,7 +27,9 @@ FLOORS = (
     ("study",),
     ("layers",),  # measures of activations
     ("report",),
-    ("cli", "train"),
+    ("train",),
+    ("cli",),
+    ("__main__",),
 )
 RANKS = {part: rank for rank, row in enumerate(FLOORS) for part in row}
 VAGUE = {"utils", "util", "helpers", "common", "misc", "core", "base", "manager", "factory"}
