@@ -30,6 +30,7 @@ FLOORS = (
     ("report",),
     ("train",),
     ("cli",),
+    ("__main__",),
 )
 RANKS = {part: rank for rank, row in enumerate(FLOORS) for part in row}
 VAGUE = {"utils", "util", "helpers", "common", "misc", "core", "base", "manager", "factory"}

@@ -22,7 +22,7 @@ from tlcnn.errors import ConfigError, DataError, Stopped, WeightsError
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
 from tlcnn.model.initialize import draw_stats
-from tlcnn.plan.ancestry import collect_seen
+from tlcnn.plan.ancestry import collect_seen, find_run_dir
 from tlcnn.plan.chain import load_run_config
 from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
@@ -323,6 +323,14 @@ def test_an_unfinished_run_is_finished_first(plan_of, monkeypatch):
     assert (source.run_dir / "DONE").is_file() and (child.run_dir / "DONE").is_file()
     after = plan_of("init=run", f"init.run={source.run_id}", "seed=1")
     assert after.run_id == child.run_id and after.parent is None
+
+
+def test_a_run_of_an_output_folder_below_is_found(plan_of, tmp_path):
+    """As `experiment=demo` leaves them, and `tlcnn compare outputs` lists them."""
+    source = begin(plan_of(f"output_dir={tmp_path}/demo"))
+    assert (
+        find_run_dir(source.run_id, tmp_path) == tmp_path / "demo" / "runs" / source.run_dir.name
+    )
 
 
 def test_an_unknown_run_and_one_of_two_are_refused(plan_of):

@@ -1,5 +1,10 @@
 """The commands that look at models and images."""
 
+import os
+import subprocess
+import sys
+
+import pytest
 from PIL import Image
 
 from tlcnn.cli.main import main
@@ -19,3 +24,30 @@ def test_a_contact_sheet_is_drawn(tmp_path, capsys):
     with Image.open(path) as sheet:
         assert sheet.height == 7 * 114 and sheet.width == 64 + 2 * 114
         assert len(sheet.getcolors(2**24)) > 1000
+
+
+def test_train_gets_its_words_as_they_are(monkeypatch):
+    words = []
+    monkeypatch.setattr("tlcnn.train.main", lambda given: words.extend(given) or 75)
+    monkeypatch.setattr(sys, "argv", [sys.argv[0]])
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "-m", "seed=0,1", "--help"])
+    assert words == ["-m", "seed=0,1", "--help"] and exit_.value.code == 75
+
+
+def test_the_package_is_the_command():
+    command = [sys.executable, "-m", "tlcnn", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.startswith("tlcnn 0.")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("tlcnn st", "status "), ("tlcnn train model=resnet1", "model=resnet10t model=resnet18")],
+)
+def test_words_are_completed(tmp_path, line, expected):
+    pytest.importorskip("argcomplete")
+    settings = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": " ", "COMP_LINE": line}
+    settings |= {"COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": "words"}
+    command = [sys.executable, "-m", "tlcnn"]
+    subprocess.run(command, env=os.environ | settings, cwd=tmp_path)
+    assert (tmp_path / "words").read_text() == expected

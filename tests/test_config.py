@@ -10,7 +10,7 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from hypothesis import given
 
-from tlcnn.config.compose import Composer, compose_config, write_override
+from tlcnn.config.compose import Composer, compose_config
 from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import (
     Config,
@@ -21,7 +21,7 @@ from tlcnn.config.schema import (
     list_cell_columns,
     list_keys,
 )
-from tlcnn.config.spelling import GROUPS, spell
+from tlcnn.config.spelling import GROUPS, spell, write_override
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL, spread_settings

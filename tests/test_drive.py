@@ -298,6 +298,24 @@ def test_an_experiment_gives_its_name_unless_something_else_was_asked_for(words,
     assert found == name if name else found.startswith("demo-")
 
 
+def test_sweeps_in_which_nothing_can_run_have_names_of_their_own():
+    from tlcnn.sweep.resolve import Sweep
+    from tlcnn.sweep.study_record import name_study
+
+    grids = [(("seed=0",), ("seed=1",)), (("seed=1",), ("seed=0",)), (("seed=2",),)]
+    names = [name_study(None, [], Sweep(cells, ())) for cells in grids]
+    assert names[0] == names[1] != names[2]
+
+
+def test_the_example_of_an_experiment_is_one_run(ask, tmp_path, capsys):
+    words = [word for word in ask().arguments if not word.startswith("dataset")]
+    words += ["experiment=demo", "dataset=folder", f"dataset.root={tmp_path}/gone"]
+    with pytest.raises(SweepFailed):
+        drive(Request(words, {}, [], [], tmp_path, None, False, True), FakeLauncher())
+    said = capsys.readouterr().out
+    assert "python -m tlcnn.train hydra.mode=RUN" in said and "run  id" not in said
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
 def test_a_name_that_is_no_file_is_refused(ask, name):
     with pytest.raises(ConfigError, match="names a file: use letters, digits"):

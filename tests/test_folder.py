@@ -1,6 +1,7 @@
 """A folder a class, with and without official splits."""
 
 import logging
+import os
 import re
 import unicodedata
 
@@ -42,6 +43,19 @@ def test_classes_are_folders_and_images_in_order(root, caplog):
     assert index.images.load(7)[0, 0, 0] == 11
     assert index.table["group"].is_unique
     assert "every image is taken as its own group" in caplog.text
+
+
+@pytest.mark.parametrize("place", [b"benign/caf\xe9.png", b"M\xe9lanome/1.png"])
+def test_names_that_are_not_utf8_are_refused_by_name(root, place):
+    """Python writes other bytes as surrogates, which no record can hold."""
+    try:
+        write_image(root / os.fsdecode(place), 7)
+    except OSError:
+        pytest.skip("this disk has no such names")
+    (root / os.fsdecode(b"caf\xe9.txt")).write_text("which is no image")
+    with pytest.raises(DataError, match="the names of 1 images are not UTF-8") as caught:
+        load(root)
+    assert repr(place) in str(caught.value)
 
 
 def test_group_regex_may_match_the_path_below_the_root(tmp_path):

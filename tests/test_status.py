@@ -324,3 +324,23 @@ def test_retry_trains_the_failed_runs_only_from_any_folder(tmp_path, cache_dir, 
     assert not missing.exists()
     assert (done / "environment.json").read_text() == before
     assert read_runs(home / "out")["state"].tolist() == ["done", "done"]
+
+
+def test_a_study_in_a_folder_below_is_no_set_of_lone_runs(outputs, tmp_path, capsys):
+    """The demo has an output folder of its own, `outputs/demo`."""
+    above = tmp_path / "above"
+    above.mkdir()
+    shutil.move(outputs / "studies", above / "demo" / "studies")
+    shutil.move(outputs / "runs", above / "demo" / "runs")
+    status(above)
+    shown = capsys.readouterr().out
+    assert f"study mine in {above}/demo" in shown and "r-failed" in shown
+    assert [s.title for s in read_status(str(above), above)][1:] == ["runs of no study"]
+    status("mine", "--output-dir", above)
+    assert f"study mine in {above}/demo" in capsys.readouterr().out
+
+
+def test_no_outputs_at_all_is_said_with_the_way_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="nothing was trained from here.* tlcnn status FOLDER"):
+        read_status("outputs", Path("outputs"))

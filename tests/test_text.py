@@ -1,5 +1,6 @@
 """Text from data reaches terminal, page, report.md and paper without control characters."""
 
+import io
 import logging
 import unicodedata
 from pathlib import Path
@@ -81,3 +82,9 @@ def test_a_command_prints_no_control_characters_of_a_run(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path / EVIL)])
     assert list_controls(capsys.readouterr().err) == []
+
+
+def test_a_console_that_lacks_a_character_shows_its_escape():
+    console = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+    print_text("Größe ✓", file=console)
+    assert console.buffer.getvalue().strip() == rb"Gr\xf6\xdfe \u2713"

@@ -99,6 +99,20 @@ def test_download_then_no_network_and_no_torch(cache):
     assert second == first and second["imported"] == []
 
 
+def test_nothing_is_downloaded_where_it_may_not_be(cache, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr(weights, "_download_from_hub", pytest.fail)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr("pooch.retrieve", pytest.fail)
+    for model, source in (
+        ("resnet18", _source()),
+        ("vgg11", _source(hub_id="", url="http://127.0.0.1:9/vgg11-8a719046.pth")),
+    ):
+        _remember(cache, model, source)
+        found = weights.locate_imagenet(model, cache_dir=cache, may_download=False)
+        assert found.path is None and found.digest == weights.NO_DIGEST
+
+
 def test_falls_back_to_the_torch_file_and_remembers(cache):
     with hub_server.serve({(REPO, "pytorch_model.bin"): CONTENT}) as hub:
         first = _locate(cache, hub.url)

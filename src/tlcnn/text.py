@@ -60,8 +60,13 @@ def find_bar_setting(progress: bool) -> bool | None:
 
 
 def print_text(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print a text of any lines, its control characters but the line breaks as escapes."""
-    print(_escape_lines(str(text)), file=file, flush=flush)
+    """Print a text of any lines; control characters but the line breaks are escapes.
+
+    So are characters that the stream's encoding does not have.
+    """
+    encoding = getattr(file or sys.stdout, "encoding", None) or "utf-8"
+    shown = _escape_lines(str(text)).encode(encoding, "backslashreplace").decode(encoding)
+    print(shown, file=file, flush=flush)
 
 
 class VisibleFormatter(logging.Formatter):

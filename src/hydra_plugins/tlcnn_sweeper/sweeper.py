@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tlcnn_launchers.launcher import JobLauncher, find_flags
-from tlcnn.config.compose import write_override
+from tlcnn.config.spelling import write_override
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
 from tlcnn.sweep.options import SearchOptions
 

@@ -1,8 +1,9 @@
-"""`tlcnn compare | report | import | status | ...`: all but training; torch where it must."""
+"""`tlcnn train | compare | report | status | ...`: every command; torch where it must."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tlcnn import __version__
@@ -17,6 +18,7 @@ from tlcnn.cli.power import add_power
 from tlcnn.cli.predict import add_predict
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
+from tlcnn.cli.train import add_train, run_train
 from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
 from tlcnn.errors import ConfigError, TlcnnError
@@ -27,7 +29,14 @@ from tlcnn.text import print_text
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["train"]:  # Hydra reads its words
+        run_train(arguments[1:])
     parser = make_parser()
+    with suppress(ImportError):  # tlcnn[completion]
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     options = parser.parse_args(arguments)
     try:
         options.command(options)
@@ -41,10 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="tlcnn", description="Compare runs and look at models. To train: tlcnn-train --help"
+        prog="tlcnn",
+        description="Train, compare runs and look at models. Help on training: tlcnn train --help",
     )
     parser.add_argument("--version", action="version", version=f"tlcnn {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_train(commands)
     add_compare(commands)
     add_report(commands)
     add_analyse(commands)

@@ -56,7 +56,7 @@ def add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from tlcnn.config.compose import write_override
+    from tlcnn.config.spelling import write_override
     from tlcnn.train import main
 
     flags = [word for word in options.words if "=" not in word]

@@ -1,7 +1,6 @@
 """Command-line words to a typed configuration, through Hydra."""
 
 import copy
-import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from tlcnn.config.schema import Config, find_conf_dir, list_keys
+from tlcnn.config.spelling import spell, write_override
 from tlcnn.memory import Memory
 
 
@@ -42,7 +42,6 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
         'resnet50'
     """
     from tlcnn.config.overrides import check_overrides
-    from tlcnn.config.spelling import spell
 
     check_overrides(overrides, find_conf_dir())
     return Composer().compose(spell(overrides))
@@ -53,19 +52,6 @@ def make_memory(flags: Sequence[str] = ()) -> Memory:
     memory = Memory()
     memory.recall("composer", "", lambda: Composer(flags))
     return memory
-
-
-def write_override(key: str, value: Any) -> str:
-    r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
-
-    Example:
-        >>> write_override("cache_dir", "/it's/[mine], now")
-        "cache_dir='/it\\'s/[mine], now'"
-    """
-    if isinstance(value, str):
-        escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), value)
-        return f"{key}='{escaped}'"
-    return f"{key}={'null' if value is None else value}"
 
 
 class Composer:

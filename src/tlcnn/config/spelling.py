@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.compose import write_override
 from tlcnn.config.schema import describe_type, list_keys
 
 GROUPS = ("dataset", "model", "init", "freeze", "train", "experiment")
@@ -66,6 +65,19 @@ def list_flags(arguments: Sequence[str]) -> list[str]:
             value = value if has_value else "".join(arguments[position + 1 : position + 2])
             flags.append(f"--config-dir={Path(value).absolute()}")
     return flags
+
+
+def write_override(key: str, value: Any) -> str:
+    r"""Return `KEY=VALUE` as Hydra reads it back, whatever characters a text has.
+
+    Example:
+        >>> write_override("cache_dir", "/it's/[mine], now")
+        "cache_dir='/it\\'s/[mine], now'"
+    """
+    if isinstance(value, str):
+        escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), value)
+        return f"{key}='{escaped}'"
+    return f"{key}={'null' if value is None else value}"
 
 
 def quote_text(argument: str) -> str:

@@ -114,9 +114,18 @@ def list_files(root: Path) -> list[FileRef]:
     """List the plain files under a folder, sorted, following links, without hidden ones.
 
     Raises:
-        DataError: a folder cannot be read.
+        DataError: a folder cannot be read, or the name of an image is not UTF-8.
     """
-    return sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
+    files = sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
+    places = [ref.path.relative_to(root).as_posix() for ref in files if ref.is_image]
+    others = [os.fsencode(p) for p in places if re.search("[\udc80-\udcff]", p)]  # Python's bytes
+    if others:
+        raise DataError(
+            f"{root}: the names of {len(others):,} images are not UTF-8, so they cannot be "
+            f"recorded: {list_names(list(map(repr, others)))}. Rename them; "
+            "`convmv -r -f latin1 -t utf8 --notest FOLDER` renames what Windows has written"
+        )
+    return files
 
 
 def describe_unread(files: Iterable[FileRef]) -> str:

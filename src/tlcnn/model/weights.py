@@ -22,6 +22,7 @@ from tlcnn.text import first_line
 log = logging.getLogger(__name__)
 
 RUN_WEIGHTS = "weights.safetensors"
+NO_DIGEST = "not downloaded"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".torch")
 _MAX_HEADER = 100_000_000  # bytes, as in safetensors itself
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -51,7 +52,7 @@ class WeightsFile:
         return self.digest.startswith("run:")
 
 
-def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
+def locate_imagenet(model_name: str, *, cache_dir: Path, may_download: bool = True) -> WeightsFile:
     """Return timm's pretrained weights for an architecture, downloaded if they are missing.
 
     Looks at `cache_dir/weights/<tag>.<suffix>`, then at the hub's cache, and only then asks the
@@ -60,6 +61,7 @@ def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
     Args:
         model_name: a timm architecture, with or without a tag (`resnet18`, `resnet18.tv_in1k`).
         cache_dir: the folder of facts, digests and files that are not on the hub.
+        may_download: whether missing weights are downloaded; else they have no path and no digest.
 
     Raises:
         ConfigError: timm has no such model, tag, or no weights for it.
@@ -70,8 +72,9 @@ def locate_imagenet(model_name: str, *, cache_dir: Path) -> WeightsFile:
     placed_by_hand = next((path for path in paths if path.is_file()), None)
     if placed_by_hand is not None:
         return _describe_file(placed_by_hand, source["tag"], str(placed_by_hand), cache_dir)
+    missing = None if may_download else WeightsFile(None, NO_DIGEST, source["tag"], "not here")
     locate = _locate_on_hub if source["hub_id"] else _locate_at_url
-    return locate(source, cache_dir)
+    return locate(source, cache_dir, missing)
 
 
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:
@@ -191,12 +194,17 @@ def _list_hub_files(filename: str | None) -> list[str]:
 # ------------------------------------------------------------------------------ the hub
 
 
-def _locate_on_hub(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
+def _locate_on_hub(
+    source: dict[str, Any], cache_dir: Path, missing: WeightsFile | None
+) -> WeightsFile:
+    """Return the weights in the hub's cache; `missing`, or downloaded ones, where they are not."""
     from huggingface_hub import try_to_load_from_cache
 
     hub_id, revision = source["hub_id"], source["revision"] or None
     cached = [try_to_load_from_cache(hub_id, file, revision=revision) for file in source["files"]]
     paths = [Path(path) for path in cached if isinstance(path, str)]  # others are None or a mark
+    if missing is not None and not paths:
+        return missing
     path = paths[0] if paths else _download_from_hub(source, cache_dir)
     weights = _describe_file(path, source["tag"], f"hf-hub:{hub_id}", cache_dir)
     try:  # the hub's cache stores large files under their announced sha256
@@ -243,13 +251,17 @@ def _download_from_hub(source: dict[str, Any], cache_dir: Path) -> Path:
 # -------------------------------------------------------------------------------- a url
 
 
-def _locate_at_url(source: dict[str, Any], cache_dir: Path) -> WeightsFile:
+def _locate_at_url(
+    source: dict[str, Any], cache_dir: Path, missing: WeightsFile | None
+) -> WeightsFile:
     import pooch
 
     url = source["url"]
     file_name = Path(urlsplit(url).path).name
     path = cache_dir / "weights" / f"{digest_of(url, 8)}-{file_name}"
     if not path.is_file():
+        if missing is not None:
+            return missing
         make_dir(path.parent)
         try:  # into a temporary file that is renamed when it is complete
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent)

@@ -65,7 +65,7 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
     if (place / PLAN).is_file():
         return place.absolute()
     runs = output_dir / "runs"
-    folders = sorted(runs.glob("*"))
+    folders = sorted([*runs.glob("*"), *output_dir.glob("*/runs/*")])
     ids = {folder: folder.name.rsplit("-", 1)[-1] for folder in folders if folder.is_dir()}
     is_long_enough = len(run) >= _SHORTEST_ID
     matching = [

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.compose import Composer, write_override
+from tlcnn.config.compose import Composer
 from tlcnn.config.schema import (
     Config,
     DatasetCfg,
@@ -20,6 +20,7 @@ from tlcnn.config.schema import (
     check_config,
     list_keys,
 )
+from tlcnn.config.spelling import write_override
 from tlcnn.errors import ConfigError, DataError, WeightsError, did_you_mean, list_names
 from tlcnn.memory import Memory
 from tlcnn.records.config import read_config

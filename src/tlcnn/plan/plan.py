@@ -6,6 +6,7 @@ Nothing here imports torch once the facts of a model and a dataset are remembere
 """
 
 import json
+import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -39,6 +40,8 @@ from tlcnn.plan.treatment import Treatment, make_treatment
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -205,13 +208,20 @@ def _find_source(
 
         def locate() -> WeightsFile | WeightsError:
             try:
-                return locate_imagenet(model, cache_dir=cache_dir)
+                return locate_imagenet(model, cache_dir=cache_dir, may_download=not cfg.dry_run)
             except WeightsError as error:  # a failed download is not tried again for every cell
                 return error
 
         located = memory.recall("imagenet", model, locate)
         if isinstance(located, WeightsError):
             raise located
+        if located.path is None:
+            log.warning(
+                "%s is not on this machine, and a dry run downloads nothing: the ids of runs that "
+                "start from it are not known yet",
+                located.tag,
+            )
+            return WeightsSource(init.source, located)
         weights = located
     elif init.weights in PUBLISHED:
         weights = locate_published(init.weights, cfg.model.name, cache_dir=cache_dir)

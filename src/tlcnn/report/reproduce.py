@@ -7,10 +7,9 @@ from pathlib import Path
 from tlcnn.config.schema import list_local_keys
 from tlcnn.errors import DataError
 from tlcnn.records.environment import read_sessions
-from tlcnn.sweep.study_record import find_studies, read_study
+from tlcnn.sweep.study_record import ONE_RUN, find_studies, read_study
 
 _PROGRAM = "python -m tlcnn.train"
-_ONE_RUN = "hydra.mode=RUN"
 
 
 def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
@@ -39,10 +38,10 @@ def explain_commands(commands: Iterable[str]) -> str:
     has_sweep = any(
         {"-m", "--multirun"} & set(options)
         or any(option.startswith("experiment=") for option in options)
-        and _ONE_RUN not in options
+        and ONE_RUN not in options
         for options in arguments
     )
-    sweep = f" A command with -m, or with experiment and without {_ONE_RUN}, trains a whole sweep."
+    sweep = f" A command with -m, or with experiment and without {ONE_RUN}, trains a whole sweep."
     return (
         "The command of a run trains it again, after the runs that its weights come from. "
         "It writes to the folder outputs, or to the output_dir that it or its experiment names. "
@@ -65,7 +64,7 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
         for run_id, run_overrides in runs.items():
             shown = [word for word in run_overrides if not _is_local(word)]
             if any(word.startswith("experiment=") for word in shown):
-                shown = [_ONE_RUN, *shown]  # else its file asks for the whole sweep
+                shown = [ONE_RUN, *shown]  # else its file asks for the whole sweep
             overrides[run_id] = tuple(shown)
     return overrides
 

@@ -27,7 +27,7 @@ from tlcnn.sweep.sharing import (
     find_shared_depths,
     order_by_source,
 )
-from tlcnn.sweep.study_record import name_study, write_failures, write_study
+from tlcnn.sweep.study_record import ONE_RUN, name_study, write_failures, write_study
 from tlcnn.text import align_columns, count, print_text
 from tlcnn.training.interrupt import catch_signals
 
@@ -78,7 +78,8 @@ def drive(request: Request, launch: Launch) -> None:
     name = name_study(request.study, request.arguments, sweep)
     print_text(_describe_sweep(name, sweep, request))
     if request.dry_run:
-        print_text("\n".join(_list_runs(sweep)))
+        if sweep.runs:
+            print_text("\n".join(_list_runs(sweep)))
         if sweep.broken:
             raise SweepFailed(
                 f"{len(sweep.broken)} of {len(sweep.cells)} combinations cannot be run",
@@ -224,7 +225,8 @@ def describe_broken(
         cells_by_error.setdefault(outcome.error, []).append(cell)
     lines = []
     for error, cells in cells_by_error.items():
-        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *cells[0]])
+        one = [ONE_RUN] if any(word.startswith("experiment=") for word in cells[0]) else []
+        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *one, *cells[0]])
         lines.append(f"  {state}, {count(len(cells), 'combination')}: {error}")
         lines.append(f"    for example: {command}")
     return lines

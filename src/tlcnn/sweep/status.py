@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tlcnn.config.compose import write_override
+from tlcnn.config.spelling import write_override
 from tlcnn.errors import DataError, RunLocked
 from tlcnn.records.files import read_json, read_text
 from tlcnn.records.folder import HOLDER, RunDir
@@ -77,14 +77,18 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
     Raises DataError where the folder or the study is missing, or the one study's file is damaged.
     """
     folder = Path(target)
-    if not folder.is_dir() and len(folder.parts) > 1:
-        raise DataError(f"there is no folder {folder}; train something first, or name another one")
+    if not folder.is_dir() and (len(folder.parts) > 1 or target == "outputs"):
+        raise DataError(
+            f"there is no folder {folder} in {Path.cwd()}: nothing was trained from here. Go to "
+            "the folder in which you train, or give the folder of the runs: tlcnn status FOLDER. "
+            "`tlcnn train experiment=demo` trains an example."
+        )
     if not folder.is_dir():
-        return [_read_study_status(find_study(target, output_dir))]
+        return [_read_study_status(find_study(target, output_dir), output_dir)]
     studies = []
     for path in find_studies(folder):
         try:
-            studies.append(_read_study_status(path))
+            studies.append(_read_study_status(path, folder))
         except DataError as error:
             studies.append(Status(f"study {path.stem}", (), record=path, problem=str(error)))
     in_studies = {entry.folder.name for study in studies for entry in study.entries}
@@ -95,7 +99,7 @@ def read_status(target: str, output_dir: Path) -> list[Status]:
     return [*studies, *([Status("runs of no study", alone)] if alone else [])]
 
 
-def _read_study_status(path: Path) -> Status:
+def _read_study_status(path: Path, output_dir: Path) -> Status:
     record = read_study(path)
     entries = []
     for run in record["runs"]:
@@ -107,8 +111,10 @@ def _read_study_status(path: Path) -> Status:
             saved = f"  (saved: {entry.detail})" if entry.state == "stopped" else ""
             entry = replace(entry, state="failed", detail=failure + saved)
         entries.append(entry)
-    flags = tuple(record.get("flags", ()))
     title = f"study {record['name']}"
+    if path.parents[1] != output_dir:
+        title += f" in {path.parents[1]}"
+    flags = tuple(record.get("flags", ()))
     return Status(title, tuple(entries), flags, path, search=read_search(record))
 
 

@@ -18,6 +18,7 @@ from tlcnn.storage import digest_of, make_dir, write_atomic
 from tlcnn.sweep.resolve import Sweep
 
 STUDY_VERSION = 1
+ONE_RUN = "hydra.mode=RUN"  # with an experiment whose file asks for a sweep
 
 
 def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
@@ -26,7 +27,8 @@ def name_study(name: str | None, arguments: Sequence[str], sweep: Sweep) -> str:
     The hash is the same for the same set of runs in any order.
     """
     run_ids = sorted(run.run_id for run in sweep.runs if run.role == "cell")
-    return name_sweep(name, arguments, "sweep", lambda: digest_of(run_ids, 8))
+    words = sorted(map(list, sweep.cells))  # they tell sweeps apart in which nothing can run
+    return name_sweep(name, arguments, "sweep", lambda: digest_of(run_ids or words, 8))
 
 
 def name_sweep(
@@ -126,20 +128,21 @@ def read_study(path: Path) -> dict[str, Any]:
 
 
 def find_studies(output_dir: Path) -> list[Path]:
-    """Return the files of the studies of an output folder, oldest first.
+    """Return the files of the studies of an output folder and of those in it, oldest first.
 
     A link or a pipe is among them: `read_study` refuses it and says why.
     """
-    paths = (output_dir / "studies").glob("*.json")
+    paths = [p for place in ("studies", "*/studies") for p in output_dir.glob(f"{place}/*.json")]
     return sorted(paths, key=lambda path: (path.lstat().st_mtime, path.name))
 
 
 def find_study(name: str, output_dir: Path) -> Path:
     """Return a study's record by its name. Raises DataError, naming those there are."""
-    path = output_dir / "studies" / f"{name}.json"
-    if path.is_file():
-        return path
-    names = [record.stem for record in find_studies(output_dir)]
+    records = find_studies(output_dir)
+    paths = [path for path in records if path.stem == name and path.is_file()]
+    if paths:
+        return min(paths, key=lambda path: len(path.parts))  # that of the folder itself
+    names = list(dict.fromkeys(path.stem for path in records))
     listed = f" There are: {list_names(names, 20)}." if names else ""
     if (find_conf_dir() / "experiment" / f"{name}.yaml").is_file():
         advice = f"Begin it: python -m tlcnn.train experiment={name}"
