@@ -107,7 +107,7 @@ def test_conditions_that_cannot_be_are_refused(composer):
 
 
 def end(number, lr, score, state="done"):
-    return Trial(number, {"train.lr": lr}, f"run{number}", state, score, 0.0, 3)
+    return Trial(number, {"train.lr": lr}, f"run{number}", state, score, 0.0, 3, 3)
 
 
 def ask(space, method, history=(), *, n=4, seed=0):
@@ -385,10 +385,10 @@ def test_pruned_runs_say_so_and_are_not_trained_again(request_of, tmp_path, caps
     folders = {path.name.rsplit("-", 1)[1]: path for path in (tmp_path / "out/runs").iterdir()}
     for run_id, trial in ids.items():
         mark = json.loads((folders[run_id] / "PRUNED").read_text())
-        assert mark["epoch"] == trial.epoch < EPOCHS and mark["study"] == "s"
+        assert mark["epoch"] == trial.n_epochs < EPOCHS and mark["study"] == "s"
         assert not (folders[run_id] / "DONE").exists()
         n_lines = len((folders[run_id] / "metrics.jsonl").read_text().splitlines())
-        assert n_lines == trial.epoch
+        assert n_lines == trial.n_epochs
     (status,) = read_status("s", tmp_path / "out")
     assert status.count()["pruned"] == len(ids)
     text = describe_status([status])

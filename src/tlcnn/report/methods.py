@@ -27,6 +27,7 @@ from tlcnn.report.method_sentences import (
     Sentence,
 )
 from tlcnn.report.references import REFERENCES, list_references
+from tlcnn.report.searches import describe_searches
 from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
 from tlcnn.text import count
 
@@ -50,7 +51,7 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
         ("Augmentation", _write_shared(plans, AUGMENTATION)),
         ("Networks", (*_write_all(plans, NETWORKS), *_describe_parents(plans))),
         ("Training", (*_write_shared(plans, TRAINING), *[imported][:n_imported])),
-        ("Selection", _write_shared(plans, SELECTION)),
+        ("Selection", (*_write_shared(plans, SELECTION), *describe_searches(content))),
         ("Seeds", tuple(_describe_seeds(content))),
         ("Hardware and software", tuple(_describe_place(content))),
         ("Statistics", (*_describe_statistics(content), *content.assumptions)),
