@@ -68,7 +68,9 @@ def _tune(options: argparse.Namespace) -> None:
     if given["method"] is None and not _names_search(options.words):
         given["method"] = "random"
     words = [f"{prefix}.{key}={value}" for key, value in given.items() if value is not None]
-    words += [f"++{write_override(f'{prefix}.when', {k: v})}" for k, v in options.when]
+    if options.when:
+        pairs = (write_override(key, text).replace("=", ": ", 1) for key, text in options.when)
+        words.append(f"++{prefix}.when={{{', '.join(pairs)}}}")
     folder = [f"--config-dir={options.config_dir}"] if options.config_dir else []
     sys.exit(main(["-m", *folder, *options.words, *words]))
 

@@ -29,6 +29,7 @@ from tlcnn.report.method_sentences import (
 from tlcnn.report.references import REFERENCES, list_references
 from tlcnn.report.searches import describe_searches
 from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
+from tlcnn.study.runs import drop_trials
 from tlcnn.text import count
 
 Paragraph = tuple[str, tuple[str, ...]]  # heading, sentences
@@ -40,7 +41,8 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
     A fact that no record holds is left out. Imported runs were trained elsewhere: their records
     say nothing about it.
     """
-    done = content.runs[content.runs["state"] == "done"].get("plan", ())
+    runs = drop_trials(content.runs)
+    done = runs[runs["state"] == "done"].get("plan", ())
     records = [plan for plan in done if isinstance(plan, PlanRecord)]
     plans = [plan for plan in records if not plan.imported]
     n_imported = len(records) - len(plans)
