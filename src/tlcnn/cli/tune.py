@@ -52,6 +52,7 @@ def add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "search KEY only where another key has a value: --when train.momentum train.optimizer=sgd"
     )
     add("--when", nargs=2, action="append", default=[], metavar=("KEY", "KEY=VALUE"), help=when)
+    add("-cd", "--config-dir", metavar="DIR", help="a folder with YAML files of your own")
     parser.set_defaults(command=_tune)
 
 
@@ -67,8 +68,11 @@ def _tune(options: argparse.Namespace) -> None:
     if given["method"] is None and not _names_search(options.words):
         given["method"] = "random"
     words = [f"{prefix}.{key}={value}" for key, value in given.items() if value is not None]
-    words += [f"++{write_override(f'{prefix}.when', {k: v})}" for k, v in options.when]
-    sys.exit(main(["-m", *options.words, *words]))
+    if options.when:
+        pairs = (write_override(key, text).replace("=", ": ", 1) for key, text in options.when)
+        words.append(f"++{prefix}.when={{{', '.join(pairs)}}}")
+    folder = [f"--config-dir={options.config_dir}"] if options.config_dir else []
+    sys.exit(main(["-m", *folder, *options.words, *words]))
 
 
 def _names_search(words: list[str]) -> bool:

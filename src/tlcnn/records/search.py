@@ -21,10 +21,11 @@ class Trial:
     Attributes:
         number: from 0, in its arm.
         values: the searched settings.
-        state: open, done, pruned (given up after `epoch`), or diverged.
-        score: of the metric on validation at the best epoch so far; higher is better, so that of
-            a metric such as nll has its sign changed. None if it has none.
+        state: open, done, pruned (given up after `n_epochs`), or diverged.
+        score: of the metric on validation at the best epoch so far, which is `epoch`; higher is
+            better, so that of a metric such as nll has its sign changed. None if it has none.
         tie: what breaks a tie; higher is better.
+        n_epochs: how many epochs were trained.
         curve: the scores at the epochs at which trials can be pruned, by epoch.
     """
 
@@ -35,6 +36,7 @@ class Trial:
     score: float | None = None
     tie: float | None = None
     epoch: int | None = None
+    n_epochs: int | None = None
     curve: Mapping[str, Any] | None = None
 
 

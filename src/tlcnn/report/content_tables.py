@@ -138,6 +138,7 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
     records = [{**row, "name": name, "position": i} for i, (row, name) in enumerate(runs)]
     below = find_below(content.runs)
     rates = {"train_s": "training, s", "images_per_s": "images/s"}
+    has_trials = any(row.get("is_trial") is True for row in records)
 
     def describe(row: Record) -> dict[Column, Entry]:
         # dataset and model have columns of their own
@@ -159,11 +160,16 @@ def make_run_table(content: Content, names: Sequence[str]) -> Table:
                 for name, head in rates.items()
             },
             **_show_settings(row, ("dataset", "model", "init", "bn")),
+            **({Column("trial", aside=True): _show_trial(row)} if has_trials else {}),
             Column("id", "code", aside=True): show_value(row.get("run_id")),
             Column("problem"): show_value(row.get("problem")),
         }
 
     return _fill_run_table(records, describe, key="runs", title="Runs")
+
+
+def _show_trial(row: Record) -> Entry:
+    return show_value("of a search" if row.get("is_trial") is True else None)
 
 
 def _show_best_epoch(row: Record) -> Entry:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.report.content import Content
 from tlcnn.report.words import join_words, name_dataset, name_metric, write_classes
+from tlcnn.study.runs import drop_trials
 from tlcnn.text import count
 
 
@@ -177,7 +178,8 @@ def _list_plans(content: Content) -> list[PlanRecord]:
 
 def write_lead(content: Content) -> str:
     """Return sentences on how many runs a report has, what they are of, and what scores them."""
-    runs = content.runs
+    runs = drop_trials(content.runs)
+    n_trials = len(content.runs) - len(runs)
     n_done = int((runs["state"] == "done").sum()) if len(runs) else 0
     names = [name_dataset(str(name)) for name in dict.fromkeys(content.cells.get("dataset", []))]
     datasets = f"{len(names)} datasets" if len(names) > _MAX_NAMES else ""
@@ -185,10 +187,11 @@ def write_lead(content: Content) -> str:
     unfinished = f" (of {len(runs):,})" if n_done < len(runs) else ""
     split = "test" if content.metric.startswith("test/") else "validation"
     scope = ", ".join(_list_scope(content))
+    trials = f" {count(n_trials, 'further run')} of a search served to choose settings alone."
     return (
         f"{count(n_done, 'finished run')}{unfinished} in {count(len(content.cells), 'cell')}"
         f"{f' on {datasets}' if datasets else ''}{f' ({scope})' if scope else ''}. A research "
-        "report: no result here is for clinical use. Cells are "
+        f"report: no result here is for clinical use.{trials if n_trials else ''} Cells are "
         f"judged by {name_metric(content.metric)} on the {split} images; the epoch of each run "
         f"and the best cell are chosen on validation images alone. {write_drawn(content)}".rstrip()
     )
@@ -196,7 +199,8 @@ def write_lead(content: Content) -> str:
 
 def _list_scope(content: Content) -> Iterator[str]:
     """Yield the networks, pixels, epochs, seeds and splits that the finished runs are about."""
-    done = content.runs[content.runs["state"] == "done"] if len(content.runs) else content.runs
+    runs = drop_trials(content.runs)
+    done = runs[runs["state"] == "done"] if len(runs) else runs
     plans = [plan for plan in done.get("plan", ()) if isinstance(plan, PlanRecord)]
     cells = content.cells
     models = list(dict.fromkeys(map(str, cells.get("model", ()))))

@@ -5,6 +5,7 @@ from typing import Any
 
 from tlcnn.report.content import Content
 from tlcnn.report.numbers import format_gap, format_p, format_range, format_score, format_value
+from tlcnn.study.runs import drop_trials
 
 Record = Mapping[Any, Any]
 
@@ -15,7 +16,7 @@ def list_numbers(content: Content) -> dict[str, str]:
     A name begins with the dataset, the model and, where they were trained by several recipes, the
     recipe's number; `DATASET MODEL recipe N` is then that recipe in words.
     """
-    runs = content.runs
+    runs = drop_trials(content.runs)
     n_done = int((runs["state"] == "done").sum()) if len(runs) else 0
     cells = {str(row["cell"]): row for row in content.cells.to_dict("records")}
     starts, recipes = _name_blocks(list(cells.values()))

@@ -39,6 +39,8 @@ from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column
 from tlcnn.report.page_data import PageData
 from tlcnn.report.reproduce import explain_commands
+from tlcnn.report.searches import CAPTION as SEARCHES
+from tlcnn.report.searches import make_search_table
 from tlcnn.report.writers.markdown import escape_markdown, show_code, write_markdown
 from tlcnn.text import make_visible
 
@@ -70,6 +72,8 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         comparisons=make_comparison_table(content),
         detectable=make_detectable_table(content),
         cells=make_cell_table(content),
+        searches=make_search_table(content),
+        search_note=SEARCHES,
         calibration=make_calibration_table(content),
         calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),

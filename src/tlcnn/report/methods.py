@@ -27,7 +27,9 @@ from tlcnn.report.method_sentences import (
     Sentence,
 )
 from tlcnn.report.references import REFERENCES, list_references
+from tlcnn.report.searches import describe_searches
 from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
+from tlcnn.study.runs import drop_trials
 from tlcnn.text import count
 
 Paragraph = tuple[str, tuple[str, ...]]  # heading, sentences
@@ -39,7 +41,8 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
     A fact that no record holds is left out. Imported runs were trained elsewhere: their records
     say nothing about it.
     """
-    done = content.runs[content.runs["state"] == "done"].get("plan", ())
+    runs = drop_trials(content.runs)
+    done = runs[runs["state"] == "done"].get("plan", ())
     records = [plan for plan in done if isinstance(plan, PlanRecord)]
     plans = [plan for plan in records if not plan.imported]
     n_imported = len(records) - len(plans)
@@ -50,7 +53,7 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
         ("Augmentation", _write_shared(plans, AUGMENTATION)),
         ("Networks", (*_write_all(plans, NETWORKS), *_describe_parents(plans))),
         ("Training", (*_write_shared(plans, TRAINING), *[imported][:n_imported])),
-        ("Selection", _write_shared(plans, SELECTION)),
+        ("Selection", (*_write_shared(plans, SELECTION), *describe_searches(content))),
         ("Seeds", tuple(_describe_seeds(content))),
         ("Hardware and software", tuple(_describe_place(content))),
         ("Statistics", (*_describe_statistics(content), *content.assumptions)),

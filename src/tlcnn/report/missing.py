@@ -64,8 +64,8 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
         what = f"Missing on {name_block(block)}: runs from {sources} with (k, j) = {places}."
         if any(cell.searched for cell in block.cells.values()):
             sentences.append(
-                f"{what} Add them to the words of the search as further arms, and repeat it: what "
-                "is trained is not trained again."
+                f"{what} Add them to the words of the search as further arms, and repeat it with "
+                "study=NAME: what is trained is not trained again."
             )
             continue
         starts = [_find_words(block, init) for init in inits]

@@ -60,6 +60,8 @@ from tlcnn.report.numbers import (
 )
 from tlcnn.report.page_data import PageData, compute_tints, embed_json
 from tlcnn.report.reproduce import explain_commands
+from tlcnn.report.searches import CAPTION as SEARCHES
+from tlcnn.report.searches import make_search_table
 from tlcnn.report.show import find_tone
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
@@ -132,6 +134,8 @@ def render_page(
     return template.render(
         **_FUNCTIONS,
         **tables,
+        searches=make_search_table(content),
+        search_note=SEARCHES,
         calibration=make_calibration_table(content),
         calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),

@@ -46,6 +46,8 @@ from tlcnn.report.layer_measure_tables import (
 from tlcnn.report.methods import make_methods
 from tlcnn.report.numbers import name_column, name_unit
 from tlcnn.report.references import REFERENCES
+from tlcnn.report.searches import CAPTION as SEARCHES
+from tlcnn.report.searches import make_search_table
 from tlcnn.report.table import Table
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.latex import COLUMNS, escape_latex, write_float, write_macros
@@ -101,6 +103,7 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     detectable = _select_printed(make_detectable_table(content))
     yield "detectable", detectable, describe_detectable(content)
     yield "cells", _select_printed(make_cell_table(content)), describe_cells(content)
+    yield "searches", make_search_table(content), SEARCHES
     yield "calibration", make_calibration_table(content), describe_calibration(content)
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
     yield "runs", runs, f"Every run, finished or not. {RUNS}"
@@ -140,7 +143,7 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "detectable", content.detectable
     yield "cells", content.cells
     yield "calibration", content.calibration
-    yield "runs", content.runs.drop(columns=["settings"], errors="ignore")
+    yield "runs", content.runs.drop(columns=["settings", "searched"], errors="ignore")
     for number, grid in enumerate(content.grids, start=1):
         yield f"grid-{number}", grid.table
     for number, layers in enumerate(content.layers, start=1):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.report.content import Content
+from tlcnn.report.searches import list_searches
 
 REFERENCES = "References"  # the heading of the paragraph
 
@@ -29,7 +30,18 @@ def _list_plans(content: Content) -> list[PlanRecord]:
     return [plan for plan in plans if isinstance(plan, PlanRecord) and not plan.imported]
 
 
+def _of_search(*names: str) -> IsCited:
+    return lambda content: any(
+        {search.method, search.prune} & {*names} for search in list_searches(content.runs)
+    )
+
+
 WORKS: tuple[tuple[str, IsCited], ...] = (
+    (
+        "Akiba T, Sano S, Yanase T, Ohta T, Koyama M. Optuna: a next-generation hyperparameter "
+        "optimization framework. KDD, 2019. arXiv:1907.10902.",
+        _of_search("tpe", "gp"),
+    ),
     (
         "Alain G, Bengio Y. Understanding intermediate layers using linear classifier probes. "
         "ICLR workshop, 2017. arXiv:1610.01644.",
@@ -41,6 +53,11 @@ WORKS: tuple[tuple[str, IsCited], ...] = (
         _of_measure("stitch"),
     ),
     (
+        "Bergstra J, Bardenet R, Bengio Y, Kégl B. Algorithms for hyper-parameter optimization. "
+        "NeurIPS 24, 2011.",
+        _of_search("tpe"),
+    ),
+    (
         "Borkowski AA, Bui MM, Thomas LB, et al. Lung and colon cancer histopathological image "
         "dataset (LC25000). arXiv:1912.12142, 2019.",
         _of_setting("dataset.kind", "lc25000_lung"),
@@ -49,6 +66,11 @@ WORKS: tuple[tuple[str, IsCited], ...] = (
         "Bouckaert RR, Frank E. Evaluating the replicability of significance tests for comparing "
         "learning algorithms. PAKDD, LNCS 3056:3-12, 2004.",
         _has_folds,
+    ),
+    (
+        "Golovin D, Solnik B, Moitra S, et al. Google Vizier: a service for black-box "
+        "optimization. KDD, 2017.",
+        _of_search("median"),
     ),
     (
         "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML, "
@@ -64,6 +86,11 @@ WORKS: tuple[tuple[str, IsCited], ...] = (
         "Holm S. A simple sequentially rejective multiple test procedure. Scandinavian Journal of "
         "Statistics 6:65-70, 1979.",
         lambda content: len(content.comparisons) > 0,
+    ),
+    (
+        "Jamieson K, Talwalkar A. Non-stochastic best arm identification and hyperparameter "
+        "optimization. AISTATS, PMLR 51, 2016. arXiv:1502.07943.",
+        _of_search("halving"),
     ),
     (
         "Kornblith S, Norouzi M, Lee H, Hinton G. Similarity of neural network representations "

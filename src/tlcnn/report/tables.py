@@ -27,7 +27,8 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
     runs, varying = spread_settings(runs)
     has_imported = "imported" in runs and runs["imported"].eq(True).any()
     names = [*CELL, *varying, *(["imported"] if has_imported else []), "seed"]
-    shown = [*names, *metrics, "epochs", "train_s", "state", "run_id"]
+    runs, roles = _add_roles(runs)
+    shown = [*names, *metrics, "epochs", "train_s", "state", *roles, "run_id"]
     records: list[dict[Any, Any]] = runs.reindex(columns=shown).to_dict("records")
     records.sort(key=lambda record: [make_sort_key(record[name]) for name in names])
     columns = []
@@ -40,6 +41,16 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
             form = format_seconds if name == "train_s" else format_value
             columns.append(show_column(name, values, form, role="key" if name in names else ""))
     return join_columns(columns)
+
+
+def _add_roles(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Say in a column what runs are in a search, where one is: a trial or a final run."""
+    if not {"is_trial", "searched"} <= {*runs.columns}:
+        return runs, []
+    pairs = zip(runs["is_trial"], runs["searched"], strict=True)
+    roles = ["trial" if is_trial else "final" if any(arms) else None for is_trial, arms in pairs]
+    column = pd.Series(roles, runs.index, dtype=object)
+    return runs.assign(search=column), ["search"] if any(roles) else []
 
 
 def join_columns(

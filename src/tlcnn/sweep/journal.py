@@ -61,27 +61,33 @@ class Journal:
             yield
 
     def _read(self, definition: Mapping[str, Any]) -> None:
-        lines, is_cut = read_json_lines(self.path) if self.path.exists() else ([], False)
-        if is_cut:  # a kill left half a line
+        if self.path.is_file():
             with writing(self.path), open(self.path, "rb+") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
+                file.truncate(file.read().rfind(b"\n") + 1)  # a kill leaves half a line
+        lines, _ = read_json_lines(self.path) if self.path.is_file() else ([], False)
         self.trials, self.finals = {}, {}
         if not lines:
             self._append({"search": definition})
             return
+        now = json.loads(json.dumps(definition))
         try:
-            _check_definition(self.path, lines[0]["search"], json.loads(json.dumps(definition)))
-            for line in lines[1:]:
+            last = [line["search"] for line in lines if "search" in line][-1]
+            _check_definition(self.path, last, now)
+            for line in lines:
+                if "search" in line:
+                    continue
                 if "trial" in line:
                     self._note_trial(line["arm"], parse_record(Trial, line["trial"], "trial"))
                 else:
                     final = parse_record(Final, line["final"], "final")
                     self.finals.setdefault(line["arm"], []).append(final)
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise DataError(
                 f"{self.path} is no journal of a search that this version can read ({error!r}): "
                 "give the search another name (study=NAME); what is trained is not trained again"
             ) from error
+        if last != now:  # it has more arms
+            self._append({"search": now})
 
     def begin_trials(self, arm: str, trials: Sequence[Trial]) -> None:
         """Add trials to an arm."""
@@ -118,14 +124,22 @@ class Journal:
 
 
 def _check_definition(path: Path, before: Any, now: Any) -> None:
-    """Raise ConfigError unless a journal is of the search that goes on."""
-    if before == now:
-        return
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    changes = "; ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys[:2])
+    """Raise ConfigError unless a search that was begun as `before` can go on as `now`."""
     name = path.name.removesuffix(SUFFIX)
-    raise ConfigError(
-        f"the search {name} was begun differently: {changes}. Only --trials and --final-seeds "
-        "can change. Give this one another name, study=NAME: what is trained already is not "
-        "trained again"
-    )
+    changes = [
+        f"{key} was {before.get(key)} and is {now.get(key)}"
+        for key in {**before, **now}
+        if key != "arms" and before.get(key) != now.get(key)
+    ]
+    missing = [arm for key, arm in before["arms"].items() if key not in now["arms"]]
+    if not changes and missing:
+        texts = {" ".join([*arm["words"], *arm["space"]]) for arm in now["arms"].values()}
+        first = " ".join([*missing[0]["words"], *missing[0]["space"]])
+        change = "its data or the device have changed" if first in texts else "it is missing now"
+        changes = [f"it has the arm “{first}”, and {change}"]
+    if changes:
+        raise ConfigError(
+            f"the search {name} was begun differently: {'; '.join(changes[:2])}. It can get more "
+            "arms, trials and final seeds. For anything else, give it another name, study=NAME: "
+            "what is trained already is not trained again"
+        )

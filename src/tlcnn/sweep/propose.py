@@ -122,8 +122,8 @@ def _make_optuna_trial(optuna: Any, space: Space, trial: Trial) -> Any:
     settings = [setting for setting in space if setting.key in trial.values]
     is_done = trial.state == "done" and trial.score is not None
     steps = {}
-    if trial.state == "pruned" and trial.epoch is not None and trial.score is not None:
-        steps = {trial.epoch: trial.score}
+    if trial.state == "pruned" and trial.n_epochs is not None and trial.score is not None:
+        steps = {trial.n_epochs: trial.score}
     state = optuna.trial.TrialState
     return optuna.trial.create_trial(
         state=state.COMPLETE if is_done else state.PRUNED,

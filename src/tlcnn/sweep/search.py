@@ -187,8 +187,9 @@ class Search:
             if state.is_done or state.has_diverged:
                 trace = state.trace(metric, rungs)
                 scores = state.score(metric) if state.is_done else {}
+                scores |= {"n_epochs": len(state.epochs), "curve": trace}
                 end = "done" if state.is_done else "diverged"
-                self.journal.end_trial(arm.key, trial.number, state=end, curve=trace, **scores)
+                self.journal.end_trial(arm.key, trial.number, state=end, **scores)
                 del running[trial.number]
         for rung in rungs:
             late = [t for t in running.values() if not reached[t.number].has(rung)]
@@ -219,8 +220,9 @@ class Search:
             arm.key,
             trial.number,
             state="pruned",
+            n_epochs=rung,
             curve=reached.trace(metric, rungs),
-            **{**reached.score(metric, rung), "epoch": rung},
+            **reached.score(metric, rung),
         )
 
     def _check_run(self, arm: Arm, trial: Trial) -> SweepRun:
@@ -280,7 +282,7 @@ class Search:
             for trial in self.journal.trials.get(arm.key, ()):
                 if trial.state == "pruned":
                     folder = RunDir(self._check_run(arm, trial).run_dir)
-                    reason = {"study": self.name, "trial": trial.number, "epoch": trial.epoch}
+                    reason = {"study": self.name, "trial": trial.number, "epoch": trial.n_epochs}
                     folder.write_pruned({**reason, "arm": self.arms.names[arm.key]})
 
     def list_runs(self) -> list[SweepRun]:

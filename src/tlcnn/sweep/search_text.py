@@ -30,7 +30,7 @@ def describe_end(before: Mapping[tuple[str, int], Trial], search: SearchRecord) 
         for trial in arm.trials:
             earlier = before.get((arm.key, trial.number))
             if trial.state != "open" and (earlier is None or earlier.state == "open"):
-                where = f" after epoch {trial.epoch}" if trial.state == "pruned" else ""
+                where = f" after epoch {trial.n_epochs}" if trial.state == "pruned" else ""
                 score = f", {write_score(arm, trial)}" if trial.score is not None else ""
                 yield (
                     f"{make_visible(arm.name)}, trial {trial.number} ({write_values(trial)}): "

@@ -22,6 +22,8 @@ _FIXED = {  # what a search does not vary, and why
     "train.select": "it decides which trial is the best",
 }
 
+_SPREAD = 8  # random points that are spread evenly
+
 Values = Mapping[str, str]  # key -> value
 
 
@@ -222,11 +224,15 @@ def list_points(space: Space, is_active: IsActive) -> Iterator[dict[str, str]]:
 def draw_point(space: Space, is_active: IsActive, *, seed: int, number: int) -> dict[str, str]:
     """Return one random combination: a function of seed, number and the names of settings.
 
-    So arms that vary the same setting try the same values of it.
+    So arms that vary the same setting try the same values of it. Each eight numbers are a Latin
+    hypercube: one value lies in each eighth of a range (McKay et al. 1979).
     """
     values: dict[str, str] = {}
+    block, place = divmod(number, _SPREAD)
     for setting in space:
         if is_active(setting, values):
-            share = int(digest_of([seed, number, setting.key], 13), 16) / 16**13
-            values[setting.key] = setting.draw(share)
+            key = setting.key
+            order = sorted(range(_SPREAD), key=lambda i: digest_of([seed, key, block, i], 13))
+            within = int(digest_of([seed, key, number], 13), 16) / 16**13
+            values[key] = setting.draw((order[place] + within) / _SPREAD)
     return values

@@ -175,9 +175,16 @@ def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
 
 
 def list_failed(statuses: Sequence[Status]) -> list[Job]:
-    """Return jobs for the failed runs, each once. Raises DataError for a run of no study."""
+    """Return jobs for the failed runs, each once. Raises DataError for a run of no study.
+
+    A trial of a search that diverged is not among them: it counts as the worst of its arm.
+    """
     jobs: dict[str, Job] = {}
+    arms = [arm for status in statuses if status.search for arm in status.search.arms]
+    diverged = {t.run_id for arm in arms for t in arm.trials if t.state == "diverged"}
     for entry in (e for status in statuses for e in status.entries if e.state == "failed"):
+        if entry.folder.name.rsplit("-", 1)[-1] in diverged:
+            continue
         if entry.job is None:
             raise DataError(
                 f"{entry.folder.name} belongs to no study: repeat the command that began it "
