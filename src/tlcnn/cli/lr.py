@@ -50,6 +50,7 @@ def _lr(options: argparse.Namespace) -> None:
 def _test_and_show(options: argparse.Namespace) -> None:
     from tlcnn.config.compose import compose_config, make_memory
     from tlcnn.plan.plan import make_plan
+    from tlcnn.records.folder import RunDir
     from tlcnn.run.lr_range import measure_lr_range
 
     low, high, n_steps = options.low, options.high, options.steps
@@ -60,6 +61,8 @@ def _test_and_show(options: argparse.Namespace) -> None:
     check_one_run([*options.words, *(["-m"] if options.multirun else [])])
     # The units that a schedule lets rest at first are trained here, too.
     plan = make_plan(compose_config([*options.words, "train.schedule=together"]), make_memory())
+    if plan.parent is not None and not RunDir(plan.parent.run_dir).is_done:
+        print_text(f"first trains its source, {plan.parent.run_name}", file=sys.stderr)
     folder = plan.output_dir / "lr" / plan.run_dir.name
     curve = measure_lr_range(plan, folder, make_memory(), low=low, high=high, n_steps=n_steps)
     write_curve(curve, folder, plan.run_name)
