@@ -1,5 +1,6 @@
 """`predict`: the recorded logits again, from any images, for any runs, in parts."""
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -196,9 +197,8 @@ def test_bytes_and_ids_are_recognised_after_the_images_are_gone(tmp_path, cache_
 
 
 def test_images_unlike_those_of_training_are_far(plans, tmp_path):
-    reference = np.eye(3, dtype=np.float32)
-    near, far = Distances(reference, scale=0.5).measure(np.array([[2.0, 0, 0], [-1.0, 0, 0]]))
-    assert (near, far) == (pytest.approx(2 * 2**0.5), pytest.approx(4))  # the third nearest of 3
+    known = Distances(np.array([1.0, 0.0]), np.diag([1.0, 0.25]), scale=2.0)
+    assert known.measure(np.array([[1, 0], [5, 0], [1, 4]])).tolist() == [0, 2, 1]
     distances = predict(plans[0].run_dir, split="val", device="cpu")["distance"]
     assert (distances <= 1).mean() >= 0.95 and distances.max() >= 1
     Image.new("RGB", (64, 64), "blue").save(tmp_path / "blue.png")
@@ -328,7 +328,11 @@ def test_parts_are_made_of_the_batches_of_the_run(n_images):
     assert len(batches) == len(expected) and all(map(np.array_equal, batches, expected))
 
 
-def test_the_command_writes_a_table_and_names_what_is_odd(plans, folder, tmp_path, capsys):
+def test_the_command_writes_a_table_and_names_what_is_odd(
+    plans, folder, tmp_path, capsys, monkeypatch
+):
+    for name, value in (("handlers", []), ("propagate", False)):  # the command sets them
+        monkeypatch.setattr(logging.getLogger("tlcnn"), name, value)
     output = tmp_path / "out.csv"
     main(["predict", str(plans[0].run_dir), "-o", str(output), str(folder), "--device", "cpu"])
     text = capsys.readouterr().out

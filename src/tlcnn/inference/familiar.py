@@ -1,7 +1,7 @@
 """Which images networks were trained on, and which are far from the images of training.
 
 ids, bytes, pictures, groups  against the images of training and validation
-features                      against the nearest training images, in units of validation images
+features                      against the mean of training images, in units of validation images
 """
 
 import logging
@@ -17,6 +17,7 @@ from tlcnn.device import count_cores
 from tlcnn.errors import DataError
 from tlcnn.inference.image_list import ArrayImages, ImageList
 from tlcnn.inference.network import Look, Network
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import RUN_WEIGHTS
 from tlcnn.plan.ancestry import make_part
 from tlcnn.records.files import SEEN, SPLITS, read_digests
@@ -25,11 +26,9 @@ from tlcnn.storage import digest_of
 
 log = logging.getLogger(__name__)
 
-K_NEAREST = 10  # the neighbour whose distance counts; k of Sun et al. 2022
 QUANTILE = 0.99  # the share of validation images that are at most at distance 1
 FAR = "far from the training images"
 _ROLES = {"train": "seen in training", "val": "seen in validation"}
-_BLOCK = 2**24  # distances computed at once: 64 MiB
 
 
 @dataclass(frozen=True)
@@ -138,35 +137,40 @@ def find_seen(
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances from the training images of a network, in what enters its classifier.
+    """Mahalanobis distances from the training images of a network, in the middle of it.
 
-    The distance is that to the k-th nearest training image after scaling to length 1 (Sun et al.
-    2022, Out-of-distribution detection with deep nearest neighbors). It is divided by the distance
-    that `QUANTILE` of the validation images do not exceed.
+    They are measured in what leaves a unit, averaged over the map, with the mean and the shrunk
+    covariance of all training images (Lee et al. 2018, A simple unified framework for detecting
+    out-of-distribution samples; Ledoit and Wolf 2004), and divided by the distance that `QUANTILE`
+    of the validation images do not exceed. docs/predict.md says why the unit is in the middle.
 
     Attributes:
-        reference: (n, D) float32 of length 1, of the training images.
+        location: (D,) the mean.
+        precision: (D, D) the inverse of the covariance.
         scale: what distances are divided by.
+        unit: the number of the unit; None: what enters the classifier.
     """
 
-    reference: np.ndarray
+    location: np.ndarray
+    precision: np.ndarray
     scale: float = 1.0
+    unit: int | None = None
 
     def measure(self, features: np.ndarray) -> np.ndarray:
-        """Return the distance of each of (m, D) features, (m,) float32."""
-        k = min(K_NEAREST, len(self.reference)) - 1
-        n_rows = max(1, _BLOCK // len(self.reference))
-        nearest = [np.empty(0, np.float32)]
-        for start in range(0, len(features), n_rows):
-            cosines = make_unit(features[start : start + n_rows]) @ self.reference.T
-            kth = -np.partition(-cosines, k, axis=1)[:, k]
-            nearest.append(np.sqrt(np.maximum(2 - 2 * kth, 0)))
-        return np.concatenate(nearest) / np.float32(self.scale)
+        """Return the distance of each of (n, D) features, (n,) float64."""
+        centred = features.astype(np.float64) - self.location
+        squares = np.einsum("nd,nd->n", centred @ self.precision, centred)
+        return np.sqrt(np.maximum(squares, 0)) / self.scale
 
 
-def make_unit(features: np.ndarray) -> np.ndarray:
-    """Return rows (m, D) scaled to length 1."""
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+def find_middle(unit_map: UnitMap) -> int | None:
+    """Return the number of the unit nearest to the middle that a single tensor leaves.
+
+    Of two that are as near, it is the deeper one.
+    """
+    numbers = [n for n, unit in enumerate(unit_map.units, start=1) if unit.cut_obstacle is None]
+    middle = (len(unit_map) + 1) / 2
+    return min(numbers, key=lambda n: (abs(n - middle), -n), default=None)
 
 
 def load_distances(network: Network) -> Distances | None:
@@ -177,26 +181,28 @@ def load_distances(network: Network) -> Distances | None:
     Raises:
         StorageError: the cache folder cannot be written.
     """
-    run = network.run
+    run, unit = network.run, find_middle(network.run.unit_map())
     weights = read_digests(run.folder).get(RUN_WEIGHTS)
-    key = [run.record.run_id, weights, K_NEAREST, QUANTILE, network.device]
     store = ArrayStore(run.cache_dir / "references", workers=count_cores())
-    name = digest_of(key, 32)
+    name = digest_of([run.record.run_id, weights, unit, QUANTILE, network.device], 32)
 
     def build() -> CachedArray:
+        from sklearn.covariance import LedoitWolf
+
         log.info("looking once at the training images of %s", run.record.run_name)
         splits = {s: run.batches(s, network.device) for s in ("train", "val")}
-        features = {s: network.compute(images)[1] for s, images in splits.items()}
-        reference = np.ascontiguousarray(make_unit(features["train"]), dtype=np.float32)
-        scale = float(np.quantile(Distances(reference).measure(features["val"]), QUANTILE))
-        rows = reference.view(np.uint8)
+        features = {s: network.compute(images, at=unit)[1] for s, images in splits.items()}
+        fit = LedoitWolf().fit(features["train"].astype(np.float64))
+        distances = Distances(fit.location_, fit.precision_).measure(features["val"])
+        rows = np.concatenate([fit.location_[None], fit.precision_]).view(np.uint8)
         with store.open_writer(name, rows.shape) as writer:
             writer.add(rows)
-            return writer.finish({"scale": max(scale, 1e-6)})
+            return writer.finish({"scale": max(float(np.quantile(distances, QUANTILE)), 1e-12)})
 
     try:
         array = store.load(name, build, work="looks at the same training images")
     except DataError as error:
         log.warning("distances from the training images are not computed: %s", error)
         return None
-    return Distances(np.asarray(array.rows).view(np.float32), array.info["scale"])
+    location, *precision = np.asarray(array.rows).view(np.float64)
+    return Distances(location, np.array(precision), array.info["scale"], unit)

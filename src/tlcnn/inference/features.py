@@ -8,7 +8,6 @@ from tlcnn.errors import DataError
 from tlcnn.inference.network import Network, computing, load
 from tlcnn.inference.outputs import iter_decoded, list_parts
 from tlcnn.inference.predict import find_image_list
-from tlcnn.layers.subject import compute_features
 
 HEAD = "head"  # what enters the classifier
 
@@ -29,7 +28,7 @@ def features(
         images, split: as in `predict`; None: the run's own test images.
         at: a unit by name or number (`stage3`, `layer3`), or `head` for what enters the
             classifier.
-        batch_size: images of a forward pass of `head`; None: that of the run's own evaluation.
+        batch_size: images of a forward pass; None: that of the run's own evaluation.
 
     Returns:
         (N, D) float32, in the order of the images.
@@ -45,20 +44,13 @@ def features(
     number = None if at == HEAD else _find_unit(network, at)
     rows = []
     with computing(network):
-        for (pixels, bad), part in zip(
-            iter_decoded(image_list, parts, network.look), parts, strict=True
-        ):
-            if bad:
-                position, why = next(iter(bad.items()))
+        decoded = iter_decoded(image_list, parts, network.look)
+        for (pixels, bad), part in zip(decoded, parts, strict=True):
+            for position, why in bad.items():
                 name = image_list.table["image_id"].iloc[part[position]]
                 raise DataError(f"{name} cannot be decoded: {why}")
             batch = network.batch(pixels)
-            if number is None:
-                rows.append(network.compute(batch, batch_size=n_batch)[1])
-            else:
-                unit_map = network.run.unit_map()
-                by_form = compute_features(network.model, unit_map, batch, [number])
-                rows.append(by_form["pooled"][number])
+            rows.append(network.compute(batch, batch_size=n_batch, at=number)[1])
     return np.concatenate(rows)
 
 

@@ -3,9 +3,8 @@
 run folder -> Network: model, transform, classes, units -> logits of decoded images
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,9 @@ from tlcnn.data.resize import choose_decoding
 from tlcnn.device import find_device
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.inference.image_list import make_rgb
+from tlcnn.layers.subject import pool
 from tlcnn.memory import Memory
+from tlcnn.model.cut import find_entrances
 from tlcnn.records.open_run import OpenRun, open_run
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.read import read_state
@@ -86,36 +87,46 @@ class Network:
         return Batches(pixels, rows, labels, keys, cfg.image_size, cfg.normalize)
 
     def compute(
-        self, images: Batches, *, batch_size: int | None = None
+        self, images: Batches, *, batch_size: int | None = None, at: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the logits (n, K) of images and what enters the classifier (n, D), both float32.
+        """Return the logits (n, K) of images and features (n, D), both float32.
 
         With the batches, device and threads of the run's own evaluation, the logits have its bits.
+
+        Args:
+            at: the number of the unit whose outputs, averaged over the map, are the features;
+                None: what enters the classifier.
         """
         if len(images) == 1:  # an image alone gets the bits that it has among others
             pixels = images.take(np.zeros(1, dtype=np.int64)).cpu().numpy()
-            logits, features = self.compute(self.batch(np.repeat(pixels, 2, axis=0)))
+            logits, features = self.compute(self.batch(np.repeat(pixels, 2, axis=0)), at=at)
             return logits[:1], features[:1]
-        entering: list[Tensor] = []
+        unit_map = self.run.unit_map()
+        paths = (self.classifier_path,) if at is None else find_entrances(unit_map, at)
+        batches: list[list[Tensor]] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...]) -> None:
-            entering.append(args[0].detach().flatten(1).float())
+            if not batches[-1]:  # of modules inside each other, the outer one is called first
+                batches[-1].append(pool(args[0].detach().float())["pooled"])
 
-        hook = self.find_classifier().register_forward_pre_hook(keep)
-        try:
+        with ExitStack() as stack:
+            start = self.model.register_forward_pre_hook(lambda module, args: batches.append([]))
+            stack.callback(start.remove)
+            for path in paths:
+                module = self.model.get_submodule(path)
+                stack.callback(module.register_forward_pre_hook(keep).remove)
             logits = compute_logits(
                 self.model,
                 images,
                 batch_size=batch_size or self.run.config.eval_batch_size,
                 precision=self.record.precision,
             )
-        finally:
-            hook.remove()
-        return logits, torch.cat(entering).cpu().numpy()
+        return logits, torch.cat([features for (features,) in batches]).cpu().numpy()
 
-    def find_classifier(self) -> nn.Module:
-        """Return the layer whose outputs are the logits."""
-        return self.model.get_submodule(self.run.unit_map().head[-1].rpartition(".")[0])
+    @property
+    def classifier_path(self) -> str:
+        """The path of the layer whose outputs are the logits."""
+        return self.run.unit_map().head[-1].rpartition(".")[0]
 
 
 def load(
@@ -182,7 +193,7 @@ def computing(network: Network) -> Iterator[None]:
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     set_torch_flags(network.run.config.threads, network.device)
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         stack.callback(torch.set_num_threads, threads)
         stack.callback(torch.use_deterministic_algorithms, is_deterministic, warn_only=warns)
         stack.callback(setattr, torch.backends.cudnn, "benchmark", is_fast)

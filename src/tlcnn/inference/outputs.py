@@ -27,7 +27,7 @@ class Outputs:
         pixels: for each `Look` the stored images, (n, S, S, 3) uint8.
         bad: position among the n -> why an image cannot be decoded; it is black in `pixels`.
         logits: for each network, (V, n, K) float32 of V views; NaN for bad images.
-        features: for each network, (n, D) float32: what enters its classifier.
+        features: for each network, (n, D) float32: what leaves the unit that was asked for.
     """
 
     rows: np.ndarray
@@ -54,6 +54,7 @@ def iter_outputs(
     *,
     batch_size: int | None = None,
     flips: Sequence[tuple[int, ...]] = ((),),
+    at: int | None = None,
     workers: int | None = None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Outputs]:
@@ -64,6 +65,7 @@ def iter_outputs(
         batch_size: images of a forward pass; None: those of each run's own evaluation.
         flips: for each view the axes of the stored images (1: upside down, 2: left to right) that
             are flipped; () is the image as it is.
+        at: the number of the unit of the features; None: what enters the classifier.
         workers: the number of decoding threads; None: one for each core.
         check_stop: called after every part; it may raise.
     """
@@ -79,7 +81,9 @@ def iter_outputs(
         for network in networks:
             pixels = decoded[network.look][0]
             views = [np.ascontiguousarray(np.flip(pixels, axes)) for axes in flips]
-            results = [network.compute(network.batch(v), batch_size=batch_size) for v in views]
+            results = [
+                network.compute(network.batch(v), batch_size=batch_size, at=at) for v in views
+            ]
             logits.append(np.stack([result[0] for result in results]))
             logits[-1][:, list(bad)] = np.nan
             features.append(results[0][1])

@@ -146,7 +146,9 @@ class PartStore:
         """Write the output and return the table. Raises StorageError."""
         if self.path is not None:
             is_csv = self.path.suffix.lower() == ".csv"
-            content = whole.to_csv(index=False) if is_csv else make_parquet(whole)
+            # Nine digits give every float32, and so every logit, its bits back.
+            text = whole.to_csv(index=False, float_format="%.9g") if is_csv else ""
+            content = text if is_csv else make_parquet(whole)
             write_atomic(self.path, content)
             record = {**self.job, "sha256": digest_of_file(self.path)}
             write_atomic(self._record, json.dumps(record, indent=1))

@@ -73,6 +73,7 @@ class Predictor:
                 parts,
                 batch_size=self.batch_size,
                 flips=self.flips,
+                at=None if self.distances is None else self.distances.unit,
                 workers=workers,
                 check_stop=check_stop,
             ):

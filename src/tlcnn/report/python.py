@@ -14,7 +14,7 @@ from tlcnn.report.tables import DEFAULT_METRICS
 from tlcnn.study.select import apply_where
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from tlcnn.report.figures.style import ReportFigure
 
 
 def compare(
@@ -52,8 +52,12 @@ def compare(
     ).frame
 
 
-def draw(*folders: str | Path, metric: str = "test/balanced_accuracy") -> "dict[str, Figure]":
-    """Return the figures of a report by name, as figures of matplotlib.
+def draw(
+    *folders: str | Path, metric: str = "test/balanced_accuracy"
+) -> "dict[str, ReportFigure]":
+    """Return the figures of a report by name, which a notebook shows.
+
+    Each has a title, a caption, and in `figure` the figure of matplotlib.
 
     Args:
         folders: output folders or run folders; none: `outputs`.
@@ -68,4 +72,4 @@ def draw(*folders: str | Path, metric: str = "test/balanced_accuracy") -> "dict[
     places = folders or ("outputs",)
     content = make_content(read_runs(*places), metric=metric, measures=read_measures(*places))
     figures, _ = draw_figures(content, skip=("examples",))
-    return {each.name: each.figure for each in figures}
+    return {figure.name: figure for figure in figures}

@@ -1,5 +1,6 @@
 """How every figure looks and how it becomes files: fonts, colours, marks, sizes, legends."""
 
+import io
 import re
 import textwrap
 import warnings
@@ -84,6 +85,12 @@ class ReportFigure:
     def __post_init__(self) -> None:
         for name in ("title", "caption", "alt"):
             object.__setattr__(self, name, make_visible(getattr(self, name)))
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as a notebook shows it."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+        return buffer.getvalue()
 
     @property
     def wide(self) -> bool:
