@@ -127,7 +127,7 @@ def test_each_measure_has_its_sentences_and_disagreement_is_stated(part):
     assert (
         "comes after stage1, where F(n) comes to its margin" in probe and "Kendall's τ = " in probe
     )
-    assert "comes after stage2, 1 unit later than F(n) comes to its margin" in cka
+    assert "comes after stage2, which the verdicts on F(n) exclude (order of" in cka
     assert "points to no depth" in gradient
     summary = part.summary
     assert "is below its margin of " in summary and " through stage1" in summary

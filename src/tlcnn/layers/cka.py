@@ -34,11 +34,13 @@ _ROUNDING = 1e-12  # a smaller share of the squared sum of products counts as 0
 
 def compute_cka(subject: Subject) -> list[Reading]:
     """Return the debiased linear CKA of the networks at each boundary, pooled and spatial."""
-    return [
+    readings = [
         reading
         for form in FORMS
         for reading in compare_networks(subject, "cka", form, compute_similarities)
     ]
+    subject.drop_features("spatial")  # four times the pooled ones, and read here alone
+    return readings
 
 
 def compute_similarities(
@@ -47,7 +49,7 @@ def compute_similarities(
     """Return the debiased linear CKA of pairs, or a text where it is not defined.
 
     Args:
-        features: (N, D) centred float64; D may differ between networks, and exceed N.
+        features: (N, D) centred float64 or float32; D may differ between networks, and exceed N.
     """
     n_images = len(next(iter(features.values()), ()))
     if n_images < LEAST_IMAGES:
@@ -77,7 +79,7 @@ def compute_products(
     over rows and columns, all taken without the diagonal (Székely & Rizzo 2014).
 
     Args:
-        features: (N, D) centred float64.
+        features: (N, D) centred float64 or float32.
     """
     roles = {role for pair in pairs for role in pair}
     centered = {role: _make_centered(features[role]) for role in roles}
@@ -92,8 +94,9 @@ class _Centered:
     """A Gram matrix that is centred without bias: X X' + u 1' + 1 u', and 0 on the diagonal.
 
     Attributes:
-        x: (N, D) centred. Row i of X X' without the diagonal therefore sums to -|x_i|^2.
-        u: (N, 1).
+        x: (N, D) centred, float64 or float32. Row i of X X' without the diagonal therefore sums
+            to -|x_i|^2.
+        u: (N, 1) float64.
     """
 
     x: Tensor
@@ -103,7 +106,7 @@ class _Centered:
 def _make_centered(features: np.ndarray) -> _Centered:
     x = torch.from_numpy(features)
     n = len(x)
-    squares = x.square().sum(dim=1, keepdim=True)
+    squares = x.double().square().sum(dim=1, keepdim=True)
     return _Centered(x, squares / (n - 2) - squares.sum() / (2 * (n - 1) * (n - 2)))
 
 
@@ -114,8 +117,8 @@ def _multiply_features(
     lefts, rights, diagonals = {}, {}, {}
     for role, each in centered.items():
         ones = torch.ones_like(each.u)
-        lefts[role] = torch.cat([each.x, each.u, ones], dim=1)
-        rights[role] = torch.cat([each.x, ones, each.u], dim=1)
+        lefts[role] = torch.cat([each.x.double(), each.u, ones], dim=1)
+        rights[role] = torch.cat([each.x.double(), ones, each.u], dim=1)
         diagonals[role] = (lefts[role] * rights[role]).sum(dim=1)
     products = {}
     for a, b in pairs:
@@ -138,7 +141,8 @@ def _multiply_grams(
         grams = {}
         for role, each in centered.items():
             shifts = each.u[start:end] + each.u[start:].T
-            grams[role] = shifts.addmm_(each.x[start:end], each.x[start:].T)
+            x = each.x[start:].double()
+            grams[role] = shifts.addmm_(x[: end - start], x.T)
             grams[role][:, : end - start].fill_diagonal_(0.0)
         for a, b in pairs:
             product = grams[a] * grams[b]

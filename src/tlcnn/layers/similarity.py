@@ -42,7 +42,8 @@ class Similarity:
     influence: np.ndarray
 
 
-# centred features (N, D) by role, pairs of them -> a similarity of each, or why there is none
+# centred features (N, D) by role, float64 or (spatial) float32, and pairs of them -> a similarity
+# of each pair, or why there is none
 Compute = Callable[[Mapping[Role, np.ndarray], Sequence[Pair]], dict[Pair, Similarity | str]]
 
 
@@ -75,14 +76,17 @@ def center(features: np.ndarray) -> np.ndarray | None:
 
 
 def _center_network(subject: Subject, role: Role, n: int, form: Form) -> np.ndarray | str:
-    """Return a network's centred features of the training images, or why there are none."""
+    """Return a network's centred features of the training images, or why there are none.
+
+    Spatial ones are wide, and those of all networks are needed at once: they are float32 again.
+    """
     features = collect_features(subject, role, n, ["train"], form)
     if isinstance(features, str):
         return features
     centered = center(features["train"])
-    return (
-        f"the features of `{role}` are the same for all images" if centered is None else centered
-    )
+    if centered is None:
+        return f"the features of `{role}` are the same for all images"
+    return centered.astype(np.float32) if form == "spatial" else centered
 
 
 def _compare_features(

@@ -84,12 +84,17 @@ class Subject:
         A network's activations at all boundaries come from one pass over a split. Spatial ones are
         of the training images alone.
         """
-        if (role, split) not in self._features:
+        if form not in self._features.get((role, split), {}):
             forms = FORMS if split == "train" else FORMS[:1]
             self._features[role, split] = compute_features(
                 self.networks[role], self.unit_map, self.images[split], self.numbers, forms
             )
         return self._features[role, split][form]
+
+    def drop_features(self, form: Form) -> None:
+        """Free the memory of features that no further measure is expected to need."""
+        for by_form in self._features.values():
+            by_form.pop(form, None)
 
 
 def collect_features(

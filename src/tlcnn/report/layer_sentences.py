@@ -57,6 +57,7 @@ def write_layers(answer: LayersAnswer) -> Finding:
         "layers",
         f"which layers of {source} are general, which specific?",
         ", ".join(f"{verdict} for n = {_list_ns(units)}" for verdict, units in by_verdict.items()),
+        f"{_write_short(answer, margin)} "
         f"On {name_block(block)}, {gap} of freezing the first n of {count(block.n_units, 'unit')} "
         f"of {source} instead of {instead}, in {name_unit(metric) or 'units'} of "
         f"{name_metric(metric)} (95 % intervals in brackets). "
@@ -74,6 +75,27 @@ def write_layers(answer: LayersAnswer) -> Finding:
         ),
         block.dataset,
     )
+
+
+def _write_short(answer: LayersAnswer, margin: str) -> str:
+    """Return how many of the first units can be frozen, and for which numbers that is open."""
+    scores = answer.scores
+    deepest = max((u.n for u in scores if u.verdict in ("general", "better")), default=0)
+    open_ones = [u for u in scores if u.verdict == "undetermined" and u.n > deepest]
+    costly = [u for u in scores if u.verdict == "specific"]
+    cost = "cost" if answer.basis == "F" else "lose"
+    if deepest:
+        which = "the first unit" if deepest == 1 else f"the first {deepest} units"
+        which = f"{which} (through {scores[deepest - 1].unit})"
+        text = f"{which} can stay as transferred, frozen: that is shown to {cost} less"
+    else:
+        text = f"for no number of units is it shown that freezing them {cost}s less"
+    parts = [f"In short: {text} than {margin}."]
+    if costly:
+        parts.append(f"With the first {_list_ns(costly)} frozen, it is shown to {cost} more.")
+    if open_ones:
+        parts.append(f"With the first {_list_ns(open_ones)} frozen, these runs leave it open.")
+    return " ".join(parts)
 
 
 def _count_digits(answer: LayersAnswer) -> int:

@@ -1,7 +1,7 @@
 """What measures of the networks say, in words: each by itself, and all beside the costs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tlcnn.report.measure_words import TRUSTED, UNTRUSTED, find_words
 from tlcnn.report.numbers import MINUS, NONE, is_number, write_gap
@@ -60,10 +60,26 @@ def write_curve(
     digits = count_digits([reading.estimate.value for reading in valued])
     ends = [_write_reading(reading, digits) for reading in (valued[0], valued[-1])]
     extent = f"Here it is {ends[0]}" + (f" and {ends[1]}." if len(valued) > 1 else ".")
-    parts = [measure.looks_at, extent]
+    parts = [measure.looks_at, extent, *_write_absent(curve)]
     if measure.side:
         parts += [_write_apart(curve, measure.side), _write_agreement(curve, agreement, answer)]
     return name, " ".join(filter(None, parts))
+
+
+def _write_absent(curve: MeasureCurve) -> Iterator[str]:
+    """Yield at which units there is no reading, for each reason."""
+    absent: dict[str, list[str]] = {}
+    for reading in curve.readings:
+        if not is_number(reading.estimate.value) and reading.note:
+            absent.setdefault(reading.note, []).append(reading.unit)
+    for note, units in absent.items():
+        yield f"There is no reading at {_list_units(units)}: {note}."
+
+
+def _list_units(units: Sequence[str]) -> str:
+    """Return the names of units, the later ones of many counted."""
+    few = units if len(units) <= _STATED else [*units[:2], f"{len(units) - 2} more"]
+    return join_words(few)
 
 
 def _write_reading(reading: UnitReading, digits: int) -> str:
@@ -86,8 +102,7 @@ def _write_apart(curve: MeasureCurve, side: int) -> str:
             continue
         where = "no unit"
         if units:
-            names = units if len(units) <= _STATED else [*units[:2], f"{len(units) - 2} more"]
-            where = "every unit" if len(units) == len(curve.readings) else join_words(names)
+            where = "every unit" if len(units) == len(curve.readings) else _list_units(units)
         sentences.append(f"{sides[towards]} its {reference} at {where}")
     return f"It is {join_words(sentences)}, interval included." if sentences else ""
 
@@ -105,13 +120,12 @@ def _write_agreement(
         text = f"Its largest step towards specific comes after {names[agreement.depth]}"
     depth = find_answer_depth(answer)
     if answer and depth and agreement.depth is not None:
-        difference = agreement.depth - depth.value
-        side = "later" if difference > 0 else "earlier"
-        text += (
-            f", {count(abs(difference), 'unit')} {side} than {answer.basis}(n) comes to its margin"
-            if difference
-            else f", where {answer.basis}(n) comes to its margin"
-        )
+        beside = {
+            "same": f"where {answer.basis}(n) comes to its margin",
+            "open": f"which the verdicts on {answer.basis}(n) leave open",
+            "disagrees": f"which the verdicts on {answer.basis}(n) exclude",
+        }
+        text += f", {beside[depth.judge(agreement.depth)]}"
     if answer and is_number(agreement.tau):
         tau = format_reading(agreement.tau, 2)
         text += f" (order of the units beside {answer.basis}(n): Kendall's τ = {tau})"

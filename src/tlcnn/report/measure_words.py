@@ -28,7 +28,7 @@ class MeasureWords:
 _CLASSIFIER = "recognises the classes of the target from what leaves the source's units"
 _SUFFICIENCY = (
     "0 is no better than from random units, and 1 is as well as from those of a network that was "
-    "trained on the target alone."
+    "trained on the target alone; above 1, the source's units serve better than those."
 )
 
 MEASURES: dict[str, MeasureWords] = {
@@ -102,8 +102,8 @@ MEASURES: dict[str, MeasureWords] = {
 # known: the results of docs/layers.md. While it is empty, no reading decides anything.
 TRUSTED: dict[str, str] = {}
 UNTRUSTED = (
-    "No measure has been shown to find the depth that two tasks share. The verdicts rest on the "
-    "costs alone."
+    "Which measure to trust? None by itself: in networks for which the depth that two tasks share "
+    "is known, no measure finds it reliably. The verdicts rest on the costs alone."
 )
 MOST_VARIANTS = 2  # shown of a measure that names none
 
