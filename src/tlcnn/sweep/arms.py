@@ -10,8 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 from tlcnn.config.compose import Composer
-from tlcnn.config.spelling import write_override
 from tlcnn.config.schema import list_keys, list_local_keys
+from tlcnn.config.spelling import write_override
 from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
