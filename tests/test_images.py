@@ -22,6 +22,7 @@ from tlcnn.data.files import (
     read_file,
 )
 from tlcnn.data.images import MAX_PIXELS, FileImages, decode_image
+from tlcnn.data.resize import choose_decoding
 from tlcnn.errors import DataError
 
 GRADIENT = np.add.outer(np.arange(0, 160, 4), np.arange(0, 96, 2)).astype(np.uint8)  # (40, 48)
@@ -116,6 +117,14 @@ def test_significant_bits_are_those_of_the_whole_dataset(tmp_path, largest, bits
     expected = [largest // 4 // 2 ** (bits - 8), largest // 2 // 2 ** (bits - 8)]
     assert pixels[0, :, 0].tolist() == expected
     assert not FileImages(refs[:1]).may_be_deep and FileImages(refs[:1]).find_bits() == 16
+
+
+def test_values_beyond_the_bits_of_a_dataset_are_white(tmp_path):
+    write_deep(tmp_path / "a.png", [[0, 4095, 4096, 65535]])
+    images = choose_decoding(FileImages(list_files(tmp_path)), 8, "crop", "full", 12)
+    assert images.load(0)[0, :, 0].tolist() == [0, 255, 255, 255]
+    again = choose_decoding(images, 8, "crop", "scaled")
+    assert again.bits == 12 and again.reduce_for == (8, "crop")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def check_range(image: Image.Image, name: str) -> None:
 
 def _make_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I;16"):
-        upper = np.asarray(image) >> (bits - 8)
+        upper = np.minimum(np.asarray(image) >> (bits - 8), 255)  # of other datasets, too
         return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")

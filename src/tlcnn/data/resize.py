@@ -36,11 +36,19 @@ def resize_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def choose_decoding(images: Images, size: int, fit: str, decode: str) -> Images:
-    """Return the images to decode: at full size, or JPEGs no larger than they are needed."""
-    if decode == "scaled" and isinstance(images, FileImages):
-        return FileImages(images.refs, (size, fit), images.bits)
-    return images
+def choose_decoding(
+    images: Images, size: int, fit: str, decode: str, bits: int | None = None
+) -> Images:
+    """Return the images to decode: at full size, or JPEGs no larger than they are needed.
+
+    `bits` are the significant ones of 16-bit images; None: as the images have it.
+    """
+    if not isinstance(images, FileImages):
+        return images
+    bits = images.bits if bits is None else bits
+    if decode == "scaled":
+        return FileImages(images.refs, (size, fit), bits)
+    return images if bits == images.bits else FileImages(images.refs, images.reduce_for, bits)
 
 
 def decode_range(images: Images, positions: range, size: int, fit: str) -> Chunk:

@@ -235,7 +235,11 @@ def describe_preprocessing(network: Network, checks: dict[str, Check]) -> dict[s
     return {
         "run_id": record.run_id,
         "steps": [
-            {"step": "decode", "to": "RGB, 8 bits, upright; transparency over white"},
+            {
+                "step": "decode",
+                "to": "RGB, 8 bits, upright; transparency over white",
+                "16-bit images": f"the upper 8 of {network.look[-1]} bits",
+            },
             {"step": "resize", "side": network.look[0], "fit": cfg.fit, "filter": FILTER},
             {"step": "crop the centre", "side": cfg.image_size},
             {"step": "divide", "by": 255},

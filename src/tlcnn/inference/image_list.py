@@ -117,10 +117,10 @@ class ArrayImages:
         return make_rgb(self.arrays[position])
 
 
-def make_rgb(image: np.ndarray | Image.Image) -> np.ndarray:
+def make_rgb(image: np.ndarray | Image.Image, bits: int = FULL_BITS) -> np.ndarray:
     """Return an image as (H, W, 3) uint8. Raises DataError where it is no uint8 image."""
     if isinstance(image, Image.Image):
-        return make_pixels(image, "the image", FULL_BITS)
+        return make_pixels(image, "the image", bits)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise DataError(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tlcnn.data.batches import Batches
 from tlcnn.data.cache import stored_size
 from tlcnn.data.files import FileRef
-from tlcnn.data.images import FileImages
+from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.resize import choose_decoding
 from tlcnn.device import find_device
 from tlcnn.errors import ConfigError, DataError
@@ -32,7 +32,8 @@ from tlcnn.records.read import read_state
 from tlcnn.run.run import set_torch_flags
 from tlcnn.training.evaluate import compute_logits
 
-Look = tuple[int, str, str]  # stored side, fit, decoding: how an image becomes stored pixels
+# Stored side, fit, decoding, bits of 16-bit images: how an image becomes stored pixels.
+Look = tuple[int, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Network:
     def look(self) -> Look:
         """How images are stored before the network's crop."""
         cfg = self.run.config.dataset
-        return stored_size(cfg.image_size), cfg.fit, cfg.decode
+        bits = self.record.identity["dataset"].get("bits", FULL_BITS)
+        return stored_size(cfg.image_size), cfg.fit, cfg.decode, bits
 
     def transform(self, image: str | Path | Image.Image | np.ndarray) -> Tensor:
         """Return one image as the network was tested on it, (3, H, W) float32 on the CPU.
@@ -76,7 +78,7 @@ class Network:
         if isinstance(image, (str, Path)):
             pixels = choose_decoding(FileImages([FileRef(Path(image))]), *self.look).load(0)
         else:
-            pixels = make_rgb(image)
+            pixels = make_rgb(image, self.look[-1])
         return self.run.transform(pixels)
 
     def batch(self, pixels: np.ndarray) -> Batches:

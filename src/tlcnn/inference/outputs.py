@@ -95,11 +95,11 @@ def iter_decoded(
     images: ImageList, parts: Sequence[np.ndarray], look: Look, workers: int | None = None
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Yield the stored images of each part, (n, S, S, 3) uint8, and why some are bad."""
-    size, fit, decode = look
+    size, fit = look[:2]
     if not parts:
         return
     wanted = images.pick(np.concatenate(parts)).images
-    source = choose_decoding(wanted, size, fit, decode)
+    source = choose_decoding(wanted, *look)
     chunks = decode_images(
         source, size, fit, workers or count_cores(), progress=False, stop=lambda: False
     )
