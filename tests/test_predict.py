@@ -100,6 +100,25 @@ def test_files_and_arrays_give_the_same_bits_as_the_dataset(plans, folder):
     assert np.array_equal(take(alone, "logit/"), recorded[3:4])
 
 
+def test_16_bit_files_are_read_with_the_bits_of_the_run(tmp_path, cache_dir):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 4096, (32, 32)).astype(np.uint16)).save(path)
+    words = [word for word in TINY if not word.startswith("dataset")]
+    words += ["dataset=folder", f"dataset.root={tmp_path}/images", "dataset.image_size=32"]
+    words += [f"output_dir={tmp_path}", f"cache_dir={cache_dir}", "train.epochs=1"]
+    plan = make_plan(compose_config(words))
+    assert plan.dataset.bits == 12
+    torch.set_num_threads(1)
+    run(plan)
+    recorded = read_recorded(plan)
+    files = [tmp_path / "images" / image_id for image_id in recorded["image_id"]]
+    frame = predict(plan.run_dir, files, device="cpu", checks=False)
+    assert np.array_equal(take(frame, "logit/"), take(recorded, "logit/"))
+
+
 def test_an_ensemble_is_the_mean_of_its_runs(plans, folder):
     options = {"images": folder, "device": "cpu", "checks": False}
     both = predict([plan.run_dir for plan in plans], **options)
