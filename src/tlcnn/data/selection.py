@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -170,7 +171,7 @@ def _list_readings(
             for n in twins
             if files[n].parts[:depth] == above and files[n].parts[: depth + 1] != inside
         )
-        readings += [(f"*/{folder}/*", folder, n) for n in islice(beside, 1)]
+        readings += [(f"*/{escape(folder)}/*", folder, n) for n in islice(beside, 1)]
     return readings
 
 
