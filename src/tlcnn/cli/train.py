@@ -17,16 +17,16 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser = commands.add_parser(
         "train", help="train a run or a sweep: the same as python -m tlcnn.train", add_help=False
     )
-    words: Any = parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    words.completer = lambda prefix, **_: list_overrides(prefix)  # of argcomplete
+    action: Any = parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    action.completer = lambda prefix, **_: list_overrides(prefix)  # of argcomplete
 
 
-def run_train(words: Sequence[str]) -> None:
-    """Train what the words say, and exit with the code of `tlcnn.train`."""
+def run_train(arguments: Sequence[str]) -> None:
+    """Train what the arguments say, and exit with the code of `tlcnn.train`."""
     from tlcnn.train import main
 
     sys.argv[0] = "tlcnn-train"  # which is the same program: records have it
-    sys.exit(main(list(words)))
+    sys.exit(main(list(arguments)))
 
 
 def list_overrides(prefix: str) -> list[str]:
@@ -39,7 +39,7 @@ def list_overrides(prefix: str) -> list[str]:
     group, has_value, _ = prefix.partition("=")
     if has_value and group in GROUPS:
         files = sorted((find_conf_dir() / group).glob("*.yaml"))
-        words = [f"{group}={path.stem}" for path in files]
+        choices = [f"{group}={path.stem}" for path in files]
     else:
-        words = [f"{key}=" for key in (*GROUPS, *list_keys())]
-    return [word for word in words if word.startswith(prefix)]
+        choices = [f"{key}=" for key in (*GROUPS, *list_keys())]
+    return [word for word in choices if word.startswith(prefix)]

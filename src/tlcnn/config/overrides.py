@@ -93,8 +93,8 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         is_each = argument.lstrip("+") in EACH_UNIT
         if (override.is_sweep_override() or is_each) and not is_sweep:
             key, _, text = argument.partition("=")
-            one = f" Or is it one text? Write \"{key}='{text}'\"." if is_text_key(key) else ""
-            raise ConfigError(f"{argument} is several values: add -m to run all of them.{one}")
+            hint = f" Or is it one text? Write \"{key}='{text}'\"." if is_text_key(key) else ""
+            raise ConfigError(f"{argument} is several values: add -m to run all of them.{hint}")
         _check_key(override, dataset_options)
         _check_range(argument)
         if override.key_or_group in GROUPS and not brings_options and not override.is_delete():
@@ -106,8 +106,8 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
 
 def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the `KEY=VALUE` arguments, refusing words that were meant to be one."""
-    flags, others = split_flags(arguments)
-    for argument in [*flags, *others]:
+    flags, overrides = split_flags(arguments)
+    for argument in arguments:
         if re.search("[\udc80-\udcff]", argument):  # what Python makes of other bytes
             raise ConfigError(
                 f"{os.fsencode(argument)!r} is not UTF-8, so it cannot be recorded. Rename the "
@@ -118,7 +118,7 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
         key = _find_meant(word.replace("-", "_"))
         if flag.startswith("--") and word not in _FLAGS and key:
             raise ConfigError(f"{flag}: write {key}={value or 'VALUE'}, without dashes.")
-    for argument in others:
+    for argument in overrides:
         if "=" not in argument and not argument.startswith("~"):
             key = _find_meant(argument)
             example = f"{key}=VALUE" if key else "KEY=VALUE, e.g. freeze=layer3"

@@ -42,13 +42,13 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         (['--config-dir', '/mine', '-m'], ['seed=1', 'train=quick'])
     """
     flags: list[str] = []
-    others: list[str] = []
+    overrides: list[str] = []
     takes_value = False  # the flag before, e.g. `-cn NAME`
     for argument in arguments:
         is_flag = argument.startswith("-")
-        (flags if is_flag or takes_value else others).append(argument)
+        (flags if is_flag or takes_value else overrides).append(argument)
         takes_value = is_flag and argument in (*TAKE_A_VALUE, *OTHER_CONFIGS)
-    return flags, others
+    return flags, overrides
 
 
 def list_flags(arguments: Sequence[str]) -> list[str]:

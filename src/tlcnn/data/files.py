@@ -118,11 +118,11 @@ def list_files(root: Path) -> list[FileRef]:
     """
     files = sorted(_walk(Path(root), frozenset()), key=lambda ref: ref.path.as_posix())
     places = [ref.path.relative_to(root).as_posix() for ref in files if ref.is_image]
-    others = [os.fsencode(p) for p in places if re.search("[\udc80-\udcff]", p)]  # Python's bytes
-    if others:
+    names = [os.fsencode(p) for p in places if re.search("[\udc80-\udcff]", p)]  # Python's bytes
+    if names:
         raise DataError(
-            f"{root}: the names of {len(others):,} images are not UTF-8, so they cannot be "
-            f"recorded: {list_names(list(map(repr, others)))}. Rename them; "
+            f"{root}: the names of {len(names):,} images are not UTF-8, so they cannot be "
+            f"recorded: {list_names(list(map(repr, names)))}. Rename them; "
             "`convmv -r -f latin1 -t utf8 --notest FOLDER` renames what Windows has written"
         )
     return files

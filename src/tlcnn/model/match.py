@@ -126,8 +126,8 @@ def _check_same_architecture(
             expected = {name: s for name, s in expected.items() if name not in unit.tensors}
     if _count_fitting(state, expected) < len(expected):
         is_explained = 2 * n_fitting >= min(len(shapes), len(file))
-        shown, wanted = (state, expected) if is_explained else (file, shapes)
-        raise WeightsError(describe_misfit(shown, wanted, unit_map.model, file))
+        shown, required = (state, expected) if is_explained else (file, shapes)
+        raise WeightsError(describe_misfit(shown, required, unit_map.model, file))
     modules = {n.split(".")[0] for n in shapes} - {n.split(".")[0] for n in unit_map.head}
     further = [
         name

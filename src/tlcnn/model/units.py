@@ -89,16 +89,21 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
         if obstacle is None:
             return _make_map(architecture, granularity, division, number, layers, size)
         obstacles.append(obstacle)
+    raise ConfigError(_describe_refusal(architecture, granularity, layers, obstacles[0]))
+
+
+def _describe_refusal(
+    architecture: str, granularity: str, layers: tuple[Layer, ...], obstacle: str
+) -> str:
     if not _processes_maps(layers):
-        raise ConfigError(
+        return (
             f"{architecture} is not a CNN whose layers process maps of pixels one after the other "
-            f"({obstacles[0]}), so it has no units at any granularity. Choose a CNN, for example "
+            f"({obstacle}), so it has no units at any granularity. Choose a CNN, for example "
             "model=resnet18, model=convnext_tiny or model=efficientnet_b0."
         )
-    raise ConfigError(
-        f"{architecture} cannot be divided into units at granularity {granularity}: "
-        f"{obstacles[0]}. Choose another granularity ({', '.join(GRANULARITIES)}) or another "
-        "network."
+    return (
+        f"{architecture} cannot be divided into units at granularity {granularity}: {obstacle}. "
+        f"Choose another granularity ({', '.join(GRANULARITIES)}) or another network."
     )
 
 

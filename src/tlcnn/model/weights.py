@@ -74,7 +74,14 @@ def locate_imagenet(model_name: str, *, cache_dir: Path, may_download: bool = Tr
         return _describe_file(placed_by_hand, source["tag"], str(placed_by_hand), cache_dir)
     missing = None if may_download else WeightsFile(None, NO_DIGEST, source["tag"], "not here")
     locate = _locate_on_hub if source["hub_id"] else _locate_at_url
-    return locate(source, cache_dir, missing)
+    weights = locate(source, cache_dir, missing)
+    if weights.path is None:
+        log.warning(
+            "%s is not on this machine, and a dry run downloads nothing: the ids of runs that "
+            "start from it are not known yet",
+            weights.tag,
+        )
+    return weights
 
 
 def locate_checkpoint(path: str | Path, *, cache_dir: Path) -> WeightsFile:

@@ -6,7 +6,6 @@ Nothing here imports torch once the facts of a model and a dataset are remembere
 """
 
 import json
-import logging
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -40,8 +39,6 @@ from tlcnn.plan.treatment import Treatment, make_treatment
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -216,11 +213,6 @@ def _find_source(
         if isinstance(located, WeightsError):
             raise located
         if located.path is None:
-            log.warning(
-                "%s is not on this machine, and a dry run downloads nothing: the ids of runs that "
-                "start from it are not known yet",
-                located.tag,
-            )
             return WeightsSource(init.source, located)
         weights = located
     elif init.weights in PUBLISHED:

@@ -49,14 +49,14 @@ def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, 
         n_head, n_rest = train.head_epochs, train.epochs - train.head_epochs
         if min(n_head, n_rest) <= train.warmup_epochs:
             least = int(train.warmup_epochs) + 1
-            words = f"train.head_epochs={least}"
+            advice = f"train.head_epochs={least}"
             if train.epochs - least <= train.warmup_epochs:
-                words = f"train.epochs={2 * least} {words}"
+                advice = f"train.epochs={2 * least} {advice}"
             raise ConfigError(
                 f"train.schedule=head_first trains {n_head} epochs of the head "
                 f"(train.head_epochs) and {n_rest} of all, out of train.epochs={train.epochs}. "
                 f"Each must be longer than train.warmup_epochs={train.warmup_epochs:g}. For "
-                f"example, write {words}."
+                f"example, write {advice}."
             )
         return (UnitPhase(1, n_head, units), UnitPhase(n_head + 1, n_rest))
     every, n_last = train.unfreeze_every, train.epochs - len(units) * train.unfreeze_every

@@ -225,8 +225,8 @@ def describe_broken(
         cells_by_error.setdefault(outcome.error, []).append(cell)
     lines = []
     for error, cells in cells_by_error.items():
-        one = [ONE_RUN] if any(word.startswith("experiment=") for word in cells[0]) else []
-        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *one, *cells[0]])
+        mode = [ONE_RUN] if any(word.startswith("experiment=") for word in cells[0]) else []
+        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *mode, *cells[0]])
         lines.append(f"  {state}, {count(len(cells), 'combination')}: {error}")
         lines.append(f"    for example: {command}")
     return lines
