@@ -22,7 +22,11 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.records.left_out import describe_left_out
 from tlcnn.records.read import read_runs
 from tlcnn.records.search import Trial, read_search
+from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
+from tlcnn.report.glossary import write_lead
+from tlcnn.report.methods import make_methods
+from tlcnn.report.searches import make_search_table
 from tlcnn.run.job import Outcome
 from tlcnn.run.run import run
 from tlcnn.study.cells import make_cells
@@ -539,6 +543,15 @@ def test_real_trials_pause_go_on_and_are_no_cells(request_of, tmp_path, monkeypa
     assert cell.seeds == (1, 2) and dict(cell.recipe)["search"] == "s"
     table = make_cell_table(runs, ["test/balanced_accuracy"])
     assert len(table.rows) == 1 and "the best of 6 trials with seed 0" in " ".join(table.notes)
+    content = make_content(runs)
+    methods = " ".join(line for _, lines in make_methods(content) for line in lines)
+    assert "Settings of training were searched (s): 6 trials for each of 1 arm, drawn" in methods
+    assert "Searched: train.lr from 1e-4 to 1e-2 (on a logarithmic scale)." in methods
+    assert "again with seeds 1 and 2" in methods and "Jamieson K, Talwalkar A" in methods
+    assert methods.count("The learning rate ") == 1, "trials have other rates"
+    assert "1 cell" in write_lead(content) and "2 finished runs" in write_lead(content)
+    (row,) = make_search_table(content).frame.to_dict("records")
+    assert (row["trials"], row["given up"]) == (6, states["pruned"])
     left_out = describe_left_out(runs)
     assert any("runs are trials" in line or "run is a trial" in line for line in left_out)
 
@@ -576,12 +589,15 @@ def test_the_command_has_the_words_of_a_sweep(tmp_path, cache_dir, capsys):
     ranges = ["train.optimizer=choice(adamw,sgd)", "train.momentum=interval(0.5,0.9)"]
     when = ["--when", "train.momentum", "train.optimizer=sgd"]
     with pytest.raises(SystemExit) as end:
-        main(["tune", *words, *ranges, "--trials", "6", "--final-seeds", "2", *when])
+        main(["tune", *words, "--trials", "6", "--final-seeds", "2", *when, *ranges])
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert "study cli: 1 arm, 6 trials each (random), then 2 final runs each" in said
     assert "train.momentum=interval(0.5,0.9) where train.optimizer=sgd" in said
     assert "train.optimizer=adamw\n" in said and "train.optimizer=sgd train.momentum=0." in said
+    with pytest.raises(SystemExit) as end:
+        main(["tune", *words, "--trials", "6", "--trails=6"])
+    assert end.value.code == 2 and "unrecognized arguments: --trails=6" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["tune", *words, "train.lr=interval(1,2)"])
     assert end.value.code == 1 and "--trials 20" in capsys.readouterr().err
@@ -624,8 +640,20 @@ def test_forty_trials_in_two_shells_that_are_killed_five_times(tmp_path, cache_d
     ends = [tell(read_only(tmp_path / name)[1]) for name in ("whole", "killed")]
     assert ends[0] == ends[1]
     assert list_weights(tmp_path / "whole") == list_weights(folder)
-    repeated = 0
-    for path in folder.glob("runs/*/log.txt"):
-        epochs = re.findall(r"INFO epoch (\d+)/", path.read_text())
-        repeated += len(epochs) > len(set(epochs))
-    assert repeated <= n_kills, "a run that was not killed was trained twice"
+    epochs = [list_trained_epochs(path.read_text()) for path in folder.glob("runs/*/log.txt")]
+    n_repeated = sum(len(numbers) > len({*numbers}) for numbers in epochs)
+    assert n_repeated <= n_kills, "a run that was not killed was trained twice"
+
+
+def list_trained_epochs(log):
+    """The epochs that a log tells of; a resumed run repeats the line of the last one before."""
+    epochs, before = [], 0
+    for resumed, epoch in re.findall(r"INFO (?:resuming in epoch (\d+)|epoch (\d+)/)", log):
+        if resumed:
+            before = int(resumed) - 1
+        elif int(epoch) != before:
+            epochs.append(int(epoch))
+            before = 0
+        else:
+            before = 0
+    return epochs

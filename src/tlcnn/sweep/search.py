@@ -93,7 +93,7 @@ class Search:
         """What tells this search from others; it may have more trials and final seeds later."""
         options = {n: getattr(self.options, n) for n in ("method", "seed", "batch", "prune")}
         arms = {
-            arm.key: {"words": [*arm.given], "space": arm.texts}
+            arm.key: {"words": [*arm.label], "space": arm.texts}
             for arm in sorted(self.arms.arms, key=lambda arm: arm.key)
         }
         return {"version": 1, **options, "tuning_seed": self.arms.seed, "arms": arms}
@@ -330,15 +330,20 @@ class Search:
         finals = self.journal.finals.get(arm.key, [])
         last = finals[-1] if finals else None
         final = last.run_ids if last else ()
+        trials = self.journal.trials.get(arm.key, [])
+        chosen = trials[last.number].values if last else {}
         earlier = {run_id for each in finals[:-1] for run_id in each.run_ids} - {*final}
         return ArmRecord(
             key=arm.key,
             name=name,
-            words=arm.given,
+            words=arm.label,
             space=tuple(arm.texts),
             metric=arm.plan.config.train.select,
-            trials=tuple(self.journal.trials.get(arm.key, ())),
+            trials=tuple(trials),
             best=last.number if last else None,
             final=final,
             earlier=tuple(sorted(earlier)),
+            at_end=tuple(
+                s.key for s in arm.space if s.key in chosen and s.is_at_end(chosen[s.key])
+            ),
         )
