@@ -26,7 +26,11 @@ from tlcnn.text import print_text
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (hasattr(options, "words") and all("=" in w and w[0] != "-" for w in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # words of a sweep may stand on both sides of options
+        options.words += rest
     try:
         options.command(options)
     except TlcnnError as error:

@@ -53,6 +53,7 @@ class ArmRecord:
         best: the number of the chosen trial; None before the last trial has ended.
         final: ids of the runs that stand for the arm, one a final seed.
         earlier: ids of runs that stood for it before the search was extended.
+        at_end: settings whose chosen value is at an end of its range.
     """
 
     key: str
@@ -64,6 +65,7 @@ class ArmRecord:
     best: int | None = None
     final: tuple[str, ...] = ()
     earlier: tuple[str, ...] = ()
+    at_end: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:

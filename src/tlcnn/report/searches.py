@@ -95,11 +95,11 @@ def describe_searches(content: Content) -> Iterator[str]:
         for space, names in spaces.items():
             whose = f" for {join_words(names)}" if len(spaces) > 1 else ""
             yield f"Searched{whose}: {'; '.join(map(write_range, space))}."
-        ends = Counter(trial.state for arm in arms for trial in arm.trials)
+        states = Counter(trial.state for arm in arms for trial in arm.trials)
         if search.prune in _PRUNERS:
-            yield f"{_PRUNERS[search.prune]}: {ends['pruned']:,} of {sum(ends.values()):,}."
-        if ends["diverged"]:
-            yield f"The loss of {count(ends['diverged'], 'trial')} was not finite."
+            yield f"{_PRUNERS[search.prune]}: {states['pruned']:,} of {sum(states.values()):,}."
+        if states["diverged"]:
+            yield f"The loss of {count(states['diverged'], 'trial')} was not finite."
         chosen = [
             f"{arm.name}: {write_settings(tuple(arm.chosen.values.items()))} (tried: "
             f"{_write_tried(arm)})"
@@ -111,6 +111,12 @@ def describe_searches(content: Content) -> Iterator[str]:
             f"The best settings of each arm were trained again with seeds {seeds}, and these runs "
             f"alone are compared. Chosen were {'; '.join(chosen)}."
         )
+        ends = [f"{key} of {arm.name}" for arm in arms for key in arm.at_end]
+        if ends:
+            yield (
+                f"The chosen value of {join_words(ends)} lies at an end of its range, so a wider "
+                "range may have better ones."
+            )
 
 
 def _count_trials(arms: list[ArmRecord]) -> str:

@@ -330,6 +330,8 @@ class Search:
         finals = self.journal.finals.get(arm.key, [])
         last = finals[-1] if finals else None
         final = last.run_ids if last else ()
+        trials = self.journal.trials.get(arm.key, [])
+        chosen = trials[last.number].values if last else {}
         earlier = {run_id for each in finals[:-1] for run_id in each.run_ids} - {*final}
         return ArmRecord(
             key=arm.key,
@@ -337,8 +339,11 @@ class Search:
             words=arm.given,
             space=tuple(arm.texts),
             metric=arm.plan.config.train.select,
-            trials=tuple(self.journal.trials.get(arm.key, ())),
+            trials=tuple(trials),
             best=last.number if last else None,
             final=final,
             earlier=tuple(sorted(earlier)),
+            at_end=tuple(
+                s.key for s in arm.space if s.key in chosen and s.is_at_end(chosen[s.key])
+            ),
         )

@@ -21,7 +21,12 @@ def describe_search(search: SearchRecord) -> list[str]:
         rows.append((make_visible(arm.name), str(len(states)), *numbers, best, values))
     seeds = ", ".join(map(str, search.final_seeds))
     lines = [f"search of {search.study}: {search.budget} trials an arm, final seeds {seeds}"]
-    return lines + [f"  {line}" for line in align_columns(rows, right=(1, 2, 3, 4))]
+    lines += [f"  {line}" for line in align_columns(rows, right=(1, 2, 3, 4))]
+    return lines + [
+        f"  at an end of its range, and a wider one may be better: {key}, {make_visible(arm.name)}"
+        for arm in search.arms
+        for key in arm.at_end
+    ]
 
 
 def describe_end(before: Mapping[tuple[str, int], Trial], search: SearchRecord) -> Iterator[str]:

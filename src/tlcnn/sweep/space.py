@@ -22,6 +22,7 @@ _FIXED = {  # what a search does not vary, and why
     "train.select": "it decides which trial is the best",
 }
 
+_EDGE = 0.05  # of an interval
 _SPREAD = 8  # random points that are spread evenly
 
 Values = Mapping[str, str]  # key -> value
@@ -76,6 +77,24 @@ class Setting:
         else:
             number = self.low + share * (self.high - self.low)
         return self.write(number)
+
+    def is_at_end(self, value: str) -> bool:
+        """Return whether a value is near an end of its range, beyond which may be better ones.
+
+        That is the first or last of three or more numbers, or a twentieth of an interval.
+
+        Example:
+            >>> rate = Setting("train.lr", "", low=1e-5, high=1e-1, is_log=True)
+            >>> rate.is_at_end("0.08"), rate.is_at_end("0.01")
+            (True, False)
+        """
+        if self.values:
+            ends = (self.values[0], self.values[-1])
+            return self.is_ordered and len(self.values) > 2 and value in ends
+        scale = math.log if self.is_log else float
+        low, high, number = scale(self.low), scale(self.high), scale(float(value))
+        share = (number - low) / (high - low)
+        return not _EDGE < share < 1 - _EDGE
 
     def write(self, number: float) -> str:
         """Return a number of the interval as text: three digits, which is what a rate needs."""
