@@ -3,8 +3,10 @@
 import pytest
 from records_made import write_record
 
+from tlcnn.config.schema import list_keys
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.study.finetuning import TREATMENTS
 
 UP = (0.001, -0.001, 0.002, -0.002, 0.0)  # what seeds do
 PLAIN = {"train.schedule": "together", "train.mixup": 0.0, "train.lr": 0.001}
@@ -41,6 +43,18 @@ def test_the_best_treatment_of_all_recipes_is_chosen_and_compared_with_the_plain
     assert rows["family"].str.startswith("choosing a fine-tuning on validation").all()
     pairs = [frozenset((row.a_label, row.b_label)) for row in content.comparisons.itertuples()]
     assert len(pairs) == len(set(pairs)), "no two cells are compared twice"
+
+
+def test_treatments_are_keys_of_the_schema():
+    assert set(list_keys("identity")) >= TREATMENTS
+
+
+def test_what_is_missing_is_asked_of_the_plain_recipe_alone(tmp_path):
+    write_arm(tmp_path, 0.60, 0.60)
+    write_arm(tmp_path, 0.58, 0.57, **{"train.mixup": 0.2})
+    _, (finding,) = find(tmp_path, "imagenet_vs_random")
+    (line,) = finding.details
+    assert line.startswith("Missing on HAM10000 (resnet18): runs from random")
 
 
 def test_noise_is_not_called_the_best(tmp_path):

@@ -10,7 +10,13 @@ from tlcnn.statistics.resolution import Resolution
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Cell, Source
 from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
-from tlcnn.study.finetuning import find_plain, list_finetuned, list_treated, make_rooms
+from tlcnn.study.finetuning import (
+    find_plain,
+    list_finetuned,
+    list_plain_blocks,
+    list_treated,
+    make_rooms,
+)
 from tlcnn.study.image_counts import count_source_images, count_train_images
 from tlcnn.study.layers import (
     POINT,
@@ -180,7 +186,8 @@ def answer_questions(
     }
     for question, answered in answers.items():
         if not answered and question != "finetuning":  # treatments ask it, and a grid has none
-            missing = tuple(m for block in blocks for m in list_missing(block, question))
+            plain = list_plain_blocks(blocks)
+            missing = tuple(m for block in plain for m in list_missing(block, question))
             answered.append(Unmeasured(question, missing))
     return [answer for answered in answers.values() for answer in answered]
 

@@ -67,6 +67,12 @@ def drop_untreated(recipe: Settings) -> Settings:
     return tuple(p for p in recipe if p[0] not in TREATMENTS or not is_default(*p))
 
 
+def list_plain_blocks(blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks whose recipe has no treatment; all where each has one."""
+    plain = [b for b in blocks if not TREATMENTS & {key for key, _ in drop_untreated(b.recipe)}]
+    return plain or [*blocks]
+
+
 def list_finetuned(room: Block, source: Source) -> list[Cell]:
     """Return the cells of a source that validation may choose among.
 
