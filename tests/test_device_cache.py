@@ -165,10 +165,10 @@ def test_a_gpu_is_deterministic_without_overwriting_new_memory(monkeypatch):
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     plan = SimpleNamespace(config=SimpleNamespace(threads=1), device=SimpleNamespace(name="cpu"))
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     assert not said and torch.utils.deterministic.fill_uninitialized_memory
     plan.device.name = "cuda"
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     assert said == [((True,), {"warn_only": True})]
     assert not torch.utils.deterministic.fill_uninitialized_memory
 

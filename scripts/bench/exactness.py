@@ -25,7 +25,7 @@ def count_differing(plan: Plan, n_batches: int = 12) -> dict[str, int]:
     Every batch has the size of the plan's training batches and draws its images anew, so an image
     stands at other positions, beside other images. Its output is compared with its first one.
     """
-    set_torch_flags(plan)
+    set_torch_flags(plan.config.threads, plan.device.name)
     memory, cfg = Memory(), plan.config
     split = load_batches(
         cfg.dataset,

@@ -33,6 +33,9 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--no-checks", action="store_true", help=unchecked)
     add("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add("--batch-size", type=int, help="default: that of the run's own evaluation")
+    add(
+        "--root", help="the folder of the images that the runs were trained on, if they have moved"
+    )
     add("--workers", type=int, help="decoding threads; default: one for each core")
     parser.set_defaults(command=_predict)
     take_words_anywhere(parser, "words")
@@ -67,6 +70,7 @@ def _predict(options: argparse.Namespace) -> None:
         checks=not options.no_checks,
         batch_size=options.batch_size,
         device=options.device,
+        root=options.root,
         output=options.output,
         workers=options.workers,
     )

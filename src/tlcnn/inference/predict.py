@@ -201,6 +201,7 @@ def predict(
     checks: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
+    root: str | Path | None = None,
     output: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -220,6 +221,7 @@ def predict(
         batch_size: images of a forward pass; None: that of the run's own evaluation, which gives
             its bits.
         device: auto, cpu, cuda or mps.
+        root: the folder of the runs' own images, where they are no longer where they were read.
         output: a .csv or .parquet file. It is written in parts, so that the same call goes on
             where an earlier one was interrupted.
 
@@ -234,7 +236,7 @@ def predict(
             warning and no class.
         Stopped: a signal came; with `output` the same call goes on.
     """
-    networks = load_all(runs, device=device, memory=Memory())
+    networks = load_all(runs, device=device, root=root, memory=Memory())
     image_list = find_image_list(images, networks[0], split=split)
     options = {"tta": tta, "calibrated": calibrated, "checks": checks, "batch_size": batch_size}
     store = PartStore.open(output, networks, image_list, options)
