@@ -1,6 +1,6 @@
 """The table that `tlcnn analyse` prints: runs and units as rows, measures as columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,8 +37,18 @@ def make_analysis_table(readings: pd.DataFrame) -> Table:
     for name in dict.fromkeys(readings["column"]):
         entries = [_show_reading(by_column[key].get(name, {})) for key in order]
         columns.append((Column(name, "number"), entries))
-    notes = readings.loc[readings["note"] != "", ["column", "note"]].drop_duplicates()
-    return join_columns(columns, [f"{row.column}: {row.note}" for row in notes.itertuples()])
+    return join_columns(columns, list(_list_notes(readings[readings["note"] != ""])))
+
+
+def _list_notes(readings: pd.DataFrame) -> Iterator[str]:
+    """Yield each note once, after the names of the measures or of the columns that have it."""
+    n_columns = readings.groupby("measure")["column"].nunique()
+    for note, rows in readings.groupby("note", sort=False):
+        names: list[str] = []
+        for measure, part in rows.groupby("measure", sort=False):
+            columns = part["column"].unique().tolist()
+            names += [str(measure)] if len(columns) == n_columns[measure] > 1 else columns
+        yield f"{', '.join(names)}: {note}"
 
 
 def _show_reading(reading: Mapping[Any, Any]) -> Entry:
