@@ -1,5 +1,6 @@
 """Measures against planted truth: a perfect one agrees with it, and a shuffled one does not."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -17,10 +18,11 @@ from tlcnn.records.read import read_runs
 from tlcnn.study.agreement import average, collect_curves, compute_moved, score_measures
 from tlcnn.study.depth_rules import choose_threshold, count_general, orient
 from tlcnn.study.measures import UnitReading
-from tlcnn.study.planted import make_families
+from tlcnn.study.planted import NETWORKS, TASKS, Trio, make_families
 from tlcnn.study.runs import make_runs
 
 SIDES = {"probe": -1, "reinit": 1}
+PLANTS = (NETWORKS, TASKS)
 THRESHOLDS = ("threshold of other families", "threshold of other networks")
 
 
@@ -203,8 +205,12 @@ def test_interval_over_families():
 # ---- from run folders ---------------------------------------------------------------------------
 
 
-def write_planted(folder, *, missing=()):
-    """Write the runs of test_net with m = 1, two seeds: A of the texture, B, twins, AnB, BnB."""
+def write_planted(folder, *, missing=(), tasks=False):
+    """Write the runs of test_net with m = 1, two seeds: A, B, twins, AnB, BnB.
+
+    Up to m, A of the texture and B have the units of J. With `tasks`, only their labels share m.
+    """
+    cue_of_a, cue_of_b = ("source", "target") if tasks else ("texture", "outline")
     units = ("stem", "stage1", "stage2")
 
     def write(seed, test, *, k, j, cue, manifest, ancestry=(), name="planted", epochs=8, **more):
@@ -214,6 +220,7 @@ def write_planted(folder, *, missing=()):
             cell=cell, epochs=epochs,
             **{"dataset.options.cue": cue, "train.epochs": epochs, "dataset.options.block": 0},
             **{"dataset.options.label_noise": 0, "dataset.options.n_images": 1500} | more,
+            **({"dataset.options.shared": 1} if tasks else {}),
         )  # fmt: skip
         plan = json.loads((path / "plan.json").read_text())
         plan |= {"ancestry": list(ancestry), "identity": {"dataset": {"manifest": manifest}}}
@@ -224,28 +231,71 @@ def write_planted(folder, *, missing=()):
         return {**{name: plan[name] for name in names}, "manifest": manifest}
 
     for s in (0, 1):
-        j = write(1000 + s, 0.9, k=0, j=0, cue="both", manifest="J", name="both")
-        plain = {"k": 1, "j": 1, "ancestry": (j,), "epochs": 12}
-        a = write(100 + s, 0.9, cue="texture", manifest="A", name="texture", **plain)
-        b = write(200 + s, 0.9, cue="outline", manifest="T", **plain)
-        write(300 + s, 0.9, cue="outline", manifest="T", **plain)
+        joint = ()
+        if not tasks:
+            joint = (write(1000 + s, 0.9, k=0, j=0, cue="both", manifest="J", name="both"),)
+        m = len(joint)
+        plain = {"k": m, "j": m, "ancestry": joint, "epochs": 12}
+        a = write(100 + s, 0.9, cue=cue_of_a, manifest="A", name="A", **plain)
+        b = write(200 + s, 0.9, cue=cue_of_b, manifest="T", **plain)
+        write(300 + s, 0.9, cue=cue_of_b, manifest="T", **plain)
         for n, (a_score, b_score) in {1: (0.9, 0.9), 2: (0.5, 0.85), 3: (0.3, 0.8)}.items():
-            target = {"k": n, "j": n, "cue": "outline", "manifest": "T"}
+            target = {"k": n, "j": n, "cue": cue_of_b, "manifest": "T"}
             if ("A", n) not in missing:
-                write(s, a_score + s / 100, ancestry=(a, j), **target)
-            write(s, b_score + s / 100, ancestry=(b, j), **target)
-        write(s, 0.92 + s / 100, k=3, j=0, cue="outline", manifest="T", ancestry=(a, j))
+                write(s, a_score + s / 100, ancestry=(a, *joint), **target)
+            write(s, b_score + s / 100, ancestry=(b, *joint), **target)
+        write(s, 0.92 + s / 100, k=3, j=0, cue=cue_of_b, manifest="T", ancestry=(a, *joint))
 
 
-def test_families_of_run_folders(tmp_path):
-    write_planted(tmp_path)
+@pytest.mark.parametrize("tasks", [False, True])
+def test_families_of_run_folders(tmp_path, tasks):
+    write_planted(tmp_path, tasks=tasks)
     (family,) = make_families(make_runs(read_runs(tmp_path)))
-    assert (family.name, family.m, family.is_same_task) == ("test_net, m = 1", 1, False)
+    assert (family.plant, family.m, family.is_same_task) == (PLANTS[tasks], 1, False)
+    assert family.name == "test_net, m = 1" + (", shared tasks" if tasks else "")
     assert [gap.value for gap in family.specificity.values()] == pytest.approx([0, 35, 50])
     assert [gap.value for gap in family.cost.values()] == pytest.approx([2, 42, 62])
     assert family.find_depth(2) == 1
     seeds = [(trio.run.seed, trio.own.seed, trio.twin.seed) for trio in family.trios]
     assert seeds == [(0, 200, 300), (1, 201, 301)]
+
+
+def test_families_of_two_plants_are_no_rows_of_each_other(tmp_path, capsys):
+    """Each plant has its own plain training, its own thresholds and its own rows."""
+    for tasks in (False, True):
+        write_planted(tmp_path, tasks=tasks)
+    families = make_families(make_runs(read_runs(tmp_path)))
+    assert [(family.plant, family.changed) for family in families] == [(p, {}) for p in PLANTS]
+    main(["agreement", str(tmp_path), "--csv"])
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    costs = table[table["measure"] == "freezing cost"]
+    assert set(costs["plant"]) == {"shared networks", "shared tasks"}
+    assert set(costs["families"]) == {1}
+
+
+def test_thresholds_of_a_plant_are_chosen_in_it():
+    """The readings of shared tasks are in other units, and do not move those of networks."""
+    networks = make_world()
+    tasks = [replace(family, plant=TASKS) for family in make_world(("net", "other"))]
+    tasks = [replace(f, trios=tuple(rename(trio) for trio in f.trios)) for f in tasks]
+    readings = [
+        make_planted_readings(networks, be_truth),
+        make_planted_readings(tasks, lambda *args: 5 + be_truth(*args)),
+    ]
+    scores = list(
+        score_measures(
+            [*networks, *tasks], collect_curves([*networks, *tasks], pd.concat(readings)), SIDES
+        )
+    )
+    rows = [s for s in scores if s.measure == "probe" and s.rule == THRESHOLDS[0]]
+    assert [row.plant for row in rows] == list(PLANTS)
+    assert [row.count_errors(0, 0) for row in rows] == [1, 1]
+    assert [len(row.depths) for row in rows] == [len(networks), len(tasks)]
+
+
+def rename(trio):
+    runs = [SimpleNamespace(run_id=f"tasks-{r.run_id}", seed=r.seed) for r in (trio.run, trio.own)]
+    return Trio(*runs, None)
 
 
 def test_an_incomplete_family_says_what_to_do(tmp_path):

@@ -111,12 +111,14 @@ def _write_files(
     if scores:
         tables["agreement"] = make_agreement_table(scores, families, options.margin)
         tables["depths"] = make_depth_table(scores)
-    if any(score.tau_S.n for score in scores):
-        chosen, shown = choose_shown(scores, families)
-        figures = [
-            draw_taus(scores),
-            draw_families(families, curves, chosen, options.margin, shown),
-        ]
+    for plant in dict.fromkeys(score.plant for score in scores):
+        part = [score for score in scores if score.plant == plant]
+        if any(score.tau_S.n for score in part):
+            chosen, shown = choose_shown(part, families)
+            figures += [
+                draw_taus(part),
+                draw_families(families, curves, chosen, options.margin, shown),
+            ]
     for name, table in tables.items():
         with writing(folder / f"{name}.csv"):
             (folder / f"{name}.csv").write_text(write_csv(table.frame), encoding="utf-8")

@@ -17,27 +17,29 @@ from tlcnn.study.agreement import (
     Interval,
     Score,
 )
-from tlcnn.study.planted import FACTORS, Family
+from tlcnn.study.planted import FACTORS, NETWORKS, TASKS, Family
 
+PLANTS = {NETWORKS: "shared networks", TASKS: "shared tasks"}
 Record = Mapping[Any, Any]
 
 
 def make_agreement_table(
     scores: Sequence[Score], families: Sequence[Family], margin: float, *, all_rules: bool = True
 ) -> Table:
-    """Return one row a measure, variant and rule, and below it whether any reaches the bar.
+    """Return one row a plant, measure, variant and rule, and whether any reaches the bar.
 
     Args:
         all_rules: False for the rule alone whose depths are right most often, of each variant.
     """
     ranked = sorted((score for score in scores if score.depths), key=_rank)
-    firsts = list({(s.measure, s.variant): s for s in reversed(ranked)}.values())[::-1]
+    firsts = list({(s.plant, s.measure, s.variant): s for s in reversed(ranked)}.values())[::-1]
     sizes = sorted({size for score in scores for size in score.false})
     factors = [name for name in FACTORS if any(name in score.moved for score in scores)]
 
     def describe(row: Record) -> dict[Column, Entry]:
         score: Score = row["score"]
         return {
+            Column("plant"): show_value(PLANTS[score.plant]),
             Column("measure"): show_value(name_measure(score)),
             Column("variant"): show_value(score.variant),
             Column("rule"): show_value(score.rule),
@@ -63,13 +65,19 @@ def make_agreement_table(
             Column("reaches the bar"): show_value(score.reaches_bar),
         }
 
-    n_certain = sum(family.is_certain(margin) for family in families)
-    networks = sorted({family.model for family in families})
-    n_seeds = sorted({len(family.trios) for family in families})
-    notes = [
-        f"{len(families)} families of {', '.join(networks)}, "
-        f"{'–'.join(map(str, n_seeds[:: max(1, len(n_seeds) - 1)]))} seeds; margin {margin:g} "
-        f"points. In {n_certain} of them n* is two standard errors clear of it.",
+    notes = []
+    for plant, name in PLANTS.items():
+        part = [family for family in families if family.plant == plant]
+        if part:
+            networks = sorted({family.model for family in part})
+            n_seeds = sorted({len(family.trios) for family in part})
+            n_certain = sum(family.is_certain(margin) for family in part)
+            notes.append(
+                f"{name}: {len(part)} families of {', '.join(networks)}, "
+                f"{'–'.join(map(str, n_seeds[:: max(1, len(n_seeds) - 1)]))} seeds; margin "
+                f"{margin:g} points. In {n_certain} of them n* is two standard errors clear of it."
+            )
+    notes += [
         f"The bar: at least {LEAST_FAMILIES} families, n^ within one unit of n* in "
         f"{LEAST_WITHIN:.0%} of them, τ with S* of {LEAST_TAU:g} or more with its interval above "
         f"0, and at most {MOST_FALSE:.0%} false verdicts of the same task.",
@@ -107,6 +115,7 @@ def make_oracle_table(families: Sequence[Family], margin: float) -> Table:
         }
         is_certain = family.is_certain(margin)
         return {
+            Column("plant"): show_value(PLANTS[family.plant]),
             Column("network"): show_value(family.model),
             Column("m", "number"): show_number(family.m),
             Column("A"): show_value(describe_source(family)),
@@ -157,8 +166,8 @@ def show_estimate(estimate: Any) -> Entry:
     return Entry(text.replace("-", "−"), estimate.value, {"se": estimate.se})
 
 
-def _rank(score: Score) -> tuple[float, float]:
-    return (-score.count_errors(-1, 1), -score.count_errors(0, 0))
+def _rank(score: Score) -> tuple[str, float, float]:
+    return (score.plant, -score.count_errors(-1, 1), -score.count_errors(0, 0))
 
 
 def _show_interval(interval: Interval) -> Entry:

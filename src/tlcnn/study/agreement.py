@@ -54,6 +54,7 @@ class Score:
     """How well one rule reads the depth from one variant of a measure.
 
     Attributes:
+        plant: of its families; a threshold is chosen among them alone.
         depths: (n^, n*) by the name of the family.
         tau_S, tau_F: Kendall's tau_b of its curve with S* and with F*, over the families in which
             something is specific.
@@ -63,6 +64,7 @@ class Score:
             from m = 0 to the largest m.
     """
 
+    plant: str
     measure: str
     variant: str
     rule: str
@@ -96,7 +98,7 @@ def score_measures(
     sides: Mapping[str, int],
     margin: float = MARGIN,
 ) -> Iterator[Score]:
-    """Yield a score for every measure, variant and rule.
+    """Yield a score for every plant, measure, variant and rule.
 
     Args:
         all_curves: what `collect_curves` returned.
@@ -104,10 +106,15 @@ def score_measures(
             a measure whose side is 0 or missing is left out.
         margin: of the oracle, in points.
     """
-    for (measure, variant), curves in all_curves.items():
+    pairs = [
+        (plant, key, {i: each for i, each in curves.items() if families[i].plant == plant})
+        for plant in dict.fromkeys(family.plant for family in families)
+        for key, curves in all_curves.items()
+    ]
+    for plant, (measure, variant), curves in pairs:
         rises = (measure, variant) in (*IN_POINTS, NUMBER)  # where a unit is more specific
         side = 1 if rises else sides.get(measure, 0)
-        if not side:
+        if not side or not curves:
             continue
         rules = make_rules(side, IN_POINTS.get((measure, variant), 0), margin)
         moved = compute_moved(families, {i: orient(c, side) for i, c in curves.items()})
@@ -115,6 +122,7 @@ def score_measures(
         for rule, estimate_depths in rules.items():
             depths = estimate_depths(curves, families)
             yield Score(
+                plant,
                 measure,
                 variant,
                 rule,

@@ -1,4 +1,4 @@
-"""The families of a planted study: networks A and B whose first m units are the same.
+"""The families of a planted study: networks A and B that share m units, or whose tasks do.
 
 Trainings with frozen units are the oracle. They say what A's units cost the task of B, and so how
 many of them serve it as well as B's.
@@ -22,6 +22,9 @@ METRIC = "test/balanced_accuracy"
 POINTS = 100.0  # a score of 1 in points
 CUE = "dataset.options.cue"
 JOINT = "both"  # the cue of J, from which A and B have their common units
+TAUGHT = ("source", "target")  # cues of tasks that share the first units of a teacher
+SHARED = "dataset.options.shared"  # how many
+NETWORKS, TASKS = "networks", "tasks"  # what shares its first units
 # What was varied in the training of A: its name in tables, and the key of the setting.
 FACTORS = {
     "images": "dataset.options.n_images",
@@ -51,7 +54,9 @@ class Family:
     """One network, one m, and one way of training A, over all seeds.
 
     Attributes:
-        m: the units that A and B share by construction.
+        plant: NETWORKS where A and B have the same units up to m; TASKS where labels of both tasks
+            are computed with the same m units of a teacher.
+        m: the units that they share by construction.
         cue: the cue of A's task.
         factors: how A was trained, by the names of FACTORS.
         changed: the factors that differ from those of most families.
@@ -71,6 +76,7 @@ class Family:
     cost: Mapping[int, Estimate]
     trios: tuple[Trio, ...] = ()
     changed: Mapping[str, Any] = field(default_factory=dict)
+    plant: str = NETWORKS
 
     @property
     def n_units(self) -> int:
@@ -81,7 +87,8 @@ class Family:
     def name(self) -> str:
         """A name that is unique in a study."""
         changes = [f"{name} {value}" for name, value in self.changed.items()]
-        task = ["same task"] if self.is_same_task else []
+        task = ["shared tasks"] if self.plant == TASKS else []
+        task += ["same task"] if self.is_same_task else []
         return ", ".join([self.model, f"m = {self.m}", *task, *changes])
 
     def find_depth(self, margin: float) -> int:
@@ -121,8 +128,9 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
     }
     by_key = {key: arm[METRIC] for key, arm in arms.items() if METRIC in arm}
     families = []
-    for (model, m, is_own, cue, *values), part in cells.items():
-        from_b = [cells_of_b for key, cells_of_b in cells.items() if key[:3] == (model, m, True)]
+    for (plant, model, m, is_own, cue, *values), part in cells.items():
+        key_of_b = (plant, model, m, True)
+        from_b = [cells_of_b for key, cells_of_b in cells.items() if key[:4] == key_of_b]
         if is_own or not from_b:
             continue
         family = Family(
@@ -133,6 +141,7 @@ def make_families(runs: Sequence[Run]) -> list[Family]:
             cue == next(iter(part.values())).settings.get(CUE),
             *_compute_gaps(part, from_b[0], by_key),
             _find_trios(part, from_b[0], sources, runs),
+            plant=plant,
         )
         if family.n_units:
             families.append(family)
@@ -151,10 +160,12 @@ def is_of_one_cue(run: Run) -> bool:
 
 
 def _describe(cell: Cell, source: Run) -> tuple[Any, ...]:
-    """Return what makes a family: network, m, whether the source is B, and how it was trained."""
+    """Return what makes a family: plant, network, m, whether the source is B, and its training."""
     values = [source.settings.get(key) for key in FACTORS.values()]
     is_own = source.plan.manifest == cell.image_digest
-    return (cell.model, source.k, is_own, source.settings[CUE], *values)
+    cue = source.settings[CUE]
+    plant, m = (TASKS, source.settings[SHARED]) if cue in TAUGHT else (NETWORKS, source.k)
+    return (plant, cell.model, m, is_own, cue, *values)
 
 
 def _compute_gaps(
@@ -219,9 +230,15 @@ def _is_twin(run: Run, b: Run) -> bool:
 
 def _mark_changes(families: Sequence[Family]) -> list[Family]:
     """Return the families with the factors that differ from those of most, plain ones first."""
-    counts = Counter(tuple(family.factors.values()) for family in families)
-    plain = dict(zip(FACTORS, counts.most_common(1)[0][0], strict=True))
-    marked = [
-        replace(f, changed={k: v for k, v in f.factors.items() if v != plain[k]}) for f in families
-    ]
-    return sorted(marked, key=lambda f: (f.model, f.is_same_task, bool(f.changed), f.m, f.name))
+    marked = []
+    for plant in (NETWORKS, TASKS):
+        part = [family for family in families if family.plant == plant]
+        counts = Counter(tuple(family.factors.values()) for family in part)
+        plain = dict(zip(FACTORS, counts.most_common(1)[0][0], strict=True)) if part else {}
+        part = [
+            replace(f, changed={k: v for k, v in f.factors.items() if v != plain[k]}) for f in part
+        ]
+        marked += sorted(
+            part, key=lambda f: (f.model, f.is_same_task, bool(f.changed), f.m, f.name)
+        )
+    return marked

@@ -1,35 +1,53 @@
 """Drawn images with two independent cues: which of them a network needs is decided by the label.
 
 Input: a shape filled with stripes, size x size RGB, drawn when it is asked for.
-Label: the direction of the stripes (`cue=texture`), the shape (`cue=outline`), or both of them.
+Label: the direction of the stripes (`cue=texture`), the shape (`cue=outline`), or both of them;
+or what a trained network makes of the picture (`cue=source` and `cue=target`), of which the two
+tasks share the first units.
 Group: every image is its own.
 Website: none; the images are drawn by this package.
 Publication: none; the two cues follow Geirhos et al. 2019 (texture against shape).
 Licence: that of this package.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlcnn.config.schema import find_cache_dir
 from tlcnn.data.drawing.cues import OUTLINES, TEXTURES, draw_cues, scramble
 from tlcnn.data.drawing.field import Draws
-from tlcnn.data.index import SPLITS, Index
+from tlcnn.data.drawing.teacher import (
+    N_UNITS,
+    SIZE,
+    UPPER_WIDTH,
+    compute_codes,
+    compute_signs,
+    find_digest,
+    make_labeller,
+)
+from tlcnn.data.index import SPLITS, Index, make_strata
 from tlcnn.data.tabular import make_index_table
 from tlcnn.errors import ConfigError, DataError, did_you_mean
-from tlcnn.storage import digest_of
+from tlcnn.storage import digest_of, remember
 
 DRAWING_VERSION = 1  # raise it with every change of any pixel or label
 
+N_OUTPUTS = 32  # of the source: so many that a network has to keep what the shared units hold
 CLASSES = {
     "texture": TEXTURES,
     "outline": OUTLINES,
     "both": tuple(f"{texture} {outline}" for texture in TEXTURES for outline in OUTLINES),
+    "source": tuple(f"output {n}" for n in range(1, N_OUTPUTS + 1)),
+    "target": tuple(f"class {n}" for n in range(1, 2**UPPER_WIDTH + 1)),
 }
+TAUGHT = {"source": 1, "target": 2}  # cues whose labels are the teacher's, by their random units
 SIZES = (16, 256)
-_PICTURE, _NOISY_LABEL, _PERMUTATION = 1, 2, 3  # streams of random numbers
+N_REFERENCE, REFERENCE_SEED = 2000, 1_000_000  # pictures from which random units are scaled
+_PICTURE, _NOISY_LABEL, _PERMUTATION, _MIXTURE = 1, 2, 3, 4  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,7 @@ def load_planted(
     *,
     name: str = "planted",
     cue: str = "outline",
+    shared: int = 0,
     n_images: int = 1500,
     n_val: int = 500,
     n_test: int = 6000,
@@ -98,6 +117,7 @@ def load_planted(
     noise: float = 0.1,
     label_noise: float = 0.0,
     block: int = 0,
+    cache_dir: str | None = None,
 ) -> Index:
     """Return the index of a drawn dataset with a split of its own.
 
@@ -105,7 +125,9 @@ def load_planted(
     The pictures do not depend on `cue` and `label_noise`.
 
     Args:
-        cue: "texture", "outline" (4 classes each) or "both" (16 classes).
+        cue: "texture", "outline" (4 classes each), "both" (16 classes), "source" (32 outputs, of
+            which any can hold) or "target" (8 classes).
+        shared: the first units of the teacher that "source" and "target" have in common.
         n_images: training images.
         n_val, n_test: images for validation and test.
         data_seed: another seed is another draw of all images.
@@ -115,6 +137,8 @@ def load_planted(
             1 leaves nothing to learn. Labels for validation and test stay true.
         block: the side of square blocks of pixels that change places, in the same way in all
             images; 0: none do.
+        cache_dir: the folder where the teacher's labels are remembered; None: `$TLCNN_CACHE`, or
+            the user's cache folder.
 
     Raises:
         ConfigError: a value that cannot be drawn.
@@ -124,19 +148,68 @@ def load_planted(
     # Numbers of the three splits take turns, so that none depends on the size of another.
     splits = [split for split, n in sizes.items() for _ in range(n)]
     numbers = [3 * i + SPLITS.index(split) for split, n in sizes.items() for i in range(n)]
-    labels = []
-    for split, number in zip(splits, numbers, strict=True):
-        texture, outline = draw_labels(data_seed, number)
-        both = texture * len(OUTLINES) + outline
-        label = {"texture": texture, "outline": outline, "both": both}[cue]
+    if cue in TAUGHT:
+        _check_taught(cue, shared, size)
+        truth = load_taught(cue, shared, data_seed, numbers, find_cache_dir(cache_dir))
+    else:
+        cues = np.array([draw_labels(data_seed, number) for number in numbers])
+        texture, outline = cues.T
+        truth = {"texture": texture, "outline": outline}.get(
+            cue, len(OUTLINES) * texture + outline
+        )
+    n_values = len(CLASSES[cue]) if truth.ndim == 1 else 2
+    for i, number in enumerate(numbers[:n_images] if label_noise else []):
         draws = Draws(data_seed, number, _NOISY_LABEL)
-        if split == "train" and draws.chance(label_noise):
-            label = draws.count(0, len(CLASSES[cue]) - 1)
-        labels.append(label)
+        if draws.chance(label_noise):
+            values = [draws.count(0, n_values - 1) for _ in range(truth[i].size)]
+            truth[i] = np.reshape(values, truth[i].shape)
     ids = [f"planted{data_seed}-{number}" for number in numbers]
-    table = make_index_table(ids, labels, ids, splits)
     images = PlantedImages(data_seed, size, noise, block, tuple(numbers))
-    return Index(name, CLASSES[cue], table, images)
+    if truth.ndim == 1:
+        table = make_index_table(ids, truth.tolist(), ids, splits)
+        return Index(name, CLASSES[cue], table, images)
+    table = make_index_table(ids, make_strata(truth).tolist(), ids, splits)
+    return Index(name, CLASSES[cue], table, images, task="multi-label", targets=truth)
+
+
+def load_taught(
+    cue: str, shared: int, data_seed: int, numbers: Sequence[int], cache_dir: Path
+) -> np.ndarray:
+    """Return the teacher's classes (N,), or its signs (N, N_OUTPUTS); they are stored on disk.
+
+    It sees the clean pictures: labels depend neither on noise nor on scrambled blocks.
+    """
+
+    def compute() -> list[Any]:
+        reference = PlantedImages(REFERENCE_SEED, SIZE, 0.0, 0, tuple(range(N_REFERENCE)))
+        pictures = PlantedImages(data_seed, SIZE, 0.0, 0, tuple(numbers))
+        labeller = make_labeller(_draw_all(reference), shared, TAUGHT[cue])
+        outputs = labeller.compute_outputs(_draw_all(pictures))
+        if cue == "target":
+            codes: list[Any] = compute_codes(outputs, labeller.reference).tolist()
+            return codes
+        draws = Draws(TAUGHT[cue], shared, _MIXTURE)
+        signs: list[Any] = compute_signs(outputs, labeller.reference, N_OUTPUTS, draws).tolist()
+        return signs
+
+    constants = [DRAWING_VERSION, N_REFERENCE, REFERENCE_SEED, N_OUTPUTS]
+    key = [find_digest(), constants, cue, shared, data_seed, digest_of(list(numbers))]
+    dtype = np.int64 if cue == "target" else np.uint8
+    return np.array(remember(cache_dir, "planted", key, compute), dtype=dtype)
+
+
+def _draw_all(images: PlantedImages) -> np.ndarray:
+    return np.stack([images.load(position) for position in range(len(images))])
+
+
+def _check_taught(cue: str, shared: int, size: int) -> None:
+    if not 0 <= shared <= N_UNITS:
+        raise ConfigError(f"shared={shared}: the teacher has {N_UNITS} units; give 0 to {N_UNITS}")
+    if size != SIZE:
+        raise ConfigError(
+            f"size={size} and cue={cue}: the teacher sees {SIZE} pixels; give size={SIZE}, or "
+            "another cue"
+        )
 
 
 def _check_options(

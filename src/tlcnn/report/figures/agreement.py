@@ -11,9 +11,10 @@ from tlcnn.report.measure_words import find_words
 from tlcnn.report.planted_tables import describe_source, name_measure
 from tlcnn.study.agreement import COST, NUMBER, Score
 from tlcnn.study.measures import UnitReading
-from tlcnn.study.planted import Family
+from tlcnn.study.planted import NETWORKS, TASKS, Family
 
 _ROW = 0.2  # inches of a measure
+_SUFFIXES = {NETWORKS: "", TASKS: "-tasks"}  # of the names of figures
 _LOOKS: dict[str, dict[str, Any]] = {
     "S": {"color": style.BLUE, "marker": "o"},
     "F": {"color": style.ORANGE, "marker": "s", "mfc": "white"},
@@ -22,7 +23,11 @@ Curves = Mapping[tuple[str, str], Mapping[int, Sequence[UnitReading]]]
 
 
 def draw_taus(scores: Sequence[Score]) -> style.ReportFigure:
-    """Return one row a measure and variant: tau with S* and its interval, the best first."""
+    """Return one row a measure and variant: tau with S* and its interval, the best first.
+
+    Args:
+        scores: of one plant.
+    """
     rows = list({(s.measure, s.variant): s for s in scores if s.tau_S.n}.values())
     rows.sort(key=lambda score: score.tau_S.value)
     with style.drawing(style.FULL * 0.75, _ROW * len(rows) + 0.7) as figure:
@@ -44,7 +49,7 @@ def draw_taus(scores: Sequence[Score]) -> style.ReportFigure:
         style.add_legend(ax, handles, [f"{basis}*" for basis in _LOOKS], 2, gap=-0.03)
     n = max((score.tau_S.n for score in rows), default=0)
     return style.ReportFigure(
-        name="agreement",
+        name=f"agreement{_SUFFIXES[scores[0].plant]}",
         title="Agreement of measures with the planted truth",
         caption=(
             f"Kendall's τ between each measure's order of the units and the oracle's S* (filled) "
@@ -64,14 +69,18 @@ def choose_shown(
 
     The families are of the first network: two plain ones, one whose A was trained in another way,
     and one in which A learnt the same task.
+
+    Args:
+        scores: of one plant.
     """
     best: dict[str, str] = {}
     for score in sorted(scores, key=lambda score: -np.nan_to_num(score.tau_S.value, nan=-2)):
         if score.measure not in (COST[0], NUMBER[0]):
             best.setdefault(score.measure, score.variant)
     groups: dict[tuple[bool, bool], list[int]] = {}
-    for i, family in enumerate(families):
-        if family.model == families[0].model:
+    in_plant = [(i, f) for i, f in enumerate(families) if f.plant == scores[0].plant]
+    for i, family in in_plant:
+        if family.model == in_plant[0][1].model:
             groups.setdefault((family.is_same_task, bool(family.changed)), []).append(i)
     plain, *special = groups.values()
     shown = [*dict.fromkeys((plain[0], plain[len(plain) // 2])), *(group[0] for group in special)]
@@ -129,7 +138,7 @@ def draw_families(
             ax.set_ylabel(style.wrap(f"{find_words(measure).title}, {variant}", 20))
     names = "; ".join(families[i].name for i in shown)
     return style.ReportFigure(
-        name="agreement-families",
+        name=f"agreement-families{_SUFFIXES[families[shown[0]].plant]}",
         title="Curves of planted families",
         caption=(
             f"S* and measures over the units of planted families ({names}). The vertical line is "
