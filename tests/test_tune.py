@@ -182,7 +182,7 @@ def test_samplers_know_lists_and_conditions(composer):
         composer,
         "train.optimizer=choice(adamw,sgd)",
         "train.momentum=range(0.5,1.0,0.1)",
-        "train.head_epochs=interval(1,3)",
+        "train.head_epochs=interval(1,30)",
         train__momentum="train.optimizer=sgd",
     )
     is_active = make_is_active([], composer)
@@ -194,7 +194,7 @@ def test_samplers_know_lists_and_conditions(composer):
     assert {"train.momentum" in p for p in points} == {True, False}
     for point in points:
         assert ("train.momentum" in point) == (point["train.optimizer"] == "sgd")
-        assert point["train.head_epochs"] in ("1", "2", "3")
+        assert 1 <= int(point["train.head_epochs"]) <= 30
 
 
 # ----------------------------------------------------------------------------------- pruning
