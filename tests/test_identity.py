@@ -71,9 +71,11 @@ def test_an_unfinished_run_is_trained_in_the_place_of_the_command(tmp_path, cach
         "reuse_memory_gib": 0.25,
     }
     top = [key for key in list_keys("place") if "." not in key]
-    assert {*places, "output_dir"} == set(top)
-    command = replace(tiny_config(tmp_path, cache_dir, "seed=8", "train.lr=0.5"), **places)
+    assert {*places, "output_dir", "until_epoch"} == set(top)
+    command = tiny_config(tmp_path, cache_dir, "seed=8", "train.lr=0.5", "until_epoch=1")
+    command = replace(command, **places)
     loaded = load_run_config(run_dir, command)
     assert {key: getattr(loaded, key) for key in places} == places
     assert loaded.output_dir == str(tmp_path / "there")
+    assert loaded.until_epoch is None  # a source is trained to its end
     assert (loaded.seed, loaded.train) == (3, begun.train)
