@@ -64,17 +64,13 @@ def _tune(options: argparse.Namespace) -> None:
     if flags:
         raise ConfigError(f"{flags[0]} sets nothing: write KEY=VALUE, such as init=imagenet")
     prefix = "hydra.sweeper.search"
-    given = {name: getattr(options, name) for name in _OPTIONS}
-    if given["method"] is None and not _names_search(options.words):
-        given["method"] = "random"
-    words = [f"{prefix}.{key}={value}" for key, value in given.items() if value is not None]
+    values = {name: getattr(options, name) for name in _OPTIONS}
+    may_name_method = any(word.lstrip("+").startswith("experiment=") for word in options.words)
+    if values["method"] is None and not may_name_method:
+        values["method"] = "random"
+    overrides = [f"{prefix}.{key}={value}" for key, value in values.items() if value is not None]
     if options.when:
         pairs = (write_override(key, text).replace("=", ": ", 1) for key, text in options.when)
-        words.append(f"++{prefix}.when={{{', '.join(pairs)}}}")
+        overrides.append(f"++{prefix}.when={{{', '.join(pairs)}}}")
     folder = [f"--config-dir={options.config_dir}"] if options.config_dir else []
-    sys.exit(main(["-m", *folder, *options.words, *words]))
-
-
-def _names_search(words: list[str]) -> bool:
-    """Return whether an experiment may name the method."""
-    return any(word.lstrip("+").startswith("experiment=") for word in words)
+    sys.exit(main(["-m", *folder, *options.words, *overrides]))

@@ -5,7 +5,7 @@ ranges of settings of training (`choice(…)`, `range(…)`, `interval(…)`) ma
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -38,15 +38,15 @@ class Arm:
 
     Attributes:
         key: what tells it from other arms: its cell with the settings of its words, and its space.
-        words: the words of all its runs, without the seed.
-        given: those that tell what it is: without places.
+        overrides: the words of all its runs, without the seed.
+        label: those that tell what it is: without places.
         plan: of its run with the seed of the trials, before anything is searched.
         is_active: whether a setting is searched, given the values before it.
     """
 
     key: str
-    words: tuple[str, ...]
-    given: tuple[str, ...]
+    overrides: tuple[str, ...]
+    label: tuple[str, ...]
     space: Space
     plan: Plan
     is_active: IsActive
@@ -61,7 +61,7 @@ class Arm:
 
     def make_job(self, values: Mapping[str, str], seed: int) -> Job:
         """Return the training of one combination of the searched settings."""
-        return Job((*self.words, *write_words(values), f"seed={seed}"))
+        return Job((*self.overrides, *write_words(values), f"seed={seed}"))
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Arms:
     @property
     def names(self) -> dict[str, str]:
         """A name for each arm, by key: the words that tell it from the others."""
-        shared = find_shared_words([arm.given for arm in self.arms]) if self.arms else set()
+        shared = find_shared_words([arm.label for arm in self.arms]) if self.arms else set()
         names = {
-            arm.key: " ".join(word for word in arm.given if word not in shared)
+            arm.key: " ".join(word for word in arm.label if word not in shared)
             or f"{'-'.join(arm.plan.source)} k{arm.plan.treatment.k} j{arm.plan.treatment.j}"
             for arm in self.arms
         }
@@ -125,10 +125,13 @@ def make_arms(
             if is_searched(o)
         ]
         unused -= {setting.key for setting in settings}
-        words = [o.input_line for o in parsed if not is_searched(o)]
-        seeds |= {composer.compose(words).seed}
-        words = [word for word in words if word.partition("=")[0] != "seed"]
-        pairs += [(each, order_space(settings)) for each in expand_units([words], composer)]
+        overrides = [o.input_line for o in parsed if not is_searched(o)]
+        seeds |= {composer.compose(overrides).seed}
+        overrides = [word for word in overrides if word.partition("=")[0] != "seed"]
+        space = order_space(settings)
+        pairs += [
+            (cell_overrides, space) for cell_overrides in expand_units([overrides], composer)
+        ]
     if len(seeds) > 1:
         raise ConfigError(
             f"seed={','.join(map(str, sorted(seeds)))}: all trials of a search have one seed; "
@@ -147,33 +150,33 @@ def _plan_arms(
     arms: dict[str, Arm] = {}
     left_out, broken = list[tuple[tuple[str, ...], str]](), list[tuple[tuple[str, ...], Outcome]]()
     n_same = 0
-    for words, space in pairs:
-        words = (*words, *_pin_source(words, space, composer))
-        sweep = resolve([Job((*words, f"seed={seed}"))], composer, memory)
+    for cell_overrides, space in pairs:
+        overrides = (*cell_overrides, *_pin_source(cell_overrides, space, composer))
+        sweep = resolve([Job((*overrides, f"seed={seed}"))], composer, memory)
         left_out += sweep.left_out
         broken += sweep.broken
-        plans = [run.plan for run in sweep.runs if run.role == "cell"]
-        for plan in plans:
-            given = tuple(w for w in words if w.lstrip("+").partition("=")[0] not in _PLACES)
-            arm = Arm("", words, given, space, plan, make_is_active(words, composer))
+        label = tuple(w for w in overrides if w.lstrip("+").partition("=")[0] not in _PLACES)
+        is_active = make_is_active(overrides, composer)
+        for plan in (run.plan for run in sweep.runs if run.role == "cell"):
+            arm = Arm("", overrides, label, space, plan, is_active)
             key = digest_of([plan.cell_id, sorted(arm.texts)], 8)
             n_same += key in arms
-            arms.setdefault(key, Arm(key, words, given, space, plan, arm.is_active))
+            arms.setdefault(key, replace(arm, key=key))
     return Arms(tuple(arms.values()), seed, n_same, tuple(left_out), tuple(broken))
 
 
 _PLACES = frozenset(list_local_keys())
 
 
-def _pin_source(words: Sequence[str], space: Space, composer: Composer) -> list[str]:
+def _pin_source(overrides: Sequence[str], space: Space, composer: Composer) -> list[str]:
     """Return words with which a source run of `init=task` keeps its recipe in all trials."""
-    cfg = composer.compose(words)
+    cfg = composer.compose(overrides)
     if cfg.init.source != "task":
         return []
-    given = cfg.init.task_run.get("train", {})
+    pinned = cfg.init.task_run.get("train", {})
     keys = [setting.key for setting in space if setting.key in list_keys()]
     return [
         "++" + write_override(f"init.task_run.{key}", attrgetter(key)(cfg))
         for key in keys
-        if key not in _NOT_PINNED and key.removeprefix("train.") not in given
+        if key not in _NOT_PINNED and key.removeprefix("train.") not in pinned
     ]

@@ -44,9 +44,9 @@ def expand(
     for block in blocks or [{}]:
         values = {k: v for k, v in {**params, **block}.items() if k.lstrip("+") not in replaced}
         from_file = [parse(write_word(key, value)) for key, value in values.items()]
-        words = [*from_file, *from_user]
+        parsed = [*from_file, *from_user]
         cells += itertools.product(
-            *([word.input_line] if is_range(word) else _list_words(word) for word in words)
+            *([word.input_line] if is_range(word) else _list_words(word) for word in parsed)
         )
     # `init=random,imagenet` crosses with `init.weights=FILE`, which only the latter reads. Where
     # no cell reads the file, it stays, and the plan refuses it.

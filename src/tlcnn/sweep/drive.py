@@ -251,7 +251,8 @@ def _close(
     """Print the closing table, record what failed, and raise unless everything is done."""
     done = [run for run in sweep.runs if run.is_done]
     pairs = [(r, outcomes.get(r.run_id, NOT_STARTED)) for r in sweep.runs if not r.is_done]
-    failed = [(run, outcome) for run, outcome in pairs if not outcome.was_stopped]
+    is_paused = {r.run_id: not o.code and r.plan.config.until_epoch is not None for r, o in pairs}
+    failed = [(r, o) for r, o in pairs if not (o.was_stopped or is_paused[r.run_id])]
     n_failed, n_waiting = len(failed) + len(sweep.broken), len(pairs) - len(failed)
     n_trained = len(done) - len(done_before)
     text = f"{n_trained} trained, {len(done_before)} skipped, {n_failed} failed"

@@ -91,11 +91,11 @@ def _list_learned(
             study.add_trial(_make_optuna_trial(optuna, space, trial))
     while True:
         with _quiet_optuna():
-            asked = study.ask()
+            trial = study.ask()
             values: dict[str, str] = {}
             for setting in space:
                 if is_active(setting, values):
-                    values[setting.key] = _suggest(asked, setting)
+                    values[setting.key] = _suggest(trial, setting)
         yield values
 
 
@@ -152,12 +152,12 @@ def _locate(setting: Setting, value: str) -> float:
     return int(value) if setting.is_whole else float(value)
 
 
-def _suggest(asked: "optuna.trial.Trial", setting: Setting) -> str:
+def _suggest(trial: "optuna.trial.Trial", setting: Setting) -> str:
     key, n = setting.key, len(setting.values)
     if setting.values and setting.is_ordered:
-        return setting.values[asked.suggest_int(key, 0, n - 1)]
+        return setting.values[trial.suggest_int(key, 0, n - 1)]
     if setting.values:
-        return setting.values[asked.suggest_categorical(key, range(n))]
+        return setting.values[trial.suggest_categorical(key, range(n))]
     if setting.is_whole:
-        return str(asked.suggest_int(key, int(setting.low), int(setting.high)))
-    return setting.write(asked.suggest_float(key, setting.low, setting.high, log=setting.is_log))
+        return str(trial.suggest_int(key, int(setting.low), int(setting.high)))
+    return setting.write(trial.suggest_float(key, setting.low, setting.high, log=setting.is_log))

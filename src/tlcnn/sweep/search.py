@@ -93,7 +93,7 @@ class Search:
         """What tells this search from others; it may have more trials and final seeds later."""
         options = {n: getattr(self.options, n) for n in ("method", "seed", "batch", "prune")}
         arms = {
-            arm.key: {"words": [*arm.given], "space": arm.texts}
+            arm.key: {"words": [*arm.label], "space": arm.texts}
             for arm in sorted(self.arms.arms, key=lambda arm: arm.key)
         }
         return {"version": 1, **options, "tuning_seed": self.arms.seed, "arms": arms}
@@ -336,7 +336,7 @@ class Search:
         return ArmRecord(
             key=arm.key,
             name=name,
-            words=arm.given,
+            words=arm.label,
             space=tuple(arm.texts),
             metric=arm.plan.config.train.select,
             trials=tuple(trials),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from tlcnn.records.search import ArmRecord, SearchRecord, Trial
 from tlcnn.statistics.metrics import METRICS
-from tlcnn.text import align_columns, make_visible
+from tlcnn.text import align_columns, count, make_visible
 
 
 def describe_search(search: SearchRecord) -> list[str]:
@@ -20,7 +20,9 @@ def describe_search(search: SearchRecord) -> list[str]:
         values = write_values(chosen) if chosen else ""
         rows.append((make_visible(arm.name), str(len(states)), *numbers, best, values))
     seeds = ", ".join(map(str, search.final_seeds))
-    lines = [f"search of {search.study}: {search.budget} trials an arm, final seeds {seeds}"]
+    lines = [
+        f"search of {search.study}: {count(search.budget, 'trial')} an arm, final seeds {seeds}"
+    ]
     lines += [f"  {line}" for line in align_columns(rows, right=(1, 2, 3, 4))]
     return lines + [
         f"  at an end of its range, and a wider one may be better: {key}, {make_visible(arm.name)}"

@@ -196,18 +196,18 @@ def order_space(settings: Sequence[Setting]) -> Space:
     return tuple(ordered)
 
 
-def make_is_active(words: Sequence[str], composer: Composer) -> IsActive:
+def make_is_active(overrides: Sequence[str], composer: Composer) -> IsActive:
     """Return what says whether a setting is searched, given the values before it.
 
     Args:
-        words: the words of the arm.
+        overrides: the words of the arm.
     """
 
     def is_active(setting: Setting, values: Values) -> bool:
         condition = setting.condition
         if condition is None:
             return True
-        config = composer.compose([*words, *write_words(values)])
+        config = composer.compose([*overrides, *write_words(values)])
         return str(attrgetter(condition.key)(config)) in condition.values
 
     return is_active
