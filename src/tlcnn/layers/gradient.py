@@ -153,7 +153,7 @@ def compute_gradients(
                 blocks.append(gradient)
             else:
                 blocks[-1] = blocks[-1] + gradient  # two parameters may share a gradient
-    del gradients
+        del gradients, gradient, loss  # so that those of two batches are never held
     grams = {n: np.zeros((N_BLOCKS, N_BLOCKS)) for n in parameters}
     for (n, _), blocks in zip(trained, sums, strict=True):
         rows = torch.stack(blocks).flatten(1)

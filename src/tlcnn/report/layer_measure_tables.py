@@ -16,7 +16,11 @@ EXPLAINED = (
     "seed alone; it is a reference, and a reading may lie beyond it. The costs stand first, "
     "because they say what freezing does. A measure of a unit "
     "looks at that unit, or at what leaves it, while a cost is of all units up to it. No measures "
-    "are blended."
+    "are blended. Of the variants, “pooled” is of the mean of each feature over the image. "
+    "“Against” compares the source with a network that was trained on the target alone, instead "
+    "of with what fine-tuning made of it. “Components” takes the same number of features at all "
+    "units, so that wide units have no advantage. “Own” is of a network that was trained on the "
+    "target alone. “Recomputed” adapts the statistics of norm layers after the resetting."
 )
 AGREEMENT = (
     "The depth that each measure points to, which is the unit before its largest step towards "
