@@ -96,6 +96,20 @@ def test_the_preprocessing_that_is_written_is_that_of_the_run(run_dir, folder, f
     assert done.stdout == "(3, 32, 32)\n", done.stderr
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_images_of_16_bits_are_preprocessed_as_in_the_run(run_dir, bits, tmp_path):
+    network = tlcnn.load(run_dir, device="cpu")
+    record = network.run.record
+    identity = {**record.identity, "dataset": {**record.identity["dataset"], "bits": bits}}
+    opened = replace(network.run, record=replace(record, identity=identity))
+    network = replace(network, run=opened)
+    pixels = np.random.default_rng(0).integers(0, 2**bits, (50, 83), dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    written = preprocess(tmp_path / "a.png", describe_preprocessing(network, {}))
+    assert np.allclose(written, network.transform(tmp_path / "a.png").numpy(), atol=1e-6)
+    assert written.std() > 0.1
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_gives_the_recorded_logits(run_dir, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):

@@ -238,13 +238,14 @@ def describe_preprocessing(network: Network, checks: dict[str, Check]) -> dict[s
             {
                 "step": "decode",
                 "to": "RGB, 8 bits, upright; transparency over white",
-                "16-bit images": f"the upper 8 of {network.look[-1]} bits",
+                "bits": network.look[-1],
             },
             {"step": "resize", "side": network.look[0], "fit": cfg.fit, "filter": FILTER},
             {"step": "crop the centre", "side": cfg.image_size},
             {"step": "divide", "by": 255},
             {"step": "normalize", "mean": list(mean), "std": list(std)},
         ],
+        "bits": "the significant bits of 16-bit grey images, of which the upper 8 are used",
         "fits": {
             "crop": "the shorter side becomes `side`, and the centre square is cut out",
             "squash": "both sides become `side`",

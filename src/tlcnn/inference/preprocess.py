@@ -20,9 +20,12 @@ def preprocess(image: "str | PathLike[str] | Image.Image", recipe: dict[str, Any
         image: a file, or an image of Pillow.
         recipe: the content of preprocessing.json.
     """
-    _, resize, crop, _, scaling = recipe["steps"]
+    decode, resize, crop, _, scaling = recipe["steps"]
     picture = image if isinstance(image, Image.Image) else Image.open(image)
     picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):
+        upper = np.minimum(np.asarray(picture) >> (decode["bits"] - 8), 255)
+        picture = Image.fromarray(upper.astype(np.uint8))
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))

@@ -27,8 +27,10 @@ def describe_rates(plan: PlanRecord) -> str:
         parts.append(f"the rates of some units were multiplied by {rates}")
     if head is not None:
         parts.append(f"the classifier had a rate of {head:g} at its peak")
+    if not parts:
+        return ""
     line = join_words(parts)
-    return f"{line[:1].upper()}{line[1:]}." if parts else ""
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def describe_accumulation(plan: PlanRecord) -> str:
