@@ -163,7 +163,8 @@ def find_sparse_value(values: Array) -> float:
     """Return the value near the median around which the fewest values are.
 
     Example:
-        >>> find_sparse_value(np.concatenate([np.linspace(0, 1, 45), np.linspace(5, 6, 55)]))
+        >>> values = np.concatenate([np.linspace(0, 1, 45), np.linspace(5, 6, 55)])
+        >>> round(find_sparse_value(values), 1)
         3.0
     """
     ordered = np.sort(values)
