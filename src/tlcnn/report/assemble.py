@@ -243,7 +243,8 @@ def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
 def _tabulate_calibration(cells: Iterable[Cell]) -> pd.DataFrame:
     rows = []
     for cell in cells:
-        names = {"dataset": cell.dataset, "cell": cell.key, "label": name_cell(cell)}
+        places = {"dataset": cell.dataset, "model": cell.model}
+        names = {**places, "cell": cell.key, "label": name_cell(cell)}
         numbers = measure_calibration(cell)
         rows += [names | numbers] if numbers else []
     return pd.DataFrame(rows)

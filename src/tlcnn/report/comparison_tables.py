@@ -1,6 +1,6 @@
 """The tables of comparisons, for the page, the paper and report.md alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,15 +28,15 @@ _BAR = f"the line is zero, the band the margin; {_ARROW}"
 COST_BAR = f"the line is zero, the band ends at the margin δ; {_ARROW}"
 
 
-def find_below(frame: pd.DataFrame) -> str:
-    """Return the column that is shown below a row's name: the dataset, where there are several."""
-    has_several = "dataset" in frame and frame["dataset"].nunique(dropna=False) > 1
-    return "dataset" if has_several else ""
+def find_below(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns shown below a row's name: dataset and model, where there are several."""
+    names = [name for name in ("dataset", "model") if name in frame]
+    return tuple(name for name in names if frame[name].nunique(dropna=False) > 1)
 
 
-def show_name(name: object, row: Record, below: str) -> Entry:
+def show_name(name: object, row: Record, below: Sequence[str]) -> Entry:
     """Return the entry of a row's name, with what stands below it."""
-    return show_value(name, format_value(row.get(below)) if below else "")
+    return show_value(name, ", ".join(format_value(row.get(column)) for column in below))
 
 
 def make_comparison_scale(content: Content) -> Scale:
@@ -160,7 +160,7 @@ def make_finding_table(finding: Finding, content: Content) -> Table:
     )
 
 
-def _describe_comparison(row: Record, metric: str, below: str = "") -> dict[Column, Entry]:
+def _describe_comparison(row: Record, metric: str, below: Sequence[str] = ()) -> dict[Column, Entry]:
     """Return the pair, its difference as a number and as a bar, and the verdict."""
     pair = f"{format_value(row.get('a_label'))} vs {format_value(row.get('b_label'))}"
     delta, low, high = row.get("delta"), row.get("low"), row.get("high")

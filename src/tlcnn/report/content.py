@@ -155,8 +155,8 @@ class Content:
         measures: what measures of the networks say, one for each source that was analysed.
         highlights: a few cells by role (`best`, `full`, `random`, ...) per dataset, for the
             figures that show one cell: list of (dataset, role, cell).
-        calibration: a row for each of these that was trained with class weights: dataset, cell,
-            label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
+        calibration: a row for each of these that was trained with class weights: dataset, model,
+            cell, label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.

@@ -103,7 +103,8 @@ MEASURES: dict[str, MeasureWords] = {
 TRUSTED: dict[str, str] = {}
 UNTRUSTED = (
     "Which measure to trust? None by itself: in networks for which the depth that two tasks share "
-    "is known, no measure finds it reliably. The verdicts rest on the costs alone."
+    "is known (docs/layers.md of tlcnn), no measure finds it reliably. The verdicts rest on the "
+    "costs alone."
 )
 MOST_VARIANTS = 2  # shown of a measure that names none
 
