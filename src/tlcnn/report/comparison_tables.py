@@ -160,7 +160,9 @@ def make_finding_table(finding: Finding, content: Content) -> Table:
     )
 
 
-def _describe_comparison(row: Record, metric: str, below: Sequence[str] = ()) -> dict[Column, Entry]:
+def _describe_comparison(
+    row: Record, metric: str, below: Sequence[str] = ()
+) -> dict[Column, Entry]:
     """Return the pair, its difference as a number and as a bar, and the verdict."""
     pair = f"{format_value(row.get('a_label'))} vs {format_value(row.get('b_label'))}"
     delta, low, high = row.get("delta"), row.get("low"), row.get("high")
