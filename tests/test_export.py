@@ -119,6 +119,16 @@ def test_onnx_gives_the_recorded_logits(run_dir, tmp_path):
     assert checks["onnx"].n_same_class == checks["onnx"].n_images
 
 
+def test_a_folder_has_the_export_of_one_run(run_dir, tmp_path):
+    network = tlcnn.load(run_dir, device="cpu")
+    export_network(network, tmp_path, ["timm"])
+    export_network(network, tmp_path, ["timm"])
+    record = replace(network.run.record, run_id="0123456789ab")
+    other = replace(network, run=replace(network.run, record=record))
+    with pytest.raises(ConfigError, match="export of another run"):
+        export_network(other, tmp_path, ["timm"])
+
+
 def test_a_file_with_other_logits_is_refused(run_dir, tmp_path, monkeypatch):
     def write(network, model, folder, example):
         return "model.safetensors", lambda images: model(images) + 0.1

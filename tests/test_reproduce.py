@@ -22,12 +22,17 @@ def test_a_run_of_a_sweep_has_the_words_of_its_cell(tmp_path):
     assert find_commands([run]) == {str(run): "python -m tlcnn.train seed=1 init=imagenet"}
 
 
-def test_a_command_has_no_place_and_no_dry_run_but_permissions_and_names(tmp_path):
+def test_a_command_has_no_place_but_that_of_the_images_and_no_dry_run_but_permissions(tmp_path):
     run = write_record(tmp_path, seed=1, test=0.5)
-    places = [f"{key}=1" for key in list_keys("place")]
-    places += ["++init.task_dataset.root=/data", "study=mine", "fail_fast=true", "dry_run=false"]
-    places += ["++init.task_run.init.task_dataset.root=/data"]
-    words = ["freeze.allow_random=true", "init.allow_unchecked=true", "dataset.name=lesions"]
+    places = [f"{key}=1" for key in list_keys("place") if key != "dataset.root"]
+    places += ["++init.task_run.threads=1", "study=mine", "fail_fast=true", "dry_run=false"]
+    words = [
+        "dataset.root=/mine",
+        "++init.task_dataset.root=/data",
+        "freeze.allow_random=true",
+        "init.allow_unchecked=true",
+        "dataset.name=lesions",
+    ]
     write_study(tmp_path, run.name.rsplit("-", 1)[-1], [*places, *words])
     assert find_commands([run])[str(run)].split()[3:] == words
 

@@ -75,6 +75,7 @@ def export_network(network: Network, folder: Path, formats: Sequence[str]) -> di
     """
     _check_formats(network, formats)
     make_dir(folder)
+    _check_owner(network, folder)
     model = network.run.model().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     images, recorded = _load_examples(network)
     checks = {}
@@ -107,6 +108,19 @@ def export_network(network: Network, folder: Path, formats: Sequence[str]) -> di
     write_atomic(folder / "preprocessing.json", json.dumps(recipe, indent=1, ensure_ascii=False))
     write_atomic(folder / "preprocess.py", Path(preprocess.__code__.co_filename).read_bytes())
     return checks
+
+
+def _check_owner(network: Network, folder: Path) -> None:
+    """Raise ConfigError where a folder holds another run's export, whose other files would stay."""
+    recipe = folder / "preprocessing.json"
+    try:
+        run_id = json.loads(recipe.read_text(encoding="utf-8"))["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if run_id != network.record.run_id:
+        raise ConfigError(
+            f"{folder} holds the export of another run, {run_id}: give -o a folder of its own"
+        )
 
 
 def _check_formats(network: Network, formats: Sequence[str]) -> None:

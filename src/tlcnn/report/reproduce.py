@@ -70,10 +70,13 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _is_local(word: str) -> bool:
-    """Return whether an override says where and how to train: of no use on another machine."""
+    """Return whether an override says where and how to train: of no use on another machine.
+
+    Where the images are is kept: without it, a folder or a table of one's own is not there.
+    """
     key = word.lstrip("+").partition("=")[0].replace("init.task_run.", "")
     key = key.replace("init.task_dataset.", "dataset.")
-    return key in list_local_keys()
+    return key in list_local_keys() and key != "dataset.root"
 
 
 def _read_first_session(folder: Path) -> list[str] | None:
