@@ -111,7 +111,7 @@ def export_network(network: Network, folder: Path, formats: Sequence[str]) -> di
 
 
 def _check_owner(network: Network, folder: Path) -> None:
-    """Raise ConfigError where a folder holds another run's export, whose other files would stay."""
+    """Raise ConfigError where a folder holds the export of another run."""
     recipe = folder / "preprocessing.json"
     try:
         run_id = json.loads(recipe.read_text(encoding="utf-8"))["run_id"]
