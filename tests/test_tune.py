@@ -89,6 +89,8 @@ def test_an_interval_is_drawn_on_its_scale(composer):
         ("train.lr=tag(log, choice(1,2))", "only an interval can have a tag"),
         ("train.lr=tag(cubic, interval(1,2))", "the one tag of an interval is log"),
         ("train.head_epochs=tag(log, interval(1,8))", "no log scale: use choice"),
+        ("train.head_epochs=interval(1,1.9)", "two whole numbers between LOW and HIGH"),
+        ("train.head_epochs=interval(1.2,1.8)", "two whole numbers between LOW and HIGH"),
     ],
 )
 def test_a_range_that_cannot_be_searched_is_refused(composer, word, message):
@@ -396,6 +398,16 @@ def test_arms_can_be_added_and_not_be_lost(request_of, tmp_path):
         search(request_of("train.lr=interval(1,2)", two, FREE[1], study="s"), Trainer(), trials=2)
 
 
+def test_a_later_arm_has_the_budget_and_the_seeds_of_the_earlier_ones(request_of, tmp_path):
+    search(request_of(LR, FREE[1], study="s"), Trainer(), trials=6, final_seeds=3)
+    later = ("freeze.through=none,stem", FREE[1])
+    search(request_of(LR, *later, study="s"), Trainer(), trials=2, final_seeds=1)
+    record, found = read_only(tmp_path / "out")
+    assert [len(arm.trials) for arm in found.arms] == [6, 6] and found.budget == 6
+    assert [len(arm.final) for arm in found.arms] == [3, 3] and found.final_seeds == (1, 2, 3)
+    assert not any(run["role"] == "earlier final" for run in record["runs"])
+
+
 def test_what_was_chosen_before_is_no_result_any_more(request_of, tmp_path, composer):
     """With more trials there is a better recipe, whose runs replace those of the first."""
     word = "train.lr=choice(0.0001,0.0002,0.0003,0.003)"
@@ -492,6 +504,26 @@ def test_a_dry_run_says_what_would_be_tried(request_of, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 arms, 4 trials each" in said and said.count("train.lr=0") == 4
     assert not list(tmp_path.iterdir())
+
+
+def test_arms_of_one_search_have_one_recipe_whatever_each_of_them_searched(request_of, tmp_path):
+    request = request_of("train.epochs=1", "train.lr=0.001", study="s")
+    words = [word for word in request.arguments if not word.startswith("train.lr")]
+    blocks = [{"train.lr": "choice(0.001,0.002)"}, {"train.lr": 0.003, "train.mixup": 0.5}]
+    blocks.append({"train.lr": 0.004, "freeze.through": "stem", "freeze.allow_random": True})
+    train_here(replace(request, arguments=words, blocks=blocks), final_seeds=1, trials=2)
+    cells = make_cells(make_runs(read_runs(tmp_path / "out")))
+    recipes = {cell.settings["train.lr"]: dict(cell.recipe) for cell in cells}
+    assert len(recipes) == 3 and not any("train.lr" in recipe for recipe in recipes.values())
+    assert recipes[0.003]["train.mixup"] == 0.5, "nobody searched it"
+
+
+def test_a_trial_whose_source_diverges_has_diverged(request_of, tmp_path):
+    request = request_of("train.lr=choice(0.001,0.09)", "init=self", study="s")
+    search(request, Trainer(), method="grid", trials=None)
+    _, found = read_only(tmp_path / "out")
+    assert [trial.state for trial in found.arms[0].trials] == ["done", "diverged"]
+    assert found.arms[0].best == 0 and len(found.arms[0].final) == 2
 
 
 # ----------------------------------------------------------------------------- searches, trained
