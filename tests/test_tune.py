@@ -466,6 +466,7 @@ def test_a_failed_trial_is_tried_again_and_one_that_diverged_is_not(request_of, 
         search(request_of("train.lr=choice(0.08,0.09)", study="t"), Trainer(), trials=2)
     assert error.value.exit_code == 1
     assert "no trial has ended with a score" in capsys.readouterr().out
+    assert "tries none of them again" in str(error.value) and "0 runs" not in str(error.value)
 
 
 def test_the_source_of_a_task_keeps_its_recipe(request_of, tmp_path):
@@ -615,6 +616,45 @@ def test_a_trial_that_is_a_cell_of_a_study_stays_one(request_of, tmp_path):
     plain = [cell for cell in cells if cell.searched is None]
     assert [cell.seeds for cell in plain] == [cell.seeds for cell in before] == [(0, 1)]
     assert [cell.seeds for cell in cells if cell.searched] == [(1,)]
+
+
+def test_a_run_that_was_done_before_a_search_stays_a_result(request_of, tmp_path):
+    request = request_of("train.lr=choice(0.001,0.002)", "train.epochs=1", "init=self")
+    words = [word for word in request.arguments if not word.startswith("train.lr")]
+    run(make_plan(compose_config([*words, "train.lr=0.001", "init=random"])))
+    options = {"method": "grid", "trials": None, "final_seeds": 1}
+    for word in ("init=random", "init=random,self"):
+        train_here(replace(request, arguments=[*request.arguments, word], study="s"), **options)
+    runs = read_runs(tmp_path / "out")
+    plain = [cell for cell in make_cells(make_runs(runs)) if cell.searched is None]
+    assert [(cell.seeds, cell.settings["train.lr"]) for cell in plain] == [
+        ((0, 2), 0.001)  # the latter is the source of a final run
+    ]
+
+
+def test_a_search_that_cannot_be_read_has_trials_all_the_same(request_of, tmp_path):
+    train_here(request_of("train.lr=choice(0.001,0.002)", "train.epochs=1"), trials=2)
+    before = read_runs(tmp_path / "out")
+    (path,) = find_studies(tmp_path / "out")
+    record = read_study(path)
+    path.write_text(json.dumps({**record, "search": {**record["search"], "budget": "many"}}))
+    after = read_runs(tmp_path / "out")
+    assert after["is_trial"].sum() == before["is_trial"].sum() == 2
+    assert any(str(path) in line and "search" in line for line in describe_left_out(after))
+    path.write_text("{")
+    lines = describe_left_out(read_runs(tmp_path / "out"))
+    assert any(str(path) in line and "cannot be read" in line for line in lines)
+
+
+def test_a_sweep_and_a_search_do_not_share_a_name(request_of, tmp_path):
+    sweep, tune = request_of("train.lr=0.001", study="s"), request_of(LR, study="s")
+    search(tune, Trainer())
+    with pytest.raises(ConfigError, match="the study s in .* is a search, and this is a sweep"):
+        drive(sweep, Trainer())
+    drive(replace(sweep, study="t"), Trainer())
+    with pytest.raises(ConfigError, match="the study t in .* is a sweep, and this is a search"):
+        search(replace(tune, study="t"), Trainer())
+    assert not (tmp_path / "out/studies/t.trials.jsonl").exists()
 
 
 def test_the_command_has_the_words_of_a_sweep(tmp_path, cache_dir, capsys):

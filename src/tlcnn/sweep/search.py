@@ -161,11 +161,14 @@ class Search:
         if len(trials) >= budget or (first == len(trials) and not begin):
             return False
         points = self._propose(arm, trials[:first])
-        numbers = range(len(trials), min(first + len(points), budget))
-        begun = [
-            Trial(n, points[n - first], self._find_run(arm, points[n - first]).run_id)
-            for n in numbers
-        ]
+        ours = {run.run_id for run in self.list_runs()}  # all else that is done was done before
+        begun = []
+        for number in range(len(trials), min(first + len(points), budget)):
+            values = points[number - first]
+            lineage = self.plan(arm, values, self.arms.seed).runs
+            before = tuple(r.run_id for r in lineage if r.is_done and r.run_id not in ours)
+            run_id = self._find_run(arm, values).run_id
+            begun.append(Trial(number, values, run_id, before=before))
         self.journal.begin_trials(arm.key, begun)
         return bool(begun)
 
