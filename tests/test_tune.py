@@ -89,6 +89,8 @@ def test_an_interval_is_drawn_on_its_scale(composer):
         ("train.lr=tag(log, choice(1,2))", "only an interval can have a tag"),
         ("train.lr=tag(cubic, interval(1,2))", "the one tag of an interval is log"),
         ("train.head_epochs=tag(log, interval(1,8))", "no log scale: use choice"),
+        ("train.head_epochs=interval(1,1.9)", "two whole numbers between LOW and HIGH"),
+        ("train.head_epochs=interval(1.2,1.8)", "two whole numbers between LOW and HIGH"),
     ],
 )
 def test_a_range_that_cannot_be_searched_is_refused(composer, word, message):
@@ -396,6 +398,16 @@ def test_arms_can_be_added_and_not_be_lost(request_of, tmp_path):
         search(request_of("train.lr=interval(1,2)", two, FREE[1], study="s"), Trainer(), trials=2)
 
 
+def test_a_later_arm_has_the_budget_and_the_seeds_of_the_earlier_ones(request_of, tmp_path):
+    search(request_of(LR, FREE[1], study="s"), Trainer(), trials=6, final_seeds=3)
+    later = ("freeze.through=none,stem", FREE[1])
+    search(request_of(LR, *later, study="s"), Trainer(), trials=2, final_seeds=1)
+    record, found = read_only(tmp_path / "out")
+    assert [len(arm.trials) for arm in found.arms] == [6, 6] and found.budget == 6
+    assert [len(arm.final) for arm in found.arms] == [3, 3] and found.final_seeds == (1, 2, 3)
+    assert not any(run["role"] == "earlier final" for run in record["runs"])
+
+
 def test_what_was_chosen_before_is_no_result_any_more(request_of, tmp_path, composer):
     """With more trials there is a better recipe, whose runs replace those of the first."""
     word = "train.lr=choice(0.0001,0.0002,0.0003,0.003)"
@@ -454,6 +466,7 @@ def test_a_failed_trial_is_tried_again_and_one_that_diverged_is_not(request_of, 
         search(request_of("train.lr=choice(0.08,0.09)", study="t"), Trainer(), trials=2)
     assert error.value.exit_code == 1
     assert "no trial has ended with a score" in capsys.readouterr().out
+    assert "tries none of them again" in str(error.value) and "0 runs" not in str(error.value)
 
 
 def test_the_source_of_a_task_keeps_its_recipe(request_of, tmp_path):
@@ -492,6 +505,26 @@ def test_a_dry_run_says_what_would_be_tried(request_of, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 arms, 4 trials each" in said and said.count("train.lr=0") == 4
     assert not list(tmp_path.iterdir())
+
+
+def test_arms_of_one_search_have_one_recipe_whatever_each_of_them_searched(request_of, tmp_path):
+    request = request_of("train.epochs=1", "train.lr=0.001", study="s")
+    words = [word for word in request.arguments if not word.startswith("train.lr")]
+    blocks = [{"train.lr": "choice(0.001,0.002)"}, {"train.lr": 0.003, "train.mixup": 0.5}]
+    blocks.append({"train.lr": 0.004, "freeze.through": "stem", "freeze.allow_random": True})
+    train_here(replace(request, arguments=words, blocks=blocks), final_seeds=1, trials=2)
+    cells = make_cells(make_runs(read_runs(tmp_path / "out")))
+    recipes = {cell.settings["train.lr"]: dict(cell.recipe) for cell in cells}
+    assert len(recipes) == 3 and not any("train.lr" in recipe for recipe in recipes.values())
+    assert recipes[0.003]["train.mixup"] == 0.5, "nobody searched it"
+
+
+def test_a_trial_whose_source_diverges_has_diverged(request_of, tmp_path):
+    request = request_of("train.lr=choice(0.001,0.09)", "init=self", study="s")
+    search(request, Trainer(), method="grid", trials=None)
+    _, found = read_only(tmp_path / "out")
+    assert [trial.state for trial in found.arms[0].trials] == ["done", "diverged"]
+    assert found.arms[0].best == 0 and len(found.arms[0].final) == 2
 
 
 # ----------------------------------------------------------------------------- searches, trained
@@ -583,6 +616,45 @@ def test_a_trial_that_is_a_cell_of_a_study_stays_one(request_of, tmp_path):
     plain = [cell for cell in cells if cell.searched is None]
     assert [cell.seeds for cell in plain] == [cell.seeds for cell in before] == [(0, 1)]
     assert [cell.seeds for cell in cells if cell.searched] == [(1,)]
+
+
+def test_a_run_that_was_done_before_a_search_stays_a_result(request_of, tmp_path):
+    request = request_of("train.lr=choice(0.001,0.002)", "train.epochs=1", "init=self")
+    words = [word for word in request.arguments if not word.startswith("train.lr")]
+    run(make_plan(compose_config([*words, "train.lr=0.001", "init=random"])))
+    options = {"method": "grid", "trials": None, "final_seeds": 1}
+    for word in ("init=random", "init=random,self"):
+        train_here(replace(request, arguments=[*request.arguments, word], study="s"), **options)
+    runs = read_runs(tmp_path / "out")
+    plain = [cell for cell in make_cells(make_runs(runs)) if cell.searched is None]
+    assert [(cell.seeds, cell.settings["train.lr"]) for cell in plain] == [
+        ((0, 2), 0.001)  # the latter is the source of a final run
+    ]
+
+
+def test_a_search_that_cannot_be_read_has_trials_all_the_same(request_of, tmp_path):
+    train_here(request_of("train.lr=choice(0.001,0.002)", "train.epochs=1"), trials=2)
+    before = read_runs(tmp_path / "out")
+    (path,) = find_studies(tmp_path / "out")
+    record = read_study(path)
+    path.write_text(json.dumps({**record, "search": {**record["search"], "budget": "many"}}))
+    after = read_runs(tmp_path / "out")
+    assert after["is_trial"].sum() == before["is_trial"].sum() == 2
+    assert any(str(path) in line and "search" in line for line in describe_left_out(after))
+    path.write_text("{")
+    lines = describe_left_out(read_runs(tmp_path / "out"))
+    assert any(str(path) in line and "cannot be read" in line for line in lines)
+
+
+def test_a_sweep_and_a_search_do_not_share_a_name(request_of, tmp_path):
+    sweep, tune = request_of("train.lr=0.001", study="s"), request_of(LR, study="s")
+    search(tune, Trainer())
+    with pytest.raises(ConfigError, match="the study s in .* is a search, and this is a sweep"):
+        drive(sweep, Trainer())
+    drive(replace(sweep, study="t"), Trainer())
+    with pytest.raises(ConfigError, match="the study t in .* is a sweep, and this is a search"):
+        search(replace(tune, study="t"), Trainer())
+    assert not (tmp_path / "out/studies/t.trials.jsonl").exists()
 
 
 def test_the_command_has_the_words_of_a_sweep(tmp_path, cache_dir, capsys):

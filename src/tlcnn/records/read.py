@@ -176,8 +176,11 @@ def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> None:
             row |= {"state": "duplicate", "problem": problem}
 
 
-def _add_roles(rows: Sequence[dict[str, Any]]) -> None:
-    """Say of each run what it is in the searches of its output folder."""
+def _add_roles(rows: list[dict[str, Any]]) -> None:
+    """Say of each run what it is in the searches of its output folder.
+
+    A study there that cannot be read is one more row.
+    """
     by_folder: dict[Path, list[dict[str, Any]]] = {}
     for row in rows:
         folder = Path(row["folder"]).parent
@@ -189,6 +192,8 @@ def _add_roles(rows: Sequence[dict[str, Any]]) -> None:
             is_cell = run_id in roles.finals and run_id in roles.cells
             row["searched"] = (*roles.finals.get(run_id, ()), *([None] if is_cell else []))
             row["is_trial"] = run_id in roles.trials
+        for path, problem in roles.problems.items():
+            rows.append(_EMPTY | {"folder": str(path), "state": "unreadable", "problem": problem})
 
 
 # ---- one of them --------------------------------------------------------------------------------

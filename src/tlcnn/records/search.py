@@ -27,6 +27,7 @@ class Trial:
         tie: what breaks a tie; higher is better.
         n_epochs: how many epochs were trained.
         curve: the scores at the epochs at which trials can be pruned, by epoch.
+        before: ids of its run and of those it starts from that were done before the search.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Trial:
     epoch: int | None = None
     n_epochs: int | None = None
     curve: Mapping[str, Any] | None = None
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,32 +135,46 @@ class Roles:
         finals: by run id, the arms that a run is a final run of.
         trials: ids of runs that were trained to choose among them, and no result.
         cells: ids of runs that are cells of studies that are no search.
+        problems: why a study could not be read, or not whole, by its file.
     """
 
     finals: Mapping[str, tuple[SearchedArm, ...]]
     trials: frozenset[str]
     cells: frozenset[str]
+    problems: Mapping[Path, str]
 
 
 def find_roles(output_dir: Path) -> Roles:
-    """Return the roles of the runs of an output folder. A study that cannot be read has none.
+    """Return the roles of the runs of an output folder; trials stay trials in a damaged search.
 
-    A trial that is a cell of another study, which is no search, counts as that.
+    A trial that is a cell of another study, which is no search, counts as that, and one that was
+    done before the search is no trial.
     """
     finals: dict[str, tuple[SearchedArm, ...]] = {}
-    trials, cells = set[str](), set[str]()
+    trials, chosen, cells = set[str](), set[str](), set[str]()
+    problems: dict[Path, str] = {}
     for path in sorted((output_dir / "studies").glob("*.json")):
         try:
             record = read_json(path)
+            runs = {str(run["run_id"]): str(run["role"]) for run in record["runs"]}
+        except (DataError, KeyError, TypeError) as error:
+            problems[path] = f"this study cannot be read, nor which runs are trials ({error})"
+            continue
+        cells |= {run_id for run_id, role in runs.items() if role == "cell"}
+        tried = {run_id for run_id, role in runs.items() if role in ONLY_TRIED}
+        chosen |= {run_id for run_id, role in runs.items() if role == "final"}
+        try:
             search = read_search(record)
-            runs = {str(run["run_id"]): run["role"] for run in record["runs"]}
-        except (DataError, KeyError, TypeError):
-            continue
-        if search is None:
-            cells |= {run_id for run_id, role in runs.items() if role == "cell"}
-            continue
-        trials |= {run_id for run_id, role in runs.items() if role in ONLY_TRIED}
-        for arm in search.arms:
-            for run_id in arm.final:
-                finals[run_id] = (*finals.get(run_id, ()), SearchedArm(search, arm))
-    return Roles(finals, frozenset(trials - cells - finals.keys()), frozenset(cells))
+        except DataError as error:
+            problems[path] = (
+                f"this search cannot be read, so its final runs are ordinary ({error})"
+            )
+            search = None
+        if search is not None:
+            for arm in search.arms:
+                tried -= {run_id for trial in arm.trials for run_id in trial.before}
+                for run_id in arm.final:
+                    finals[run_id] = (*finals.get(run_id, ()), SearchedArm(search, arm))
+        trials |= tried
+    trials -= {*cells, *chosen, *finals}
+    return Roles(finals, frozenset(trials), frozenset(cells), problems)

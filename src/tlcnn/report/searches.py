@@ -1,5 +1,6 @@
 """Searches of settings in a report: a table of their arms, and sentences for its methods."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,15 @@ from tlcnn.report.show import show_number, show_score, show_value
 from tlcnn.report.table import Column, Entry, Table, fill_table
 from tlcnn.report.words import join_words, name_metric, write_settings
 from tlcnn.statistics.metrics import METRICS
+from tlcnn.sweep.propose import N_RANDOM
 from tlcnn.text import count
 
 _METHODS = {
     "random": "drawn at random, evenly spread",
     "grid": "all points of a grid",
     "tpe": "proposed by a tree-structured Parzen estimator (Bergstra et al. 2011; Optuna, Akiba "
-    "et al. 2019) after eight random ones",
-    "gp": "proposed by a Gaussian process (Optuna, Akiba et al. 2019) after eight random ones",
+    "et al. 2019)",
+    "gp": "proposed by a Gaussian process (Optuna, Akiba et al. 2019)",
 }
 _PRUNERS = {
     "median": "Trials whose score was below the median of earlier trials after a ninth or a third "
@@ -86,7 +88,7 @@ def describe_searches(content: Content) -> Iterator[str]:
         yield (
             f"Settings of training were searched ({search.study}): "
             f"{_count_trials(arms)} for each of {count(len(arms), 'arm')}, "
-            f"{_METHODS.get(search.method, search.method)}, all with seed {search.tuning_seed} "
+            f"{_write_method(search)}, all with seed {search.tuning_seed} "
             f"and judged by the {metrics} of their best epoch on validation."
         )
         spaces: dict[tuple[str, ...], list[str]] = {}
@@ -117,6 +119,17 @@ def describe_searches(content: Content) -> Iterator[str]:
                 f"The chosen value of {join_words(ends)} lies at an end of its range, so a wider "
                 "range may have better ones."
             )
+
+
+def _write_method(search: SearchRecord) -> str:
+    """Return how trials were proposed; samplers learn from whole batches of random ones."""
+    text = _METHODS.get(search.method, search.method)
+    if search.method not in ("tpe", "gp"):
+        return text
+    n_random = math.ceil(N_RANDOM / search.batch) * search.batch
+    return (
+        f"{text} after {n_random} random ones" if n_random < search.budget else _METHODS["random"]
+    )
 
 
 def _count_trials(arms: list[ArmRecord]) -> str:

@@ -295,11 +295,13 @@ def _make_recipe(
 ) -> Settings:
     """Return the settings that tell recipes apart; of a searched arm, its search among them.
 
-    So cells of one search are compared with each other, whatever settings it chose for each.
+    So cells of one search are compared with each other, whatever settings it chose for each, and
+    with an arm that has one value of what others search.
     """
     if arm is None:
         return _pick(settings, keys)
-    rest = _pick(settings, [key for key in keys if key not in arm.arm.keys])
+    searched = {key for each in arm.search.arms for key in each.keys}
+    rest = _pick(settings, [key for key in keys if key not in searched])
     return (*rest, (SEARCH, arm.search.study))
 
 

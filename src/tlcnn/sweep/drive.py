@@ -27,7 +27,7 @@ from tlcnn.sweep.sharing import (
     find_shared_depths,
     order_by_source,
 )
-from tlcnn.sweep.study_record import ONE_RUN, name_study, write_failures, write_study
+from tlcnn.sweep.study_record import ONE_RUN, check_kind, name_study, write_failures, write_study
 from tlcnn.text import align_columns, count, print_text
 from tlcnn.training.interrupt import catch_signals
 
@@ -76,6 +76,7 @@ def drive(request: Request, launch: Launch) -> None:
             f"The first: {reason}"
         )
     name = name_study(request.study, request.arguments, sweep)
+    check_kind(request.output_dir, name, is_search=False)
     print_text(_describe_sweep(name, sweep, request))
     if request.dry_run:
         if sweep.runs:

@@ -17,7 +17,7 @@ from tlcnn.sweep.options import SearchOptions
 from tlcnn.sweep.resolve import Sweep, SweepRun
 from tlcnn.sweep.search import Search, Wanted
 from tlcnn.sweep.search_text import describe_end, describe_search
-from tlcnn.sweep.study_record import name_sweep, write_failures, write_study
+from tlcnn.sweep.study_record import check_kind, name_sweep, write_failures, write_study
 from tlcnn.text import count, print_text
 
 
@@ -47,6 +47,7 @@ def drive_search(request: Request, options: SearchOptions, launch: Launch) -> No
     name = name_sweep(
         request.study, request.arguments, "tune", lambda: digest_of(search.definition, 8)
     )
+    check_kind(request.output_dir, name, is_search=True)
     search.name = name
     search.journal = Journal(request.output_dir / "studies" / f"{name}{SUFFIX}")
     print_text("\n".join(_describe_start(search)))
@@ -54,6 +55,11 @@ def drive_search(request: Request, options: SearchOptions, launch: Launch) -> No
         print_text(line)
     if request.dry_run:
         print_text(_describe_first(search))
+        if arms.broken:
+            raise SweepFailed(
+                f"{count(len(arms.broken), 'combination')} cannot be run",
+                {outcome.code for _, outcome in arms.broken},
+            )
         return
     record = _search(search, request, launch)
     print_text("\n" + "\n".join(describe_search(record)))
@@ -152,9 +158,15 @@ def _close(search: Search, record: SearchRecord, request: Request) -> None:
         print_text(f"  no trial has ended with a score: {name}")
     codes = {outcome.code or UNEXPECTED for outcome in search.failed.values()}
     codes |= {outcome.code for _, outcome in search.arms.broken}
-    if codes or without:
+    if without and not codes:
+        raise SweepFailed(
+            f"{count(len(without), 'arm')} without a trial that ended with a score. The same "
+            "command tries none of them again: give it more trials, or search other ranges.",
+            {1},
+        )
+    if codes:
         raise SweepFailed(
             f"{count(len(search.failed), 'run')} failed. The same command tries them again and "
             "skips what is done.",
-            codes or {1},
+            codes,
         )

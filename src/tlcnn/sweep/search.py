@@ -123,9 +123,21 @@ class Search:
         return [wanted for arm in self.arms.arms for wanted in self._decide_arm(arm)]
 
     def count_budget(self, arm: Arm) -> int:
-        """Return how many trials an arm gets; an arm without a space has one."""
-        n_begun = len(self.journal.trials.get(arm.key, ()))
-        return max(self.budget if arm.space else 1, n_begun)
+        """Return how many trials an arm gets; an arm without a space has one.
+
+        All others have the same budget, which no later command makes smaller.
+        """
+        if not arm.space:
+            return 1
+        keys = [each.key for each in self.arms.arms if each.space]
+        return max(self.budget, *(len(self.journal.trials.get(key, ())) for key in keys))
+
+    @property
+    def final_seeds(self) -> tuple[int, ...]:
+        """The seeds of the chosen settings' runs; no later command makes them fewer."""
+        before = [len(final.seeds) for finals in self.journal.finals.values() for final in finals]
+        first = self.arms.seed + 1
+        return tuple(range(first, first + max([self.options.final_seeds, *before])))
 
     def _decide_arm(self, arm: Arm) -> list[Wanted]:
         trials = self.journal.trials.setdefault(arm.key, [])
@@ -149,11 +161,14 @@ class Search:
         if len(trials) >= budget or (first == len(trials) and not begin):
             return False
         points = self._propose(arm, trials[:first])
-        numbers = range(len(trials), min(first + len(points), budget))
-        begun = [
-            Trial(n, points[n - first], self._find_run(arm, points[n - first]).run_id)
-            for n in numbers
-        ]
+        ours = {run.run_id for run in self.list_runs()}  # all else that is done was done before
+        begun = []
+        for number in range(len(trials), min(first + len(points), budget)):
+            values = points[number - first]
+            lineage = self.plan(arm, values, self.arms.seed).runs
+            before = tuple(r.run_id for r in lineage if r.is_done and r.run_id not in ours)
+            run_id = self._find_run(arm, values).run_id
+            begun.append(Trial(number, values, run_id, before=before))
         self.journal.begin_trials(arm.key, begun)
         return bool(begun)
 
@@ -180,7 +195,12 @@ class Search:
         """End the trials that are over, prune others, and return what is to be trained."""
         metric, n_epochs = arm.plan.config.train.select, arm.plan.config.train.epochs
         rungs = list_rungs(n_epochs, self.options.prune)
-        reached = {t.number: read_reached(self._check_run(arm, t)) for t in waiting}
+        reached = {
+            t.number: read_reached(
+                self._check_run(arm, t), self.plan(arm, t.values, self.arms.seed).runs
+            )
+            for t in waiting
+        }
         running = {t.number: t for t in waiting}
         for trial in waiting:
             state = reached[trial.number]
@@ -254,7 +274,7 @@ class Search:
         best = choose_best(trials)
         if best is None:
             return []
-        seeds = tuple(range(self.arms.seed + 1, self.arms.seed + 1 + self.options.final_seeds))
+        seeds = self.final_seeds
         sweeps = [self.plan(arm, best.values, seed) for seed in seeds]
         runs = [self._find_run(arm, best.values, seed) for seed in seeds]
         self.journal.choose(arm.key, Final(best.number, seeds, tuple(r.run_id for r in runs)))
@@ -265,7 +285,7 @@ class Search:
     def note_outcomes(self, wanted: Sequence[Wanted], outcomes: Mapping[str, Outcome]) -> None:
         """Note which runs did not get where they should; a trial that diverged did."""
         for each in wanted:
-            run_id, reached = each.run.run_id, read_reached(each.run)
+            run_id, reached = each.run.run_id, read_reached(each.run, each.lineage)
             outcome = outcomes.get(run_id)
             if outcome is None or outcome.was_stopped:
                 continue
@@ -313,7 +333,6 @@ class Search:
     def make_record(self) -> SearchRecord:
         """Return what the study's file holds. It is called while the journal is held."""
         names = self.arms.names
-        seeds = range(self.arms.seed + 1, self.arms.seed + 1 + self.options.final_seeds)
         return SearchRecord(
             study=self.name,
             method=str(self.options.method),
@@ -322,7 +341,7 @@ class Search:
             prune=self.options.prune,
             budget=max((self.count_budget(arm) for arm in self.arms.arms if arm.space), default=1),
             tuning_seed=self.arms.seed,
-            final_seeds=tuple(seeds),
+            final_seeds=self.final_seeds,
             arms=tuple(self._make_arm_record(arm, names[arm.key]) for arm in self.arms.arms),
         )
 

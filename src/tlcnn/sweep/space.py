@@ -140,11 +140,18 @@ def parse_setting(override: Any, condition: Condition | None) -> Setting:
     is_whole = "int" in types.get(key, "") and "float" not in types.get(key, "")
     if is_whole and "log" in tags:
         raise ConfigError(f"{key}={text}: whole numbers have no log scale: use choice(1,2,4,8)")
+    if is_whole:
+        low, high = math.ceil(low), math.floor(high)
+        if not low < high:
+            raise ConfigError(
+                f"{key}={text}: interval(LOW,HIGH) needs at least two whole numbers between LOW "
+                "and HIGH, these included, as in interval(1,2)"
+            )
     return Setting(
         key,
         text,
-        low=math.ceil(low) if is_whole else low,
-        high=math.floor(high) if is_whole else high,
+        low=low,
+        high=high,
         is_log="log" in tags,
         is_whole=is_whole,
         condition=condition,

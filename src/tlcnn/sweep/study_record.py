@@ -91,6 +91,24 @@ def write_study(
     return path
 
 
+def check_kind(output_dir: Path, name: str, *, is_search: bool) -> None:
+    """Raise ConfigError where a name is that of a search and a sweep is to be recorded.
+
+    And the reverse: either record would replace the other, and trials would become results.
+    """
+    try:
+        was_search = "search" in read_json(output_dir / "studies" / f"{name}.json")
+    except (DataError, TypeError):
+        return
+    if was_search != is_search:
+        kinds = ("a sweep", "a search")
+        raise ConfigError(
+            f"the study {name} in {output_dir} is {kinds[was_search]}, and this is "
+            f"{kinds[is_search]}: give it another name, study=NAME. What is trained already is "
+            "not trained again"
+        )
+
+
 def write_failures(path: Path, errors: Mapping[str, str]) -> None:
     """Note in a study's record which runs failed in its last sweep, and why."""
     record = {**read_study(path), "failures": dict(errors)}

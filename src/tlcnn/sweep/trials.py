@@ -5,7 +5,7 @@ every kill.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ REDUCTION = 3  # of `halving`: one in so many trials goes on; epochs grow by the
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a run is: its finished epochs, and whether it is done or its loss was not finite."""
+    """How far a run is: its finished epochs, and whether it is done or has diverged."""
 
     epochs: Sequence[Epoch]
     is_done: bool
@@ -49,10 +49,15 @@ class Reached:
         }
 
 
-def read_reached(run: SweepRun) -> Reached:
-    """Return how far a run is. Raises DataError for a damaged folder."""
-    folder = RunDir(run.run_dir)
-    return Reached(read_history(run.run_dir), folder.is_done, folder.find_divergence() is not None)
+def read_reached(run: SweepRun, lineage: Iterable[SweepRun]) -> Reached:
+    """Return how far a run is. Raises DataError for a damaged folder.
+
+    Args:
+        lineage: it and the runs that it starts from; it has diverged where one of them has.
+    """
+    folders = [RunDir(each.run_dir) for each in lineage]
+    has_diverged = any(not f.is_done and f.find_divergence() is not None for f in folders)
+    return Reached(read_history(run.run_dir), run.is_done, has_diverged)
 
 
 def list_rungs(n_epochs: int, prune: str) -> list[int]:
