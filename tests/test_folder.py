@@ -427,3 +427,13 @@ def test_a_file_without_a_match_does_not_change_what_the_regex_means(tmp_path):
         write_image(tmp_path / "p8_all" / "b" / f"{name}.png")
     with pytest.raises(DataError, match=r"captures nothing in 2 of 8 names .*scan\.png"):
         load(tmp_path, group_regex=r"(p\d+)_")
+
+
+def test_groups_of_any_name_are_read(tmp_path):
+    names = ("NA", "none", " led")
+    for name in names:
+        write_image(tmp_path / "root" / name / "1.png")
+    rows = "".join(f"{name}/1.png,{name}\n" for name in names)
+    (tmp_path / "groups.csv").write_text(f"image,group\n{rows}")
+    index = load(tmp_path / "root", groups=str(tmp_path / "groups.csv"))
+    assert index.table["group"].tolist() == ["led", "NA", "none"]

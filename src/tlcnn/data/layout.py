@@ -9,7 +9,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
 
-ARE_CLASSES = '"dataset.options.splits={}" if the folders are the classes'
+ARE_CLASSES = 'Give "dataset.options.splits={}" if the folders are the classes'
 UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
 _LIKE_A_SPLIT = re.compile(
     r"(?:^|[\W_])(?:fold|split|part|set|subset|train|val|test|cv|phase)", re.I
@@ -76,7 +76,7 @@ def find_split_folders(
     if "train" in split_of.values():
         if rest := [folder for folder in folders if folder not in split_of]:
             is_whole = "test" in split_of.values()
-            alone = f"{_spell(split_of)} uses the splits alone; " if is_whole else ""
+            alone = f"{_spell(split_of)} uses the splits alone. " if is_whole else ""
             raise DataError(
                 f"{root} holds the splits {list_names(list(split_of))} beside other folders "
                 f"({list_names(rest)}); move these away. {alone}{ARE_CLASSES}"
