@@ -124,6 +124,7 @@ def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
         ("--lr=1e-3", "write train.lr=1e-3, without dashes"),
         ("dataset.root=/a/caf\udce9", r"/a/caf\xe9' is not UTF-8"),
         ("init.weights=a,b.pt", "Or is it one text? Write \"init.weights='a,b.pt'\"."),
+        ("dataset.options.exclude=a,b", "Or is it one text?"),
         ("freeze", "sets nothing: write freeze=VALUE"),
         ("show", "sets nothing: write KEY=VALUE, e.g. freeze=layer3 (`tlcnn --help` lists"),
         ("dataset=foo", "write dataset=folder (or dataset=table) dataset.name=foo dataset.root="),

@@ -66,6 +66,25 @@ def test_a_window_is_applied_to_rescaled_values():
     assert grey(encode(stored, **several)) == shown
 
 
+@pytest.mark.parametrize(
+    "window", [(None, None), (float("nan"), 400), ([], []), (40, 0), (40, None)], ids=str
+)
+def test_an_empty_window_is_none(window):
+    stored = np.array([[0, 1024, 4095]], np.uint16)
+    tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 1, "RescaleIntercept": -1024}
+    content = encode(stored, **tags, WindowCenter=window[0], WindowWidth=window[1])
+    assert grey(content) == [0, 64, 255]
+
+
+def test_a_palette_beyond_its_bits_does_not_wrap():
+    tags = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [4, 0, 8]
+        entries = np.array([0, 100, 255, 300], np.uint16)
+        tags[f"{colour}PaletteColorLookupTableData"] = entries.tobytes()
+    assert grey(encode(np.array([[0, 1, 2, 3]], np.uint8), **tags)) == [0, 100, 255, 255]
+
+
 def test_colours():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert (decode_image(encode(pixels), "a.dcm") == pixels).all()

@@ -22,6 +22,7 @@ from PIL import Image
 
 from tlcnn.data import duplicates
 from tlcnn.data.datasets import load_index
+from tlcnn.data.dicom import MissingPackage
 from tlcnn.data.duplicates import (
     CUT,
     MAX_BITS,
@@ -33,6 +34,7 @@ from tlcnn.data.duplicates import (
     confirm_pairs,
     find_near,
     is_same_picture,
+    load_confirmations,
     load_fingerprints,
     make_fingerprints,
     propose_copies,
@@ -217,6 +219,26 @@ class Counted:
         return self.arrays[position]
 
 
+def test_failures_are_not_remembered_and_a_missing_package_is_an_error(drawn, tmp_path):
+    pair = np.array([[0, 0, 0, 0]])
+    for pixels, is_same in ((None, None), (drawn[0], True)):
+        images = Counted([pixels])
+        made = load_fingerprints(images, ["a"], tmp_path)
+        assert made.is_missing.tolist() == [is_same is None]
+        same = load_confirmations(images, images, pair, (["a"], ["a"]), tmp_path)
+        assert same == [is_same]
+
+    class Lacking(Counted):
+        def load(self, position):
+            raise MissingPackage("pip install")
+
+    images = Lacking([None])
+    with pytest.raises(MissingPackage):
+        load_fingerprints(images, ["b"], tmp_path)
+    with pytest.raises(MissingPackage):
+        load_confirmations(images, images, pair, (["b"], ["b"]), tmp_path)
+
+
 def test_fingerprints_are_remembered_by_content_and_broken_images_have_none(drawn, tmp_path):
     images = Counted([drawn[0], None, drawn[1]])
     made = load_fingerprints(images, ["a", "b", "c"], tmp_path)
@@ -224,9 +246,11 @@ def test_fingerprints_are_remembered_by_content_and_broken_images_have_none(draw
     assert made.is_missing.tolist() == [False, True, False]
     again = load_fingerprints(images, ["a", "b", "c"], tmp_path)
     assert (again.bits == made.bits).all() and (again.sides == made.sides).all()
-    assert images.n_loads == 3
-    load_fingerprints(images, ["a", "b", "d"], tmp_path)
-    assert images.n_loads == 6
+    assert images.n_loads == 6  # the broken one may be none next time
+    whole = Counted(drawn[:3])
+    for digests, n_loads in (("xyz", 3), ("xyz", 3), ("xyw", 6)):
+        load_fingerprints(whole, list(digests), tmp_path)
+        assert whole.n_loads == n_loads
     assert (
         len(find_near(made.bits[:, 0, 0], made.bits[:, 0, 0], 64)) == 4
     )  # the broken one is near to nothing

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 import unicodedata
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
+from tlcnn.data.selection import find_masks
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
 
@@ -142,6 +144,55 @@ def test_photographs_of_masks_and_numbers_are_no_masks(tmp_path):
         write_mask(tmp_path / "digit" / "one" / f"{n}0.png")  # two grey levels, as the other class
         write_mask(tmp_path / "digit" / "two" / f"{n}0.png")
     assert len(load(tmp_path)) == 24
+
+
+def test_classes_that_are_called_like_masks_are_no_masks(tmp_path):
+    for n in range(6):
+        write_noise(tmp_path / "people/mask" / f"{n}.png")
+        write_noise(tmp_path / "people/no_mask" / f"{n}.png")
+        write_noise(tmp_path / "named/mask" / f"mask_{n}.png")
+        write_noise(tmp_path / "named/normal" / f"{n}.png")
+        write_noise(tmp_path / "ended/gt" / f"{n}_gt.png")
+        write_noise(tmp_path / "ended/normal" / f"{n}.png")
+        for name in ("Seg", "Band", "Lym"):
+            write_noise(tmp_path / "cells/train" / name / f"{n}.png")
+            write_noise(tmp_path / "cells/test" / name / f"{n}.png")
+    for folder, n_images in {"people": 12, "named": 12, "ended": 12, "cells": 36}.items():
+        assert len(load(tmp_path / folder)) == n_images, folder
+
+
+def test_dark_images_and_patients_are_no_masks(tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        write_noise(tmp_path / "dark/red" / f"{n}.png")
+        pixels = rng.integers(0, 30, (32, 32), dtype=np.uint8)
+        pixels[3, 3] = 255
+        (tmp_path / "dark/green").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"dark/green/{n}.png")
+        for patient in range(4):
+            (write_noise if patient else write_mask)(tmp_path / f"many/a/p{patient}/{n}.png")
+        write_noise(tmp_path / f"many/b/{n}0.png")
+    assert len(load(tmp_path / "dark")) == 12
+    assert len(load(tmp_path / "many")) == 30
+
+
+def test_the_glob_for_masks_spares_classes_of_such_a_name(tmp_path):
+    for label in ("with_masks", "no_masks"):
+        for n in range(4):
+            write_noise(tmp_path / label / f"{n}.png")
+            write_mask(tmp_path / label / f"{n}_mask.png")
+    with pytest.raises(DataError, match="8 of 16 images") as error:
+        load(tmp_path)
+    (exclude,) = re.findall(r"exclude='(.*?)'", str(error.value))
+    assert len(load(tmp_path, exclude=exclude)) == 8
+
+
+def test_masks_are_searched_in_linear_time():
+    opened = []
+    paths = [f"{p % 2}/p{p}/{n:03}.png" for p in range(400) for n in range(50)]
+    started = time.process_time()
+    assert find_masks(paths, opened.append) == {} and not opened
+    assert time.process_time() - started < 2
 
 
 def test_globs(root):
@@ -342,3 +393,47 @@ def test_real_lung_tiles(shared):
     assert len(index) == 2959 and index.classes == ("lung_aca", "lung_n", "lung_scc")
     assert index.images.load(0).shape == (224, 224, 3)
     assert np.bincount(index.table["label"]).min() > 900
+
+
+@pytest.mark.parametrize("prefix", ["", "seg_"])
+@pytest.mark.parametrize("options", [{}, {"splits": True}])
+def test_a_folder_between_a_split_and_its_classes_is_refused(tmp_path, prefix, options):
+    names = [f"{prefix}train", f"{prefix}test"]
+    for name in names:
+        lay_splits(tmp_path / name, (name,))
+    if options:
+        options = {"splits": dict(zip(("train", "test"), names, strict=True))}
+    with pytest.raises(DataError, match="do not hold the same classes") as error:
+        load(tmp_path, **options)
+    assert run_words(str(error.value), tmp_path).classes == tuple(sorted(names))
+
+
+def test_splits_of_which_one_class_is_called_like_its_split_are_refused(tmp_path):
+    lay_splits(tmp_path, ("train", "test"), ("a", "train"))
+    with pytest.raises(DataError, match="do not hold the same classes"):
+        load(tmp_path)
+
+
+def test_the_advice_for_a_split_without_a_test_set_is_no_error(tmp_path):
+    lay_splits(tmp_path, ("train", "holdout"))
+    with pytest.raises(DataError, match="splits train beside other folders") as error:
+        load(tmp_path)
+    assert run_words(str(error.value), tmp_path).classes == ("holdout", "train")
+
+
+def test_a_file_without_a_match_does_not_change_what_the_regex_means(tmp_path):
+    for name in ("p1_1", "p1_2", "p2_1", "scan"):
+        write_image(tmp_path / "p9_all" / "a" / f"{name}.png")
+        write_image(tmp_path / "p8_all" / "b" / f"{name}.png")
+    with pytest.raises(DataError, match=r"captures nothing in 2 of 8 names .*scan\.png"):
+        load(tmp_path, group_regex=r"(p\d+)_")
+
+
+def test_groups_of_any_name_are_read(tmp_path):
+    names = ("NA", "none", " led")
+    for name in names:
+        write_image(tmp_path / "root" / name / "1.png")
+    rows = "".join(f"{name}/1.png,{name}\n" for name in names)
+    (tmp_path / "groups.csv").write_text(f"image,group\n{rows}")
+    index = load(tmp_path / "root", groups=str(tmp_path / "groups.csv"))
+    assert index.table["group"].tolist() == ["led", "NA", "none"]

@@ -300,6 +300,11 @@ def test_the_weights_of_a_tf_network_are_noticed_in_its_twin(plan_of, tmp_path):
     with pytest.raises(WeightsError, match="Write model.name=tf_efficientnet_b0"):
         plan_of(*words, "model.name=efficientnet_b0")
     assert plan_of(*words, "model.name=tf_efficientnet_b0").treatment.k == 1
+    inner = tmp_path / "about tf_efficientnet_b0" / "mine.pth"  # a folder says nothing
+    inner.parent.mkdir()
+    inner.write_bytes(b"any content has a digest")
+    words[1] = f"init.weights={inner}"
+    assert plan_of(*words, "model.name=efficientnet_b0").treatment.k == 1
 
 
 def test_wrong_units_are_refused_before_data_is_touched(tmp_path, cache_dir):

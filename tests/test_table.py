@@ -97,7 +97,7 @@ def findings(root):
 def test_several_labels_in_a_cell_are_asked_about(findings):
     with pytest.raises(DataError, match=r"2 rows hold several .*such as Edema\|Hernia") as error:
         load(findings)
-    assert "dataset.options.label_separator='|'" in str(error.value)
+    assert "\"dataset.options.label_separator='|'\" trains" in str(error.value)
     names = ["Edema", "No Finding", "Edema|Mass", "Mass", "Edema|Hernia"]
     assert load(findings, classes=names).table["label"].tolist() == [0, 1, 2, 3, 4]
     index = load(findings, label_separator="|")
@@ -160,6 +160,14 @@ def test_images_are_found_without_suffix_or_case_and_in_several_folders(root):
     Image.new("RGB", (8, 8)).save(root / "images_001/images/b1.jpg")
     write_table(root / "labels.csv", [["b1", "nv"], ["a", "mel"]], HEADER[:2])
     with pytest.raises(DataError, match=r"1 of 2 names fit several .*b1 \(images_001/images/b1"):
+        load(root)
+
+
+def test_a_lost_image_is_not_replaced_by_its_mask(root):
+    (root / "masks").mkdir()
+    Image.new("RGB", (8, 8)).save(root / "masks/lost.png")
+    write_table(root / "labels.csv", [["a.png", "nv"], ["lost.png", "mel"]], HEADER[:2])
+    with pytest.raises(DataError, match=r"1 of 2 rows have no image .*lost\.png"):
         load(root)
 
 

@@ -93,7 +93,8 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
         is_each = argument.lstrip("+") in EACH_UNIT
         if (override.is_sweep_override() or is_each) and not is_sweep:
             key, _, text = argument.partition("=")
-            hint = f" Or is it one text? Write \"{key}='{text}'\"." if is_text_key(key) else ""
+            may_be_text = is_text_key(key) or key.startswith(OPTIONS)
+            hint = f" Or is it one text? Write \"{key}='{text}'\"." if may_be_text else ""
             raise ConfigError(f"{argument} is several values: add -m to run all of them.{hint}")
         _check_key(override, dataset_options)
         _check_range(argument)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
+class MissingPackage(DataError):
+    """A file that a package reads which is not installed: no fault of the file."""
+
+
 def is_dicom(content: bytes) -> bool:
     """Whether bytes begin as a DICOM file does."""
     return content[128:132] == b"DICM"
@@ -32,13 +36,14 @@ def decode_dicom(content: bytes, name: str, max_pixels: int) -> np.ndarray:
         (H, W, 3) uint8 RGB, writable.
 
     Raises:
-        DataError: pydicom is missing, the file is broken, or it has more than `max_pixels`.
+        MissingPackage: pydicom is missing.
+        DataError: the file is broken, or it has more than `max_pixels`.
     """
     try:
         from pydicom import dcmread
         from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
     except ImportError:
-        raise DataError(
+        raise MissingPackage(
             f"{name} is a DICOM file: pip install 'tlcnn[dicom]', or save it as PNG"
         ) from None
     try:
@@ -79,13 +84,17 @@ def _find_range(file: "Dataset") -> tuple[int, int]:
 
 
 def _apply_window(values: np.ndarray, file: "Dataset") -> np.ndarray | None:
-    """Return values from 0 to 1 as the file's first window shows them; None without one."""
-    if "WindowCenter" not in file or "WindowWidth" not in file:
+    """Return values from 0 to 1 as the file's first window shows them.
+
+    None without one: its tags are missing or empty, or its width is not above 0.
+    """
+    tags = [file.get(name) for name in ("WindowCenter", "WindowWidth")]
+    numbers = [np.atleast_1d(np.asarray(tag, dtype=np.float64)) for tag in tags]
+    if not all(number.size and np.isfinite(number[0]) for number in numbers):
         return None
-    centre, width = (
-        float(np.atleast_1d(np.asarray(value, dtype=np.float64))[0])
-        for value in (file.WindowCenter, file.WindowWidth)
-    )
+    centre, width = (float(number[0]) for number in numbers)
+    if width <= 0:
+        return None
     function = file.get("VOILUTFunction", "LINEAR")
     values = values.astype(np.float64)
     if function == "SIGMOID":
@@ -96,5 +105,6 @@ def _apply_window(values: np.ndarray, file: "Dataset") -> np.ndarray | None:
 
 
 def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return values as uint8, where low becomes 0 and high 255."""
-    return np.round(255 * (values.astype(np.float64) - low) / (high - low)).astype(np.uint8)
+    """Return values as uint8, where low, and what is below, becomes 0 and high 255."""
+    scaled = np.round(255 * (values.astype(np.float64) - low) / (high - low))
+    return np.clip(scaled, 0, 255).astype(np.uint8)

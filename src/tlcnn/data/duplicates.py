@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tlcnn.data.dicom import MissingPackage
 from tlcnn.data.index import Images
 from tlcnn.data.progress import remember_parts, watch
 from tlcnn.errors import DataError
@@ -26,6 +27,7 @@ FINGERPRINT_VERSION = 2
 CONFIRM_VERSION = 1
 PART = 1000  # images or pairs after which their results are stored
 NO_FINGERPRINT = 0  # a broken or blank image, which is near to no other
+NO_SIDES = [1, 1]  # of an image that cannot be decoded
 MAX_BITS = 8  # of 64: the largest distance of pairs whose pixels are compared
 MAX_TURNED_BITS = 4  # of mirrored and turned ones, of which there are seven times as many
 N_TURNS = 8  # positions of a square: see `turn_pixels`
@@ -81,14 +83,17 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
     """Return each image's fingerprints, remembered by the images' content digests.
 
     Raises:
+        MissingPackage: a package that reads the images is not installed.
         StorageError: the cache folder cannot be written.
     """
 
     def compute(position: int) -> tuple[list[int], list[int]]:
         try:
             pixels = images.load(position)
+        except MissingPackage:
+            raise
         except DataError:
-            return [NO_FINGERPRINT] * 2 * N_TURNS, [1, 1]
+            return [NO_FINGERPRINT] * 2 * N_TURNS, NO_SIDES
         return make_fingerprints(pixels).ravel().tolist(), [*pixels.shape[:2]]
 
     def compute_part(positions: range) -> list[tuple[list[int], list[int]]]:
@@ -102,6 +107,7 @@ def load_fingerprints(images: Images, digests: Sequence[str], cache_dir: Path) -
         compute_part,
         size=PART,
         what="fingerprints of images",
+        is_failure=lambda row: row[1] == NO_SIDES,
     )
     bits = np.array([row[0] for row in rows], "u8").reshape(-1, 2, N_TURNS)
     return Fingerprints(bits, np.array([row[1] for row in rows], np.int64).reshape(-1, 2))
@@ -254,6 +260,7 @@ def load_confirmations(
         lambda part: confirm_pairs(first, second, pairs[part.start : part.stop]),
         size=PART,
         what="comparing pixels of pairs",
+        is_failure=lambda is_same: is_same is None,
     )
 
 
@@ -267,6 +274,8 @@ def confirm_pairs(first: Images, second: Images, pairs: np.ndarray) -> list[bool
     def load(images: Images, position: int) -> np.ndarray | None:
         try:
             return images.load(int(position))
+        except MissingPackage:
+            raise
         except DataError:
             return None
 

@@ -70,9 +70,9 @@ def check_single(labels: pd.Series, source: str) -> None:
             n_rows = int(labels.isin(several).sum())
             raise DataError(
                 f"{source}: {n_rows:,} rows hold several labels in one cell, such as "
-                f"{several[0]}. dataset.options.label_separator='{separator}' trains a network in "
-                "which several classes can hold (multi-label). If each combination is a class of "
-                "its own, list all classes with dataset.options.classes=[first,second]"
+                f"{several[0]}. \"dataset.options.label_separator='{separator}'\" trains a "
+                "network in which several classes can hold (multi-label). If each combination is "
+                "a class of its own, list all classes with dataset.options.classes=[first,second]"
             )
 
 

@@ -9,6 +9,7 @@ from tlcnn.data.index import SPLITS
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
 
+ARE_CLASSES = 'Give "dataset.options.splits={}" if the folders are the classes'
 UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
 _LIKE_A_SPLIT = re.compile(
     r"(?:^|[\W_])(?:fold|split|part|set|subset|train|val|test|cv|phase)", re.I
@@ -65,6 +66,7 @@ def find_split_folders(
         mapped = map_splits(folders, splits) if splits else {}
         rest = [folder for folder in folders if mapped and folder not in mapped]
         n_left_out = sum(parts[0] in rest for parts in paths)
+        _check_classes(root, mapped, paths)
         note = (
             f"left out {n_left_out:,} images in folders that dataset.options.splits does not name"
         )
@@ -73,13 +75,37 @@ def find_split_folders(
     split_of = {folder: split for folder, split in parsed.items() if split}
     if "train" in split_of.values():
         if rest := [folder for folder in folders if folder not in split_of]:
+            is_whole = "test" in split_of.values()
+            alone = f"{_spell(split_of)} uses the splits alone. " if is_whole else ""
             raise DataError(
                 f"{root} holds the splits {list_names(list(split_of))} beside other folders "
-                f"({list_names(rest)}); move these away, or rename the splits if they are "
-                f"classes. {_spell(split_of)} uses the splits alone"
+                f"({list_names(rest)}); move these away. {alone}{ARE_CLASSES}"
             )
+        _check_classes(root, split_of, paths)
         return split_of, ()
     return {}, _check_repetition(root, folders, paths)
+
+
+def _check_classes(
+    root: Path, split_of: Mapping[str, str], paths: Sequence[tuple[str, ...]]
+) -> None:
+    """Refuse splits without a class in common, or with a class that is called like its split."""
+    inside: dict[str, set[str]] = {}
+    for parts in paths:
+        if len(parts) > 2 and parts[0] in split_of:
+            inside.setdefault(split_of[parts[0]], set()).add(parts[1])
+    names_of = {split: {name.casefold() for name in names} for split, names in inside.items()}
+    trained = names_of.get("train", set())
+    repeated = sorted(
+        folder for folder in split_of if folder.casefold() in names_of.get(split_of[folder], ())
+    )
+    if repeated or any(trained and trained.isdisjoint(names) for names in names_of.values()):
+        holdings = "; ".join(f"{s}: {list_names(sorted(inside[s]))}" for s in inside)
+        raise DataError(
+            f"{root}: the splits {list_names(sorted(split_of))} do not hold the same classes "
+            f"({holdings}). If a folder stands between a split and its classes, move the classes "
+            f"up, to {root / min(split_of)}/CLASS. {ARE_CLASSES}"
+        )
 
 
 def _check_repetition(
@@ -93,17 +119,18 @@ def _check_repetition(
             f"dataset.root={root / folders[0]}"
         )
     shared = set.intersection(*inside.values()) if len(folders) > 1 else set()
-    if len(shared) < 2:
-        return ()
-    if all(_LIKE_A_SPLIT.search(folder) for folder in folders):
+    if len(folders) > 1 and all(inside[f] and _LIKE_A_SPLIT.search(f) for f in folders):
         *first, last = sorted(folders)
         guess = {**dict.fromkeys(first, "train"), last: "test"}
+        _check_classes(root, {f: parse_split(f) or guess[f] for f in folders}, paths)
         raise DataError(
             f"{root}: {list_names(sorted(folders))} hold the same folders "
             f"({list_names(sorted(shared))}), so they are probably splits. Their names are not "
-            f"understood ({UNDERSTOOD} are). Say which is which, such as {_spell(guess)}; with "
-            '"dataset.options.splits={}" they are the classes'
+            f"understood ({UNDERSTOOD} are). Say which is which, such as {_spell(guess)}. "
+            f"{ARE_CLASSES}"
         )
+    if len(shared) < 2:
+        return ()
     is_equal = all(names == shared for names in inside.values())
     if not is_equal or any(re.search(r"\d", name) for name in shared):
         return ()

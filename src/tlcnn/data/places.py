@@ -8,6 +8,7 @@ import pandas as pd
 
 from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.data.files import IMAGE_SUFFIXES, list_files
+from tlcnn.data.selection import is_mask_word
 from tlcnn.errors import ConfigError, DataError, list_names
 
 FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
@@ -19,9 +20,9 @@ def find_files(
     """Return the path of each image's file, relative to root, with its suffix.
 
     The template is the path of an image, with columns of the table in braces. A path that is not
-    there as written is looked up without case and suffix; a name without a folder in all folders;
-    and of an absolute path, such as that of another machine, its last parts. An image that may
-    lack and is not there has an empty path.
+    there as written is looked up without case and suffix; a name without a folder in all folders
+    but those of masks; and of an absolute path, such as that of another machine, its last parts.
+    An image that may lack and is not there has an empty path.
 
     Raises:
         ConfigError: braces that name no column.
@@ -69,7 +70,8 @@ def _look_up(paths: list[str], files: list[str], root: Path) -> list[str]:
     for file in listing:
         key = _strip(file)
         by_path.setdefault(key, []).append(file)
-        by_name.setdefault(key.rpartition("/")[2], []).append(file)
+        if not any(map(is_mask_word, file.split("/")[:-1])):  # a mask is no lost image
+            by_name.setdefault(key.rpartition("/")[2], []).append(file)
     looked_up, doubtful = [], []
     for path, file in zip(paths, files, strict=True):
         fits = [file] if file else next(filter(None, map(by_path.get, _list_tails(path))), [])

@@ -35,6 +35,7 @@ def remember_parts(
     *,
     size: int,
     what: str,
+    is_failure: Callable[[Any], bool],
 ) -> list[Any]:
     """Return what `compute` returns for all positions, computed and stored in parts of `size`.
 
@@ -44,10 +45,32 @@ def remember_parts(
         keys: a JSON value for each position, which decides its result.
         compute: computes the results of some positions, each a JSON value.
         what: the name of the work in the log.
+        is_failure: whether a result may be another one next time, such as that of a file on a disk
+            that does not answer. A part that holds one is not stored.
     """
     parts = [range(i, min(i + size, len(keys))) for i in range(0, len(keys), size)]
     results: list[Any] = []
     for part in watch(parts, len(parts), f"{what}, in parts"):
         key = digest_of([keys[position] for position in part])
-        results += remember(cache_dir, kind, key, partial(compute, part))
+        try:
+            results += remember(cache_dir, kind, key, partial(_compute, compute, part, is_failure))
+        except _HoldsFailure as failure:
+            results += failure.values
     return results
+
+
+class _HoldsFailure(Exception):
+    """Results that are not stored."""
+
+    def __init__(self, values: list[Any]) -> None:
+        super().__init__()
+        self.values = values
+
+
+def _compute(
+    compute: Callable[[range], list[Any]], part: range, is_failure: Callable[[Any], bool]
+) -> list[Any]:
+    values = compute(part)
+    if any(map(is_failure, values)):
+        raise _HoldsFailure(values)
+    return values

@@ -5,15 +5,15 @@ A segmentation mask beside its image is no further image: a blank mask gives a c
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import escape
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
 
 MASK_WORDS = frozenset(
@@ -22,7 +22,9 @@ MASK_WORDS = frozenset(
 )
 MIN_PAIRS = 4  # of files whose names say nothing, before their pixels are looked at
 N_LOOKED = 8  # files whose pixels are looked at
+MAX_SIBLINGS = 3  # folders that hold files of one name: more of them are patients, or classes
 NEAR_END = 0.15  # of the range: how far JPEG moves the two values of a mask
+NEAR_LEVELS = 3  # grey levels: how far the values may lie apart in other formats
 MIN_AT_ENDS = 0.98  # of a mask's pixels
 
 _SUFFIX = re.compile(r"(.+?)([ _.-]*[A-Za-z]+)[ _-]?\d*")  # benign (3) | _mask | _1
@@ -71,7 +73,7 @@ def select_images(
     )
     names = sorted({path for members in masks.values() for path in members})
     if names and include is None:
-        globs = ",".join(masks)
+        globs = ",".join(_choose_globs([paths[row] for row in rows.tolist()], masks))
         raise DataError(
             f"{place}: {len(names):,} of {len(rows):,} images look like segmentation masks of the "
             f"others ({list_names(names, 3)}). A network would learn from the masks. Leave them "
@@ -100,10 +102,7 @@ def _match(paths: Sequence[str], value: Any, key: str) -> np.ndarray:
     """Return which paths fit one of the globs, (N,) bool."""
     is_matching = np.zeros(len(paths), bool)
     for glob in parse_globs(value, key):
-        fits = [
-            fnmatchcase(f"/{p}", glob) or fnmatchcase(p.rpartition("/")[2], glob) for p in paths
-        ]
-        fits = [fit or fnmatchcase(path, glob) for fit, path in zip(fits, paths, strict=True)]
+        fits = [_fits(path, glob) for path in paths]
         if not any(fits):
             raise ConfigError(
                 f"dataset.options.{key}={glob} fits none of the {len(paths):,} images, such as "
@@ -113,72 +112,110 @@ def _match(paths: Sequence[str], value: Any, key: str) -> np.ndarray:
     return is_matching
 
 
+def _fits(path: str, glob: str) -> bool:
+    """Whether a glob fits a file's path or its name."""
+    return any(fnmatchcase(text, glob) for text in (path, f"/{path}", path.rpartition("/")[2]))
+
+
+def _choose_globs(paths: Sequence[str], masks: dict[str, list[str]]) -> list[str]:
+    """Return the globs of masks; of one that fits other images as well, the masks' endings."""
+    names = {path for members in masks.values() for path in members}
+    rest = [path for path in paths if path not in names]
+    chosen: list[str] = []
+    for glob, members in masks.items():
+        word = glob.strip("*")
+        if glob.endswith("/*") or not any(_fits(path, glob) for path in rest):
+            chosen.append(glob)
+        elif glob.startswith("*"):
+            chosen += sorted({f"*{word}{path.rpartition(word)[2]}" for path in members})
+        else:  # the names themselves
+            chosen += sorted({path.rpartition("/")[2] for path in members})
+    return list(dict.fromkeys(chosen))
+
+
 def find_masks(paths: Sequence[str], load: Callable[[int], np.ndarray]) -> dict[str, list[str]]:
     """Return the paths that look like masks of other paths, by a glob that fits them.
 
     A candidate has the name of another image and a word more (`a_mask.png` beside `a.png`), or its
-    name in another folder (`masks/a.png` beside `images/a.png`). It is a mask where the word says
-    so, or where there are at least `MIN_PAIRS` of that word, each of another image, which show two
-    grey levels while their images show more.
+    name in another folder (`masks/a.png` beside `images/a.png`). It is a mask where a word of
+    `MASK_WORDS` says so within a class. A word in front of the name, or one that tells classes
+    apart, may be the name of a class: then, and for at least `MIN_PAIRS` of another word, each of
+    another image, the masks must show two grey levels and their images more.
     """
-    files = [PurePosixPath(path) for path in paths]
-    stems: dict[str, list[int]] = defaultdict(list)
-    for position, file in enumerate(files):
-        stems[file.stem].append(position)
-    words: dict[str, str] = {}
-    pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for position, file in enumerate(files):
-        for glob, word, partner in _list_readings(file, files, stems):
-            words[glob] = word
-            pairs[glob].append((position, partner))
-    masks = {}
-    for glob, members in pairs.items():
+    pairs: dict[tuple[str, bool], list[tuple[int, int]]] = defaultdict(list)
+    known_globs = set()
+    for position, glob, word, partner, is_within in _list_readings(paths):
+        is_known = is_mask_word(word)
+        pairs[glob, is_known and is_within].append((position, partner))
+        known_globs |= {glob} if is_known else set()
+
+    def are_two_valued(positions: Sequence[int]) -> bool:
+        return _are_two_valued([(paths[n], n) for n in positions[:N_LOOKED]], load)
+
+    masks: dict[str, list[str]] = {}
+    for (glob, is_sure), members in pairs.items():
         positions, partners = [list(side) for side in zip(*members, strict=True)]
-        is_known = "".join(re.findall("[a-z]", words[glob].lower())) in MASK_WORDS
         is_one_each = len(set(partners)) == len(partners) >= MIN_PAIRS
-        if is_known or (
-            is_one_each
-            and _are_two_valued(positions, load)
-            and not _are_two_valued(partners, load)
+        if is_sure or (
+            (glob in known_globs or is_one_each)
+            and are_two_valued(positions)
+            and not are_two_valued(partners)
         ):
-            masks[glob] = [paths[position] for position in positions]
+            masks[glob] = masks.get(glob, []) + [paths[position] for position in positions]
     return masks
 
 
-def _list_readings(
-    file: PurePosixPath, files: Sequence[PurePosixPath], stems: dict[str, list[int]]
-) -> list[tuple[str, str, int]]:
-    """Return how a file may be a mask: a glob, its word, and the position of its image."""
-
-    def find_image(stem: str) -> list[int]:
-        """Return the position of an image of this name, if there is one, nearby first."""
-        named = stems.get(stem, [])
-        return [n for n in named if files[n].parent == file.parent][:1] or named[:1]
-
-    readings = []
-    if match := _SUFFIX.fullmatch(file.stem):
-        readings += [(f"*{match[2]}*", match[2], n) for n in find_image(match[1])]
-    if match := _PREFIX.fullmatch(file.stem):
-        readings += [(f"{match[1]}*", match[1], n) for n in find_image(match[2])]
-    twins = stems[file.stem]
-    if len(twins) == 1:
-        return readings
-    for depth, folder in enumerate(file.parts[:-1]):
-        # The image lies beside this folder, in another one.
-        above, inside = file.parts[:depth], file.parts[: depth + 1]
-        beside = (
-            n
-            for n in twins
-            if files[n].parts[:depth] == above and files[n].parts[: depth + 1] != inside
-        )
-        readings += [(f"*/{escape(folder)}/*", folder, n) for n in islice(beside, 1)]
-    return readings
+def is_mask_word(text: str) -> bool:
+    """Whether the letters of a folder's name, or of a part of a file's, are called a mask."""
+    return "".join(re.findall("[a-z]", text.lower())) in MASK_WORDS
 
 
-def _are_two_valued(positions: Sequence[int], load: Callable[[int], np.ndarray]) -> bool:
-    """Whether the first images of these show two grey levels, or one, and not all of them one."""
+def _list_readings(paths: Sequence[str]) -> Iterator[tuple[int, str, str, int, bool]]:
+    """Yield how each file may be a mask of another.
+
+    They are its position, a glob, its word, the position of its image, and whether the word says
+    enough: it follows the name, or is one of few folders, and both lie in the same class.
+    """
+    files = [PurePosixPath(path) for path in paths]
+    parts_of = [file.parts for file in files]
+    classes = [
+        parts[:-1][: 2 if len(parts) > 1 and parse_split(parts[0]) else 1] for parts in parts_of
+    ]
+    named: dict[str, int] = {}  # the first file of each name
+    nearby: dict[tuple[tuple[str, ...], str], int] = {}  # and the first in each folder
+    # name, folder -> the first file of this name in each entry of the folder
+    beside: dict[tuple[str, tuple[str, ...]], dict[str, int]] = defaultdict(dict)
+    for position, (file, parts) in enumerate(zip(files, parts_of, strict=True)):
+        named.setdefault(file.stem, position)
+        nearby.setdefault((parts[:-1], file.stem), position)
+        for depth, entry in enumerate(parts):
+            beside[file.stem, parts[:depth]].setdefault(entry, position)
+    for position, (file, parts) in enumerate(zip(files, parts_of, strict=True)):
+        readings = []
+        if match := _SUFFIX.fullmatch(file.stem):
+            readings.append((f"*{match[2]}*", match[2], match[1], True))
+        if match := _PREFIX.fullmatch(file.stem):
+            readings.append((f"{match[1]}*", match[1], match[2], False))
+        for glob, word, stem, follows in readings:
+            image = nearby.get((parts[:-1], stem), named.get(stem))
+            if image is not None:
+                yield position, glob, word, image, follows and classes[image] == classes[position]
+        for depth, folder in enumerate(parts[:-1]):
+            entries = beside[file.stem, parts[:depth]]
+            image = next((n for entry, n in entries.items() if entry != folder), None)
+            is_few = len(entries) <= MAX_SIBLINGS
+            if image is not None and (is_few or is_mask_word(folder)):
+                is_within = is_few and classes[image] == classes[position]
+                yield position, f"*/{escape(folder)}/*", folder, image, is_within
+
+
+def _are_two_valued(images: Sequence[tuple[str, int]], load: Callable[[int], np.ndarray]) -> bool:
+    """Whether images (paths and positions) show two grey levels, or one, and not all of them one.
+
+    A dark image with a bright spot has few pixels in between as well, but none that JPEG explains.
+    """
     is_mixed = False
-    for position in positions[:N_LOOKED]:
+    for path, position in images:
         try:
             grey = load(position).max(axis=2).astype(np.int64)
         except DataError:
@@ -186,7 +223,8 @@ def _are_two_valued(positions: Sequence[int], load: Callable[[int], np.ndarray])
         low, high = int(grey.min()), int(grey.max())
         if high == low:
             continue
-        margin = (high - low) * NEAR_END
+        is_jpeg = path.lower().endswith((".jpg", ".jpeg"))
+        margin = (high - low) * NEAR_END if is_jpeg else NEAR_LEVELS
         if ((grey <= low + margin) | (grey >= high - margin)).mean() < MIN_AT_ENDS:
             return False
         is_mixed = True

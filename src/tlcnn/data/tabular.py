@@ -3,7 +3,7 @@
 import csv
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,14 @@ def check_columns(frame: pd.DataFrame, needed: list[str], source: str) -> None:
         )
 
 
-def check_filled(frame: pd.DataFrame, column: str, source: str) -> None:
+def check_filled(
+    frame: pd.DataFrame,
+    column: str,
+    source: str,
+    is_gap: Callable[[str], bool] = is_empty,
+) -> None:
     """Raise DataError when a column has empty cells; needs the column `image_id`."""
-    empty = frame.loc[frame[column].map(is_empty), "image_id"].tolist()
+    empty = frame.loc[frame[column].map(is_gap), "image_id"].tolist()
     if empty:
         raise DataError(
             f"{source}: {len(empty):,} rows have no {column}: {list_names(empty)}. "
@@ -214,15 +219,15 @@ def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
     check_columns(frame, ["image", "group"], str(source))
     frame = frame.rename(columns={"image": "image_id"})
     check_unique(frame, str(source), "group")
-    check_filled(frame, "group", str(source))
+    check_filled(frame, "group", str(source), lambda group: group == "")  # NA may be a name
     groups = dict(zip(frame["image_id"], frame["group"], strict=True))
-    missing = [image_id for image_id in image_ids if image_id not in groups]
+    missing = [name for name in image_ids if name.strip() not in groups]  # as cells are stripped
     if missing:
         raise DataError(
             f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
             f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
         )
-    return [groups[image_id] for image_id in image_ids]
+    return [groups[image_id.strip()] for image_id in image_ids]
 
 
 def parse_split(value: str) -> str | None:

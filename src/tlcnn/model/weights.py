@@ -119,7 +119,7 @@ def check_twin(path: Path, model_name: str) -> None:
     Raises WeightsError.
     """
     architecture = model_name.split(".")[0]
-    if f"tf_{architecture}" in str(path):
+    if f"tf_{architecture}" in path.name:
         raise WeightsError(
             f"{path} is called tf_{architecture}, and model.name is {architecture}: they have the "
             "same tensors, but pad their images otherwise. Write "

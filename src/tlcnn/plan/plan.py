@@ -220,7 +220,7 @@ def _find_source(
     else:
         weights = locate_run(init.weights) or locate_checkpoint(init.weights, cache_dir=cache_dir)
     assert weights.path is not None
-    if init.weights is not None:
+    if init.weights is not None and not weights.is_run:
         check_twin(weights.path, cfg.model.name)
     if weights.is_run:
         ancestry = read_ancestors(weights.path.parent)

@@ -52,7 +52,7 @@ def load_folder(
 
     Args:
         classes: the names of all class folders, in the order of the labels; sorted if None.
-        group_regex: searched in each file's name without its suffix, or, where one file has no
+        group_regex: searched in each file's name without its suffix, or, where no file has a
             match, in the paths below the root; its one capture group says what may not straddle
             splits, such as `^(patient\d+)_` or `/(patient\d+)/`.
         include: globs of the images that are used, compared with names and with paths below root.
@@ -179,10 +179,13 @@ def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[st
     for texts in (names, paths):  # the patient may be a folder
         matches = [pattern.search(text) for text in texts]
         groups = [match.group(1) or "" if match else "" for match in matches]
-        if all(groups):
-            return groups
+        if any(groups):
+            break
+    if all(groups):
+        return groups
     unmatched = [str(place) for place, group in zip(places, groups, strict=True) if not group]
+    searched = "names" if texts is names else "paths"
     raise DataError(
-        f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} paths "
+        f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} {searched} "
         f"below {root}: {list_names(unmatched)}"
     )
