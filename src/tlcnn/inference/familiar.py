@@ -16,7 +16,7 @@ from tlcnn.data.overlap import Part, find_overlap
 from tlcnn.device import count_cores
 from tlcnn.errors import DataError
 from tlcnn.inference.image_list import ArrayImages, ImageList
-from tlcnn.inference.network import Look, Network
+from tlcnn.inference.network import Look, Network, computing
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import RUN_WEIGHTS
 from tlcnn.plan.ancestry import make_part
@@ -46,6 +46,15 @@ class SeenImages:
 
 
 # ---- seen ---------------------------------------------------------------------------------------
+
+
+def can_open_images(network: Network) -> bool:
+    """Return whether the images of a run are where it read them, and are the same."""
+    try:
+        network.run.dataset()
+    except DataError:
+        return False
+    return True
 
 
 def list_seen(networks: Sequence[Network]) -> list[SeenImages]:
@@ -191,7 +200,8 @@ def load_distances(network: Network) -> Distances | None:
 
         log.info("looking once at the training images of %s", run.record.run_name)
         splits = {s: run.batches(s, network.device) for s in ("train", "val")}
-        features = {s: network.compute(images, at=unit)[1] for s, images in splits.items()}
+        with computing(network):
+            features = {s: network.compute(images, at=unit)[1] for s, images in splits.items()}
         fit = LedoitWolf().fit(features["train"].astype(np.float64))
         distances = Distances(fit.location_, fit.precision_).measure(features["val"])
         rows = np.concatenate([fit.location_[None], fit.precision_]).view(np.uint8)

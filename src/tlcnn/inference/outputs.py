@@ -3,6 +3,7 @@
 ImageList -> parts of whole batches -> decoded and resized as each run did -> logits, features
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from tlcnn.data.decode import decode_images
 from tlcnn.data.resize import choose_decoding
 from tlcnn.device import count_cores
 from tlcnn.inference.image_list import ImageList
-from tlcnn.inference.network import Look, Network
+from tlcnn.inference.network import Look, Network, computing
 
 PART = 1024  # images that are decoded, computed and written at a time, rounded up to batches
+_MOST_PARTS = 8  # the largest part, in multiples of `PART`, that batches of several sizes may need
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,21 @@ class Outputs:
     features: Sequence[np.ndarray]
 
 
-def list_parts(n_images: int, batch_size: int) -> list[np.ndarray]:
-    """Return the positions of each part: whole batches of the run's own evaluation.
+def list_parts(n_images: int, *batch_sizes: int) -> list[np.ndarray]:
+    """Return the positions of each part: whole batches of every network.
+
+    Where sizes have no small common multiple, the parts have whole batches of the largest one.
 
     Example:
         >>> [len(part) for part in list_parts(2049, 256)]
         [1024, 1025]
+        >>> [len(part) for part in list_parts(4000, 96, 256)]
+        [1536, 1536, 928]
     """
-    return list_eval_batches(n_images, batch_size * -(-PART // batch_size))
+    size = math.lcm(*batch_sizes)
+    if size > _MOST_PARTS * PART:
+        size = max(batch_sizes)
+    return list_eval_batches(n_images, size * -(-PART // size))
 
 
 def iter_outputs(
@@ -81,9 +90,10 @@ def iter_outputs(
         for network in networks:
             pixels = decoded[network.look][0]
             views = [np.ascontiguousarray(np.flip(pixels, axes)) for axes in flips]
-            results = [
-                network.compute(network.batch(v), batch_size=batch_size, at=at) for v in views
-            ]
+            with computing(network):
+                results = [
+                    network.compute(network.batch(v), batch_size=batch_size, at=at) for v in views
+                ]
             logits.append(np.stack([result[0] for result in results]))
             logits[-1][:, list(bad)] = np.nan
             features.append(results[0][1])
