@@ -353,7 +353,7 @@ def test_the_command_writes_a_table_and_names_what_is_odd(
 ):
     for name, value in (("handlers", []), ("propagate", False)):  # the command sets them
         monkeypatch.setattr(logging.getLogger("tlcnn"), name, value)
-    output = tmp_path / "out.csv"
+    output = tmp_path / "out.csv"  # in front of the images: words may follow options
     main(["predict", str(plans[0].run_dir), "-o", str(output), str(folder), "--device", "cpu"])
     text = capsys.readouterr().out
     n_images = len(list(folder.iterdir()))

@@ -47,7 +47,7 @@ def features(
     number = None if at == HEAD else _find_unit(network, at)
     rows = []
     with computing(network):
-        decoded = iter_decoded(image_list, parts, network.look)
+        decoded = iter_decoded(image_list, parts, network.stored_form)
         for (pixels, bad), part in zip(decoded, parts, strict=True):
             for position, why in bad.items():
                 name = image_list.table["image_id"].iloc[part[position]]

@@ -33,7 +33,7 @@ from tlcnn.run.run import set_torch_flags
 from tlcnn.training.evaluate import compute_logits
 
 # Stored side, fit, decoding, bits of 16-bit images: how an image becomes stored pixels.
-Look = tuple[int, str, str, int]
+StoredForm = tuple[int, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Network:
         return self.run.record
 
     @property
-    def look(self) -> Look:
+    def stored_form(self) -> StoredForm:
         """How images are stored before the network's crop."""
         cfg = self.run.config.dataset
         bits = self.record.identity["dataset"].get("bits", FULL_BITS)
@@ -76,9 +76,9 @@ class Network:
             DataError: the file cannot be decoded, or the array is no image.
         """
         if isinstance(image, (str, Path)):
-            pixels = choose_decoding(FileImages([FileRef(Path(image))]), *self.look).load(0)
+            pixels = choose_decoding(FileImages([FileRef(Path(image))]), *self.stored_form).load(0)
         else:
-            pixels = make_rgb(image, self.look[-1])
+            pixels = make_rgb(image, self.stored_form[-1])
         return self.run.transform(pixels)
 
     def batch(self, pixels: np.ndarray) -> Batches:
