@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from runs import tiny_command, tiny_config
 
-from tlcnn.cli.lr import check_one_run, describe_curve
+from tlcnn.cli.lr import describe_curve
 from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError, Diverged
 from tlcnn.memory import Memory
@@ -84,9 +84,11 @@ def test_the_command_writes_a_curve_and_no_run(tmp_path, cache_dir, capsys):
 @pytest.mark.parametrize(
     "word", ["train.lr=1e-3,1e-2", "freeze.through=each", "experiment=demo", "-m", "seed=range(3)"]
 )
-def test_a_sweep_is_refused(word):
-    with pytest.raises(ConfigError, match="is several runs, and a range test is of one"):
-        check_one_run([word])
+def test_a_sweep_is_refused(word, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["lr", "dataset=synthetic", word])
+    assert end.value.code == ConfigError.exit_code
+    assert f"{word} is several runs, and a range test is of one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

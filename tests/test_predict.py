@@ -19,7 +19,7 @@ from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import list_eval_batches
 from tlcnn.errors import ConfigError, DataError, Stopped
 from tlcnn.inference.calibration import Calibration, fit_calibration
-from tlcnn.inference.familiar import Distances
+from tlcnn.inference.familiar import Distances, load_distances
 from tlcnn.inference.network import Network
 from tlcnn.inference.outputs import list_parts
 from tlcnn.inference.predict import build_predictor, predict
@@ -28,6 +28,7 @@ from tlcnn.records.plan_record import PlanRecord, read_plan
 from tlcnn.run.run import run
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.study.class_weights import find_class_weights
+from tlcnn.training.evaluate import compute_logits
 
 SLOW = pytest.mark.slow
 FAMILIES = (
@@ -352,7 +353,7 @@ def test_the_command_writes_a_table_and_names_what_is_odd(
 ):
     for name, value in (("handlers", []), ("propagate", False)):  # the command sets them
         monkeypatch.setattr(logging.getLogger("tlcnn"), name, value)
-    output = tmp_path / "out.csv"
+    output = tmp_path / "out.csv"  # in front of the images: words may follow options
     main(["predict", str(plans[0].run_dir), "-o", str(output), str(folder), "--device", "cpu"])
     text = capsys.readouterr().out
     n_images = len(list(folder.iterdir()))
@@ -361,3 +362,78 @@ def test_the_command_writes_a_table_and_names_what_is_odd(
     with pytest.raises(SystemExit, match="1"):
         main(["predict", str(folder)])
     assert "is no run folder" in capsys.readouterr().err
+
+
+def change_config(network, **changes):
+    """A network whose run has another configuration: `augment`, or keys of the top."""
+    config = network.run.config
+    augment = changes.pop("augment", config.train.augment)
+    config = replace(config, train=replace(config.train, augment=augment), **changes)
+    return replace(network, run=replace(network.run, config=config))
+
+
+def test_another_question_is_not_already_done(plans, folder, tmp_path, monkeypatch, caplog):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    table = pd.DataFrame({"image": sorted(path.name for path in folder.iterdir())[:4]})
+    job = {"runs": plans[0].run_dir, "images": tmp_path / "list.csv", "device": "cpu"}
+    job["output"] = tmp_path / "out.csv"
+    for groups in (list("abab"), list("aabb")):
+        table.assign(group=groups).to_csv(tmp_path / "list.csv", index=False)
+        assert predict(**job)["group"].tolist() == groups
+    with monkeypatch.context() as patch:
+        patch.setattr("tlcnn.records.open_run.recall_dataset", refuse)
+        predict(**job)
+    assert "only ids and bytes are compared" in caplog.text  # a weaker check is another answer
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        predict(**job)
+        assert "already done" not in caplog.text
+        predict(**job)
+        assert "already done" in caplog.text
+
+
+def refuse(*_):
+    """Raise what images that are gone raise."""
+    raise DataError("there are no images")
+
+
+def test_an_ensemble_is_flipped_as_all_of_its_runs_were_trained(plans):
+    networks = [tlcnn.load(plan.run_dir, device="cpu") for plan in plans]
+    for augments, views in (
+        (("light", "upright"), [(), (2,)]),
+        (("upright", "light"), [(), (2,)]),
+        (("light", "standard"), [(), (1,), (2,), (1, 2)]),
+    ):
+        changed = [change_config(n, augment=a) for n, a in zip(networks, augments, strict=True)]
+        assert list(build_predictor(changed, tta=True, checks=False).flips) == views
+    changed = [networks[0], change_config(networks[1], augment="none")]
+    with pytest.raises(ConfigError, match="no flipped images.*Leave out --tta"):
+        build_predictor(changed, tta=True)
+
+
+def test_each_network_computes_with_its_batches_and_threads(plans, tmp_path, monkeypatch):
+    networks = [tlcnn.load(plan.run_dir, device="cpu") for plan in plans]
+    networks[1] = change_config(networks[1], eval_batch_size=6, threads=2)
+    real, calls = compute_logits, []
+
+    def compute(model, images, *, batch_size, precision):
+        calls.append((batch_size, torch.get_num_threads()))
+        return real(model, images, batch_size=batch_size, precision=precision)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr("tlcnn.inference.network.compute_logits", compute)
+    predict(networks, np.zeros((18, 32, 32, 3), np.uint8), checks=False)
+    assert calls == [(9, networks[0].run.config.threads), (6, 2)]
+    calls.clear()
+    load_distances(replace(networks[1], run=replace(networks[1].run, cache_dir=tmp_path)))
+    assert set(calls) == {(6, 2)} and torch.get_num_threads() == before
+
+
+def test_options_that_a_loaded_network_does_not_have_are_refused(plans, tmp_path):
+    network = tlcnn.load(plans[0].run_dir, device="cpu")
+    assert tlcnn.load(network) is network and tlcnn.load(network, device="cpu") is network
+    for options in ({"device": "cuda"}, {"root": tmp_path}, {"cache_dir": tmp_path}):
+        with pytest.raises(ConfigError, match=r"is loaded already.*Load it again: tlcnn\.load"):
+            tlcnn.load(network, **options)
+    with pytest.raises(ConfigError, match="root=.* is loaded already"):
+        tlcnn.features(network, root=tmp_path)

@@ -44,7 +44,9 @@ def test_plan_and_train_are_functions_and_modules(tmp_path, cache_dir):
     assert callable(tlcnn.train.main) and tlcnn.plan.plan.make_plan
     for words, message in (
         (["-m", "seed=0,1"], "are for one run"),
-        (["seed=0,1"], "several values"),
+        (["seed=0,1"], "seed=0,1 is several runs, and .* are for one run"),
+        (["freeze.through=each"], "are for one run"),
+        (["+experiment=demo"], "are for one run"),
         (["sed=0"], "no key 'sed'"),
         (["seed=x"], "must be an integer"),
     ):

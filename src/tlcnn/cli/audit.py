@@ -40,7 +40,7 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "Exits with 2 when a split leaks.",
     )
     parser.add_argument("name", metavar="NAME", help="as in dataset=NAME")
-    parser.add_argument("overrides", nargs="*", help="e.g. dataset.split=grouped")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="e.g. dataset.split=grouped")
     parser.add_argument("--root", metavar="DIR", help="the folder with the images")
     parser.add_argument(
         "--against",
@@ -61,19 +61,6 @@ def add_audit(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the whole report as JSON")
     parser.set_defaults(command=_audit)
-    take_words_anywhere(parser, "overrides")
-
-
-def take_words_anywhere(parser: argparse.ArgumentParser, name: str) -> None:
-    """Let the words of an argument stand after options too, where argparse takes no more words."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        parsed, rest = parse(args, namespace)
-        getattr(parsed, name).extend(word for word in rest if not word.startswith("-"))
-        return parsed, [word for word in rest if word.startswith("-")]
-
-    parser.parse_known_args = parse_known_args  # type: ignore[method-assign,assignment]
 
 
 def _audit(options: argparse.Namespace) -> None:
@@ -84,7 +71,7 @@ def _audit(options: argparse.Namespace) -> None:
     is_key = ["." in word.split("=")[0] for word in options.against]
     against = [word for word, key in zip(options.against, is_key, strict=True) if not key]
     overrides = [word for word, key in zip(options.against, is_key, strict=True) if key]
-    audit = load_audit(options.name, options.overrides + overrides, options.root, against)
+    audit = load_audit(options.name, options.words + overrides, options.root, against)
     print_text(describe_audit(audit))
     if options.pairs:
         write_atomic(options.pairs, audit.pairs.to_csv(index=False))

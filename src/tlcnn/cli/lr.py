@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from tlcnn.training.lr_range import LrRange
 
 _STEPS = (20, 100_000)
+_ONE_RUN = (
+    "a range test is of one: give each key one value, as in init=imagenet freeze.through=stage2."
+)
 _HINT = (
     "This is a hint: it looks at a few updates of the training images, and not at how well a "
     "trained network does. Let validation choose among rates around it: train.lr={0} in a sweep."
@@ -52,13 +54,14 @@ def _test_and_show(options: argparse.Namespace) -> None:
     from tlcnn.plan.plan import make_plan
     from tlcnn.records.folder import RunDir
     from tlcnn.run.lr_range import measure_lr_range
+    from tlcnn.run.start import check_one_run
 
     low, high, n_steps = options.low, options.high, options.steps
     if not 0 < low < high < float("inf"):
         raise ConfigError(f"--from {low:g} --to {high:g}: both above 0, the second one larger")
     if not _STEPS[0] <= n_steps <= _STEPS[1]:
         raise ConfigError(f"--steps {n_steps} is not allowed: {_STEPS[0]} to {_STEPS[1]}")
-    check_one_run([*options.words, *(["-m"] if options.multirun else [])])
+    check_one_run([*options.words, *(["-m"] if options.multirun else [])], _ONE_RUN)
     # The units that a schedule lets rest at first are trained here, too.
     plan = make_plan(compose_config([*options.words, "train.schedule=together"]), make_memory())
     if plan.parent is not None and not RunDir(plan.parent.run_dir).is_done:
@@ -68,22 +71,6 @@ def _test_and_show(options: argparse.Namespace) -> None:
     write_curve(curve, folder, plan.run_name)
     print_text(describe_curve(curve))
     print_text(f"wrote {folder}", file=sys.stderr)
-
-
-def check_one_run(words: Sequence[str]) -> None:
-    """Raise ConfigError where words mean several runs."""
-    from tlcnn.config.compose import Composer
-    from tlcnn.config.schema import EACH_UNIT
-
-    composer = Composer()
-    for word in words:
-        is_study = word.lstrip("+").startswith("experiment=") or word == "-m"
-        is_each = word.lstrip("+") in EACH_UNIT
-        if is_study or is_each or ("=" in word and composer.parse(word).is_sweep_override()):
-            raise ConfigError(
-                f"{word} is several runs, and a range test is of one: give each key one value, as "
-                "in init=imagenet freeze.through=stage2."
-            )
 
 
 def write_curve(curve: "LrRange", folder: Path, name: str) -> None:

@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         argcomplete.autocomplete(parser)
     options, rest = parser.parse_known_args(arguments)
-    if rest and not (hasattr(options, "words") and all("=" in w and w[0] != "-" for w in rest)):
+    if rest and (not hasattr(options, "words") or any(w.startswith("-") for w in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # words of a sweep may stand on both sides of options
+    if rest:  # an argument of the name `words` may stand on both sides of options
         options.words += rest
     try:
         options.command(options)

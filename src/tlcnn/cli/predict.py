@@ -5,7 +5,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.cli.audit import take_words_anywhere
 from tlcnn.errors import ConfigError, list_names
 from tlcnn.text import count, print_text
 
@@ -38,7 +37,6 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     add("--workers", type=int, help="decoding threads; default: one for each core")
     parser.set_defaults(command=_predict)
-    take_words_anywhere(parser, "words")
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:

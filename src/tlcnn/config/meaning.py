@@ -56,7 +56,7 @@ MEANINGS = {
     "train.weight_decay": "weight decay, but not of norms and biases",
     "train.momentum": "the momentum of sgd",
     "train.warmup_epochs": "the epochs in which the learning rate rises linearly; half of "
-    "train.epochs if it is no longer",
+    "train.epochs where it is as long",
     "train.final_lr_fraction": "the share of lr at which the cosine schedule ends",
     "train.class_weights": "the weights of classes in the loss; effective: Cui et al. 2019",
     "train.effective_beta": "the beta of class_weights=effective",

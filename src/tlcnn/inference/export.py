@@ -172,7 +172,7 @@ def _write_timm(
             "mean": list(mean),
             "std": list(std),
             "interpolation": FILTER,
-            "crop_pct": cfg.image_size / network.look[0],
+            "crop_pct": cfg.image_size / network.stored_form[0],
             "crop_mode": {"crop": "center", "squash": "squash", "pad": "border"}[cfg.fit],
         },
     }
@@ -252,9 +252,9 @@ def describe_preprocessing(network: Network, checks: dict[str, Check]) -> dict[s
             {
                 "step": "decode",
                 "to": "RGB, 8 bits, upright; transparency over white",
-                "bits": network.look[-1],
+                "bits": network.stored_form[-1],
             },
-            {"step": "resize", "side": network.look[0], "fit": cfg.fit, "filter": FILTER},
+            {"step": "resize", "side": network.stored_form[0], "fit": cfg.fit, "filter": FILTER},
             {"step": "crop the centre", "side": cfg.image_size},
             {"step": "divide", "by": 255},
             {"step": "normalize", "mean": list(mean), "std": list(std)},

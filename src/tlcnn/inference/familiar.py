@@ -16,7 +16,7 @@ from tlcnn.data.overlap import Part, find_overlap
 from tlcnn.device import count_cores
 from tlcnn.errors import DataError
 from tlcnn.inference.image_list import ArrayImages, ImageList
-from tlcnn.inference.network import Look, Network
+from tlcnn.inference.network import Network, StoredForm, computing
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.model.weights import RUN_WEIGHTS
 from tlcnn.plan.ancestry import make_part
@@ -37,15 +37,24 @@ class SeenImages:
 
     Attributes:
         role: what they were used for, in words.
-        look: how `part.images` are stored; None where they cannot be opened.
+        form: how `part.images` are stored; None where they cannot be opened.
     """
 
     role: str
     part: Part
-    look: Look | None = None
+    form: StoredForm | None = None
 
 
 # ---- seen ---------------------------------------------------------------------------------------
+
+
+def can_open_images(network: Network) -> bool:
+    """Return whether the images of a run are where it read them, and are the same."""
+    try:
+        network.run.dataset()
+    except DataError:
+        return False
+    return True
 
 
 def list_seen(networks: Sequence[Network]) -> list[SeenImages]:
@@ -69,11 +78,11 @@ def list_seen(networks: Sequence[Network]) -> list[SeenImages]:
             log.warning("only ids and bytes are compared with the images of %s", name)
             seen += _read_recorded(network)
             continue
-        digests = _name_stored(dataset.digests, network.look)
+        digests = _name_stored(dataset.digests, network.stored_form)
         stored = ArrayImages(np.asarray(pixels))
         for split, role in _ROLES.items():
             part = replace(make_part(dataset, split), images=stored, digests=digests)
-            seen.append(SeenImages(role, part, network.look))
+            seen.append(SeenImages(role, part, network.stored_form))
     for network in networks:
         if (network.run.folder / SEEN).is_file():
             for dataset_name, table in read_table(network.run.folder / SEEN).groupby("dataset"):
@@ -93,14 +102,14 @@ def _make_recorded(split: str, dataset: str, table: pd.DataFrame) -> SeenImages:
     return SeenImages(_ROLES[split], Part(dataset, rows, None, np.arange(len(rows)), []))
 
 
-def _name_stored(digests: Sequence[str], look: Look) -> list[str]:
+def _name_stored(digests: Sequence[str], form: StoredForm) -> list[str]:
     """Return the names of stored images, under which their fingerprints are remembered."""
-    return [f"{digest} {look}" for digest in digests]
+    return [f"{digest} {form}" for digest in digests]
 
 
 def find_seen(
     images: ImageList,
-    pixels: Mapping[Look, np.ndarray],
+    pixels: Mapping[StoredForm, np.ndarray],
     seen: Sequence[SeenImages],
     network: Network,
 ) -> list[list[str]]:
@@ -116,8 +125,8 @@ def find_seen(
     position = {image_id: row for row, image_id in enumerate(table["image_id"])}
     for each in seen:
         stored, names = None, []
-        if each.look is not None:
-            stored, names = ArrayImages(pixels[each.look]), _name_stored(digests, each.look)
+        if each.form is not None:
+            stored, names = ArrayImages(pixels[each.form]), _name_stored(digests, each.form)
         part = Part(images.dataset, table, stored, np.arange(len(table)), names)
         overlap = find_overlap(part, each.part, network.run.cache_dir)
         texts: dict[str, str] = dict.fromkeys(
@@ -191,7 +200,8 @@ def load_distances(network: Network) -> Distances | None:
 
         log.info("looking once at the training images of %s", run.record.run_name)
         splits = {s: run.batches(s, network.device) for s in ("train", "val")}
-        features = {s: network.compute(images, at=unit)[1] for s, images in splits.items()}
+        with computing(network):
+            features = {s: network.compute(images, at=unit)[1] for s, images in splits.items()}
         fit = LedoitWolf().fit(features["train"].astype(np.float64))
         distances = Distances(fit.location_, fit.precision_).measure(features["val"])
         rows = np.concatenate([fit.location_[None], fit.precision_]).view(np.uint8)

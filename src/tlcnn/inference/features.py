@@ -1,5 +1,6 @@
 """Features of images inside a trained network."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ def features(
     split: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    root: str | Path | None = None,
 ) -> np.ndarray:
     """Return what leaves a unit of a run's network, averaged over the map, for some images.
 
@@ -29,22 +31,23 @@ def features(
         at: a unit by name or number (`stage3`, `layer3`), or `head` for what enters the
             classifier.
         batch_size: images of a forward pass; None: that of the run's own evaluation.
+        device, root: as in `load`.
 
     Returns:
         (N, D) float32, in the order of the images.
 
     Raises:
-        ConfigError: the network has no such unit.
+        ConfigError: the network has no such unit, or an option that `load` refuses.
         DataError: more than one tensor leaves the unit, or an image cannot be decoded.
     """
-    network = load(run, device=device)
+    network = load(run, device=device, root=root)
     image_list = find_image_list(images, network, split=split)
     n_batch = batch_size or network.run.config.eval_batch_size
     parts = list_parts(len(image_list), n_batch)
     number = None if at == HEAD else _find_unit(network, at)
     rows = []
     with computing(network):
-        decoded = iter_decoded(image_list, parts, network.look)
+        decoded = iter_decoded(image_list, parts, network.stored_form)
         for (pixels, bad), part in zip(decoded, parts, strict=True):
             for position, why in bad.items():
                 name = image_list.table["image_id"].iloc[part[position]]

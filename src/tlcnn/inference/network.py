@@ -33,7 +33,7 @@ from tlcnn.run.run import set_torch_flags
 from tlcnn.training.evaluate import compute_logits
 
 # Stored side, fit, decoding, bits of 16-bit images: how an image becomes stored pixels.
-Look = tuple[int, str, str, int]
+StoredForm = tuple[int, str, str, int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Network:
         return self.run.record
 
     @property
-    def look(self) -> Look:
+    def stored_form(self) -> StoredForm:
         """How images are stored before the network's crop."""
         cfg = self.run.config.dataset
         bits = self.record.identity["dataset"].get("bits", FULL_BITS)
@@ -76,9 +76,9 @@ class Network:
             DataError: the file cannot be decoded, or the array is no image.
         """
         if isinstance(image, (str, Path)):
-            pixels = choose_decoding(FileImages([FileRef(Path(image))]), *self.look).load(0)
+            pixels = choose_decoding(FileImages([FileRef(Path(image))]), *self.stored_form).load(0)
         else:
-            pixels = make_rgb(image, self.look[-1])
+            pixels = make_rgb(image, self.stored_form[-1])
         return self.run.transform(pixels)
 
     def batch(self, pixels: np.ndarray) -> Batches:
@@ -143,6 +143,7 @@ def load(
 
     Args:
         run: the run folder, or what has one: a row of `read_runs`, or what `tlcnn.train` returned.
+            A `Network` is returned as it is.
         device: auto, cpu, cuda or mps.
         root: the folder of the run's own images, where they are no longer where it read them.
         cache_dir: the cache folder; see `open_run`.
@@ -150,9 +151,10 @@ def load(
     Raises:
         DataError: there is no such run, or its records are damaged.
         WeightsError: its weights are missing, or are not what the run wrote.
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or a `Network` was loaded with another option.
     """
     if isinstance(run, Network):
+        _check_loaded(run, device, root, cache_dir)
         return run
     folder: Any = run if isinstance(run, (str, Path)) else run.get("folder")
     if folder is None:
@@ -163,6 +165,26 @@ def load(
         raise DataError(f"{folder} is not finished ({state}). Train it to its end first")
     name = find_device(device, opened.cache_dir).name
     return Network(opened, opened.model(name), name, opened.classes, opened.unit_map().names)
+
+
+def _check_loaded(
+    network: Network, device: str, root: str | Path | None, cache_dir: str | Path | None
+) -> None:
+    """Raise ConfigError where a network was loaded with other options than are asked for."""
+    run = network.run
+    for name, asked, loaded in (
+        ("device", None if device == "auto" else device, network.device),
+        ("root", root, run.config.dataset.root),
+        ("cache_dir", cache_dir, run.cache_dir),
+    ):
+        if asked is None or asked == loaded:
+            continue
+        if name == "device" or Path(asked).expanduser() != Path(loaded or "").expanduser():
+            raise ConfigError(
+                f"{name}={asked} does not change a network that is loaded already, with "
+                f"{name}={loaded}. Load it again: tlcnn.load({str(run.folder)!r}, "
+                f"{name}={str(asked)!r})"
+            )
 
 
 def load_all(runs: Any, **options: Any) -> list[Network]:

@@ -3,6 +3,7 @@
 ImageList -> parts of whole batches -> decoded and resized as each run did -> logits, features
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from tlcnn.data.decode import decode_images
 from tlcnn.data.resize import choose_decoding
 from tlcnn.device import count_cores
 from tlcnn.inference.image_list import ImageList
-from tlcnn.inference.network import Look, Network
+from tlcnn.inference.network import Network, StoredForm, computing
 
 PART = 1024  # images that are decoded, computed and written at a time, rounded up to batches
+_MOST_PARTS = 8  # the largest part, in multiples of `PART`, that batches of several sizes may need
 
 
 @dataclass(frozen=True)
@@ -24,27 +26,34 @@ class Outputs:
 
     Attributes:
         rows: (n,) the positions of the images in the list.
-        pixels: for each `Look` the stored images, (n, S, S, 3) uint8.
+        pixels: for each `StoredForm` the stored images, (n, S, S, 3) uint8.
         bad: position among the n -> why an image cannot be decoded; it is black in `pixels`.
         logits: for each network, (V, n, K) float32 of V views; NaN for bad images.
         features: for each network, (n, D) float32: what leaves the unit that was asked for.
     """
 
     rows: np.ndarray
-    pixels: Mapping[Look, np.ndarray]
+    pixels: Mapping[StoredForm, np.ndarray]
     bad: Mapping[int, str]
     logits: Sequence[np.ndarray]
     features: Sequence[np.ndarray]
 
 
-def list_parts(n_images: int, batch_size: int) -> list[np.ndarray]:
-    """Return the positions of each part: whole batches of the run's own evaluation.
+def list_parts(n_images: int, *batch_sizes: int) -> list[np.ndarray]:
+    """Return the positions of each part: whole batches of every network.
+
+    Where sizes have no small common multiple, the parts have whole batches of the largest one.
 
     Example:
         >>> [len(part) for part in list_parts(2049, 256)]
         [1024, 1025]
+        >>> [len(part) for part in list_parts(4000, 96, 256)]
+        [1536, 1536, 928]
     """
-    return list_eval_batches(n_images, batch_size * -(-PART // batch_size))
+    size = math.lcm(*batch_sizes)
+    if size > _MOST_PARTS * PART:
+        size = max(batch_sizes)
+    return list_eval_batches(n_images, size * -(-PART // size))
 
 
 def iter_outputs(
@@ -70,20 +79,22 @@ def iter_outputs(
         check_stop: called after every part; it may raise.
     """
     streams = {
-        network.look: iter_decoded(images, parts, network.look, workers) for network in networks
+        network.stored_form: iter_decoded(images, parts, network.stored_form, workers)
+        for network in networks
     }
     for rows in parts:
-        decoded = {look: next(stream) for look, stream in streams.items()}
+        decoded = {form: next(stream) for form, stream in streams.items()}
         bad = {
             position: why for _, reasons in decoded.values() for position, why in reasons.items()
         }
         logits, features = [], []
         for network in networks:
-            pixels = decoded[network.look][0]
+            pixels = decoded[network.stored_form][0]
             views = [np.ascontiguousarray(np.flip(pixels, axes)) for axes in flips]
-            results = [
-                network.compute(network.batch(v), batch_size=batch_size, at=at) for v in views
-            ]
+            with computing(network):
+                results = [
+                    network.compute(network.batch(v), batch_size=batch_size, at=at) for v in views
+                ]
             logits.append(np.stack([result[0] for result in results]))
             logits[-1][:, list(bad)] = np.nan
             features.append(results[0][1])
@@ -92,14 +103,14 @@ def iter_outputs(
 
 
 def iter_decoded(
-    images: ImageList, parts: Sequence[np.ndarray], look: Look, workers: int | None = None
+    images: ImageList, parts: Sequence[np.ndarray], form: StoredForm, workers: int | None = None
 ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
     """Yield the stored images of each part, (n, S, S, 3) uint8, and why some are bad."""
-    size, fit = look[:2]
+    size, fit = form[:2]
     if not parts:
         return
     wanted = images.pick(np.concatenate(parts)).images
-    source = choose_decoding(wanted, *look)
+    source = choose_decoding(wanted, *form)
     chunks = decode_images(
         source, size, fit, workers or count_cores(), progress=False, stop=lambda: False
     )

@@ -1,6 +1,6 @@
 """Predictions that are written in parts, so that an interrupted command goes on.
 
-FILE.parts/job.json       what is computed: runs, images, options
+FILE.parts/job.json       what is computed: runs, images, options, possible checks
 FILE.parts/000000.parquet the rows of one part
 FILE                      all of them; FILE.json says what it was computed from
 """
@@ -19,6 +19,7 @@ import pandas as pd
 
 from tlcnn import __version__
 from tlcnn.errors import ConfigError, DataError
+from tlcnn.inference.familiar import can_open_images
 from tlcnn.inference.image_list import ImageList
 from tlcnn.inference.network import Network
 from tlcnn.model.weights import RUN_WEIGHTS
@@ -60,14 +61,16 @@ class PartStore:
         path = Path(output).expanduser()
         if path.suffix.lower() not in FORMATS:
             raise ConfigError(f"{path} is not allowed: a name ends in {' or '.join(FORMATS)}")
-        ids = hashlib.sha256("\n".join(images.table["image_id"]).encode()).hexdigest()
+        table = hashlib.sha256(images.table.to_csv(index=False).encode()).hexdigest()
+        content = [images.dataset, table, images.images.signature()]
         job = {
             "version": VERSION,
             "tlcnn": __version__,
             "runs": [n.record.run_id for n in networks],
             "weights": [read_digests(n.run.folder).get(RUN_WEIGHTS) for n in networks],
-            "images": {"n": len(images), "digest": digest_of([ids, images.images.signature()])},
-            "device": networks[0].device,
+            "images": {"n": len(images), "digest": digest_of(content)},
+            "devices": [n.device for n in networks],
+            "run_images": [can_open_images(n) for n in networks] if options["checks"] else [],
             "options": dict(options),
         }
         return cls(path, job)

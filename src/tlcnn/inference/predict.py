@@ -25,7 +25,7 @@ from tlcnn.inference.familiar import (
     load_distances,
 )
 from tlcnn.inference.image_list import ImageList, list_arrays_of, list_dataset, load_image_list
-from tlcnn.inference.network import Network, computing, load_all
+from tlcnn.inference.network import Network, load_all
 from tlcnn.inference.outputs import Outputs, iter_outputs, list_parts
 from tlcnn.inference.parts import PartStore
 from tlcnn.memory import Memory
@@ -46,6 +46,7 @@ class Predictor:
     Attributes:
         networks: one, or an ensemble, whose probabilities are averaged.
         calibrations: one for each network.
+        batch_size: images of a forward pass; None: those of each run's own evaluation.
         flips: the views that are averaged; see `iter_outputs`.
         seen: what the images are compared with; empty: nothing.
         distances: of the first network; None: not computed.
@@ -53,7 +54,7 @@ class Predictor:
 
     networks: Sequence[Network]
     calibrations: Sequence[Calibration]
-    batch_size: int
+    batch_size: int | None = None
     flips: Sequence[tuple[int, ...]] = ((),)
     seen: Sequence[SeenImages] = field(default=(), repr=False)
     distances: Distances | None = field(default=None, repr=False)
@@ -66,18 +67,22 @@ class Predictor:
         check_stop: Callable[[], None] = lambda: None,
     ) -> Iterator[pd.DataFrame]:
         """Yield the rows of each part of the images."""
-        with computing(self.networks[0]):
-            for outputs in iter_outputs(
-                self.networks,
-                images,
-                parts,
-                batch_size=self.batch_size,
-                flips=self.flips,
-                at=None if self.distances is None else self.distances.unit,
-                workers=workers,
-                check_stop=check_stop,
-            ):
-                yield self.make_frame(images.pick(outputs.rows), outputs)
+        for outputs in iter_outputs(
+            self.networks,
+            images,
+            parts,
+            batch_size=self.batch_size,
+            flips=self.flips,
+            at=None if self.distances is None else self.distances.unit,
+            workers=workers,
+            check_stop=check_stop,
+        ):
+            yield self.make_frame(images.pick(outputs.rows), outputs)
+
+    def list_parts(self, n_images: int) -> list[np.ndarray]:
+        """Return the positions of each part of some images."""
+        sizes = [self.batch_size or n.run.config.eval_batch_size for n in self.networks]
+        return list_parts(n_images, *sizes)
 
     def make_frame(self, images: ImageList, outputs: Outputs) -> pd.DataFrame:
         """Return one row an image: ids, class, probabilities, warnings, and logits of one run."""
@@ -149,6 +154,25 @@ def pool_groups(frame: pd.DataFrame, classes: Sequence[str], task: str) -> pd.Da
     return pd.concat([frame.iloc[:, :at], pd.DataFrame(columns), frame.iloc[:, at:]], axis=1)
 
 
+def find_flips(networks: Sequence[Network]) -> list[tuple[int, ...]]:
+    """Return the views, as in `iter_outputs`, that the training of every network showed.
+
+    Raises:
+        ConfigError: one has seen no flipped images.
+    """
+    flips = list(_FLIPS["all"])
+    for network in networks:
+        augment = network.run.config.train.augment
+        turned = find_policy(augment).dihedral
+        if turned not in _FLIPS:
+            raise ConfigError(
+                f"the run {network.run.folder.name} has seen no flipped images "
+                f"(train.augment={augment}), so they cannot be averaged over. Leave out --tta"
+            )
+        flips = [view for view in flips if view in _FLIPS[turned]]
+    return flips
+
+
 def build_predictor(
     networks: Sequence[Network],
     *,
@@ -160,19 +184,12 @@ def build_predictor(
     """Prepare some networks for images; see `predict`."""
     if batch_size is not None and batch_size < 1:
         raise ConfigError(f"a batch size of {batch_size} is not allowed: at least 1")
-    train = networks[0].run.config.train
-    turned = find_policy(train.augment).dihedral
-    if tta and turned not in _FLIPS:
-        raise ConfigError(
-            f"the run has seen no flipped images (train.augment={train.augment}), so they cannot "
-            "be averaged over. Leave out --tta"
-        )
     task = networks[0].record.task or "multi-class"
     return Predictor(
         networks,
         [fit_calibration(n.run) if calibrated else Calibration(task) for n in networks],
-        batch_size or networks[0].run.config.eval_batch_size,
-        _FLIPS[turned] if tta else ((),),
+        batch_size,
+        find_flips(networks) if tta else ((),),
         list_seen(networks) if checks else (),
         load_distances(networks[0]) if checks else None,
     )
@@ -214,11 +231,11 @@ def predict(
             `["dataset=ham10000"]`, an array (N, H, W, 3) uint8, or images of Pillow; None: the
             run's own images of `split`, which is then `test` by default.
         split: train, val or test of a dataset; None: all of its images.
-        tta: average over the flips that training showed.
+        tta: average over the flips that the training of every run showed.
         calibrated: divide logits by the temperature that fits the run's validation images best,
             and undo what class weights did.
         checks: whether to look for images that were used in training, and for those far from it.
-        batch_size: images of a forward pass; None: that of the run's own evaluation, which gives
+        batch_size: images of a forward pass; None: that of each run's own evaluation, which gives
             its bits.
         device: auto, cpu, cuda or mps.
         root: the folder of the runs' own images, where they are no longer where they were read.
@@ -258,7 +275,7 @@ def _compute_parts(
     check_stop: Callable[[], None],
 ) -> pd.DataFrame:
     """Compute and store the parts that are missing, and return all rows with their groups."""
-    parts = list_parts(len(images), predictor.batch_size)
+    parts = predictor.list_parts(len(images))
     missing = [number for number in range(len(parts)) if not store.has(number)]
     todo = [parts[number] for number in missing]
     bar = tqdm(

@@ -4,7 +4,9 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tlcnn.config.compose import compose_config
+from tlcnn.config.compose import Composer, compose_config
+from tlcnn.config.schema import EACH_UNIT
+from tlcnn.config.spelling import quote_text
 from tlcnn.errors import ConfigError
 from tlcnn.plan.plan import Plan, make_plan
 from tlcnn.records.read import read_runs
@@ -13,6 +15,27 @@ from tlcnn.run.run import run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_ONE_RUN = (
+    "tlcnn.train and tlcnn.plan are for one run. Call them in a loop, as in [tlcnn.train("
+    "[..., f'seed={seed}']) for seed in range(3)], or use python -m tlcnn.train -m"
+)
+
+
+def check_one_run(words: Sequence[str], advice: str) -> None:
+    """Raise ConfigError, which ends with the advice, where words mean several runs."""
+    composer = Composer()
+    for word in words:
+        bare = word.lstrip("+")
+        is_several = word in ("-m", "--multirun") or bare.startswith("experiment=")
+        is_value = "=" in word and not word.startswith("-")
+        if (
+            is_several
+            or bare in EACH_UNIT
+            or (is_value and composer.parse(quote_text(word)).is_sweep_override())
+        ):
+            raise ConfigError(f"{word} is several runs, and {advice}")
 
 
 def plan(overrides: str | Sequence[str] = ()) -> Plan:
@@ -29,12 +52,8 @@ def plan(overrides: str | Sequence[str] = ()) -> Plan:
         DataError, WeightsError: images or weights that are missing or refused.
     """
     words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
-    if {"-m", "--multirun"} & set(words) or any(w.startswith("experiment=") for w in words):
-        raise ConfigError(
-            "tlcnn.train and tlcnn.plan are for one run. Call them in a loop, as in [tlcnn.train("
-            "[..., f'seed={seed}']) for seed in range(3)], or use python -m tlcnn.train -m"
-        )
     try:
+        check_one_run(words, _ONE_RUN)
         return make_plan(compose_config(words))
     except Exception as error:
         translated = translate_error(error)
