@@ -1,6 +1,5 @@
 """The audit: what leaks is found and named, and nothing else is."""
 
-import argparse
 import json
 from io import BytesIO
 
@@ -9,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tlcnn.cli.audit import add_audit, describe_audit, load_audit
+from tlcnn.cli.audit import describe_audit, load_audit
+from tlcnn.cli.main import make_parser, parse_words
 from tlcnn.data import audit as audit_file
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError
@@ -50,9 +50,7 @@ def save_again(root, source, target):
 
 def run(*words):
     """Run the command; return the code it ends with, as `tlcnn` would."""
-    parser = argparse.ArgumentParser()
-    add_audit(parser.add_subparsers())
-    options = parser.parse_args(["audit", *map(str, words)])
+    options = parse_words(make_parser(), ["data", "audit", *map(str, words)])
     try:
         options.command(options)
     except DataError as error:

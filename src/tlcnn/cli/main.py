@@ -37,11 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    options, rest = parser.parse_known_args(arguments)
-    if rest and (not hasattr(options, "words") or any(w.startswith("-") for w in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:  # an argument of the name `words` may stand on both sides of options
-        options.words += rest
+    options = parse_words(parser, arguments)
     try:
         options.command(options)
     except TlcnnError as error:
@@ -49,6 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.exit(0)
+
+
+def parse_words(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what a command line means; an argument `words` may stand on both sides of options."""
+    options, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(options, "words") or any(w.startswith("-") for w in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.words += rest
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:
