@@ -141,3 +141,10 @@ def test_the_notebook_runs(tmp_path, monkeypatch, cache_dir):
     for cell in cells:
         exec(compile(cell, "notebook", "exec"), names)
     assert cells
+
+
+def test_a_dry_run_trains_nothing(tmp_path):
+    words = ["dataset=synthetic", "dry_run=true", f"output_dir={tmp_path}", "device=cpu"]
+    with pytest.raises(ConfigError, match=r"call tlcnn\.plan"):
+        tlcnn.train(words)
+    assert not (tmp_path / "runs").exists()

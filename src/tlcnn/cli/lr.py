@@ -64,6 +64,8 @@ def _test_and_show(options: argparse.Namespace) -> None:
     check_one_run([*options.words, *(["-m"] if options.multirun else [])], _ONE_RUN)
     # The units that a schedule lets rest at first are trained here, too.
     plan = make_plan(compose_config([*options.words, "train.schedule=together"]), make_memory())
+    if plan.config.dry_run:
+        raise ConfigError("a range test has no dry run: leave dry_run=true out")
     if plan.parent is not None and not RunDir(plan.parent.run_dir).is_done:
         print_text(f"first trains its source, {plan.parent.run_name}", file=sys.stderr)
     folder = plan.output_dir / "lr" / plan.run_dir.name

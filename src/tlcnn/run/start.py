@@ -79,5 +79,7 @@ def train(overrides: str | Sequence[str] = ()) -> "pd.Series":
         ConfigError, DataError, WeightsError, Diverged, StorageError: see `tlcnn.errors`.
     """
     one_run = plan(overrides)
+    if one_run.config.dry_run:
+        raise ConfigError("dry_run=true trains nothing: call tlcnn.plan with the other words")
     run(one_run)
     return read_runs(one_run.run_dir).iloc[0].rename(one_run.run_id)
