@@ -29,7 +29,9 @@ def test_work_goes_on_with_the_first_part_that_is_missing(tmp_path):
         return [2 * position for position in positions]
 
     def work(keys):
-        return remember_parts(tmp_path, "test", keys, compute, size=2, what="numbers")
+        return remember_parts(
+            tmp_path, "test", keys, compute, size=2, what="numbers", is_failure=lambda value: False
+        )
 
     with pytest.raises(KeyboardInterrupt):
         work(list(range(7)))
@@ -38,3 +40,27 @@ def test_work_goes_on_with_the_first_part_that_is_missing(tmp_path):
     work([*range(6), "changed"])
     assert calls[5:] == [range(6, 7)]
     assert work([]) == []
+
+
+def test_a_part_with_a_failure_is_not_stored(tmp_path):
+    calls = []
+
+    def compute(positions):
+        calls.append(positions)
+        return [None if position == 2 and len(calls) < 3 else position for position in positions]
+
+    def work():
+        return remember_parts(
+            tmp_path,
+            "test",
+            list(range(4)),
+            compute,
+            size=2,
+            what="numbers",
+            is_failure=lambda value: value is None,
+        )
+
+    assert work() == [0, 1, None, 3]
+    assert work() == [0, 1, 2, 3]
+    assert work() == [0, 1, 2, 3]
+    assert calls == [range(0, 2), range(2, 4), range(2, 4)]
