@@ -18,7 +18,7 @@ from tlcnn.records.read import read_runs
 from tlcnn.study.agreement import average, collect_curves, compute_moved, score_measures
 from tlcnn.study.depth_rules import choose_threshold, count_general, orient
 from tlcnn.study.measures import UnitReading
-from tlcnn.study.planted import NETWORKS, TASKS, Trio, make_families
+from tlcnn.study.planted import CUE, NETWORKS, TASKS, TAUGHT, Trio, make_families
 from tlcnn.study.runs import make_runs
 
 SIDES = {"probe": -1, "reinit": 1}
@@ -266,6 +266,9 @@ def test_families_of_two_plants_are_no_rows_of_each_other(tmp_path, capsys):
         write_planted(tmp_path, tasks=tasks)
     families = make_families(make_runs(read_runs(tmp_path)))
     assert [(family.plant, family.changed) for family in families] == [(p, {}) for p in PLANTS]
+    for family in families:
+        cues = {trio.own.settings[CUE] for trio in family.trios}
+        assert cues and cues.issubset(TAUGHT) == (family.plant == TASKS)
     main(["agreement", str(tmp_path), "--csv"])
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     costs = table[table["measure"] == "freezing cost"]

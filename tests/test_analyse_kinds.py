@@ -107,6 +107,8 @@ def test_a_truncated_run_is_compared_with_the_same_units_of_whole_networks(train
     for n, features in subject.features("own", "train").items():
         assert np.array_equal(features, expected["pooled"][n])
     assert list(subject.features("random", "train")) == [1, 2, 3]
+    tensors = [{*network.state_dict()} for network in subject.networks.values()]
+    assert all(names == tensors[0] for names in tensors)
     frame = analyse(trained["truncated"], "--measures", "stitch")
     notes = frame.loc[frame["measure"] == "stitch", "note"]
     assert notes.str.startswith("the network has dropped units").all() and len(notes) == 3

@@ -6,6 +6,7 @@ from records_made import write_record
 from tlcnn.config.schema import list_keys
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.statistics.comparison import compute_holm
 from tlcnn.study.finetuning import TREATMENTS
 
 UP = (0.001, -0.001, 0.002, -0.002, 0.0)  # what seeds do
@@ -43,6 +44,23 @@ def test_the_best_treatment_of_all_recipes_is_chosen_and_compared_with_the_plain
     assert rows["family"].str.startswith("choosing a fine-tuning on validation").all()
     pairs = [frozenset((row.a_label, row.b_label)) for row in content.comparisons.itertuples()]
     assert len(pairs) == len(set(pairs)), "no two cells are compared twice"
+
+
+def test_all_treatments_of_a_dataset_are_one_family_that_is_adjusted_by_holm(tmp_path):
+    for dataset in ("ham10000", "dermamnist"):
+        write_arm(tmp_path, 0.60, 0.60, dataset=dataset)
+        treatments = {"mixup": 0.2, "schedule": "head_first", "augment_ranges": {"rotate": 45}}
+        for (key, value), score in zip(treatments.items(), (0.57, 0.606, 0.601), strict=True):
+            write_arm(tmp_path, score, score, -1, dataset=dataset, **{f"train.{key}": value})
+    content, _ = find(tmp_path)
+    table = content.comparisons
+    table = table[table["family"].str.startswith("every treatment against full fine-tuning")]
+    assert sorted(table["family"].str.extract(r"\((\w+), resnet18")[0].unique()) == [
+        *("dermamnist", "ham10000")
+    ]
+    for dataset, rows in table.groupby("dataset"):
+        assert rows["family"].str.contains(dataset).all() and set(rows["family_size"]) == {3}
+        assert rows["p_holm"].tolist() == compute_holm(rows["p"].tolist()) != rows["p"].tolist()
 
 
 def test_treatments_are_keys_of_the_schema():

@@ -181,6 +181,7 @@ def _write_old_names(net: torch.nn.Module) -> State:
         ("resnet18", lambda net: _number_parts(net, "module.features."), 64),
         ("densenet121", lambda net: _number_parts(net, "backbone."), 64),
         ("densenet121", _write_old_names, 64),
+        ("densenet121", lambda net: _write_old_names(net) | {"loss.weight": torch.ones(5)}, 64),
         pytest.param(
             *("inception_v3", lambda net: _number_parts(net, "backbone."), 299),
             marks=pytest.mark.slow,

@@ -17,6 +17,7 @@ from tlcnn.config.schema import list_keys
 from tlcnn.data.policy import NORMALIZE, load_scaling
 from tlcnn.errors import ConfigError, DataError, WeightsError
 from tlcnn.model.build import build_model
+from tlcnn.model.weights import NO_DIGEST, WeightsFile
 from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 
@@ -392,3 +393,16 @@ def test_dry_run_prints_the_plan_and_writes_no_run(tmp_path, cache_dir):
     )
     assert "run " in done.stdout and "stage1" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_downloads_no_weights(plan_of, monkeypatch):
+    permissions = []
+
+    def locate(model_name, *, cache_dir, may_download):
+        permissions.append(may_download)
+        return WeightsFile(None, NO_DIGEST, model_name, "not here")
+
+    monkeypatch.setattr("tlcnn.plan.plan.locate_imagenet", locate)
+    for word in ("true", "false"):
+        assert plan_of("init=imagenet", f"dry_run={word}").treatment.weights.path is None
+    assert permissions == [False, True]

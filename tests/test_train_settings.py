@@ -118,6 +118,11 @@ def test_a_treatment_that_changes_nothing_renames_no_run(plan_of, word):
     assert spelled.run_dir == plain.run_dir and spelled.identity == plain.identity
 
 
+def test_other_numbers_of_views_are_another_run(plan_of):
+    words = [f"train.augment_ranges={{{w}}}" for w in ("rotate: 30", "rotate: 45", "tint: 0.1")]
+    assert len({plan_of("plans", word).run_id for word in words}) == 3
+
+
 IDLE = {
     "focal loss with gamma 0": (["train.loss=focal", "train.focal_gamma=0"], []),
     "an anchor of random weights": (
