@@ -134,7 +134,7 @@ def end(number, lr, score, state="done"):
 
 
 def ask(space, method, history=(), *, n=4, seed=0):
-    options = {"seed": seed, "first": len(history), "n": n, "is_active": lambda *_: True}
+    options = {"seed": seed, "n": n, "is_active": lambda *_: True}
     return propose(space, method, history, **options)
 
 
@@ -192,7 +192,7 @@ def test_samplers_know_lists_and_conditions(composer):
         Trial(n, draw_point(space, is_active, seed=0, number=n), "", "done", n / 10)
         for n in range(8)
     ]
-    points = propose(space, "tpe", history, seed=0, first=8, n=6, is_active=is_active)
+    points = propose(space, "tpe", history, seed=0, n=6, is_active=is_active)
     assert len(points) == 6
     assert {"train.momentum" in trial.values for trial in history} == {True, False}
     for point in points:

@@ -20,7 +20,7 @@ REDUCTION = 3  # of `halving`: one in so many trials goes on; epochs grow by the
 
 
 @dataclass(frozen=True)
-class Reached:
+class RunProgress:
     """How far a run is: its finished epochs, and whether it is done or has diverged."""
 
     epochs: Sequence[Epoch]
@@ -49,7 +49,7 @@ class Reached:
         }
 
 
-def read_reached(run: SweepRun, lineage: Iterable[SweepRun]) -> Reached:
+def read_progress(run: SweepRun, lineage: Iterable[SweepRun]) -> RunProgress:
     """Return how far a run is. Raises DataError for a damaged folder.
 
     Args:
@@ -57,7 +57,7 @@ def read_reached(run: SweepRun, lineage: Iterable[SweepRun]) -> Reached:
     """
     folders = [RunDir(each.run_dir) for each in lineage]
     has_diverged = any(not f.is_done and f.find_divergence() is not None for f in folders)
-    return Reached(read_history(run.run_dir), run.is_done, has_diverged)
+    return RunProgress(read_history(run.run_dir), run.is_done, has_diverged)
 
 
 def list_rungs(n_epochs: int, prune: str) -> list[int]:
