@@ -1,4 +1,4 @@
-"""What the trials of a search have reached, and which of them go on.
+"""The progress of the trials of a search, and which of them go on.
 
 Everything is read from run folders and the journal, so it is the same in every shell and after
 every kill.
@@ -21,7 +21,7 @@ REDUCTION = 3  # of `halving`: one in so many trials goes on; epochs grow by the
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: its finished epochs, and whether it is done or has diverged."""
+    """The finished epochs of a run, and whether it is done or has diverged."""
 
     epochs: Sequence[Epoch]
     is_done: bool
