@@ -13,7 +13,8 @@ from test_read import PLAN, make_predictions, make_run
 
 from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError, DataError
-from tlcnn.records.foreign import Options, load_foreign, parse_evaluator_name
+from tlcnn.records.foreign import load_foreign
+from tlcnn.records.foreign_table import Options, parse_evaluator_name
 from tlcnn.records.read import read_predictions, read_runs
 from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.study.predictions import load_predictions

@@ -129,12 +129,12 @@ def test_conditions_that_cannot_be_are_refused(composer):
 # ---------------------------------------------------------------------------------- proposals
 
 
-def end(number, lr, score, state="done"):
+def make_trial(number, lr, score, state="done"):
     return Trial(number, {"train.lr": lr}, f"run{number}", state, score, 0.0, 3, 3)
 
 
-def ask(space, method, history=(), *, n=4, seed=0):
-    options = {"seed": seed, "first": len(history), "n": n, "is_active": lambda *_: True}
+def propose_points(space, method, history=(), *, n=4, seed=0):
+    options = {"seed": seed, "n": n, "is_active": lambda *_: True}
     return propose(space, method, history, **options)
 
 
@@ -144,41 +144,45 @@ def test_arms_that_share_a_setting_try_the_same_values(composer):
     for number in range(5):
         points = [draw_point(s, lambda *_: True, seed=3, number=number) for s in (one, two)]
         assert points[0]["train.lr"] == points[1]["train.lr"]
-    assert ask(one, "random", seed=1) != ask(one, "random", seed=2)
+    assert propose_points(one, "random", seed=1) != propose_points(one, "random", seed=2)
 
 
 def test_no_values_are_proposed_twice_and_a_small_space_ends(composer):
     space = make_space(composer, "train.lr=choice(1,2,3)", "train.mixup=choice(0,1)")
     history: list[Trial] = []
-    while points := ask(space, "random", history):
+    while points := propose_points(space, "random", history):
         history += [Trial(len(history) + i, p, "", "done", 0.5) for i, p in enumerate(points)]
     assert len(history) == 6 == len({tuple(t.values.items()) for t in history})
 
 
 def test_a_grid_needs_lists(composer):
     with pytest.raises(ConfigError, match="has no list of values, which a grid needs"):
-        ask(make_space(composer, LR), "grid")
+        propose_points(make_space(composer, LR), "grid")
 
 
 def make_history(n=12):
     """Trials of a score with its peak at a rate of 0.003."""
     rates = [10 ** -(1 + 3 * i / (n - 1)) for i in range(n)]
-    return [end(i, repr(r), -abs(math.log10(r / 0.003))) for i, r in enumerate(rates)]
+    return [make_trial(i, repr(r), -abs(math.log10(r / 0.003))) for i, r in enumerate(rates)]
 
 
 @pytest.mark.parametrize("method", ["tpe", pytest.param("gp", marks=pytest.mark.slow)])
 def test_samplers_learn_and_are_pure(composer, method):
     pytest.importorskip("optuna")
     space = make_space(composer, LR)
-    history = [*make_history(), end(12, "0.09", None, "diverged"), end(13, "0.05", 0.1, "pruned")]
-    points = ask(space, method, history, n=6)
-    assert points == ask(space, method, history, n=6)
+    history = [
+        *make_history(),
+        make_trial(12, "0.09", None, "diverged"),
+        make_trial(13, "0.05", 0.1, "pruned"),
+    ]
+    points = propose_points(space, method, history, n=6)
+    assert points == propose_points(space, method, history, n=6)
     distances = [abs(math.log10(float(p["train.lr"]) / 0.003)) for p in points]
     assert sorted(distances)[3] < 0.4, "most of them are near the peak"
-    assert points != ask(space, method, history, n=6, seed=1)
+    assert points != propose_points(space, method, history, n=6, seed=1)
 
 
-def test_samplers_know_lists_and_conditions(composer):
+def test_samplers_propose_from_lists_and_conditions(composer):
     pytest.importorskip("optuna")
     space = make_space(
         composer,
@@ -192,7 +196,7 @@ def test_samplers_know_lists_and_conditions(composer):
         Trial(n, draw_point(space, is_active, seed=0, number=n), "", "done", n / 10)
         for n in range(8)
     ]
-    points = propose(space, "tpe", history, seed=0, first=8, n=6, is_active=is_active)
+    points = propose(space, "tpe", history, seed=0, n=6, is_active=is_active)
     assert len(points) == 6
     assert {"train.momentum" in trial.values for trial in history} == {True, False}
     for point in points:
@@ -203,7 +207,7 @@ def test_samplers_know_lists_and_conditions(composer):
 # ----------------------------------------------------------------------------------- pruning
 
 
-def test_who_goes_on():
+def test_the_trials_that_survive_pruning():
     scores = {n: n / 10 for n in range(9)}
     assert choose_survivors("halving", scores, [6, 7, 8], 3) == {6, 7, 8}
     assert choose_survivors("halving", scores, [0, 1, 2], 3) == set()
@@ -215,7 +219,12 @@ def test_who_goes_on():
 
 
 def test_the_best_is_finished_and_the_first_of_equals():
-    trials = [end(0, "1", 0.5), end(1, "2", 0.9, "pruned"), end(2, "3", 0.5), end(3, "4", None)]
+    trials = [
+        make_trial(0, "1", 0.5),
+        make_trial(1, "2", 0.9, "pruned"),
+        make_trial(2, "3", 0.5),
+        make_trial(3, "4", None),
+    ]
     assert choose_best(trials).number == 0
     assert choose_best(trials[1:2]) is None
 
@@ -224,7 +233,7 @@ def test_the_best_is_finished_and_the_first_of_equals():
 
 
 class Kill(BaseException):
-    """What a `kill -9` is to a process."""
+    """Stands for a `kill -9` of the process."""
 
 
 class Trainer:
@@ -278,14 +287,14 @@ def request_of(tmp_path, cache_dir):
 
     def make(*words, folder="out", **options):
         place = tmp_path / folder
-        given = {"study": None, "fail_fast": False, "dry_run": False, **options}
+        settings = {"study": None, "fail_fast": False, "dry_run": False, **options}
         arguments = tiny_command(place, cache_dir, f"train.epochs={EPOCHS}", *words)
-        return Request(arguments, {}, [], [], place, **given)
+        return Request(arguments, {}, [], [], place, **settings)
 
     return make
 
 
-ARMS = ("init=random,self", "init.self_seed=0")  # the source run of `self` is of the trials' seed
+ARMS = ("init=random,self", "init.self_seed=0")  # the source run has the seed of the trials
 FREE = ("freeze.through=stem,stage1", "freeze.allow_random=true")  # two arms without parents
 
 
@@ -294,7 +303,7 @@ def search(request, launch, **options):
     drive_search(request, SearchOptions(**options), launch)
 
 
-def read_only(folder):
+def read_one_search(folder):
     (path,) = find_studies(folder)
     record = read_study(path)
     return record, read_search(record)
@@ -303,10 +312,17 @@ def read_only(folder):
 def test_a_search_has_trials_a_choice_and_final_runs(request_of, tmp_path, capsys):
     trainer = Trainer()
     search(request_of(LR, *FREE), trainer)
-    record, found = read_only(tmp_path / "out")
-    assert [arm.name for arm in found.arms] == ["freeze.through=stem", "freeze.through=stage1"]
-    assert found.budget == 4 and found.tuning_seed == 0 and found.final_seeds == (1, 2)
-    for arm in found.arms:
+    record, search_record = read_one_search(tmp_path / "out")
+    assert [arm.name for arm in search_record.arms] == [
+        "freeze.through=stem",
+        "freeze.through=stage1",
+    ]
+    assert (
+        search_record.budget == 4
+        and search_record.tuning_seed == 0
+        and search_record.final_seeds == (1, 2)
+    )
+    for arm in search_record.arms:
         assert [trial.number for trial in arm.trials] == list(range(4))
         assert {trial.state for trial in arm.trials} <= {"done", "diverged"}
         done = [trial for trial in arm.trials if trial.state == "done"]
@@ -315,18 +331,19 @@ def test_a_search_has_trials_a_choice_and_final_runs(request_of, tmp_path, capsy
     roles = {run["run_id"]: run["role"] for run in record["runs"]}
     assert list(roles.values()).count("trial") == 8 and list(roles.values()).count("final") == 4
     assert len(trainer.epochs) == len(set(trainer.epochs))
-    said = capsys.readouterr().out
-    assert "2 arms, 4 trials each (random), then 2 final runs each" in said
-    assert "the best" not in said and "best on validation" in said
-    again = Trainer()
-    search(request_of(LR, *FREE), again)
-    assert again.epochs == []
+    output = capsys.readouterr().out
+    assert "2 arms, 4 trials each (random), then 2 final runs each" in output
+    assert "the best" not in output and "best on validation" in output
+    second_trainer = Trainer()
+    search(request_of(LR, *FREE), second_trainer)
+    assert second_trainer.epochs == []
 
 
-def tell(found):
-    """What a search ended in, apart from ids."""
-    return "\n".join(describe_search(found)), [
-        [(t.number, t.values, t.state, t.score, t.epoch) for t in arm.trials] for arm in found.arms
+def list_ends(search_record):
+    """The table and the trials of a search, without ids."""
+    return "\n".join(describe_search(search_record)), [
+        [(t.number, t.values, t.state, t.score, t.epoch) for t in arm.trials]
+        for arm in search_record.arms
     ]
 
 
@@ -369,7 +386,7 @@ def test_kills_and_a_second_shell_change_nothing(request_of, tmp_path, monkeypat
             trainer.epochs += other.epochs
     assert n_kills >= 2
     assert len(trainer.epochs) == len(set(trainer.epochs)), "an epoch was trained twice"
-    ends = [tell(read_only(tmp_path / name)[1]) for name in ("whole", "killed")]
+    ends = [list_ends(read_one_search(tmp_path / name)[1]) for name in ("whole", "killed")]
     assert ends[0] == ends[1]
 
 
@@ -380,18 +397,18 @@ def test_more_trials_extend_a_search_as_if_it_had_been_so_from_the_start(request
     for trials in (6, 11, 10):  # a smaller number takes nothing back
         search(request_of(*words, folder="twice", study="s"), trainer, trials=trials)
     assert len(trainer.epochs) == len(set(trainer.epochs))
-    ends = [tell(read_only(tmp_path / name)[1]) for name in ("once", "twice")]
+    ends = [list_ends(read_one_search(tmp_path / name)[1]) for name in ("once", "twice")]
     assert ends[0] == ends[1]
     with pytest.raises(ConfigError, match="s was begun differently: seed was 0 and is 1"):
         search(request_of(*words, folder="twice", study="s"), trainer, seed=1)
 
 
-def test_arms_can_be_added_and_not_be_lost(request_of, tmp_path):
+def test_arms_can_be_added_but_not_removed(request_of, tmp_path):
     one, two, three = (f"freeze.through={names}" for names in ("stem", "stem,stage1", "stage1"))
     for words in (one, two):
         search(request_of(LR, words, FREE[1], study="s"), Trainer(), trials=2)
-    _, found = read_only(tmp_path / "out")
-    assert [len(arm.trials) for arm in found.arms] == [2, 2]
+    _, search_record = read_one_search(tmp_path / "out")
+    assert [len(arm.trials) for arm in search_record.arms] == [2, 2]
     with pytest.raises(ConfigError, match="it has the arm “.*freeze.through=stem .*missing now"):
         search(request_of(LR, three, FREE[1], study="s"), Trainer(), trials=2)
     with pytest.raises(ConfigError, match="begun differently.*it has the arm"):
@@ -402,9 +419,12 @@ def test_a_later_arm_has_the_budget_and_the_seeds_of_the_earlier_ones(request_of
     search(request_of(LR, FREE[1], study="s"), Trainer(), trials=6, final_seeds=3)
     later = ("freeze.through=none,stem", FREE[1])
     search(request_of(LR, *later, study="s"), Trainer(), trials=2, final_seeds=1)
-    record, found = read_only(tmp_path / "out")
-    assert [len(arm.trials) for arm in found.arms] == [6, 6] and found.budget == 6
-    assert [len(arm.final) for arm in found.arms] == [3, 3] and found.final_seeds == (1, 2, 3)
+    record, search_record = read_one_search(tmp_path / "out")
+    assert [len(arm.trials) for arm in search_record.arms] == [6, 6] and search_record.budget == 6
+    assert [len(arm.final) for arm in search_record.arms] == [
+        3,
+        3,
+    ] and search_record.final_seeds == (1, 2, 3)
     assert not any(run["role"] == "earlier final" for run in record["runs"])
 
 
@@ -416,8 +436,8 @@ def test_what_was_chosen_before_is_no_result_any_more(request_of, tmp_path, comp
     seed = next(seed for seed, point in enumerate(points) if point["train.lr"] != "0.003")
     for trials in (1, 4):
         search(request_of(word, study="s"), Trainer(), trials=trials, seed=seed)
-    record, found = read_only(tmp_path / "out")
-    (arm,) = found.arms
+    record, search_record = read_one_search(tmp_path / "out")
+    (arm,) = search_record.arms
     assert arm.chosen.values == {"train.lr": "0.003"}
     roles = {run["run_id"]: run["role"] for run in record["runs"]}
     assert arm.best > 0 and len(arm.earlier) == 2
@@ -428,8 +448,8 @@ def test_pruned_runs_say_so_and_are_not_trained_again(request_of, tmp_path, caps
     trainer = Trainer()
     request = request_of(LR, study="s")
     search(request, trainer, prune="halving", trials=8)
-    _, found = read_only(tmp_path / "out")
-    ids = {t.run_id: t for arm in found.arms for t in arm.trials if t.state == "pruned"}
+    _, search_record = read_one_search(tmp_path / "out")
+    ids = {t.run_id: t for arm in search_record.arms for t in arm.trials if t.state == "pruned"}
     assert ids
     folders = {path.name.rsplit("-", 1)[1]: path for path in (tmp_path / "out/runs").iterdir()}
     for run_id, trial in ids.items():
@@ -442,9 +462,9 @@ def test_pruned_runs_say_so_and_are_not_trained_again(request_of, tmp_path, caps
     assert status.count()["pruned"] == len(ids)
     text = describe_status([status])
     assert "pruned" in text.splitlines()[0] and "search of s: 8 trials an arm" in text
-    again = Trainer()
-    search(request, again, prune="halving", trials=8)
-    assert again.epochs == []
+    second_trainer = Trainer()
+    search(request, second_trainer, prune="halving", trials=8)
+    assert second_trainer.epochs == []
 
 
 def test_a_failed_trial_is_tried_again_and_one_that_diverged_is_not(request_of, tmp_path, capsys):
@@ -457,8 +477,8 @@ def test_a_failed_trial_is_tried_again_and_one_that_diverged_is_not(request_of, 
         search(request, fail, method="grid", trials=None)
     assert error.value.exit_code == 74
     search(request, Trainer(), method="grid", trials=None)
-    _, found = read_only(tmp_path / "out")
-    assert [trial.state for trial in found.arms[0].trials] == ["done", "diverged"]
+    _, search_record = read_one_search(tmp_path / "out")
+    assert [trial.state for trial in search_record.arms[0].trials] == ["done", "diverged"]
     trainer = Trainer()
     search(request, trainer, method="grid", trials=None)
     assert trainer.epochs == []
@@ -474,7 +494,7 @@ def test_the_source_of_a_task_keeps_its_recipe(request_of, tmp_path):
     words += ("++init.task_dataset.options.n_images=140", "++init.task_dataset.options.size=32")
     trainer = Trainer()
     search(request_of(*words, LR, "train.lr=choice(0.001,0.002,0.004)"), trainer, trials=3)
-    record, _ = read_only(tmp_path / "out")
+    record, _ = read_one_search(tmp_path / "out")
     sources = [run for run in record["runs"] if run["role"].startswith("parent")]
     assert len(sources) == 3, "one for each seed: of the trials and of two final runs"
 
@@ -502,8 +522,8 @@ def test_a_search_that_cannot_be_is_refused_and_leaves_nothing(
 
 def test_a_dry_run_says_what_would_be_tried(request_of, tmp_path, capsys):
     search(request_of(LR, *FREE, dry_run=True), Trainer())
-    said = capsys.readouterr().out
-    assert "2 arms, 4 trials each" in said and said.count("train.lr=0") == 4
+    output = capsys.readouterr().out
+    assert "2 arms, 4 trials each" in output and output.count("train.lr=0") == 4
     assert not list(tmp_path.iterdir())
 
 
@@ -522,9 +542,9 @@ def test_arms_of_one_search_have_one_recipe_whatever_each_of_them_searched(reque
 def test_a_trial_whose_source_diverges_has_diverged(request_of, tmp_path):
     request = request_of("train.lr=choice(0.001,0.09)", "init=self", study="s")
     search(request, Trainer(), method="grid", trials=None)
-    _, found = read_only(tmp_path / "out")
-    assert [trial.state for trial in found.arms[0].trials] == ["done", "diverged"]
-    assert found.arms[0].best == 0 and len(found.arms[0].final) == 2
+    _, search_record = read_one_search(tmp_path / "out")
+    assert [trial.state for trial in search_record.arms[0].trials] == ["done", "diverged"]
+    assert search_record.arms[0].best == 0 and len(search_record.arms[0].final) == 2
 
 
 # ----------------------------------------------------------------------------- searches, trained
@@ -566,7 +586,7 @@ def test_real_trials_pause_go_on_and_are_no_cells(request_of, tmp_path, monkeypa
     assert n_kills == 2
     weights = [list_weights(tmp_path / name) for name in ("out", "killed")]
     assert weights[0] == weights[1] and len(weights[0]) >= 3
-    ends = [tell(read_only(tmp_path / name)[1]) for name in ("out", "killed")]
+    ends = [list_ends(read_one_search(tmp_path / name)[1]) for name in ("out", "killed")]
     assert ends[0] == ends[1]
 
     runs = read_runs(tmp_path / "out")
@@ -596,8 +616,8 @@ def test_real_trials_pause_go_on_and_are_no_cells(request_of, tmp_path, monkeypa
 
 def cell_words(folder):
     """The words of the chosen trial's run."""
-    record, found = read_only(folder / "out")
-    (arm,) = found.arms
+    record, search_record = read_one_search(folder / "out")
+    (arm,) = search_record.arms
     words = {entry["run_id"]: entry["overrides"] for entry in record["runs"]}
     return [*words[arm.chosen.run_id], "study=null"]
 
@@ -664,10 +684,12 @@ def test_the_command_has_the_words_of_a_sweep(tmp_path, cache_dir, capsys):
     with pytest.raises(SystemExit) as end:
         main(["tune", *words, "--trials", "6", "--final-seeds", "2", *when, *ranges])
     assert end.value.code == 0
-    said = capsys.readouterr().out
-    assert "study cli: 1 arm, 6 trials each (random), then 2 final runs each" in said
-    assert "train.momentum=interval(0.5,0.9) where train.optimizer=sgd" in said
-    assert "train.optimizer=adamw\n" in said and "train.optimizer=sgd train.momentum=0." in said
+    output = capsys.readouterr().out
+    assert "study cli: 1 arm, 6 trials each (random), then 2 final runs each" in output
+    assert "train.momentum=interval(0.5,0.9) where train.optimizer=sgd" in output
+    assert (
+        "train.optimizer=adamw\n" in output and "train.optimizer=sgd train.momentum=0." in output
+    )
     with pytest.raises(SystemExit) as end:
         main(["tune", *words, "--trials", "6", "--trails=6"])
     assert end.value.code == 2 and "unrecognized arguments: --trails=6" in capsys.readouterr().err
@@ -679,7 +701,7 @@ def test_the_command_has_the_words_of_a_sweep(tmp_path, cache_dir, capsys):
 def test_without_optuna_the_error_says_what_to_install(composer, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install 'tlcnn\[tune\]'"):
-        ask(make_space(composer, LR), "tpe", make_history())
+        propose_points(make_space(composer, LR), "tpe", make_history())
 
 
 @pytest.mark.slow
@@ -710,7 +732,7 @@ def test_forty_trials_in_two_shells_that_are_killed_five_times(tmp_path, cache_d
             shells[victim] = start(folder)
             n_kills, n_lines = n_kills + 1, lines
     assert [shell.wait() for shell in shells] == [0, 0]
-    ends = [tell(read_only(tmp_path / name)[1]) for name in ("whole", "killed")]
+    ends = [list_ends(read_one_search(tmp_path / name)[1]) for name in ("whole", "killed")]
     assert ends[0] == ends[1]
     assert list_weights(tmp_path / "whole") == list_weights(folder)
     epochs = [list_trained_epochs(path.read_text()) for path in folder.glob("runs/*/log.txt")]

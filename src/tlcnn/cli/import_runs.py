@@ -51,8 +51,9 @@ def add_import(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _import(options: argparse.Namespace) -> None:
-    from tlcnn.records.foreign import ROLES, Options, load_foreign
+    from tlcnn.records.foreign import load_foreign
     from tlcnn.records.foreign_run import list_references, match_reference, write_foreign_run
+    from tlcnn.records.foreign_table import ROLES, Options
     from tlcnn.records.read import read_runs
 
     columns = {role: getattr(options, f"{role}_column") for role in ROLES}
@@ -85,7 +86,7 @@ def _make_plan(path: Path, position: int, options: argparse.Namespace) -> "PlanR
 
     Raises ConfigError for what is missing, and for numbers of units that do not fit.
     """
-    from tlcnn.records.foreign import parse_evaluator_name
+    from tlcnn.records.foreign_table import parse_evaluator_name
     from tlcnn.records.plan_record import PlanRecord, UnitRecord
 
     evaluator_name = parse_evaluator_name(path)

@@ -102,9 +102,9 @@ class SearchRecord:
     arms: tuple[ArmRecord, ...]
 
 
-# Roles of runs in the study of a search that are no result; the others are `final`, and `parent`
-# for what only serves as the source of final runs.
-ONLY_TRIED = ("trial", "earlier final", "parent of trials")
+# The roles of runs that a search trained only to choose among them, and which are no results. Its
+# other roles are `final`, and `parent` for a run that final runs start from.
+TRIAL_ROLES = ("trial", "earlier final", "parent of trials")
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def find_roles(output_dir: Path) -> Roles:
             problems[path] = f"this study cannot be read, nor which runs are trials ({error})"
             continue
         cells |= {run_id for run_id, role in runs.items() if role == "cell"}
-        tried = {run_id for run_id, role in runs.items() if role in ONLY_TRIED}
+        tried = {run_id for run_id, role in runs.items() if role in TRIAL_ROLES}
         chosen |= {run_id for run_id, role in runs.items() if role == "final"}
         try:
             search = read_search(record)

@@ -15,7 +15,7 @@ from tlcnn.study.finetuning import (
     list_finetuned,
     list_plain_blocks,
     list_treated,
-    make_rooms,
+    make_finetuning_blocks,
 )
 from tlcnn.study.image_counts import count_source_images, count_train_images
 from tlcnn.study.layers import (
@@ -68,7 +68,7 @@ class BestAnswer:
 
     Attributes:
         question: `best_cell` chooses among the (k, j) of a block, `finetuning` among all
-            fine-tunings of a room (`tlcnn.study.finetuning`).
+            cells of a fine-tuning block (`tlcnn.study.finetuning`).
         full: the cell of full fine-tuning; None where no cell of the source freezes nothing.
         contrast: choosing, crossed over seeds, against it; None where it was chosen for every
             seed, where there is none, and for one seed.
@@ -180,7 +180,11 @@ def answer_questions(
             if c.family.kind is FamilyKind.TRANSFER
         ],
         "best_cell": [a for block in blocks for a in _answer_best(block, contrasts)],
-        "finetuning": [a for room in make_rooms(blocks) for a in _answer_room(room, contrasts)],
+        "finetuning": [
+            a
+            for block in make_finetuning_blocks(blocks)
+            for a in _answer_finetuning(block, contrasts)
+        ],
         "chain": [a for block in blocks for a in _answer_chains(block, contrasts, blocks)],
         "layers": [a for block in blocks for a in _answer_layers(block, margin)],
     }
@@ -224,14 +228,14 @@ def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAn
         yield BestAnswer("best_cell", block, source, best, full, contrast, others, tuple(grid))
 
 
-def _answer_room(room: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
+def _answer_finetuning(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
     kinds = (FamilyKind.FINETUNING, FamilyKind.TREATMENT)
-    for source in room.sources:
-        plain, cells = find_plain(room, source), list_finetuned(room, source)
-        best = room.choose(source, cells, plain)
-        if best is not None and any(list_treated(room, source)):
-            contrast, others = _find_contrasts(room, source, plain, kinds, contrasts)
-            answer = (room, source, best, plain, contrast, others, tuple(cells))
+    for source in block.sources:
+        plain, cells = find_plain(block, source), list_finetuned(block, source)
+        best = block.choose(source, cells, plain)
+        if best is not None and any(list_treated(block, source)):
+            contrast, others = _find_contrasts(block, source, plain, kinds, contrasts)
+            answer = (block, source, best, plain, contrast, others, tuple(cells))
             yield BestAnswer("finetuning", *answer)
 
 

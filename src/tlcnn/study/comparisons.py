@@ -10,7 +10,7 @@ from tlcnn.statistics.detect import pool_noise, set_noise
 from tlcnn.statistics.metrics import find_range
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Source
-from tlcnn.study.finetuning import find_plain, list_finetuned, list_treated, make_rooms
+from tlcnn.study.finetuning import find_plain, list_finetuned, list_treated, make_finetuning_blocks
 
 
 class FamilyKind(Enum):
@@ -65,7 +65,7 @@ def compare_blocks(blocks: Sequence[Block], margin: float) -> list[Contrast]:
     """
     contrasts = []
     listed = [(block, list(list_pairs(block))) for block in blocks]
-    listed += [(room, list(list_treatment_pairs(room))) for room in make_rooms(blocks)]
+    listed += [(b, list(list_treatment_pairs(b))) for b in make_finetuning_blocks(blocks)]
     for block, pairs in listed:
         results = [
             compare_arms(
@@ -154,17 +154,17 @@ def list_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
             yield Family(FamilyKind.IMPORTED, scope), cell.key, reference, None
 
 
-def list_treatment_pairs(room: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
-    """Yield (family, a, b, best) of the fine-tunings of a room, as `list_pairs` does."""
-    scope = (("dataset", room.dataset), ("model", room.model), *room.recipe)
-    for source in room.sources:
-        plain = find_plain(room, source)
+def list_treatment_pairs(block: Block) -> Iterator[tuple[Family, str, str, Best | None]]:
+    """Yield (family, a, b, best) of a fine-tuning block, as `list_pairs` does."""
+    scope = (("dataset", block.dataset), ("model", block.model), *block.recipe)
+    for source in block.sources:
+        plain = find_plain(block, source)
         if not plain:
             continue
-        best = room.choose(source, list_finetuned(room, source), plain)
+        best = block.choose(source, list_finetuned(block, source), plain)
         if best and {*best.by_seed.values()} - {plain}:
             yield Family(FamilyKind.FINETUNING, scope), best.cell, plain, best
-        for cell in list_treated(room, source):
+        for cell in list_treated(block, source):
             yield Family(FamilyKind.TREATMENT, scope), cell.key, plain, None
 
 

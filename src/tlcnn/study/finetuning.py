@@ -1,7 +1,7 @@
 """Treatments of fine-tuning side by side: cells whose recipes differ in treatments alone.
 
-A block has one recipe, and so one value of every treatment that is a setting of training. A *room*
-is the block of all cells that differ in treatments alone, whatever these are.
+A block has one recipe, and so one value of every treatment that is a setting of training. A
+*fine-tuning block* joins the blocks whose recipes differ in treatments alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from tlcnn.records.settings import is_default
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell, Settings, Source
 
-# The settings of training that are a choice of treatment. Others are budget (epochs), or have to
-# be tuned for every treatment (rates).
+# The settings of training that are treatments. The other settings are the budget (epochs), or are
+# tuned for each treatment (rates).
 TREATMENTS = frozenset(
     f"train.{key}"
     for key in (
@@ -23,16 +23,16 @@ TREATMENTS = frozenset(
 )
 
 
-def make_rooms(blocks: Sequence[Block]) -> list[Block]:
-    """Return a room for each group of blocks whose recipes differ in treatments alone.
+def make_finetuning_blocks(blocks: Sequence[Block]) -> list[Block]:
+    """Return a fine-tuning block for each group of blocks that differ in treatments alone.
 
-    Rooms without a treated cell are left out: the question about k and j has all of their cells.
+    Those without a treated cell are left out: the question about k and j has all of their cells.
     """
     groups: dict[tuple[str, str, Settings], list[Block]] = {}
     for block in blocks:
         shared = tuple(pair for pair in block.recipe if pair[0] not in TREATMENTS)
         groups.setdefault((block.dataset, block.model, shared), []).append(block)
-    rooms = [
+    joined = [
         Block(
             dataset,
             model,
@@ -44,7 +44,7 @@ def make_rooms(blocks: Sequence[Block]) -> list[Block]:
         )
         for (dataset, model, recipe), members in groups.items()
     ]
-    return [room for room in rooms if any(map(is_treated, room.cells.values()))]
+    return [block for block in joined if any(map(is_treated, block.cells.values()))]
 
 
 def is_treated(cell: Cell) -> bool:
@@ -73,24 +73,24 @@ def list_plain_blocks(blocks: Sequence[Block]) -> list[Block]:
     return plain or [*blocks]
 
 
-def list_finetuned(room: Block, source: Source) -> list[Cell]:
+def list_finetuned(block: Block, source: Source) -> list[Cell]:
     """Return the cells of a source that validation may choose among.
 
     Frozen random units (j > k) are a control, and no fine-tuning.
     """
-    return [cell for cell in room.cells.values() if cell.k >= cell.j and cell.source == source]
+    return [cell for cell in block.cells.values() if cell.k >= cell.j and cell.source == source]
 
 
-def find_plain(room: Block, source: Source) -> str | None:
+def find_plain(block: Block, source: Source) -> str | None:
     """Return the cell of full fine-tuning, k = L and j = 0, without any treatment."""
     plain = (
         cell.key
-        for cell in list_finetuned(room, source)
-        if (cell.k, cell.j) == (room.n_units, 0) and cell.is_plain and not is_treated(cell)
+        for cell in list_finetuned(block, source)
+        if (cell.k, cell.j) == (block.n_units, 0) and cell.is_plain and not is_treated(cell)
     )
     return next(plain, None)
 
 
-def list_treated(room: Block, source: Source) -> Iterator[Cell]:
+def list_treated(block: Block, source: Source) -> Iterator[Cell]:
     """Yield the cells of a source that have a treatment."""
-    return (cell for cell in list_finetuned(room, source) if is_treated(cell))
+    return (cell for cell in list_finetuned(block, source) if is_treated(cell))

@@ -30,7 +30,9 @@ from tlcnn.sweep.space import (
     write_words,
 )
 
-_NOT_PINNED = ("train.schedule", "train.unit_lr")  # of a source run, which does not have them
+_PLACES = frozenset(list_local_keys())
+# Settings of training that a source run does not have.
+_NOT_IN_SOURCE = ("train.schedule", "train.unit_lr")
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ class Arm:
     """One arm.
 
     Attributes:
-        key: what tells it from other arms: its cell with the settings of its words, and its space.
+        key: a digest of its cell, with the settings that its words give, and of its space.
         overrides: the words of all its runs, without the seed.
-        label: those that tell what it is: without places.
-        plan: of its run with the seed of the trials, before anything is searched.
+        label: the overrides without places, which do not change a result.
+        plan: that of its run with the seed of the trials and no searched setting.
         is_active: whether a setting is searched, given the values before it.
     """
 
@@ -70,8 +72,8 @@ class Arms:
     """The arms that a command means.
 
     Attributes:
-        seed: of all trials.
-        n_same: arms that are the same as an earlier one.
+        seed: the seed of all trials.
+        n_same: the number of combinations whose arm is the same as an earlier one.
         left_out, broken: see `Sweep`.
     """
 
@@ -166,9 +168,6 @@ def _plan_arms(
     return Arms(tuple(arms.values()), seed, n_same, tuple(left_out), tuple(broken))
 
 
-_PLACES = frozenset(list_local_keys())
-
-
 def _pin_source(overrides: Sequence[str], space: Space, composer: Composer) -> list[str]:
     """Return words with which a source run of `init=task` keeps its recipe in all trials."""
     cfg = composer.compose(overrides)
@@ -179,5 +178,5 @@ def _pin_source(overrides: Sequence[str], space: Space, composer: Composer) -> l
     return [
         "++" + write_override(f"init.task_run.{key}", attrgetter(key)(cfg))
         for key in keys
-        if key not in _NOT_PINNED and key.removeprefix("train.") not in pinned
+        if key not in _NOT_IN_SOURCE and key.removeprefix("train.") not in pinned
     ]

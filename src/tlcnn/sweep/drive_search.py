@@ -1,8 +1,7 @@
-"""Drives a search: decides, trains what is wanted, and decides again, until nothing is wanted."""
+"""Drives a search: decides which runs come next, trains them, and decides again, until the end."""
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from tlcnn.config.compose import Composer
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
@@ -11,11 +10,12 @@ from tlcnn.records.search import SearchRecord
 from tlcnn.run.job import UNEXPECTED
 from tlcnn.storage import digest_of
 from tlcnn.sweep.arms import make_arms
+from tlcnn.sweep.decide import NextRun, decide, note_outcomes
 from tlcnn.sweep.drive import Launch, Request, describe_broken, train_waves
 from tlcnn.sweep.journal import SUFFIX, Journal
 from tlcnn.sweep.options import SearchOptions
 from tlcnn.sweep.resolve import Sweep, SweepRun
-from tlcnn.sweep.search import Search, Wanted
+from tlcnn.sweep.search import Search, make_definition
 from tlcnn.sweep.search_text import describe_end, describe_search
 from tlcnn.sweep.study_record import check_kind, name_sweep, write_failures, write_study
 from tlcnn.text import count, print_text
@@ -43,13 +43,11 @@ def drive_search(request: Request, options: SearchOptions, launch: Launch) -> No
     if not arms.arms and not arms.broken:
         reason = f" The first: {arms.left_out[0][1]}" if arms.left_out else ""
         raise ConfigError(f"there is no arm to search.{reason}")
-    search = Search("", arms, options, Journal(Path()), composer, memory)
-    name = name_sweep(
-        request.study, request.arguments, "tune", lambda: digest_of(search.definition, 8)
-    )
+    definition = make_definition(arms, options)
+    name = name_sweep(request.study, request.arguments, "tune", lambda: digest_of(definition, 8))
+    journal = Journal(request.output_dir / "studies" / f"{name}{SUFFIX}")
+    search = Search(name, arms, options, journal, composer, memory)
     check_kind(request.output_dir, name, is_search=True)
-    search.name = name
-    search.journal = Journal(request.output_dir / "studies" / f"{name}{SUFFIX}")
     print_text("\n".join(_describe_start(search)))
     for line in describe_broken(arms.broken, request.flags):
         print_text(line)
@@ -67,33 +65,33 @@ def drive_search(request: Request, options: SearchOptions, launch: Launch) -> No
 
 
 def _search(search: Search, request: Request, launch: Launch) -> SearchRecord:
-    """Train until nothing is wanted, or a signal comes; return the record."""
-    is_over = False
+    """Train until there is no next run, or a signal comes; return the record."""
+    is_ending = False
     while True:
         with search.journal.hold(search.definition):
             before = {(a, t.number): t for a, ts in search.journal.trials.items() for t in ts}
-            wanted = search.decide()
+            next_runs = decide(search)
             search.mark_pruned()
             record = _write_record(search, request)
         for line in describe_end(before, record):
             print_text(line)
-        if is_over or not wanted:
+        if is_ending or not next_runs:
             return record
         outcomes = train_waves(
-            make_sweep(wanted).waves(),
+            make_sweep(next_runs).waves(),
             launch,
             fail_fast=request.fail_fast,
-            until=_find_pauses(wanted),
+            until=_find_pauses(next_runs),
         )
-        search.note_outcomes(wanted, outcomes)
+        note_outcomes(search, next_runs, outcomes)
         search.was_stopped = any(outcome.was_stopped for outcome in outcomes.values())
-        is_over = search.was_stopped or (request.fail_fast and bool(search.failed))
+        is_ending = search.was_stopped or (request.fail_fast and bool(search.failed))
 
 
-def make_sweep(wanted: Sequence[Wanted]) -> Sweep:
-    """Return the wanted runs, and those they start from, as a sweep."""
+def make_sweep(next_runs: Sequence[NextRun]) -> Sweep:
+    """Return the next runs, and those that they start from, as a sweep."""
     runs: dict[str, SweepRun] = {}
-    for each in wanted:
+    for each in next_runs:
         for run in each.lineage:
             if run.run_id not in runs or run.role == "cell":
                 runs[run.run_id] = run
@@ -101,10 +99,10 @@ def make_sweep(wanted: Sequence[Wanted]) -> Sweep:
     return Sweep((), tuple(ordered))
 
 
-def _find_pauses(wanted: Sequence[Wanted]) -> dict[str, int]:
-    """Return the epochs at which runs pause; one that others start from does not."""
-    parents = {run.run_id for each in wanted for run in each.lineage if run.role != "cell"}
-    pauses = {each.run.run_id: each.until for each in wanted if each.until is not None}
+def _find_pauses(next_runs: Sequence[NextRun]) -> dict[str, int]:
+    """Return the epochs at which runs pause; a run that others start from does not pause."""
+    parents = {run.run_id for each in next_runs for run in each.lineage if run.role != "cell"}
+    pauses = {each.run.run_id: each.until for each in next_runs if each.until is not None}
     return {run_id: until for run_id, until in pauses.items() if run_id not in parents}
 
 
@@ -136,10 +134,10 @@ def _describe_start(search: Search) -> list[str]:
 
 
 def _describe_first(search: Search) -> str:
-    """Return what the first trials of each arm are, without a record of them."""
+    """Return the values of the first trials of each arm, which are not recorded."""
     lines = []
     for arm in search.arms.arms:
-        for values in search.propose_first(arm):
+        for values in search.propose(arm, ())[: search.count_budget(arm)]:
             search.plan(arm, values, search.arms.seed)
             lines.append(" ".join(f"{key}={value}" for key, value in values.items()))
     return "the first trials:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines) if line)

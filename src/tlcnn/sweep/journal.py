@@ -23,7 +23,7 @@ SUFFIX = ".trials.jsonl"
 
 @dataclass(frozen=True)
 class Final:
-    """The choice of an arm: the number of a trial, and the runs of its recipe by seed."""
+    """The choice of an arm: the number of its best trial, and the final runs, one a seed."""
 
     number: int
     seeds: tuple[int, ...]
@@ -69,10 +69,10 @@ class Journal:
         if not lines:
             self._append({"search": definition})
             return
-        now = json.loads(json.dumps(definition))
+        current = json.loads(json.dumps(definition))
         try:
             last = [line["search"] for line in lines if "search" in line][-1]
-            _check_definition(self.path, last, now)
+            _check_definition(self.path, last, current)
             for line in lines:
                 if "search" in line:
                     continue
@@ -86,8 +86,8 @@ class Journal:
                 f"{self.path} is no journal of a search that this version can read ({error!r}): "
                 "give the search another name (study=NAME); what is trained is not trained again"
             ) from error
-        if last != now:  # it has more arms
-            self._append({"search": now})
+        if last != current:  # it has more arms
+            self._append({"search": current})
 
     def begin_trials(self, arm: str, trials: Sequence[Trial]) -> None:
         """Add trials to an arm."""
@@ -123,17 +123,17 @@ class Journal:
             os.fsync(file.fileno())
 
 
-def _check_definition(path: Path, before: Any, now: Any) -> None:
-    """Raise ConfigError unless a search that was begun as `before` can go on as `now`."""
+def _check_definition(path: Path, before: Any, current: Any) -> None:
+    """Raise ConfigError unless a search that was begun as `before` can go on as `current`."""
     name = path.name.removesuffix(SUFFIX)
     changes = [
-        f"{key} was {before.get(key)} and is {now.get(key)}"
-        for key in {**before, **now}
-        if key != "arms" and before.get(key) != now.get(key)
+        f"{key} was {before.get(key)} and is {current.get(key)}"
+        for key in {**before, **current}
+        if key != "arms" and before.get(key) != current.get(key)
     ]
-    missing = [arm for key, arm in before["arms"].items() if key not in now["arms"]]
+    missing = [arm for key, arm in before["arms"].items() if key not in current["arms"]]
     if not changes and missing:
-        texts = {" ".join([*arm["words"], *arm["space"]]) for arm in now["arms"].values()}
+        texts = {" ".join([*arm["words"], *arm["space"]]) for arm in current["arms"].values()}
         first = " ".join([*missing[0]["words"], *missing[0]["space"]])
         change = "its data or the device have changed" if first in texts else "it is missing now"
         changes = [f"it has the arm “{first}”, and {change}"]

@@ -8,7 +8,7 @@ from tlcnn.errors import ConfigError
 
 METHODS = ("random", "grid", "tpe", "gp")
 PRUNERS = ("none", "median", "halving")
-_LEAST = {"trials": 1, "batch": 1, "final_seeds": 1, "seed": 0}
+_MINIMA = {"trials": 1, "batch": 1, "final_seeds": 1, "seed": 0}
 
 
 @dataclass
@@ -38,13 +38,13 @@ class SearchOptions:
         prefix = "hydra.sweeper.search"
         check_word(f"{prefix}.method", str(self.method), METHODS)
         check_word(f"{prefix}.prune", self.prune, PRUNERS)
-        for name, least in _LEAST.items():
+        for name, minimum in _MINIMA.items():
             value = getattr(self, name)
             if name == "trials" and value is None:
                 continue
-            if type(value) is not int or value < least:
+            if type(value) is not int or value < minimum:
                 raise ConfigError(
-                    f"{prefix}.{name}={value} is not allowed: an integer of at least {least}"
+                    f"{prefix}.{name}={value} is not allowed: an integer of at least {minimum}"
                 )
         if self.trials is None and self.method != "grid":
             raise ConfigError(

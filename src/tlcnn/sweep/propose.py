@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import optuna
 
 N_RANDOM = 8  # of the first trials of a sampler that learns from trials
-_MOST_TRIES = 64  # for a random point that was not tried before
-_MOST_ASKED = 4  # for one that Optuna proposes
+# How many points are looked at for each trial of a batch, as those of earlier trials are dropped.
+_N_RANDOM_POINTS = 64
+_N_LEARNED_POINTS = 4
 
 
 def propose(
@@ -28,29 +29,29 @@ def propose(
     history: Sequence[Trial],
     *,
     seed: int,
-    first: int,
     n: int,
     is_active: IsActive,
 ) -> list[dict[str, str]]:
-    """Return the values of n trials, the first of which has the number `first`.
+    """Return the values of the n trials that follow those of the history.
 
     No two trials have the same values. There are fewer than n where the space has no others.
 
     Args:
-        history: the ended trials of all batches before.
+        history: the ended trials of all earlier batches.
 
     Raises:
         ConfigError: a method that the space does not allow, or Optuna is missing.
     """
+    first = len(history)
     if method == "grid":
         return list(islice(list_points(space, is_active), first, first + n))
     tried = [dict(trial.values) for trial in history]
     points = _list_random(space, is_active, seed=seed, first=first)
     if method != "random" and first >= N_RANDOM:
         learned = _list_learned(space, is_active, method, history, seed=seed, first=first)
-        points = chain(islice(learned, n * _MOST_ASKED), points)
+        points = chain(islice(learned, n * _N_LEARNED_POINTS), points)
     chosen: list[dict[str, str]] = []
-    for point in islice(points, n * _MOST_TRIES):
+    for point in islice(points, n * _N_RANDOM_POINTS):
         if point not in (*tried, *chosen):
             chosen.append(point)
         if len(chosen) == n:

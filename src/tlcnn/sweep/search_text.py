@@ -25,7 +25,8 @@ def describe_search(search: SearchRecord) -> list[str]:
     ]
     lines += [f"  {line}" for line in align_columns(rows, right=(1, 2, 3, 4))]
     return lines + [
-        f"  at an end of its range, and a wider one may be better: {key}, {make_visible(arm.name)}"
+        f"  {make_visible(arm.name)}: the chosen {key} is at an end of its range, and a wider "
+        "range may be better"
         for arm in search.arms
         for key in arm.at_end
     ]

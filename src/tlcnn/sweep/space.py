@@ -16,14 +16,14 @@ from tlcnn.config.schema import Config, iterate_fields, list_keys
 from tlcnn.errors import ConfigError, did_you_mean
 from tlcnn.storage import digest_of
 
-GROUP = "train."  # whose keys can be searched
-_FIXED = {  # what a search does not vary, and why
+GROUP = "train."  # the keys that can be searched begin so
+_FIXED = {  # the keys that a search does not vary, and why
     "train.epochs": "the epochs are part of the budget, which is the same for all",
     "train.select": "it decides which trial is the best",
 }
 
-_EDGE = 0.05  # of an interval
-_SPREAD = 8  # random points that are spread evenly
+_END_SHARE = 0.05  # the share of an interval that counts as its end
+_N_SPREAD = 8  # consecutive random points that are spread evenly over a range
 
 Values = Mapping[str, str]  # key -> value
 
@@ -62,7 +62,7 @@ class Setting:
     condition: Condition | None = None
 
     def draw(self, share: float) -> str:
-        """Return the value that a share of the range lies below, from 0 to 1.
+        """Return the value at a share of the range, from 0 to 1.
 
         Example:
             >>> Setting("train.lr", "", low=1e-5, high=1e-1, is_log=True).draw(0.5)
@@ -94,7 +94,7 @@ class Setting:
         scale = math.log if self.is_log else float
         low, high, number = scale(self.low), scale(self.high), scale(float(value))
         share = (number - low) / (high - low)
-        return not _EDGE < share < 1 - _EDGE
+        return not _END_SHARE < share < 1 - _END_SHARE
 
     def write(self, number: float) -> str:
         """Return a number of the interval as text: three digits, which is what a rate needs."""
@@ -204,7 +204,7 @@ def order_space(settings: Sequence[Setting]) -> Space:
 
 
 def make_is_active(overrides: Sequence[str], composer: Composer) -> IsActive:
-    """Return what says whether a setting is searched, given the values before it.
+    """Return a function that tells whether a setting is searched, given the values before it.
 
     Args:
         overrides: the words of the arm.
@@ -250,15 +250,15 @@ def list_points(space: Space, is_active: IsActive) -> Iterator[dict[str, str]]:
 def draw_point(space: Space, is_active: IsActive, *, seed: int, number: int) -> dict[str, str]:
     """Return one random combination: a function of seed, number and the names of settings.
 
-    So arms that vary the same setting try the same values of it. Each eight numbers are a Latin
-    hypercube: one value lies in each eighth of a range (McKay et al. 1979).
+    So arms that vary the same setting try the same values of it. Eight consecutive numbers are
+    a Latin hypercube: one value lies in each eighth of a range (McKay et al. 1979).
     """
     values: dict[str, str] = {}
-    block, place = divmod(number, _SPREAD)
+    block, place = divmod(number, _N_SPREAD)
     for setting in space:
         if is_active(setting, values):
             key = setting.key
-            order = sorted(range(_SPREAD), key=lambda i: digest_of([seed, key, block, i], 13))
+            order = sorted(range(_N_SPREAD), key=lambda i: digest_of([seed, key, block, i], 13))
             within = int(digest_of([seed, key, number], 13), 16) / 16**13
-            values[key] = setting.draw((order[place] + within) / _SPREAD)
+            values[key] = setting.draw((order[place] + within) / _N_SPREAD)
     return values

@@ -1,4 +1,4 @@
-"""What the trials of a search have reached, and which of them go on.
+"""The progress of the trials of a search, and which of them go on.
 
 Everything is read from run folders and the journal, so it is the same in every shell and after
 every kill.
@@ -20,8 +20,8 @@ REDUCTION = 3  # of `halving`: one in so many trials goes on; epochs grow by the
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How far a run is: its finished epochs, and whether it is done or has diverged."""
+class RunProgress:
+    """The finished epochs of a run, and whether it is done or has diverged."""
 
     epochs: Sequence[Epoch]
     is_done: bool
@@ -49,7 +49,7 @@ class Reached:
         }
 
 
-def read_reached(run: SweepRun, lineage: Iterable[SweepRun]) -> Reached:
+def read_progress(run: SweepRun, lineage: Iterable[SweepRun]) -> RunProgress:
     """Return how far a run is. Raises DataError for a damaged folder.
 
     Args:
@@ -57,7 +57,7 @@ def read_reached(run: SweepRun, lineage: Iterable[SweepRun]) -> Reached:
     """
     folders = [RunDir(each.run_dir) for each in lineage]
     has_diverged = any(not f.is_done and f.find_divergence() is not None for f in folders)
-    return Reached(read_history(run.run_dir), run.is_done, has_diverged)
+    return RunProgress(read_history(run.run_dir), run.is_done, has_diverged)
 
 
 def list_rungs(n_epochs: int, prune: str) -> list[int]:

@@ -15,20 +15,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tlcnn.data.augment import mix
-from tlcnn.data.batches import Inputs, expect, make_balanced_order, make_order, take_labels
+from tlcnn.data.batches import Inputs, expect, take_labels
 from tlcnn.data.feed import pick_values
-from tlcnn.data.mixing import draw_mixes
 from tlcnn.data.policy import find_policy
 from tlcnn.device import send
 from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.text import find_bar_setting
 from tlcnn.training.checkpoint import Checkpoints
+from tlcnn.training.epoch_plan import make_epoch_plan
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
 from tlcnn.training.lane import Lane, seed_generators
-from tlcnn.training.optim import compute_lr
+from tlcnn.training.optim import compute_rates
 from tlcnn.training.phase import Phase, apply_modes, find_phase
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.recorder import Recorder, find_graph
@@ -39,7 +38,6 @@ from tlcnn.training.update import Updates
 
 log = logging.getLogger(__name__)
 
-_STEP_STREAM = 0x57
 _READ_EVERY_S = 0.5  # reading a loss waits for the device, so it is not read at every step
 
 
@@ -202,84 +200,53 @@ class Fit:
         position.epoch_s = earlier_s + time.monotonic() - started
 
     def open_epoch(self, rates: Sequence[float]) -> tuple[np.ndarray, Callable[[int], None]]:
-        """Return the batches of the epoch, as `plan_epoch`, and what makes its n-th update from 0.
+        """Return the batches of the epoch, and what makes its n-th update, counted from 0.
 
-        Updates are made in order. `rates` are the learning rates of the first of them, or of all.
+        Updates are made in order.
+
+        Args:
+            rates: the learning rates of the first updates, or of all.
+
+        Returns:
+            (n, B) positions in the training split, and the function that makes an update.
         """
         updates, recipe, n_parts = self.updates, self.recipe, self.recipe.accumulate
-        batches, repeats, seeds = self.plan_epoch()
+        plan = make_epoch_plan(
+            self.train,
+            recipe,
+            seed=self.seed,
+            epoch=self.position.epoch,
+            batch_size=self.batch_size,
+            n_steps=self.n_steps,
+        )
         feed = self.train.feed_views(
-            batches,
+            plan.batches,
             seed=self.seed,
             epoch=self.position.epoch,
             augment=find_policy(recipe.augment, recipe.erase, recipe.augment_ranges),
             n_views=recipe.views,
-            repeats=repeats,
+            repeats=plan.repeats,
         )
         n_earlier = (self.position.epoch - self.phase.first) * self.n_steps
         values = updates.schedule(rates, n_earlier)
-        by_batch = {"labels": take_labels(self.train, batches), **self._draw_mixes(len(batches))}
+        by_batch = {"labels": take_labels(self.train, plan.batches)}
+        if plan.mixes is not None:
+            by_batch["mix"] = send(torch.from_numpy(plan.mixes), self.train.device)
 
         def make_update(step: int) -> None:
-            seed_generators(self.train.device, seeds[step])
+            seed_generators(self.train.device, plan.seeds[step])
             parts = [
                 {**feed.get(number), **pick_values(by_batch, number)}
                 for number in range(step * n_parts, (step + 1) * n_parts)
             ]
             updates.run(feed, parts, pick_values(values, step))
 
-        return batches, make_update
-
-    def plan_epoch(self) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
-        """Return what the updates of the epoch read: a function of the seed and the epoch alone.
-
-        Returns:
-            Batches, (n, B) positions in the training split, `accumulate` of them an update. What
-            is left of the split after the last whole update is not shown; it is another part in
-            every epoch.
-            With balanced sampling, how often each of these images came before, (n * B,).
-            The n_steps seeds of the draws of dropout, so that no generator state is saved.
-        """
-        epoch, n_steps, keys = self.position.epoch, self.n_steps, self.train.keys
-        n_shown, repeats = n_steps * self.n_images, None
-        if self.recipe.sampling == "balanced":
-            labels = self.train.labels.cpu().numpy()
-            order, times = make_balanced_order(keys, labels, seed=self.seed, epoch=epoch)
-            repeats = times[:n_shown]
-        else:
-            order = make_order(keys, seed=self.seed, epoch=epoch)
-        steps = np.arange((epoch - 1) * n_steps, epoch * n_steps, dtype=np.uint64)
-        seeds = mix(steps, self.seed, 0, _STEP_STREAM) >> np.uint64(1)
-        return order[:n_shown].reshape(-1, self.batch_size), repeats, seeds.tolist()
-
-    def _draw_mixes(self, n_batches: int) -> dict[str, torch.Tensor]:
-        """Return how each batch of the epoch is mixed; empty where none is."""
-        recipe = self.recipe
-        if not (recipe.mixup or recipe.cutmix):
-            return {}
-        epoch, alphas = self.position.epoch, {"mixup": recipe.mixup, "cutmix": recipe.cutmix}
-        drawn = draw_mixes(n_batches, seed=self.seed, epoch=epoch, **alphas)
-        return {"mix": send(torch.from_numpy(drawn), self.train.device)}
+        return plan.batches, make_update
 
     def compute_rates(self) -> list[float]:
-        """Return the n_steps learning rates of the epoch.
-
-        One schedule spans all epochs; with `head_first`, each phase has a schedule of its own.
-        """
-        epoch, n_steps, recipe = self.position.epoch, self.n_steps, self.recipe
-        n_epochs = recipe.epochs
-        if recipe.schedule == "head_first":
-            epoch, n_epochs = epoch - self.phase.first + 1, self.phase.n_epochs
-        return [
-            compute_lr(
-                step,
-                peak=recipe.lr,
-                n_steps=n_epochs * n_steps,
-                n_warmup_steps=round(recipe.warmup_epochs * n_steps),
-                final_fraction=recipe.final_lr_fraction,
-            )
-            for step in range((epoch - 1) * n_steps, epoch * n_steps)
-        ]
+        """Return the n_steps learning rates of the epoch."""
+        epoch = self.position.epoch
+        return compute_rates(self.recipe, self.phase, epoch=epoch, n_steps=self.n_steps)
 
     def validate(self) -> Iterator[Turn]:
         """Score the epoch on the validation images, record it, and keep it if it is the best."""

@@ -17,10 +17,9 @@ from tlcnn.errors import Diverged
 from tlcnn.training.fit import Fit
 from tlcnn.training.phase import apply_modes
 
-DIVERGED = 4.0  # times the lowest loss: the training has diverged
-_DECAY = 0.9  # of the running mean of losses that is compared with DIVERGED
-_WIDTH = 0.02  # of the test: the deviation of the Gaussian that smooths its losses
-_SHARE = 0.1  # of the rate at the lowest loss
+_DIVERGENCE_FACTOR = 4.0  # a training has diverged at so many times its lowest mean loss
+_DECAY = 0.9  # of the running mean of losses
+_SMOOTHING_SHARE = 0.02  # the deviation of the Gaussian, as a share of the test's updates
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,10 @@ def run_lr_range(fit: Fit, rates: Sequence[float]) -> LrRange:
     apply_modes(fit.network.trained, fit.phase)
     for epoch in count(1):
         fit.position.epoch = epoch
-        coming = rates[len(losses) :][: fit.n_steps]
-        batches, make_update = fit.open_epoch(coming)
-        with expect(fit.train, batches[: len(coming) * fit.recipe.accumulate]):
-            for step in range(len(coming)):
+        next_rates = rates[len(losses) :][: fit.n_steps]
+        batches, make_update = fit.open_epoch(next_rates)
+        with expect(fit.train, batches[: len(next_rates) * fit.recipe.accumulate]):
+            for step in range(len(next_rates)):
                 fit.stop.check()
                 fit.updates.loss_sum.zero_()
                 make_update(step)
@@ -91,7 +90,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
         mean = _DECAY * mean + (1 - _DECAY) * loss
         unbiased = mean / (1 - _DECAY**n)
         lowest = min(lowest, unbiased)
-    return not math.isfinite(mean) or unbiased > DIVERGED * lowest
+    return not math.isfinite(mean) or unbiased > _DIVERGENCE_FACTOR * lowest
 
 
 def make_lr_range(lr: Sequence[float], loss: Sequence[float], *, n_planned: int) -> LrRange:
@@ -112,11 +111,11 @@ def make_lr_range(lr: Sequence[float], loss: Sequence[float], *, n_planned: int)
             "Look at the weights that the run starts from, or set train.precision=fp32."
         )
     rates, losses = np.asarray(lr[:n], float), np.asarray(loss[:n], float)
-    smoothed = gaussian_filter1d(losses, _WIDTH * n_planned, mode="nearest")
+    smoothed = gaussian_filter1d(losses, _SMOOTHING_SHARE * n_planned, mode="nearest")
     lowest = int(smoothed.argmin())
     steepest = tenth = None
     if lowest > 0:
         slopes = np.gradient(smoothed, np.log(rates))
         steepest = float(rates[slopes[: lowest + 1].argmin()])
-        tenth = float(_SHARE * rates[lowest])
+        tenth = float(0.1 * rates[lowest])
     return LrRange(rates, losses, smoothed, has_diverged(loss), steepest, tenth)

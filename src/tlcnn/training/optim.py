@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlcnn.training.phase import Phase
 from tlcnn.training.recipe import Recipe
 
 
@@ -121,6 +122,26 @@ def compute_lr(
     progress = (step + 1 - n_warmup_steps) / max(1, n_steps + 1 - n_warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return peak * (final_fraction + (1 - final_fraction) * cosine)
+
+
+def compute_rates(recipe: Recipe, phase: Phase, *, epoch: int, n_steps: int) -> list[float]:
+    """Return the learning rates of the `n_steps` updates of an epoch, from 1.
+
+    One schedule spans all epochs; with `head_first`, each phase has a schedule of its own.
+    """
+    n_epochs = recipe.epochs
+    if recipe.schedule == "head_first":
+        epoch, n_epochs = epoch - phase.first + 1, phase.n_epochs
+    return [
+        compute_lr(
+            step,
+            peak=recipe.lr,
+            n_steps=n_epochs * n_steps,
+            n_warmup_steps=round(recipe.warmup_epochs * n_steps),
+            final_fraction=recipe.final_lr_fraction,
+        )
+        for step in range((epoch - 1) * n_steps, epoch * n_steps)
+    ]
 
 
 class WeightAverage:
