@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tlcnn.cli.audit import describe_audit, load_audit
 from tlcnn.cli.main import make_parser, parse_words
@@ -204,12 +204,34 @@ def test_broken_and_blank_images_are_counted_not_fatal(root):
 
 
 def test_too_many_candidates_lower_the_distance(root, monkeypatch):
-    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    picture = Image.open(root / "train/nv/train_nv_0.png")
+    picture.save(root / "test/nv/equal.bmp")
+    ImageOps.mirror(picture).save(root / "val/nv/mirrored.png")
     everything = load_audit("folder", [], str(root), [])
     assert everything.max_bits == audit_file.MAX_BITS
     monkeypatch.setattr(audit_file, "MAX_LOOKS", 0)
     nothing = load_audit("folder", [], str(root), [])
     assert nothing.max_bits < audit_file.MAX_BITS and nothing.n_looked == 0
+    assert nothing.max_turned_bits < audit_file.MAX_TURNED_BITS and nothing.n_left_out
+    distances = (
+        f"at most {nothing.max_bits} of 64 bits, of mirrored and turned ones in "
+        f"{nothing.max_turned_bits} (pairs of equal fingerprints left out, as they are too many: "
+        f"{nothing.n_left_out})"
+    )
+    assert distances in describe_audit(nothing)
+    assert not everything.n_left_out and "left out" not in describe_audit(everything)
+
+
+def test_pairs_are_counted_whose_pixels_were_compared(root):
+    """Not the ways in which two images may be copies, and not files that are equal."""
+    before = load_audit("folder", [], str(root), []).n_looked
+    (root / "test/nv/equal.png").write_bytes((root / "train/nv/train_nv_0.png").read_bytes())
+    rings = np.hypot(*np.mgrid[-47.5:48, -47.5:48])  # the same in all eight positions
+    picture = Image.fromarray((127 + 120 * np.sin(rings / 3)).astype(np.uint8))
+    picture.save(root / "train/nv/rings.png")
+    picture.resize((72, 72)).save(root / "test/nv/rings.png")
+    audit = load_audit("folder", [], str(root), [])
+    assert audit.n_looked == before + 1 and len(audit.pairs) == 2
 
 
 def test_an_unknown_dataset_is_refused_with_those_that_are_there():

@@ -335,7 +335,9 @@ def test_a_run_of_an_output_folder_below_is_found(plan_of, tmp_path):
 
 def test_an_unknown_run_and_one_of_two_are_refused(plan_of):
     runs = [begin(plan_of(f"seed={seed}")) for seed in (0, 1)]
-    with pytest.raises(WeightsError, match="there is no run beef1234beef in .*/runs"):
+    with pytest.raises(
+        WeightsError, match=r"there is no run beef1234beef in .*/runs and .*/\*/runs\."
+    ):
         plan_of("init=run", "init.run=beef1234beef")
     typo = ("0" if runs[0].run_id[0] != "0" else "1") + runs[0].run_id[1:]
     with pytest.raises(WeightsError, match=f"Did you mean '{runs[0].run_id}'"):

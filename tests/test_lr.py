@@ -95,7 +95,7 @@ def test_a_sweep_is_refused(word, capsys):
     ("options", "message"),
     [
         (["--steps", "3"], "--steps 3 is not allowed: 20 to 100000"),
-        (["--from", "1", "--to", "0.1"], "--from 1 --to 0.1: both above 0"),
+        (["--from", "1", "--to", "0.1"], "--from 1 --to 0.1: both must be above 0"),
         (["train.lr=fast"], "train.lr=fast is not allowed: it must be a number above 0"),
     ],
 )

@@ -147,8 +147,6 @@ def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
 
 def describe_audit(audit: "Audit") -> str:
     """Return the report for the terminal."""
-    from tlcnn.data.duplicates import MAX_TURNED_BITS
-
     lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
     for split, n_images in audit.n_images.items():
         classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
@@ -165,9 +163,13 @@ def describe_audit(audit: "Audit") -> str:
         if n
     )
     lines.append(f"their picture is in train as well: {touched or 'no test or val image'}")
+    left_out = (
+        f" (pairs of equal fingerprints left out, as they are too many: {audit.n_left_out:,})"
+    )
     lines.append(
         f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
-        f"{audit.max_bits} of 64 bits, of mirrored and turned ones in {MAX_TURNED_BITS}; copies "
+        f"{audit.max_bits} of 64 bits, of mirrored and turned ones in {audit.max_turned_bits}"
+        f"{left_out if audit.n_left_out else ''}; copies "
         "that were turned by other angles than quarters, or cut elsewhere, are not found"
     )
     if audit.n_unprinted:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _STEPS = (20, 100_000)
 _ONE_RUN = (
-    "a range test is of one: give each key one value, as in init=imagenet freeze.through=stage2."
+    "a range test is of one run: give each key one value, as in init=imagenet "
+    "freeze.through=stage2."
 )
 _HINT = (
     "This is a hint: it looks at a few updates of the training images, and not at how well a "
@@ -58,7 +59,7 @@ def _test_and_show(options: argparse.Namespace) -> None:
 
     low, high, n_steps = options.low, options.high, options.steps
     if not 0 < low < high < float("inf"):
-        raise ConfigError(f"--from {low:g} --to {high:g}: both above 0, the second one larger")
+        raise ConfigError(f"--from {low:g} --to {high:g}: both must be above 0, and --to larger")
     if not _STEPS[0] <= n_steps <= _STEPS[1]:
         raise ConfigError(f"--steps {n_steps} is not allowed: {_STEPS[0]} to {_STEPS[1]}")
     check_one_run([*options.words, *(["-m"] if options.multirun else [])], _ONE_RUN)

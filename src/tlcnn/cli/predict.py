@@ -28,7 +28,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--tta", action="store_true", help="average over the flips that training showed")
     fitted = "fit a temperature on the validation images and undo what class weights did"
     add("--calibrated", action="store_true", help=fitted)
-    unchecked = "do not look for images that are known from training or far from it"
+    unchecked = "do not look for images that training has seen, or that are unlike its images"
     add("--no-checks", action="store_true", help=unchecked)
     add("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add("--batch-size", type=int, help="default: that of the run's own evaluation")

@@ -63,7 +63,7 @@ MEANINGS = {
     "train.label_smoothing": "the share of a label that is spread over all classes",
     "train.clip_norm": "the largest norm of the gradient; null: no limit",
     "train.augment": "random changes of training images; upright: mirrored only",
-    "train.augment_ranges": "numbers of views instead of those of augment, as in "
+    "train.augment_ranges": "ranges of random changes, instead of those of augment, as in "
     "train.augment_ranges.rotate=45",
     "train.views": "the number of random views of each image; null: new ones in every epoch",
     "train.precision": "the type of activations; auto: bf16 if the device supports it",

@@ -116,19 +116,19 @@ def _find_overrides(arguments: Sequence[str]) -> Iterator[str]:
             )
     for flag in flags:
         word, _, value = flag.lstrip("-").partition("=")
-        key = _find_meant(word.replace("-", "_"))
+        key = _find_likely_key(word.replace("-", "_"))
         if flag.startswith("--") and word not in _FLAGS and key:
             raise ConfigError(f"{flag}: write {key}={value or 'VALUE'}, without dashes.")
     for argument in overrides:
         if "=" not in argument and not argument.startswith("~"):
-            key = _find_meant(argument)
+            key = _find_likely_key(argument)
             example = f"{key}=VALUE" if key else "KEY=VALUE, e.g. freeze=layer3"
             hint = "" if key else " (`tlcnn --help` lists the commands)"
             raise ConfigError(f"{argument!r} sets nothing: write {example}{hint}")
         yield argument
 
 
-def _find_meant(key: str) -> str:
+def _find_likely_key(key: str) -> str:
     """Return the key, or the one of a group with this name or another program's, or nothing."""
     keys, leaf = list_keys(), key.split(".")[-1]
     if key in (*GROUPS, *keys):
@@ -162,7 +162,7 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
-    node, nearest = key.split(".")[0], _find_meant(key)
+    node, nearest = key.split(".")[0], _find_likely_key(key)
     hint = f" Did you mean '{nearest}'?" if nearest else did_you_mean(key, [*keys, *GROUPS])
     listing = _describe_keys(node if node in GROUPS else None)
     raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")

@@ -25,7 +25,7 @@ _NEEDED = {  # source -> the key that it needs, and its value for a message
     "run": ("run", "ID or its folder"),
     "task": ("task", "the name of a dataset"),
 }
-_MEANT = {"gpu": "cuda"}  # a word of other programs, and the one that it means
+_SYNONYMS = {"gpu": "cuda"}  # words of other programs, and the allowed word for each
 EACH = "each"  # in a sweep: every unit of the cell's model, one run for each
 EACH_UNIT = tuple(  # the words that stand for several runs
     f"{group}.{word}"
@@ -302,7 +302,7 @@ def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the allowed words."""
     if value not in allowed:
         raise ConfigError(
-            f"{key}={value} is not allowed.{did_you_mean(_MEANT.get(value, value), allowed)}\n"
+            f"{key}={value} is not allowed.{did_you_mean(_SYNONYMS.get(value, value), allowed)}\n"
             f"Allowed: {', '.join(allowed)}"
         )
 

@@ -29,7 +29,7 @@ from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.overlap import Overlap
 from tlcnn.data.splits import compute_split_counts, find_shared_groups
 
-MAX_LOOKS = 100_000  # pairs whose pixels are compared; a thousand take about three seconds
+MAX_LOOKS = 100_000  # comparisons of pixels, and as many of turned ones; 1,000 take three seconds
 KINDS = {SAME_SHAPE: "picture", SQUASHED: "squashed", CUT: "cut"}
 
 
@@ -48,8 +48,10 @@ class Audit:
             there with one of each split.
         n_touched: per split, its images whose picture is in the training split as well.
         groups: N rows of `image` and `group`: groups that hold all images of one picture.
-        n_looked: pairs whose pixels were compared.
-        max_bits: the distance of fingerprints up to which they were, if not turned or mirrored.
+        n_looked: pairs of different files whose pixels were compared.
+        n_left_out: pairs of equal fingerprints that were not compared, because they are too many.
+        max_bits: the largest distance of fingerprints at which pixels were compared.
+        max_turned_bits: the same for images that are turned or mirrored.
         n_unprinted: images without a fingerprint: blank or broken, compared by bytes only.
         notes: the notes of the dataset's reader.
         against: the overlap of the test images with other datasets' training images, by name.
@@ -65,7 +67,9 @@ class Audit:
     n_touched: dict[str, int]
     groups: pd.DataFrame
     n_looked: int
+    n_left_out: int
     max_bits: int
+    max_turned_bits: int
     n_unprinted: int
     notes: tuple[str, ...]
     against: dict[str, Overlap]
@@ -89,6 +93,22 @@ class Audit:
         return values
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """Pairs of images whose pixels are to be compared.
+
+    Attributes:
+        ways: (M, 4) sorted rows of `propose_copies`; a pair has one for each way of copying.
+        n_pairs, n_left_out, max_bits, max_turned_bits: as in `Audit`.
+    """
+
+    ways: np.ndarray
+    n_pairs: int
+    n_left_out: int
+    max_bits: int
+    max_turned_bits: int
+
+
 def compute_audit(
     dataset: Dataset,
     cache_dir: Path,
@@ -104,22 +124,12 @@ def compute_audit(
     """
     index, splits, digests = dataset.index, dataset.splits, dataset.digests
     fingerprints = load_fingerprints(index.images, dataset.pixel_digests, cache_dir)
-    # Further copies in a split are found by their bytes, so one of them is compared by pixels.
-    places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
-    rows = np.sort(np.unique(places, return_index=True)[1])
-    printed = fingerprints.take(rows)
-    upright, max_bits = _propose_pairs(printed, range(1), MAX_BITS)
-    turned, _ = _propose_pairs(printed, range(1, N_TURNS), MAX_TURNED_BITS)
-    candidates = np.concatenate([upright, turned])
-    candidates[:, :2] = rows[candidates[:, :2]]
-    candidates = candidates[np.lexsort(candidates.T[::-1])]
-    contents = np.asarray(digests)
-    differing = candidates[contents[candidates[:, 0]] != contents[candidates[:, 1]]]
+    candidates = _propose_candidates(fingerprints, digests, splits)
     kinds = {(i, j): "bytes" for i, j in _find_equal(digests, splits)}
     results = load_confirmations(
-        index.images, index.images, differing, (dataset.pixel_digests,) * 2, cache_dir
+        index.images, index.images, candidates.ways, (dataset.pixel_digests,) * 2, cache_dir
     )
-    for (i, j, shape, turn), is_same in zip(differing.tolist(), results, strict=True):
+    for (i, j, shape, turn), is_same in zip(candidates.ways.tolist(), results, strict=True):
         if is_same:
             kinds.setdefault((i, j), "turned" if turn else KINDS[shape])
     pairs = [(i, j, kind) for (i, j), kind in kinds.items()]
@@ -137,8 +147,10 @@ def compute_audit(
         pairs=_make_pair_table(index, splits, sorted(pairs)),
         n_touched={s: int((is_trained & (splits == s)).sum()) for s in SPLITS if s != "train"},
         groups=_merge_groups(index.table, edges),
-        n_looked=len(candidates),
-        max_bits=max_bits,
+        n_looked=candidates.n_pairs,
+        n_left_out=candidates.n_left_out,
+        max_bits=candidates.max_bits,
+        max_turned_bits=candidates.max_turned_bits,
         n_unprinted=int(fingerprints.is_missing.sum()),
         notes=index.notes,
         against={name: compare() for name, compare in against.items()},
@@ -196,16 +208,40 @@ def _find_equal(digests: Sequence[str], splits: np.ndarray) -> list[tuple[int, i
     return sorted(pairs)
 
 
-def _propose_pairs(
-    fingerprints: Fingerprints, turns: Sequence[int], most_bits: int
-) -> tuple[np.ndarray, int]:
-    """Return (M, 4) rows of `propose_copies` that are to be compared, and their distance.
+def _propose_candidates(
+    fingerprints: Fingerprints, digests: Sequence[str], splits: np.ndarray
+) -> _Candidates:
+    """Return the pairs of N images whose pixels are to be compared."""
+    # Further copies in a split are found by their bytes, so one of them is compared by pixels.
+    places = [f"{split}/{digest}" for split, digest in zip(splits, digests, strict=True)]
+    rows = np.sort(np.unique(places, return_index=True)[1])
+    printed, contents = fingerprints.take(rows), np.asarray(digests)[rows]
+    upright, max_bits = _propose_pairs(printed, contents, range(1), MAX_BITS)
+    turned, max_turned_bits = _propose_pairs(printed, contents, range(1, N_TURNS), MAX_TURNED_BITS)
+    ways = np.concatenate([upright[:MAX_LOOKS], turned[:MAX_LOOKS]])
+    n_pairs, n_proposed = _count_pairs(ways), _count_pairs(np.concatenate([upright, turned]))
+    ways[:, :2] = rows[ways[:, :2]]
+    ways = ways[np.lexsort(ways.T[::-1])]
+    return _Candidates(ways, n_pairs, n_proposed - n_pairs, max_bits, max_turned_bits)
 
-    The largest distance is `most_bits`, or the one that leaves at most `MAX_LOOKS` of them.
+
+def _propose_pairs(
+    fingerprints: Fingerprints, contents: np.ndarray, turns: Sequence[int], most_bits: int
+) -> tuple[np.ndarray, int]:
+    """Return (M, 4) rows of `propose_copies`, and the largest distance of their fingerprints.
+
+    Pairs of equal contents are left out. The distance is `most_bits`, or the largest one with at
+    most `MAX_LOOKS` rows. There can be more rows than that only at a distance of 0.
     """
     for max_bits in range(most_bits, -1, -1):
         pairs = propose_copies(fingerprints, fingerprints, turns, max_bits)
-        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        left, right = pairs[:, 0], pairs[:, 1]
+        pairs = pairs[(left < right) & (contents[left] != contents[right])]
         if len(pairs) <= MAX_LOOKS:
-            return pairs, max_bits
-    return pairs[:MAX_LOOKS], 0
+            break
+    return pairs, max_bits
+
+
+def _count_pairs(ways: np.ndarray) -> int:
+    """Return the number of pairs in (M, 4) rows, of which a pair can have several."""
+    return len(np.unique(ways[:, :2], axis=0))

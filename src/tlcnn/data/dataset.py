@@ -54,9 +54,8 @@ class Dataset:
         images = self.index.images
         if bits == self.bits or not isinstance(images, FileImages):
             return self
-        return replace(
-            self, index=replace(self.index, images=FileImages(images.refs, bits=bits)), bits=bits
-        )
+        index = replace(self.index, images=images.with_bits(bits))
+        return replace(self, index=index, bits=bits)
 
     @cached_property
     def copies(self) -> str:

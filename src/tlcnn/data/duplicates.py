@@ -177,13 +177,13 @@ def propose_copies(
         stretch = left[:, 0] * right[:, 1] / (left[:, 1] * right[:, 0])
         is_same = (stretch <= MAX_STRETCH) & (stretch >= 1 / MAX_STRETCH)
         has_square = first.is_square[pairs[:, 0]] | second.is_square[pairs[:, 1]]
-        for shape, is_meant in ((SAME_SHAPE, is_same), (SQUASHED, ~is_same & has_square)):
-            rows.append(_add_way(pairs[is_meant], shape, turn))
-        for is_left in (True, False):  # a square is compared with what is none
-            one = np.flatnonzero(first.is_square == is_left)
-            other = np.flatnonzero(second.is_square != is_left)
-            near = find_near(first.bits[one, 1, turn], second.bits[other, 1, 0], max_bits)
-            near = np.stack([one[near[:, 0]], other[near[:, 1]]], axis=1)
+        for shape, has_shape in ((SAME_SHAPE, is_same), (SQUASHED, ~is_same & has_square)):
+            rows.append(_add_way(pairs[has_shape], shape, turn))
+        for first_is_square in (True, False):  # a square is compared with images of other shapes
+            firsts = np.flatnonzero(first.is_square == first_is_square)
+            seconds = np.flatnonzero(second.is_square != first_is_square)
+            near = find_near(first.bits[firsts, 1, turn], second.bits[seconds, 1, 0], max_bits)
+            near = np.stack([firsts[near[:, 0]], seconds[near[:, 1]]], axis=1)
             rows.append(_add_way(near, CUT, turn))
     return np.unique(np.concatenate(rows), axis=0)
 

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
+from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.errors import DataError, TlcnnError, list_names
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -126,6 +128,18 @@ def list_files(root: Path) -> list[FileRef]:
             "`convmv -r -f latin1 -t utf8 --notest FOLDER` renames what Windows has written"
         )
     return files
+
+
+def filter_images(files: Iterable[FileRef]) -> list[FileRef]:
+    """Return the images among files: DICOM files only where there is no other image."""
+    listed = list(files)
+    images = [ref for ref in listed if ref.is_image]
+    return images or [ref for ref in listed if ref.suffix in DICOM_SUFFIXES]
+
+
+def compose_accents(text: str) -> str:
+    """Write accents as one character (Unicode NFC), as not every disk does in names of files."""
+    return unicodedata.normalize("NFC", text)
 
 
 def describe_unread(files: Iterable[FileRef]) -> str:

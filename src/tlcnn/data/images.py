@@ -198,6 +198,10 @@ class FileImages:
         name = str(self.refs[position])
         return decode_image(self.read(position), name, self.reduce_for, self.bits)
 
+    def with_bits(self, bits: int) -> "FileImages":
+        """Return the same images, read with so many significant bits where they have 16."""
+        return self if bits == self.bits else FileImages(self.refs, self.reduce_for, bits)
+
     @property
     def may_be_deep(self) -> bool:
         """Whether a file's suffix is that of a format with 16-bit images."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
-from tlcnn.data.files import IMAGE_SUFFIXES, list_files
+from tlcnn.data.files import IMAGE_SUFFIXES, filter_images, list_files
 from tlcnn.data.selection import is_mask_word
 from tlcnn.errors import ConfigError, DataError, list_names
 
@@ -61,9 +61,7 @@ def _find_as_written(path: str, root: Path) -> str:
 
 def _look_up(paths: list[str], files: list[str], root: Path) -> list[str]:
     """Return the files, with those that were not there as written looked up in the listing."""
-    listed = list_files(root)
-    images = [ref for ref in listed if ref.is_image]
-    images = images or [ref for ref in listed if ref.suffix in DICOM_SUFFIXES]
+    images = filter_images(list_files(root))
     listing = [ref.path.relative_to(root).as_posix() for ref in images]
     by_path: dict[str, list[str]] = {}
     by_name: dict[str, list[str]] = {}

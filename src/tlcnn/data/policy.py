@@ -108,12 +108,12 @@ def find_policy(name: str, erase: float = 0.0, ranges: Mapping[str, Any] | None 
     """
     check_word("train.augment", name, tuple(AUGMENTS))
     numbers: dict[str, Any] = {
-        key: _read_range(str(key), value) for key, value in (ranges or {}).items()
+        key: _parse_range(str(key), value) for key, value in (ranges or {}).items()
     }
     return replace(AUGMENTS[name], erase=erase, **numbers)
 
 
-def _read_range(key: str, value: Any) -> float | Range:
+def _parse_range(key: str, value: Any) -> float | Range:
     """Return a number, or a pair for `scale`, of a policy. Raises ConfigError."""
     if key not in LIMITS:
         raise ConfigError(
@@ -125,11 +125,8 @@ def _read_range(key: str, value: Any) -> float | Range:
     is_pair = key == "scale"
     numbers = value if isinstance(value, list | tuple) else [value]
     is_number = [isinstance(n, int | float) and not isinstance(n, bool) for n in numbers]
-    if len(numbers) != 1 + is_pair or not all(is_number) or sorted(numbers) != [*numbers]:
-        are_allowed = False
-    else:
-        are_allowed = low <= numbers[0] and numbers[-1] <= high
-    if not are_allowed:
+    is_complete = len(numbers) == 1 + is_pair and all(is_number)
+    if not is_complete or not low <= numbers[0] <= numbers[-1] <= high:  # of NaN, nothing holds
         kind = "two numbers, the lower one first," if is_pair else "a number"
         raise ConfigError(
             f"train.augment_ranges.{key}={value} is not allowed: it must be {kind} from {low:g} "

@@ -45,10 +45,8 @@ def choose_decoding(
     """
     if not isinstance(images, FileImages):
         return images
-    bits = images.bits if bits is None else bits
-    if decode == "scaled":
-        return FileImages(images.refs, (size, fit), bits)
-    return images if bits == images.bits else FileImages(images.refs, images.reduce_for, bits)
+    images = images if bits is None else images.with_bits(bits)
+    return FileImages(images.refs, (size, fit), images.bits) if decode == "scaled" else images
 
 
 def decode_range(images: Images, positions: range, size: int, fit: str) -> Chunk:

@@ -144,7 +144,7 @@ def find_masks(paths: Sequence[str], load: Callable[[int], np.ndarray]) -> dict[
     """
     pairs: dict[tuple[str, bool], list[tuple[int, int]]] = defaultdict(list)
     known_globs = set()
-    for position, glob, word, partner, is_within in _list_readings(paths):
+    for position, glob, word, partner, is_within in _list_mask_candidates(paths):
         is_known = is_mask_word(word)
         pairs[glob, is_known and is_within].append((position, partner))
         known_globs |= {glob} if is_known else set()
@@ -170,7 +170,7 @@ def is_mask_word(text: str) -> bool:
     return "".join(re.findall("[a-z]", text.lower())) in MASK_WORDS
 
 
-def _list_readings(paths: Sequence[str]) -> Iterator[tuple[int, str, str, int, bool]]:
+def _list_mask_candidates(paths: Sequence[str]) -> Iterator[tuple[int, str, str, int, bool]]:
     """Yield how each file may be a mask of another.
 
     They are its position, a glob, its word, the position of its image, and whether the word says
@@ -191,12 +191,12 @@ def _list_readings(paths: Sequence[str]) -> Iterator[tuple[int, str, str, int, b
         for depth, entry in enumerate(parts):
             beside[file.stem, parts[:depth]].setdefault(entry, position)
     for position, (file, parts) in enumerate(zip(files, parts_of, strict=True)):
-        readings = []
+        spellings = []
         if match := _SUFFIX.fullmatch(file.stem):
-            readings.append((f"*{match[2]}*", match[2], match[1], True))
+            spellings.append((f"*{match[2]}*", match[2], match[1], True))
         if match := _PREFIX.fullmatch(file.stem):
-            readings.append((f"{match[1]}*", match[1], match[2], False))
-        for glob, word, stem, follows in readings:
+            spellings.append((f"{match[1]}*", match[1], match[2], False))
+        for glob, word, stem, follows in spellings:
             image = nearby.get((parts[:-1], stem), named.get(stem))
             if image is not None:
                 yield position, glob, word, image, follows and classes[image] == classes[position]

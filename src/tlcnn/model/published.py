@@ -45,7 +45,7 @@ PUBLISHED = {
 def locate_published(name: str, model_name: str, *, cache_dir: Path) -> WeightsFile:
     """Return the file `cache_dir/weights/NAME-ARCHITECTURE` with any suffix of weights.
 
-    Raises WeightsError without the file: where it is to be had, and where to put it.
+    Raises WeightsError without the file. It says where to get it, and where to put it.
     """
     weights, architecture = PUBLISHED[name], model_name.split(".")[0]
     stem = cache_dir / "weights" / f"{name}-{architecture}"

@@ -64,8 +64,8 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
     place = Path(run).expanduser()
     if (place / PLAN).is_file():
         return place.absolute()
-    runs = output_dir / "runs"
-    folders = sorted([*runs.glob("*"), *output_dir.glob("*/runs/*")])
+    folders = sorted([*output_dir.glob("runs/*"), *output_dir.glob("*/runs/*")])
+    searched = f"{output_dir / 'runs'} and {output_dir / '*/runs'}"
     ids = {folder: folder.name.rsplit("-", 1)[-1] for folder in folders if folder.is_dir()}
     is_long_enough = len(run) >= _SHORTEST_ID
     matching = [
@@ -78,12 +78,12 @@ def find_run_dir(run: str, output_dir: Path) -> Path:
         names = list_names([folder.name for folder in matching])
         advice = "give more of its id" if begun else "none has begun; train it first"
         raise WeightsError(
-            f"init.run={run} fits {len(matching)} folders in {runs}: {names}; {advice}."
+            f"init.run={run} fits {len(matching)} folders in {searched}: {names}; {advice}."
         )
     close = did_you_mean(run, list(ids.values()))
     raise WeightsError(
-        f"there is no run {run} in {runs}.{close} Give its id, the first {_SHORTEST_ID} digits of "
-        "it, or the path of its folder."
+        f"there is no run {run} in {searched}.{close} Give its id, the first {_SHORTEST_ID} "
+        "digits of it, or the path of its folder."
     )
 
 

@@ -70,7 +70,7 @@ def make_treatment(cfg: Config, unit_map: UnitMap) -> tuple[Treatment, UnitMap]:
             would be frozen that are dropped.
     """
     init = cfg.init
-    for key, word in list_words(cfg).items():
+    for key, word in list_selections(cfg).items():
         if f"{key}={word}" in EACH_UNIT:
             raise ConfigError(
                 f"{key}={word} stands for every unit, one run each: use it in a sweep (-m)."
@@ -94,7 +94,7 @@ def make_treatment(cfg: Config, unit_map: UnitMap) -> tuple[Treatment, UnitMap]:
     return treatment, unit_map
 
 
-def list_words(cfg: Config) -> dict[str, Any]:
+def list_selections(cfg: Config) -> dict[str, Any]:
     """Return the keys of a configuration that name units, with their values."""
     groups = {"init": cfg.init, "freeze": cfg.freeze}
     return {
@@ -133,10 +133,10 @@ def _truncate(unit_map: UnitMap, last: int) -> UnitMap:
 
 def _write_frozen(cfg: Config) -> str:
     key = "through" if cfg.freeze.units is None else "units"
-    return f"freeze.{key}={_write_word(getattr(cfg.freeze, key))}"
+    return f"freeze.{key}={_write_selection(getattr(cfg.freeze, key))}"
 
 
-def _write_word(word: Any) -> str:
+def _write_selection(word: Any) -> str:
     return f"[{','.join(map(str, word))}]" if isinstance(word, list) else str(word)
 
 

@@ -7,18 +7,18 @@ Group: what `group_regex` captures in the file's name or path; without it, every
 
 import logging
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.data.files import (
     IMAGE_SUFFIXES,
     FileRef,
     check_folder,
+    compose_accents,
     describe_unread,
+    filter_images,
     is_hidden,
     list_files,
 )
@@ -77,7 +77,7 @@ def load_folder(
             f"dataset.options.classes={list(ordered)} are not the class folders: "
             f"{list_names(sorted(folder_names), 20)}"
         )
-    image_ids = [_compose("/".join(parts)) for parts in paths]
+    image_ids = [compose_accents("/".join(parts)) for parts in paths]
     table = make_index_table(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
@@ -88,7 +88,7 @@ def load_folder(
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
-    names = tuple(_compose(class_name) for class_name in ordered)
+    names = tuple(compose_accents(class_name) for class_name in ordered)
     return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
 
 
@@ -102,8 +102,7 @@ def _choose_files(
         DataError: there is no image, an image lies in no class, or a class has no image.
     """
     listed = list_files(root)
-    files = [ref for ref in listed if ref.is_image]
-    files = files or [ref for ref in listed if ref.suffix in DICOM_SUFFIXES]  # else left out
+    files = filter_images(listed)
     read = set(files)
     unread = describe_unread(ref for ref in listed if ref not in read)
     if not files:
@@ -144,11 +143,6 @@ def _choose_files(
     return files, paths, split_of, (*filter(None, [unread]), *chosen_notes, *split_notes)
 
 
-def _compose(text: str) -> str:
-    """Write accents as one character, as not every disk does."""
-    return unicodedata.normalize("NFC", text)
-
-
 def _list_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
 
@@ -172,9 +166,9 @@ def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[st
             f"dataset.options.group_regex={regex} has {pattern.groups} capture groups; put "
             "exactly one pair of parentheses around what names the group"
         )
-    names = [_compose(ref.stem) for ref in files]
+    names = [compose_accents(ref.stem) for ref in files]
     places = [ref.path.relative_to(root) for ref in files]
-    paths = [_compose(place.with_suffix("").as_posix()) for place in places]
+    paths = [compose_accents(place.with_suffix("").as_posix()) for place in places]
     groups: list[str] = []
     for texts in (names, paths):  # the patient may be a folder
         matches = [pattern.search(text) for text in texts]

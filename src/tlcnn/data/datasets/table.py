@@ -7,14 +7,13 @@ Group: a column; without it, every image is its own group.
 
 import logging
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tlcnn.data.files import FileRef, check_folder
+from tlcnn.data.files import FileRef, check_folder, compose_accents
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.labels import find_flags, parse_flags, parse_labels
@@ -106,7 +105,7 @@ def load_table(
     frame = frame.assign(**{_PLACE: paths})
     frame, place_notes = _choose_rows(frame, image_column, root, include, exclude, str(source))
     files = frame[_PLACE].tolist()
-    image_ids = [_compose(path) for path in files]
+    image_ids = [compose_accents(path) for path in files]
     rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
     rows["group"] = frame[group_column] if group_column else files
     if groups:
@@ -149,11 +148,6 @@ def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> N
             f'are classes, give "dataset.options.label_columns=[{listed}]"; else name the labels '
             "with dataset.options.label_column"
         )
-
-
-def _compose(text: str) -> str:
-    """Write accents as one character, as not every disk does."""
-    return unicodedata.normalize("NFC", text)
 
 
 def _parse_splits(
