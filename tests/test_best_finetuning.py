@@ -75,6 +75,18 @@ def test_what_is_missing_is_asked_of_the_plain_recipe_alone(tmp_path):
     assert line.startswith("Missing on HAM10000 (resnet18): runs from random")
 
 
+def test_a_treatment_that_all_runs_share_is_named(tmp_path):
+    shared = {"train.label_smoothing": 0.1}
+    write_arm(tmp_path, 0.60, 0.60, **shared)
+    write_arm(tmp_path, 0.66, 0.64, -1, **{"train.mixup": 0.2}, **shared)
+    _, (finding,) = find(tmp_path)
+    text = (
+        "full fine-tuning without any treatment except train.label_smoothing=0.1, which all cells"
+    )
+    assert text in finding.question
+    assert "than “ImageNet, all trained”" in finding.answer
+
+
 def test_noise_is_not_called_the_best(tmp_path):
     write_arm(tmp_path, 0.600, 0.600, 15)
     write_arm(tmp_path, 0.602, 0.603, -15, **{"train.mixup": 0.2})

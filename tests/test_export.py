@@ -21,7 +21,7 @@ from tlcnn.inference.preprocess import preprocess
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.open_run import OpenRun
 from tlcnn.records.plan_record import AncestorRecord, read_plan
-from tlcnn.report.card import describe_licence
+from tlcnn.report.card import _write_counts, describe_licence
 from tlcnn.run.run import run
 
 
@@ -168,6 +168,11 @@ def test_the_card_has_data_results_limits_and_licence(run_dir, folder):
     assert "Few training images: " in card and "drawn by a program, free of rights" in card
     assert "probabilities of rare classes are too high" in card
     assert "`model.pt2`" in card and read_plan(run_dir).run_id in card
+
+
+def test_a_class_with_a_bar_in_its_name_breaks_no_table(run_dir):
+    plan = replace(read_plan(run_dir), classes=("a|b",), split_sizes={"train": {"a|b": 3}})
+    assert _write_counts(plan).endswith("\n| a\\|b | 3 | 0 | 0 |")
 
 
 def test_the_licence_is_that_of_every_dataset_on_the_way(run_dir):

@@ -67,7 +67,7 @@ def test_yosinskis_published_curves_come_out_to_the_printed_digits(tmp_path):
     assert curves.loc[("base", 0), "n_seeds"] == 8
     (finding,) = [found for found in content.findings if found.key == "layers"]
     assert "n = 7 (all units; only the classifier is trained) 8.1 (" in finding.answer
-    assert "With the first 6 and 7 frozen, it is shown to lose more." in finding.answer
+    assert "For n = 6 and 7, freezing the first n is shown to lose more." in finding.answer
 
 
 def arm(mean, spread=0.001, n=5, seed=0):

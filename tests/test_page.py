@@ -99,7 +99,7 @@ def read_data(page):
 
 
 def test_it_holds_every_answer_comparison_cell_and_run(page, content):
-    text = "".join(Reader(page).texts)
+    text = "".join(Reader(page).texts).replace("\u00a0%", " %")
     for finding in content.findings:
         assert finding.question in text and finding.answer in text
         assert all(line in text for line in finding.details)
@@ -123,6 +123,14 @@ def test_what_stands_in_backticks_is_code(content):
     said = replace(content, left_out=("1 run failed (`tlcnn status <b>`)",))
     made = render_page(said, make_page_data(content))
     assert "<li>1 run failed (<code>tlcnn status &lt;b&gt;</code>)</li>" in made
+
+
+def test_a_number_keeps_its_per_cent_sign_on_its_line(content):
+    text = "accuracy 14.3 % of `5 % here`"
+    finding = replace(content.findings[0], question=text, answer=text, details=(text,))
+    page = render_page(replace(content, findings=(finding,)), make_page_data(content), [])
+    assert page.count("14.3\u00a0%") >= 3 and "14.3 %" not in page
+    assert "<code>5 % here</code>" in page, "code is copied, and stays as it is"
 
 
 def test_it_can_load_nothing_and_run_only_its_own_script(page):

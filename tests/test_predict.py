@@ -364,6 +364,23 @@ def test_the_command_writes_a_table_and_names_what_is_odd(
     assert "is no run folder" in capsys.readouterr().err
 
 
+def test_the_command_counts_kinds_of_warnings_whatever_files_are_called(
+    plans, tmp_path, capsys, monkeypatch
+):
+    for name, value in (("handlers", []), ("propagate", False)):  # the command sets them
+        monkeypatch.setattr(logging.getLogger("tlcnn"), name, value)
+    images, output = tmp_path / "images", tmp_path / "out.csv"
+    images.mkdir()
+    (images / "a; b (c).png").write_bytes(b"no image")
+    words = ["predict", str(plans[0].run_dir), str(images), "-o", str(output), "--device", "cpu"]
+    for _ in ("computed", "read again"):
+        main(words)
+        lines = capsys.readouterr().out.splitlines()
+        warnings = [line for line in lines if line.startswith("warning")]
+        assert warnings == ["warning: cannot be decoded: 1 (a; b (c).png)"]
+    assert list(pd.read_csv(output).columns[-2:]) == ["distance", "warnings"]
+
+
 def change_config(network, **changes):
     """A network whose run has another configuration: `augment`, or keys of the top."""
     config = network.run.config

@@ -80,10 +80,6 @@ def describe_predictions(frame: "pd.DataFrame") -> str:
     """Return how many images have each class, and each kind of warning with examples."""
     lines = [f"{count(len(frame), 'image')}, by predicted class:"]
     lines += [f"  {name or '(none)'}: {n:,}" for name, n in frame["class"].value_counts().items()]
-    kinds: dict[str, list[str]] = {}
-    for image_id, text in zip(frame["image_id"], frame["warnings"], strict=True):
-        for warning in filter(None, text.split("; ")):
-            kind = warning.partition(" (")[0].partition(": ")[0]
-            kinds.setdefault(kind, []).append(image_id)
-    lines += [f"warning: {kind}: {len(ids):,} ({list_names(ids)})" for kind, ids in kinds.items()]
+    warned = frame.attrs["warned"].items()
+    lines += [f"warning: {kind}: {len(ids):,} ({list_names(ids)})" for kind, ids in warned]
     return "\n".join(lines)

@@ -38,6 +38,8 @@ N_CHECKED = 64  # test images whose logits are compared
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 Compute = Callable[[Tensor], Tensor]  # images (N, 3, H, W) to logits (N, K), read from the file
+Written = tuple[str, Compute]  # the name of a file, and what it computes
+_BATCH = {0: torch.export.Dim("n", min=1, max=4096)}  # an exported network takes any batch size
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,17 @@ def export_network(network: Network, folder: Path, formats: Sequence[str]) -> di
     checks = {}
     for name in formats:
         with writing(folder), computing(network), torch.no_grad():
-            file, compute = _WRITERS[name](network, model, folder, images[:2])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch advises other formats, and on traced sizes
+                file, compute = _WRITERS[name](network, model, folder, images[:2])
             logits = compute(images)
             expected = model(images)
         difference = measure_difference(expected, logits)
         check = Check(file, len(images), difference, TOLERANCES["fp32"])
         pairs = [("network", check.difference, check.tolerance)]
         if recorded is not None:
-            distance, most = (
-                measure_difference(recorded, logits),
-                RECORDED[network.record.precision],
-            )
+            distance = measure_difference(recorded, logits)
+            most = RECORDED[network.record.precision]
             n_same = int((recorded.argmax(1) == logits.argmax(1)).sum())
             check = replace(
                 check, recorded_difference=distance, recorded_tolerance=most, n_same_class=n_same
@@ -153,9 +155,7 @@ def _load_examples(network: Network) -> tuple[Tensor, Tensor | None]:
 # ---- formats: write, then read again what was written -------------------------------------------
 
 
-def _write_timm(
-    network: Network, model: nn.Module, folder: Path, example: Tensor
-) -> tuple[str, Compute]:
+def _write_timm(network: Network, model: nn.Module, folder: Path, example: Tensor) -> Written:
     import timm
 
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -183,45 +183,37 @@ def _write_timm(
 
 def _write_torchscript(
     network: Network, model: nn.Module, folder: Path, example: Tensor
-) -> tuple[str, Compute]:
+) -> Written:
     path = folder / "model.torchscript.pt"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch advises torch.export, and remarks on traced sizes
-        torch.jit.trace(model, example).save(str(path))
-        return path.name, torch.jit.load(str(path))
+    torch.jit.trace(model, example).save(str(path))
+    return path.name, torch.jit.load(str(path))
 
 
 def _write_torch_export(
     network: Network, model: nn.Module, folder: Path, example: Tensor
-) -> tuple[str, Compute]:
+) -> Written:
     path = folder / "model.pt2"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        batch = {0: torch.export.Dim("n", min=1, max=4096)}
-        torch.export.save(torch.export.export(model, (example,), dynamic_shapes=(batch,)), path)
-        return path.name, torch.export.load(path).module()
+    program = torch.export.export(model, (example,), dynamic_shapes=(_BATCH,))
+    torch.export.save(program, path)
+    return path.name, torch.export.load(path).module()
 
 
-def _write_onnx(
-    network: Network, model: nn.Module, folder: Path, example: Tensor
-) -> tuple[str, Compute]:
+def _write_onnx(network: Network, model: nn.Module, folder: Path, example: Tensor) -> Written:
+    import onnxruntime
+
     path = folder / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import onnxruntime
-
-        torch.onnx.export(
-            model,
-            (example,),
-            path,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=(_BATCH,),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def compute(images: Tensor) -> Tensor:
         (logits,) = session.run(None, {"images": images.numpy()})
@@ -230,7 +222,7 @@ def _write_onnx(
     return path.name, compute
 
 
-_WRITERS: dict[str, Callable[[Network, nn.Module, Path, Tensor], tuple[str, Compute]]] = {
+_WRITERS: dict[str, Callable[[Network, nn.Module, Path, Tensor], Written]] = {
     "timm": _write_timm,
     "torchscript": _write_torchscript,
     "torch.export": _write_torch_export,

@@ -1,7 +1,8 @@
 """Which images networks were trained on, and which are far from the images of training.
 
 ids, bytes, pictures, groups  against the images of training and validation
-features                      against the mean of training images, in units of validation images
+features                      distance from the mean of the training images; 99 % of the
+                              validation images are within 1
 """
 
 import logging
@@ -112,13 +113,13 @@ def find_seen(
     pixels: Mapping[StoredForm, np.ndarray],
     seen: Sequence[SeenImages],
     network: Network,
-) -> list[list[str]]:
-    """Return for each image in which ways networks have seen it: texts, most often none.
+) -> list[dict[str, str]]:
+    """Return for each image how networks have seen it: each warning with its kind; mostly none.
 
     Args:
         pixels: the stored images, as in `Outputs`.
     """
-    reasons: list[list[str]] = [[] for _ in range(len(images))]
+    warnings: list[dict[str, str]] = [{} for _ in range(len(images))]
     digests = images.load_digests()
     table = images.table[["image_id"]].assign(digest=digests)
     table["group"] = images.table.get("group", images.table["image_id"])
@@ -129,16 +130,17 @@ def find_seen(
             stored, names = ArrayImages(pixels[each.form]), _name_stored(digests, each.form)
         part = Part(images.dataset, table, stored, np.arange(len(table)), names)
         overlap = find_overlap(part, each.part, network.run.cache_dir)
-        texts: dict[str, str] = dict.fromkeys(
+        ways: dict[str, str] = dict.fromkeys(
             table.loc[table["group"].isin(overlap.groups), "image_id"], "group"
         )
-        texts |= {i: f"picture ({partner})" for i, partner in overlap.near}
-        texts |= dict.fromkeys(overlap.copies, "bytes") | dict.fromkeys(overlap.ids, "id")
-        for image_id, way in texts.items():
-            text = f"{each.role} by {way}"
-            if text not in reasons[position[image_id]]:
-                reasons[position[image_id]].append(text)
-    return reasons
+        partners = dict(overlap.near)
+        ways |= dict.fromkeys(partners, "picture")
+        ways |= dict.fromkeys(overlap.copies, "bytes") | dict.fromkeys(overlap.ids, "id")
+        for image_id, way in ways.items():
+            kind = f"{each.role} by {way}"
+            detail = f" ({partners[image_id]})" if way == "picture" else ""
+            warnings[position[image_id]][kind + detail] = kind
+    return warnings
 
 
 # ---- far ----------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tlcnn.errors import DataError
-from tlcnn.inference.network import Network, computing, load
-from tlcnn.inference.outputs import iter_decoded, list_parts
+from tlcnn.inference.network import Network, load
+from tlcnn.inference.outputs import iter_outputs, list_parts
 from tlcnn.inference.predict import find_image_list
 
 HEAD = "head"  # what enters the classifier
@@ -46,14 +46,11 @@ def features(
     parts = list_parts(len(image_list), n_batch)
     number = None if at == HEAD else _find_unit(network, at)
     rows = []
-    with computing(network):
-        decoded = iter_decoded(image_list, parts, network.stored_form)
-        for (pixels, bad), part in zip(decoded, parts, strict=True):
-            for position, why in bad.items():
-                name = image_list.table["image_id"].iloc[part[position]]
-                raise DataError(f"{name} cannot be decoded: {why}")
-            batch = network.batch(pixels)
-            rows.append(network.compute(batch, batch_size=n_batch, at=number)[1])
+    for outputs in iter_outputs([network], image_list, parts, batch_size=n_batch, at=number):
+        for position, why in outputs.bad.items():
+            name = image_list.table["image_id"].iloc[outputs.rows[position]]
+            raise DataError(f"{name} cannot be decoded: {why}")
+        rows.append(outputs.features[0])
     return np.concatenate(rows)
 
 

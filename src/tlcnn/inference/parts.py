@@ -2,7 +2,8 @@
 
 FILE.parts/job.json       what is computed: runs, images, options, possible checks
 FILE.parts/000000.parquet the rows of one part
-FILE                      all of them; FILE.json says what it was computed from
+FILE                      all of them; FILE.json says what it was computed from, and which images
+                          have which kind of warning
 """
 
 import hashlib
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".parquet")
 TEXTS = ("image_id", "group", "split", "label", "class", "group_class", "warnings")  # columns
-VERSION = 1  # raised when the rows of a part change
+VERSION = 2  # raised when the rows of a part change
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class PartStore:
             return False
         try:
             record = json.loads(self._record.read_text(encoding="utf-8"))
+            del record["warned"]
             is_same = record.pop("sha256") == digest_of_file(self.path) and record == self.job
         except (OSError, ValueError, KeyError, AttributeError):
             return False
@@ -145,25 +147,33 @@ class PartStore:
         """Return a part that is stored."""
         return self._frames[number] if self.path is None else pd.read_parquet(self._part(number))
 
-    def finish(self, whole: pd.DataFrame) -> pd.DataFrame:
-        """Write the output and return the table. Raises StorageError."""
+    def finish(self, whole: pd.DataFrame, warned: Mapping[str, list[str]]) -> pd.DataFrame:
+        """Write the output and return the table. Raises StorageError.
+
+        Args:
+            warned: the ids of the images with each kind of warning.
+        """
         if self.path is not None:
             is_csv = self.path.suffix.lower() == ".csv"
             # Nine digits give every float32, and so every logit, its bits back.
             text = whole.to_csv(index=False, float_format="%.9g") if is_csv else ""
             content = text if is_csv else make_parquet(whole)
             write_atomic(self.path, content)
-            record = {**self.job, "sha256": digest_of_file(self.path)}
+            record = {**self.job, "sha256": digest_of_file(self.path), "warned": warned}
             write_atomic(self._record, json.dumps(record, indent=1))
+        whole.attrs["warned"] = warned
         return whole
 
     def read(self) -> pd.DataFrame:
         """Return the output that is there."""
         assert self.path is not None
         if self.path.suffix.lower() == ".parquet":
-            return pd.read_parquet(self.path)
-        frame = pd.read_csv(self.path, dtype=dict.fromkeys(TEXTS, str))
-        texts = [column for column in frame.columns if column in TEXTS]
-        logits = [column for column in frame.columns if column.startswith("logit/")]
-        frame[texts] = frame[texts].fillna("")
-        return frame.astype(dict.fromkeys(logits, "float32"))
+            frame = pd.read_parquet(self.path)
+        else:
+            frame = pd.read_csv(self.path, dtype=dict.fromkeys(TEXTS, str))
+            texts = [column for column in frame.columns if column in TEXTS]
+            logits = [column for column in frame.columns if column.startswith("logit/")]
+            frame[texts] = frame[texts].fillna("")
+            frame = frame.astype(dict.fromkeys(logits, "float32"))
+        frame.attrs["warned"] = json.loads(self._record.read_text(encoding="utf-8"))["warned"]
+        return frame

@@ -1,6 +1,6 @@
 """`predict`: runs and images in, a table of probabilities and warnings out.
 
-outputs of each network -> probabilities, averaged -> one row an image -> pooled by group
+outputs of each network -> probabilities, averaged -> one row for each image -> pooled by group
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +33,7 @@ from tlcnn.statistics.predictions import compute_group_means
 from tlcnn.text import find_bar_setting
 from tlcnn.training.interrupt import catch_signals
 
+BROKEN = "cannot be decoded"
 _FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # of training -> views; axes as in iter_outputs
     "mirror": ((), (2,)),
     "all": ((), (1,), (2,), (1, 2)),
@@ -85,7 +86,10 @@ class Predictor:
         return list_parts(n_images, *sizes)
 
     def make_frame(self, images: ImageList, outputs: Outputs) -> pd.DataFrame:
-        """Return one row an image: ids, class, probabilities, warnings, and logits of one run."""
+        """Return one row for each image, as `predict` does, without groups.
+
+        A column `kinds` has the list of the kinds of its warnings.
+        """
         classes, task = self.networks[0].classes, self.calibrations[0].task
         views = [
             calibration.compute(logits.reshape(-1, len(classes))).reshape(logits.shape)
@@ -98,7 +102,7 @@ class Predictor:
         if len(views) == 1 and len(self.flips) == 1:
             columns |= {f"logit/{c}": outputs.logits[0][0, :, k] for k, c in enumerate(classes)}
         frame = pd.concat([frame, pd.DataFrame(columns)], axis=1)
-        warnings: list[list[str]] = [[] for _ in range(len(frame))]
+        warnings: list[dict[str, str]] = [{} for _ in range(len(frame))]  # warning -> kind
         if self.seen:
             warnings = find_seen(images, outputs.pixels, self.seen, self.networks[0])
         if self.distances is not None:
@@ -106,10 +110,11 @@ class Predictor:
             distance[list(outputs.bad)] = np.nan
             frame["distance"] = distance
             for row in np.flatnonzero(distance > 1).tolist():
-                warnings[row].append(FAR)
+                warnings[row][FAR] = FAR
         for row, why in outputs.bad.items():
-            warnings[row] = [f"cannot be decoded: {why}"]
-        frame["warnings"] = ["; ".join(texts) for texts in warnings]
+            warnings[row] = {f"{BROKEN}: {why}": BROKEN}
+        frame["warnings"] = ["; ".join(kinds) for kinds in warnings]
+        frame["kinds"] = [list(dict.fromkeys(kinds.values())) for kinds in warnings]
         return frame
 
 
@@ -243,9 +248,10 @@ def predict(
             where an earlier one was interrupted.
 
     Returns:
-        One row an image: image_id, `group`, `split` and `label` where they are recorded, class,
-        `probability/CLASS`, `logit/CLASS` of a single run without flips, `group_class` and
+        One row for each image: image_id, `group`, `split` and `label` where they are recorded,
+        class, `probability/CLASS`, `logit/CLASS` of a single run without flips, `group_class` and
         `group_probability/CLASS` where groups have several images, distance, and warnings.
+        `attrs["warned"]` has the ids of the images with each kind of warning.
 
     Raises:
         ConfigError: runs with other classes, or an option that does not fit them.
@@ -291,5 +297,9 @@ def _compute_parts(
             store.write(number, frame)
             bar.update(len(frame))
     whole = pd.concat([store.load(n) for n in range(len(parts))], ignore_index=True)
+    warned: dict[str, list[str]] = {}
+    for image_id, kinds in zip(whole["image_id"], whole.pop("kinds"), strict=True):
+        for kind in kinds:
+            warned.setdefault(kind, []).append(image_id)
     classes, task = predictor.networks[0].classes, predictor.calibrations[0].task
-    return store.finish(pool_groups(whole, classes, task))
+    return store.finish(pool_groups(whole, classes, task), warned)

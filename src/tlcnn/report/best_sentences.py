@@ -24,6 +24,7 @@ from tlcnn.report.words import (
 )
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.answers import BestAnswer, MissingCells
+from tlcnn.study.finetuning import list_shared_treatments
 from tlcnn.text import count
 
 MOST_NAMES = 4  # cells in a sentence
@@ -41,7 +42,7 @@ def write_best(answer: BestAnswer) -> Finding:
         name = f"“{name_member(block, answer.full)}”"
     if not answer.full:
         verdict = "not compared"
-        which = " without any treatment" * (answer.question == "finetuning")
+        which = f" {_write_plain(answer)}" if answer.question == "finetuning" else ""
         judgement = f" Full fine-tuning{which} was not trained, so nothing is compared with it."
         missing = MissingCells(block, answer.source.init, ((block.n_units, 0),))
         details = tuple(write_missing([missing]))
@@ -86,7 +87,7 @@ def _ask_best(answer: BestAnswer) -> str:
     if answer.question == "finetuning":
         return (
             f"which fine-tuning from {source} is best, and is choosing it better than full "
-            "fine-tuning without any treatment?"
+            f"fine-tuning {_write_plain(answer)}?"
         )
     points = {(cell.k, cell.j) for cell in answer.cells if cell.k}
     ks, js = ({point[i] for point in points} for i in (0, 1))
@@ -103,6 +104,14 @@ def _ask_best(answer: BestAnswer) -> str:
         f"which units of {source} to transfer and which to freeze, and is choosing them better "
         "than full fine-tuning?"
     )
+
+
+def _write_plain(answer: BestAnswer) -> str:
+    """Return what tells full fine-tuning from the treated cells: `without any treatment`."""
+    shared = list_shared_treatments(answer.cells)
+    if not shared:
+        return "without any treatment"
+    return f"without any treatment except {write_settings(shared)}, which all cells have"
 
 
 def _write_optimism(answer: BestAnswer) -> str:

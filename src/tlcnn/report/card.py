@@ -12,17 +12,11 @@ from tlcnn import __version__
 from tlcnn.data.sources import DRAWN, find_source
 from tlcnn.errors import ConfigError
 from tlcnn.records.plan_record import PlanRecord
-from tlcnn.report.method_sentences import (
-    AUGMENTATION,
-    DATA,
-    NETWORKS,
-    PREPROCESSING,
-    SELECTION,
-    TRAINING,
-)
+from tlcnn.report.method_sentences import DATA, PROCEDURE
 from tlcnn.report.methods import write_facts
 from tlcnn.report.numbers import format_estimate
 from tlcnn.report.words import name_dataset, name_metric, write_classes
+from tlcnn.report.writers.markdown import escape_markdown
 from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.cells import make_cells
@@ -84,10 +78,7 @@ def write_card(runs: "pd.DataFrame", checks: "Mapping[str, Check]") -> str:
         "## Data\n\n" + " ".join(write_facts([plan], DATA)) + "\n\n" + _write_counts(plan),
         "## Results\n\n" + _write_results(runs, run),
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in _list_limits(run)),
-        "## Training\n\n"
-        + " ".join(
-            write_facts([plan], (*NETWORKS, *PREPROCESSING, *AUGMENTATION, *TRAINING, *SELECTION))
-        ),
+        "## Training\n\n" + " ".join(write_facts([plan], PROCEDURE)),
         "## Licence\n\n" + describe_licence(plan),
         "## Files\n\n" + _write_checks(checks),
         f"Run `{run.run_id}`, written by tlcnn {__version__}.",
@@ -99,7 +90,11 @@ def _write_counts(plan: PlanRecord) -> str:
     rows = ["| class | training | validation | test |", "|---|---|---|---|"]
     sizes = [plan.split_sizes.get(split, {}) for split in ("train", "val", "test")]
     for name in plan.classes:
-        rows.append(f"| {name} | " + " | ".join(f"{s.get(name, 0):,}" for s in sizes) + " |")
+        rows.append(
+            f"| {escape_markdown(name)} | "
+            + " | ".join(f"{s.get(name, 0):,}" for s in sizes)
+            + " |"
+        )
     return "\n".join(rows)
 
 
@@ -113,7 +108,7 @@ def _write_results(runs: "pd.DataFrame", run: Run) -> str:
     for name, arm in arms.items():
         mean = estimate_mean([replace(arm, is_fixed=True)])
         text = format_estimate(mean.value, low=mean.low, high=mean.high)
-        rows.append(f"| {name_metric(name)} | {text} |")
+        rows.append(f"| {escape_markdown(name_metric(name))} | {text} |")
     return (
         "The intervals are over other test groups (patients, lesions) of the same kind, for this "
         "network as it is. A number without an interval has none that can be computed. "
@@ -144,11 +139,11 @@ def _list_limits(run: Run) -> Iterator[str]:
             "images with the class frequencies of the dataset (`tlcnn predict --calibrated` "
             "corrects that)."
         )
-    yield "Every image gets one of the classes, also one that shows nothing of the kind."
+    yield "Every image gets one of the classes, even an image that shows none of them."
 
 
 def describe_licence(plan: PlanRecord) -> str:
-    """Return what is known of the licence of the data that a run was trained on, and before it."""
+    """Return the licences, where known, of the data and weights that a run is made from."""
     names = dict.fromkeys([plan.dataset, *(ancestor.dataset for ancestor in plan.ancestry)])
     lines = []
     for name in names:

@@ -187,7 +187,7 @@ def write_lead(content: Content) -> str:
     unfinished = f" (of {len(runs):,})" if n_done < len(runs) else ""
     split = "test" if content.metric.startswith("test/") else "validation"
     scope = ", ".join(_list_scope(content))
-    trials = f" {count(n_trials, 'further run')} of a search served to choose settings alone."
+    trials = f" {count(n_trials, 'further run')} of a search served only to choose settings."
     return (
         f"{count(n_done, 'finished run')}{unfinished} in {count(len(content.cells), 'cell')}"
         f"{f' on {datasets}' if datasets else ''}{f' ({scope})' if scope else ''}. A research "

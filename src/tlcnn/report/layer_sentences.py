@@ -89,12 +89,12 @@ def _write_short(answer: LayersAnswer, margin: str) -> str:
         which = f"{which} (through {scores[deepest - 1].unit})"
         text = f"{which} can stay as transferred, frozen: that is shown to {cost} less"
     else:
-        text = f"for no number of units is it shown that freezing them {cost}s less"
+        text = f"it is not shown for any number of units that freezing them {cost}s less"
     parts = [f"In short: {text} than {margin}."]
     if costly:
-        parts.append(f"With the first {_list_ns(costly)} frozen, it is shown to {cost} more.")
+        parts.append(f"For n = {_list_ns(costly)}, freezing the first n is shown to {cost} more.")
     if open_ones:
-        parts.append(f"With the first {_list_ns(open_ones)} frozen, these runs leave it open.")
+        parts.append(f"For n = {_list_ns(open_ones)}, these runs leave it open.")
     return " ".join(parts)
 
 

@@ -143,6 +143,8 @@ def find_answer_depth(answer: LayersAnswer | None) -> CostDepth | None:
 def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> str:
     """Return the depth of the costs, which measures point to it, and whether any is trusted.
 
+    Measures that are for information only are not counted.
+
     Args:
         compared: the most important variant of each measure.
     """
@@ -160,6 +162,8 @@ def write_summary(compared: Sequence[Compared], answer: LayersAnswer | None) -> 
     groups: dict[Standing, list[str]] = {"same": [], "open": [], "disagrees": [], "none": []}
     for curve, agreement in compared:
         measure = find_words(curve.measure)
+        if not measure.is_counted:
+            continue
         after = f" ({name_depth(agreement.depth, names)})" if agreement.depth is not None else ""
         standing: Standing = depth.judge(agreement.depth) if measure.side else "none"
         groups[standing].append(measure.title + after * (standing in ("open", "disagrees")))

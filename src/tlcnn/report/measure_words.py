@@ -17,12 +17,15 @@ class MeasureWords:
             where that is not known.
         variants: those that figures and printed tables show, the most important first; those
             without a reading are passed over.
+        is_counted: whether the summary of all measures counts the depth that it points to; False
+            where a measure is for information only.
     """
 
     title: str
     looks_at: str
     side: int = 0
     variants: tuple[str, ...] = ()
+    is_counted: bool = True
 
 
 _CLASSIFIER = "recognises the classes of the target from what leaves the source's units"
@@ -89,6 +92,7 @@ MEASURES: dict[str, MeasureWords] = {
         "for information only.",
         1,
         ("weights",),
+        is_counted=False,
     ),
     "stitch": MeasureWords(
         "stitching penalty",

@@ -313,3 +313,4 @@ TRAINING: tuple[Sentence, ...] = (
     *(_describe_stability, _describe_precision),
 )
 SELECTION: tuple[Sentence, ...] = (_describe_epoch,)
+PROCEDURE = (*NETWORKS, *PREPROCESSING, *AUGMENTATION, *TRAINING, *SELECTION)  # all but the data

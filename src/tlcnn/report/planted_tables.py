@@ -75,7 +75,8 @@ def make_agreement_table(
             notes.append(
                 f"{name}: {len(part)} families of {', '.join(networks)}, "
                 f"{'–'.join(map(str, n_seeds[:: max(1, len(n_seeds) - 1)]))} seeds; margin "
-                f"{margin:g} points. In {n_certain} of them n* is two standard errors clear of it."
+                f"{margin:g} points. In {n_certain} of them n* is certain: S* is more than two "
+                "standard errors from the margin."
             )
     notes += [
         f"The bar: at least {LEAST_FAMILIES} families, n^ within one unit of n* in "

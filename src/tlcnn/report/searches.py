@@ -34,8 +34,8 @@ _PRUNERS = {
 CAPTION = (
     "An arm is a cell whose settings of training were searched. Its trials were judged on "
     "validation alone. The chosen settings were then trained again with other seeds, and these "
-    "runs alone stand for the arm in all other tables. A best score on validation is too good by "
-    "luck, the more so the more trials there were."
+    "runs alone stand for the arm in all other tables. The best score on validation is partly "
+    "luck, and more so where there were more trials."
 )
 
 

@@ -44,7 +44,10 @@ def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS)
 
 
 def _add_roles(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Say in a column what runs are in a search, where one is: a trial or a final run."""
+    """Return runs with a column that says which are trials and which are final runs of a search.
+
+    The names of added columns come with them: none, where no run is of a search.
+    """
     if not {"is_trial", "searched"} <= {*runs.columns}:
         return runs, []
     pairs = zip(runs["is_trial"], runs["searched"], strict=True)

@@ -6,7 +6,7 @@ A block has one recipe, and so one value of every treatment that is a setting of
 
 from collections.abc import Iterator, Sequence
 
-from tlcnn.records.settings import is_default
+from tlcnn.records.settings import is_default, write_value
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell, Settings, Source
 
@@ -81,8 +81,24 @@ def list_finetuned(block: Block, source: Source) -> list[Cell]:
     return [cell for cell in block.cells.values() if cell.k >= cell.j and cell.source == source]
 
 
+def list_shared_treatments(cells: Sequence[Cell]) -> Settings:
+    """Return the treatments, other than the default, that all cells of a report share.
+
+    Recipes do not have them, because a recipe has only the settings in which cells differ.
+    """
+    settings = [cell.shown_settings for cell in cells]
+    differing = {key for cell in cells for key, _ in cell.recipe}
+    return tuple(
+        (key, write_value(value))
+        for key, value in settings[0].items()
+        if key in TREATMENTS - differing
+        and not is_default(key, write_value(value))
+        and all(each.get(key) == value for each in settings)
+    )
+
+
 def find_plain(block: Block, source: Source) -> str | None:
-    """Return the cell of full fine-tuning, k = L and j = 0, without any treatment."""
+    """Return the cell of full fine-tuning, k = L and j = 0, with the shared treatments alone."""
     plain = (
         cell.key
         for cell in list_finetuned(block, source)

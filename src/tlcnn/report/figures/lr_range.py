@@ -29,7 +29,7 @@ def draw_lr_range(
         title=f"Learning-rate range test of {name}",
         caption=(
             "The loss of one training batch at each rate (points), and the same smoothed (line). "
-            "Each update starts from the weights that the one before it left. Vertical lines: "
+            "Each update starts from the weights of the update before it. Vertical lines: "
             f"{', '.join(marks) or 'none, because the loss does not fall'}."
         ),
         figure=plot_lr_range(lr, loss, smoothed, suggestions),

@@ -29,9 +29,18 @@ function setUpTable(box) {
 
 function readRow(node) {
   const cells = [...node.cells];
-  const texts = cells.map((cell, at) => (at ? cell : cell.firstElementChild || cell).textContent.trim());
+  const texts = cells.map((cell, at) => readText(at ? cell : cell.firstElementChild || cell));
   const values = cells.map((cell, at) => cell.dataset.v !== undefined ? Number(cell.dataset.v) : (texts[at] === NONE || texts[at] === "" ? null : texts[at]));
   return { node, texts, values };
+}
+
+// Numbers stand before "%" with a no-break space; filters and CSV have an ordinary one.
+function useSpaces(text) {
+  return text.replaceAll("\u00a0", " ");
+}
+
+function readText(node) {
+  return useSpaces(node.textContent).trim();
 }
 
 function unpack([cells]) {
@@ -81,7 +90,7 @@ function isWanted(row, words, picks) {
 function listWanted(state) {
   const field = state.box.querySelector("input"); // short tables have none
   const words = (field ? field.value : "").toLowerCase().split(/\s+/).filter(Boolean);
-  const picks = [...state.box.querySelectorAll("select")].filter((s) => s.value).map((s) => [Number(s.dataset.column), s.value]);
+  const picks = [...state.box.querySelectorAll("select")].filter((s) => s.value).map((s) => [Number(s.dataset.column), useSpaces(s.value)]);
   return state.rows.filter((row) => isWanted(row, words, picks));
 }
 
@@ -136,7 +145,7 @@ function writeCsv(heads, state) {
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const kept = heads.map((head, at) => at).filter((at) => state.kinds[at] !== "bar");
-  const lines = [kept.map((at) => heads[at].textContent.trim()), ...listWanted(state).map((row) => kept.map((at) => row.texts[at]))];
+  const lines = [kept.map((at) => readText(heads[at])), ...listWanted(state).map((row) => kept.map((at) => row.texts[at]))];
   return lines.map((line) => line.map((text) => quote(text.replaceAll("−", "-"))).join(",")).join("\n") + "\n";
 }
 

@@ -61,14 +61,20 @@ def show_code(text: str) -> Markup:
     """
     parts = re.split(r"`([^`]+)`", make_visible(text))
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if i % 2 else _join_per_cent(part)
+        for i, part in enumerate(parts)
     )
 
 
 def _show(value: Any) -> Any:
     """Return a value of a template, with the control characters of a text made visible."""
     is_data = isinstance(value, str) and not isinstance(value, Markup)
-    return make_visible(value) if is_data else value
+    return _join_per_cent(make_visible(value)) if is_data else value
+
+
+def _join_per_cent(text: str) -> str:
+    """Return a text in which no line can end between a number and its per cent sign."""
+    return re.sub(r"(?<=\d) %", "\u00a0%", text)
 
 
 def _name_ticks(scale: Scale, metric: str) -> list[tuple[str, str]]:
