@@ -166,6 +166,17 @@ def test_an_empty_folder_and_a_broken_record_are_told(outputs, tmp_path):
         read_status("mine", outputs)
 
 
+def test_combinations_that_cannot_be_run_are_listed_with_their_errors(outputs, capsys):
+    path = outputs / "studies" / "mine.json"
+    record = json.loads(path.read_text())
+    record["broken"] = [{"overrides": ["freeze.through=layer9", "seed=0"], "why": "no such unit"}]
+    path.write_text(json.dumps(record))
+    status(outputs)
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("study mine has combinations that cannot be run:")
+    assert lines[place + 1] == "  freeze.through=layer9 seed=0: no such unit"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_study_that_cannot_be_read_is_one_line_and_the_others_are_shown(outputs):
     folder = outputs / "studies"

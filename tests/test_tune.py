@@ -135,7 +135,7 @@ def make_trial(number, lr, score, state="done"):
 
 def propose_points(space, method, history=(), *, n=4, seed=0):
     options = {"seed": seed, "n": n, "is_active": lambda *_: True}
-    return propose(space, method, history, **options)
+    return propose(space, method, history, find_run_id=str, **options)
 
 
 def test_arms_that_share_a_setting_try_the_same_values(composer):
@@ -153,6 +153,17 @@ def test_no_values_are_proposed_twice_and_a_small_space_ends(composer):
     while points := propose_points(space, "random", history):
         history += [Trial(len(history) + i, p, "", "done", 0.5) for i, p in enumerate(points)]
     assert len(history) == 6 == len({tuple(t.values.items()) for t in history})
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_values_of_the_same_run_are_proposed_once(composer, method):
+    space = make_space(composer, "train.lr=choice(1,2,3,4)", "train.mixup=interval(0,1)")
+    options = {"seed": 0, "is_active": lambda *_: True, "find_run_id": lambda p: p["train.lr"]}
+    first = propose(space, method, (), n=3, **options)
+    assert len({point["train.lr"] for point in first}) == 3
+    history = [Trial(i, p, p["train.lr"], "done", 0.5) for i, p in enumerate(first)]
+    (last,) = propose(space, method, history, n=3, **options)
+    assert last["train.lr"] not in {point["train.lr"] for point in first}
 
 
 def test_a_grid_needs_lists(composer):
@@ -196,7 +207,7 @@ def test_samplers_propose_from_lists_and_conditions(composer):
         Trial(n, draw_point(space, is_active, seed=0, number=n), "", "done", n / 10)
         for n in range(8)
     ]
-    points = propose(space, "tpe", history, seed=0, n=6, is_active=is_active)
+    points = propose(space, "tpe", history, seed=0, n=6, is_active=is_active, find_run_id=str)
     assert len(points) == 6
     assert {"train.momentum" in trial.values for trial in history} == {True, False}
     for point in points:

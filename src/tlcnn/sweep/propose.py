@@ -4,7 +4,7 @@ Trials are proposed in batches. A batch is a pure function of the space, the see
 of the batches before it: it depends on no clock, process or machine.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -31,13 +31,17 @@ def propose(
     seed: int,
     n: int,
     is_active: IsActive,
+    find_run_id: Callable[[Mapping[str, str]], str],
 ) -> list[dict[str, str]]:
     """Return the values of the n trials that follow those of the history.
 
-    No two trials have the same values. There are fewer than n where the space has no others.
+    No two trials of a random or learned search are the same run, whose id has no setting without
+    an effect (such as `train.momentum` with AdamW). There are fewer than n where the space has no
+    other runs.
 
     Args:
         history: the ended trials of all earlier batches.
+        find_run_id: returns the id of the run with some values.
 
     Raises:
         ConfigError: a method that the space does not allow, or Optuna is missing.
@@ -50,9 +54,14 @@ def propose(
     if method != "random" and first >= N_RANDOM:
         learned = _list_learned(space, is_active, method, history, seed=seed, first=first)
         points = chain(islice(learned, n * _N_LEARNED_POINTS), points)
+    run_ids = {trial.run_id for trial in history}
     chosen: list[dict[str, str]] = []
     for point in islice(points, n * _N_RANDOM_POINTS):
-        if point not in (*tried, *chosen):
+        if point in tried:
+            continue
+        tried.append(point)
+        if (run_id := find_run_id(point)) not in run_ids:
+            run_ids.add(run_id)
             chosen.append(point)
         if len(chosen) == n:
             break

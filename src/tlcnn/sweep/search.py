@@ -130,6 +130,7 @@ class Search:
             seed=self.options.seed,
             n=self.options.batch,
             is_active=arm.is_active,
+            find_run_id=lambda values: self.find_run(arm, values, self.arms.seed).run_id,
         )
 
     def find_run(self, arm: Arm, values: Mapping[str, str], seed: int) -> SweepRun:

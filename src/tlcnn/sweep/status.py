@@ -54,6 +54,7 @@ class Status:
         record: the study's file.
         problem: why the study's file cannot be read; empty if it can.
         search: of a study that is a search.
+        refused: the combinations of the study that cannot be run, each with the error.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Status:
     record: Path | None = None
     problem: str = ""
     search: SearchRecord | None = None
+    refused: tuple[tuple[str, str], ...] = ()
 
     def count(self) -> dict[str, int]:
         """Return how many runs are in each state."""
@@ -115,7 +117,9 @@ def _read_study_status(path: Path, output_dir: Path) -> Status:
     if path.parents[1] != output_dir:
         title += f" in {path.parents[1]}"
     flags = tuple(record.get("flags", ()))
-    return Status(title, tuple(entries), flags, path, search=read_search(record))
+    refused = tuple((" ".join(c["overrides"]), c["why"]) for c in record.get("broken", ()))
+    search = read_search(record)
+    return Status(title, tuple(entries), flags, path, search=search, refused=refused)
 
 
 def _read_entry(folder: Path, job: Job | None = None) -> Entry:
@@ -157,6 +161,8 @@ def _describe_progress(folder: Path) -> str:
 def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
     """Return a table of counts, and below it the runs that are not done, or `every` run.
 
+    The combinations of a study that cannot be run follow its runs.
+
     The studies whose files cannot be read follow, one a line.
     """
     counts = {id(status): status.count() for status in statuses if not status.problem}
@@ -173,6 +179,9 @@ def describe_status(statuses: Sequence[Status], *, every: bool = False) -> str:
             cells = [(e.state, e.folder.name, e.detail) for e in shown]
             table = align_columns([[make_visible(cell) for cell in row] for row in cells])
             lines += ["", f"{make_visible(status.title)}:", *(f"  {line}" for line in table)]
+        if status.refused:
+            lines += ["", f"{make_visible(status.title)} has combinations that cannot be run:"]
+            lines += [f"  {make_visible(f'{words}: {why}')}" for words, why in status.refused]
     for status in statuses:
         if status.search is not None:
             lines += ["", *describe_search(status.search)]
