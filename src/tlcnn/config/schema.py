@@ -86,6 +86,7 @@ class DatasetCfg:
     fold: int = ranged(0, 0)
     split_seed: int = ranged(0, 0)
     split: str = choice("auto", "official", "grouped")
+    train_images: int | None = ranged(None, 2)
     on_bad: str = choice("refuse", "skip")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
+from tlcnn.data.fewer import keep_train_images
 from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
@@ -30,7 +31,7 @@ class Dataset:
 
     Attributes:
         index: its classes, table and images.
-        splits: (N,) the split that each row is in.
+        splits: (N,) the split that each row is in; "unused" if it is in none.
         digests: N content digests.
         manifest: the hash of who is where.
         bits: the significant bits of its 16-bit images; `FULL_BITS` if their upper 8 are used.
@@ -120,16 +121,20 @@ def _make_key(*parts: Any) -> str:
 
 def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
     """Return the split of every image, (N,), as the configuration of its dataset asks."""
-    return choose_splits(
-        index.table,
-        n_classes=len(index.strata),
+    table, options = index.table, {"seed": cfg.split_seed, "n_classes": len(index.strata)}
+    splits = choose_splits(
+        table,
         mode=cfg.split,
         val_fraction=cfg.val_fraction,
         test_fraction=cfg.test_fraction,
         folds=cfg.folds,
         fold=cfg.fold,
-        seed=cfg.split_seed,
+        **options,
     )
+    if cfg.train_images is None:
+        return splits
+    labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
+    return keep_train_images(labels, groups, splits, cfg.train_images, **options)
 
 
 def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Dataset:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "val", "test")
+UNUSED = "unused"  # training images that dataset.train_images leaves out
 TASKS = ("binary", "multi-class", "ordinal", "multi-label")
 NOTHING = "no finding"  # the stratum of images without any class, where several can hold
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.data.apportion import apportion
-from tlcnn.data.index import SPLITS
+from tlcnn.data.index import SPLITS, UNUSED
 from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.storage import digest_of
 
@@ -210,7 +210,7 @@ def find_shared_groups(
 
 def check_splits(groups: Sequence[str] | np.ndarray, splits: Sequence[str] | np.ndarray) -> None:
     """Raise DataError when a group is in two splits, or a split has another name."""
-    strange = sorted(set(map(str, splits)) - set(SPLITS))
+    strange = sorted(set(map(str, splits)) - {*SPLITS, UNUSED})
     if strange:
         raise DataError(f"unknown splits {list_names(strange)}; allowed: {list_names(SPLITS)}")
     shared = find_shared_groups(groups, splits)

@@ -6,7 +6,7 @@ from itertools import pairwise
 from textwrap import shorten
 
 from tlcnn.data.dataset import MEND_COPIES
-from tlcnn.data.index import SPLITS
+from tlcnn.data.index import SPLITS, UNUSED
 from tlcnn.data.policy import NORMALIZE, find_policy, load_scaling
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
@@ -166,11 +166,11 @@ def _describe_splits(plan: Plan) -> list[str]:
         n_groups = index.table["group"][is_in_split].nunique()
         numbers = [*counts[split].values(), int(is_in_split.sum()), n_groups]
         rows.append((split, *(f"{number:,}" for number in numbers)))
+    lines = align_columns(rows, right=range(1, len(rows[0])))
+    if n_unused := int((splits == UNUSED).sum()):
+        lines.append(f"unused   {n_unused:,} images of the training split (dataset.train_images)")
     warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
-    return [
-        *align_columns(rows, right=range(1, len(rows[0]))),
-        *(f"warning: {warning}" for warning in warnings),
-    ]
+    return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
 def list_notes(plan: Plan) -> list[str]:

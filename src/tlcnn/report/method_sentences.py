@@ -85,10 +85,20 @@ def _describe_split(plan: PlanRecord) -> str:
         f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
     )
     if mode == "official":
-        return f"{name} was used with its official split."
-    if mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
-        return f"{name} was {division}"
-    return f"{name} was used with its official split; without one it was {division}"
+        sentence = f"{name} was used with its official split."
+    elif mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
+        sentence = f"{name} was {division}"
+    else:
+        sentence = f"{name} was used with its official split; without one it was {division}"
+    n_images = settings.get("dataset.train_images")
+    if not n_images:
+        return sentence
+    whole = "" if group == "image" else f", each {group} as a whole"
+    return (
+        f"{sentence} Of its training images, {plan.count_images('train'):,} were used (at most "
+        f"{n_images:,} were asked for{whole}), in which every class has about its share. All "
+        "validation and test images were used."
+    )
 
 
 def _name_group(plan: PlanRecord) -> str:

@@ -13,6 +13,7 @@ from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
+from tlcnn.data.index import UNUSED
 from tlcnn.records.files import INIT, SEEN, SPLITS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
@@ -103,6 +104,7 @@ def write_results(
         )
         metrics |= {f"{split}/{name}": value for name, value in scores.items()}
     split_rows = {split: splits[split].rows for split in logits}
+    n_usable = int((plan.dataset.splits != UNUSED).sum())
     write_predictions(folder.path, index.table, split_rows, logits, index.classes, index.targets)
     write_weights(folder.path, network.model, make_plan_record(plan))
     if inputs.counts is not None:
@@ -118,7 +120,7 @@ def write_results(
         steps=history[-1]["step"],
         train_s=round(train_s, 3),
         images_per_s=round(n_images / max(train_s, 1e-9), 1),
-        n_skipped_images=len(index) - sum(len(split) for split in splits.values()),
+        n_skipped_images=n_usable - sum(len(split) for split in splits.values()),
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),
         reuse=None if inputs.counts is None else asdict(inputs.counts),
         frozen_response=response,
