@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from tlcnn.data.dataset import find_root
+from tlcnn.data.index import UNUSED
 from tlcnn.memory import Memory
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import Plan
 from tlcnn.records.environment import add_session, make_session
-from tlcnn.data.index import UNUSED
 from tlcnn.records.files import INIT, SEEN, SPLITS
 from tlcnn.records.folder import RunDir
 from tlcnn.records.plan_record import write_plan
