@@ -46,7 +46,7 @@ def keep_train_images(
             f"{key}: the training split has {len(rows):,} images. Give at most so many, or leave "
             "the key out to use them all"
         )
-    names = [str(groups[row]) for row in rows]
+    names = np.asarray(groups, dtype=object)[rows].astype(str).tolist()
     counts = count_groups(np.asarray(labels)[rows], names, n_classes, seed)
     chosen, n_chosen = set[str](), 0
     for group in _order_groups(counts):
