@@ -13,6 +13,10 @@ def _has_layers(content: Content) -> bool:
     return len(content.layers) > 0
 
 
+def _has_stages(content: Content) -> bool:
+    return any(unit.unit == "stem" for plan in _list_plans(content) for unit in plan.units)
+
+
 def _has_imagenet(content: Content) -> bool:
     return any("ImageNet" in str(source) for source in content.cells.get("source", ()))
 
@@ -56,6 +60,12 @@ _GLOSSARY: tuple[tuple[str, str, Callable[[Content], bool]], ...] = (
         "unit",
         "a block of layers that is transferred or frozen as a whole, counted from the input",
         _always,
+    ),
+    (
+        "stem, stage1, stage2, …",
+        "the units in their order: the stem reads the image, and the stages after it compute ever "
+        "coarser maps of it",
+        _has_stages,
     ),
     (
         "fine-tuning",
@@ -154,6 +164,14 @@ _GLOSSARY: tuple[tuple[str, str, Callable[[Content], bool]], ...] = (
         "BnB",
         "the same, but its first n units come from a network trained on the target itself",
         _has_curves,
+    ),
+    ("n", "the number of units, counted from the input, that a statement is about", _has_layers),
+    ("L", "the number of all units of a network", _has_layers),
+    (
+        "δ",
+        "the margin of a cost, below which it counts as none; the text above each table of layers "
+        "says where it comes from",
+        _has_layers,
     ),
     ("general", "of the first n units: frozen, they are shown to cost less than δ", _has_layers),
     ("specific", "of the first n units: frozen, they are shown to cost more than δ", _has_layers),
