@@ -271,7 +271,6 @@ def test_only_what_is_used_is_cited_and_explained(content):
     assert not words.keys() & {
         "general",
         "δ",
-        "stem, stage1, stage2, …",
         "AnB",
         "ECE",
         "NLL",
