@@ -28,6 +28,7 @@ FLOORS = (
     ("layers",),  # measures of activations
     ("inference",),  # trained networks on any images
     ("report",),
+    ("trackers",),
     ("train",),
     ("cli",),
     ("__main__",),
@@ -98,6 +99,7 @@ def test_file_names_say_what_is_inside():
         *("report.tables", "report.assemble", "report.page", "report.paper", "report.figures"),
         *("study.layers", "study.predictions"),
         *("records.measures", "layers.analyse", "report.analysis_table"),
+        "trackers",
     ],
 )
 def test_skipping_and_comparing_import_no_torch(module):

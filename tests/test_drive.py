@@ -22,7 +22,7 @@ from tlcnn.records.read import is_held, read_runs
 from tlcnn.run.job import Job, Outcome, plan_job
 from tlcnn.sweep import resolve as resolve_module
 from tlcnn.sweep.drive import Request, drive, launch_here
-from tlcnn.sweep.progress import describe_duration, estimate_seconds
+from tlcnn.sweep.duration import describe_duration, estimate_seconds
 from tlcnn.sweep.queue import NOT_STARTED
 from tlcnn.sweep.study_record import read_study
 
@@ -324,8 +324,8 @@ def test_a_name_that_is_no_file_is_refused(ask, name):
 
 def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     drive(ask("seed=0,1", "train.epochs=1"), real_launch)
-    for path in tmp_path.glob("runs/*/summary.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}))
+    for path in tmp_path.glob("runs/*/metrics.jsonl"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "train_s": 90.0}) + "\n")
         RunDir(path.parent).write_done("x")  # records the digests anew
     capsys.readouterr()
     drive(ask("seed=0,1,2,3", "train.epochs=1", dry_run=True), FakeLauncher())
@@ -333,8 +333,11 @@ def test_the_time_is_judged_by_runs_that_are_alike(ask, tmp_path, capsys):
     words = ["train.epochs=1", "seed=2", "freeze.through=stem", "freeze.allow_random=true"]
     drive(ask(*words, dry_run=True), FakeLauncher())  # another j: the nearest there is
     assert "1 to train, about 90 s of" in capsys.readouterr().out
-    drive(ask("seed=0,1", "train.epochs=2", dry_run=True), FakeLauncher())
-    assert "time unknown" in capsys.readouterr().out
+    drive(ask("seed=0,1", "train.epochs=2", dry_run=True), FakeLauncher())  # twice as many epochs
+    assert "2 to train, about 6 min of" in capsys.readouterr().out
+    drive(ask("seed=0,1", "dataset.image_size=24", dry_run=True), FakeLauncher())
+    text = capsys.readouterr().out
+    assert "time unknown" in text and "until_epoch=1" in text and "dry_run" not in text
     assert estimate_seconds([], tmp_path) == 0
     assert describe_duration(7300) == "about 2.0 h"
 

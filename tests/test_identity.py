@@ -66,6 +66,7 @@ def test_an_unfinished_run_is_trained_in_the_place_of_the_command(tmp_path, cach
         "checkpoint_every_s": 1.0,
         "on_locked": "fail",
         "progress": False,
+        "logger": "tensorboard",
         "reuse": "none",
         "reuse_disk_gib": 0.5,
         "reuse_memory_gib": 0.25,

@@ -50,6 +50,7 @@ WHERE = {
     "fail_fast": "true",
     "leaks": "refuse",
     "progress": "false",
+    "logger": "tensorboard",
     "reuse": "none",
     "reuse_disk_gib": "0",
     "reuse_memory_gib": "0",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from tlcnn.errors import BrokenPromise, ConfigError, Diverged, RunLocked, Stopped
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.environment import Session, add_session, read_sessions
+from tlcnn.records.event_file import read_scalars
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_predictions, read_run
 from tlcnn.run import results
@@ -48,6 +50,16 @@ def bits(folder):
         for line in (folder / "metrics.jsonl").read_text().splitlines()
     ]
     return weights, read_predictions(folder), summary["metrics"], history
+
+
+def check_same_curves(first, second):
+    """No point is doubled, lost or another one in what TensorBoard shows."""
+    curves = [read_scalars(folder) for folder in (first, second)]
+    timed = {"step/images_per_s", "images_per_s", "train_s"}
+    assert curves[0].keys() == curves[1].keys() >= {"step/loss", "train/loss", *timed}
+    for name, points in curves[0].items():
+        assert [step for step, _ in curves[1][name]] == [step for step, _ in points]
+        assert curves[1][name] == points or name in timed
 
 
 def check_same(first, second):
@@ -168,9 +180,9 @@ from tlcnn.run.run import run
 
 torch.set_num_threads(1)
 target, cache = Path(sys.argv[1]), Path(sys.argv[2])
-n_kills, seed = int(sys.argv[3]), int(sys.argv[4])
+n_kills, seed, logger = int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 recipe = ["train.ema_decay=0.9", "model.drop_rate=0.2", "train.views=3", "train.epochs=6"]
-recipe += ["checkpoint_every_s=0.05"]
+recipe += ["checkpoint_every_s=0.05", f"logger={logger}"]
 draw = random.Random(seed)
 
 run(make_plan(tiny_config(target / "warm", cache)))  # so that no child pays for lazy imports
@@ -201,13 +213,16 @@ print(kills)
 
 
 def fork_and_kill(target, cache_dir, n_kills, seed):
-    arguments = [str(target), str(cache_dir), str(n_kills), str(seed)]
+    logger = "tensorboard" if find_spec("tensorboard") else "none"
+    arguments = [str(target), str(cache_dir), str(n_kills), str(seed), logger]
     command = [sys.executable, "-c", FORKED, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=one_thread(), timeout=550)
     assert done.returncode == 0, done.stderr
     (whole,) = (target / "whole" / "runs").iterdir()
     (killed,) = (target / "killed" / "runs").iterdir()
     check_same(whole, killed)
+    if logger == "tensorboard":
+        check_same_curves(whole, killed)
     return int(done.stdout.splitlines()[-1])
 
 

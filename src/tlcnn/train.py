@@ -46,10 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
             if cfg.dry_run:
                 from tlcnn.plan.describe import describe_plan
                 from tlcnn.run.network import build_initial_network, has_weights
+                from tlcnn.sweep.duration import describe_time
 
                 if has_weights(plan):
                     build_initial_network(plan, memory)  # weights that do not fit are refused now
                 print_text(describe_plan(plan))
+                print_text(describe_time(plan))
             else:
                 from tlcnn.run.run import run
 

@@ -12,6 +12,7 @@ from tlcnn.cli.analyse import add_analyse
 from tlcnn.cli.compare import add_compare
 from tlcnn.cli.data import add_data
 from tlcnn.cli.export import add_export
+from tlcnn.cli.export_runs import add_export_runs
 from tlcnn.cli.import_runs import add_import
 from tlcnn.cli.lr import add_lr
 from tlcnn.cli.power import add_power
@@ -74,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_power(commands)
     add_predict(commands)
     add_export(commands)
+    add_export_runs(commands)
     add_import(commands)
     _add_units(commands)
     _add_show(commands)

@@ -105,6 +105,7 @@ MEANINGS = {
     "until_epoch": "pause after this epoch, with a checkpoint; null: train to the end",
     "fail_fast": "whether a sweep stops at its first failure",
     "progress": "progress bars on the terminal",
+    "logger": "write the curves of a run while it is trained, for TensorBoard",
     "reuse": "store the outputs of frozen units, if the results stay the same",
     "reuse_disk_gib": "disk space for these outputs in cache_dir, in GiB",
     "reuse_memory_gib": "memory for these outputs in each process, in GiB",

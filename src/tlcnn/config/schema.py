@@ -204,6 +204,7 @@ class Config:
     fail_fast: bool = setting(False, part="protocol")
     leaks: str = choice("warn", "refuse", part="protocol")
     progress: bool = setting(True, part="place")
+    logger: str = choice("none", "tensorboard", part="place")
     reuse: str = choice("auto", "none", part="place")
     reuse_disk_gib: float = ranged(20.0, 0.0, part="place")
     reuse_memory_gib: float = ranged(2.0, 0.0, part="place")

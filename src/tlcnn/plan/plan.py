@@ -36,6 +36,7 @@ from tlcnn.plan.identity import make_cell_id, make_identity, make_name
 from tlcnn.plan.schedule import shorten_warmup
 from tlcnn.plan.train_settings import check_train_settings
 from tlcnn.plan.treatment import Treatment, make_treatment
+from tlcnn.records.event_file import check_tensorboard
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
@@ -104,6 +105,8 @@ def make_plan(
     """
     memory = memory or Memory()
     check_config(cfg)
+    if cfg.logger == "tensorboard":
+        check_tensorboard("logger=tensorboard")
     cfg = shorten_warmup(cfg)
     find_policy(cfg.train.augment, ranges=cfg.train.augment_ranges)
     cache_dir = make_cache_dir(cfg.cache_dir)

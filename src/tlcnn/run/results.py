@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
     """Write what is known before the first step: plan, configuration, splits, sources."""
     write_plan(folder.path, make_plan_record(plan))
-    folder.write_config(asdict(plan.config))
+    config = asdict(plan.config)
+    del config["logger"]  # earlier versions refuse a config.yaml with keys that they do not have
+    folder.write_config(config)
     folder.write_json(INIT, asdict(initial.report))
     session = make_session(
         device=plan.device.name, hardware=plan.device.hardware, threads=torch.get_num_threads()

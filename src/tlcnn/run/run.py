@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tlcnn.run.inputs import TrainedPart
     from tlcnn.run.network import InitialNetwork
+    from tlcnn.training.curve import Report
     from tlcnn.training.fit import Fit
     from tlcnn.training.lane import Lane
     from tlcnn.training.turns import Turn
@@ -123,17 +124,22 @@ def train(
     """
     from tlcnn.model.freeze import check_frozen
     from tlcnn.run.results import write_epoch, write_results, write_start
+    from tlcnn.run.tracking import open_tracker
     from tlcnn.training.turns import Turn
 
     set_torch_flags(plan.config.threads, plan.device.name)
     write_start(plan, folder, initial, memory)
     log.info("%s", describe_plan(plan))
-    training = build_training(plan, initial, folder.path, stop, memory, lane)
-    fit = training.fit
-    for turn in fit.run():
-        if turn is Turn.EPOCH:
-            write_epoch(plan, folder, fit.position.history)
-        yield turn
+    with open_tracker(plan.config.logger, folder.path) as tracker:
+        report = tracker.add_points if tracker else None
+        training = build_training(plan, initial, folder.path, stop, memory, lane, report)
+        fit = training.fit
+        for turn in fit.run():
+            if turn is Turn.EPOCH:
+                write_epoch(plan, folder, fit.position.history)
+                if tracker:
+                    tracker.add_epochs(fit.position.history, fit.n_updates)
+            yield turn
     check_frozen(fit.network.model, training.frozen)
     if fit.is_paused:
         log.info("paused after epoch %d: %s", len(fit.position.history), folder.path)
@@ -170,8 +176,13 @@ def build_training(
     stop: StopRequest,
     memory: Memory,
     lane: "Lane",
+    report: "Report | None" = None,
 ) -> Training:
-    """Load the images of a plan, freeze its units, and return what trains the network."""
+    """Load the images of a plan, freeze its units, and return what trains the network.
+
+    Args:
+        report: as in `Fit`.
+    """
     from tlcnn.data.batches import load_batches
     from tlcnn.model.freeze import apply_freeze, snapshot_frozen
     from tlcnn.run.inputs import build_inputs
@@ -221,6 +232,7 @@ def build_training(
         progress=cfg.progress,
         records=cfg.cuda_graph,
         until_epoch=cfg.until_epoch,
+        report=report,
     )
     return Training(fit, inputs, frozen, response)
 

@@ -17,8 +17,9 @@ from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
 from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.duration import describe_duration, estimate_seconds
 from tlcnn.sweep.packing import train_together
-from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
+from tlcnn.sweep.progress import show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
 from tlcnn.sweep.resolve import Sweep, SweepRun, find_shared_words, resolve
 from tlcnn.sweep.sharing import (
@@ -130,7 +131,7 @@ def train_waves(
     for handler in log.handlers:
         if type(handler) is logging.StreamHandler:  # the terminal's; logs hold everything
             handler.setLevel(logging.WARNING)
-    with show_progress([run for wave in waves for run in wave]):
+    with show_progress([run for wave in waves for run in wave], until):
         for wave in waves:
             ready = order_by_source([run for run in wave if _can_begin(run, outcomes)])
             if any(o.was_stopped or (fail_fast and o.code) for o in outcomes.values()):
@@ -205,13 +206,18 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
         lines.append(f"  added as parents of others: {count(n_parents, 'run')}")
     lines += describe_broken(sweep.broken, request.flags)
     lines += describe_sharing(to_train)
-    seconds = estimate_seconds(to_train, request.output_dir) if to_train else 0.0
+    seconds = estimate_seconds([run.plan for run in to_train], request.output_dir)
     time = f", {describe_duration(seconds)}" if to_train else ""
     time += " of training, one run at a time" if seconds else ""
     n_done = len(sweep.runs) - len(to_train)
     lines.append(
         f"  {count(len(sweep.runs), 'run')}: {n_done} done, {len(to_train)} to train{time}"
     )
+    if seconds is None and request.dry_run:
+        run = min(to_train, key=lambda run: (run.role != "cell", run.wave))
+        command = _make_command(run.job.overrides, request.flags, "until_epoch=1")
+        lines.append("  one epoch of one run of each dataset and network tells the time, and the")
+        lines.append(f"  sweep goes on from there: {command}")
     return "\n".join(lines)
 
 
@@ -226,11 +232,16 @@ def describe_broken(
         cells_by_error.setdefault(outcome.error, []).append(cell)
     lines = []
     for error, cells in cells_by_error.items():
-        mode = [ONE_RUN] if any(word.startswith("experiment=") for word in cells[0]) else []
-        command = shlex.join(["python", "-m", "tlcnn.train", *flags, *mode, *cells[0]])
         lines.append(f"  {state}, {count(len(cells), 'combination')}: {error}")
-        lines.append(f"    for example: {command}")
+        lines.append(f"    for example: {_make_command(cells[0], flags)}")
     return lines
+
+
+def _make_command(overrides: Sequence[str], flags: Sequence[str], *words: str) -> str:
+    """Return the command that trains one combination of a sweep."""
+    mode = [ONE_RUN] if any(word.startswith("experiment=") for word in overrides) else []
+    rest = [word for word in overrides if not word.startswith("dry_run=")]
+    return shlex.join(["python", "-m", "tlcnn.train", *flags, *mode, *rest, *words])
 
 
 def _list_runs(sweep: Sweep) -> list[str]:

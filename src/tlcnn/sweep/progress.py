@@ -1,73 +1,176 @@
-"""How far a sweep is: one line on the terminal, read from the run folders."""
+"""How far a sweep is and when it ends: one line on the terminal, read from the run folders."""
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 from tqdm import tqdm
 
 from tlcnn.errors import DataError
-from tlcnn.records.plan_record import read_plan
+from tlcnn.records.files import HISTORY
+from tlcnn.records.folder import FAILED
+from tlcnn.records.read import is_held
 from tlcnn.records.summary import read_summary
+from tlcnn.sweep.duration import Progress, Speeds, describe_duration, read_progress, read_speeds
 from tlcnn.sweep.resolve import SweepRun
 from tlcnn.text import print_text
 
 _POLL_S = 1.0
-_MAX_READ = 400  # finished runs that an estimate reads
+_FIRST_LINE_S, _LAST_LINE_S = 30.0, 600.0  # seconds between lines in a log: doubled each time
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
-def estimate_seconds(runs: Sequence[SweepRun], output_dir: Path) -> float | None:
-    """Return how long training takes in all, one run at a time, from the times of finished runs.
+@dataclass
+class _Watched:
+    """A run of the sweep that is not done yet.
 
-    A run takes as long as finished runs of its dataset, model, image size, epochs and j, or else
-    as those that differ in j only. None where there is neither.
+    Attributes:
+        n_epochs: the number of epochs that the sweep trains it to.
+        first: how far it was when the sweep began.
+        now: how far it is.
     """
-    durations: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for path in sorted((output_dir / "runs").glob("*/summary.json"))[-_MAX_READ:]:
-        try:
-            record = read_plan(path.parent)
-            seconds = read_summary(path.parent).train_s
-        except DataError:
-            continue
-        if seconds is not None:  # an imported run has no training time
-            alike = (record.dataset, record.model, record.image_size, record.epochs)
-            for key in (alike, (*alike, record.j)):
-                durations[key].append(seconds)
-    total = 0.0
-    for run in runs:
+
+    run: SweepRun
+    n_epochs: int
+    first: Progress | None
+    now: Progress | None
+    written: float = 0.0  # when its last epoch was written
+    is_running: bool = False
+    has_failed: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the sweep trains it no more: it is done, or it pauses."""
+        is_pausing = self.n_epochs < self.run.plan.config.train.epochs
+        return self.run.is_done or (is_pausing and _count(self.now) >= self.n_epochs)
+
+
+@dataclass
+class Watch:
+    """The runs of a sweep while it trains them.
+
+    Args:
+        until: as in `train_waves`.
+    """
+
+    runs: Sequence[SweepRun]
+    until: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started, self._clock = time.time(), time.monotonic()
+        self._watched = [self._begin(run) for run in self.runs]
+        self._waiting = [each for each in self._watched if not each.is_over]
+        self._ends: float | None = None  # on the monotonic clock
+        self._state: tuple[int, ...] = ()
+        self._speeds = read_speeds(self.runs[0].plan.output_dir) if self.runs else Speeds()
+
+    def _begin(self, run: SweepRun) -> _Watched:
         cfg = run.plan.config
-        alike = (cfg.dataset.name, cfg.model.name, cfg.dataset.image_size, cfg.train.epochs)
-        times = durations.get((*alike, run.plan.treatment.j)) or durations.get(alike)
-        if times is None:
-            return None
-        total += median(times)
-    return total
+        until_epoch = self.until.get(run.run_id, cfg.until_epoch) or cfg.train.epochs
+        n_epochs = min(until_epoch, cfg.train.epochs)
+        first = read_progress(run.run_dir)
+        return _Watched(run, n_epochs, first, first)
 
+    def look(self) -> list[SweepRun]:
+        """Read the folders of the runs that are not over, and return those that are over now."""
+        over = []
+        for each in list(self._waiting):
+            folder = each.run.run_dir
+            each.is_running = is_held(folder)
+            written = _find_time(folder / HISTORY)
+            if written != each.written:
+                each.written, each.now = written, read_progress(folder) or each.now
+                if each.now is not None:
+                    self._speeds.add(each.now, is_done=each.run.is_done)
+            each.has_failed = _find_time(folder / FAILED) >= self.started
+            if each.is_over:
+                self._waiting.remove(each)
+                over.append(each.run)
+        state = (self.count_epochs(), len(self._waiting), len(self._list_running()))
+        if state != self._state:
+            self._state, left_s = state, self._estimate_left()
+            self._ends = None if left_s is None else time.monotonic() + left_s
+        return over
 
-def describe_duration(seconds: float | None) -> str:
-    """Return a duration in words.
+    @property
+    def n_over(self) -> int:
+        """The runs that the sweep has trained so far."""
+        return len(self._watched) - len(self._waiting)
 
-    Example:
-        >>> [describe_duration(s) for s in (None, 41, 700, 9000)]
-        ['time unknown', 'about 41 s', 'about 12 min', 'about 2.5 h']
-    """
-    if seconds is None:
-        return "time unknown"
-    if seconds < 120:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
+    @property
+    def n_failed(self) -> int:
+        """The runs that have failed in this sweep."""
+        return sum(each.has_failed for each in self._waiting)
+
+    def count_epochs(self, *, planned: bool = False) -> int:
+        """Return how many epochs the sweep has trained, or is to train."""
+        total = 0
+        for each in self._watched:
+            is_full = planned or (
+                each.is_over and not each.has_failed
+            )  # patience may have ended it
+            end = each.n_epochs if is_full else min(_count(each.now), each.n_epochs)
+            total += max(0, end - _count(each.first))
+        return total
+
+    def describe(self) -> str:
+        """Return when the sweep ends, and in which epoch which run is."""
+        running = self._list_running()
+        parts = []
+        if self._ends is not None and self._waiting:
+            left_s = max(0.0, self._ends - time.monotonic())
+            clock = time.strftime("%H:%M", time.localtime(time.time() + left_s))
+            parts.append(f"{describe_duration(left_s)} left, until {clock}")
+        if running:
+            each = running[0]
+            epoch = min(_count(each.now) + 1, each.n_epochs)
+            more = f" and {len(running) - 1} more" if len(running) > 1 else ""
+            parts.append(f"epoch {epoch}/{each.n_epochs} of {each.run.plan.run_name}{more}")
+        if self.n_failed:
+            parts.append(f"{self.n_failed} failed")
+        return "; ".join(parts)
+
+    def _list_running(self) -> list[_Watched]:
+        return [each for each in self._waiting if each.is_running]
+
+    def _estimate_left(self) -> float | None:
+        """Return the seconds until the end, as fast as the sweep was until now.
+
+        None while no run like one of those that wait was measured.
+        """
+        left_s = 0.0
+        for each in (each for each in self._waiting if not each.has_failed):
+            now = each.now
+            epoch_s = now.trained_s / now.n_finished if now and now.n_finished else None
+            if epoch_s is None:
+                epoch_s = self._speeds.find_epoch_s(each.run.plan)
+            if epoch_s is None:
+                return None
+            left_s += epoch_s * (each.n_epochs - _count(now))
+        trained_s = sum(
+            each.now.trained_s - (each.first.trained_s if each.first else 0.0)
+            for each in self._watched
+            if each.now is not None
+        )
+        if trained_s <= 0:  # nothing is known yet of evaluations, and of runs at the same time
+            return left_s / max(1, len(self._list_running()))
+        return left_s * (time.monotonic() - self._clock) / trained_s
 
 
 @contextmanager
-def show_progress(runs: Sequence[SweepRun]) -> Iterator[None]:
-    """Keep one line for the whole sweep while it runs; off a terminal, a line a finished run."""
+def show_progress(
+    runs: Sequence[SweepRun], until: Mapping[str, int] = types.MappingProxyType({})
+) -> Iterator[None]:
+    """Keep one line for the whole sweep while it runs.
+
+    Off a terminal, print a line for each finished run, and now and then how far the sweep is.
+    """
     is_over = threading.Event()
-    thread = threading.Thread(target=_show, args=(list(runs), is_over), daemon=True)
+    thread = threading.Thread(target=_show, args=(list(runs), until, is_over), daemon=True)
     thread.start()
     try:
         yield
@@ -76,31 +179,40 @@ def show_progress(runs: Sequence[SweepRun]) -> Iterator[None]:
         thread.join()
 
 
-def _show(runs: list[SweepRun], is_over: threading.Event) -> None:
-    waiting = {run.run_id: run for run in runs}
-    n_failed, started = 0, time.time()
-    with tqdm(total=len(runs), desc="sweep", unit="run", disable=None, smoothing=0.0) as bar:
+def _show(runs: list[SweepRun], until: Mapping[str, int], is_over: threading.Event) -> None:
+    watch = Watch(runs, until)
+    n_epochs = watch.count_epochs(planned=True)
+    spoken, pause_s = time.monotonic(), _FIRST_LINE_S
+    with tqdm(total=n_epochs, bar_format=_BAR, dynamic_ncols=True, disable=None) as bar:
         while True:
             is_last = is_over.wait(_POLL_S)
-            for run in [run for run in waiting.values() if run.is_done]:
-                del waiting[run.run_id]
-                bar.update()
-                if bar.disable:
-                    n_done = len(runs) - len(waiting)
-                    print_text(f"[{n_done}/{len(runs)}] {_describe_done(run)}")
-            failed = [run for run in waiting.values() if _has_failed(run, started)]
-            if len(failed) != n_failed:
-                n_failed = len(failed)
-                bar.set_postfix(failed=n_failed)
+            over = watch.look()
+            count = f"{watch.n_over}/{len(runs)}"
+            bar.n = watch.count_epochs()
+            bar.set_description_str(f"sweep: {count} runs", refresh=False)
+            bar.set_postfix_str(watch.describe())
+            if bar.disable:
+                first = watch.n_over - len(over)
+                for number, run in enumerate(over, start=first + 1):
+                    print_text(f"[{number}/{len(runs)}] {_describe_done(run)}", flush=True)
+                if time.monotonic() - spoken >= pause_s and not is_last:
+                    text = watch.describe() or "no run has begun yet"
+                    print_text(f"[{count}] {text}", flush=True)
+                    spoken, pause_s = time.monotonic(), min(2 * pause_s, _LAST_LINE_S)
             if is_last:
                 return
 
 
-def _has_failed(run: SweepRun, since: float) -> bool:
+def _count(progress: Progress | None) -> int:
+    return progress.n_finished if progress else 0
+
+
+def _find_time(path: Path) -> float:
+    """Return when a file was written; 0 where there is none."""
     try:
-        return (run.run_dir / "FAILED").stat().st_mtime >= since
+        return path.stat().st_mtime
     except OSError:
-        return False
+        return 0.0
 
 
 def _describe_done(run: SweepRun) -> str:
@@ -110,4 +222,4 @@ def _describe_done(run: SweepRun) -> str:
         scores = f"  val balanced accuracy {score:.4f}  {summary.train_s:.1f} s"
     except (DataError, KeyError, TypeError):
         scores = ""
-    return f"done {run.run_dir.name}{scores}"
+    return f"{'done' if run.is_done else 'paused'} {run.run_dir.name}{scores}"

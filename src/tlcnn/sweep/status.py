@@ -14,13 +14,11 @@ from tlcnn.config.spelling import write_override
 from tlcnn.errors import DataError, RunLocked
 from tlcnn.records.files import read_json, read_text
 from tlcnn.records.folder import HOLDER, RunDir
-from tlcnn.records.plan_record import read_plan
 from tlcnn.records.read import find_run_dirs, is_held, read_state
 from tlcnn.records.search import SearchRecord, read_search
-from tlcnn.records.summary import read_history
 from tlcnn.run.job import Job
 from tlcnn.storage import writing
-from tlcnn.sweep.progress import describe_duration
+from tlcnn.sweep.duration import describe_duration, read_progress
 from tlcnn.sweep.search_text import describe_search
 from tlcnn.sweep.study_record import find_studies, find_study, read_study
 from tlcnn.text import align_columns, make_visible, print_text
@@ -146,15 +144,12 @@ def _describe_progress(folder: Path) -> str:
         if is_held(folder):
             holder = read_json(folder / HOLDER)
             parts.append(f"{holder.get('host')} pid {holder.get('pid')}")
-    try:
-        history, n_epochs = read_history(folder), read_plan(folder).epochs
-    except DataError:
-        history, n_epochs = [], None
-    if history and n_epochs:
-        n_finished = history[-1].epoch
-        mean_s = sum(epoch.train_s for epoch in history) / len(history)
+    progress = read_progress(folder)
+    if progress is not None and progress.n_finished:
+        n_finished, n_epochs = progress.n_finished, progress.n_epochs
+        left_s = progress.trained_s / n_finished * (n_epochs - n_finished)
         parts.append(f"epoch {n_finished} of {n_epochs}")
-        parts.append(f"{describe_duration((n_epochs - n_finished) * mean_s)} left")
+        parts.append(f"{describe_duration(left_s)} left")
     return ", ".join(parts) or "in its first epoch"
 
 

@@ -23,6 +23,7 @@ from tlcnn.errors import Diverged, Stopped
 from tlcnn.statistics.metrics import compute_selection, rank_epoch
 from tlcnn.text import find_bar_setting
 from tlcnn.training.checkpoint import Checkpoints
+from tlcnn.training.curve import Curve, Report
 from tlcnn.training.epoch_plan import make_epoch_plan
 from tlcnn.training.evaluate import start_logits
 from tlcnn.training.interrupt import StopRequest
@@ -56,6 +57,7 @@ class Fit:
         progress: whether to show a bar where somebody watches.
         records: whether a GPU records updates and validations instead of calling them.
         until_epoch: pause after this epoch; None: train to the end.
+        report: takes the points of the curve of the training; None: there is no curve.
     """
 
     network: Network
@@ -71,6 +73,7 @@ class Fit:
     progress: bool = True
     records: bool = True
     until_epoch: int | None = None
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         network, recipe = self.network, self.recipe
@@ -84,6 +87,8 @@ class Fit:
         self.batch_size = min(recipe.batch_size, len(self.train) // recipe.accumulate)
         self.n_images = self.batch_size * recipe.accumulate  # of an update
         self.n_steps = len(self.train) // self.n_images  # of an epoch
+        n_steps = recipe.epochs * self.n_steps
+        self.curve = Curve(self.report, n_steps=n_steps, n_images=self.n_images)
         self.position = Position()
         self._begin_phase(self.phases[0])
 
@@ -127,6 +132,11 @@ class Fit:
             self.network.load(position.best_weights)
 
     @property
+    def n_updates(self) -> int:
+        """The updates of the training so far."""
+        return (self.position.epoch - 1) * self.n_steps + self.position.step
+
+    @property
     def is_over(self) -> bool:
         """Whether there is no epoch left, or patience has ended."""
         position, recipe = self.position, self.recipe
@@ -166,8 +176,10 @@ class Fit:
             return
         started = read = time.monotonic()
         recipe, n_parts = self.recipe, self.recipe.accumulate
-        batches, make_update = self.open_epoch(self.compute_rates())
+        rates = self.compute_rates()
+        batches, make_update = self.open_epoch(rates)
         updates.loss_sum.fill_(position.loss_sum)
+        self.curve.begin(self.n_updates, updates.loss_sum)
         earlier_s = position.epoch_s
         progress_bar = tqdm(
             total=self.n_steps * self.n_images,
@@ -187,6 +199,7 @@ class Fit:
                     self.stop.check()
                 make_update(position.step)
                 position.step += 1
+                self.curve.add(self.n_updates, updates.loss_sum, rates[position.step - 1])
                 bar.update(self.n_images)
                 if now - read > _READ_EVERY_S:
                     numbers = {"loss": f"{self._read_loss() / position.step:.3f}"}
@@ -327,6 +340,7 @@ class Fit:
             Diverged: it is not finite.
         """
         position = self.position
+        self.curve.flush()
         value = self.updates.loss_sum.item()
         if not math.isfinite(value):
             raise Diverged(
