@@ -15,7 +15,7 @@ from tlcnn.config.schema import check_config
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = (
     *("sweeps", "launchers", "tables", "report", "statistics", "finetuning"),
-    *("predict", "python", "trackers"),
+    *("predict", "python", "trackers", "external"),
 )
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 README = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")

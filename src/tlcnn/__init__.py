@@ -3,11 +3,13 @@
     tlcnn.train(["dataset=synthetic", "seed=1"])   trains a run; tlcnn.plan says what it would do
     tlcnn.load(run)                                a trained network with its preprocessing
     tlcnn.predict(runs, images)                    classes, probabilities and warnings as a table
+    tlcnn.test(runs, dataset)                      scores on another dataset, which are recorded
     tlcnn.features(run, images, at="stage3")       what leaves a unit
     tlcnn.read_runs("outputs")                     runs as a table; tlcnn.compare: with intervals
     tlcnn.draw("outputs")                          figures
     tlcnn.open_run(folder)                         back to a run's network, images and splits
     tlcnn.read_measures("outputs")                 what `tlcnn analyse` has measured
+    tlcnn.read_tests("outputs")                    what `tlcnn test` has scored
 
 docs/python.md shows them at work.
 """
@@ -17,10 +19,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tlcnn.inference.external import test
     from tlcnn.inference.features import features
     from tlcnn.inference.network import load
     from tlcnn.inference.predict import predict
     from tlcnn.plan.describe import describe_plan
+    from tlcnn.records.external import read_tests
     from tlcnn.records.measures import read_measures
     from tlcnn.records.open_run import open_run
     from tlcnn.records.read import read_runs
@@ -39,6 +43,8 @@ __all__ = [
     "predict",
     "read_measures",
     "read_runs",
+    "read_tests",
+    "test",
     "train",
 ]
 
@@ -52,6 +58,8 @@ _HOMES = {
     "predict": "tlcnn.inference.predict",
     "read_measures": "tlcnn.records.measures",
     "read_runs": "tlcnn.records.read",
+    "read_tests": "tlcnn.records.external",
+    "test": "tlcnn.inference.external",
 }
 _FUNCTION_MODULES = ("plan", "train")  # modules of tlcnn that are functions as well
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.errors import ConfigError, did_you_mean, list_names
+from tlcnn.errors import ConfigError, DataError, did_you_mean, list_names
 from tlcnn.storage import writing
 from tlcnn.text import print_text
 
@@ -45,6 +45,8 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--grid", action="store_true", help="the grid of every source: k as rows, j as columns")
     for name, (metavar, text) in LISTS.items():
         add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
+    external = "scores on other datasets, as tlcnn test has recorded them: means over seeds"
+    add("--external", action="store_true", help=external)
     covers = "full: new seeds and test groups (default); seeds: new seeds only; none: mean ± sd"
     add("--interval", help=covers)
     margin = "differences below this count as equivalent; default: 0.01"
@@ -72,7 +74,8 @@ def _compare(options: argparse.Namespace) -> None:
         return
     is_odd = runs["state"].isin(("no run", "duplicate", "unreadable"))
     chosen = apply_where(runs[~runs["state"].isin(("no run", "duplicate"))], options.where)
-    show_table(_make_table(chosen, options), options)
+    make_table = _make_external_table if options.external else _make_table
+    show_table(make_table(chosen, options), options)
     for line in describe_left_out(runs[is_odd | runs.index.isin(chosen.index)]):
         print_text(line, file=sys.stderr)
 
@@ -84,6 +87,9 @@ def _check_options(options: argparse.Namespace) -> None:
         raise ConfigError(f"--interval {options.interval}: one of {', '.join(intervals)}.{hint}")
     if options.grid and (options.rows or options.columns):
         raise ConfigError("--grid is --rows k --columns j: give one or the other")
+    of_own_tests = ("seeds", "grid", "group", "rows", "columns", "interval", "baseline", "tuned")
+    if options.external and (given := [n for n in of_own_tests if getattr(options, n)]):
+        raise ConfigError(f"--external and --{given[0]}: one or the other")
     if options.tuned and options.group:
         raise ConfigError(
             "--tuned chooses among cells and --group averages them: one or the other"
@@ -124,6 +130,28 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     if is_pivot:
         rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)
         return pivot_table(table, rows, columns, across_random=options.grid)
+    return sort_table(table, options.sort) if options.sort else table
+
+
+def _make_external_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
+    from tlcnn.records.external import read_tests
+    from tlcnn.report.external import METRICS, make_external_frame, make_score_table
+    from tlcnn.report.tables import sort_table
+    from tlcnn.study.cells import make_cells
+    from tlcnn.study.external import list_external_cells
+    from tlcnn.study.runs import make_runs
+
+    tests = read_tests(*options.folders)
+    metrics = options.metrics or list(METRICS)
+    if options.metrics and len(tests):
+        _check_metrics(metrics, [c for c in tests.columns if "/" in c])
+    external = list_external_cells(tests, make_cells(make_runs(runs)), metrics)
+    if not external:
+        raise DataError(
+            "no run here was tested on another dataset: tlcnn test "
+            f"{options.folders[0]} dataset=NAME does that"
+        )
+    table = make_score_table(make_external_frame(external, metrics), metrics)
     return sort_table(table, options.sort) if options.sort else table
 
 

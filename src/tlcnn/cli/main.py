@@ -19,6 +19,7 @@ from tlcnn.cli.power import add_power
 from tlcnn.cli.predict import add_predict
 from tlcnn.cli.report import add_report
 from tlcnn.cli.status import add_status
+from tlcnn.cli.test import add_test
 from tlcnn.cli.train import add_train, run_train
 from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
@@ -74,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_lr(commands)
     add_power(commands)
     add_predict(commands)
+    add_test(commands)
     add_export(commands)
     add_export_runs(commands)
     add_import(commands)

@@ -34,6 +34,7 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _report(options: argparse.Namespace) -> None:
+    from tlcnn.records.external import read_tests
     from tlcnn.records.measures import read_measures
     from tlcnn.records.read import read_runs
     from tlcnn.report.assemble import make_content
@@ -58,6 +59,7 @@ def _report(options: argparse.Namespace) -> None:
         tuned=options.tuned,
         title=title,
         measures=read_measures(*options.folders),
+        tests=read_tests(*options.folders),
     )
     print_text(write_report(content, Path(options.output), options=options))
 

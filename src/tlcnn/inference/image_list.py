@@ -162,10 +162,7 @@ def load_image_list(
     if overrides and len(overrides) < len(words):
         raise DataError(f"images of a dataset ({overrides[0]}) and others together. {ALLOWED}")
     if overrides:
-        config = compose_config(overrides)
-        check_config(config)
-        dataset = recall_dataset(config.dataset, cache_dir, memory or Memory())
-        return list_dataset(dataset, split)
+        return list_dataset(load_named_dataset(overrides, cache_dir, memory or Memory()), split)
     if split is not None:
         raise DataError(f"--split {split} is for datasets: the images have no splits. {ALLOWED}")
     paths = [Path(word).expanduser() for word in words]
@@ -178,6 +175,18 @@ def load_image_list(
     if suffix == ".npz" and len(paths) == 1:
         return _list_npz(paths[0], cache_dir)
     return _list_files(paths)
+
+
+def load_named_dataset(overrides: Sequence[str], cache_dir: Path, memory: Memory) -> Dataset:
+    """Return the dataset that words such as `dataset=ham10000` mean.
+
+    Raises:
+        ConfigError: overrides that no run can have.
+        DataError: there are no such images.
+    """
+    config = compose_config(list(overrides))
+    check_config(config)
+    return recall_dataset(config.dataset, cache_dir, memory)
 
 
 def list_dataset(dataset: Dataset, split: str | None) -> ImageList:

@@ -164,7 +164,7 @@ def check_leaks(
     for ancestor in ancestors:
         if ancestor.record.manifest == images.manifest:  # one split of one dataset
             continue
-        seen = _find_training_images(ancestor, open_images)
+        seen = find_used_images(ancestor, open_images)
         if seen is not None:
             _refuse_overlap(images, seen, ancestor, cache_dir)
             continue
@@ -184,22 +184,31 @@ def check_leaks(
 
 def make_part(images: Dataset, split: str) -> Part:
     """Return the images of one split."""
-    rows = np.flatnonzero(images.splits == split)
+    return pick_part(images, np.flatnonzero(images.splits == split))
+
+
+def pick_part(images: Dataset, rows: np.ndarray) -> Part:
+    """Return the images at some positions."""
     table = images.index.table.iloc[rows][["image_id", "group"]].reset_index(drop=True)
     table["digest"] = [images.digests[row] for row in rows]
     return Part(images.index.name, table, images.index.images, rows, images.pixel_digests)
 
 
-def _find_training_images(
-    ancestor: Ancestor, open_images: Callable[[Ancestor], Dataset | None]
+def find_used_images(
+    ancestor: Ancestor,
+    open_images: Callable[[Ancestor], Dataset | None],
+    split: str = "train",
 ) -> Part | None:
-    """Return the training images of a run: from its dataset, or at least their record."""
+    """Return the images of a run's split: from its dataset, or at least their record.
+
+    The runs that start from it keep a record of its training images alone.
+    """
     images = open_images(ancestor)
     if images is not None:
-        return make_part(images, "train")
-    train, run_id = ("split", "train"), ("run_id", ancestor.record.run_id)
-    places = [(ancestor.folder / SPLITS, train)]
-    places += [(folder / SEEN, run_id) for folder in ancestor.later]
+        return make_part(images, split)
+    later = ancestor.later if split == "train" else ()
+    places = [(ancestor.folder / SPLITS, ("split", split))]
+    places += [(folder / SEEN, ("run_id", ancestor.record.run_id)) for folder in later]
     for path, (column, value) in places:
         try:
             table = read_table(path)
@@ -219,7 +228,7 @@ def collect_seen(ancestors: Sequence[Ancestor], run_dir: Path) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=["dataset", *_COLUMNS, "run_id"], dtype=str)]
     for ancestor in ancestors:
         resumed = replace(ancestor, later=(*ancestor.later, run_dir))
-        seen = _find_training_images(resumed, lambda run: run.images)
+        seen = find_used_images(resumed, lambda run: run.images)
         if seen is not None:
             names = {"dataset": ancestor.record.dataset, "run_id": ancestor.record.run_id}
             tables.append(seen.table[_COLUMNS].assign(**names))

@@ -119,7 +119,7 @@ def make_plan(
     images = recall_dataset(cfg.dataset, cache_dir, memory)
     if cfg.leaks == "refuse" and images.copies:
         raise DataError(f"{cfg.dataset.name}: {images.copies}. {MEND_COPIES}")
-    open_images = partial(_open_images, cache_dir=cache_dir, memory=memory)
+    open_images = partial(open_ancestor_images, cache_dir=cache_dir, memory=memory)
     allow = cfg.init.allow_unchecked
     check_leaks(images, source.ancestry, open_images, cache_dir, allow_unchecked=allow)
     check_train_settings(cfg.train, unit_map, images)
@@ -296,7 +296,7 @@ def _make_run_source(parent: Plan) -> WeightsSource:
     return WeightsSource("run", weights, (nearest, *before), parent)
 
 
-def _open_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
+def open_ancestor_images(ancestor: Ancestor, cache_dir: Path, memory: Memory) -> Dataset | None:
     """Return the images of an ancestor, or None where they are no longer there or have changed."""
     if ancestor.images is not None:
         return ancestor.images

@@ -149,6 +149,12 @@ class RunDir:
             (self.path / name).unlink(missing_ok=True)
 
 
+def find_beside(run_dir: Path, kind: str) -> Path:
+    """Return the folder of further records of a run: `KIND/NAME` beside `runs/NAME`."""
+    place = run_dir.absolute().parent
+    return (place.parent if place.name == "runs" else place) / kind / run_dir.name
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}

@@ -22,6 +22,7 @@ import pandas as pd
 
 from tlcnn.errors import DataError
 from tlcnn.records.files import read_json
+from tlcnn.records.folder import find_beside
 from tlcnn.records.parse import parse_record
 from tlcnn.records.read import find_run_dirs
 from tlcnn.storage import digest_of, write_atomic
@@ -113,8 +114,7 @@ class MeasureRecord:
 
 def find_measures_dir(run_dir: Path) -> Path:
     """Return the folder of all analyses of a run: `measures/NAME` beside `runs/NAME`."""
-    place = run_dir.absolute().parent
-    return (place.parent if place.name == "runs" else place) / "measures" / run_dir.name
+    return find_beside(run_dir, "measures")
 
 
 def write_measure(folder: Path, name: str, version: int, readings: Sequence[Reading]) -> None:

@@ -11,14 +11,14 @@ from tlcnn.errors import ConfigError, did_you_mean, list_names
 from tlcnn.records.left_out import describe_left_out
 from tlcnn.report.assumptions import ASSUMPTIONS, FOLDS
 from tlcnn.report.cell_table import compute_deviation
+from tlcnn.report.comparison_frame import tabulate_comparisons
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
+from tlcnn.report.external import make_external
 from tlcnn.report.layer_measures import add_measures, make_layer_measures
 from tlcnn.report.layer_sentences import write_margin
 from tlcnn.report.provenance import make_provenance
 from tlcnn.report.remarks import (
-    list_contrast_remarks,
-    name_family,
     write_improving,
     write_notes,
     write_omissions,
@@ -28,21 +28,18 @@ from tlcnn.report.remarks import (
 from tlcnn.report.sentences import write_finding
 from tlcnn.report.words import (
     name_cell,
-    name_chosen,
-    name_member,
     name_source,
     name_start,
     write_settings,
 )
 from tlcnn.statistics.arm import Arm
-from tlcnn.statistics.detect import find_detectable
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.calibration import measure_calibration
 from tlcnn.study.cells import Cell, Source, make_cells
-from tlcnn.study.comparisons import Contrast, FamilyKind, compare_blocks, list_compared_sources
+from tlcnn.study.comparisons import compare_blocks, list_compared_sources
 from tlcnn.study.layers import JUDGED, POINT, TREATMENTS
 from tlcnn.study.runs import make_runs
 from tlcnn.study.tune import check_tuned, tune_cells
@@ -60,6 +57,7 @@ def make_content(
     tuned: Sequence[str] = (),
     title: str = "Transfer learning study",
     measures: pd.DataFrame | None = None,
+    tests: pd.DataFrame | None = None,
 ) -> Content:
     """Return what a report on these runs says.
 
@@ -71,6 +69,7 @@ def make_content(
             default 0.01 for equivalence, and what the test set resolves for the layers.
         tuned: settings of training of which each cell takes its best on validation.
         measures: what `read_measures` returned of the same folders; None for no measures.
+        tests: what `read_tests` returned of the same folders; None for no tests.
 
     Raises:
         ConfigError: no finished run has the metric, or less of it is better; or a setting that
@@ -100,7 +99,7 @@ def make_content(
         runs=runs,
         left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric)),
         cells=table,
-        comparisons=_tabulate_comparisons(contrasts),
+        comparisons=tabulate_comparisons(contrasts),
         detectable=tabulate_detectable(contrasts),
         findings=tuple(
             add_measures(write_finding(answer, contrasts, blocks), answer, measured)
@@ -110,6 +109,7 @@ def make_content(
         layers=tuple(scores for _, scores in layers),
         measures=tuple(part for _, part in measured),
         highlights=highlights,
+        external=make_external(tests, cells, arms, scored_metrics, metric, margin or POINT),
         calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         provenance=make_provenance(runs, table),
         assumptions=(
@@ -195,49 +195,6 @@ def _tabulate_cells(
         for key, cell in cells.items()
     ]
     return pd.DataFrame(columns)
-
-
-_COMPARED = [
-    *("a", "b", "a_label", "b_label", "family", "family_size", "dataset", "model"),
-    *("delta", "low", "high", "p", "p_holm", "p_swap", "p_seed", "p_equivalent"),
-    *("p_equivalent_holm", "margin", "verdict", "detectable", "n_seeds", "note", "remarks"),
-]
-
-
-def _name_first(contrast: Contrast) -> str:
-    """Return the name of the first cell of a comparison, or of what was chosen."""
-    if contrast.best is None:
-        return name_member(contrast.block, contrast.a)
-    is_treatment = contrast.family.kind is FamilyKind.FINETUNING
-    return name_chosen(contrast.best, "fine-tuning" if is_treatment else "")
-
-
-def _tabulate_comparisons(contrasts: Sequence[Contrast]) -> pd.DataFrame:
-    names = _COMPARED[_COMPARED.index("p") : _COMPARED.index("detectable")]
-    rows = []
-    for contrast in contrasts:
-        result, block = contrast.result, contrast.block
-        rows.append(
-            {
-                "a": contrast.a,
-                "b": contrast.b,
-                "a_label": _name_first(contrast),
-                "b_label": name_member(block, contrast.b),
-                "family": name_family(contrast.family),
-                "family_size": result.family_size,
-                "dataset": block.dataset,
-                "model": block.model,
-                "delta": result.delta.value,
-                "low": result.delta.low,
-                "high": result.delta.high,
-                **{name: getattr(result, name) for name in names},
-                "detectable": find_detectable(result),
-                "n_seeds": result.delta.n_seeds,
-                "note": "; ".join(list_contrast_remarks(contrast)),
-                "remarks": list_contrast_remarks(contrast),
-            }
-        )
-    return pd.DataFrame(rows, columns=_COMPARED)  # a table of none has them as well
 
 
 def _tabulate_calibration(cells: Iterable[Cell]) -> pd.DataFrame:

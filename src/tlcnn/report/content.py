@@ -131,6 +131,25 @@ class LayerMeasures:
 
 
 @dataclass(frozen=True)
+class ExternalScores:
+    """What cells scored on datasets that they were not trained on.
+
+    Attributes:
+        cells: one row for each tested cell or ensemble: cell (its key), label, trained_on,
+            tested_on, split, model, recipe, n_images, n_groups, n_classes (with images), seeds
+            (a list; None for an ensemble), n_networks (of an ensemble), run_ids, images (the
+            digest of the tested images), over (what the interval is over), for each metric
+            `<metric>`, `<metric> low` and `<metric> high`, note (on the interval of the first),
+            and remarks (sentences on the images and classes).
+        comparisons: of sources on the same images, with the columns of `Content.comparisons`;
+            `dataset` names what the networks were trained and tested on.
+    """
+
+    cells: pd.DataFrame
+    comparisons: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Content:
     """All that a report says.
 
@@ -157,6 +176,7 @@ class Content:
             figures that show one cell: list of (dataset, role, cell).
         calibration: a row for each of these that was trained with class weights: dataset, model,
             cell, label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
+        external: scores on other datasets; None where there are none.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.
@@ -177,5 +197,6 @@ class Content:
     measures: tuple[LayerMeasures, ...] = ()
     highlights: tuple[tuple[str, str, str], ...] = ()
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
+    external: ExternalScores | None = None
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()

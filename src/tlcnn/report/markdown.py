@@ -27,6 +27,12 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
+from tlcnn.report.external_tables import CAPTION as EXTERNAL
+from tlcnn.report.external_tables import (
+    COMPARISONS,
+    make_external_comparison_table,
+    make_external_table,
+)
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.layer_measure_tables import (
@@ -72,6 +78,10 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         comparisons=make_comparison_table(content),
         detectable=make_detectable_table(content),
         cells=make_cell_table(content),
+        external=make_external_table(content),
+        external_note=EXTERNAL,
+        external_comparisons=make_external_comparison_table(content),
+        external_comparison_note=COMPARISONS,
         searches=make_search_table(content),
         search_note=SEARCHES,
         calibration=make_calibration_table(content),

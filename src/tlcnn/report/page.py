@@ -39,6 +39,12 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
+from tlcnn.report.external_tables import CAPTION as EXTERNAL
+from tlcnn.report.external_tables import (
+    COMPARISONS,
+    make_external_comparison_table,
+    make_external_table,
+)
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
 from tlcnn.report.layer_measure_tables import (
@@ -120,6 +126,8 @@ def render_page(
         "cells": make_cell_table(content),
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),
+        "external": make_external_table(content),
+        "external_comparisons": make_external_comparison_table(content),
     }
     layers = [make_layer_table(part, f"layers-{i}") for i, part in enumerate(content.layers)]
     readings = [make_reading_table(m, f"measures-{i}") for i, m in enumerate(content.measures)]
@@ -134,6 +142,8 @@ def render_page(
     return template.render(
         **_FUNCTIONS,
         **tables,
+        external_note=EXTERNAL,
+        external_comparison_note=COMPARISONS,
         searches=make_search_table(content),
         search_note=SEARCHES,
         calibration=make_calibration_table(content),

@@ -34,6 +34,12 @@ from tlcnn.report.content_tables import (
     make_layer_table,
     make_run_table,
 )
+from tlcnn.report.external_tables import CAPTION as EXTERNAL
+from tlcnn.report.external_tables import (
+    COMPARISONS,
+    make_external_comparison_table,
+    make_external_table,
+)
 from tlcnn.report.glossary import write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
@@ -103,6 +109,9 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     detectable = _select_printed(make_detectable_table(content))
     yield "detectable", detectable, describe_detectable(content)
     yield "cells", _select_printed(make_cell_table(content)), describe_cells(content)
+    yield "external", _select_printed(make_external_table(content)), EXTERNAL
+    compared = _select_printed(make_external_comparison_table(content))
+    yield "external-comparisons", compared, COMPARISONS
     yield "searches", make_search_table(content), SEARCHES
     yield "calibration", make_calibration_table(content), describe_calibration(content)
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
@@ -143,6 +152,9 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "detectable", content.detectable
     yield "cells", content.cells
     yield "calibration", content.calibration
+    if content.external is not None:
+        yield "external", content.external.cells
+        yield "external-comparisons", content.external.comparisons
     yield "runs", content.runs.drop(columns=["settings", "searched"], errors="ignore")
     for number, grid in enumerate(content.grids, start=1):
         yield f"grid-{number}", grid.table
