@@ -1,5 +1,6 @@
 """Decoding never returns a wrong image silently, and archives are read without harm."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
 
+from tlcnn.data import images as images_module
 from tlcnn.data.files import (
     MAX_MEMBERS,
     FileRef,
@@ -398,3 +401,18 @@ def test_list_files_follows_links_and_ends_in_loops(tmp_path):
     (tmp_path / "root" / "loop").symlink_to(tmp_path / "root")
     (tmp_path / "root" / "second").symlink_to(tmp_path)
     assert [ref.name for ref in list_files(tmp_path / "root")] == ["a.png"] * 2
+
+
+def test_reading_many_files_for_the_first_time_shows_a_bar(tmp_path, monkeypatch):
+    """Nobody sees for seconds what the digests of a large dataset are computed for."""
+    refs = []
+    for number in range(130):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(bytes([number]))
+        refs.append(FileRef(path, "", 1))
+    shown = io.StringIO()
+    seen = {"file": shown, "disable": False, "delay": 0, "mininterval": 0}
+    monkeypatch.setattr(images_module, "tqdm", lambda **options: tqdm(**(options | seen)))
+    digests = FileImages(refs).load_digests()
+    assert digests == [hashlib.sha256(bytes([number])).hexdigest() for number in range(130)]
+    assert "reading image files, once" in shown.getvalue() and "128/130" in shown.getvalue()

@@ -59,7 +59,11 @@ def finish(run):
 
 def test_the_end_is_judged_by_the_pace_of_the_sweep(runs, clock):
     watch = Watch(runs)
-    assert watch.look() == [] and watch.describe() == ""
+    assert watch.look() == [] and watch.describe() == "starting"
+    train(runs[0], 0)
+    (runs[0].run_dir / "metrics.jsonl").unlink()
+    watch.look()
+    assert watch.describe() == f"loading images and weights of {runs[0].plan.run_name}"
     train(runs[0], 0)
     watch.look()
     assert watch.describe() == f"epoch 1/5 of {runs[0].plan.run_name}"

@@ -6,15 +6,16 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
 from tlcnn.data.dicom import decode_dicom, is_dicom
 from tlcnn.data.files import FileRef, open_archive, read_file, reading
+from tlcnn.data.progress import watch
 from tlcnn.errors import DataError
 from tlcnn.storage import digest_of
 
@@ -190,8 +191,14 @@ class FileImages:
 
         # A task for every file would take longer than reading it.
         parts = [range(i, min(i + 64, len(self))) for i in range(0, len(self), 64)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(chain.from_iterable(pool.map(compute_digests, parts)))
+        text, digests = "reading image files, once", list[str]()
+        bar = tqdm(total=len(self), desc=text, unit="image", disable=None, delay=2, leave=False)
+        with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            digested = pool.map(compute_digests, parts)
+            for part in watch(digested, len(parts), f"{text}, 64 at a time"):
+                digests += part
+                bar.update(len(part))
+        return digests
 
     def load(self, position: int) -> np.ndarray:
         """Return one decoded image, (H, W, 3) uint8 RGB. Raises DataError naming the file."""

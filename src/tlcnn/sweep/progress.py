@@ -127,12 +127,14 @@ class Watch:
             parts.append(f"{describe_duration(left_s)} left, until {clock}")
         if running:
             each = running[0]
-            epoch = min(_count(each.now) + 1, each.n_epochs)
+            epoch = f"epoch {min(_count(each.now) + 1, each.n_epochs)}/{each.n_epochs}"
+            if not each.written:  # the first thing that a training writes is an empty history
+                epoch = "loading images and weights"
             more = f" and {len(running) - 1} more" if len(running) > 1 else ""
-            parts.append(f"epoch {epoch}/{each.n_epochs} of {each.run.plan.run_name}{more}")
+            parts.append(f"{epoch} of {each.run.plan.run_name}{more}")
         if self.n_failed:
             parts.append(f"{self.n_failed} failed")
-        return "; ".join(parts)
+        return "; ".join(parts) or ("starting" if self._waiting else "")
 
     def _list_running(self) -> list[_Watched]:
         return [each for each in self._waiting if each.is_running]
@@ -196,8 +198,7 @@ def _show(runs: list[SweepRun], until: Mapping[str, int], is_over: threading.Eve
                 for number, run in enumerate(over, start=first + 1):
                     print_text(f"[{number}/{len(runs)}] {_describe_done(run)}", flush=True)
                 if time.monotonic() - spoken >= pause_s and not is_last:
-                    text = watch.describe() or "no run has begun yet"
-                    print_text(f"[{count}] {text}", flush=True)
+                    print_text(f"[{count}] {watch.describe()}", flush=True)
                     spoken, pause_s = time.monotonic(), min(2 * pause_s, _LAST_LINE_S)
             if is_last:
                 return
