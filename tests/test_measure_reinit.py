@@ -47,6 +47,16 @@ def read(subject):
     return {(reading.variant, reading.n): reading for reading in compute_reinit(subject)}
 
 
+def test_the_bits_are_the_same_on_one_core_and_on_two(trained):
+    before = torch.get_num_threads()
+    readings = []
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        readings.append(read(trained))
+    torch.set_num_threads(before)
+    assert readings[0] == readings[1]
+
+
 def test_a_unit_that_did_not_change_loses_exactly_nothing(trained):
     mixed = copy.deepcopy(trained.networks["start"])
     unit = trained.unit_map.units[1]

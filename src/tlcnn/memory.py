@@ -1,7 +1,10 @@
 """Values that the runs of one process share, so that each is computed once."""
 
+import ctypes
+import mmap
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any
 
 N_KEPT = 8  # values of a kind: datasets are large, and a sweep uses few at a time
@@ -36,3 +39,18 @@ class Memory:
             values[key] = compute()
         values.move_to_end(key)
         return values[key]
+
+
+def release_memory(*arrays: Any) -> None:
+    """Give memory back to the system that this process holds and does not use.
+
+    It is what was freed (the C library of GNU keeps it), and the pages of arrays that are maps of
+    files: they are read again where they are needed. An array that is no map is left as it is.
+    """
+    for array in arrays:
+        while getattr(array, "base", None) is not None:
+            array = array.base
+        if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.madvise(mmap.MADV_DONTNEED)
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Processing a batch in parts, on threads in which torch does not divide operations further.
+"""Doing work in parts, on threads in which torch does not divide operations further.
 
 torch divides every operation among its threads, which wait for each other at its end. Here each
 thread takes one part through all operations, in a processor's cache, and waits once. Where other
@@ -7,13 +7,17 @@ that waits for the others spins.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Barrier, local
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 _buffers = local()  # by name, of each thread
 
@@ -30,25 +34,22 @@ def split_evenly(n: int, most: int, n_threads: int) -> list[slice]:
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def run_parts(function: Callable[[slice], None], parts: list[slice]) -> None:
-    """Call `function` with every part, on as many threads as torch has, and wait for all.
+def run_parts(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return `function` of every part, computed on as many threads as torch has.
 
     The function may use torch's CPU operations, which let other threads run. An error in it is
     raised here.
     """
     n_threads = torch.get_num_threads()
     if n_threads == 1:
-        for part in parts:
-            function(part)
-        return
+        return [function(part) for part in parts]
     inference = torch.is_inference_mode_enabled()  # each thread has its own mode
 
-    def call(part: slice) -> None:
+    def call(part: Part) -> Result:
         with torch.inference_mode(inference):
-            function(part)
+            return function(part)
 
-    for _ in _open_pool(os.getpid(), n_threads).map(call, parts):
-        pass
+    return list(_open_pool(os.getpid(), n_threads).map(call, parts))
 
 
 @lru_cache(maxsize=1)

@@ -15,13 +15,15 @@ if TYPE_CHECKING:  # imports torch, which a command does not need where all is d
     from tlcnn.layers.subject import Subject
 
 # The version of each measure's numbers. Records of another version are computed again.
+# They are computed in this order: the one that needs most memory is first, before features of all
+# networks are in memory.
 MEASURES: dict[str, int] = {
+    "gradient": 1,
     "probe": 1,
     "knn": 1,
     "cka": 1,
     "svcca": 1,
     "reinit": 1,
-    "gradient": 1,
     "logme": 1,
     "movement": 1,
     "stitch": 1,

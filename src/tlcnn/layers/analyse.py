@@ -21,7 +21,7 @@ from tlcnn.device import count_cores
 from tlcnn.errors import RunLocked, Stopped
 from tlcnn.layers import load_measure
 from tlcnn.layers.roles import Analysis
-from tlcnn.memory import Memory
+from tlcnn.memory import Memory, release_memory
 from tlcnn.records.folder import RunDir
 from tlcnn.records.measures import ANALYSIS, list_missing, write_measure
 from tlcnn.run.job import BEFORE_START, UNEXPECTED, Outcome, explain_failure, log_to_stderr
@@ -93,6 +93,8 @@ def compute_analysis(
         names = list_missing(folder.path, analysis.measures)
         if not names:  # the process that we waited for has computed them
             return
+        from threadpoolctl import threadpool_limits
+
         from tlcnn.layers.networks import build_subject
 
         subject = build_subject(analysis, device, memory)
@@ -101,11 +103,16 @@ def compute_analysis(
         for name in names:
             check_stop()
             try:
-                readings = load_measure(name)(subject)
+                compute = load_measure(name)
+                # Measures divide their work among threads. Those of BLAS would wait for each other
+                # in busy loops, on the same cores.
+                with threadpool_limits(1, user_api="blas"):
+                    readings = compute(subject)
                 write_measure(folder.path, name, analysis.measures[name], readings)
             except Exception as error:
                 log.error("the measure %s of %s failed", name, analysis.run_dir.name)
                 errors.append(error)
+            release_memory()
         if errors:
             raise errors[0]
 

@@ -28,7 +28,7 @@ from tlcnn.layers.subject import FORMS, Role, Subject
 from tlcnn.records.measures import Reading
 
 LEAST_IMAGES = 4  # HSIC_1 is a mean over sets of four images
-_BLOCK = 512  # images in a block of a Gram matrix
+_BLOCK = 256  # images in a block of a Gram matrix
 _ROUNDING = 1e-12  # a smaller share of the squared sum of products counts as 0
 
 
@@ -106,7 +106,8 @@ class _Centered:
 def _make_centered(features: np.ndarray) -> _Centered:
     x = torch.from_numpy(features)
     n = len(x)
-    squares = x.double().square().sum(dim=1, keepdim=True)
+    parts = x.split(_BLOCK)  # float64 of all would need much memory
+    squares = torch.cat([part.double().square().sum(dim=1, keepdim=True) for part in parts])
     return _Centered(x, squares / (n - 2) - squares.sum() / (2 * (n - 1) * (n - 2)))
 
 
@@ -140,9 +141,12 @@ def _multiply_grams(
         end = min(start + _BLOCK, n_images)
         grams = {}
         for role, each in centered.items():
-            shifts = each.u[start:end] + each.u[start:].T
-            x = each.x[start:].double()
-            grams[role] = shifts.addmm_(x[: end - start], x.T)
+            grams[role] = each.u[start:end] + each.u[start:].T
+            x = each.x[start:end].double()
+            for left in range(start, n_images, _BLOCK):
+                right = min(left + _BLOCK, n_images)
+                part = grams[role][:, left - start : right - start]
+                part += x @ each.x[left:right].double().T
             grams[role][:, : end - start].fill_diagonal_(0.0)
         for a, b in pairs:
             product = grams[a] * grams[b]

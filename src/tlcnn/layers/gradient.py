@@ -23,19 +23,19 @@ weights of a unit, the gradient is 1 / c of what it was, `mean` and `batch` are 
 images, by a jackknife.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlcnn.data.batches import Batches, iter_plain, take_labels
-from tlcnn.layers.subject import BATCH_SIZE, Split, Subject, pick_images
-from tlcnn.model.cut import make_prefix
+from tlcnn.layers.subject import BATCH_SIZE, Split, Subject, pick_images, run_tasks
+from tlcnn.model.cut import copy_modules, make_prefix
 from tlcnn.model.difference import measure_difference
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.metrics import compute_selection
@@ -87,7 +87,15 @@ def compute_gradient(subject: Subject) -> list[Reading]:
     """Return the gradient need of each unit of the network `start`."""
     numbers = range(1, len(subject.unit_map) + 1)
     keys = [(n, variant) for n in numbers for variant in VARIANTS]
-    network = copy.deepcopy(subject.networks["start"]).requires_grad_(False)
+    start = subject.networks["start"]
+    of_units = {name for unit in subject.unit_map.units for name in unit.tensors}
+    network = copy_modules(
+        start,
+        {
+            name: nn.Parameter(p.detach() if name in of_units else p.detach().clone(), False)
+            for name, p in start.named_parameters()
+        },
+    )
     obstacle = fit_head(network, subject)
     if obstacle is not None:
         return [Reading("gradient", variant, n, None, note=obstacle) for n, variant in keys]
@@ -139,27 +147,27 @@ def compute_gradients(
     """
     size = min(batch_size, len(order) // N_BLOCKS)
     n_each = len(order) // (N_BLOCKS * size)
-    batches = order[: N_BLOCKS * n_each * size].reshape(N_BLOCKS * n_each, size)
-    feed, labels = images.feed_plain(list(batches)), take_labels(images, batches)
+    blocks = order[: N_BLOCKS * n_each * size].reshape(N_BLOCKS, n_each, size)
     trained = [(n, p.requires_grad_()) for n, tensors in parameters.items() for p in tensors]
-    squares = {n: np.zeros(len(batches)) for n in parameters}
-    sums: list[list[Tensor]] = [[] for _ in trained]  # of each parameter, the blocks' gradients
-    for number in range(len(batches)):
-        loss = F.cross_entropy(network(feed.make_batch(number)), labels[number])
-        gradients = torch.autograd.grad(loss, [p for _, p in trained], materialize_grads=True)
-        for (n, _), gradient, blocks in zip(trained, gradients, sums, strict=True):
-            squares[n][number] += float(gradient.square().sum(dtype=torch.float64))
-            if number % n_each == 0:
-                blocks.append(gradient)
-            else:
-                blocks[-1] = blocks[-1] + gradient  # two parameters may share a gradient
-        del gradients, gradient, loss  # so that those of two batches are never held
+    squares = {n: np.zeros((N_BLOCKS, n_each)) for n in parameters}
+    sums = [p.new_zeros(N_BLOCKS, p.numel(), requires_grad=False) for _, p in trained]
+
+    def add_gradients(block: int) -> None:
+        """Add the gradients of a block's batches to its row of `sums`, and to `squares`."""
+        copied, feed = copy_modules(network), images.feed_plain(list(blocks[block]))
+        for number, labels in enumerate(take_labels(images, blocks[block])):
+            loss = F.cross_entropy(copied(feed.make_batch(number)), labels)
+            gradients = torch.autograd.grad(loss, [p for _, p in trained], materialize_grads=True)
+            for (n, _), gradient, rows in zip(trained, gradients, sums, strict=True):
+                squares[n][block, number] += float(gradient.square().sum(dtype=torch.float64))
+                rows[block] += gradient.flatten()
+            del gradients, gradient, loss  # so that those of two batches are never held
+
+    run_tasks(add_gradients, range(N_BLOCKS), images.device)
     grams = {n: np.zeros((N_BLOCKS, N_BLOCKS)) for n in parameters}
-    for (n, _), blocks in zip(trained, sums, strict=True):
-        rows = torch.stack(blocks).flatten(1)
-        blocks.clear()  # so that memory is not needed twice
+    for (n, _), rows in zip(trained, sums, strict=True):
         grams[n] += (rows @ rows.T).double().cpu().numpy() / n_each**2
-    return {n: Gradients(grams[n], squares[n].reshape(N_BLOCKS, -1), size) for n in parameters}
+    return {n: Gradients(grams[n], squares[n], size) for n in parameters}
 
 
 # ---- the head -----------------------------------------------------------------------------------
@@ -186,7 +194,8 @@ def fit_head(network: nn.Module, subject: Subject) -> str | None:
         if entering.ndim != 2 or not torch.equal(classifier(entering), network(probe)):
             return "the head does not end in a linear layer of features"
         features = _find_features(subject, prefix, entering)
-        weight, bias = _fit_regression(features, subject)
+        with threadpool_limits(1, user_api="openmp"):  # faster for so few images
+            weight, bias = _fit_regression(features, subject)
         classifier.weight.copy_(torch.from_numpy(weight))
         classifier.bias.copy_(torch.from_numpy(bias))
         fitted = torch.from_numpy(features["train"][: len(probe)] @ weight.T + bias).softmax(1)

@@ -5,19 +5,21 @@ final, own, twin   the weights of runs
 random  another draw of the network, with norm statistics of the target's training images
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tlcnn.data.batches import iter_plain
+from tlcnn.data.batches import Batches
 from tlcnn.errors import DataError, WeightsError
 from tlcnn.layers.roles import SEED_OFFSET, Analysis
-from tlcnn.layers.subject import Role, Split, Subject, pick_images
+from tlcnn.layers.subject import Role, Split, Subject, map_batches, pick_images
 from tlcnn.memory import Memory
 from tlcnn.model.build import build_model
-from tlcnn.model.norms import apply_statistics
+from tlcnn.model.norms import apply_statistics, list_statistics
 from tlcnn.model.truncate import truncate_network
 from tlcnn.model.unit_map import UnitMap
 from tlcnn.plan.plan import Plan, describe_change, make_plan
@@ -63,8 +65,7 @@ def build_subject(analysis: Analysis, device: str, memory: Memory) -> Subject:
         networks["twin"] = _open_base(analysis.twin_dir, unit_map, memory)
     for network in networks.values():
         network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    with torch.no_grad():
-        apply_statistics(networks["random"], iter_plain(images["train"], _STATISTICS_BATCH))
+    apply_mean_statistics(networks["random"], images["train"])
     return Subject(
         unit_map,
         networks,
@@ -144,3 +145,26 @@ def _draw_again(plan: Plan) -> nn.Module:
     )
     truncate_network(model, plan.unit_map, seed)
     return model
+
+
+@torch.no_grad()
+def apply_mean_statistics(
+    network: nn.Module, images: Batches, batch_size: int = _STATISTICS_BATCH
+) -> None:
+    """Do what `apply_statistics` does, but for rounding; each core takes a batch at a time.
+
+    The bits do not depend on the number of cores.
+    """
+
+    def build() -> Callable[[Tensor], list[Tensor]]:
+        copied = copy.deepcopy(network)
+
+        def compute(batch: Tensor) -> list[Tensor]:
+            apply_statistics(copied, [batch])
+            return [tensor.clone() for tensor in list_statistics(copied)]
+
+        return compute
+
+    parts = map_batches(images, build, batch_size)
+    for position, tensor in enumerate(list_statistics(network)):
+        tensor.copy_(torch.stack([part[position] for part in parts]).mean(dim=0))

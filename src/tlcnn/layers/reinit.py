@@ -18,8 +18,7 @@ Bengio and Singer 2022, "Are all layers created equal?", JMLR 23). 0: the unit n
 new test groups, for this network.
 """
 
-import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from itertools import chain
 
@@ -31,9 +30,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from tlcnn.data.batches import Batches, iter_plain
 from tlcnn.layers.scoring import make_fixed_arm, make_guess
-from tlcnn.layers.subject import BATCH_SIZE, Role, Subject, pick_images
-from tlcnn.model.cut import make_suffix, pass_boundaries
+from tlcnn.layers.subject import Role, Subject, map_batches, pick_images, run_tasks
+from tlcnn.model.cut import copy_modules, make_suffix, pass_boundaries
 from tlcnn.model.norms import apply_statistics
+from tlcnn.model.unit_map import UnitMap
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import estimate_contrast
@@ -101,7 +101,8 @@ def _make_exchanges(subject: Subject) -> tuple[dict[Key, Tensors], dict[Key, str
     """Return the tensors that take the place of the final network's, or why there are none."""
     final, unit_map = subject.networks["final"], subject.unit_map
     train = next(iter_plain(pick_images(subject.images["train"], N_TRAIN)[0], N_TRAIN))
-    inputs = _find_inputs(subject, train)
+    with torch.no_grad():
+        inputs = _pass_inputs(final, unit_map)(train)
     exchanges: dict[Key, Tensors] = {}
     notes: dict[Key, str] = {}
     for n, unit in enumerate(unit_map.units, start=1):
@@ -116,12 +117,19 @@ def _make_exchanges(subject: Subject) -> tuple[dict[Key, Tensors], dict[Key, str
                 notes |= dict.fromkeys(keys, UNCHANGED)
                 continue
             exchanges[keys[0]] = tensors
-            suffix = _build_suffix(subject, n)
+            suffix = _build_suffix(final, unit_map, n)
             if any(isinstance(m, _NormBase) and m.track_running_stats for m in suffix.modules()):
-                exchanges[keys[1]] = {**tensors, **_recompute(suffix, tensors, inputs[n])}
+                exchanges[keys[1]] = tensors
             else:
                 notes[keys[1]] = "no norm from this unit on has running statistics"
-    return exchanges, notes
+
+    def recompute(key: Key) -> Tensors:
+        suffix = _build_suffix(final, unit_map, key[0])
+        return {**exchanges[key], **_recompute(suffix, exchanges[key], inputs[key[0]])}
+
+    recomputed = [key for key in exchanges if key[1].endswith(ENDINGS[1])]
+    results = run_tasks(recompute, recomputed, train.device)
+    return {**exchanges, **dict(zip(recomputed, results, strict=True))}, notes
 
 
 def _pick_tensors(network: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
@@ -129,45 +137,66 @@ def _pick_tensors(network: nn.Module, names: Collection[str]) -> dict[str, Tenso
     return {name: tensor for name, tensor in tensors if name in names}
 
 
-def _build_suffix(subject: Subject, n: int) -> nn.Module:
-    """Return the part of the final network that takes the inputs of unit n; see `_find_inputs`."""
-    final = subject.networks["final"]
-    return make_suffix(final, subject.unit_map, n - 1) if n - 1 in subject.numbers else final
+def _can_cut(unit_map: UnitMap, n: int) -> bool:
+    """Return whether a single tensor enters unit n, and it is not the images."""
+    return n > 1 and unit_map.units[n - 2].cut_obstacle is None
 
 
-@torch.no_grad()
-def _find_inputs(subject: Subject, images: Tensor) -> dict[int, Tensor]:
-    """Return what enters each unit of the final network; the images where it cannot be cut."""
-    numbers = range(1, len(subject.unit_map) + 1)
-    cuts = [n - 1 for n in numbers if n - 1 in subject.numbers]
-    final = subject.networks["final"]
-    crossing = pass_boundaries(final, subject.unit_map, 0, cuts)(images) if cuts else {}
-    return {n: crossing.get(n - 1, images) for n in numbers}
+def _build_suffix(network: nn.Module, unit_map: UnitMap, n: int) -> nn.Module:
+    """Return the part of a network that takes the inputs of unit n; see `_pass_inputs`."""
+    return make_suffix(network, unit_map, n - 1) if _can_cut(unit_map, n) else network
+
+
+def _pass_inputs(network: nn.Module, unit_map: UnitMap) -> Callable[[Tensor], dict[int, Tensor]]:
+    """Return a function from images to what enters each unit of a network.
+
+    It is the images where the network cannot be cut.
+    """
+    numbers = range(1, len(unit_map) + 1)
+    cuts = [n - 1 for n in numbers if _can_cut(unit_map, n)]
+    run = pass_boundaries(network, unit_map, 0, cuts)
+
+    def find_inputs(images: Tensor) -> dict[int, Tensor]:
+        crossing = run(images) if cuts else {}
+        return {n: crossing.get(n - 1, images) for n in numbers}
+
+    return find_inputs
 
 
 def _recompute(suffix: nn.Module, tensors: Tensors, inputs: Tensor) -> dict[str, Tensor]:
     """Return the buffers of a suffix with a unit exchanged, and statistics of these inputs."""
-    changed = copy.deepcopy(suffix)
-    with torch.no_grad():
-        for name, tensor in _pick_tensors(changed, tensors).items():
-            tensor.copy_(tensors[name])
+    buffers = {name: tensors.get(name, b).clone() for name, b in suffix.named_buffers()}
+    changed = copy_modules(suffix, {**tensors, **buffers})
     apply_statistics(changed, [inputs])
     return dict(changed.named_buffers())
 
 
-@torch.no_grad()
 def _compute_logits(
     subject: Subject, images: Batches, exchanges: Mapping[Key, Tensors]
 ) -> dict[str, np.ndarray]:
     """Return logits (n, K): `final`, and of each exchange under its unit and variant."""
-    last = len(subject.unit_map)
-    suffixes = {n: _build_suffix(subject, n) for n in {last, *(n for n, _ in exchanges)}}
-    parts: dict[str, list[Tensor]] = {"final": []}
-    for batch in iter_plain(images, BATCH_SIZE):
-        inputs = _find_inputs(subject, batch)
-        parts["final"].append(suffixes[last](inputs[last]))
-        for (n, variant), tensors in exchanges.items():
-            outputs = functional_call(suffixes[n], dict(tensors), (inputs[n],))
-            parts.setdefault(f"{n} {variant}", []).append(outputs)
+    final, unit_map = subject.networks["final"], subject.unit_map
+    last = len(unit_map)
+
+    def build() -> Callable[[Tensor], dict[str, Tensor]]:
+        network = copy_modules(final)
+        numbers = {last, *(n for n, _ in exchanges)}
+        suffixes = {n: _build_suffix(network, unit_map, n) for n in numbers}
+        find_inputs = _pass_inputs(network, unit_map)
+
+        def compute(batch: Tensor) -> dict[str, Tensor]:
+            inputs = find_inputs(batch)
+            outputs = {"final": suffixes[last](inputs[last])}
+            for (n, variant), tensors in exchanges.items():
+                changed = functional_call(suffixes[n], dict(tensors), (inputs[n],))
+                outputs[f"{n} {variant}"] = changed
+            return outputs
+
+        return compute
+
+    parts = map_batches(images, build)
     # A network that overflows without its norms' statistics is wrong, and no reason to stop.
-    return {name: torch.nan_to_num(torch.cat(o)).cpu().numpy() for name, o in parts.items()}
+    return {
+        name: torch.nan_to_num(torch.cat([part[name] for part in parts])).cpu().numpy()
+        for name in parts[0]
+    }

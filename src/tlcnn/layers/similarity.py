@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tlcnn.data.parts import run_parts
 from tlcnn.layers.subject import Form, Role, Subject, collect_features
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.variance import compute_quantile
@@ -56,15 +57,25 @@ def compare_networks(
     (Efron 1982): it holds for these networks and new images.
     """
     groups = np.unique(subject.groups["train"], return_inverse=True)[1]
-    readings = []
-    for n in range(1, len(subject.unit_map) + 1):
+    roles = dict.fromkeys(role for pair in PAIRS for role in pair)
+    for role in subject.networks.keys() & roles:
+        subject.features(role, "train", form)  # here, where all cores compute it
+
+    def read_unit(n: int) -> list[Reading]:
         reading = Reading(measure, form, n, None, n_images=len(groups), over="training groups")
-        roles = dict.fromkeys(role for pair in PAIRS for role in pair)
         features = {role: _center_network(subject, role, n, form) for role in roles}
         similarities = _compare_features(features, compute)
-        for suffix in COMPARED:
-            readings += _list_readings(reading, suffix, similarities, groups)
-    return readings
+        return [
+            each
+            for suffix in COMPARED
+            for each in _list_readings(reading, suffix, similarities, groups)
+        ]
+
+    numbers = range(1, len(subject.unit_map) + 1)
+    # Spatial features are wide: those of two units at a time would need much memory.
+    parts = [[*numbers]] if form == "spatial" else [[n] for n in numbers]
+    by_part = run_parts(lambda part: [read_unit(n) for n in part], parts)
+    return [reading for units in by_part for readings in units for reading in readings]
 
 
 def center(features: np.ndarray) -> np.ndarray | None:

@@ -7,16 +7,19 @@ the mean over each quarter of the map. All networks have the same architecture, 
 units.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from threading import Lock
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tlcnn.data.batches import Batches, expect, list_eval_batches
-from tlcnn.model.cut import evaluating, pass_boundaries
+from tlcnn.data.parts import run_parts
+from tlcnn.memory import release_memory
+from tlcnn.model.cut import copy_modules, evaluating, pass_boundaries
 from tlcnn.model.unit_map import UnitMap
 
 # start   the run's network before its first step: the source's weights in the units 1..k
@@ -32,6 +35,9 @@ Features = dict[Split, np.ndarray]  # what leaves one unit of one network, (n, D
 
 FORMS: tuple[Form, ...] = ("pooled", "spatial")
 BATCH_SIZE = 64  # images of a forward pass: on a processor a larger one is no faster
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
 _SIDE = 2  # a spatial feature is the mean over one of 2 x 2 parts of the map
 
 
@@ -59,6 +65,7 @@ class Subject:
         default_factory=dict, repr=False
     )
     _obstacles: dict[int, str] = field(default_factory=dict, repr=False)
+    _equal: dict[tuple[Role, Role], bool] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def obstacles(self) -> dict[int, str]:
@@ -82,14 +89,29 @@ class Subject:
         """Return what leaves each unit, by its number: (n, C) pooled, (n, 4 C) spatial, float32.
 
         A network's activations at all boundaries come from one pass over a split. Spatial ones are
-        of the training images alone.
+        of the training images alone. Networks with the same units share their features.
         """
-        if form not in self._features.get((role, split), {}):
+        first = next(each for each in self.networks if self._have_equal_units(each, role))
+        if form not in self._features.get((first, split), {}):
             forms = FORMS if split == "train" else FORMS[:1]
-            self._features[role, split] = compute_features(
-                self.networks[role], self.unit_map, self.images[split], self.numbers, forms
+            self._features[first, split] = compute_features(
+                self.networks[first], self.unit_map, self.images[split], self.numbers, forms
             )
-        return self._features[role, split][form]
+        return self._features[first, split][form]
+
+    def _have_equal_units(self, a: Role, b: Role) -> bool:
+        """Return whether two networks have the same weights and buffers, but for the head's."""
+        if a == b:
+            return True
+        if (a, b) not in self._equal:
+            x, y = (
+                {**dict(network.named_parameters()), **dict(network.named_buffers())}
+                for network in (self.networks[a], self.networks[b])
+            )
+            names = [name for unit in self.unit_map.units for name in unit.tensors]
+            is_equal = all(torch.equal(x[name], y[name]) for name in names)
+            self._equal[a, b] = bool(names) and is_equal
+        return self._equal[a, b]
 
     def drop_features(self, form: Form) -> None:
         """Free the memory of features that no further measure is expected to need."""
@@ -111,7 +133,6 @@ def collect_features(
     return features
 
 
-@torch.no_grad()
 def compute_features(
     model: nn.Module,
     unit_map: UnitMap,
@@ -120,20 +141,63 @@ def compute_features(
     forms: Sequence[Form] = FORMS,
 ) -> dict[Form, dict[int, np.ndarray]]:
     """Return the features of all images at some boundaries, by form and unit, in float32."""
-    run = pass_boundaries(model, unit_map, 0, numbers)
-    parts: dict[Form, dict[int, list[Tensor]]] = {form: {n: [] for n in numbers} for form in forms}
-    batches = list_eval_batches(len(images), BATCH_SIZE)
-    feed = images.feed_plain(batches)
-    with evaluating(model), expect(images, batches):
-        for number in range(len(batches)):
-            for n, activations in run(feed.make_batch(number)).items():
-                features = pool(activations.float())
-                for form in forms:
-                    parts[form][n].append(features[form].cpu())
+
+    def build() -> Callable[[Tensor], dict[int, dict[Form, Tensor]]]:
+        run = pass_boundaries(copy_modules(model), unit_map, 0, numbers)
+
+        def compute(batch: Tensor) -> dict[int, dict[Form, Tensor]]:
+            pooled = {n: pool(activations.float()) for n, activations in run(batch).items()}
+            return {n: {form: each[form].cpu() for form in forms} for n, each in pooled.items()}
+
+        return compute
+
+    with evaluating(model):
+        parts = map_batches(images, build)
     return {
-        form: {n: torch.cat(tensors).numpy() for n, tensors in by_unit.items()}
-        for form, by_unit in parts.items()
+        form: {n: torch.cat([part[n][form] for part in parts]).numpy() for n in numbers}
+        for form in forms
     }
+
+
+def map_batches(
+    images: Batches, build: Callable[[], Callable[[Tensor], Result]], batch_size: int = BATCH_SIZE
+) -> list[Result]:
+    """Return what a function makes of each batch of all images, without gradients.
+
+    On a processor each core takes a batch at a time.
+
+    Args:
+        build: returns the function of one thread.
+    """
+    batches = list_eval_batches(len(images), batch_size)
+    feed, numbers, lock = images.feed_plain(batches), iter(range(len(batches))), Lock()
+    results: dict[int, Result] = {}
+
+    @torch.no_grad()
+    def work(_: int) -> None:
+        function = build()
+        while True:
+            with lock:  # a feed is asked for its batches in their order
+                number = next(numbers, None)
+                values = None if number is None else feed.get(number)
+            if number is None or values is None:
+                return
+            results[number] = function(feed.make(values))
+
+    n_threads = min(len(batches), torch.get_num_threads())
+    with expect(images, batches):
+        run_tasks(work, range(n_threads if images.device.type == "cpu" else 1), images.device)
+    release_memory(images.pixels)
+    return [results[number] for number in range(len(batches))]
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], device: torch.device
+) -> list[Result]:
+    """Return a function of each task; on a processor each core takes one task at a time."""
+    if device.type == "cpu":
+        return run_parts(function, tasks)
+    return [function(task) for task in tasks]
 
 
 def pool(activations: Tensor) -> dict[Form, Tensor]:

@@ -19,7 +19,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.linalg import eigh
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import ThreadpoolController
 
+from tlcnn.data.parts import run_parts
 from tlcnn.layers.scoring import make_fixed_arm, read_estimate
 from tlcnn.layers.subject import Features, Role, Subject, collect_features
 from tlcnn.records.measures import Reading
@@ -52,9 +54,9 @@ def compute_sufficiency(subject: Subject, measure: str, classify: Classify) -> l
     The intervals hold for these networks and new test groups.
     """
     readings = []
-    for n in range(1, len(subject.unit_map) + 1):
+    numbers = range(1, len(subject.unit_map) + 1)
+    for n, (pooled, components) in zip(numbers, _score_networks(subject, classify), strict=True):
         blank = Reading(measure, "", n, None, n_images=len(subject.groups["test"]))
-        pooled, components = _score_networks(subject, n, classify)
         for variant, arms in (("pooled", pooled), ("components", components)):
             readings.append(_read_ratio(replace(blank, variant=variant), arms))
             readings.append(_read_gap(replace(blank, variant=f"{variant} gap"), arms))
@@ -94,28 +96,43 @@ def find_components(features: Features, size: int) -> Features:
     return {split: each @ axes for split, each in features.items()}
 
 
-def _score_networks(subject: Subject, n: int, classify: Classify) -> tuple[Arms, Arms]:
-    """Return each network's arm on pooled features and on components, or why there is none."""
+def _score_networks(subject: Subject, classify: Classify) -> list[tuple[Arms, Arms]]:
+    """Return each network's arm on pooled features and on components, or why there is none.
+
+    The list is of units. Each core scores one network at one unit at a time.
+    """
     labels = subject.labels("train")
     problem = ""
     if labels.ndim > 1:
         problem = "not defined for a task in which an image has several labels"
     elif len(np.unique(labels)) == 1:
         problem = "all training images have one class"
-    pooled: Arms = {}
-    components: Arms = {}
-    for role in SCORED:
-        features = problem or collect_features(subject, role, n, subject.groups)
-        if isinstance(features, str):
-            pooled[role] = components[role] = features
-            continue
-        features = standardise(features)
-        pooled[role] = _make_arm(subject, features, classify)
-        if role in COMPARED:
-            widths = [each.shape[1] for each in subject.features(role, "train").values()]
-            features = find_components(features, min(N_COMPONENTS, *widths))
-            components[role] = _make_arm(subject, features, classify)
-    return pooled, components
+    # The last units are the widest, and take longest: the cores end together if they come first.
+    keys = [(n, role) for n in range(len(subject.unit_map), 0, -1) for role in SCORED]
+    features = {
+        (n, role): problem or collect_features(subject, role, n, subject.groups)
+        for n, role in keys
+    }
+    pools = ThreadpoolController()  # of OpenMP
+
+    def score(key: tuple[int, Role]) -> tuple[Arm | str, Arm | str]:
+        each, role = features[key], key[1]
+        if isinstance(each, str):
+            return each, each
+        with pools.limit(limits=1, user_api="openmp"):
+            each = standardise(each)
+            arm = _make_arm(subject, each, classify)
+            if role not in COMPARED:
+                return arm, arm
+            widths = [other.shape[1] for other in subject.features(role, "train").values()]
+            each = find_components(each, min(N_COMPONENTS, *widths))
+            return arm, _make_arm(subject, each, classify)
+
+    arms = dict(zip(keys, run_parts(score, keys), strict=True))
+    return [
+        ({role: arms[n, role][0] for role in SCORED}, {role: arms[n, role][1] for role in SCORED})
+        for n in range(1, len(subject.unit_map) + 1)
+    ]
 
 
 def _make_arm(subject: Subject, features: Features, classify: Classify) -> Arm:

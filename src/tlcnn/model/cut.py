@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -151,6 +153,20 @@ def make_suffix(model: nn.Module, unit_map: UnitMap, n_units: int) -> nn.Module:
     suffix = _copy_without(model, "", finished)
     suffix.register_forward_pre_hook(_copy_boundary)
     return suffix
+
+
+def copy_modules(
+    model: nn.Module, replaced: Mapping[str, Tensor] = MappingProxyType({})
+) -> nn.Module:
+    """Return a copy of a network that shares its tensors, such as for another thread.
+
+    What `pass_boundaries` and `functional_call` do to modules while they run concerns one thread.
+
+    Args:
+        replaced: tensors by name that the copy has instead of those of the network.
+    """
+    tensors = chain(model.named_parameters(), model.named_buffers())
+    return copy.deepcopy(model, {id(t): replaced.get(name, t) for name, t in tensors})
 
 
 def _copy_without(module: nn.Module, path: str, finished: set[str]) -> nn.Module:

@@ -52,7 +52,7 @@ def apply_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         model: a network in evaluation mode.
         batches: inputs (B, ...), of equal size but for the last.
     """
-    norms = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    norms = _list_tracking(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -64,3 +64,13 @@ def apply_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.training, norm.momentum = False, momentum
+
+
+def list_statistics(model: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of a network's batch norms."""
+    tensors = [t for m in _list_tracking(model) for t in (m.running_mean, m.running_var)]
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _list_tracking(model: nn.Module) -> list[_NormBase]:
+    return [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
