@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tlcnn.errors import ConfigError, Stopped
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import make_plan
 from tlcnn.records import event_file
-from tlcnn.records.event_file import read_scalars
+from tlcnn.records.event_file import EventFile, read_scalars
 from tlcnn.run.job import Job
 from tlcnn.run.run import run
 from tlcnn.sweep.drive import launch_here
@@ -65,10 +66,10 @@ def test_a_run_without_curves_has_the_same_bits_and_no_new_files(whole, tmp_path
 
 
 @needs_tensorboard
-def test_a_run_that_is_stopped_at_every_step_has_the_same_curves(
+def test_a_run_that_is_stopped_again_and_again_has_the_same_curves(
     whole, tmp_path, cache_dir, monkeypatch
 ):
-    stop_at_every_step(monkeypatch)
+    stop_at_every_step(monkeypatch, n_steps=2)
     stopped = train(tmp_path, cache_dir, LOGGER, train_run=run_until_done)
     check_same_curves(whole, stopped)
 
@@ -109,6 +110,16 @@ def test_runs_that_take_turns_have_curves_of_their_own(whole, tmp_path, cache_di
     check_same_curves(whole, plans[0].run_dir)
     other = read_scalars(plans[1].run_dir)
     assert other["step/loss"] != read_scalars(whole)["step/loss"]
+
+
+@needs_tensorboard
+def test_the_file_of_a_later_session_is_read_after_those_before(tmp_path):
+    """Within one second its name could come first, and its points would be dropped."""
+    for number in range(12):
+        (tmp_path / f"events.out.tfevents.{int(time.time())}.zz.1.{number}").write_bytes(b"")
+    EventFile(tmp_path, first_step=1).close()
+    before, (last,) = sorted(tmp_path.iterdir())[:-1], sorted(tmp_path.iterdir())[-1:]
+    assert last.stat().st_size > 0 and not any(path.stat().st_size for path in before)
 
 
 def test_a_missing_package_is_refused_before_training(tmp_path, cache_dir, monkeypatch):

@@ -1,6 +1,7 @@
 """Curves for TensorBoard: files of events in a folder, written and read with its own package."""
 
 import logging
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ class EventFile:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self.folder = make_dir(folder)
+        _wait_for_later_name(folder)
         with writing(folder):
             self._writer = EventFileWriter(str(folder))
         if first_step is not None:
@@ -62,13 +64,24 @@ class EventFile:
             self._writer.close()
 
     def _add(self, step: int, seconds: float | None, **content: object) -> None:
-        import time
-
         from tensorboard.compat.proto.event_pb2 import Event
 
         wall_time = time.time() if seconds is None else seconds
         with writing(self.folder):
             self._writer.add_event(Event(wall_time=wall_time, step=step, **content))
+
+
+def _wait_for_later_name(folder: Path) -> None:
+    """Sleep until a new file has a later second in its name than those of the folder.
+
+    Readers read files in the order of their names. A name from a clock that is ahead is not
+    waited for.
+    """
+    parts = [path.name.split(".") for path in folder.glob(PATTERN)]
+    seconds = [int(part[3]) for part in parts if part[3].isdigit()]
+    wait_s = max(seconds, default=0) + 1 - time.time()
+    if 0 < wait_s <= 2:
+        time.sleep(wait_s)
 
 
 def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
