@@ -15,6 +15,7 @@ import numpy as np
 
 from tlcnn.data.parts import run_parts
 from tlcnn.layers.subject import Form, Role, Subject, collect_features
+from tlcnn.memory import release_memory
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.variance import compute_quantile
 
@@ -71,11 +72,14 @@ def compare_networks(
             for each in _list_readings(reading, suffix, similarities, groups)
         ]
 
-    numbers = range(1, len(subject.unit_map) + 1)
-    # Spatial features are wide: those of two units at a time would need much memory.
-    parts = [[*numbers]] if form == "spatial" else [[n] for n in numbers]
-    by_part = run_parts(lambda part: [read_unit(n) for n in part], parts)
-    return [reading for units in by_part for readings in units for reading in readings]
+    def read_units(numbers: Sequence[int]) -> list[Reading]:
+        return [reading for n in numbers for reading in read_unit(n)]
+
+    # One thread for all units: two of them at a time would need much memory, and on several
+    # threads the operations of one unit would wait for each other.
+    (readings,) = run_parts(read_units, [range(1, len(subject.unit_map) + 1)])
+    release_memory()
+    return readings
 
 
 def center(features: np.ndarray) -> np.ndarray | None:
