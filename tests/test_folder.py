@@ -39,12 +39,13 @@ def load(root, **options):
 def test_classes_are_folders_and_images_in_order(root, caplog):
     with caplog.at_level(logging.WARNING):
         index = load(root)
+    assert not caplog.records  # whoever trains on it or audits it says the hint
     assert index.classes == ("benign", "malignant") and len(index) == 12
     assert index.table["image_id"].tolist()[::6] == ["benign/p0_0.png", "malignant/deep/p3_0.png"]
     assert index.table["label"].tolist() == [0] * 6 + [1] * 6
     assert index.images.load(7)[0, 0, 0] == 11
     assert index.table["group"].is_unique
-    assert "every image is taken as its own group" in caplog.text
+    assert "every image is taken as its own group" in index.hint
 
 
 @pytest.mark.parametrize("place", [b"benign/caf\xe9.png", b"M\xe9lanome/1.png"])
@@ -71,10 +72,10 @@ def test_group_regex_may_match_the_path_below_the_root(tmp_path):
         load(tmp_path / "7", group_regex="(7)")  # what is above the root tells nothing
 
 
-def test_group_regex(root, caplog):
+def test_group_regex(root):
     index = load(root, group_regex=r"^(p\d+)_")
     assert index.table["group"].tolist() == [f"p{n // 2}" for n in range(12)]
-    assert not caplog.records
+    assert not index.hint
     with pytest.raises(DataError, match=r"captures nothing in 12 of 12 .*p0_0\.png"):
         load(root, group_regex=r"^(patient\d+)_")
     with pytest.raises(ConfigError, match="has 0 capture groups; put exactly one pair"):
@@ -275,6 +276,23 @@ def test_folds_are_refused_with_words_that_map_them(tmp_path):
     assert index.notes == (
         "left out 12 images in folders that dataset.options.splits does not name: fold 1",
     )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("learning_tiles", "tuning_tiles", "final_tiles"),
+        ("Development", "Tuning", "External validation"),
+        ("train_a", "val_a", "holdout_a"),
+    ],
+)
+def test_splits_under_other_words_are_refused_with_their_meaning(tmp_path, names):
+    lay_splits(tmp_path, names)
+    with pytest.raises(DataError, match="probably splits") as error:
+        load(tmp_path)
+    table = run_words(str(error.value), tmp_path).table
+    places = table.groupby("split")["image_id"].agg(lambda ids: ids.iloc[0].split("/")[0])
+    assert places.to_dict() == dict(zip(("train", "val", "test"), names, strict=True))
 
 
 def test_splits_beside_a_copy_are_used_alone_in_the_words_of_the_message(tmp_path):
