@@ -12,6 +12,7 @@ from PIL import Image
 
 from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
+from tlcnn.data.images import FileImages
 from tlcnn.data.selection import find_masks
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
@@ -194,6 +195,25 @@ def test_masks_are_searched_in_linear_time():
     started = time.process_time()
     assert find_masks(paths, opened.append) == {} and not opened
     assert time.process_time() - started < 2
+
+
+def test_pixels_of_possible_masks_are_looked_at_once(tmp_path, monkeypatch):
+    for number in range(6):
+        write_image(tmp_path / "in" / "a" / f"x{number}.png", number)
+        write_image(tmp_path / "in" / "b" / f"x{number}_late.png", number)
+    options = {"cache_dir": str(tmp_path / "cache")}
+    table = load(tmp_path / "in", **options).table
+    monkeypatch.setattr(FileImages, "load", None)
+    assert load(tmp_path / "in", **options).table.equals(table)
+    monkeypatch.undo()
+    for number in range(6):  # the same names, other pixels
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[number:, 2:] = 255
+        Image.fromarray(pixels).save(tmp_path / "in" / "b" / f"x{number}_late.png")
+        noise = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "in" / "a" / f"x{number}.png")
+    with pytest.raises(DataError, match="6 of 12 images look like segmentation masks"):
+        load(tmp_path / "in", **options)
 
 
 def test_globs(root):

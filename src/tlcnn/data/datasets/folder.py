@@ -44,6 +44,7 @@ def load_folder(
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
     groups: str | None = None,
+    cache_dir: str | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -57,6 +58,8 @@ def load_folder(
         splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
             other folders are left out. None: their names decide; {}: they are classes.
         groups: a table with the columns image and group, instead of group_regex.
+        cache_dir: the folder where it is remembered which images look like masks; None:
+            `$TLCNN_CACHE`, or the user's cache.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
@@ -64,7 +67,7 @@ def load_folder(
     """
     check_folder(root, EXPECTED)
     check_one_way(groups=groups, group_regex=group_regex)
-    files, paths, split_of, notes = _choose_files(root, include, exclude, splits)
+    files, paths, split_of, notes = _choose_files(root, include, exclude, splits, cache_dir)
     depth = 1 if split_of else 0
     folder_names = {parts[depth] for parts in paths}
     ordered = make_classes(folder_names, classes)
@@ -95,7 +98,7 @@ def load_folder(
 
 
 def _choose_files(
-    root: Path, include: Any, exclude: Any, splits: Any
+    root: Path, include: Any, exclude: Any, splits: Any, cache_dir: str | None
 ) -> tuple[list[FileRef], list[tuple[str, ...]], dict[str, str], tuple[str, ...]]:
     """Return the images, the parts of each one's path, the splits of top folders, and notes.
 
@@ -113,10 +116,11 @@ def _choose_files(
     all_paths = [ref.path.relative_to(root).parts for ref in files]
     is_chosen, chosen_notes = select_images(
         ["/".join(parts) for parts in all_paths],
-        FileImages(files).load,
+        FileImages(files),
         include=include,
         exclude=exclude,
         place=str(root),
+        cache_dir=cache_dir,
     )
     files, paths = list(compress(files, is_chosen)), list(compress(all_paths, is_chosen))
     if not paths:

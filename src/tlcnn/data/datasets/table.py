@@ -7,10 +7,12 @@ image is its own group.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.data.files import FileRef, check_folder, compose_accents
@@ -58,6 +60,7 @@ def load_table(
     label_separator: str | None = None,
     label_values: Mapping[Any, Any] | None = None,
     missing: str = "refuse",
+    cache_dir: str | None = None,
 ) -> Index:
     """Load the index of a table of images.
 
@@ -84,6 +87,7 @@ def load_table(
         label_values: what values of the label columns mean, such as {-1.0: drop, blank: 0}: `drop`
             leaves the row out, and `blank` is an empty cell.
         missing: the answer to rows whose image is not there: `refuse`, or `drop` them.
+        cache_dir: as in `load_folder`.
 
     Raises:
         ConfigError: options that contradict the table.
@@ -113,7 +117,8 @@ def load_table(
     template = image_path or f"{{{image_column}}}"
     paths = find_files(frame, template, root, may_lack=missing == "drop")
     frame = frame.assign(**{_PLACE: paths})
-    frame, place_notes = _choose_rows(frame, image_column, root, include, exclude, str(source))
+    select = partial(select_images, include=include, exclude=exclude, cache_dir=cache_dir)
+    frame, place_notes = _choose_rows(frame, image_column, root, select, str(source))
     files = frame[_PLACE].tolist()
     image_ids = [compose_accents(path) for path in files]
     rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
@@ -193,9 +198,16 @@ def _parse_splits(
 
 
 def _choose_rows(
-    frame: pd.DataFrame, image_column: str, root: Path, include: Any, exclude: Any, source: str
+    frame: pd.DataFrame,
+    image_column: str,
+    root: Path,
+    select: Callable[..., tuple[np.ndarray, tuple[str, ...]]],
+    source: str,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows whose image is there and is chosen, and notes on the others."""
+    """Return the rows whose image is there and is chosen, and notes on the others.
+
+    `select` is `select_images` with the options of the user.
+    """
     is_there = (frame[_PLACE] != "").to_numpy()
     notes: tuple[str, ...] = ()
     if not is_there.all():
@@ -204,13 +216,8 @@ def _choose_rows(
             f"left out {(~is_there).sum():,} of {len(frame):,} rows without an image: {names}",
         )
     frame = frame[is_there]
-    is_chosen, chosen_notes = select_images(
-        frame[_PLACE].tolist(),
-        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
-        include=include,
-        exclude=exclude,
-        place=source,
-    )
+    images = FileImages([FileRef(root / path) for path in frame[_PLACE]])
+    is_chosen, chosen_notes = select(frame[_PLACE].tolist(), images, place=source)
     return frame[is_chosen].reset_index(drop=True), notes + chosen_notes
 
 
