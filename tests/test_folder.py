@@ -17,6 +17,26 @@ from tlcnn.data.selection import find_masks
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
 
+# What people's folders, tables and weights hold, and where it is tested:
+#   masks beside images                    test_masks_*, test_pixels_of_possible_masks_* here
+#   split and fold folders of other names  test_splits_*, test_folds_are_refused_* here
+#   files that are not read, odd names     test_files_that_are_not_read_*, test_odd_names_* here
+#   names that are not UTF-8; a console    test_names_that_are_not_utf8_* here; test_text
+#   patients in paths; one folder too high test_group_regex_*, test_the_folder_of_* here
+#   classes in two cases, of one image     test_classes_that_differ_* here; test_splits
+#   12 bits in 16, white as 0, 16-bit RGB  test_images, test_plan: bits; test_predict
+#   float, signed, 32-bit, large, damaged  test_images: ranges, profiles, pixels, truncation
+#   image modes, frames, EXIF, archives    test_images
+#   DICOM; failures that were remembered   test_dicom; test_cache, test_duplicates
+#   tables, flags, several labels, Excel   test_table; multi-label tasks: test_multilabel
+#   equal files in train and test          test_plan: copies; test_audit: groups that mend a split
+#   saved again, squared, mirrored, turned test_duplicates, test_overlap; test_chain
+#   two datasets of one name               test_cells: different images
+#   weights of other tools                 test_match, test_checkpoint_file
+#   networks that cannot be trained        test_units: two classifiers, no CNN; test_start: windows
+#   values and flags on the command line   test_config: TYPED, wrong arguments, flags anywhere
+#   long work in a log, and continued      test_progress
+
 
 def write_image(path, value=0):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -367,6 +387,24 @@ def test_val_can_be_the_test_where_there_is_none(tmp_path):
 def test_a_class_may_be_called_test(root):
     write_image(root / "test" / "a.png")
     assert load(root).classes == ("benign", "malignant", "test")
+
+
+def test_odd_names_are_read_and_clutter_is_not(tmp_path):
+    names = ("basal cell carcinoma", "Naevus=common, #2", "mélanome 🩺")
+    for name in names:
+        for number in range(3):
+            write_image(tmp_path / name / f"{number}.png", number)
+    for odd in ("x" * 240, "-rf", 'a,b "c"\n'):
+        write_image(tmp_path / names[0] / f"{odd}.png", 9)
+    write_image(tmp_path / names[1] / "UPPER.PNG", 9)
+    for clutter in ("Thumbs.db", ".DS_Store", "__MACOSX/._a.png", ".ipynb_checkpoints/a.png"):
+        path = tmp_path / clutter
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / names[0] / "loop").symlink_to("..")
+    index = load(tmp_path)
+    assert index.classes == tuple(sorted(names)) and len(index) == 13 and not index.notes
+    assert all(index.images.load(n).shape == (8, 8, 3) for n in range(13))
 
 
 def test_files_that_are_not_read_are_counted(root, tmp_path):

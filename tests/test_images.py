@@ -141,7 +141,7 @@ def test_16_bit_images_that_store_white_as_0_are_counted(tmp_path, bits):
     depth = find_depth(images)
     assert depth.n_inverted == (0 if bits == 8 else 4)
     if bits == 16:
-        assert "4 16-bit TIFF images store white as 0" in depth.describe_inverted()
+        assert "4 16-bit TIFF images with white stored as 0" in depth.describe_inverted()
         assert "(0.tif, 2.tif, 3.tif and 1 more)" in depth.describe_inverted()
 
 
@@ -170,6 +170,19 @@ def test_pixels_without_a_fixed_range_are_called_what_they_are(tmp_path, values,
 def test_cmyk_jpeg_looks_like_the_rgb_it_was_made_from():
     content = encode(Image.fromarray(RGB).convert("CMYK"), "JPEG", quality=95)
     assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB", "CMYK"])
+def test_colour_spaces_of_tiff_look_like_the_rgb_they_were_made_from(mode):
+    content = encode(Image.fromarray(RGB).convert(mode), "TIFF")
+    assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() < 4
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("MPO", 4), ("PNG", 0), ("TIFF", 0)])
+def test_of_several_frames_the_first_is_read(format, tolerance):
+    others = [Image.fromarray(255 - RGB), Image.new("RGB", (48, 40))]
+    content = encode(Image.fromarray(RGB), format, save_all=True, append_images=others)
+    assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() <= tolerance
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -267,6 +280,14 @@ def test_too_many_pixels_are_refused_before_decoding(side):
     with pytest.raises(DataError, match=r"^big\.png is refused: .*25,000,000"):
         decode_image(png_header(side, side), "big.png")
     assert Image.MAX_IMAGE_PIXELS == 89478485, "a process-wide setting of Pillow was changed"
+
+
+def test_a_photo_of_many_pixels_is_read_smaller():
+    content = encode(Image.new("L", (5_200, 5_000), 90), "JPEG")
+    with pytest.raises(DataError, match=r"at most 25,000,000 .* dataset\.decode=scaled reads it"):
+        decode_image(content, "photo.jpg")
+    pixels = decode_image(content, "photo.jpg", reduce_for=(72, "crop"))
+    assert pixels.shape == (625, 650, 3) and (pixels == 90).all()
 
 
 def test_the_largest_allowed_image_is_decoded():

@@ -197,9 +197,9 @@ def test_what_is_wrong_about_16_bit_images_is_said_or_refused(tmp_path, cache_di
     words = ["dataset=folder", f"dataset.root={root}", f"cache_dir={cache_dir}"]
     words += ["model.name=test_resnet", f"output_dir={tmp_path}"]
     plan = make_plan(compose_config(words))
-    assert "3 16-bit TIFF images store white as 0" in describe_plan(plan)
+    assert "3 16-bit TIFF images with white stored as 0" in describe_plan(plan)
     write_deep_colour(root / "a" / "colour.png", np.full((8, 8, 3), 4000))
-    with pytest.raises(DataError, match="1 images with 16 bits a colour use at most 12 of them"):
+    with pytest.raises(DataError, match="1 image with 16 bits a colour: at most 12 are used"):
         make_plan(compose_config(words))
 
 

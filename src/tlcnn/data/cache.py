@@ -97,7 +97,7 @@ def load_image_cache(
             reasons = [f"{ids[int(i)] if ids else f'image {i}'} ({why})" for i, why in bad.items()]
             raise DataError(
                 f"{len(bad)} of {len(images)} images cannot be decoded: {list_names(reasons)}. "
-                "Get these files again, or leave them out with dataset.on_bad=skip"
+                "Repair or replace these files, or leave them out with dataset.on_bad=skip"
             )
 
     source = choose_decoding(images, size, fit, decode)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tlcnn.data.images import FULL_BITS, MAX_PIXELS, FileImages, is_deep_suffix
 from tlcnn.storage import remember
+from tlcnn.text import count
 
 MAX_NARROW_BITS = 14  # up to which the upper 8 of 16 would be 64 grey levels or fewer
 N_NAMED = 3  # images in a sentence
@@ -51,17 +52,17 @@ class Depth:
 
     def describe_colour(self) -> str:
         """Return a sentence on colour images that use few of their bits."""
+        names = _list_first(self.colour_names, self.n_colour)
         return (
-            f"{self.n_colour:,} images with 16 bits a colour use at most {self.colour_bits} of "
-            f"them ({_list_first(self.colour_names, self.n_colour)}), and only the upper 8 can be "
-            "read, which are nearly black"
+            f"{count(self.n_colour, 'image')} with 16 bits a colour: at most {self.colour_bits} "
+            f"are used ({names}), and only the upper 8 can be read, which are nearly black"
         )
 
     def describe_inverted(self) -> str:
         """Return a sentence on images that store white as 0."""
         return (
-            f"{self.n_inverted:,} 16-bit TIFF images store white as 0 (PhotometricInterpretation "
-            "0) and are read as they are stored, with bright and dark exchanged "
+            f"{count(self.n_inverted, '16-bit TIFF image')} with white stored as 0 "
+            "(PhotometricInterpretation 0): they are read as stored, bright and dark exchanged "
             f"({_list_first(self.inverted_names, self.n_inverted)}). If other images of the "
             "dataset store black as 0, save all of them in that way"
         )

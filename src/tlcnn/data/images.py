@@ -54,13 +54,16 @@ def decode_image(
         return decode_dicom(content, name, MAX_PIXELS)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise DataError(
-                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded"
-                )
+            size = f"{image.width} x {image.height}"
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
+            if image.width * image.height > MAX_PIXELS:
+                may_reduce = image.format == "JPEG" and reduce_for is None
+                raise DataError(
+                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded. "
+                    + ("dataset.decode=scaled reads it smaller, or s" if may_reduce else "S")
+                    + "ave it smaller"
+                )
             image.load()
             return make_pixels(image, name, bits)
     except (DataError, MemoryError):
