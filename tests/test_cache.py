@@ -19,6 +19,7 @@ from PIL import Image
 from tlcnn import storage
 from tlcnn.data import array_store
 from tlcnn.data.cache import load_image_cache, make_cache_key, stored_size
+from tlcnn.data.dicom import MissingPackage
 from tlcnn.data.resize import resize_image
 from tlcnn.errors import DataError, Stopped, StorageError
 
@@ -164,6 +165,31 @@ def test_bad_images_are_skipped_and_listed(tmp_path):
         assert (found.array[[3, 40]] == 0).all() and (found.array[41] == 41).all()
     with pytest.raises(DataError, match="2 of 70"):
         build(tmp_path, Drawn(bad=(3, 40)))
+
+
+def test_what_an_earlier_version_could_not_decode_is_tried_again(tmp_path, heard):
+    build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip")
+    found = build(tmp_path, Drawn(bad=(40,)), on_bad="skip")
+    assert found.bad == (3, 40) and not found.array[3].any()  # as runs before
+    assert "1 of the skipped images can be decoded now. Delete" in heard.text
+    with pytest.raises(DataError, match=r"1 of 70 images cannot be decoded: image 40"):
+        build(tmp_path, Drawn(bad=(40,)))
+    images = Drawn()
+    found = build(tmp_path, images)
+    assert found.bad == () and (found.array[3] == 3).all() and (found.array[40] == 40).all()
+    again = Drawn()
+    assert build(tmp_path, again).bad == () and not again.loaded
+
+
+def test_a_missing_package_is_no_fault_of_an_image(tmp_path):
+    class NeedsPackage(Drawn):
+        def load(self, position):
+            raise MissingPackage("a.dcm is a DICOM file: pip install 'tlcnn[dicom]'")
+
+    for on_bad in ("skip", "refuse"):
+        with pytest.raises(MissingPackage):
+            build(tmp_path, NeedsPackage(), on_bad=on_bad)
+    assert files_of(tmp_path) == [] and build(tmp_path, Drawn()).bad == ()
 
 
 def test_a_truncated_jpeg_is_bad(tmp_path):

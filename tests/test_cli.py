@@ -51,3 +51,12 @@ def test_words_are_completed(tmp_path, line, expected):
     command = [sys.executable, "-m", "tlcnn"]
     subprocess.run(command, env=os.environ | settings, cwd=tmp_path)
     assert (tmp_path / "words").read_text() == expected
+
+
+@pytest.mark.parametrize(("word", "meant"), [("analyze", "analyse"), ("reports", "report")])
+def test_a_mistyped_command_is_answered_with_the_nearest(word, meant, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([word, "outputs"])
+    message = capsys.readouterr().err
+    assert exit_.value.code == 2 and f"no command '{word}'. Did you mean '{meant}'?" in message
+    assert "Commands: train, compare, report" in message

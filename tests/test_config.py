@@ -119,6 +119,10 @@ def test_wrong_values_name_the_key_and_what_is_allowed(overrides, message):
         ("dataset=~/my x", "write dataset=folder 'dataset.root=~/my x'\n"),
         ("dataset=a/l.csv", "dataset=table dataset.root=a dataset.options.csv=l.csv\n"),
         ("epochs=5", "Did you mean 'train.epochs'?"),
+        ("train.scheduler=cosine", "falls along a cosine to train.final_lr_fraction"),
+        ("pretrained=true", "Did you mean init=imagenet?"),
+        ("model.pretrained=False", "Did you mean init=random?"),
+        ("model=resnet101", "is not an option. For any other value write model.name=resnet101."),
         ("epochs", "sets nothing: write train.epochs=VALUE"),
         ("train.batch=5", "Did you mean 'train.batch_size'?"),
         ("--lr=1e-3", "write train.lr=1e-3, without dashes"),
@@ -185,6 +189,12 @@ def test_flags_may_stand_anywhere():
 def test_a_gpu_is_called_cuda():
     with pytest.raises(ConfigError, match="device=gpu is not allowed. Did you mean 'cuda'"):
         check_config(compose_config(["device=gpu"]))
+
+
+@pytest.mark.parametrize("device", ["gpu:1", "cuda:1", "cuda1", "1"])
+def test_the_number_of_a_gpu_is_set_by_cuda(device):
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=1 in front.* device=cuda in it"):
+        check_config(compose_config([f"device={device}"]))
 
 
 @pytest.mark.parametrize(

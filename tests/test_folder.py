@@ -12,9 +12,30 @@ from PIL import Image
 
 from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import load_index
+from tlcnn.data.images import FileImages
 from tlcnn.data.selection import find_masks
 from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
+
+# What people's folders, tables and weights hold, and where it is tested:
+#   masks beside images                    test_masks_*, test_pixels_of_possible_masks_* here
+#   split and fold folders of other names  test_splits_*, test_folds_are_refused_* here
+#   files that are not read, odd names     test_files_that_are_not_read_*, test_odd_names_* here
+#   names that are not UTF-8; a console    test_names_that_are_not_utf8_* here; test_text
+#   patients in paths; one folder too high test_group_regex_*, test_the_folder_of_* here
+#   classes in two cases, of one image     test_classes_that_differ_* here; test_splits
+#   12 bits in 16, white as 0, 16-bit RGB  test_images, test_plan: bits; test_predict
+#   float, signed, 32-bit, large, damaged  test_images: ranges, profiles, pixels, truncation
+#   image modes, frames, EXIF, archives    test_images
+#   DICOM; failures that were remembered   test_dicom; test_cache, test_duplicates
+#   tables, flags, several labels, Excel   test_table; multi-label tasks: test_multilabel
+#   equal files in train and test          test_plan: copies; test_audit: groups that mend a split
+#   saved again, squared, mirrored, turned test_duplicates, test_overlap; test_chain
+#   two datasets of one name               test_cells: different images
+#   weights of other tools                 test_match, test_checkpoint_file
+#   networks that cannot be trained        test_units: two classifiers, no CNN; test_start: windows
+#   values and flags on the command line   test_config: TYPED, wrong arguments, flags anywhere
+#   long work in a log, and continued      test_progress
 
 
 def write_image(path, value=0):
@@ -39,12 +60,13 @@ def load(root, **options):
 def test_classes_are_folders_and_images_in_order(root, caplog):
     with caplog.at_level(logging.WARNING):
         index = load(root)
+    assert not caplog.records  # whoever trains on it or audits it says the hint
     assert index.classes == ("benign", "malignant") and len(index) == 12
     assert index.table["image_id"].tolist()[::6] == ["benign/p0_0.png", "malignant/deep/p3_0.png"]
     assert index.table["label"].tolist() == [0] * 6 + [1] * 6
     assert index.images.load(7)[0, 0, 0] == 11
     assert index.table["group"].is_unique
-    assert "every image is taken as its own group" in caplog.text
+    assert "every image is taken as its own group" in index.hint
 
 
 @pytest.mark.parametrize("place", [b"benign/caf\xe9.png", b"M\xe9lanome/1.png"])
@@ -71,10 +93,10 @@ def test_group_regex_may_match_the_path_below_the_root(tmp_path):
         load(tmp_path / "7", group_regex="(7)")  # what is above the root tells nothing
 
 
-def test_group_regex(root, caplog):
+def test_group_regex(root):
     index = load(root, group_regex=r"^(p\d+)_")
     assert index.table["group"].tolist() == [f"p{n // 2}" for n in range(12)]
-    assert not caplog.records
+    assert not index.hint
     with pytest.raises(DataError, match=r"captures nothing in 12 of 12 .*p0_0\.png"):
         load(root, group_regex=r"^(patient\d+)_")
     with pytest.raises(ConfigError, match="has 0 capture groups; put exactly one pair"):
@@ -195,6 +217,25 @@ def test_masks_are_searched_in_linear_time():
     assert time.process_time() - started < 2
 
 
+def test_pixels_of_possible_masks_are_looked_at_once(tmp_path, monkeypatch):
+    for number in range(6):
+        write_image(tmp_path / "in" / "a" / f"x{number}.png", number)
+        write_image(tmp_path / "in" / "b" / f"x{number}_late.png", number)
+    options = {"cache_dir": str(tmp_path / "cache")}
+    table = load(tmp_path / "in", **options).table
+    monkeypatch.setattr(FileImages, "load", None)
+    assert load(tmp_path / "in", **options).table.equals(table)
+    monkeypatch.undo()
+    for number in range(6):  # the same names, other pixels
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[number:, 2:] = 255
+        Image.fromarray(pixels).save(tmp_path / "in" / "b" / f"x{number}_late.png")
+        noise = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "in" / "a" / f"x{number}.png")
+    with pytest.raises(DataError, match="6 of 12 images look like segmentation masks"):
+        load(tmp_path / "in", **options)
+
+
 def test_globs(root):
     assert len(load(root, include=["p0*", "malignant/*"])) == 8
     assert len(load(root, exclude="p0_*,*/deep/*")) == 4
@@ -277,6 +318,23 @@ def test_folds_are_refused_with_words_that_map_them(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("learning_tiles", "tuning_tiles", "final_tiles"),
+        ("Development", "Tuning", "External validation"),
+        ("train_a", "val_a", "holdout_a"),
+    ],
+)
+def test_splits_under_other_words_are_refused_with_their_meaning(tmp_path, names):
+    lay_splits(tmp_path, names)
+    with pytest.raises(DataError, match="probably splits") as error:
+        load(tmp_path)
+    table = run_words(str(error.value), tmp_path).table
+    places = table.groupby("split")["image_id"].agg(lambda ids: ids.iloc[0].split("/")[0])
+    assert places.to_dict() == dict(zip(("train", "val", "test"), names, strict=True))
+
+
 def test_splits_beside_a_copy_are_used_alone_in_the_words_of_the_message(tmp_path):
     lay_splits(tmp_path, ("train", "test", "TEST_SIMPLE"))
     with pytest.raises(DataError, match="beside other folders") as error:
@@ -329,6 +387,24 @@ def test_val_can_be_the_test_where_there_is_none(tmp_path):
 def test_a_class_may_be_called_test(root):
     write_image(root / "test" / "a.png")
     assert load(root).classes == ("benign", "malignant", "test")
+
+
+def test_odd_names_are_read_and_clutter_is_not(tmp_path):
+    names = ("basal cell carcinoma", "Naevus=common, #2", "mélanome 🩺")
+    for name in names:
+        for number in range(3):
+            write_image(tmp_path / name / f"{number}.png", number)
+    for odd in ("x" * 240, "-rf", 'a,b "c"\n'):
+        write_image(tmp_path / names[0] / f"{odd}.png", 9)
+    write_image(tmp_path / names[1] / "UPPER.PNG", 9)
+    for clutter in ("Thumbs.db", ".DS_Store", "__MACOSX/._a.png", ".ipynb_checkpoints/a.png"):
+        path = tmp_path / clutter
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / names[0] / "loop").symlink_to("..")
+    index = load(tmp_path)
+    assert index.classes == tuple(sorted(names)) and len(index) == 13 and not index.notes
+    assert all(index.images.load(n).shape == (8, 8, 3) for n in range(13))
 
 
 def test_files_that_are_not_read_are_counted(root, tmp_path):

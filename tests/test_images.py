@@ -11,11 +11,13 @@ import zlib
 
 import numpy as np
 import pytest
+from deep_made import write_deep_colour, write_tiff
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from tlcnn.data import images as images_module
+from tlcnn.data.depth import find_depth
 from tlcnn.data.files import (
     MAX_MEMBERS,
     FileRef,
@@ -114,12 +116,12 @@ def test_significant_bits_are_those_of_the_whole_dataset(tmp_path, largest, bits
     (tmp_path / "broken.png").write_bytes(b"no image")
     refs = list_files(tmp_path)
     images = FileImages(refs)
-    assert images.may_be_deep and images.find_bits() == bits
+    assert images.may_be_deep and find_depth(images).bits == bits
     pixels = FileImages(refs, bits=bits).load(3)
     assert refs[3].name == "dark.tif"
     expected = [largest // 4 // 2 ** (bits - 8), largest // 2 // 2 ** (bits - 8)]
     assert pixels[0, :, 0].tolist() == expected
-    assert not FileImages(refs[:1]).may_be_deep and FileImages(refs[:1]).find_bits() == 16
+    assert not FileImages(refs[:1]).may_be_deep and find_depth(FileImages(refs[:1])).bits == 16
 
 
 def test_values_beyond_the_bits_of_a_dataset_are_white(tmp_path):
@@ -130,26 +132,60 @@ def test_values_beyond_the_bits_of_a_dataset_are_white(tmp_path):
     assert again.bits == 12 and again.reduce_for == (8, "crop")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_16_bit_images_that_store_white_as_0_are_counted(tmp_path, bits):
+    """Pillow exchanges bright and dark in 8 bits, and not in 16."""
+    values = np.array([[0, 2**bits - 1]], f"<u{bits // 8}")
+    for number, photometric in enumerate((0, 1, 0, 0, 0)):
+        write_tiff(tmp_path / f"{number}.tif", values, photometric=photometric)
+    images = FileImages(list_files(tmp_path))
+    shown = [images.load(n)[0, :, 0].tolist() for n in (0, 1)]
+    assert shown == ([[255, 0], [0, 255]] if bits == 8 else [[0, 255], [0, 255]])
+    depth = find_depth(images)
+    assert depth.n_inverted == (0 if bits == 8 else 4)
+    if bits == 16:
+        assert "4 16-bit TIFF images with white stored as 0" in depth.describe_inverted()
+        assert "(0.tif, 2.tif, 3.tif and 1 more)" in depth.describe_inverted()
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (4095, 12), (16383, 14), (65535, 16)])
+def test_colour_images_with_few_of_16_bits_are_noticed(tmp_path, largest, bits):
+    for number in range(2):
+        write_deep_colour(tmp_path / f"{number}.png", np.full((2, 2, 3), largest >> number))
+    Image.new("RGB", (2, 2), "white").save(tmp_path / "plain.png")
+    images = FileImages(list_files(tmp_path))
+    assert images.load(0)[0, 0, 0] == largest >> 8  # all that Pillow reads
+    depth = find_depth(images)
+    assert (depth.n_colour, depth.colour_bits, depth.bits) == (2, bits, 16)
+    assert depth.is_narrow_colour == (bits < 16)
+
+
 @pytest.mark.parametrize(
     ("values", "kind"), [("<f4", "float"), ("<i4", "32-bit"), ("<i2", "signed 16-bit")]
 )
 def test_pixels_without_a_fixed_range_are_called_what_they_are(tmp_path, values, kind):
     pixels = np.arange(-8, 8).reshape(4, 4).astype(values)
-    sample = {"f": 3, "i": 2}[values[1]]
-    bits = 8 * pixels.itemsize
-    tags = [(256, 4, 4), (257, 4, 4), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
-    tags += [(277, 3, 1), (278, 4, 4), (279, 4, pixels.nbytes), (339, 3, sample)]
-    directory = struct.pack("<H", len(tags))
-    directory += b"".join(struct.pack("<HHII", tag, form, 1, value) for tag, form, value in tags)
-    start = struct.pack("<I", 8 + pixels.nbytes)
-    content = b"II*\0" + start + pixels.tobytes() + directory + bytes(4)
+    write_tiff(tmp_path / "a.tif", pixels, sample={"f": 3, "i": 2}[values[1]])
     with pytest.raises(DataError, match=rf"^a\.tif has {kind} pixels, .* Save all images"):
-        decode_image(content, "a.tif")
+        decode_image((tmp_path / "a.tif").read_bytes(), "a.tif")
 
 
 def test_cmyk_jpeg_looks_like_the_rgb_it_was_made_from():
     content = encode(Image.fromarray(RGB).convert("CMYK"), "JPEG", quality=95)
     assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() < 4
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB", "CMYK"])
+def test_colour_spaces_of_tiff_look_like_the_rgb_they_were_made_from(mode):
+    content = encode(Image.fromarray(RGB).convert(mode), "TIFF")
+    assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() < 4
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("MPO", 4), ("PNG", 0), ("TIFF", 0)])
+def test_of_several_frames_the_first_is_read(format, tolerance):
+    others = [Image.fromarray(255 - RGB), Image.new("RGB", (48, 40))]
+    content = encode(Image.fromarray(RGB), format, save_all=True, append_images=others)
+    assert np.abs(decode_image(content, "a").astype(int) - RGB).mean() <= tolerance
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -247,6 +283,14 @@ def test_too_many_pixels_are_refused_before_decoding(side):
     with pytest.raises(DataError, match=r"^big\.png is refused: .*25,000,000"):
         decode_image(png_header(side, side), "big.png")
     assert Image.MAX_IMAGE_PIXELS == 89478485, "a process-wide setting of Pillow was changed"
+
+
+def test_a_photo_of_many_pixels_is_read_smaller():
+    content = encode(Image.new("L", (5_200, 5_000), 90), "JPEG")
+    with pytest.raises(DataError, match=r"at most 25,000,000 .* dataset\.decode=scaled reads it"):
+        decode_image(content, "photo.jpg")
+    pixels = decode_image(content, "photo.jpg", reduce_for=(72, "crop"))
+    assert pixels.shape == (625, 650, 3) and (pixels == 90).all()
 
 
 def test_the_largest_allowed_image_is_decoded():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deep_made import write_deep_colour, write_tiff
 from PIL import Image
 from runs import tiny_command, tiny_config
 from safetensors.torch import save_file
@@ -185,6 +186,22 @@ def test_few_significant_bits_are_one_factor_in_plan_and_id(tmp_path, cache_dir,
     assert (plan.dataset.pixel_digests == plan.dataset.digests) == (not is_narrow)
     before = plan.dataset.read_with(16)  # as runs without these bits in their id were trained
     assert before.index.images.load(0)[0, 0, 0] == (15 if is_narrow else 255)
+
+
+def test_what_is_wrong_about_16_bit_images_is_said_or_refused(tmp_path, cache_dir):
+    root = tmp_path / "images"
+    for number in range(24):
+        path = root / "ab"[number % 2] / f"{number:02d}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8), 2000 * number, "<u2")
+        write_tiff(path, pixels, photometric=int(number > 2))
+    words = ["dataset=folder", f"dataset.root={root}", f"cache_dir={cache_dir}"]
+    words += ["model.name=test_resnet", f"output_dir={tmp_path}"]
+    plan = make_plan(compose_config(words))
+    assert "3 16-bit TIFF images with white stored as 0" in describe_plan(plan)
+    write_deep_colour(root / "a" / "colour.png", np.full((8, 8, 3), 4000))
+    with pytest.raises(DataError, match="1 image with 16 bits a colour: at most 12 are used"):
+        make_plan(compose_config(words))
 
 
 def test_the_plan_mentions_another_mean_and_turned_images(plan_of, tmp_path, cache_dir, weights):

@@ -19,10 +19,11 @@ from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import list_eval_batches
 from tlcnn.errors import ConfigError, DataError, Stopped
 from tlcnn.inference.calibration import Calibration, fit_calibration
-from tlcnn.inference.familiar import Distances, load_distances
+from tlcnn.inference.familiar import Distances, load_distances, warn_of_few
+from tlcnn.inference.image_list import load_image_list
 from tlcnn.inference.network import Network
 from tlcnn.inference.outputs import list_parts
-from tlcnn.inference.predict import build_predictor, predict
+from tlcnn.inference.predict import build_predictor, predict, warn_of_depth
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.plan_record import PlanRecord, read_plan
 from tlcnn.run.run import run
@@ -118,6 +119,42 @@ def test_16_bit_files_are_read_with_the_bits_of_the_run(tmp_path, cache_dir):
     files = [tmp_path / "images" / image_id for image_id in recorded["image_id"]]
     frame = predict(plan.run_dir, files, device="cpu", checks=False)
     assert np.array_equal(take(frame, "logit/"), take(recorded, "logit/"))
+
+
+@pytest.mark.parametrize(
+    ("trained_with", "largest", "text"),
+    [
+        (16, 4095, "by 16 bits, as in its training, and these use 12: they become nearly black"),
+        (12, 60000, "by 12 bits, as in its training, and these use 16: they become white"),
+        (12, 4095, ""),
+        (16, 60000, ""),
+        (12, None, ""),
+    ],
+)
+def test_images_of_another_bit_depth_are_noticed(
+    plans, tmp_path, monkeypatch, heard, trained_with, largest, text
+):
+    dtype = np.uint8 if largest is None else np.uint16
+    pixels = np.linspace(0, largest or 255, 64, dtype=dtype).reshape(8, 8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    network = tlcnn.load(plans[0].run_dir)
+    form = (*network.stored_form[:3], trained_with)
+    monkeypatch.setattr(type(network), "stored_form", property(lambda self: form))
+    warn_of_depth([network], load_image_list([tmp_path], cache_dir=tmp_path / "cache"))
+    shown = "\n".join(record.getMessage() for record in heard.records)
+    assert (text in shown and "bit depth" in shown) if text else not shown
+
+
+@pytest.mark.parametrize(("n_val", "share"), [(10, "10 %"), (60, "3 %"), (100, "")])
+def test_few_validation_images_make_no_threshold(n_val, share, heard):
+    """The share that is named is that of images like those of validation."""
+    warn_of_few(n_val, "mine")
+    shown = heard.text
+    assert (f"About {share} of images" in shown and f"{n_val} validation" in shown) == bool(share)
+    rng = np.random.default_rng(0)
+    scales = np.quantile(rng.random((4000, n_val)), 0.99, axis=1)
+    beyond = (rng.random((4000, 100)) > scales[:, None]).mean()
+    assert not share or f"{100 * beyond:.0f} %" == share
 
 
 def test_an_ensemble_is_the_mean_of_its_runs(plans, folder):

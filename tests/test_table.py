@@ -108,6 +108,74 @@ def test_several_labels_in_a_cell_are_asked_about(findings):
         load(findings, label_separator="|", classes=["Edema", "Mass"])
 
 
+def test_values_of_labels_can_be_mapped_or_left_out(findings):
+    cells = ["1.0", "0.0", "-1.0", "", "1"]
+    write_table(findings / "labels.csv", [[f"x{n}.png", c] for n, c in enumerate(cells)], HEADER)
+    with pytest.raises(DataError, match="1 rows have no label: x3") as error:
+        load(findings)
+    words = re.findall(r'"(dataset\.[^"]*)"', str(error.value))
+    options = compose_config(["dataset=table", *words]).dataset.options
+    assert load(findings, **options).classes == ("-1.0", "0.0", "1", "1.0")
+    words = ["dataset.options.label_values={-1: drop, blank: absent, 0: absent, 1: present}"]
+    values = compose_config(["dataset=table", *words]).dataset.options["label_values"]
+    assert values == {"-1": "drop", "blank": "absent", "0": "absent", "1": "present"}
+    index = load(findings, label_values=values)
+    assert index.classes == ("absent", "present")
+    assert index.table["image_id"].tolist() == ["x0.png", "x1.png", "x3.png", "x4.png"]
+    assert index.table["label"].tolist() == [1, 0, 0, 1]
+    assert index.notes == ("left out 1 of 5 rows by their label",)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"2": "drop"}, "no cell of label has 2; there are -1, 0, 1, blank"),
+        ({"0": "none"}, "0 becomes 'none', which is an empty cell"),
+        ("drop", "must say what values mean"),
+    ],
+)
+def test_mappings_of_labels_that_do_not_fit(findings, values, text):
+    rows = [["x0.png", "1.0"], ["x1.png", "0"], ["x2.png", "-1"], ["x3.png", ""]]
+    write_table(findings / "labels.csv", rows, HEADER[:2])
+    with pytest.raises(ConfigError, match=text):
+        load(findings, label_values=values)
+
+
+def test_uncertain_flags_are_said_to_be_something(findings):
+    rows = [["x0.png", "1.0", ""], ["x1.png", "-1.0", "1.0"], ["x2.png", "1.0", "1.0"]]
+    write_table(findings / "labels.csv", rows, ["image", "Edema", "Mass"])
+    columns = {"label_columns": ["Edema", "Mass"]}
+    with pytest.raises(DataError, match=r"Edema must hold 0 and 1, and has -1\.0") as error:
+        load(findings, **columns)
+    words = re.findall(r'"(dataset\.[^"]*)"', str(error.value))
+    values = compose_config(["dataset=table", *words]).dataset.options["label_values"]
+    assert load(findings, **columns, label_values=values).targets.tolist() == [
+        [1, 0],
+        [0, 1],
+        [1, 1],
+    ]
+    dropped = load(findings, **columns, label_values={"-1": "drop"})
+    assert dropped.targets.tolist() == [[1, 0], [1, 1]]
+
+
+def test_paths_may_begin_with_the_name_of_the_root(tmp_path):
+    """As in CheXpert: the table beside train has paths such as CheXpert-v1.0/train/…"""
+    rows = []
+    for number in range(4):
+        folder = tmp_path / "my copy" / "train" / f"patient{number // 2}" / f"study{number}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / "view1_frontal.png")
+        path = f"CheXpert-v1.0/train/patient{number // 2}/study{number}/view1_frontal.png"
+        rows.append([path, "ab"[number % 2]])
+    write_table(tmp_path / "my copy" / "labels.csv", rows, HEADER[:2])
+    index = load(tmp_path / "my copy", group_regex=r"(patient\d+)")
+    assert [index.images.load(n)[0, 0, 0] for n in range(4)] == [0, 1, 2, 3]
+    assert index.table["group"].tolist() == ["patient0", "patient0", "patient1", "patient1"]
+    assert not index.hint and "group_regex" in load(tmp_path / "my copy").hint
+    with pytest.raises(ConfigError, match="groups and group_regex both say what a group is"):
+        load(tmp_path / "my copy", group_regex="(a)", groups="g.csv")
+
+
 def test_a_comma_in_a_name_is_no_separator(root):
     rows = [["a.png", '"nevus, blue"'], ["b.png", "nevus"]]
     write_table(root / "labels.csv", rows, HEADER[:2])
@@ -266,6 +334,13 @@ def test_defects_are_named(root, rows, text):
 def test_missing_columns_and_tables(root):
     with pytest.raises(DataError, match=r"lacks 1 column\(s\): lable; .* Did you mean 'label'"):
         load(root, label_column="lable")
+    write_table(root / "other.csv", [["a.png", "nv"]], ["Path", "Age"])
+    with pytest.raises(
+        DataError, match=r"it has Path, Age\. Say .*image_column, dataset"
+    ) as error:
+        load(root, csv="other.csv")
+    assert "Did you mean" not in str(error.value)
+    (root / "other.csv").unlink()
     with pytest.raises(DataError, match=r"no table at .*other\.csv"):
         load(root, csv="other.csv")
     write_table(root / "labels.csv", ROWS, ["image", "label", "label", "part", "age"])

@@ -43,6 +43,8 @@ def test_the_help_has_a_line_for_every_key_with_its_value_and_what_it_takes():
     starts = [line.split("=")[0] for line in done.stdout.splitlines()]
     options = [start for start in starts if start.startswith("dataset.options.")]
     assert "dataset.options.csv" in options
+    assert "rows whose image is not there" in done.stdout
+    assert "an option of the reader" not in done.stdout
     mappings = ["dataset.options", "init.task_dataset", "init.task_run"]
     mappings += ["train.unit_lr", "train.augment_ranges"]
     assert all(starts.count(key) == 1 for key in list_keys() if key not in mappings)
@@ -61,6 +63,7 @@ def test_a_plan_shows_control_characters_of_class_names_as_escapes(tmp_path, cac
     done = train(*words, f"output_dir={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     assert r"a\x1b[31m" in done.stdout and "\x1b" not in done.stdout + done.stderr
+    assert done.stderr.count("every image is taken as its own group") == 1
 
 
 def test_a_sweep_goes_on_after_a_failure_and_again_does_nothing(tmp_path, cache_dir):

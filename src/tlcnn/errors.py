@@ -101,7 +101,7 @@ def list_names(names: "list[str] | tuple[str, ...]", limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def did_you_mean(given: str, allowed: "list[str] | tuple[str, ...]") -> str:
+def did_you_mean(given: str, allowed: "list[str] | tuple[str, ...]", likeness: float = 0.5) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest allowed name, or an empty string.
 
     Example:
@@ -110,5 +110,7 @@ def did_you_mean(given: str, allowed: "list[str] | tuple[str, ...]") -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(str(given), [str(name) for name in allowed], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(
+        str(given), [str(name) for name in allowed], n=1, cutoff=likeness
+    )
     return f" Did you mean '{close[0]}'?" if close else ""

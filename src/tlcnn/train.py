@@ -8,13 +8,12 @@ command again), 70 an unexpected error.
 import logging
 import os
 import sys
-from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tlcnn import FunctionModule
-from tlcnn.config.compose import make_hydra_options, make_memory, register_schema
+from tlcnn.config.compose import make_config, make_hydra_options, make_memory, register_schema
 from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import find_conf_dir
 from tlcnn.config.spelling import list_flags, spell
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         outcome = Outcome()
         try:
-            cfg: Any = OmegaConf.to_object(config_node)
+            cfg = make_config(config_node)
             memory = make_memory(list_flags(arguments))
             plan = make_plan(cfg, memory)
             if cfg.dry_run:
@@ -50,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
                 if has_weights(plan):
                     build_initial_network(plan, memory)  # weights that do not fit are refused now
+                if hint := plan.dataset.index.hint:
+                    logging.getLogger(__name__).warning("%s", hint)
                 print_text(describe_plan(plan))
                 print_text(describe_time(plan))
             else:

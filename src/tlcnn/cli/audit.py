@@ -138,8 +138,11 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
 def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     from tlcnn.data.dataset import load_dataset, load_dataset_index
 
+    index = load_dataset_index(cfg)
+    if index.hint:
+        logging.getLogger(__name__).warning("%s", index.hint)
     # Splits that share groups are no error here but a finding.
-    return load_dataset(cfg, load_dataset_index(cfg), cache_dir, check=False)
+    return load_dataset(cfg, index, cache_dir, check=False)
 
 
 # ---- in words -----------------------------------------------------------------------------------

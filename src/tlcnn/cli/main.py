@@ -23,7 +23,7 @@ from tlcnn.cli.test import add_test
 from tlcnn.cli.train import add_train, run_train
 from tlcnn.cli.tune import add_tune
 from tlcnn.config.schema import check_word, find_cache_dir
-from tlcnn.errors import ConfigError, TlcnnError
+from tlcnn.errors import ConfigError, TlcnnError, did_you_mean
 from tlcnn.model.unit_map import GRANULARITIES
 from tlcnn.storage import writing
 from tlcnn.text import print_text
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    check_command(parser, arguments)
     options = parse_words(parser, arguments)
     try:
         options.command(options)
@@ -47,6 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.exit(0)
+
+
+def check_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Exit with the nearest command, and the list of them, where the first word is none."""
+    (names,) = (
+        list(action.choices)
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    word = next(iter(arguments), "-")
+    if not word.startswith("-") and word not in names:
+        hint = did_you_mean(word, names)
+        parser.error(f"there is no command {word!r}.{hint}\nCommands: {', '.join(names)}")
 
 
 def parse_words(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

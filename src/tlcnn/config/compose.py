@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -47,6 +47,26 @@ def compose_config(overrides: Sequence[str] = ()) -> Config:
     return Composer().compose(spell(overrides))
 
 
+def make_config(node: DictConfig) -> Config:
+    """Return a composed configuration as an object; keys inside options are texts, as in JSON."""
+    config: Any = OmegaConf.to_object(node)
+    config.dataset.options = _name_keys(config.dataset.options)
+    config.init.task_dataset = _name_keys(config.init.task_dataset)
+    return cast("Config", config)
+
+
+def _name_keys(value: Any) -> Any:
+    """Return a value in which the keys of all mappings are texts.
+
+    Example:
+        >>> _name_keys({"label_values": {-1.0: "drop"}})
+        {'label_values': {'-1.0': 'drop'}}
+    """
+    if isinstance(value, dict):
+        return {str(key): _name_keys(each) for key, each in value.items()}
+    return value
+
+
 def make_memory(flags: Sequence[str] = ()) -> Memory:
     """Return the memory of the runs of one command line: it holds their composer."""
     memory = Memory()
@@ -85,8 +105,7 @@ class Composer:
                 OmegaConf.update(node, key, override.value(), merge=True, force_add=add)
         except OmegaConfBaseException:
             node = self._compose_files(overrides)  # raises Hydra's own error
-        config: Any = OmegaConf.to_object(node)
-        return config
+        return make_config(node)
 
     def parse(self, text: str) -> Any:
         """Return Hydra's reading of one `KEY=VALUE`."""

@@ -1,11 +1,12 @@
 """What every key of the configuration means, for the help of `python -m tlcnn.train`."""
 
 import json
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tlcnn.config.schema import describe_type, list_keys
+from tlcnn.config.schema import describe_type, find_conf_dir, list_keys
 from tlcnn.text import align_columns
 
 MEANINGS = {
@@ -121,6 +122,7 @@ def describe_keys(config: DictConfig) -> str:
 
     A blank line parts the groups.
     """
+    comments = _read_option_comments(OmegaConf.select(config, "dataset.kind") or "")
     groups: dict[str, list[tuple[str, str]]] = {}
     for key in list_keys():
         value: Any = OmegaConf.select(config, key)
@@ -133,5 +135,17 @@ def describe_keys(config: DictConfig) -> str:
         text = meaning if kind == "a value" else f"{meaning} ({kind})".strip()
         rows = groups.setdefault(key.rpartition(".")[0], [])
         for name, each in values.items():
-            rows.append((f"{name}={each if isinstance(each, str) else json.dumps(each)}", text))
+            line = comments.get(name, text)
+            rows.append((f"{name}={each if isinstance(each, str) else json.dumps(each)}", line))
     return "\n\n".join("\n".join(align_columns(rows)) for rows in groups.values())
+
+
+def _read_option_comments(kind: str) -> dict[str, str]:
+    """Return what files in conf/dataset say of the options of a reader, by key."""
+    comments: dict[str, str] = {}
+    for path in sorted((find_conf_dir() / "dataset").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(rf"^kind: {re.escape(kind)}$", text, re.MULTILINE):
+            for option, comment in re.findall(r"^  (\w+): .*?  # (.+)$", text, re.MULTILINE):
+                comments.setdefault(f"dataset.options.{option}", comment)
+    return comments

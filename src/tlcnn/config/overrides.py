@@ -40,6 +40,11 @@ _SYNONYMS = {  # names from other programs, and the key that each means
     "batch": "train.batch_size",
     "gpu": "device",
 }
+_SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedule", "sched", "lr_decay")
+_SCHEDULE = (
+    " The learning rate rises in train.warmup_epochs and falls along a cosine to "
+    "train.final_lr_fraction of train.lr; there is no other schedule of it."
+)
 _OPTIONS_MEANT = {  # words for options of init
     **dict.fromkeys(("pretrained", "true", "yes"), "imagenet"),
     **dict.fromkeys(("none", "scratch", "false", "null"), "random"),
@@ -162,8 +167,13 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
         return
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
-    node, nearest = key.split(".")[0], _find_likely_key(key)
+    node, leaf, nearest = key.split(".")[0], key.split(".")[-1], _find_likely_key(key)
     hint = f" Did you mean '{nearest}'?" if nearest else did_you_mean(key, [*keys, *GROUPS])
+    if leaf in _SCHEDULERS:
+        hint = _SCHEDULE
+    elif nearest == "init":
+        option = _OPTIONS_MEANT.get(str(override.value()).lower(), "imagenet")
+        hint = f" Did you mean init={option}?"
     listing = _describe_keys(node if node in GROUPS else None)
     raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")
 
@@ -186,13 +196,16 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     meant = _OPTIONS_MEANT.get(text.lower()) if group == "init" else None
     hint = did_you_mean(meant or text, allowed)
     path = Path(text)
+    other = _OTHER_VALUES[group].format(shlex.quote(text)) if group in _OTHER_VALUES else ""
     if group == "dataset" and re.search(r"[/\\~]|^\.|\.[a-z]{3,4}$", text):
         hint = f" For images of your own write dataset=folder {_write_word('dataset.root', text)}"
         if path.suffix:
             folder, file = str(path.parent), _write_word("dataset.options.csv", path.name)
             hint = f" For a table write dataset=table {_write_word('dataset.root', folder)} {file}"
-    elif group in _OTHER_VALUES and text and (not hint or group == "model"):
-        hint += f" {_OTHER_VALUES[group].format(shlex.quote(text))}"
+    elif group == "model" and text:  # a network that timm has is no misspelling
+        hint = f" {other}{hint}"
+    elif other and text and not hint:
+        hint = f" {other}"
     raise ConfigError(
         f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"

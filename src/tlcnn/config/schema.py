@@ -302,11 +302,13 @@ def check_config(cfg: Config) -> None:
 
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the allowed words."""
-    if value not in allowed:
-        raise ConfigError(
-            f"{key}={value} is not allowed.{did_you_mean(_SYNONYMS.get(value, value), allowed)}\n"
-            f"Allowed: {', '.join(allowed)}"
-        )
+    if value in allowed:
+        return
+    hint = did_you_mean(_SYNONYMS.get(value, value), allowed)
+    if "cuda" in allowed and (number := re.fullmatch(r"(?:cuda|gpu)?[:_ ]?(\d+)", value)):
+        place = f"CUDA_VISIBLE_DEVICES={number[1]} in front of the command"
+        hint = f" Write {place}, and {key}=cuda in it"
+    raise ConfigError(f"{key}={value} is not allowed.{hint}\nAllowed: {', '.join(allowed)}")
 
 
 def _check_combinations(cfg: Config) -> None:

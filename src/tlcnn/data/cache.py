@@ -8,6 +8,7 @@ which is never stale and can be deleted at any time.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,14 @@ import numpy as np
 from tlcnn.data.array_store import ArrayStore, CachedArray
 from tlcnn.data.decode import decode_images
 from tlcnn.data.index import Images
-from tlcnn.data.resize import FILTER, choose_decoding
+from tlcnn.data.resize import FILTER, choose_decoding, decode_range
 from tlcnn.errors import DataError, Stopped, list_names
 from tlcnn.storage import digest_of
 
+log = logging.getLogger(__name__)
+
 CACHE_VERSION = 2
+N_RETRIED = 32  # bad images of a stored array that are tried again
 MARGIN = 1.125  # stored side / side the network sees: the room that random crops have
 
 
@@ -93,11 +97,12 @@ def load_image_cache(
             reasons = [f"{ids[int(i)] if ids else f'image {i}'} ({why})" for i, why in bad.items()]
             raise DataError(
                 f"{len(bad)} of {len(images)} images cannot be decoded: {list_names(reasons)}. "
-                "Get these files again, or leave them out with dataset.on_bad=skip"
+                "Repair or replace these files, or leave them out with dataset.on_bad=skip"
             )
 
+    source = choose_decoding(images, size, fit, decode)
+
     def build() -> CachedArray:
-        source = choose_decoding(images, size, fit, decode)
         bad: dict[str, str] = {}  # position -> why
         with store.open_writer(key, (len(images), size, size, 3)) as writer:
             for pixels, reasons in decode_images(
@@ -108,7 +113,21 @@ def load_image_cache(
             refuse_bad(bad)
             return writer.finish({"bad": bad})
 
-    array = store.load(key, build, work="decodes the same images", check_stop=check_stop)
+    work = "decodes the same images"
+    array = store.load(key, build, work=work, check_stop=check_stop)
+    bad = sorted(map(int, array.info["bad"]))[:N_RETRIED]
+    # An earlier version, or one without a package, may have built it.
+    mended = [row for row in bad if not decode_range(source, range(row, row + 1), size, fit)[1]]
+    if mended and on_bad == "refuse":
+        with store.hold(key, work=work, check_stop=check_stop):
+            array = build()
+    elif mended:  # other runs have trained without them
+        log.warning(
+            "%d of the skipped images can be decoded now. Delete %s.* to use them: runs of the "
+            "same id then have more images than before",
+            len(mended),
+            store.folder / key,
+        )
     refuse_bad(array.info["bad"])
     return ImageCache(array.rows, tuple(sorted(map(int, array.info["bad"]))))
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
+from tlcnn.data.depth import load_depth
 from tlcnn.data.fewer import keep_train_images
 from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import SPLITS, Index
@@ -158,16 +159,26 @@ def choose_bits(dataset: Dataset, cache_dir: Path) -> Dataset:
     """Return the dataset with one factor for all its 16-bit images, by their common range.
 
     12 significant bits in 16 would be 16 grey levels if the upper 8 were used.
+
+    Raises:
+        DataError: colour images of 16 bits that use few of them.
     """
     images = dataset.index.images
-    if not isinstance(images, FileImages) or not images.may_be_deep:
+    if not isinstance(images, FileImages):
         return dataset
-    bits = remember(cache_dir, "bits", digest_of(dataset.digests), images.find_bits)
-    if bits == FULL_BITS:
-        return dataset
-    note = (
-        f"the 16-bit images use {bits} bits: their values are divided by {2 ** (bits - 8)}, in "
-        "all images alike"
-    )
-    index = replace(dataset.index, notes=(*dataset.index.notes, note))
+    depth = load_depth(images, digest_of(dataset.digests), cache_dir)
+    if depth.is_narrow_colour:
+        raise DataError(
+            f"{dataset.index.name}: {depth.describe_colour()}. Save all images of the dataset "
+            "with 8 bits a colour, on one scale"
+        )
+    bits, notes = depth.bits, list(dataset.index.notes)
+    if bits < FULL_BITS:
+        notes.append(
+            f"the 16-bit images use {bits} bits: their values are divided by {2 ** (bits - 8)}, "
+            "in all images alike"
+        )
+    if depth.n_inverted:  # inverting them would change the pixels of runs that keep their ids
+        notes.append(depth.describe_inverted())
+    index = replace(dataset.index, notes=tuple(notes))
     return replace(dataset, index=index).read_with(bits)

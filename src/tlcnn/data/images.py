@@ -22,8 +22,6 @@ from tlcnn.storage import digest_of
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # no format that runs code or other decoders
 MAX_PIXELS = 25_000_000
 FULL_BITS = 16  # significant bits of 16-bit images, of which the upper 8 are used
-MAX_NARROW_BITS = 14  # up to which the upper 8 of 16 would be 64 grey levels or fewer
-_DEEP_SUFFIXES = (".png", ".tif", ".tiff")
 _PNG, _PNG_TEXTS = b"\x89PNG\r\n\x1a\n", (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _TIFF_BITS = 258  # the tag of bits per sample
 
@@ -57,13 +55,16 @@ def decode_image(
         return decode_dicom(content, name, MAX_PIXELS)
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise DataError(
-                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded"
-                )
+            size = f"{image.width} x {image.height}"
             if reduce_for is not None:
                 reduce_jpeg(image, *reduce_for)
+            if image.width * image.height > MAX_PIXELS:
+                may_reduce = image.format == "JPEG" and reduce_for is None
+                raise DataError(
+                    f"{name} is refused: {size} pixels, at most {MAX_PIXELS:,} are decoded. "
+                    + ("dataset.decode=scaled reads it smaller, or s" if may_reduce else "S")
+                    + "ave it smaller"
+                )
             image.load()
             return make_pixels(image, name, bits)
     except (DataError, MemoryError):
@@ -150,6 +151,11 @@ def _make_upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def is_deep_suffix(suffix: str) -> bool:
+    """Whether a suffix, in lower case, is that of a format with 16-bit images."""
+    return suffix in (".png", ".tif", ".tiff")
+
+
 class FileImages:
     """Images in files and zip archives. Implements `Images`.
 
@@ -212,31 +218,7 @@ class FileImages:
     @property
     def may_be_deep(self) -> bool:
         """Whether a file's suffix is that of a format with 16-bit images."""
-        return any(ref.suffix in _DEEP_SUFFIXES for ref in self.refs)
-
-    def find_bits(self) -> int:
-        """Return the significant bits of its 16-bit grey images: those of their largest value.
-
-        It is `FULL_BITS` where there is none, or where more than `MAX_NARROW_BITS` are
-        significant, and at least 8. Every PNG and TIFF is opened, and the 16-bit ones are decoded.
-        """
-
-        def find_largest(position: int) -> int:
-            try:
-                with Image.open(BytesIO(self.read(position)), formats=("PNG", "TIFF")) as image:
-                    is_deep = image.mode.startswith("I;16")
-                    is_small = image.width * image.height <= MAX_PIXELS
-                    return int(np.asarray(image).max()) if is_deep and is_small else 0
-            except MemoryError:
-                raise
-            except Exception:  # whoever decodes it says what is wrong
-                return 0
-
-        deep = [n for n, ref in enumerate(self.refs) if ref.suffix in _DEEP_SUFFIXES]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            largest = max(pool.map(find_largest, deep), default=0)
-        bits = max(8, largest.bit_length())
-        return bits if largest and bits <= MAX_NARROW_BITS else FULL_BITS
+        return any(is_deep_suffix(ref.suffix) for ref in self.refs)
 
     def read(self, position: int) -> bytes:
         """Return one file's bytes. Raises DataError naming the file."""

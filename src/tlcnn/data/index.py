@@ -46,6 +46,7 @@ class Index:
             The table's `label` then only stratifies: see `make_strata`.
         positive: the class that sensitivity is about; None: see `statistics.metrics`.
         notes: sentences that every plan with this dataset prints as warnings.
+        hint: a sentence for those who train on it or audit it; it is not recorded.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Index:
     targets: np.ndarray | None = None
     positive: str | None = None
     notes: tuple[str, ...] = ()
+    hint: str = ""
 
     def __len__(self) -> int:
         return len(self.table)

@@ -1,7 +1,7 @@
 """Labels of a table: a class a row, several classes in one cell, or a column for each class."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import pandas as pd
 
 from tlcnn.data.index import NOTHING, make_strata
 from tlcnn.data.tabular import check_known, is_empty, make_classes
-from tlcnn.errors import DataError, list_names
+from tlcnn.errors import ConfigError, DataError, list_names
 
 SEPARATORS = ("|", ";", ",")
+BLANK, DROP = "blank", "drop"  # an empty cell, and what leaves a row out, in `map_labels`
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,59 @@ def parse_labels(rows: pd.DataFrame, classes: Any, separator: str | None, source
         return Labels(ordered, [int(label) for label in rows["label"]])
     check_known(rows, "label", list(ordered), source)
     return Labels(ordered, [ordered.index(label) for label in rows["label"]])
+
+
+def map_labels(
+    frame: pd.DataFrame, columns: Sequence[str], values: Any, source: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return a table whose label columns hold what their values mean, and notes on rows left out.
+
+    Args:
+        values: a mapping from values, or `BLANK` for an empty cell, to labels or `DROP`. Numbers
+            are compared as numbers.
+
+    Raises:
+        ConfigError: no such mapping, or a value that no cell has.
+        DataError: no row is left.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"dataset.options.label_values={values} must say what values mean: "
+            '"dataset.options.label_values={-1.0: drop, blank: healthy}"'
+        )
+    meanings = {_normalize(value): str(meaning) for value, meaning in values.items()}
+    if empty := [value for value, meaning in meanings.items() if is_empty(meaning)]:
+        raise ConfigError(
+            f"dataset.options.label_values: {list_names(empty)} becomes {meanings[empty[0]]!r}, "
+            f"which is an empty cell. Choose another name, or {DROP}"
+        )
+    cells = frame[list(columns)].map(_normalize)
+    present = sorted(set(cells.to_numpy().ravel()))
+    if unknown := [value for value in meanings if value not in present]:
+        raise ConfigError(
+            f"dataset.options.label_values: no cell of {list_names(list(columns))} has "
+            f"{list_names(unknown)}; there are {list_names(present, 20)}"
+        )
+    mapped = cells.apply(lambda column: column.map(meanings)).fillna(frame[list(columns)])
+    is_dropped = (mapped == DROP).any(axis=1)
+    if is_dropped.all():
+        raise DataError(f"{source}: dataset.options.label_values leaves no row")
+    frame = frame.assign(**mapped)[~is_dropped].reset_index(drop=True)
+    note = f"left out {is_dropped.sum():,} of {len(is_dropped):,} rows by their label"
+    return frame, (note,) if is_dropped.any() else ()
+
+
+def _normalize(value: Any) -> str:
+    """Return a value of a cell as it is compared: numbers alike, an empty cell as `BLANK`.
+
+    Example:
+        >>> [_normalize(value) for value in (-1, "-1.0", " NaN ", "Mass")]
+        ['-1', '-1', 'blank', 'Mass']
+    """
+    text = str(value).strip()
+    if is_empty(text):
+        return BLANK
+    return f"{float(text):g}" if re.fullmatch(r"[-+]?\d+(\.\d*)?", text) else text
 
 
 def check_single(labels: pd.Series, source: str) -> None:
@@ -122,7 +176,11 @@ def parse_flags(rows: pd.DataFrame, flags: pd.DataFrame, source: str) -> Labels:
     if values.isna().any(axis=None):
         column = values.columns[values.isna().any()][0]
         strange = sorted(set(flags.loc[values[column].isna(), column]))
-        raise DataError(f"{source}: {column} must hold 0 and 1, and has {list_names(strange)}")
+        raise DataError(
+            f"{source}: {column} must hold 0 and 1, and has {list_names(strange)}. Say what it "
+            f'means, such as "dataset.options.label_values={{{strange[0]}: 0}}"; instead of 0, '
+            f"{DROP} leaves such rows out"
+        )
     classes = tuple(map(str, flags.columns))
     targets = values.to_numpy(np.uint8)
     counts = targets.sum(axis=1)

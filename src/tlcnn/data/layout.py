@@ -11,9 +11,13 @@ from tlcnn.errors import ConfigError, DataError, list_names
 
 ARE_CLASSES = 'Give "dataset.options.splits={}" if the folders are the classes'
 UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
-_LIKE_A_SPLIT = re.compile(
-    r"(?:^|[\W_])(?:fold|split|part|set|subset|train|val|test|cv|phase)", re.I
-)
+_WORDS = {  # of names that are not understood, and the split that each probably means
+    "train": r"train|learn|develop|derivation",
+    "val": r"val|tun(?:e|ing)",
+    "test": r"test|hold.?out|held|final|eval|unseen|external",
+    "": r"fold|split|part|set|subset|cv|phase",
+}
+_LIKE_A_SPLIT = re.compile(rf"(?:^|[\W_])(?:{'|'.join(_WORDS.values())})", re.I)
 
 
 def map_splits(names: Sequence[str], splits: Any) -> dict[str, str]:
@@ -120,8 +124,7 @@ def _check_repetition(
         )
     shared = set.intersection(*inside.values()) if len(folders) > 1 else set()
     if len(folders) > 1 and all(inside[f] and _LIKE_A_SPLIT.search(f) for f in folders):
-        *first, last = sorted(folders)
-        guess = {**dict.fromkeys(first, "train"), last: "test"}
+        guess = _guess_splits(sorted(folders))
         _check_classes(root, {f: parse_split(f) or guess[f] for f in folders}, paths)
         raise DataError(
             f"{root}: {list_names(sorted(folders))} hold the same folders "
@@ -139,6 +142,19 @@ def _check_repetition(
         f"{list_names(sorted(shared))}. If these are the classes, say what the folders above are, "
         "with dataset.options.splits, or move the images together",
     )
+
+
+def _guess_splits(folders: Sequence[str]) -> dict[str, str]:
+    """Return what folders probably are: by their words, else the last is test, others train."""
+    guess = {
+        folder: split
+        for folder in folders
+        for split, words in _WORDS.items()
+        if split and re.search(rf"(?:^|[\W_])(?:{words})", folder, re.I)
+    }
+    if len(guess) == len(folders) and {"train", "test"} <= {*guess.values()}:
+        return guess
+    return {**dict.fromkeys(folders, "train"), folders[-1]: "test"}
 
 
 def _spell(splits: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from tlcnn.data.files import IMAGE_SUFFIXES, filter_images, list_files
 from tlcnn.data.selection import is_mask_word
 from tlcnn.errors import ConfigError, DataError, list_names
 
+N_TRIED = 100  # paths
 FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
 
 
@@ -22,6 +23,7 @@ def find_files(
     The template is the path of an image, with columns of the table in braces. A path that is not
     there as written is looked up without case and suffix; a name without a folder in all folders
     but those of masks; and of an absolute path, such as that of another machine, its last parts.
+    Folders that all paths begin with, and that are not below the root, are left out.
     An image that may lack and is not there has an empty path.
 
     Raises:
@@ -41,6 +43,9 @@ def find_files(
             path = path.replace(f"{{{field}}}", row[field])
         paths.append(path.replace("\\", "/"))
     files = [_find_as_written(path, root) for path in paths]
+    if not any(files) and template.startswith("{"):
+        paths = _strip_common_folders(paths, root)
+        files = [_find_as_written(path, root) for path in paths]
     if not all(files):
         files = _look_up(paths, files, root)
     lost = [path for path, file in zip(paths, files, strict=True) if not file]
@@ -57,6 +62,20 @@ def _find_as_written(path: str, root: Path) -> str:
     suffixes = ("", *IMAGE_SUFFIXES, *DICOM_SUFFIXES)
     candidates = [path + suffix for suffix in suffixes] if path else []
     return next((c for c in candidates if os.path.isfile(root / c)), "")
+
+
+def _strip_common_folders(paths: list[str], root: Path) -> list[str]:
+    """Return paths without the folders that all begin with, such as the name of the root itself.
+
+    As few are left out as lets one of the first images be there; the paths as they are if none.
+    """
+    folders = [PurePosixPath(path).parts[:-1] for path in paths]
+    n_common = len(os.path.commonprefix(folders))
+    for n in range(1, n_common + 1):
+        shorter = ["/".join(PurePosixPath(path).parts[n:]) for path in paths]
+        if any(_find_as_written(path, root) for path in shorter[:N_TRIED]):
+            return shorter
+    return paths
 
 
 def _look_up(paths: list[str], files: list[str], root: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageOps
 
+from tlcnn.data.dicom import MissingPackage
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Images
 from tlcnn.errors import DataError
@@ -59,6 +60,8 @@ def decode_range(images: Images, positions: range, size: int, fit: str) -> Chunk
             if image.dtype != np.uint8 or image.shape[2:] != (3,) or image.size == 0:
                 raise DataError(f"(H, W, 3) uint8 expected, got {image.shape} {image.dtype}")
             pixels[row] = resize_image(image, size, fit)
+        except MissingPackage:  # no fault of the image, so nothing to remember
+            raise
         except UNREADABLE as error:
             bad[position] = str(error) or type(error).__name__
     return pixels, bad

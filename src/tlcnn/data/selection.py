@@ -7,20 +7,26 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from glob import escape
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from tlcnn.config.schema import find_cache_dir
+from tlcnn.data.dicom import MissingPackage
+from tlcnn.data.images import FileImages
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.storage import remember
 
 MASK_WORDS = frozenset(
     ("mask", "masks", "msk", "segmentation", "segmentations", "seg", "segm", "gt", "groundtruth")
     + ("annotation", "annotations", "annot", "contour", "contours")
 )
 MIN_PAIRS = 4  # of files whose names say nothing, before their pixels are looked at
+LOOK_VERSION = 1  # of what is remembered about pixels
 N_LOOKED = 8  # files whose pixels are looked at
 MAX_SIBLINGS = 3  # folders that hold files of one name: more of them are patients, or classes
 NEAR_END = 0.15  # of the range: how far JPEG moves the two values of a mask
@@ -33,11 +39,12 @@ _PREFIX = re.compile(r"([A-Za-z]+[ _.-]+)(.+)")  # mask_ | benign (3)
 
 def select_images(
     paths: Sequence[str],
-    load: Callable[[int], np.ndarray],
+    images: FileImages,
     *,
     include: Any,
     exclude: Any,
     place: str,
+    cache_dir: str | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return which images belong to a dataset, (N,) bool, and sentences that say what was done.
 
@@ -46,10 +53,12 @@ def select_images(
 
     Args:
         paths: N paths of image files below the root, with `/`.
-        load: opens the image at a position, (H, W, 3) uint8, or raises DataError.
+        images: the images of the paths.
         include: globs of the images that are used; None: all. Masks among them are used as well.
         exclude: globs of the images that are left out; None: none.
         place: the dataset's folder or table, for messages.
+        cache_dir: the folder where it is remembered which pixels look like masks; as in
+            `find_cache_dir`.
 
     Raises:
         ConfigError: a glob that fits no path.
@@ -68,9 +77,16 @@ def select_images(
             f"exclude: {list_names(rest, 3)}"
         )
     rows = np.flatnonzero(is_chosen)
-    masks = find_masks(
-        [paths[row] for row in rows.tolist()], lambda position: load(int(rows[position]))
-    )
+
+    def are_two_valued(positions: Sequence[int]) -> bool:
+        looked = rows[list(positions[:N_LOOKED])].tolist()
+        pixels = FileImages([images.refs[row] for row in looked])
+        names = [paths[row] for row in looked]
+        key = [LOOK_VERSION, names, pixels.signature()]
+        compute = partial(_are_two_valued, names, pixels)
+        return bool(remember(find_cache_dir(cache_dir), "two values", key, compute))
+
+    masks = find_masks([paths[row] for row in rows.tolist()], are_two_valued)
     names = sorted({path for members in masks.values() for path in members})
     if names and include is None:
         globs = ",".join(_choose_globs([paths[row] for row in rows.tolist()], masks))
@@ -133,8 +149,12 @@ def _choose_globs(paths: Sequence[str], masks: dict[str, list[str]]) -> list[str
     return list(dict.fromkeys(chosen))
 
 
-def find_masks(paths: Sequence[str], load: Callable[[int], np.ndarray]) -> dict[str, list[str]]:
+def find_masks(
+    paths: Sequence[str], are_two_valued: Callable[[Sequence[int]], bool]
+) -> dict[str, list[str]]:
     """Return the paths that look like masks of other paths, by a glob that fits them.
+
+    `are_two_valued` tells whether the images at some positions show two grey levels.
 
     A candidate has the name of another image and a word more (`a_mask.png` beside `a.png`), or its
     name in another folder (`masks/a.png` beside `images/a.png`). It is a mask where a word of
@@ -148,9 +168,6 @@ def find_masks(paths: Sequence[str], load: Callable[[int], np.ndarray]) -> dict[
         is_known = is_mask_word(word)
         pairs[glob, is_known and is_within].append((position, partner))
         known_globs |= {glob} if is_known else set()
-
-    def are_two_valued(positions: Sequence[int]) -> bool:
-        return _are_two_valued([(paths[n], n) for n in positions[:N_LOOKED]], load)
 
     masks: dict[str, list[str]] = {}
     for (glob, is_sure), members in pairs.items():
@@ -209,15 +226,17 @@ def _list_mask_candidates(paths: Sequence[str]) -> Iterator[tuple[int, str, str,
                 yield position, f"*/{escape(folder)}/*", folder, image, is_within
 
 
-def _are_two_valued(images: Sequence[tuple[str, int]], load: Callable[[int], np.ndarray]) -> bool:
-    """Whether images (paths and positions) show two grey levels, or one, and not all of them one.
+def _are_two_valued(paths: Sequence[str], images: FileImages) -> bool:
+    """Whether images show two grey levels, or one, and not all of them one.
 
     A dark image with a bright spot has few pixels in between as well, but none that JPEG explains.
     """
     is_mixed = False
-    for path, position in images:
+    for position, path in enumerate(paths):
         try:
-            grey = load(position).max(axis=2).astype(np.int64)
+            grey = images.load(position).max(axis=2).astype(np.int64)
+        except MissingPackage:
+            raise
         except DataError:
             continue
         low, high = int(grey.min()), int(grey.max())

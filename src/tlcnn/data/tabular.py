@@ -3,9 +3,8 @@
 import csv
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -104,15 +103,26 @@ def is_empty(value: str) -> bool:
     return value.strip().lower() in EMPTY
 
 
-def check_columns(frame: pd.DataFrame, needed: list[str], source: str) -> None:
-    """Raise DataError when columns are missing, naming those that are there."""
+def check_columns(
+    frame: pd.DataFrame, needed: Sequence[str] | Mapping[str, Sequence[str]], source: str
+) -> None:
+    """Raise DataError when columns are missing, naming those that are there.
+
+    Args:
+        needed: names of columns, or those that each option of a reader names.
+    """
+    columns_of = needed if isinstance(needed, Mapping) else {"": needed}
     present = [str(name) for name in frame.columns]
-    lost = [name for name in needed if name not in present]
-    if lost:
-        raise DataError(
-            f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
-            f"{list_names(present, 12)}.{did_you_mean(lost[0], present)}"
-        )
+    lost = [name for names in columns_of.values() for name in names if name not in present]
+    if not lost:
+        return
+    options = [key for key, names in columns_of.items() if key and set(names) & {*lost}]
+    named = list_names([f"dataset.options.{key}" for key in options])
+    raise DataError(
+        f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
+        f"{list_names(present, 24)}.{did_you_mean(lost[0], present, 0.6)}"
+        + (f" Say which of them it is with {named}" if options else "")
+    )
 
 
 def check_filled(
@@ -120,13 +130,13 @@ def check_filled(
     column: str,
     source: str,
     is_gap: Callable[[str], bool] = is_empty,
+    advice: str = "Fill the cells in or take the rows out",
 ) -> None:
     """Raise DataError when a column has empty cells; needs the column `image_id`."""
     empty = frame.loc[frame[column].map(is_gap), "image_id"].tolist()
     if empty:
         raise DataError(
-            f"{source}: {len(empty):,} rows have no {column}: {list_names(empty)}. "
-            "Fill the cells in or take the rows out"
+            f"{source}: {len(empty):,} rows have no {column}: {list_names(empty)}. {advice}"
         )
 
 
@@ -202,32 +212,6 @@ def make_index_table(
     columns = {"image_id": image_ids, "label": labels, "group": groups, "split": splits}
     types = {"image_id": object, "label": "int64", "group": object, "split": object}
     return pd.DataFrame(columns, index=range(len(image_ids))).astype(types)
-
-
-def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
-    """Return the group of each image from a table with the columns image and group.
-
-    `tlcnn data audit NAME --groups FILE` writes such tables. The file is below the root or, like
-    every other file on the command line, below the working folder.
-
-    Raises:
-        DataError: there is no such table, or an image has no row, or several.
-    """
-    place = root / Path(file).expanduser()
-    source = place if place.is_file() else Path(file).expanduser()
-    frame = load_table_text(FileRef(source))
-    check_columns(frame, ["image", "group"], str(source))
-    frame = frame.rename(columns={"image": "image_id"})
-    check_unique(frame, str(source), "group")
-    check_filled(frame, "group", str(source), lambda group: group == "")  # NA may be a name
-    groups = dict(zip(frame["image_id"], frame["group"], strict=True))
-    missing = [name for name in image_ids if name.strip() not in groups]  # as cells are stripped
-    if missing:
-        raise DataError(
-            f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
-            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
-        )
-    return [groups[image_id.strip()] for image_id in image_ids]
 
 
 def parse_split(value: str) -> str | None:

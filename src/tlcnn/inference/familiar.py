@@ -28,6 +28,7 @@ from tlcnn.storage import digest_of
 log = logging.getLogger(__name__)
 
 QUANTILE = 0.99  # the share of validation images that are at most at distance 1
+MIN_VAL = 100  # validation images, of which one is beyond the quantile
 FAR = "far from the training images"
 _ROLES = {"train": "seen in training", "val": "seen in validation"}
 
@@ -174,6 +175,24 @@ class Distances:
         return np.sqrt(np.maximum(squares, 0)) / self.scale
 
 
+def warn_of_few(n_val: int, run_name: str) -> None:
+    """Log where few validation images decide which distance is 1.
+
+    The expected share of images like them beyond the quantile, which lies between the two order
+    statistics, is (n - q (n - 1)) / (n + 1) of n of them: 0.02 of 100.
+    """
+    share = (n_val - QUANTILE * (n_val - 1)) / (n_val + 1)
+    if n_val < MIN_VAL:
+        log.warning(
+            "distance: %d validation images of %s are too few for a threshold that %g %% of them "
+            "do not exceed. About %.0f %% of images like those of the dataset are above 1",
+            n_val,
+            run_name,
+            100 * QUANTILE,
+            100 * share,
+        )
+
+
 def find_middle(unit_map: UnitMap) -> int | None:
     """Return the number of the unit nearest to the middle that a single tensor leaves.
 
@@ -216,5 +235,6 @@ def load_distances(network: Network) -> Distances | None:
     except DataError as error:
         log.warning("distances from the training images are not computed: %s", error)
         return None
+    warn_of_few(run.record.count_images("val"), run.record.run_name)
     location, *precision = np.asarray(array.rows).view(np.float64)
     return Distances(location, np.array(precision), array.info["scale"], unit)

@@ -3,6 +3,7 @@
 outputs of each network -> probabilities, averaged -> one row for each image -> pooled by group
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tlcnn.data.depth import load_depth
+from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import NOTHING
 from tlcnn.data.policy import find_policy
 from tlcnn.errors import ConfigError
@@ -32,6 +35,8 @@ from tlcnn.memory import Memory
 from tlcnn.statistics.predictions import compute_group_means
 from tlcnn.text import find_bar_setting
 from tlcnn.training.interrupt import catch_signals
+
+log = logging.getLogger(__name__)
 
 BROKEN = "cannot be decoded"
 _FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # of training -> views; axes as in iter_outputs
@@ -266,10 +271,38 @@ def predict(
     if store.is_done:
         return store.read()
     predictor = build_predictor(networks, **options)  # type: ignore[arg-type]
+    if checks:
+        warn_of_depth(networks, image_list)
     with catch_signals() as stop, store.hold(stop.check):
         if store.is_done:  # the process that was waited for has written it
             return store.read()
         return _compute_parts(predictor, image_list, store, workers, progress, stop.check)
+
+
+def warn_of_depth(networks: Sequence[Network], images: ImageList) -> None:
+    """Log where 16-bit images have another range than the images of a run's training.
+
+    A run divides 16-bit grey images by what its own images needed.
+    """
+    if not isinstance(images.images, FileImages):
+        return
+    cache_dir = networks[0].run.cache_dir
+    depth = load_depth(images.images, images.images.signature(), cache_dir)
+    if depth.is_narrow_colour:
+        log.warning("%s", depth.describe_colour())
+    if depth.n_inverted:
+        log.warning("%s", depth.describe_inverted())
+    for network in networks:
+        bits = network.stored_form[-1]
+        if depth.bits < FULL_BITS == bits or (depth.n_grey and depth.bits > bits):
+            log.warning(
+                "bit depth: %s reads 16-bit images by %d bits, as in its training, and these use "
+                "%d: they become %s. Give images of the same range",
+                network.run.folder.name,
+                bits,
+                depth.bits,
+                "nearly black" if depth.bits < bits else "white where they are bright",
+            )
 
 
 def _compute_parts(

@@ -69,6 +69,8 @@ def run_in_turns(
     if (summary := _find_summary(plan, folder)) is not None:
         return summary
     memory = memory or Memory()
+    if hint := plan.dataset.index.hint:
+        memory.recall("hint", hint, lambda: log.warning("%s", hint))
     if plan.parent is not None:
         yield from run_in_turns(plan.parent, memory)
     import torch

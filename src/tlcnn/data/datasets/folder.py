@@ -5,8 +5,6 @@ Label: the name of the class's folder.
 Group: what `group_regex` captures in the file's name or path; without it, every image is its own.
 """
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
@@ -22,19 +20,18 @@ from tlcnn.data.files import (
     is_hidden,
     list_files,
 )
+from tlcnn.data.groups import HINT, check_one_way, load_groups, match_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.layout import find_split_folders
 from tlcnn.data.selection import select_images
-from tlcnn.data.tabular import load_groups, make_classes, make_index_table
+from tlcnn.data.tabular import make_classes, make_index_table
 from tlcnn.errors import ConfigError, DataError, list_names
 
 EXPECTED = (
     f"Expected: one folder for each class with images ({', '.join(IMAGE_SUFFIXES)}), or folders "
     "train, val and test that hold them; give the folder with dataset.root=FOLDER"
 )
-
-log = logging.getLogger(__name__)
 
 
 def load_folder(
@@ -47,6 +44,7 @@ def load_folder(
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
     groups: str | None = None,
+    cache_dir: str | None = None,
 ) -> Index:
     r"""Load the index of a folder of class folders.
 
@@ -60,15 +58,16 @@ def load_folder(
         splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
             other folders are left out. None: their names decide; {}: they are classes.
         groups: a table with the columns image and group, instead of group_regex.
+        cache_dir: the folder where it is remembered which images look like masks; None:
+            `$TLCNN_CACHE`, or the user's cache.
 
     Raises:
         ConfigError: classes that are not the folders' names, or a regex that does not fit.
         DataError: the folder is missing, or empty, or mixes classes and splits.
     """
     check_folder(root, EXPECTED)
-    if groups and group_regex:
-        raise ConfigError("dataset.options.groups and group_regex both say what a group is")
-    files, paths, split_of, notes = _choose_files(root, include, exclude, splits)
+    check_one_way(groups=groups, group_regex=group_regex)
+    files, paths, split_of, notes = _choose_files(root, include, exclude, splits, cache_dir)
     depth = 1 if split_of else 0
     folder_names = {parts[depth] for parts in paths}
     ordered = make_classes(folder_names, classes)
@@ -78,22 +77,28 @@ def load_folder(
             f"{list_names(sorted(folder_names), 20)}"
         )
     image_ids = [compose_accents("/".join(parts)) for parts in paths]
+    names_of_groups, hint = image_ids, ""
+    if groups:
+        names_of_groups = load_groups(groups, root, image_ids)
+    elif group_regex:
+        names_of_groups = match_groups(files, group_regex, root)
+    else:
+        hint = HINT.format(root, "give dataset.options.group_regex or use dataset=table")
     table = make_index_table(
         image_ids,
         [ordered.index(parts[depth]) for parts in paths],
-        load_groups(groups, root, image_ids)
-        if groups
-        else _make_groups(files, group_regex, root) or image_ids,
+        names_of_groups,
         [split_of[parts[0]] for parts in paths] if split_of else "",
     )
     order = table["image_id"].argsort().to_numpy()
     table = table.iloc[order].reset_index(drop=True)
     names = tuple(compose_accents(class_name) for class_name in ordered)
-    return Index(name, names, table, FileImages([files[i] for i in order]), notes=notes)
+    images = FileImages([files[i] for i in order])
+    return Index(name, names, table, images, notes=notes, hint=hint)
 
 
 def _choose_files(
-    root: Path, include: Any, exclude: Any, splits: Any
+    root: Path, include: Any, exclude: Any, splits: Any, cache_dir: str | None
 ) -> tuple[list[FileRef], list[tuple[str, ...]], dict[str, str], tuple[str, ...]]:
     """Return the images, the parts of each one's path, the splits of top folders, and notes.
 
@@ -111,10 +116,11 @@ def _choose_files(
     all_paths = [ref.path.relative_to(root).parts for ref in files]
     is_chosen, chosen_notes = select_images(
         ["/".join(parts) for parts in all_paths],
-        FileImages(files).load,
+        FileImages(files),
         include=include,
         exclude=exclude,
         place=str(root),
+        cache_dir=cache_dir,
     )
     files, paths = list(compress(files, is_chosen)), list(compress(all_paths, is_chosen))
     if not paths:
@@ -145,41 +151,3 @@ def _choose_files(
 
 def _list_folders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
-
-
-def _make_groups(files: list[FileRef], regex: str | None, root: Path) -> list[str]:
-    """Return each file's group; none without a regex."""
-    if regex is None:
-        log.warning(
-            "%s: every image is taken as its own group. If patients, lesions or source images "
-            "have several, give dataset.options.group_regex or use dataset=table, or test "
-            "images will be known from training",
-            root,
-        )
-        return []
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise ConfigError(f"dataset.options.group_regex={regex} is no regex: {error}") from error
-    if pattern.groups != 1:
-        raise ConfigError(
-            f"dataset.options.group_regex={regex} has {pattern.groups} capture groups; put "
-            "exactly one pair of parentheses around what names the group"
-        )
-    names = [compose_accents(ref.stem) for ref in files]
-    places = [ref.path.relative_to(root) for ref in files]
-    paths = [compose_accents(place.with_suffix("").as_posix()) for place in places]
-    groups: list[str] = []
-    for texts in (names, paths):  # the patient may be a folder
-        matches = [pattern.search(text) for text in texts]
-        groups = [match.group(1) or "" if match else "" for match in matches]
-        if any(groups):
-            break
-    if all(groups):
-        return groups
-    unmatched = [str(place) for place, group in zip(places, groups, strict=True) if not group]
-    searched = "names" if texts is names else "paths"
-    raise DataError(
-        f"group_regex={regex} captures nothing in {len(unmatched):,} of {len(files):,} {searched} "
-        f"below {root}: {list_names(unmatched)}"
-    )

@@ -2,21 +2,24 @@
 
 Input: a table of `tlcnn.data.tabular`, and images anywhere under the root.
 Label: a column of names or numbers, or a column of 0 and 1 for each class.
-Group: a column; without it, every image is its own group.
+Group: a column, or what a regular expression captures in the image's path; without them, every
+image is its own group.
 """
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tlcnn.data.files import FileRef, check_folder, compose_accents
+from tlcnn.data.groups import HINT, check_one_way, load_groups, match_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
-from tlcnn.data.labels import find_flags, parse_flags, parse_labels
+from tlcnn.data.labels import find_flags, map_labels, parse_flags, parse_labels
 from tlcnn.data.layout import map_splits, quote_name
 from tlcnn.data.places import find_files
 from tlcnn.data.selection import select_images
@@ -24,7 +27,6 @@ from tlcnn.data.tabular import (
     check_columns,
     check_filled,
     check_unique,
-    load_groups,
     load_table_text,
     make_index_table,
     parse_split,
@@ -36,8 +38,6 @@ EXPECTED = (
     "Expected: a table (dataset.options.csv) with a column of image files and one of labels, and "
     "the images; give the folder with dataset.root=FOLDER"
 )
-
-log = logging.getLogger(__name__)
 
 
 def load_table(
@@ -55,9 +55,12 @@ def load_table(
     exclude: Sequence[str] | str | None = None,
     splits: Mapping[str, Any] | None = None,
     groups: str | None = None,
+    group_regex: str | None = None,
     label_columns: Sequence[str] | None = None,
     label_separator: str | None = None,
+    label_values: Mapping[Any, Any] | None = None,
     missing: str = "refuse",
+    cache_dir: str | None = None,
 ) -> Index:
     """Load the index of a table of images.
 
@@ -76,19 +79,22 @@ def load_table(
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
         groups: a table with the columns image and group, instead of group_column.
+        group_regex: instead of group_column, as in `load_folder`.
         label_columns: instead of label_column, a column for each class that holds 0 and 1. If some
             rows have several classes, several can hold.
         label_separator: what stands between several labels in a cell, such as "|"; several classes
             can then hold. An empty cell and "No Finding" are no class.
+        label_values: what values of the label columns mean, such as {-1.0: drop, blank: 0}: `drop`
+            leaves the row out, and `blank` is an empty cell.
         missing: the answer to rows whose image is not there: `refuse`, or `drop` them.
+        cache_dir: as in `load_folder`.
 
     Raises:
         ConfigError: options that contradict the table.
         DataError: the table or images are missing, double or contradictory.
     """
     check_folder(root, EXPECTED)
-    if groups and group_column:
-        raise ConfigError("dataset.options.groups and group_column both say what a group is")
+    check_one_way(groups=groups, group_column=group_column, group_regex=group_regex)
     source = root / csv
     if not source.is_file():
         raise DataError(f"no table at {source}. {EXPECTED}")
@@ -97,31 +103,43 @@ def load_table(
     frame = load_table_text(FileRef(source))
     label_names = [label_column] if label_columns is None else [*map(str, label_columns)]
     _check_label_column(frame, label_names, str(source))
-    columns = [image_column, *label_names, group_column, split_column]
-    check_columns(frame, [column for column in columns if column], str(source))
+    columns = {
+        "image_column": [image_column],
+        "label_column" if label_columns is None else "label_columns": label_names,
+        "group_column": [group_column] if group_column else [],
+        "split_column": [split_column] if split_column else [],
+    }
+    check_columns(frame, columns, str(source))
     frame, notes = _parse_splits(frame, split_column, splits, str(source))
+    if label_values:
+        frame, label_notes = map_labels(frame, label_names, label_values, str(source))
+        notes += label_notes
     template = image_path or f"{{{image_column}}}"
     paths = find_files(frame, template, root, may_lack=missing == "drop")
     frame = frame.assign(**{_PLACE: paths})
-    frame, place_notes = _choose_rows(frame, image_column, root, include, exclude, str(source))
+    select = partial(select_images, include=include, exclude=exclude, cache_dir=cache_dir)
+    frame, place_notes = _choose_rows(frame, image_column, root, select, str(source))
     files = frame[_PLACE].tolist()
     image_ids = [compose_accents(path) for path in files]
     rows = pd.DataFrame({"image_id": files, "label": frame[label_names[0]]})
     rows["group"] = frame[group_column] if group_column else files
+    hint = ""
     if groups:
         rows["group"] = load_groups(groups, root, image_ids)
+    elif group_regex:
+        rows["group"] = match_groups([FileRef(root / file) for file in files], group_regex, root)
+    elif not group_column:
+        hint = HINT.format(
+            source,
+            "name their column with dataset.options.group_column, or give "
+            "dataset.options.group_regex",
+        )
     is_single = label_columns is None and not label_separator
     _check_rows(rows, str(source), root, may_be_empty=not is_single)
     if label_columns is None:
         labels = parse_labels(rows, classes, label_separator, str(source))
     else:
         labels = parse_flags(rows, frame[label_names], str(source))
-    if not group_column and not groups:
-        log.warning(
-            "%s: every image is taken as its own group. If patients, lesions or source images "
-            "have several, name their column with dataset.options.group_column",
-            source,
-        )
     table = make_index_table(
         image_ids, labels.numbers, rows["group"].tolist(), frame[_SPLIT].tolist()
     )
@@ -135,6 +153,7 @@ def load_table(
         task=labels.task,
         targets=None if labels.targets is None else labels.targets[order],
         notes=notes + place_notes,
+        hint=hint,
     )
 
 
@@ -179,9 +198,16 @@ def _parse_splits(
 
 
 def _choose_rows(
-    frame: pd.DataFrame, image_column: str, root: Path, include: Any, exclude: Any, source: str
+    frame: pd.DataFrame,
+    image_column: str,
+    root: Path,
+    select: Callable[..., tuple[np.ndarray, tuple[str, ...]]],
+    source: str,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows whose image is there and is chosen, and notes on the others."""
+    """Return the rows whose image is there and is chosen, and notes on the others.
+
+    `select` is `select_images` with the options of the user.
+    """
     is_there = (frame[_PLACE] != "").to_numpy()
     notes: tuple[str, ...] = ()
     if not is_there.all():
@@ -190,20 +216,21 @@ def _choose_rows(
             f"left out {(~is_there).sum():,} of {len(frame):,} rows without an image: {names}",
         )
     frame = frame[is_there]
-    is_chosen, chosen_notes = select_images(
-        frame[_PLACE].tolist(),
-        FileImages([FileRef(root / path) for path in frame[_PLACE]]).load,
-        include=include,
-        exclude=exclude,
-        place=source,
-    )
+    images = FileImages([FileRef(root / path) for path in frame[_PLACE]])
+    is_chosen, chosen_notes = select(frame[_PLACE].tolist(), images, place=source)
     return frame[is_chosen].reset_index(drop=True), notes + chosen_notes
 
 
 def _check_rows(rows: pd.DataFrame, source: str, root: Path, *, may_be_empty: bool) -> None:
     """Raise DataError when cells are empty or an image has several rows."""
     if not may_be_empty:
-        check_filled(rows, "label", source)
+        check_filled(
+            rows,
+            "label",
+            source,
+            advice='Fill the cells in, or leave the rows out: "dataset.options.label_values='
+            '{blank: drop}"',
+        )
     check_unique(rows, source, "label")
     places = [os.path.normpath(root / path) for path in rows["image_id"]]  # x.png and ./x.png
     check_unique(rows.assign(image_id=places), source, "label")
