@@ -2,7 +2,7 @@
 
 TlcnnError           exit code
 ├── ConfigError          1      a key, value, unit name or combination that is not allowed
-│   └── ImpossibleCell   1      a cell that would freeze fresh units; a sweep leaves it out
+│   └── ImpossibleCell   1      e.g. a cell that would freeze fresh units; a sweep leaves it out
 ├── DataError            2      images or tables that are missing, broken or contradictory
 ├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
 ├── Diverged             3      the loss or a gradient is not finite
@@ -26,7 +26,10 @@ class ConfigError(TlcnnError):
 
 
 class ImpossibleCell(ConfigError):
-    """A cell that freezes more units than it transfers. A sweep leaves it out."""
+    """A cell that cannot be, though its keys can; a sweep leaves it out.
+
+    It would freeze more units than it transfers, or hold out all images of all classes but one.
+    """
 
 
 class DataError(TlcnnError):

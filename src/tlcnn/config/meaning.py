@@ -23,6 +23,8 @@ MEANINGS = {
     "dataset.fold": "the fold that is the test set",
     "dataset.split_seed": "the seed of the split, independent of the key seed",
     "dataset.split": "how images are split; auto: as published, where there is such a split",
+    "dataset.hold_out": "the images to test on, by a column of the dataset, as in site:A or "
+    "site:[A,B]; sweeps: site:each",
     "dataset.on_bad": "what to do about images that cannot be decoded",
     "model.name": "any timm CNN; resnet18.TAG chooses other pretrained weights",
     "model.granularity": "how finely the network is divided into units",

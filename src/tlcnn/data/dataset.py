@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
+from tlcnn.data.hold_out import describe_pulled, split_held_out
 from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
@@ -120,6 +122,15 @@ def _make_key(*parts: Any) -> str:
 
 def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
     """Return the split of every image, (N,), as the configuration of its dataset asks."""
+    if cfg.hold_out is not None:
+        return split_held_out(
+            index.table,
+            parse_hold_out(cfg.hold_out),
+            name=cfg.name,
+            classes=index.strata,
+            val_fraction=cfg.val_fraction,
+            seed=cfg.split_seed,
+        )
     return choose_splits(
         index.table,
         n_classes=len(index.strata),
@@ -143,6 +154,9 @@ def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool 
     """
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
     splits = split_index(index, cfg)
+    if cfg.hold_out is not None:
+        pulled = describe_pulled(index.table, parse_hold_out(cfg.hold_out), cfg.name)
+        index = replace(index, notes=(*index.notes, *filter(None, [pulled])))
     if check:
         check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)

@@ -42,6 +42,18 @@ def compare_arms(
         raise ConfigError(f"{a.name} and {b.name} are scored by different metrics")
     delta = estimate_contrast([(1.0, a), (-1.0, b)])
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
+    comparison = judge_difference(delta, p_swap=p_swap, margin=margin, family=family)
+    return replace(comparison, a=a.name, b=b.name, lower_is_better=a.lower_is_better)
+
+
+def judge_difference(
+    delta: Estimate, *, p_swap: float, margin: float, family: Hashable
+) -> Comparison:
+    """Return the tests of a difference, of names that the caller sets; see `compare_arms`.
+
+    Args:
+        p_swap: NaN where nothing can be swapped.
+    """
     p_seed = compute_t_p(delta)
     p = max((value for value in (p_swap, p_seed) if value == value), default=float("nan"))
     if p_seed != p_seed and p == p:
@@ -50,8 +62,8 @@ def compare_arms(
     # two one-sided tests (TOST, Schuirmann 1987)
     p_equivalent = compute_one_sided_p(margin - abs(delta.value), delta)
     return Comparison(
-        a=a.name,
-        b=b.name,
+        a="",
+        b="",
         delta=delta,
         p=p,
         p_swap=p_swap,
@@ -61,7 +73,6 @@ def compare_arms(
         p_holm=p,
         p_equivalent_holm=p_equivalent,
         family=family,
-        lower_is_better=a.lower_is_better,
     )
 
 

@@ -17,7 +17,7 @@ from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
 from tlcnn.run.job import Job, Outcome
 from tlcnn.storage import digest_of
-from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.blocks import expand, expand_each
 from tlcnn.sweep.resolve import find_shared_words, resolve
 from tlcnn.sweep.space import (
     IsActive,
@@ -132,9 +132,7 @@ def make_arms(
         seeds |= {composer.compose(overrides).seed}
         overrides = [word for word in overrides if word.partition("=")[0] != "seed"]
         space = order_space(settings)
-        pairs += [
-            (cell_overrides, space) for cell_overrides in expand_units([overrides], composer)
-        ]
+        pairs += [(cell_overrides, space) for cell_overrides in expand_each([overrides], composer)]
     if len(seeds) > 1:
         raise ConfigError(
             f"seed={','.join(map(str, sorted(seeds)))}: all trials of a search have one seed; "

@@ -16,7 +16,7 @@ from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
-from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.blocks import expand, expand_each
 from tlcnn.sweep.packing import train_together
 from tlcnn.sweep.progress import describe_duration, estimate_seconds, show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
@@ -67,7 +67,7 @@ def drive(request: Request, launch: Launch) -> None:
     cells = expand(
         request.arguments, params=request.params, blocks=request.blocks, parse=composer.parse
     )
-    cells = expand_units(cells, composer)
+    cells = expand_each(cells, composer)
     sweep = resolve([Job(cell) for cell in cells], composer)
     if not sweep.runs and not sweep.broken:
         reason = sweep.left_out[0][1] if sweep.left_out else "the grid is empty"
