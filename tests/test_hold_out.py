@@ -11,7 +11,7 @@ from statistics_data import write_run
 from tlcnn.config.compose import Composer, compose_config
 from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.data.hold_out import describe_pulled, split_held_out, write_values
-from tlcnn.errors import ConfigError, ImpossibleCell
+from tlcnn.errors import ConfigError, TooFewClasses
 from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.read import read_runs
@@ -19,7 +19,12 @@ from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.held_out import make_held_out_table
 from tlcnn.report.methods import make_methods
+from tlcnn.study.arms import load_arms
+from tlcnn.study.cells import make_cells
+from tlcnn.study.held_out import group_held_out
+from tlcnn.study.runs import make_runs
 from tlcnn.sweep.blocks import expand_each
+from tlcnn.sweep.resolve import LeftOut, count_left_out
 
 CLASSES = ("benign", "malignant")
 
@@ -85,13 +90,13 @@ def test_what_cannot_be_held_out_is_refused_with_what_there_is(text, message):
 def test_one_class_on_either_side_is_refused():
     table = make_table()
     table["kind"] = np.where(table["label"] == 1, "x", "y")
-    with pytest.raises(ImpossibleCell, match=r"one class only in training \(benign\)"):
+    with pytest.raises(TooFewClasses, match=r"one class only in training \(benign\)"):
         split(table, "kind:x")
     table.loc[table["label"] == 0, "kind"] = "x"
     table.loc[table["site"] == "A", "kind"] = "z"
     table.loc[table["kind"] == "z", "label"] = 1
     table["group"] = table["image_id"]
-    with pytest.raises(ImpossibleCell, match=r"one class only in the test \(malignant\)"):
+    with pytest.raises(TooFewClasses, match=r"one class only in the test \(malignant\)"):
         split(table, "kind:z")
 
 
@@ -149,6 +154,13 @@ def test_each_is_every_value_in_a_sweep_and_refused_in_one_run(words):
         expand_each([[*words, "dataset.hold_out=place:each"]], Composer())
 
 
+def test_a_sweep_says_why_it_leaves_a_value_out():
+    error = TooFewClasses("one class only")
+    cells = [LeftOut((f"seed={n}",), str(error), error.why) for n in range(2)]
+    (line,) = count_left_out(cells)
+    assert line.endswith("fewer than two classes would be trained or tested: 2 combinations")
+
+
 def write_site(folder, site, seed, right, n=30):
     """A finished run that holds out a site, and gets a share of its images right."""
     rng = np.random.default_rng([seed, ord(site)])
@@ -173,7 +185,7 @@ def write_site(folder, site, seed, right, n=30):
 
 
 def test_a_report_has_a_row_for_each_value_and_their_mean(tmp_path):
-    for site, right in (("A", 0.9), ("B", 0.6), ("C", 0.8)):
+    for site, right in (("A", 0.8), ("B", 0.7), ("C", 0.75)):
         for seed in range(3):
             write_site(tmp_path, site, seed, right)
     runs = read_runs(tmp_path)
@@ -184,7 +196,11 @@ def test_a_report_has_a_row_for_each_value_and_their_mean(tmp_path):
     assert mean["value"] == pytest.approx(values.mean())
     # Nadeau and Bengio (2003): s^2 (1 / F + test / train) over F - 1 degrees of freedom, and more
     least = 4.303 * np.sqrt(values.var() * (1 / 3 + 30 / 60))
-    assert mean["high"] - mean["value"] >= min(least, 1 - mean["value"]) - 1e-6
+    assert mean["high"] < 1 and mean["high"] - mean["value"] >= least - 1e-6
+    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    arms = {key: load_arms(cell, [content.metric]) for key, cell in cells.items()}
+    (group,) = group_held_out(cells, arms, content.metric)
+    assert group.mean.fold_ratio == 30 / 60 and group.mean.fold_scores.shape == (3, 3)
     assert len(make_held_out_table(content).rows) == 4
     text = json.dumps(make_methods(content))
     assert "was tested on site A, which training has not seen" in text

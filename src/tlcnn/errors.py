@@ -2,7 +2,8 @@
 
 TlcnnError           exit code
 ├── ConfigError          1      a key, value, unit name or combination that is not allowed
-│   └── ImpossibleCell   1      e.g. a cell that would freeze fresh units; a sweep leaves it out
+│   └── ImpossibleCell   1      a cell that would freeze fresh units; a sweep leaves it out
+│       └── TooFewClasses 1     a cell that holds out too much
 ├── DataError            2      images or tables that are missing, broken or contradictory
 ├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
 ├── Diverged             3      the loss or a gradient is not finite
@@ -26,10 +27,15 @@ class ConfigError(TlcnnError):
 
 
 class ImpossibleCell(ConfigError):
-    """A cell that cannot be, though its keys can; a sweep leaves it out.
+    """A cell that freezes more units than it transfers. A sweep leaves it out."""
 
-    It would freeze more units than it transfers, or hold out all images of all classes but one.
-    """
+    why = "more units are frozen than transferred"  # what a sweep says
+
+
+class TooFewClasses(ImpossibleCell):
+    """A cell that would be trained or tested on fewer than two classes."""
+
+    why = "fewer than two classes would be trained or tested"
 
 
 class DataError(TlcnnError):

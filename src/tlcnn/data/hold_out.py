@@ -12,7 +12,7 @@ import pandas as pd
 from tlcnn.config.hold_out import KEY, HoldOut
 from tlcnn.data.splits import make_splits
 from tlcnn.data.tabular import is_empty
-from tlcnn.errors import ConfigError, ImpossibleCell, did_you_mean, list_names
+from tlcnn.errors import ConfigError, TooFewClasses, did_you_mean, list_names
 from tlcnn.text import count
 
 _EVERY_INDEX = ("image_id", "label", "group", "split")
@@ -103,7 +103,7 @@ def split_held_out(
 
     Raises:
         ConfigError: no such column or value.
-        ImpossibleCell: training or the test would have fewer than two classes.
+        TooFewClasses: training or the test would have fewer than two classes.
         DataError: too few groups are left for train and val.
     """
     labels, groups = table["label"].to_numpy(), table["group"]
@@ -112,7 +112,7 @@ def split_held_out(
         present = [classes[label] for label in np.unique(labels[is_part])]
         if len(present) < 2:
             left = f"one class only in {part} ({present[0]})" if present else f"nothing for {part}"
-            raise ImpossibleCell(
+            raise TooFewClasses(
                 f"{KEY}={hold_out} leaves {left}: {int(is_test.sum()):,} of {len(table):,} images "
                 "are tested. At least two classes are needed on either side: hold out another "
                 f"value, or several, as in {KEY}={hold_out.column}:[a,b]"

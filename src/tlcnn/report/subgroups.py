@@ -144,9 +144,11 @@ def describe_subgroup_tests(content: Content) -> tuple[str, ...]:
         "The same networks were scored on both sides, so differences are paired by seed. The "
         "images are others. All images of a test group were redrawn together, also where they "
         "stand on both sides, and redraws kept the number of groups of each class on each side.",
-        "p is that of a t test over new seeds and new test groups (over new test groups alone for "
-        "a cell of one seed), adjusted by Holm over all subgroups of a cell. Of two subgroups of "
-        "a column the second is the rest of the first, and no comparison of its own.",
+        "p is the larger of two: that of a permutation of the test groups of each class between "
+        "the sides, and that of a t test over new seeds and new test groups (over new test groups "
+        "alone for a cell of one seed). It is adjusted by Holm over all subgroups of a cell. Of "
+        "two subgroups of a column the second is the rest of the first, and no comparison of its "
+        "own.",
         _describe_classes(content.metric),
     )
 

@@ -18,7 +18,7 @@ from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.statistics.arm import Arm, Comparison, Estimate, Sample
 from tlcnn.statistics.choice import SPREAD
-from tlcnn.statistics.comparison import adjust_holm, judge_difference
+from tlcnn.statistics.comparison import adjust_holm, compute_side_p, judge_difference
 from tlcnn.statistics.estimate import estimate_contrast
 from tlcnn.statistics.metrics import find_range, is_lower_better, parse_metric
 from tlcnn.statistics.notes import Note, NoteKind
@@ -308,12 +308,15 @@ def _score(
         is_used &= np.isin(predictions.labels, counted)
     else:
         counted = np.unique(predictions.labels[is_used]).tolist()
+    used, is_inside = _select(predictions, is_used), is_inside[is_used]
+    side = _find_sides(used, is_inside)
     score, rest, delta = (
-        estimate_contrast([(1.0, arm)])
-        for arm in _make_arms(_select(predictions, is_used), is_inside[is_used], scoring)
+        estimate_contrast([(1.0, arm)]) for arm in _make_arms(used, is_inside, side, scoring)
     )
+    scores, strata = list_scores(used, metric), used.sample.strata
+    p_swap = compute_side_p(scores, strata, side, n_permutations=scoring.n_draws)
     result = replace(
-        judge_difference(delta, p_swap=float("nan"), margin=scoring.margin, family="subgroups"),
+        judge_difference(delta, p_swap=p_swap, margin=scoring.margin, family="subgroups"),
         a=subgroup.name,
         b="the rest",
         lower_is_better=is_lower_better(metric),
@@ -340,17 +343,15 @@ def _select(predictions: CellPredictions, is_used: np.ndarray) -> CellPrediction
 
 
 def _make_arms(
-    predictions: CellPredictions, is_inside: np.ndarray, scoring: _Scoring
+    predictions: CellPredictions, is_inside: np.ndarray, side: np.ndarray, scoring: _Scoring
 ) -> Iterator[Arm]:
     """Yield the arms of a subgroup's score, of that of the rest, and of their difference.
 
     All are functions of the weights of the same test groups. The strata are the classes on either
-    side, where a group stands on the side of most of its images.
+    side.
     """
     whole, n_classes = predictions.sample, len(predictions.classes)
-    member = np.searchsorted(whole.groups, predictions.groups)
-    share = np.bincount(member, weights=is_inside) / np.bincount(member)
-    strata = whole.strata + n_classes * (share <= 0.5)
+    strata = whole.strata + n_classes * ~side
     sample = Sample(whole.name, whole.groups, strata)
     low, high = find_range(scoring.metric)
     sides = []
@@ -369,6 +370,12 @@ def _make_arms(
         is_fixed = len(predictions.seeds) == 1
         notes = (Note(NoteKind.ONE_NETWORK),) if is_fixed else ()
         yield replace(arm, bounds=bounds, notes=notes, is_fixed=is_fixed, spread=scoring.spread)
+
+
+def _find_sides(predictions: CellPredictions, is_inside: np.ndarray) -> np.ndarray:
+    """Return which groups have most of their images in a subgroup, (G,) bool."""
+    member = np.searchsorted(predictions.sample.groups, predictions.groups)
+    return np.bincount(member, weights=is_inside) / np.bincount(member) > 0.5
 
 
 def _place(score: Score, start: int, n_classes: int) -> Score:
