@@ -106,7 +106,9 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     detectable = _select_printed(make_detectable_table(content))
     yield "detectable", detectable, describe_detectable(content)
     yield "cells", _select_printed(make_cell_table(content)), describe_cells(content)
-    subgroups = _select_printed(make_subgroup_table(content), "images", "column")
+    subgroups = make_subgroup_table(content)
+    named = {column.name for column in subgroups.columns} & {"cell", "model", "recipe"}
+    subgroups = _select_printed(subgroups, "images", "column", *named)  # they stand below a name
     yield "subgroups", subgroups, describe_subgroups(content)
     yield "held-out", make_held_out_table(content), HELD_OUT
     yield "searches", make_search_table(content), SEARCHES
