@@ -16,6 +16,7 @@ from simulate_designs import print_detection, print_equivalence
 from simulate_few import write_few_seeds, write_small_classes
 from simulate_folds import tabulate_folds
 from simulate_layers import print_layers
+from simulate_subgroups import print_subgroups
 from simulated_world import (
     CELLS,
     NOISES,
@@ -255,6 +256,7 @@ PARTS = {
     "classes": lambda o: print(write_small_classes(o.seeds, o.repeats)),
     "seeds": lambda o: print(write_few_seeds(o.seeds, o.repeats)),
     "layers": lambda o: print_layers(o.seeds, o.repeats, o.truth, o.seed),
+    "subgroups": lambda o: print_subgroups(o.seeds, o.repeats),
     "folds": lambda o: print(tabulate_folds(o.seeds, n_studies=o.repeats, seed=o.seed)),
     "choice": lambda o: print_choice(o.seeds, o.repeats, o.seed),
     "detection": lambda o: print_detection(o.seeds, o.repeats, o.truth, o.seed),

@@ -13,7 +13,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.model.load_units import load_unit_map
 from tlcnn.plan.plan import make_plan
 from tlcnn.plan.treatment import make_treatment
-from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.blocks import expand, expand_each
 
 MODELS = ["mobilenetv2", "mobilenetv3_large", "mobilenetv4_small", "efficientnet_b0"]
 MODELS += ["efficientnetv2_t", "vgg16_bn", "resnet18"]
@@ -27,7 +27,7 @@ def cells_of(experiment, *words):
     blocks, params = sweeper.get("blocks", []), sweeper["params"]
     words = [f"experiment={experiment}", *words]
     cells = expand(words, params=params, blocks=blocks, parse=composer.parse)
-    return [composer.compose(cell) for cell in expand_units(cells, composer)]
+    return [composer.compose(cell) for cell in expand_each(cells, composer)]
 
 
 def place(cfg, unit_map):
@@ -61,12 +61,12 @@ def test_the_layer_study_reaches_the_top_unit_of_every_model(model, cache_dir):
 def test_each_is_every_unit_at_any_granularity(cache_dir):
     composer = Composer()
     words = ("model=resnet18", "model.granularity=block", f"cache_dir={cache_dir}")
-    cells = expand_units([(*words, "init.through=each", "seed=0")], composer)
+    cells = expand_each([(*words, "init.through=each", "seed=0")], composer)
     unit_map = load_unit_map("resnet18", granularity="block", cache_dir=cache_dir)
     assert len(cells) == len(unit_map) > 5
     throughs = [composer.compose(cell).init.through for cell in cells]
     assert [unit_map.count(through) for through in throughs] == [*range(1, len(unit_map) + 1)]
-    assert expand_units([words], composer) == [words]
+    assert expand_each([words], composer) == [words]
 
 
 def test_each_needs_a_sweep(tmp_path, cache_dir):

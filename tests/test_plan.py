@@ -115,6 +115,7 @@ CONDITIONAL = {
     *("init.task_run", "init.task_seed_offset"),
     *("init.units", "init.above", "init.head", "freeze.units"),  # tests/test_which_units.py
     *("train.schedule", "train.head_epochs", "train.unfreeze_every"),  # tests/test_schedule.py
+    "dataset.hold_out",  # tests/test_hold_out.py
 }
 
 

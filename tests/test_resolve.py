@@ -63,11 +63,11 @@ def test_impossible_cells_of_a_grid_are_left_out_with_the_reason(sweep_of):
     sweep = sweep_of("init=self", "init.through=none,stem,stage1", "freeze.through=none,stage1")
     kept = sorted(tell(run) for run in sweep.runs if run.role == "cell")
     assert kept == ["random-k0-j0-s0", "self-k1-j0-s0", "self-k2-j0-s0", "self-k2-j2-s0"]
-    assert [cell[-2:] for cell, _ in sweep.left_out] == [
+    assert [cell.overrides[-2:] for cell in sweep.left_out] == [
         ("init.through=none", "freeze.through=stage1"),
         ("init.through=stem", "freeze.through=stage1"),
     ]
-    assert all("would stay random filters" in why for _, why in sweep.left_out)
+    assert all("would stay random filters" in cell.error for cell in sweep.left_out)
     control = sweep_of("init.through=none", "freeze.through=stage1", "freeze.allow_random=true")
     assert not control.left_out and len(control.runs) == 1
 

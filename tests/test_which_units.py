@@ -19,7 +19,7 @@ from tlcnn.plan.plan import make_plan
 from tlcnn.plan.reuse import make_source_key
 from tlcnn.report.words import name_cell
 from tlcnn.run.network import build_initial_network
-from tlcnn.sweep.blocks import expand_units
+from tlcnn.sweep.blocks import expand_each
 
 RANDOM = ["init=random", "init.weights=null"]
 NAMES = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -146,7 +146,7 @@ def test_in_a_sweep_each_is_one_unit_and_all_but_each_all_others(cache_dir):
     words = ("model.name=test_resnet", "init=imagenet", f"cache_dir={cache_dir}")
     composer = Composer()
     for value, start in (("each", ""), ("all_but_each", "all_but_")):
-        cells = expand_units([(*words, f"freeze.units={value}")], composer)
+        cells = expand_each([(*words, f"freeze.units={value}")], composer)
         assert [cell[-1] for cell in cells] == [f"freeze.units={start}{name}" for name in NAMES]
         with pytest.raises(ConfigError, match="is several values: add -m"):
             check_overrides([f"freeze.units={value}"], find_conf_dir())

@@ -3,6 +3,7 @@
 TlcnnError           exit code
 ├── ConfigError          1      a key, value, unit name or combination that is not allowed
 │   └── ImpossibleCell   1      a cell that would freeze fresh units; a sweep leaves it out
+│       └── TooFewClasses 1     a cell that holds out too much
 ├── DataError            2      images or tables that are missing, broken or contradictory
 ├── WeightsError         2      weights that are missing, broken, unsafe or do not fit
 ├── Diverged             3      the loss or a gradient is not finite
@@ -27,6 +28,14 @@ class ConfigError(TlcnnError):
 
 class ImpossibleCell(ConfigError):
     """A cell that freezes more units than it transfers. A sweep leaves it out."""
+
+    why = "more units are frozen than transferred"  # what a sweep says
+
+
+class TooFewClasses(ImpossibleCell):
+    """A cell that would be trained or tested on fewer than two classes."""
+
+    why = "fewer than two classes would be trained or tested"
 
 
 class DataError(TlcnnError):

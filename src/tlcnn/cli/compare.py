@@ -14,6 +14,7 @@ from tlcnn.text import print_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tlcnn.report.subgroups import Asked
     from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
@@ -49,10 +50,30 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--external", action="store_true", help=external)
     covers = "full: new seeds and test groups (default); seeds: new seeds only; none: mean ± sd"
     add("--interval", help=covers)
+    add_by(parser)
     margin = "differences below this count as equivalent; default: 0.01"
     add("--margin", type=float, default=0.01, help=margin)
     add_formats(parser)
     parser.set_defaults(command=_compare)
+
+
+def add_by(parser: argparse.ArgumentParser) -> None:
+    """Add the options of subgroups."""
+    by = "scores by subgroup of the test images, and their difference to the rest: sex,age:40,60"
+    parser.add_argument("--by", nargs="+", action="extend", default=[], metavar="COL", help=by)
+    text = "a table with the column image_id and those of --by; default: the dataset is read again"
+    parser.add_argument("--metadata", metavar="FILE", help=text)
+
+
+def parse_by(options: argparse.Namespace) -> "Asked":
+    """Return the subgroups that were asked for. Raises ConfigError."""
+    from tlcnn.report.subgroups import Asked
+    from tlcnn.study.subgroups import parse_divisions
+
+    if options.metadata and not options.by:
+        raise ConfigError("--metadata FILE is read by --by: add the columns, as in --by sex,age")
+    file = Path(options.metadata) if options.metadata else None
+    return Asked(parse_divisions(options.by), file)
 
 
 def add_formats(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +117,13 @@ def _check_options(options: argparse.Namespace) -> None:
         )
     if bool(options.rows) != bool(options.columns):
         raise ConfigError("--rows and --columns go together, e.g. --rows k --columns j")
+    others = ("grid", "rows", "columns", "group", "sort", "baseline", "interval", "tuned")
+    if options.by and any(getattr(options, name) for name in others):
+        raise ConfigError(
+            f"--by goes with --where, --metrics and --margin, not with --{', --'.join(others)}"
+        )
+    if options.by and len(options.metrics) > 1:
+        raise ConfigError("--by shows one metric: give one with --metrics")
     if not 0 < options.margin < 1:
         raise ConfigError(
             f"--margin {options.margin:g}: above 0 and below 1, e.g. 0.01 for one point"
@@ -107,6 +135,9 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
     from tlcnn.report.grid import pivot_table
     from tlcnn.report.tables import DEFAULT_METRICS, make_run_table, sort_table
 
+    asked = parse_by(options)
+    if asked.divisions:
+        return _make_subgroup_table(runs, asked, options)
     is_pivot = options.grid or options.rows
     by_cell = options.seeds or options.group or options.interval or options.baseline or is_pivot
     by_cell = by_cell or options.tuned
@@ -153,6 +184,18 @@ def _make_external_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "
         )
     table = make_score_table(make_external_frame(external, metrics), metrics)
     return sort_table(table, options.sort) if options.sort else table
+
+
+def _make_subgroup_table(
+    runs: "pd.DataFrame", asked: "Asked", options: argparse.Namespace
+) -> "Table":
+    from tlcnn.report.subgroups import make_compared_table
+    from tlcnn.study.cells import make_cells
+    from tlcnn.study.runs import make_runs
+
+    metric = next(iter(options.metrics), "test/balanced_accuracy")
+    _check_metrics([metric], [c for c in runs.columns if "/" in c])
+    return make_compared_table(make_cells(make_runs(runs)), asked, metric, options.margin)
 
 
 def _check_metrics(metrics: list[str], known: list[str]) -> None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlcnn.cli.compare import add_by, parse_by
 from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.text import print_text
 
@@ -27,6 +28,7 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--margin", type=float, help=margin)
     tuned = "settings such as train.lr of which each cell takes its best on validation"
     add("--tuned", nargs="+", action="extend", default=[], metavar="KEY", help=tuned)
+    add_by(parser)
     add("--no-figures", action="store_true", help="tables and answers only")
     examples = "show test images as well; the page then contains them"
     add("--examples", action="store_true", help=examples)
@@ -60,6 +62,7 @@ def _report(options: argparse.Namespace) -> None:
         title=title,
         measures=read_measures(*options.folders),
         tests=read_tests(*options.folders),
+        asked=parse_by(options),
     )
     print_text(write_report(content, Path(options.output), options=options))
 

@@ -26,6 +26,8 @@ MEANINGS = {
     "dataset.split": "how images are split; auto: as published, where there is such a split",
     "dataset.train_images": "train on this many of the training images, groups kept whole; null: "
     "all",
+    "dataset.hold_out": "the images to test on, by a column of the dataset, as in site:A or "
+    "site:[A,B]; sweeps: site:each",
     "dataset.on_bad": "what to do about images that cannot be decoded",
     "model.name": "any timm CNN; resnet18.TAG chooses other pretrained weights",
     "model.granularity": "how finely the network is divided into units",

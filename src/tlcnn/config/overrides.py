@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tlcnn.config.schema import EACH_UNIT, describe_type, list_keys
+from tlcnn.config.schema import describe_type, is_each, list_keys
 from tlcnn.config.spelling import (
     COMPLETION,
     GROUPS,
@@ -95,10 +95,9 @@ def check_overrides(arguments: Sequence[str], conf_dir: Path) -> None:
             override = parser.parse_override(quote_text(argument))
         except HydraException as error:
             raise ConfigError(f"cannot read {argument!r}: {str(error).splitlines()[0]}") from error
-        is_each = argument.lstrip("+") in EACH_UNIT
-        if (override.is_sweep_override() or is_each) and not is_sweep:
+        if (override.is_sweep_override() or is_each(argument)) and not is_sweep:
             key, _, text = argument.partition("=")
-            may_be_text = is_text_key(key) or key.startswith(OPTIONS)
+            may_be_text = is_text_key(key) and not is_each(argument) or key.startswith(OPTIONS)
             hint = f" Or is it one text? Write \"{key}='{text}'\"." if may_be_text else ""
             raise ConfigError(f"{argument} is several values: add -m to run all of them.{hint}")
         _check_key(override, dataset_options)

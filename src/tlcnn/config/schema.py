@@ -9,6 +9,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
+from tlcnn.config.hold_out import KEY as HOLD_OUT
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.errors import CannotCreate, ConfigError, did_you_mean
 from tlcnn.storage import make_dir
 
@@ -32,6 +34,7 @@ EACH_UNIT = tuple(  # the words that stand for several runs
     for group in ("init", "freeze")
     for word in (f"through={EACH}", f"units={EACH}", f"units=all_but_{EACH}")
 )
+_EACH_VALUE = re.compile(rf"{re.escape(HOLD_OUT)}=([^:]+):{EACH}")
 TRANSFERRED = "transferred"  # of freeze.through: as many units as init transfers
 
 
@@ -87,6 +90,7 @@ class DatasetCfg:
     split_seed: int = ranged(0, 0)
     split: str = choice("auto", "official", "grouped")
     train_images: int | None = ranged(None, 2)
+    hold_out: str | None = setting(None)
     on_bad: str = choice("refuse", "skip")
 
 
@@ -300,6 +304,22 @@ def check_config(cfg: Config) -> None:
     _check_combinations(cfg)
 
 
+def is_each(word: str) -> bool:
+    """Return whether a word of a sweep stands for several runs, one for each unit or value.
+
+    Example:
+        >>> is_each("init.through=each"), is_each("dataset.hold_out=site:each"), is_each("seed=0")
+        (True, True, False)
+    """
+    return word.lstrip("+") in EACH_UNIT or find_each_column(word) != ""
+
+
+def find_each_column(word: str) -> str:
+    """Return the column of which a word of a sweep holds out each value in turn, or ""."""
+    match = _EACH_VALUE.fullmatch(word.lstrip("+"))
+    return match[1] if match else ""
+
+
 def check_word(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of the allowed words."""
     if value in allowed:
@@ -319,6 +339,8 @@ def _check_combinations(cfg: Config) -> None:
         raise ConfigError(f"dataset.fold={fold} needs dataset.folds, the number of folds.")
     if folds is not None and fold >= folds:
         raise ConfigError(f"dataset.fold={fold}: {folds} folds are 0 to {folds - 1}.")
+    if data.hold_out is not None:
+        _check_hold_out(data)
     test_fraction = data.test_fraction if folds is None else 1 / folds
     if data.val_fraction + test_fraction >= 1:
         raise ConfigError(
@@ -355,6 +377,22 @@ def _check_combinations(cfg: Config) -> None:
             f"init={init.source} does not read init.weights={init.weights}. Use init=checkpoint, "
             "or init=imagenet; init.through=none is the random run of either."
         )
+
+
+def _check_hold_out(data: DatasetCfg) -> None:
+    """Refuse a held-out value that cannot be read, or beside another rule for test images."""
+    hold_out = parse_hold_out(str(data.hold_out))
+    if EACH in hold_out.values:
+        raise ConfigError(
+            f"{HOLD_OUT}={hold_out}: each is every value in turn, one run for each: add -m to run "
+            "all of them."
+        )
+    for key, value in (("folds", data.folds), ("split", data.split)):
+        if value not in (None, "auto", "grouped"):
+            raise ConfigError(
+                f"{HOLD_OUT}={hold_out} and dataset.{key}={value} both say which images are "
+                "tested: give one of them."
+            )
 
 
 def describe_type(key: str) -> str:

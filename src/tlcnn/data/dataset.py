@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.datasets import load_index
 from tlcnn.data.depth import load_depth
 from tlcnn.data.fewer import keep_train_images
+from tlcnn.data.hold_out import describe_pulled, split_held_out
 from tlcnn.data.images import FULL_BITS, FileImages
 from tlcnn.data.index import SPLITS, Index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
@@ -122,20 +124,33 @@ def _make_key(*parts: Any) -> str:
 
 def split_index(index: Index, cfg: DatasetCfg) -> np.ndarray:
     """Return the split of every image, (N,), as the configuration of its dataset asks."""
-    table, options = index.table, {"seed": cfg.split_seed, "n_classes": len(index.strata)}
-    splits = choose_splits(
-        table,
-        mode=cfg.split,
-        val_fraction=cfg.val_fraction,
-        test_fraction=cfg.test_fraction,
-        folds=cfg.folds,
-        fold=cfg.fold,
-        **options,
-    )
+    table, n_classes, seed = index.table, len(index.strata), cfg.split_seed
+    if cfg.hold_out is not None:
+        splits = split_held_out(
+            table,
+            parse_hold_out(cfg.hold_out),
+            name=cfg.name,
+            classes=index.strata,
+            val_fraction=cfg.val_fraction,
+            seed=seed,
+        )
+    else:
+        splits = choose_splits(
+            table,
+            n_classes=n_classes,
+            mode=cfg.split,
+            val_fraction=cfg.val_fraction,
+            test_fraction=cfg.test_fraction,
+            folds=cfg.folds,
+            fold=cfg.fold,
+            seed=seed,
+        )
     if cfg.train_images is None:
         return splits
     labels, groups = table["label"].to_numpy(), table["group"].to_numpy()
-    return keep_train_images(labels, groups, splits, cfg.train_images, **options)
+    return keep_train_images(
+        labels, groups, splits, cfg.train_images, seed=seed, n_classes=n_classes
+    )
 
 
 def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool = True) -> Dataset:
@@ -149,6 +164,9 @@ def load_dataset(cfg: DatasetCfg, index: Index, cache_dir: Path, *, check: bool 
     """
     digests = remember(cache_dir, "images", index.images.signature(), index.images.load_digests)
     splits = split_index(index, cfg)
+    if cfg.hold_out is not None:
+        pulled = describe_pulled(index.table, parse_hold_out(cfg.hold_out), cfg.name)
+        index = replace(index, notes=(*index.notes, *filter(None, [pulled])))
     if check:
         check_splits(index.table["group"].to_numpy(), splits)
     manifest = manifest_digest(index.table, index.classes, splits, digests, index.targets)

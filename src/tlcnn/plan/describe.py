@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from textwrap import shorten
 
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.data.dataset import MEND_COPIES
 from tlcnn.data.index import SPLITS, UNUSED
 from tlcnn.data.policy import NORMALIZE, find_policy, load_scaling
@@ -31,6 +32,8 @@ def describe_plan(plan: Plan) -> str:
     n_steps = plan.steps_per_epoch * recipe["epochs"]
     parts = f"{cfg.train.accumulate} x " if cfg.train.accumulate > 1 else ""
     fold = "" if cfg.dataset.folds is None else f", fold {cfg.dataset.fold} of {cfg.dataset.folds}"
+    held = cfg.dataset.hold_out
+    tested = f"{parse_hold_out(held).words}, which training has not seen" if held else ""
     lines = [
         f"run {plan.run_id}  {plan.run_name}",
         "",
@@ -44,6 +47,7 @@ def describe_plan(plan: Plan) -> str:
         ),
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
+        *([f"test     {tested}"] if tested else []),
         f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
         f"{parts}{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}"

@@ -1,10 +1,12 @@
 """What makes two runs the same run, and what they are called."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import MISSING
 from operator import attrgetter
 from typing import Any
 
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.config.schema import Config, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
@@ -42,7 +44,8 @@ FIRST_KEYS = frozenset(
 )
 # Later keys of which the identity holds what they are resolved to, where that is not the default.
 RESOLVED_KEYS = frozenset(
-    {"init.units", "init.above", "init.head", "freeze.units"}
+    {"dataset.hold_out"}
+    | {"init.units", "init.above", "init.head", "freeze.units"}
     | {"train.schedule", "train.head_epochs", "train.unfreeze_every"}
     | {"train.layer_decay", "train.unit_lr", "train.erase", "train.augment_ranges"}
 )
@@ -52,12 +55,13 @@ def make_identity(
     cfg: Config, unit_map: UnitMap, cell: Treatment, images: Dataset, precision: str
 ) -> dict[str, Any]:
     """Return what makes two runs the same run: resolved values, never overrides or paths."""
-    task, decode = images.index.task, cfg.dataset.decode
+    task, decode, held = images.index.task, cfg.dataset.decode, cfg.dataset.hold_out
     identity: dict[str, Any] = {
         "version": PLAN_VERSION,
         "dataset": {
             "manifest": images.manifest,
             **({"task": task} if task == "multi-label" else {}),  # others have one softmax
+            **({} if held is None else {"hold_out": str(parse_hold_out(held))}),
             "image_size": cfg.dataset.image_size,
             "stored_size": stored_size(cfg.dataset.image_size),
             "fit": cfg.dataset.fit,
@@ -143,6 +147,10 @@ def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:
     """Return a run's readable name: `ham10000-resnet18-imagenet-k3-j2-s0`."""
     model = cfg.model.name.split(".")[0]
     k, j = name_units(cell.transferred), name_units(cell.frozen)
+    held = cfg.dataset.hold_out
+    if held is not None:
+        tested = re.sub(r"[^\w.]+", "_", "_".join(parse_hold_out(held).values))
+        j += f"-test_{tested[:40]}"
     k += f"-{cell.above}" * (cell.above != "fresh") + "-head" * cell.has_head
     return f"{cfg.dataset.name}-{model}-{'-'.join(source)}-k{k}-j{j}-s{cfg.seed}"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.config.schema import Config, list_cell_columns, list_keys, list_naming_keys
 from tlcnn.errors import ConfigError, did_you_mean, list_names
 
@@ -24,7 +25,8 @@ def spread_settings(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         return runs, []
     names = list(zip(*(runs[column].map(str) for column in CELL), strict=True))
     settings = [value if isinstance(value, dict) else {} for value in runs["settings"]]
-    varying = list(dict.fromkeys([*list_naming(settings), *list_varying(names, settings)]))
+    shown = [*list_naming(settings), *list_varying(names, settings), *list_held_out(settings)]
+    varying = list(dict.fromkeys(shown))
     return add_columns(runs, varying), varying
 
 
@@ -52,6 +54,14 @@ def list_naming(settings: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
         key for key, default in defaults if any(v.get(key, default) != default for v in values)
     ]
+
+
+def list_held_out(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the key of what is held out, if any run holds something out.
+
+    It is shown even where all runs have one value, because it says what they were tested on.
+    """
+    return [HOLD_OUT] if any(values.get(HOLD_OUT) for values in settings) else []
 
 
 def list_varying(names: Sequence[object], settings: Sequence[Mapping[str, Any]]) -> list[str]:

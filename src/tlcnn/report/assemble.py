@@ -15,6 +15,7 @@ from tlcnn.report.comparison_frame import tabulate_comparisons
 from tlcnn.report.content import Content, Grid, LayerScores
 from tlcnn.report.detectable import tabulate_detectable
 from tlcnn.report.external import make_external
+from tlcnn.report.held_out import tabulate_held_out
 from tlcnn.report.layer_measures import add_measures, make_layer_measures
 from tlcnn.report.layer_sentences import write_margin
 from tlcnn.report.provenance import make_provenance
@@ -26,6 +27,7 @@ from tlcnn.report.remarks import (
     write_tuning,
 )
 from tlcnn.report.sentences import write_finding
+from tlcnn.report.subgroups import Asked, choose_cells, tabulate_subgroups
 from tlcnn.report.words import (
     name_cell,
     name_source,
@@ -40,6 +42,7 @@ from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.calibration import measure_calibration
 from tlcnn.study.cells import Cell, Source, make_cells
 from tlcnn.study.comparisons import compare_blocks, list_compared_sources
+from tlcnn.study.held_out import find_hold_out
 from tlcnn.study.layers import JUDGED, POINT, TREATMENTS
 from tlcnn.study.runs import make_runs
 from tlcnn.study.tune import check_tuned, tune_cells
@@ -58,6 +61,7 @@ def make_content(
     title: str = "Transfer learning study",
     measures: pd.DataFrame | None = None,
     tests: pd.DataFrame | None = None,
+    asked: Asked | None = None,
 ) -> Content:
     """Return what a report on these runs says.
 
@@ -70,6 +74,7 @@ def make_content(
         tuned: settings of training of which each cell takes its best on validation.
         measures: what `read_measures` returned of the same folders; None for no measures.
         tests: what `read_tests` returned of the same folders; None for no tests.
+        asked: the subgroups of test images to score; None for none.
 
     Raises:
         ConfigError: no finished run has the metric, or less of it is better; or a setting that
@@ -91,13 +96,16 @@ def make_content(
     measured = list(make_layer_measures(measures, blocks, layers))
     table = _tabulate_cells(cells, arms, metrics)
     highlights = tuple(_list_highlights(blocks))
+    vals = {key: block.mean_val(key) for block in blocks for key in block.cells}
+    chosen = choose_cells(highlights, cells, vals)
+    subgroups, gaps = tabulate_subgroups(chosen, asked or Asked(), metric, margin or POINT)
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         metric=metric,
         metrics=tuple(metrics),
         runs=runs,
-        left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric)),
+        left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric), *gaps),
         cells=table,
         comparisons=tabulate_comparisons(contrasts),
         detectable=tabulate_detectable(contrasts),
@@ -111,6 +119,8 @@ def make_content(
         highlights=highlights,
         external=make_external(tests, cells, arms, scored_metrics, metric, margin or POINT),
         calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
+        held_out=tabulate_held_out(cells, arms, metric),
+        subgroups=subgroups,
         provenance=make_provenance(runs, table),
         assumptions=(
             *ASSUMPTIONS,
@@ -168,6 +178,9 @@ def _tabulate_cells(
         "imported": [cell.source.is_imported for cell in cells.values()],
         "dataset_digest": [cell.image_digest for cell in cells.values()],
     }
+    held_out = [find_hold_out(cell) for cell in cells.values()]
+    if any(held_out):
+        columns["held_out"] = [hold_out.words if hold_out else "" for hold_out in held_out]
     notes: dict[str, str] = {}
     for metric in metrics:
         scored = {key: arms[key][metric] for key in cells if metric in arms[key]}

@@ -12,8 +12,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.errors import list_names
-from tlcnn.records.settings import CELL, list_naming, list_values, list_varying, write_value
+from tlcnn.records.settings import (
+    CELL,
+    list_held_out,
+    list_naming,
+    list_values,
+    list_varying,
+    write_value,
+)
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.numbers import format_estimate, format_seconds
 from tlcnn.report.remarks import write_note, write_omissions, write_tuning
@@ -103,7 +111,7 @@ def make_cell_table(
     finished = runs[runs["state"] == "done"] if len(runs) else runs
     cells = tune_cells(make_cells(make_runs(finished)), tuned, find_val_metric(metrics[0]))
     whole_cells = {cell.key: cell for cell in cells}
-    members, names = _group_cells(finished, group) if group else _list_cells(cells)
+    members, names = _group_cells(finished, group) if group else list_cells(cells)
     notes = _describe_averaged(members, names) if group else []
     if only_grids:
         n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
@@ -142,7 +150,7 @@ def make_cell_table(
 Members = list[tuple[Key, tuple[Cell, ...]]]
 
 
-def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
+def list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
     """Return a row for each cell, and the columns that tell them apart.
 
     The columns are those of a cell, the settings that name some cell beside them, and those in
@@ -158,7 +166,8 @@ def _list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
         for name in list_varying([run.name for _, run in members], settings)
         if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
     ]
-    varying = list(dict.fromkeys([*list_naming(cell.settings for cell in cells), *varying]))
+    named = [*list_naming(cell.settings for cell in cells), *varying, *list_held_out(settings)]
+    varying = list(dict.fromkeys(named))
     shown = {key for cell in cells for key in cell.shown_settings}
     varying = [name for name in varying if name in shown]
     columns = [*CELL, *varying]
@@ -261,7 +270,8 @@ def compute_deviation(arms: Sequence[Arm]) -> float:
 def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
     """Return the entries of a metric, the best of each dataset marked."""
     values = pd.Series([row.estimates[metric].value for row in rows], dtype=float)
-    datasets = values.groupby([str([row.key.get(n) for n in ("dataset", IMAGES)]) for row in rows])
+    images = ("dataset", IMAGES, HOLD_OUT)
+    datasets = values.groupby([str([row.key.get(name) for name in images]) for row in rows])
     best = datasets.transform("min" if is_lower_better(metric) else "max")
     is_best = (values == best) & (datasets.transform("nunique") > 1)
     entries = []

@@ -161,7 +161,8 @@ class Content:
         cells: one row a cell (runs that differ in the seed alone): cell (key), label (readable),
             dataset, model, init, k, j, bn, source (in words), recipe (as text), seeds, n_seeds,
             run_ids and folders (lists), and for each metric `<metric>`, `<metric> low`,
-            `<metric> high`, `<metric> sd`; `note`.
+            `<metric> high`, `<metric> sd`; `note`; `held_out` (in words) where any cell holds
+            something out.
         comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
             comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
             p_swap, p_seed, p_equivalent, p_equivalent_holm, margin, verdict, detectable (the
@@ -177,6 +178,11 @@ class Content:
         calibration: a row for each of these that was trained with class weights: dataset, model,
             cell, label, and the numbers of `tlcnn.study.calibration.measure_calibration`.
         external: scores on other datasets; None where there are none.
+        held_out: a row for each held-out value of cells that differ in it alone, and one for their
+            mean: dataset, model, label, recipe, column, cell, tested (in words), n_images,
+            n_groups, n_seeds, value, low, high, note.
+        subgroups: a row for each subgroup of the test images of one cell for each dataset and
+            model, where subgroups were asked for; see `tlcnn.report.subgroups`.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.
@@ -198,5 +204,7 @@ class Content:
     highlights: tuple[tuple[str, str, str], ...] = ()
     calibration: pd.DataFrame = field(default_factory=pd.DataFrame)
     external: ExternalScores | None = None
+    held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
+    subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()

@@ -120,8 +120,12 @@ def make_calibration_table(content: Content) -> Table:
 
 
 def _find_best(cells: pd.DataFrame, metric: str) -> set[str]:
-    """Return the best cells of each dataset by a metric, where cells differ in it."""
-    values = cells[metric].groupby(cells["dataset"])
+    """Return the best cells of each dataset by a metric, where cells differ in it.
+
+    Cells that hold out different values were tested on different images.
+    """
+    images = [cells[name] for name in ("dataset", "held_out") if name in cells]
+    values = cells[metric].groupby(images)
     best = values.transform("min" if is_lower_better(metric) else "max")
     is_best = (cells[metric] == best) & (values.transform("nunique") > 1)
     return set(cells["cell"][is_best])

@@ -234,8 +234,9 @@ def _list_scope(content: Content) -> Iterator[str]:
         yield f"{seeds} seed{'s' * (seeds != '1')} a cell"
     datasets = {plan.dataset for plan in plans}
     splits = {(plan.dataset, plan.settings.get("dataset.split_seed")) for plan in plans}
-    has_folds = any(plan.settings.get("dataset.folds") for plan in plans)
-    if len(splits) == len(datasets) > 0 and not has_folds:
+    several = ("dataset.folds", "dataset.hold_out")
+    has_several = any(plan.settings.get(key) for plan in plans for key in several)
+    if len(splits) == len(datasets) > 0 and not has_several:
         yield "one split" + " of each dataset" * (len(datasets) > 1)
 
 

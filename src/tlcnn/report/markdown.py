@@ -35,6 +35,8 @@ from tlcnn.report.external_tables import (
 )
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import describe_transfer
+from tlcnn.report.held_out import CAPTION as HELD_OUT
+from tlcnn.report.held_out import make_held_out_table
 from tlcnn.report.layer_measure_tables import (
     AGREEMENT,
     EXPLAINED,
@@ -47,6 +49,7 @@ from tlcnn.report.page_data import PageData
 from tlcnn.report.reproduce import explain_commands
 from tlcnn.report.searches import CAPTION as SEARCHES
 from tlcnn.report.searches import make_search_table
+from tlcnn.report.subgroups import describe_subgroups, make_subgroup_table
 from tlcnn.report.writers.markdown import escape_markdown, show_code, write_markdown
 from tlcnn.text import make_visible
 
@@ -84,6 +87,10 @@ def render_report(content: Content, data: PageData, figures: "Sequence[ReportFig
         external_comparison_note=COMPARISONS,
         searches=make_search_table(content),
         search_note=SEARCHES,
+        held_out=make_held_out_table(content),
+        held_out_note=HELD_OUT,
+        subgroups=make_subgroup_table(content),
+        subgroup_note=describe_subgroups(content),
         calibration=make_calibration_table(content),
         calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),

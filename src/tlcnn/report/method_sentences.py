@@ -6,6 +6,8 @@ A sentence raises KeyError where the record lacks its fact, and is empty where t
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tlcnn.config.hold_out import KEY as HOLD_OUT
+from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.data.datasets import ham10000, lc25000_lung
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.report import treatment_sentences
@@ -38,7 +40,7 @@ def _describe_images(plan: PlanRecord) -> str:
     n_images, n_published = sum(sizes.values()), _PUBLISHED.get(kind, 0)
     part = f" of the {n_published:,} published" if n_images < n_published else ""
     cited = f" ({_CITED[kind]})" if kind in _CITED else ""
-    start = f"{n_images:,}{part} images of {name_dataset(plan.dataset)}{cited} were used"
+    start = f"{n_images:,}{part} images of {_name_images(plan)}{cited} were used"
     if not plan.settings.get("dataset.folds"):
         start += (
             f": {sizes['train']:,} to train on, {sizes['val']:,} for validation and "
@@ -48,6 +50,13 @@ def _describe_images(plan: PlanRecord) -> str:
     return f"{start}. " + (
         f"Their {n_classes} classes are {names}." if names else f"They have {n_classes} classes."
     )
+
+
+def _name_images(plan: PlanRecord) -> str:
+    """Return a dataset's name as prose has it, with what is held out of training."""
+    held = plan.settings.get(HOLD_OUT)
+    tested = f" (tested on {parse_hold_out(held).words})" if held else ""
+    return f"{name_dataset(plan.dataset)}{tested}"
 
 
 def describe_guessing(plan: PlanRecord) -> str:
@@ -63,7 +72,7 @@ def describe_guessing(plan: PlanRecord) -> str:
     name = max(sizes, key=lambda key: sizes[key])
     share = sizes[name] / sum(sizes.values())
     return (
-        f"On {name_dataset(plan.dataset)}, guessing has a balanced accuracy of "
+        f"On {_name_images(plan)}, guessing has a balanced accuracy of "
         f"{100 / len(sizes):.1f} %, and always naming the commonest class ({name}) has that too, "
         f"with an accuracy of {100 * share:.1f} %."
     )
@@ -73,10 +82,13 @@ def _describe_split(plan: PlanRecord) -> str:
     settings, name = plan.settings, name_dataset(plan.dataset)
     kind, mode, folds = (settings[f"dataset.{key}"] for key in ("kind", "split", "folds"))
     group = _name_group(plan)
+    held = settings.get(HOLD_OUT)
     val, test = (settings[f"dataset.{split}_fraction"] for split in ("val", "test"))
     if folds:
         parts = f"into {folds} folds, each of which is the test set once"
         parts += f", with {100 * val:g} % of all images for validation"
+    elif held:
+        parts = f"with {100 * val:g} % of them for validation"
     else:
         parts = f"with {100 * val:g} % for validation and {100 * test:g} % for the test"
     division = f"divided by {group}, so that no {group} is in two parts"
@@ -84,6 +96,11 @@ def _describe_split(plan: PlanRecord) -> str:
     division += (
         f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
     )
+    if held:
+        return (
+            f"{name} was tested on {parse_hold_out(held).words}, which training has not seen: all "
+            f"of its images, and other images of their groups. The other images were {division}"
+        )
     if mode == "official":
         sentence = f"{name} was used with its official split."
     elif mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:

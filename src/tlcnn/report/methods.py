@@ -28,6 +28,7 @@ from tlcnn.report.method_sentences import (
 )
 from tlcnn.report.references import REFERENCES, list_references
 from tlcnn.report.searches import describe_searches
+from tlcnn.report.subgroups import describe_subgroup_tests
 from tlcnn.report.words import join_words, name_chain, name_dataset, name_metric
 from tlcnn.study.runs import drop_trials
 from tlcnn.text import count
@@ -57,6 +58,7 @@ def make_methods(content: Content) -> tuple[Paragraph, ...]:
         ("Seeds", tuple(_describe_seeds(content))),
         ("Hardware and software", tuple(_describe_place(content))),
         ("Statistics", (*_describe_statistics(content), *content.assumptions)),
+        ("Subgroups", describe_subgroup_tests(content)),
         ("Layers", (*describe_layers(content), *describe_measures(content))),
         (REFERENCES, list_references(content)),
     ]

@@ -47,6 +47,8 @@ from tlcnn.report.external_tables import (
 )
 from tlcnn.report.glossary import make_glossary, write_lead
 from tlcnn.report.grid import GridLayout, describe_transfer, lay_out_grid
+from tlcnn.report.held_out import CAPTION as HELD_OUT
+from tlcnn.report.held_out import make_held_out_table
 from tlcnn.report.layer_measure_tables import (
     AGREEMENT,
     EXPLAINED,
@@ -69,6 +71,7 @@ from tlcnn.report.reproduce import explain_commands
 from tlcnn.report.searches import CAPTION as SEARCHES
 from tlcnn.report.searches import make_search_table
 from tlcnn.report.show import find_tone
+from tlcnn.report.subgroups import describe_subgroups, make_subgroup_table
 from tlcnn.report.table import Table
 from tlcnn.report.words import name_dataset
 from tlcnn.report.writers.html import load_environment, load_template
@@ -124,6 +127,8 @@ def render_page(
         "comparisons": make_comparison_table(content),
         "detectable": make_detectable_table(content),
         "cells": make_cell_table(content),
+        "subgroups": make_subgroup_table(content),
+        "held_out": make_held_out_table(content),
         "runs": make_run_table(content, data.names),
         "commands": make_command_table(data.names, data.commands),
         "external": make_external_table(content),
@@ -146,6 +151,8 @@ def render_page(
         external_comparison_note=COMPARISONS,
         searches=make_search_table(content),
         search_note=SEARCHES,
+        held_out_note=HELD_OUT,
+        subgroup_note=describe_subgroups(content),
         calibration=make_calibration_table(content),
         calibration_note=describe_calibration(content),
         cell_note=describe_cells(content),

@@ -43,6 +43,8 @@ from tlcnn.report.external_tables import (
 from tlcnn.report.glossary import write_lead
 from tlcnn.report.grid import describe_transfer
 from tlcnn.report.headline import list_numbers
+from tlcnn.report.held_out import CAPTION as HELD_OUT
+from tlcnn.report.held_out import make_held_out_table
 from tlcnn.report.layer_measure_tables import (
     AGREEMENT,
     EXPLAINED,
@@ -54,6 +56,7 @@ from tlcnn.report.numbers import name_column, name_unit
 from tlcnn.report.references import REFERENCES
 from tlcnn.report.searches import CAPTION as SEARCHES
 from tlcnn.report.searches import make_search_table
+from tlcnn.report.subgroups import describe_subgroups, make_subgroup_table
 from tlcnn.report.table import Table
 from tlcnn.report.writers.csv import write_csv
 from tlcnn.report.writers.latex import COLUMNS, escape_latex, write_float, write_macros
@@ -112,6 +115,11 @@ def _list_tables(content: Content, names: Sequence[str]) -> Iterator[tuple[str, 
     yield "external", _select_printed(make_external_table(content)), EXTERNAL
     compared = _select_printed(make_external_comparison_table(content))
     yield "external-comparisons", compared, COMPARISONS
+    subgroups = make_subgroup_table(content)
+    named = {column.name for column in subgroups.columns} & {"cell", "model", "recipe"}
+    subgroups = _select_printed(subgroups, "images", "column", *named)  # they stand below a name
+    yield "subgroups", subgroups, describe_subgroups(content)
+    yield "held-out", make_held_out_table(content), HELD_OUT
     yield "searches", make_search_table(content), SEARCHES
     yield "calibration", make_calibration_table(content), describe_calibration(content)
     runs = _select_printed(make_run_table(content, names), "k", "j", "seed")  # the name has them
@@ -156,6 +164,10 @@ def _list_frames(content: Content) -> Iterator[tuple[str, pd.DataFrame]]:
         yield "external", content.external.cells
         yield "external-comparisons", content.external.comparisons
     yield "runs", content.runs.drop(columns=["settings", "searched"], errors="ignore")
+    if len(content.subgroups):
+        yield "subgroups", content.subgroups
+    if len(content.held_out):
+        yield "held-out", content.held_out
     for number, grid in enumerate(content.grids, start=1):
         yield f"grid-{number}", grid.table
     for number, layers in enumerate(content.layers, start=1):

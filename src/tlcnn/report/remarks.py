@@ -45,6 +45,11 @@ _NOTES = {
     NoteKind.UNBOUNDED_RATIO: "the denominator may be 0: not identifiable",
     NoteKind.NO_GAMMA: "gamma not identifiable: random filters may do as well as B's own",
     NoteKind.NO_PAIR: "not all networks that this needs were trained",
+    NoteKind.SMALL_SUBGROUP: "too few: a score needs {0} test groups or more of {further} classes "
+    "or more, in the subgroup and in the rest",
+    NoteKind.NOT_RECORDED: "no value is recorded: not in the rest either",
+    NoteKind.ONE_NETWORK: "one seed: of this very network, on new test groups alone",
+    NoteKind.NO_SUBGROUP_METRIC: "this metric has no scores of subgroups",
 }
 
 _FAMILIES = {

@@ -7,6 +7,7 @@ from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Cell, Settings, Source
 from tlcnn.study.finetuning import drop_untreated, list_treatments
+from tlcnn.study.held_out import find_hold_out
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
 
@@ -89,8 +90,15 @@ def name_start(source: Source) -> str:
 def name_cell(cell: Cell) -> str:
     """Return what a person would call a cell, without its dataset, model and recipe.
 
-    For example `ImageNet, frozen through stage3`.
+    For example `ImageNet, frozen through stage3`, or `random, all trained, tested on site A`.
     """
+    hold_out = find_hold_out(cell)
+    tested = f", tested on {hold_out.words}" if hold_out else ""
+    return f"{name_treatment(cell)}{tested}"
+
+
+def name_treatment(cell: Cell) -> str:
+    """Return what a cell is called, whatever it was tested on."""
     names = dict(enumerate(cell.units, start=1))
     n_units = len(names)
     source, treatment = name_source(cell.source), dict(cell.treatment)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tlcnn.config.compose import Composer, compose_config
-from tlcnn.config.schema import EACH_UNIT
+from tlcnn.config.schema import is_each
 from tlcnn.config.spelling import quote_text
 from tlcnn.errors import ConfigError
 from tlcnn.plan.plan import Plan, make_plan
@@ -27,12 +27,11 @@ def check_one_run(words: Sequence[str], advice: str) -> None:
     """Raise ConfigError, which ends with the advice, where words mean several runs."""
     composer = Composer()
     for word in words:
-        bare = word.lstrip("+")
-        is_several = word in ("-m", "--multirun") or bare.startswith("experiment=")
+        is_several = word in ("-m", "--multirun") or word.lstrip("+").startswith("experiment=")
         is_value = "=" in word and not word.startswith("-")
         if (
             is_several
-            or bare in EACH_UNIT
+            or is_each(word)
             or (is_value and composer.parse(quote_text(word)).is_sweep_override())
         ):
             raise ConfigError(f"{word} is several runs, and {advice}")

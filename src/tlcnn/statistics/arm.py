@@ -117,6 +117,7 @@ class Comparison:
         delta: a - b, paired by (seed, group) where it can be.
         p: two-sided; the larger of `p_swap` and `p_seed`. NaN where neither can be had.
         p_swap: sign-flip permutation over test groups: do *these* networks differ on new groups?
+            Of a subgroup and the rest: permutation of test groups between the two sides.
         p_seed: t test with both variances: would they, trained again with other seeds?
         p_equivalent: TOST with `margin`.
         p_holm: `p`, adjusted within its family; equal to `p` until a family is adjusted.

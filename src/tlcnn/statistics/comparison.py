@@ -9,6 +9,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm, Comparison, Estimate
 from tlcnn.statistics.estimate import estimate_contrast, pair_arms
 from tlcnn.statistics.notes import Note, NoteKind, merge_notes
+from tlcnn.statistics.score import Score
 from tlcnn.statistics.variance import compute_tail
 
 N_PERMUTATIONS = 10_000
@@ -42,6 +43,18 @@ def compare_arms(
         raise ConfigError(f"{a.name} and {b.name} are scored by different metrics")
     delta = estimate_contrast([(1.0, a), (-1.0, b)])
     p_swap = compute_swap_p(a, b, n_permutations=n_permutations)
+    comparison = judge_difference(delta, p_swap=p_swap, margin=margin, family=family)
+    return replace(comparison, a=a.name, b=b.name, lower_is_better=a.lower_is_better)
+
+
+def judge_difference(
+    delta: Estimate, *, p_swap: float, margin: float, family: Hashable
+) -> Comparison:
+    """Return the tests of a difference, of names that the caller sets; see `compare_arms`.
+
+    Args:
+        p_swap: NaN where nothing can be swapped.
+    """
     p_seed = compute_t_p(delta)
     p = max((value for value in (p_swap, p_seed) if value == value), default=float("nan"))
     if p_seed != p_seed and p == p:
@@ -50,8 +63,8 @@ def compare_arms(
     # two one-sided tests (TOST, Schuirmann 1987)
     p_equivalent = compute_one_sided_p(margin - abs(delta.value), delta)
     return Comparison(
-        a=a.name,
-        b=b.name,
+        a="",
+        b="",
         delta=delta,
         p=p,
         p_swap=p_swap,
@@ -61,7 +74,6 @@ def compare_arms(
         p_holm=p,
         p_equivalent_holm=p_equivalent,
         family=family,
-        lower_is_better=a.lower_is_better,
     )
 
 
@@ -148,6 +160,47 @@ def compute_flip_p(differences: np.ndarray, *, n_permutations: int = N_PERMUTATI
         n = min(step, n_permutations - start)
         signs = rng.integers(0, 2, size=(n, len(moved)), dtype=np.int8) * 2.0 - 1.0
         n_extreme += int((np.abs(signs @ moved) >= limit).sum())
+    return (1 + n_extreme) / (1 + n_permutations)
+
+
+# ---- sides --------------------------------------------------------------------------------------
+
+
+def compute_side_p(
+    scores: Sequence[Score],
+    strata: np.ndarray,
+    is_inside: np.ndarray,
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+) -> float:
+    """Return the two-sided p of giving the test groups of each stratum to two sides at random.
+
+    It is exact where the groups of a stratum are exchangeable: these networks are as good on one
+    side as on the other. The observed sides count as one permutation (Phipson & Smyth 2010).
+
+    Args:
+        scores: of S runs, on all G groups.
+        strata: (G,) int, the class of each group.
+        is_inside: (G,) bool, the side of each group.
+    """
+
+    def compute_differences(sides: np.ndarray) -> np.ndarray:
+        """Return the mean over runs of inside less outside, (B,), of sides (B, G)."""
+        inside, outside = sides.astype(float), (~sides).astype(float)
+        return np.mean([s.compute(inside) - s.compute(outside) for s in scores], axis=0)
+
+    observed = compute_differences(is_inside[None])[0]
+    if not np.isfinite(observed):
+        return float("nan")
+    limit = abs(observed) - 1e-12  # sums of equals may differ in a bit
+    rng = np.random.default_rng(0)
+    n_extreme, step = 0, max(1, BLOCK // len(strata))
+    for start in range(0, n_permutations, step):
+        sides = np.tile(is_inside, (min(step, n_permutations - start), 1))
+        for stratum in np.unique(strata):
+            members = np.flatnonzero(strata == stratum)
+            sides[:, members] = rng.permuted(sides[:, members], axis=1)
+        n_extreme += int((np.abs(compute_differences(sides)) >= limit).sum())
     return (1 + n_extreme) / (1 + n_permutations)
 
 

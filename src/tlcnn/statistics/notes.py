@@ -32,6 +32,10 @@ class NoteKind(Enum):
     UNBOUNDED_RATIO = "denominator may be 0"
     NO_GAMMA = "gamma not identifiable"
     NO_PAIR = "no pair of AnB and BnB"
+    SMALL_SUBGROUP = "too few test groups"  # counts: (the least number, of so many classes)
+    NOT_RECORDED = "no value is recorded"
+    ONE_NETWORK = "new test groups alone"
+    NO_SUBGROUP_METRIC = "no subgroup scores of this task or metric"
 
 
 @dataclass(frozen=True)

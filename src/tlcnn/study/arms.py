@@ -160,7 +160,7 @@ def list_scores(predictions: CellPredictions, metric: str) -> list[Score]:
         labels, group = predictions.labels, np.searchsorted(sample.groups, predictions.groups)
         if by_group:
             rows, labels = compute_group_means(rows, labels, predictions.groups)
-            group = np.arange(len(sample.groups))
+            group = np.searchsorted(sample.groups, np.unique(predictions.groups))
         run = Predictions(rows, labels, group, len(sample.groups))
         scores.append(make_score(metric, run, classes))
     return scores

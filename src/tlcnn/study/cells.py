@@ -11,7 +11,7 @@ from typing import Any
 
 from tlcnn.config.schema import Config, list_keys
 from tlcnn.records.search import SearchedArm
-from tlcnn.records.settings import CELL, list_naming, list_varying, write_value
+from tlcnn.records.settings import CELL, list_held_out, list_naming, list_varying, write_value
 from tlcnn.statistics.choice import Choice
 from tlcnn.storage import digest_of
 from tlcnn.study.runs import Omission, Place, Run, choose_runs
@@ -172,7 +172,9 @@ def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     names = [group[0].name for group in groups]
     recipe_keys = [
         key
-        for key in list_varying([name[:2] for name in names], shared)
+        for key in dict.fromkeys(
+            [*list_varying([name[:2] for name in names], shared), *list_held_out(shared)]
+        )
         if not key.startswith(("init.", "freeze."))
     ]
     naming = list_naming(shared)

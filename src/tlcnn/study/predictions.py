@@ -30,6 +30,7 @@ class CellPredictions:
         classes: K names.
         labels: (N,) int.
         groups: (N,) str.
+        image_ids: (N,) str.
         probabilities: (S, N, K); rows in the order of their image ids.
         sample: the groups, named after the images.
         multi_label: several classes may hold at once; `labels` then only stratify.
@@ -39,6 +40,7 @@ class CellPredictions:
     classes: tuple[str, ...]
     labels: np.ndarray
     groups: np.ndarray
+    image_ids: np.ndarray
     probabilities: np.ndarray
     sample: Sample
     multi_label: bool
@@ -65,6 +67,7 @@ def load_predictions(
             _check_same_images(first, frame, first_dir, runs[0].folder)
         logits = [column for column in first.columns if column.startswith("logit/")]
         labels, groups = first["label"].to_numpy(), first["group"].to_numpy().astype(str)
+        image_ids = first["image_id"].to_numpy()
         multi_label = any(column.startswith("target/") for column in first.columns)
         if not multi_label and not np.isin(labels, range(len(logits))).all():
             raise DataError(f"{first_dir} has labels beyond its {len(logits)} classes")
@@ -73,8 +76,9 @@ def load_predictions(
             classes=tuple(column.removeprefix("logit/") for column in logits),
             labels=labels,
             groups=groups,
+            image_ids=image_ids,
             probabilities=np.stack([compute_softmax(f[logits].to_numpy()) for f in frames]),
-            sample=make_sample(groups, labels, first["image_id"].to_numpy()),
+            sample=make_sample(groups, labels, image_ids),
             multi_label=multi_label,
         )
     except (TlcnnError, OSError, ValueError, KeyError) as error:

@@ -17,8 +17,8 @@ from tlcnn.memory import Memory
 from tlcnn.plan.plan import Plan
 from tlcnn.run.job import Job, Outcome
 from tlcnn.storage import digest_of
-from tlcnn.sweep.blocks import expand, expand_units
-from tlcnn.sweep.resolve import find_shared_words, resolve
+from tlcnn.sweep.blocks import expand, expand_each
+from tlcnn.sweep.resolve import LeftOut, find_shared_words, resolve
 from tlcnn.sweep.space import (
     IsActive,
     Space,
@@ -80,7 +80,7 @@ class Arms:
     arms: tuple[Arm, ...]
     seed: int
     n_same: int = 0
-    left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     broken: tuple[tuple[tuple[str, ...], Outcome], ...] = ()
 
     @property
@@ -132,9 +132,7 @@ def make_arms(
         seeds |= {composer.compose(overrides).seed}
         overrides = [word for word in overrides if word.partition("=")[0] != "seed"]
         space = order_space(settings)
-        pairs += [
-            (cell_overrides, space) for cell_overrides in expand_units([overrides], composer)
-        ]
+        pairs += [(cell_overrides, space) for cell_overrides in expand_each([overrides], composer)]
     if len(seeds) > 1:
         raise ConfigError(
             f"seed={','.join(map(str, sorted(seeds)))}: all trials of a search have one seed; "
@@ -151,7 +149,7 @@ def _plan_arms(
     pairs: Sequence[tuple[tuple[str, ...], Space]], seed: int, composer: Composer, memory: Memory
 ) -> Arms:
     arms: dict[str, Arm] = {}
-    left_out, broken = list[tuple[tuple[str, ...], str]](), list[tuple[tuple[str, ...], Outcome]]()
+    left_out, broken = list[LeftOut](), list[tuple[tuple[str, ...], Outcome]]()
     n_same = 0
     for cell_overrides, space in pairs:
         overrides = (*cell_overrides, *_pin_source(cell_overrides, space, composer))

@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tlcnn.config.compose import Composer
-from tlcnn.config.schema import EACH, EACH_UNIT
+from tlcnn.config.hold_out import KEY as HOLD_OUT
+from tlcnn.config.schema import EACH, EACH_UNIT, find_each_column, is_each
+from tlcnn.config.spelling import write_override
+from tlcnn.data.dataset import recall_index
+from tlcnn.data.hold_out import read_column
 from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import recall_unit_map
@@ -60,29 +64,38 @@ def expand(
     ]
 
 
-def expand_units(cells: Sequence[Sequence[str]], composer: Composer) -> list[tuple[str, ...]]:
-    """Replace `each` by every unit of the cell's own model, one cell for each.
+def expand_each(cells: Sequence[Sequence[str]], composer: Composer) -> list[tuple[str, ...]]:
+    """Replace `each` by every unit of the cell's own model, or value of its dataset's column.
 
     Example: `init.through=each` becomes `init.through=stem`, `init.through=stage1`, ..., and
-    `freeze.units=all_but_each` becomes `freeze.units=all_but_stem`, ...
-    Raises ConfigError where the model is unknown or cannot be divided into units.
+    `freeze.units=all_but_each` becomes `freeze.units=all_but_stem`, ...;
+    `dataset.hold_out=site:each` becomes `dataset.hold_out='site:A'`, ...
+
+    Raises:
+        ConfigError: the model is unknown or cannot be divided into units, or the dataset has no
+            such column.
+        DataError: the dataset is not there.
     """
     memory = Memory()
     expanded: list[tuple[str, ...]] = []
     for cell in cells:
-        if not any(word.lstrip("+") in EACH_UNIT for word in cell):
-            expanded.append(tuple(cell))
-            continue
-        names = recall_unit_map(composer.compose(cell), memory).names
-        expanded += itertools.product(
-            *(
-                [word.removesuffix(EACH) + name for name in names]
-                if word.lstrip("+") in EACH_UNIT
-                else [word]
-                for word in cell
-            )
-        )
+        choices = [
+            _list_each(word, cell, composer, memory) if is_each(word) else [word] for word in cell
+        ]
+        expanded += itertools.product(*choices)
     return expanded
+
+
+def _list_each(word: str, cell: Sequence[str], composer: Composer, memory: Memory) -> list[str]:
+    """Return the words that a word with `each` stands for in a cell."""
+    cfg = composer.compose(cell)
+    if word.lstrip("+") in EACH_UNIT:
+        units = recall_unit_map(cfg, memory).names
+        return [word.removesuffix(EACH) + name for name in units]
+    column, data = find_each_column(word), cfg.dataset
+    values = read_column(recall_index(data, memory).table, column, data.name, word)
+    names = sorted({*values} - {""})
+    return [write_override(HOLD_OUT, f"{column}:{name}") for name in names]
 
 
 def write_word(key: str, value: Any) -> str:

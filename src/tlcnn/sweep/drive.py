@@ -16,12 +16,12 @@ from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
 from tlcnn.run.job import UNEXPECTED, Job, Outcome
-from tlcnn.sweep.blocks import expand, expand_units
+from tlcnn.sweep.blocks import expand, expand_each
 from tlcnn.sweep.duration import describe_duration, estimate_seconds
 from tlcnn.sweep.packing import train_together
 from tlcnn.sweep.progress import show_progress
 from tlcnn.sweep.queue import NOT_STARTED, JobQueue
-from tlcnn.sweep.resolve import Sweep, SweepRun, find_shared_words, resolve
+from tlcnn.sweep.resolve import Sweep, SweepRun, count_left_out, find_shared_words, resolve
 from tlcnn.sweep.sharing import (
     describe_reused,
     describe_sharing,
@@ -68,10 +68,10 @@ def drive(request: Request, launch: Launch) -> None:
     cells = expand(
         request.arguments, params=request.params, blocks=request.blocks, parse=composer.parse
     )
-    cells = expand_units(cells, composer)
+    cells = expand_each(cells, composer)
     sweep = resolve([Job(cell) for cell in cells], composer)
     if not sweep.runs and not sweep.broken:
-        reason = sweep.left_out[0][1] if sweep.left_out else "the grid is empty"
+        reason = sweep.left_out[0].error if sweep.left_out else "the grid is empty"
         raise ConfigError(
             f"there is nothing to run: {count(len(cells), 'combination')} left out. "
             f"The first: {reason}"
@@ -192,13 +192,12 @@ def _describe_sweep(name: str, sweep: Sweep, request: Request) -> str:
     if sweep.n_same:
         n_same = count(sweep.n_same, "combination")
         lines.append(f"  the same run as another, trained once: {n_same}")
-    if sweep.left_out:
-        n_left_out = count(len(sweep.left_out), "combination")
-        lines.append(f"  left out, because more units are frozen than transferred: {n_left_out}")
+    for line, members in count_left_out(sweep.left_out).items():
+        lines.append(line)
         shared = find_shared_words(sweep.cells)
         texts = dict.fromkeys(
-            " ".join(w for w in cell if w not in shared and "seed=" not in w)
-            for cell, _ in sweep.left_out
+            " ".join(w for w in cell.overrides if w not in shared and "seed=" not in w)
+            for cell in members
         )
         lines += [f"    {text}" for text in [*texts][:_MAX_LISTED]]
         lines += [f"    … {len(texts) - _MAX_LISTED} more"] * (len(texts) > _MAX_LISTED)

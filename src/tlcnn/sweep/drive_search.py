@@ -14,7 +14,7 @@ from tlcnn.sweep.decide import NextRun, decide, note_outcomes
 from tlcnn.sweep.drive import Launch, Request, describe_broken, train_waves
 from tlcnn.sweep.journal import SUFFIX, Journal
 from tlcnn.sweep.options import SearchOptions
-from tlcnn.sweep.resolve import Sweep, SweepRun
+from tlcnn.sweep.resolve import Sweep, SweepRun, count_left_out
 from tlcnn.sweep.search import Search, make_definition
 from tlcnn.sweep.search_text import describe_end, describe_search
 from tlcnn.sweep.study_record import check_kind, name_sweep, write_failures, write_study
@@ -41,7 +41,7 @@ def drive_search(request: Request, options: SearchOptions, launch: Launch) -> No
         memory=memory,
     )
     if not arms.arms and not arms.broken:
-        reason = f" The first: {arms.left_out[0][1]}" if arms.left_out else ""
+        reason = f" The first: {arms.left_out[0].error}" if arms.left_out else ""
         raise ConfigError(f"there is no arm to search.{reason}")
     definition = make_definition(arms, options)
     name = name_sweep(request.study, request.arguments, "tune", lambda: digest_of(definition, 8))
@@ -127,9 +127,7 @@ def _describe_start(search: Search) -> list[str]:
         lines.append(f"  {arms.names[arm.key]}: {space}")
     if arms.n_same:
         lines.append(f"  the same arm as another: {count(arms.n_same, 'combination')}")
-    if arms.left_out:
-        n_left_out = count(len(arms.left_out), "combination")
-        lines.append(f"  left out, because more units are frozen than transferred: {n_left_out}")
+    lines += count_left_out(arms.left_out)
     return lines
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import make_source_key
 from tlcnn.records.files import DONE
 from tlcnn.run.job import Job, Outcome, plan_job
-from tlcnn.text import first_line
+from tlcnn.text import count, first_line
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class SweepRun:
         return make_source_key(self.plan)
 
 
+class LeftOut(NamedTuple):
+    """The overrides of a cell that cannot be, its error, and why in a few words."""
+
+    overrides: tuple[str, ...]
+    error: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A resolved sweep.
@@ -64,14 +73,14 @@ class Sweep:
     Attributes:
         cells: the overrides of every cell, in the order of the grid.
         runs: every run once, parents before cells, in the order of the grid.
-        left_out: the overrides of cells that freeze more than they transfer, with the reason.
+        left_out: cells that cannot be, such as those that freeze more than they transfer.
         n_same: the cells that mean the same run as an earlier one.
         broken: the overrides of cells whose data or weights are missing or broken, with the error.
     """
 
     cells: tuple[tuple[str, ...], ...]
     runs: tuple[SweepRun, ...]
-    left_out: tuple[tuple[tuple[str, ...], str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     n_same: int = 0
     broken: tuple[tuple[tuple[str, ...], Outcome], ...] = ()
 
@@ -98,7 +107,7 @@ def resolve(cells: Sequence[Job], composer: Composer, memory: Memory | None = No
         try:
             plan = plan_job(cell, memory)
         except ImpossibleCell as error:
-            left_out.append((cell.overrides, first_line(error)))
+            left_out.append(LeftOut(cell.overrides, first_line(error), error.why))
         except ConfigError as error:
             shared = find_shared_words(overrides) if len(cells) > 1 else set()
             differing = [word for word in cell.overrides if word not in shared]
@@ -113,6 +122,17 @@ def resolve(cells: Sequence[Job], composer: Composer, memory: Memory | None = No
                 _add_cell(runs, plan, cell)
     ordered = sorted(runs.values(), key=lambda run: (run.wave, run.role == "cell"))
     return Sweep(overrides, tuple(ordered), tuple(left_out), n_same, tuple(broken))
+
+
+def count_left_out(left_out: Sequence[LeftOut]) -> dict[str, list[LeftOut]]:
+    """Return a line for each reason, and the cells that it leaves out."""
+    reasons: dict[str, list[LeftOut]] = {}
+    for each in left_out:
+        reasons.setdefault(each.why, []).append(each)
+    return {
+        f"  left out, because {why}: {count(len(cells), 'combination')}": cells
+        for why, cells in reasons.items()
+    }
 
 
 def find_shared_words(cells: Sequence[tuple[str, ...]]) -> set[str]:

@@ -99,7 +99,9 @@ class Search:
         if key not in self._plans:
             sweep = resolve([job], self.composer, self.memory)
             if not any(run.role == "cell" for run in sweep.runs):
-                reasons = [o.error for _, o in sweep.broken] + [why for _, why in sweep.left_out]
+                reasons = [o.error for _, o in sweep.broken] + [
+                    each.error for each in sweep.left_out
+                ]
                 raise ConfigError(f"{' '.join(job.overrides)} cannot be run: {reasons[0]}")
             self._plans[key] = sweep
         return self._plans[key]

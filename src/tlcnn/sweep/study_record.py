@@ -82,7 +82,7 @@ def write_study(
             }
             for run in sweep.runs
         ],
-        "left_out": [{"overrides": list(cell), "why": why} for cell, why in sweep.left_out],
+        "left_out": [{"overrides": list(e.overrides), "why": e.error} for e in sweep.left_out],
         "broken": [{"overrides": list(cell), "why": o.error} for cell, o in sweep.broken],
         **({} if search is None else {"search": asdict(search)}),
     }

@@ -1,0 +1,96 @@
+"""Cells that differ in what they hold out alone: each value, such as a site, and their mean.
+
+cells -> cells by what they hold out -> arm of each value; one arm of all values
+"""
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from tlcnn.config.hold_out import KEY as HOLD_OUT
+from tlcnn.config.hold_out import HoldOut, parse_hold_out
+from tlcnn.errors import ConfigError
+from tlcnn.statistics.arm import Arm
+from tlcnn.statistics.estimate import pick_seeds
+from tlcnn.study.cells import Cell, Settings
+
+
+@dataclass(frozen=True)
+class HeldOutCells:
+    """The cells of one dataset, model, treatment and recipe that hold out values of one column.
+
+    Attributes:
+        recipe: that of the cells, without what is held out.
+        cells: (what is held out, cell), sorted.
+        arms: the arm of each.
+        mean: the mean over the values, whose folds are the values; None where fewer than two
+            values were held out one by one with a common seed.
+    """
+
+    column: str
+    recipe: Settings
+    cells: tuple[tuple[HoldOut, Cell], ...]
+    arms: tuple[Arm, ...]
+    mean: Arm | None
+
+
+def find_hold_out(cell: Cell) -> HoldOut | None:
+    """Return what the runs of a cell held out; None for nothing."""
+    try:
+        return parse_hold_out(str(cell.settings[HOLD_OUT])) if cell.settings[HOLD_OUT] else None
+    except (KeyError, ConfigError):  # a record without the key, or a damaged one
+        return None
+
+
+def group_held_out(
+    cells: Mapping[str, Cell], arms: Mapping[str, Mapping[str, Arm]], metric: str
+) -> Iterator[HeldOutCells]:
+    """Yield the cells with the metric that differ in the held-out value alone.
+
+    Args:
+        cells: by their keys.
+        arms: the arms of each cell, by metric.
+    """
+    groups: dict[Hashable, list[tuple[HoldOut, Cell]]] = {}
+    for key, cell in cells.items():
+        hold_out = find_hold_out(cell)
+        if hold_out is not None and metric in arms[key]:
+            names = (*cell.runs[0].name, cell.source, cell.treatment, list_rest(cell))
+            groups.setdefault((*names, hold_out.column), []).append((hold_out, cell))
+    for members in groups.values():
+        members.sort(key=lambda member: (member[0].values, member[1].cell_id))
+        scored = tuple(arms[cell.key][metric] for _, cell in members)
+        hold_out, first = members[0]
+        mean = _average(members, scored)
+        yield HeldOutCells(hold_out.column, list_rest(first), tuple(members), scored, mean)
+
+
+def list_rest(cell: Cell) -> Settings:
+    """Return the recipe of a cell without what it holds out."""
+    return tuple(pair for pair in cell.recipe if pair[0] != HOLD_OUT)
+
+
+def _average(members: list[tuple[HoldOut, Cell]], arms: tuple[Arm, ...]) -> Arm | None:
+    """Return the mean over held-out values of the seeds that all have; each value is a fold."""
+    values = [value for hold_out, _ in members for value in hold_out.values]
+    seeds = reduce(np.intersect1d, [arm.seeds for arm in arms])
+    if len(arms) < 2 or len(set(values)) < len(values) or not len(seeds):
+        return None
+    scores = np.stack([pick_seeds(arm, seeds).scores for arm in arms], axis=1)  # (S, F)
+    plans = [cell.runs[0].plan for _, cell in members]
+    n_train, n_test = (sum(p.count_images(split) for p in plans) for split in ("train", "test"))
+    first = replace(arms[0], replicates=None, influence=None, contributions=None, sample=None)
+    return replace(
+        first,
+        seeds=seeds,
+        scores=scores.mean(axis=1),
+        notes=(),
+        images="",
+        folds=tuple((0, number) for number in range(len(arms))),
+        fold_scores=scores,
+        fold_ratio=n_test / n_train if n_train else 1 / (len(arms) - 1),
+        n_options=0,
+        floor=None,
+    )

@@ -1,0 +1,216 @@
+"""`dataset.hold_out`: the images of a value are the test split, whole, and a report says so."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from statistics_data import write_run
+
+from tlcnn.config.compose import Composer, compose_config
+from tlcnn.config.hold_out import parse_hold_out
+from tlcnn.data.hold_out import describe_pulled, split_held_out, write_values
+from tlcnn.errors import ConfigError, TooFewClasses
+from tlcnn.plan.describe import describe_plan, make_plan_record
+from tlcnn.plan.plan import make_plan
+from tlcnn.records.read import read_runs
+from tlcnn.report.assemble import make_content
+from tlcnn.report.cell_table import make_cell_table
+from tlcnn.report.held_out import make_held_out_table
+from tlcnn.report.methods import make_methods
+from tlcnn.study.arms import load_arms
+from tlcnn.study.cells import make_cells
+from tlcnn.study.held_out import group_held_out
+from tlcnn.study.runs import make_runs
+from tlcnn.sweep.blocks import expand_each
+from tlcnn.sweep.resolve import LeftOut, count_left_out
+
+CLASSES = ("benign", "malignant")
+
+
+def make_table(n_groups=90, seed=0):
+    """An index's table: groups of one to three images, from sites A, B and C."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 4, n_groups)
+    group = np.repeat(np.arange(n_groups), sizes)
+    table = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(group))]})
+    table["label"] = rng.integers(0, 2, n_groups)[group]
+    table["group"] = [f"g{n}" for n in group]
+    table["split"] = ""
+    table["site"] = np.array(["A", "B", "C"])[rng.integers(0, 3, n_groups)[group]]
+    table["age"] = rng.integers(20, 90, len(group)).astype(float)
+    return table
+
+
+def split(table, text, val_fraction=0.2):
+    options = {"name": "clinics", "classes": CLASSES, "val_fraction": val_fraction, "seed": 0}
+    return split_held_out(table, parse_hold_out(text), **options)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("text", ["site:A", "site:[C,B]"])
+def test_held_out_images_are_the_test_split_and_no_group_straddles(text, seed):
+    table = make_table(seed=seed)
+    table.loc[::17, "site"] = "B"  # some groups are of two sites
+    is_held = table["site"].isin(parse_hold_out(text).values).to_numpy()
+    splits = split(table, text)
+    assert (splits[is_held] == "test").all()
+    groups = table["group"].to_numpy()
+    assert set(groups[splits == "test"]) == set(groups[is_held])  # and no image beyond these
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert set(groups[splits == one]).isdisjoint(groups[splits == other])
+    rest = splits[splits != "test"]
+    assert abs(np.mean(rest == "val") - 0.2) < 0.04
+    n_pulled = int((splits[~is_held] == "test").sum())
+    note = describe_pulled(table, parse_hold_out(text), "clinics")
+    assert note.startswith(f"{n_pulled} image") if n_pulled else not note
+
+
+def test_values_are_texts_and_what_is_not_recorded_has_none():
+    column = pd.Series([80.0, np.nan, "unknown", "NA", " A ", 0.5], dtype=object)
+    assert write_values(column).tolist() == ["80", "", "", "", "A", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("place:A", "clinics has no column place."),
+        ("site:Z", "no image has site Z. There are "),
+        ("site:[A,Z]", "no image has site Z"),
+        ("site:[A,B,C]", "leaves nothing for training"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused_with_what_there_is(text, message):
+    with pytest.raises(ConfigError, match="dataset.hold_out") as refused:
+        split(make_table(), text)
+    assert message in str(refused.value)
+
+
+def test_one_class_on_either_side_is_refused():
+    table = make_table()
+    table["kind"] = np.where(table["label"] == 1, "x", "y")
+    with pytest.raises(TooFewClasses, match=r"one class only in training \(benign\)"):
+        split(table, "kind:x")
+    table.loc[table["label"] == 0, "kind"] = "x"
+    table.loc[table["site"] == "A", "kind"] = "z"
+    table.loc[table["kind"] == "z", "label"] = 1
+    table["group"] = table["image_id"]
+    with pytest.raises(TooFewClasses, match=r"one class only in the test \(malignant\)"):
+        split(table, "kind:z")
+
+
+@pytest.mark.parametrize("text", ["site", ":A", "site:", "site:[]", "site:[A,]"])
+def test_a_text_that_names_no_value_is_refused(text):
+    with pytest.raises(ConfigError, match="write COLUMN:VALUE"):
+        parse_hold_out(text)
+
+
+@pytest.fixture
+def words(tmp_path, cache_dir):
+    """The words of a tiny run on drawn images of three sites."""
+    root, rng = tmp_path / "images", np.random.default_rng(0)
+    root.mkdir()
+    table = make_table(40)
+    for name in table["image_id"]:
+        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{name}.png")
+    frame = table.drop(columns="split").rename(columns={"image_id": "image", "group": "patient"})
+    frame.to_csv(root / "labels.csv", index=False)
+    return [
+        *("dataset=table", f"dataset.root={root}", "dataset.name=clinics"),
+        *("dataset.options.group_column=patient", "model.name=test_resnet", "device=cpu"),
+        *(f"cache_dir={cache_dir}", f"output_dir={tmp_path}", "dataset.image_size=32"),
+    ]
+
+
+def test_the_id_holds_what_is_held_out_and_the_plan_says_it(words):
+    plain = make_plan(compose_config(words))
+    held = make_plan(compose_config([*words, "dataset.hold_out=site:[B,A]"]))
+    again = make_plan(compose_config([*words, "dataset.hold_out=site:[A, B]"]))
+    assert "hold_out" not in plain.identity["dataset"]
+    assert held.identity["dataset"]["hold_out"] == "site:[A,B]"
+    assert len({plain.run_id, held.run_id}) == len({plain.cell_id, held.cell_id}) == 2
+    assert again.run_id == held.run_id
+    assert "tested" not in plain.run_name and "-test_A_B-s0" in held.run_name
+    assert "test     site A or B, which training has not seen" in describe_plan(held)
+    assert make_plan_record(held).settings["dataset.hold_out"] == "site:[B,A]"
+
+
+@pytest.mark.parametrize("word", ["dataset.folds=3", "dataset.split=official"])
+def test_two_rules_for_the_test_images_are_refused(words, word):
+    with pytest.raises(ConfigError, match="both say which images are tested"):
+        make_plan(compose_config([*words, "dataset.hold_out=site:A", word]))
+
+
+def test_each_is_every_value_in_a_sweep_and_refused_in_one_run(words):
+    cells = expand_each([[*words, "dataset.hold_out=site:each"]], Composer())
+    assert [cell[-1] for cell in cells] == [f"dataset.hold_out='site:{s}'" for s in "ABC"]
+    with pytest.raises(ConfigError, match="several values: add -m"):
+        compose_config([*words, "dataset.hold_out=site:each"])
+    with pytest.raises(ConfigError, match="every value in turn"):
+        make_plan(compose_config([*words, "dataset.hold_out='site:each'"]))
+    with pytest.raises(ConfigError, match="has no column place"):
+        expand_each([[*words, "dataset.hold_out=place:each"]], Composer())
+
+
+def test_a_sweep_says_why_it_leaves_a_value_out():
+    error = TooFewClasses("one class only")
+    cells = [LeftOut((f"seed={n}",), str(error), error.why) for n in range(2)]
+    (line,) = count_left_out(cells)
+    assert line.endswith("fewer than two classes would be trained or tested: 2 combinations")
+
+
+def write_site(folder, site, seed, right, n=30):
+    """A finished run that holds out a site, and gets a share of its images right."""
+    rng = np.random.default_rng([seed, ord(site)])
+    labels = np.arange(n) % 2
+    is_right = rng.random(n) < right
+    predicted = np.where(is_right, labels, 1 - labels)
+    logits = 4.0 * np.eye(4)[predicted]
+    settings = {"dataset.hold_out": f"site:{site}", "dataset.kind": "table", "train.lr": 1.0}
+    settings |= {"dataset.split": "auto", "dataset.folds": None, "dataset.split_seed": 0}
+    settings |= {"dataset.val_fraction": 0.15, "dataset.test_fraction": 0.2}
+    settings["dataset.options.group_column"] = "patient"
+    write_run(
+        folder / "runs" / f"r-{site}{seed}",
+        seed,
+        logits=logits,
+        labels=labels,
+        groups=range(n),
+        settings=settings,
+        cell_id=site,
+        split_sizes={"train": {"a": 60}, "test": {"a": n}},
+    )
+
+
+def test_a_report_has_a_row_for_each_value_and_their_mean(tmp_path):
+    for site, right in (("A", 0.8), ("B", 0.7), ("C", 0.75)):
+        for seed in range(3):
+            write_site(tmp_path, site, seed, right)
+    runs = read_runs(tmp_path)
+    content = make_content(runs)
+    frame = content.held_out
+    assert frame["tested"].tolist() == ["site A", "site B", "site C", "mean over 3 values of site"]
+    values, mean = frame["value"][:3], frame.iloc[3]
+    assert mean["value"] == pytest.approx(values.mean())
+    # Nadeau and Bengio (2003): s^2 (1 / F + test / train) over F - 1 degrees of freedom, and more
+    least = 4.303 * np.sqrt(values.var() * (1 / 3 + 30 / 60))
+    assert mean["high"] < 1 and mean["high"] - mean["value"] >= least - 1e-6
+    cells = {cell.key: cell for cell in make_cells(make_runs(runs))}
+    arms = {key: load_arms(cell, [content.metric]) for key, cell in cells.items()}
+    (group,) = group_held_out(cells, arms, content.metric)
+    assert group.mean.fold_ratio == 30 / 60 and group.mean.fold_scores.shape == (3, 3)
+    assert len(make_held_out_table(content).rows) == 4
+    text = json.dumps(make_methods(content))
+    assert "was tested on site A, which training has not seen" in text
+    table = make_cell_table(runs, ["test/balanced_accuracy"])
+    assert "dataset.hold_out" in [column.name for column in table.columns]
+
+
+def test_one_held_out_value_has_no_mean_and_is_told_all_the_same(tmp_path):
+    for seed in range(2):
+        write_site(tmp_path, "A", seed, 0.8)
+    content = make_content(read_runs(tmp_path))
+    assert content.held_out["tested"].tolist() == ["site A"]
+    assert "dataset.hold_out=site:A" in content.cells["recipe"].item()
