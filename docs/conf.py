@@ -37,8 +37,8 @@ def read_docstring(
 ) -> None:
     """Make code of `words` in a docstring, and no type of what stands before a colon."""
     for number, line in enumerate(lines):
-        line = re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line)
-        line = re.sub(r"(``[^`]+``)(?=\w)", r"\1\\ ", line)
+        code = r"(?<!`)`([^`]+)`(?!`)(\w?)"
+        line = re.sub(code, lambda m: f"``{m[1]}``" + (f"\\ {m[2]}" if m[2] else ""), line)
         if number and lines[number - 1].strip() == "Returns:":
             line = line.replace(": ", " – ", 1)
         lines[number] = line
