@@ -2,13 +2,16 @@
 # make test    runs the tests
 # make check   checks format, style, types and the order of imports
 # make bench   measures the speed
+# make docs    builds the documents into build/docs
+# make floors  runs the tests with the oldest versions of all packages, in .venv-floors
 # The first of them creates .venv and installs tlcnn there (Python 3.10 to 3.13, about 6 GB).
+# Without make, also on Windows: docs/install.md
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-latex test-slow test-clusters check bench clean
+.PHONY: demo test test-latex test-slow test-clusters check bench docs floors check-venv clean
 
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
@@ -38,11 +41,23 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py $(BENCH)
 
-$(STAMP): pyproject.toml
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "built build/docs/index.html"
+
+# Takes 6 GB and an hour. UV=/path/to/uv takes a uv that is installed already.
+floors:
+	PYTHON="$(PYTHON)" .ci/floors
+
+check-venv:
+	@.ci/check-venv $(VENV) "$(PYTHON)" $(filter-out file,$(origin PYTHON))
+
+$(STAMP): pyproject.toml | check-venv
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-floors build/docs .pytest_cache .mypy_cache .ruff_cache

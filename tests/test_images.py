@@ -94,7 +94,7 @@ def test_a_large_profile_or_text_is_no_reason_to_refuse_pixels():
     info.add_text("meta", "x" * (2 << 20), zip=True)
     for options in ({"icc_profile": bytes(2 << 20)}, {"pnginfo": info}):
         content = encode(Image.fromarray(RGB), **options)
-        with pytest.raises(ValueError, match="too large"):
+        with pytest.raises(ValueError, match="(?i)too large"):
             Image.open(io.BytesIO(content)).load()
         assert (decode_image(content, "a") == RGB).all()
         with pytest.raises(DataError, match="a is broken or truncated"):

@@ -5,9 +5,15 @@ from functools import partial
 from operator import attrgetter
 
 import torch
+from torch import nn
 
 from tlcnn.errors import ConfigError, did_you_mean, list_names
-from tlcnn.model.build import find_input_size, make_network, parse_architecture
+from tlcnn.model.build import (
+    find_input_size,
+    forking_draws,
+    make_network,
+    parse_architecture,
+)
 from tlcnn.model.cut import find_cuts
 from tlcnn.model.groups import (
     GROUPINGS,
@@ -59,8 +65,7 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
             f"Allowed: {', '.join(GRANULARITIES)}."
         )
     architecture = parse_architecture(name)
-    with torch.device("meta"):  # shapes are enough, and nothing is drawn
-        model = make_network(architecture, num_classes=2).eval()
+    model = _build_without_weights(architecture)
     size = find_input_size(model)
     try:
         layers = trace_layers(model, torch.empty(2, *size, device="meta"))
@@ -90,6 +95,16 @@ def compute_partition(name: str, *, granularity: str = "stage") -> UnitMap:
             return _make_map(architecture, granularity, division, number, layers, size)
         obstacles.append(obstacle)
     raise ConfigError(_describe_refusal(architecture, granularity, layers, obstacles[0]))
+
+
+def _build_without_weights(architecture: str) -> nn.Module:
+    """Build a network on the meta device: shapes are enough, and nothing is drawn."""
+    try:
+        with torch.device("meta"):
+            return make_network(architecture, num_classes=2).eval()
+    except (NotImplementedError, RuntimeError):  # an older timm computes while it builds
+        with forking_draws("shapes", 0):
+            return make_network(architecture, num_classes=2).eval().to("meta")
 
 
 def _describe_refusal(
