@@ -70,6 +70,7 @@ WHAT = {
     "dataset.test_fraction": "dataset.test_fraction=0.3",
     "dataset.folds": "dataset.folds=3",
     "dataset.split_seed": "dataset.split_seed=1",
+    "dataset.train_images": "dataset.train_images=60",
     "model.name": "model.name=resnet10t",
     "model.granularity": "model.granularity=block",
     "model.drop_rate": "model.drop_rate=0.1",

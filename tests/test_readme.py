@@ -31,9 +31,9 @@ def test_the_commands_are_found():
 def test_training_commands_compose(command):
     words = [word for word in shlex.split(command)[3:] if word not in ("-m", "--help")]
     is_sweep = " -m " in command.removeprefix("python -m tlcnn.train")
-    if is_sweep:  # the first value of each key; `each` is the units of a model
+    if is_sweep:  # the first value of each key; `each` is units or values
         words = [re.sub(r"=([^,]+),.*", r"=\1", word) for word in words]
-        words = [re.sub(r"(=|_)each$", r"\1stem", word) for word in words]
+        words = [re.sub(r"(=|_|:)each$", r"\1stem", word) for word in words]
     check_config(compose_config(words))
 
 
