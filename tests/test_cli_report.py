@@ -58,6 +58,14 @@ def test_a_real_folder_from_the_command_line(content, tmp_path, capsys):
     run_command(chosen.parent, "-o", tmp_path / "report", "--no-figures", "--title", "A <title>")
     assert "wrote" in capsys.readouterr().out
     assert "<h1>A &lt;title&gt;</h1>" in (tmp_path / "report" / "index.html").read_text()
+    assert "--where" not in (tmp_path / "report" / "report.md").read_text()
+    words = ["-o", tmp_path / "some", "--no-figures", "--where", "init=random"]
+    run_command(chosen.parent, *words)
+    text = (tmp_path / "some" / "report.md").read_text()
+    assert "\n2 finished runs" in text
+    assert f"\n- {len([*chosen.iterdir()]) - 2} runs left out by --where init=random" in text
+    with pytest.raises(ConfigError, match="--where init=nothing: no run has it"):
+        run_command(chosen.parent, "--where", "init=nothing")
     assert outputs
 
 

@@ -1,17 +1,19 @@
 """`tlcnn report`: a page, a Markdown file and a folder for a paper, from run folders."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.cli.compare import add_by, parse_by
+from tlcnn.cli.compare import LISTS, add_by, parse_by
 from tlcnn.errors import ConfigError, DataError, list_names
-from tlcnn.text import print_text
+from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
     from tlcnn.report.content import Content
     from tlcnn.report.figures.style import ReportFigure
 
+_NO_RUNS = ("no run", "duplicate", "unreadable")  # states of folders that no condition is about
 _SVG_LIMIT = 400_000  # bytes; a figure with more marks is embedded as pixels
 
 
@@ -28,6 +30,8 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--margin", type=float, help=margin)
     tuned = "settings such as train.lr of which each cell takes its best on validation"
     add("--tuned", nargs="+", action="extend", default=[], metavar="KEY", help=tuned)
+    metavar, text = LISTS["where"]
+    add("--where", nargs="+", action="extend", default=[], metavar=metavar, help=text)
     add_by(parser)
     add("--no-figures", action="store_true", help="tables and answers only")
     examples = "show test images as well; the page then contains them"
@@ -41,10 +45,14 @@ def _report(options: argparse.Namespace) -> None:
     from tlcnn.records.read import read_runs
     from tlcnn.report.assemble import make_content
     from tlcnn.report.words import join_words, name_dataset
+    from tlcnn.study.select import apply_where
 
     if options.margin is not None and not 0 < options.margin < 1:
         raise ConfigError(f"--margin {options.margin:g} is not allowed: above 0 and below 1")
-    runs = read_runs(*options.folders)
+    found = runs = read_runs(*options.folders)
+    if options.where and len(runs):
+        is_odd = runs["state"].isin(_NO_RUNS)
+        runs = runs[is_odd | runs.index.isin(apply_where(runs[~is_odd], options.where).index)]
     if runs.empty or not (runs["state"] == "done").any():
         what = f"{len(runs)} unfinished runs" if len(runs) else "no runs"
         raise DataError(
@@ -64,6 +72,10 @@ def _report(options: argparse.Namespace) -> None:
         tests=read_tests(*options.folders),
         asked=parse_by(options),
     )
+    if options.where:
+        n_others = count(len(found) - len(runs), "run")
+        others = f"{n_others} left out by --where {' '.join(options.where)}"
+        content = replace(content, left_out=(*content.left_out, others))
     print_text(write_report(content, Path(options.output), options=options))
 
 
