@@ -13,10 +13,12 @@ from tlcnn.data.splits import check_splits, make_splits
 from tlcnn.errors import ConfigError
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.plan import make_plan
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.report.methods import make_methods
 from tlcnn.run.run import run
+from tlcnn.study.cells import measure_fold_ratio
 
 
 def draw_dataset(seed, n_groups=120, n_classes=4):
@@ -93,7 +95,8 @@ def test_a_run_trains_on_them_alone_and_says_so(tmp_path, cache_dir):
         assert row.plan.count_images(split) == sum(every.dataset.counts()[split].values())
     assert json.loads((few.run_dir / "summary.json").read_text())["n_skipped_images"] == 0
     methods = str(make_methods(make_content(read_runs(output))))
-    assert f"Of its training images, {n_train} were used (at most 40 were asked for" in methods
+    assert f"Of its training images, {n_train}, at most 40 were used" in methods
+    assert row.plan.count_images("unused") == n_unused
 
 
 def test_the_source_of_a_task_has_all_its_images(tmp_path, cache_dir):
@@ -102,3 +105,19 @@ def test_the_source_of_a_task_has_all_its_images(tmp_path, cache_dir):
     assert {*plan.dataset.splits} == {"train", "val", "test", "unused"}
     (source,) = plan.ancestry
     assert source.images is not None and "unused" not in source.images.splits
+
+
+def test_folds_overlap_as_their_whole_training_splits_do():
+    """Nadeau and Bengio's ratio does not grow where folds are trained on a part of them."""
+    sizes = {"train": {"a": 30, "b": 10}, "val": {"a": 9, "b": 3}, "test": {"a": 15, "b": 5}}
+    whole = make_plan_record_of(sizes)
+    few = make_plan_record_of(
+        sizes | {"train": {"a": 6, "b": 2}, "unused": {"a": 24, "b": 8}, "test": sizes["test"]}
+    )
+    assert measure_fold_ratio([whole] * 5) == 0.5 == measure_fold_ratio([few] * 5)
+    assert measure_fold_ratio([make_plan_record_of({})]) == 0
+
+
+def make_plan_record_of(split_sizes):
+    names = {"run_id": "r", "cell_id": "c", "dataset": "d", "model": "m", "bn": "frozen"}
+    return PlanRecord(**names, source=("random",), k=0, j=0, seed=0, split_sizes=split_sizes)

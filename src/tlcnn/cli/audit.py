@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,7 @@ def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":
 def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
     from tlcnn.data.dataset import load_dataset, load_dataset_index
 
+    cfg = replace(cfg, train_images=None)  # the audit is of all images
     index = load_dataset_index(cfg)
     if index.hint:
         logging.getLogger(__name__).warning("%s", index.hint)

@@ -16,7 +16,7 @@ from tlcnn.data.depth import load_depth
 from tlcnn.data.fewer import keep_train_images
 from tlcnn.data.hold_out import describe_pulled, split_held_out
 from tlcnn.data.images import FULL_BITS, FileImages
-from tlcnn.data.index import SPLITS, Index
+from tlcnn.data.index import Index
 from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts, manifest_digest
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
@@ -83,7 +83,9 @@ class Dataset:
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images per split and class."""
         table = compute_split_counts(self.index.memberships, self.splits, self.index.strata)
-        return {split: {str(name): int(n) for name, n in table[split].items()} for split in SPLITS}
+        return {
+            str(split): {str(name): int(n) for name, n in table[split].items()} for split in table
+        }
 
 
 def find_root(cfg: DatasetCfg) -> Path:

@@ -227,12 +227,14 @@ def compute_split_counts(
 ) -> pd.DataFrame:
     """Return the number of images, one row a class, one column a split.
 
-    Labels are (N,), or (N, K) of 0 and 1 where an image can be of several classes.
+    Labels are (N,), or (N, K) of 0 and 1 where an image can be of several classes. A column of
+    unused images is there if there are any.
     """
     values, parts = np.asarray(labels), np.asarray(splits, dtype=object)
     row, label = np.nonzero(values) if values.ndim == 2 else (np.arange(len(values)), values)
+    names = [*SPLITS, UNUSED] if (parts == UNUSED).any() else SPLITS
     counts = {
-        split: np.bincount(label[parts[row] == split], minlength=len(classes)) for split in SPLITS
+        split: np.bincount(label[parts[row] == split], minlength=len(classes)) for split in names
     }
     return pd.DataFrame(counts, index=list(classes))
 

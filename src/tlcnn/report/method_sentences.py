@@ -97,24 +97,30 @@ def _describe_split(plan: PlanRecord) -> str:
         f", and stratified by class, {parts} (split seed {settings['dataset.split_seed']})."
     )
     if held:
-        return (
+        sentence = (
             f"{name} was tested on {parse_hold_out(held).words}, which training has not seen: all "
             f"of its images, and other images of their groups. The other images were {division}"
         )
-    if mode == "official":
+    elif mode == "official":
         sentence = f"{name} was used with its official split."
     elif mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
         sentence = f"{name} was {division}"
     else:
         sentence = f"{name} was used with its official split; without one it was {division}"
-    n_images = settings.get("dataset.train_images")
+    return sentence + _describe_fewer(plan, group)
+
+
+def _describe_fewer(plan: PlanRecord, group: str) -> str:
+    """Return a sentence on the training images that were used, if not all were."""
+    n_images = plan.settings.get("dataset.train_images")
     if not n_images:
-        return sentence
+        return ""
     whole = "" if group == "image" else f", each {group} as a whole"
+    number = "" if plan.settings["dataset.folds"] else f"{plan.count_images('train'):,}, "
     return (
-        f"{sentence} Of its training images, {plan.count_images('train'):,} were used (at most "
-        f"{n_images:,} were asked for{whole}), in which every class has about its share. All "
-        "validation and test images were used."
+        f" Of its training images, {number}at most {n_images:,} were used{whole}. Every class has "
+        "about its share of them. They were drawn once for all seeds, so intervals do not cover "
+        "another draw. All validation and test images were used."
     )
 
 

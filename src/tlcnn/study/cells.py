@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from tlcnn.config.schema import Config, list_keys
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.records.search import SearchedArm
 from tlcnn.records.settings import CELL, list_held_out, list_naming, list_varying, write_value
 from tlcnn.statistics.choice import Choice
@@ -262,9 +263,7 @@ def _make_cell(
         )
         if n_folds < n_planned:
             omissions.append(Omission("folds", n_folds, n_planned=n_planned))
-        n_train, n_test = (sum(p.count_images(s) for p in plans) for s in ("train", "test"))
-        is_counted = n_train and n_test
-        fold_ratio = n_test / n_train if is_counted else 1 / max(n_planned - 1, 1)
+        fold_ratio = measure_fold_ratio(plans) or 1 / max(n_planned - 1, 1)
     if first.k:
         source = Source(first.init, _pick(settings, source_keys), first.is_imported, plan.source)
     else:
@@ -290,6 +289,20 @@ def _make_cell(
         omissions=tuple(omissions),
         searched=arm,
     )
+
+
+def measure_fold_ratio(plans: Sequence[PlanRecord]) -> float:
+    """Return test images for each image of the training split, over folds; 0 if unknown.
+
+    How much the scores of folds depend on each other follows from the share of training images
+    that folds have in common (Nadeau and Bengio 2003). Images that `dataset.train_images` leaves
+    out count as training images: the part of a fold that is trained on is drawn from all of them,
+    and the parts of two folds overlap as the whole training splits do.
+    """
+    n_train, n_unused, n_test = (
+        sum(plan.count_images(split) for plan in plans) for split in ("train", "unused", "test")
+    )
+    return n_test / (n_train + n_unused) if n_train else 0.0
 
 
 def _make_recipe(

@@ -14,7 +14,7 @@ from tlcnn.config.hold_out import HoldOut, parse_hold_out
 from tlcnn.errors import ConfigError
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import pick_seeds
-from tlcnn.study.cells import Cell, Settings
+from tlcnn.study.cells import Cell, Settings, measure_fold_ratio
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ def _average(members: list[tuple[HoldOut, Cell]], arms: tuple[Arm, ...]) -> Arm 
         return None
     scores = np.stack([pick_seeds(arm, seeds).scores for arm in arms], axis=1)  # (S, F)
     plans = [cell.runs[0].plan for _, cell in members]
-    n_train, n_test = (sum(p.count_images(split) for p in plans) for split in ("train", "test"))
     first = replace(arms[0], replicates=None, influence=None, contributions=None, sample=None)
     return replace(
         first,
@@ -90,7 +89,7 @@ def _average(members: list[tuple[HoldOut, Cell]], arms: tuple[Arm, ...]) -> Arm 
         images="",
         folds=tuple((0, number) for number in range(len(arms))),
         fold_scores=scores,
-        fold_ratio=n_test / n_train if n_train else 1 / (len(arms) - 1),
+        fold_ratio=measure_fold_ratio(plans) or 1 / (len(arms) - 1),
         n_options=0,
         floor=None,
     )
