@@ -143,6 +143,18 @@ def test_a_default_that_some_folds_do_not_record_parts_no_folds(tmp_path, name):
     assert cell.places == ((0, 0), (0, 1), (0, 2))
 
 
+def test_an_option_that_older_folds_do_not_record_parts_no_folds(tmp_path):
+    for regex in (None, "(p[0-9]+)"):
+        for fold in range(3):
+            later = {"dataset.options.group_regex": regex, "dataset.options.label_values": None}
+            recorded = later if fold == 2 or regex else {}
+            folds = {"dataset.folds": 3, "dataset.fold": fold}
+            cell = f"fold{fold} {regex}"
+            write_record(tmp_path, seed=0, test=0.6, cell=cell, **folds, **recorded)
+    cells = cells_of(tmp_path)
+    assert [cell.places for cell in cells] == [((0, 0), (0, 1), (0, 2))] * 2  # one a regex
+
+
 def test_a_setting_that_differs_between_seeds_parts_no_cell_and_no_folds(tmp_path):
     """The parent of a chain is another run for each seed and fold."""
     for fold in (0, 1):

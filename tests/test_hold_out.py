@@ -10,7 +10,7 @@ from statistics_data import write_run
 
 from tlcnn.config.compose import Composer, compose_config
 from tlcnn.config.hold_out import parse_hold_out
-from tlcnn.data.hold_out import describe_pulled, split_held_out, write_values
+from tlcnn.data.hold_out import describe_pulled, find_held_out, split_held_out, write_values
 from tlcnn.errors import ConfigError, TooFewClasses
 from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
@@ -70,6 +70,16 @@ def test_held_out_images_are_the_test_split_and_no_group_straddles(text, seed):
 def test_values_are_texts_and_what_is_not_recorded_has_none():
     column = pd.Series([80.0, np.nan, "unknown", "NA", " A ", 0.5], dtype=object)
     assert write_values(column).tolist() == ["80", "", "", "", "A", "0.5"]
+
+
+def test_one_number_is_one_value_however_it_is_spelled():
+    column = pd.Series(["40", "40.0", " 40.", 40.0, 40, "007", "7", "-0.0", "254837009.0", "1e5"])
+    expected = ["40"] * 5 + ["007", "7", "0", "254837009", "1e5"]
+    assert write_values(column).tolist() == expected
+    table = pd.DataFrame({"age": ["40", "40.0", "41"]})
+    for text in ("age:40", "age:40.0"):  # what older runs held out is found as they spelled it
+        is_held = find_held_out(table, parse_hold_out(text), "clinics")
+        assert is_held.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(

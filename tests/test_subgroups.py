@@ -15,6 +15,7 @@ from tlcnn.memory import Memory
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
 from tlcnn.report.methods import make_methods
+from tlcnn.report.remarks import write_note
 from tlcnn.report.subgroups import Asked, describe_subgroups, make_subgroup_table
 from tlcnn.run.start import train
 from tlcnn.statistics.comparison import compute_side_p
@@ -262,6 +263,8 @@ def test_metadata_are_read_from_the_dataset_or_from_a_table(trained, tmp_path):
     frame[frame["sex"] == "f"].to_csv(tmp_path / "part.csv", index=False)
     part = load(trained, words=["sex"], metadata=tmp_path / "part.csv")
     assert [s.name for s in part] == ["f", ""]  # an image without a row has no value
+    text = f"part.csv has no row for {part[1].n_images} of 60 test images"
+    assert text in write_note(part[1].note)
 
 
 def test_metadata_that_cannot_be_had_are_refused(trained, tmp_path):

@@ -126,6 +126,22 @@ def test_values_of_labels_can_be_mapped_or_left_out(findings):
     assert index.notes == ("left out 1 of 5 rows by their label",)
 
 
+def test_long_codes_are_compared_digit_by_digit(findings):
+    cells = ["254837009", "254837123", "254837009.0", "12345678901234567890", "007"]
+    write_table(findings / "labels.csv", [[f"x{n}.png", c] for n, c in enumerate(cells)], HEADER)
+    index = load(findings, label_values={"254837009": "mel"})
+    assert index.classes == ("007", "12345678901234567890", "254837123", "mel")
+    assert index.table["label"].tolist() == [3, 2, 3, 1, 0]
+
+
+def test_only_the_mapping_leaves_rows_out(findings):
+    cells = ["drop", "a", "b", "-1", "drop"]
+    write_table(findings / "labels.csv", [[f"x{n}.png", c] for n, c in enumerate(cells)], HEADER)
+    assert load(findings, label_values={"a": "c"}).classes == ("-1", "b", "c", "drop")
+    index = load(findings, label_values={"-1": "drop"})
+    assert index.classes == ("a", "b", "drop") and len(index.table) == 4
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [

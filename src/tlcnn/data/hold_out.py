@@ -11,7 +11,7 @@ import pandas as pd
 
 from tlcnn.config.hold_out import KEY, HoldOut
 from tlcnn.data.splits import make_splits
-from tlcnn.data.tabular import is_empty
+from tlcnn.data.tabular import is_empty, write_cell
 from tlcnn.errors import ConfigError, TooFewClasses, did_you_mean, list_names
 from tlcnn.text import count
 
@@ -34,7 +34,7 @@ def write_values(column: pd.Series) -> pd.Series:
     """
 
     def write(value: object) -> str:
-        text = f"{value:.15g}" if isinstance(value, float) else str(value).strip()
+        text = write_cell(value)
         return "" if is_empty(text) or text.lower() in _NOT_RECORDED else text
 
     return column.map(write).astype(object)
@@ -72,7 +72,8 @@ def find_held_out(table: pd.DataFrame, hold_out: HoldOut, name: str) -> np.ndarr
     """
     values = read_column(table, hold_out.column, name, f"{KEY}={hold_out}")
     counts = values[values != ""].value_counts()
-    for value in hold_out.values:
+    wanted = [write_cell(value) for value in hold_out.values]
+    for value in wanted:
         if value not in counts.index:
             names = list(map(str, counts.index))
             listed = [f"{each} ({count(int(n), 'image')})" for each, n in counts.items()]
@@ -80,7 +81,7 @@ def find_held_out(table: pd.DataFrame, hold_out: HoldOut, name: str) -> np.ndarr
                 f"{KEY}={hold_out}: no image has {hold_out.column} {value}."
                 f"{did_you_mean(value, names)} There are {list_names(listed, _MOST_VALUES)}"
             )
-    return values.isin(hold_out.values).to_numpy()
+    return values.isin(wanted).to_numpy()
 
 
 def split_held_out(

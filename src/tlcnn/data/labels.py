@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.data.index import NOTHING, make_strata
-from tlcnn.data.tabular import check_known, is_empty, make_classes
+from tlcnn.data.tabular import check_known, is_empty, make_classes, write_cell
 from tlcnn.errors import ConfigError, DataError, list_names
 
 SEPARATORS = ("|", ";", ",")
@@ -89,11 +89,11 @@ def map_labels(
             f"dataset.options.label_values: no cell of {list_names(list(columns))} has "
             f"{list_names(unknown)}; there are {list_names(present, 20)}"
         )
-    mapped = cells.apply(lambda column: column.map(meanings)).fillna(frame[list(columns)])
+    mapped = cells.apply(lambda column: column.map(meanings))
     is_dropped = (mapped == DROP).any(axis=1)
     if is_dropped.all():
         raise DataError(f"{source}: dataset.options.label_values leaves no row")
-    frame = frame.assign(**mapped)[~is_dropped].reset_index(drop=True)
+    frame = frame.assign(**mapped.fillna(frame[list(columns)]))[~is_dropped].reset_index(drop=True)
     note = f"left out {is_dropped.sum():,} of {len(is_dropped):,} rows by their label"
     return frame, (note,) if is_dropped.any() else ()
 
@@ -105,10 +105,8 @@ def _normalize(value: Any) -> str:
         >>> [_normalize(value) for value in (-1, "-1.0", " NaN ", "Mass")]
         ['-1', '-1', 'blank', 'Mass']
     """
-    text = str(value).strip()
-    if is_empty(text):
-        return BLANK
-    return f"{float(text):g}" if re.fullmatch(r"[-+]?\d+(\.\d*)?", text) else text
+    text = write_cell(value)
+    return BLANK if is_empty(text) else text
 
 
 def check_single(labels: pd.Series, source: str) -> None:

@@ -20,6 +20,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_NUMBER = re.compile(r"(?P<whole>[-+]?(?:0|[1-9][0-9]*))(?:\.0*(?P<decimals>[0-9]*))?")
 _SPLIT = re.compile(rf"({'|'.join(SPLIT_WORDS)})(?:[ _.-]*(?:set|data|dataset|images?|split))?")
 
 
@@ -101,6 +102,28 @@ def is_empty(value: str) -> bool:
         (True, False)
     """
     return value.strip().lower() in EMPTY
+
+
+def write_cell(value: object) -> str:
+    """Return a value of a cell as text: a number in its shortest exact form, other texts stripped.
+
+    A whole number keeps all of its digits. A text with a leading zero, such as 007, is a code and
+    no number.
+
+    Example:
+        >>> [write_cell(value) for value in (40.0, "40.0", "+40", "-7.50", "254837009", " 007 ")]
+        ['40', '40', '40', '-7.5', '254837009', '007']
+    """
+    if isinstance(value, float):
+        is_whole = value.is_integer() and abs(value) < 2**53
+        return str(int(value)) if is_whole else f"{value:.15g}"
+    text = str(value).strip()
+    match = _NUMBER.fullmatch(text)
+    if not match:
+        return text
+    if match["decimals"]:
+        return f"{float(text):.15g}"
+    return "0" if match["whole"] == "-0" else match["whole"].removeprefix("+")
 
 
 def check_columns(

@@ -48,6 +48,8 @@ _NOTES = {
     NoteKind.SMALL_SUBGROUP: "too few: a score needs {0} test groups or more of {further} classes "
     "or more, in the subgroup and in the rest",
     NoteKind.NOT_RECORDED: "no value is recorded: not in the rest either",
+    NoteKind.WITHOUT_ROW: "no value is recorded: not in the rest either. {text} has no row for "
+    "{0:,} of {further} test images",
     NoteKind.ONE_NETWORK: "one seed: of this very network, on new test groups alone",
     NoteKind.NO_SUBGROUP_METRIC: "this metric has no scores of subgroups",
 }

@@ -34,6 +34,7 @@ class NoteKind(Enum):
     NO_PAIR = "no pair of AnB and BnB"
     SMALL_SUBGROUP = "too few test groups"  # counts: (the least number, of so many classes)
     NOT_RECORDED = "no value is recorded"
+    WITHOUT_ROW = "no row in the table"  # counts: (images, of so many), text: the table
     ONE_NETWORK = "new test groups alone"
     NO_SUBGROUP_METRIC = "no subgroup scores of this task or metric"
 

@@ -211,7 +211,9 @@ def _group_runs(runs: Sequence[Run]) -> list[list[Run]]:
             recipe = {
                 name: value
                 for name, value in settings.items()
-                if name not in ignored and (name not in defaults or value != defaults[name])
+                if name not in ignored
+                and (name not in defaults or value != defaults[name])
+                and not (value is None and name.startswith("dataset.options."))
             }
             family = digest_of([*key[:-1], recipe], 12)
         families.setdefault(family, []).append(part)

@@ -32,8 +32,10 @@ def load_metadata(
     memory: Memory,
     *,
     file: Path | None = None,
-) -> pd.DataFrame:
-    """Return columns of images of a run as texts, one row an image, "" for what is not recorded.
+) -> tuple[pd.DataFrame, int]:
+    """Return columns of images of a run as texts, and how many of the images have no row.
+
+    The texts are one row an image, "" for what is not recorded.
 
     Args:
         file: a table with an image a row; None reads the dataset of the run again.
@@ -49,14 +51,16 @@ def load_metadata(
     else:
         table, source = _load_file(file, columns), str(file)
     option = f"--by {','.join(columns)}"
-    texts = {name: read_column(table, name, source, option) for name in columns}
-    frame = pd.DataFrame(texts).set_axis(table["image_id"].astype(str), axis="index")
-    if not frame.index.isin(image_ids).any():
+    values = {name: read_column(table, name, source, option) for name in columns}
+    frame = pd.DataFrame(values).set_axis(table["image_id"].astype(str), axis="index")
+    n_without_row = len(set(image_ids) - set(frame.index))
+    if n_without_row == len(set(image_ids)):
         raise DataError(
             f"{source} names none of the {len(image_ids):,} test images of {run.dataset}, such as "
             f"{image_ids[0]}"
         )
-    return frame.reindex(list(image_ids), fill_value="").reset_index(drop=True)
+    texts = frame.reindex(list(image_ids), fill_value="").reset_index(drop=True)
+    return texts, n_without_row
 
 
 def _load_index_table(run: Run, columns: Sequence[str], memory: Memory) -> pd.DataFrame:
@@ -85,7 +89,7 @@ def _load_index_table(run: Run, columns: Sequence[str], memory: Memory) -> pd.Da
 
 
 def _load_file(file: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table; images are named as in predictions, or without folders and suffix."""
+    """Read a table, in which images are named as in predictions."""
     if not file.is_file():
         raise DataError(f"--metadata {file}: there is no such file")
     frame = load_table_text(FileRef(file))

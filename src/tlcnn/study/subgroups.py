@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tlcnn.data.tabular import write_cell
 from tlcnn.errors import ConfigError, DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.statistics.arm import Arm, Comparison, Estimate, Sample
@@ -149,7 +150,7 @@ def name_subgroups(values: pd.Series, division: Division) -> tuple[np.ndarray, l
     if not bounds:
         order = sorted(known, key=float) if is_numeric else known
         return texts, order
-    ends = [f"{bound:g}" for bound in bounds]
+    ends = [write_cell(bound) for bound in bounds]
     middle = [f"{low} to < {high}" for low, high in zip(ends, ends[1:], strict=False)]
     names = np.array([f"< {ends[0]}", *middle, f"≥ {ends[-1]}", ""], dtype=object)
     is_known = texts != ""
@@ -194,14 +195,19 @@ def load_subgroups(
         raise DataError(f"no predictions that can be used. {predictions.text}".rstrip())
     columns = [division.column for division in divisions]
     ids = predictions.image_ids.astype(str).tolist()
-    texts = load_metadata(cell.runs[0], ids, columns, memory, file=metadata)
-    return score_subgroups(
+    texts, n_without_row = load_metadata(cell.runs[0], ids, columns, memory, file=metadata)
+    subgroups = score_subgroups(
         predictions,
         [(division, texts[division.column]) for division in divisions],
         metric,
         margin=margin,
         spread=SPREAD if len(cell.candidates) > 1 else 1.0,
     )
+    if not n_without_row:
+        return subgroups
+    source = metadata.name if metadata else cell.dataset
+    lost = Note(NoteKind.WITHOUT_ROW, (n_without_row, len(ids)), source)
+    return [s if s.name else replace(s, note=lost) for s in subgroups]
 
 
 def score_subgroups(
