@@ -9,6 +9,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+WORKERS ?= 2
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-latex test-slow test-clusters check bench docs floors check-venv clean
@@ -16,8 +17,10 @@ STAMP  := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
+# Two processes with one thread each; make test WORKERS=4 takes four, each with 2 GB of memory.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not cluster"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+		-m "not slow and not gpu and not cluster"
 
 # A paper compiles; needs: apt-get install texlive-latex-recommended. Without it, they are skipped.
 test-latex: $(STAMP)
