@@ -1,5 +1,6 @@
 """`tlcnn test`: runs on another dataset, what they have seen, and how classes match."""
 
+import json
 import logging
 import shutil
 from dataclasses import asdict, replace
@@ -21,8 +22,10 @@ from tlcnn.data.index import Index
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.inference.class_map import match_classes, parse_class_map
 from tlcnn.inference.external import test as run_test
+from tlcnn.inference.external_guard import find_seen_rows
 from tlcnn.inference.external_images import find_mapped, label_rows
 from tlcnn.model.build import build_model
+from tlcnn.model.weights import RUN_WEIGHTS
 from tlcnn.plan.ancestry import collect_seen
 from tlcnn.plan.describe import make_plan_record
 from tlcnn.plan.plan import make_plan
@@ -34,13 +37,13 @@ from tlcnn.records.summary import Summary, write_summary
 from tlcnn.records.weights import write_weights
 from tlcnn.records.write import make_parquet, make_splits_file
 from tlcnn.report.assemble import make_content
-from tlcnn.report.external import METRICS
+from tlcnn.report.external import METRICS, describe_test, make_external_frame
 from tlcnn.report.markdown import render_report
 from tlcnn.report.page import render_page
 from tlcnn.report.page_data import make_page_data
 from tlcnn.run.run import run
 from tlcnn.study.cells import make_cells
-from tlcnn.study.external import list_external_cells
+from tlcnn.study.external import compare_external, list_external_cells
 from tlcnn.study.runs import make_runs
 
 NEW = ["dataset=synthetic", "dataset.options.data_seed=5", "dataset.options.n_images=100"]
@@ -199,7 +202,23 @@ def test_the_own_dataset_is_refused_whatever_is_done_about_leaks(plans):
             run_test(plans[0].run_dir, own, device="cpu", **options)
 
 
-def test_what_an_ancestor_was_trained_on_is_seen(plans, tmp_path, cache_dir):
+def test_own_test_images_are_known_in_another_split_and_unused_images_are_new(tmp_path, cache_dir):
+    few = write_untrained(tmp_path, cache_dir, "dataset.train_images=40")
+    splits = few.dataset.splits
+    n_test, n_unused = int((splits == "test").sum()), int((splits == "unused").sum())
+    own = ["dataset=synthetic", "dataset.options.n_images=140", "dataset.options.size=32"]
+    with pytest.raises(DataError, match=f"^{n_test} of the {n_test} images .* its own test set"):
+        run_test(few.run_dir, own, split="test", device="cpu")
+    message = f"^{n_test} of the {n_test + n_unused} images .* has not seen are its own test set"
+    with pytest.raises(DataError, match=message):
+        run_test(few.run_dir, own, leaks="leave_out", device="cpu")
+    with pytest.raises(DataError, match=f"--leaks leave_out tests on the other {n_unused}"):
+        run_test(few.run_dir, own, split="train", device="cpu")
+    frame = run_test(few.run_dir, own, split="train", leaks="leave_out", device="cpu")
+    assert frame["n_images"].tolist() == [n_unused]
+
+
+def test_what_an_ancestor_was_trained_on_is_seen(plans, tmp_path, cache_dir, monkeypatch):
     shutil.copytree(plans[0].run_dir, tmp_path / "runs" / plans[0].run_dir.name)
     words = (f"init.run={plans[0].run_id}", "init=run", "dataset.options.data_seed=3")
     child = write_untrained(tmp_path, cache_dir, *words)
@@ -214,12 +233,20 @@ def test_what_an_ancestor_was_trained_on_is_seen(plans, tmp_path, cache_dir):
     own = ["dataset=synthetic", "dataset.options.n_images=140", "dataset.options.size=32"]
     with pytest.raises(DataError, match=r"of the 140 images of synthetic .* in training by id"):
         run_test(alone, own, device="cpu")
+    seen = (alone / "seen.parquet").read_bytes()
     (alone / "seen.parquet").unlink()
     finish(alone)
     with pytest.raises(DataError, match="cannot be checked: neither its images nor a record"):
         run_test(alone, NEW, device="cpu")
     frame = run_test(alone, NEW, leaks="accept", device="cpu")
     assert frame["record"][0].unchecked == (plans[0].run_dir.name,)
+    # Where the record is there again, the test is checked, and not computed again.
+    (alone / "seen.parquet").write_bytes(seen)
+    finish(alone)
+    monkeypatch.setattr("tlcnn.inference.predict.predict", None)
+    again = run_test(alone, NEW, device="cpu")
+    assert again["record"][0].unchecked == () and again["folder"].equals(frame["folder"])
+    assert read_tests(alone)["record"][0].unchecked == ()
 
 
 # ---- classes ------------------------------------------------------------------------------------
@@ -292,6 +319,25 @@ def test_an_official_test_split_is_taken_by_default(plans, tmp_path, copied):
         assert (record.split, record.is_official, record.n_images) == (split, True, n)
 
 
+@pytest.mark.parametrize("choice", [["hold_out=site:B"], ["folds=3", "fold=1"]])
+def test_images_that_are_held_out_are_tested_by_default(plans, tmp_path, choice):
+    dataset, root = plans[0].dataset, tmp_path / "clinic"
+    words = save_images(dataset, np.flatnonzero(dataset.splits == "test"), root)
+    paths = sorted(path.relative_to(root) for path in root.rglob("*.png"))
+    rows = [(str(path), path.parent.name, path.name.split("__")[0]) for path in paths]
+    table = pd.DataFrame(rows, columns=["image", "label", "patient"])
+    table["site"] = table["patient"].map(lambda name: "AB"[sum(name.encode()) % 2])
+    table.to_csv(root / "labels.csv", index=False)
+    words = ["dataset=table", *words[1:], "dataset.options.group_column=patient"]
+    words += [f"dataset.{each}" for each in choice]
+    record = run_test(plans[0].run_dir, words, device="cpu")["record"][0]
+    asked = run_test(plans[0].run_dir, words, split="test", device="cpu")["record"][0]
+    assert record == asked and record.split == "test" and 0 < record.n_images < len(table)
+    if "hold_out=site:B" in choice:
+        assert record.n_images == (table["site"] == "B").sum()
+        assert "the test split of dataset.hold_out=site:B" in " ".join(describe_test(record))
+
+
 # ---- many runs ----------------------------------------------------------------------------------
 
 
@@ -316,6 +362,29 @@ def test_an_ensemble_is_the_mean_of_the_probabilities(plans):
     assert np.allclose(np.exp(logits), mean, atol=1e-12)
     with pytest.raises(ConfigError, match="an ensemble needs several runs"):
         run_test(plans[0].run_dir, NEW, ensemble=True, device="cpu")
+
+
+def test_an_ensemble_says_what_is_unchecked_of_every_run(plans, copied, tmp_path, monkeypatch):
+    folders = [tmp_path / "runs" / plan.run_dir.name for plan in plans[:2]]
+    for folder, plan in zip(folders, plans, strict=False):
+        shutil.copytree(plan.run_dir, folder)
+    shutil.copytree(folders[0], tmp_path / "copies" / "runs" / folders[0].name)
+    folders.append(tmp_path / "copies" / "runs" / folders[0].name)
+
+    def find(run, *rest):
+        seen = find_seen_rows(run, *rest)
+        return replace(seen, unchecked=("gone",)) if run.folder == folders[1] else seen
+
+    monkeypatch.setattr("tlcnn.inference.external_images.find_seen_rows", find)
+    options = {"leaks": "accept", "ensemble": True, "device": "cpu"}
+    records = run_test(folders, copied, **options)["record"].tolist()
+    assert [record.unchecked for record in records] == [(), ("gone",), ("gone",)]
+    assert records[2].runs == tuple(plan.run_id for plan in plans[:2])  # a copy counts once
+    # An ensemble is left out where any of its runs has other weights now.
+    done = json.loads((folders[1] / "DONE").read_text())
+    done["sha256"][RUN_WEIGHTS] = "0" * 64
+    (folders[1] / "DONE").write_text(json.dumps(done))
+    assert read_tests(folders[0])["record"].map(lambda r: len(r.runs)).tolist() == [1]
 
 
 # ---- tables and the report ----------------------------------------------------------------------
@@ -348,6 +417,24 @@ def test_several_seeds_have_an_interval_over_seeds_and_one_over_test_groups(test
         estimate = kinds[key].estimate("test/macro_auroc")
         assert kinds[key].is_fixed and estimate.low < estimate.value < estimate.high
         assert estimate.se == pytest.approx(arm.replicates.std(ddof=1), rel=0.2)
+
+
+def test_cells_that_have_seen_tested_images_are_not_compared(tested):
+    runs, tests = tested
+    metric = METRICS[0]
+    external = list_external_cells(tests, make_cells(make_runs(runs)), METRICS)
+    (two,) = (each for each in external if len(each.cell.runs) == 2)
+    source = replace(two.cell.source, init="imagenet")
+    cell = replace(two.cell, key="other", init="imagenet", k=len(two.cell.units), source=source)
+    other = replace(two, cell=cell)
+    assert len(list(compare_external([two, other], {}, metric, 0.01))) == 1
+    accepted = replace(two.record, seen={"training by id": 3}, left_out={"seen": 0})
+    left = replace(two.record, seen={"training by id": 3}, left_out={"seen": 3})
+    for record, n in ((accepted, 0), (left, 1)):
+        leaky = replace(other, records=(two.record, record))
+        assert len(list(compare_external([two, leaky], {}, metric, 0.01))) == n
+        texts = [" ".join(row) for row in make_external_frame([two, leaky], METRICS)["remarks"]]
+        assert ["Left out of comparisons" in text for text in texts] == [False, n == 0]
 
 
 def test_a_report_shows_tests_in_a_section_of_their_own(tested):

@@ -24,7 +24,8 @@ def add_test(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     add = parser.add_argument
     add("words", nargs="+", metavar="RUN... dataset=NAME", help="runs, then the dataset")
-    splits = "train, val, test or all; default: the dataset's own test split, or else all images"
+    splits = "train, val, test or all; default: the test split that the dataset comes with, or "
+    splits += "that dataset.hold_out or dataset.folds chooses, or else all images"
     add("--split", help=splits)
     pairs = 'what classes of the dataset count as: "melanoma=mel,nevus=nv,other="; an empty class '
     add("--classes", metavar="PAIRS", help=pairs + "leaves images out; others match by name")

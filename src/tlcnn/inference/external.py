@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.config.schema import check_word, find_cache_dir
+from tlcnn.data.dataset import recall_dataset
 from tlcnn.data.index import SPLITS
 from tlcnn.errors import ConfigError, DataError, TlcnnError, WeightsError, list_names
 from tlcnn.inference.external_guard import LEAKS
 from tlcnn.inference.external_images import ALL, ExternalTest, is_recorded, make_external_test
-from tlcnn.inference.image_list import load_named_dataset
+from tlcnn.inference.image_list import compose_dataset
 from tlcnn.memory import Memory
 from tlcnn.records.external import (
     ExternalRecord,
@@ -65,8 +66,8 @@ def test(
         runs: a run folder, an output folder (all runs in it that fit), several of them, a row of
             `read_runs`, or its table.
         dataset: its name, or words such as `["dataset=folder", "dataset.root=photos"]`.
-        split: train, val, test or all; None: the dataset's own test split where it has one, else
-            all images.
+        split: train, val, test or all; None: test where the dataset comes with a test split or
+            `dataset.hold_out` or `dataset.folds` chooses one, else all images.
         classes: for classes of the dataset the class of the run that each counts as, or "" to
             leave its images out; others are matched by name.
         leaks: what is done where images were used to train a run, or to choose its epoch: refuse,
@@ -126,11 +127,14 @@ def _list_tests(
         with _noting(folder, is_named, errors):
             opened.append(open_run(folder, root=root, memory=memory))
     cache_dir = opened[0].cache_dir if opened else find_cache_dir(None)
-    images = load_named_dataset(choices["words"], cache_dir, memory)
+    cfg = compose_dataset(choices["words"])
+    images = recall_dataset(cfg, cache_dir, memory)
+    names_test = cfg.hold_out is not None or cfg.folds is not None
+    split = choices["split"] or ("test" if names_test else None)
     tests: list[ExternalTest] = []
     for run in opened:
         with _noting(run.folder, run_dirs[run.folder], errors):
-            tests.append(make_external_test(run, images, memory, **choices))
+            tests.append(make_external_test(run, images, memory, **{**choices, "split": split}))
     return tests
 
 
@@ -185,6 +189,7 @@ def _describe_misfits(errors: Sequence[tuple[str, TlcnnError]]) -> str:
 def _compute(each: ExternalTest, options: Mapping[str, Any]) -> None:
     """Compute and record a test unless it is recorded."""
     if each.is_done:
+        _renew(each.folder, each.record)
         return
     from tlcnn.inference.predict import predict
     from tlcnn.training.interrupt import catch_signals
@@ -207,6 +212,13 @@ def _compute(each: ExternalTest, options: Mapping[str, Any]) -> None:
         _record(each, frame[names].to_numpy(np.float32))
         for path in (raw, raw.with_name(f"{_RAW}.json")):
             path.unlink(missing_ok=True)
+
+
+def _renew(folder: Path, record: ExternalRecord) -> None:
+    """Write into a recorded test what could not be checked when it was recorded, and now can."""
+    recorded = read_test(folder)
+    if set(record.unchecked) < set(recorded.unchecked):
+        write_test(folder, replace(recorded, seen=record.seen, unchecked=record.unchecked))
 
 
 def _record(each: ExternalTest, logits: np.ndarray) -> None:
@@ -272,9 +284,15 @@ def _pick(positive: str | None, classes: Sequence[str]) -> str | None:
 def _combine(tests: Sequence[ExternalTest]) -> Path:
     """Test the mean of the probabilities of several runs, from their records; return its folder.
 
+    A run that is there as several copies counts once.
+
     Raises:
         ConfigError: the runs were not tested on the same images, with the same classes.
     """
+    by_id: dict[tuple[str, ...], ExternalTest] = {}
+    for each in tests:
+        by_id.setdefault(each.record.runs, each)
+    tests = list(by_id.values())
     first = tests[0]
     records = [read_test(each.folder) for each in tests]
     if len(tests) < 2 or len({record.images for record in records}) > 1:
@@ -288,9 +306,11 @@ def _combine(tests: Sequence[ExternalTest]) -> Path:
         runs=tuple(r.runs[0] for r in records),
         weights=tuple(r.weights[0] for r in records),
         seen={way: max(r.seen.get(way, 0) for r in records) for r in records for way in r.seen},
+        unchecked=tuple(dict.fromkeys(name for r in records for name in r.unchecked)),
     )
     folder = find_test_dir(first.run.folder, record)
     if is_recorded(folder):
+        _renew(folder, record)
         return folder
     frames = [read_predictions(each.folder) for each in tests]
     names = [f"logit/{name}" for name in record.n_per_class]

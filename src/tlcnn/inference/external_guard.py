@@ -98,6 +98,25 @@ def _list_uses(run: OpenRun) -> Iterator[tuple[Ancestor, str]]:
     yield ancestors[0], "val"
 
 
+def find_own_tests(run: OpenRun, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return which images of a dataset a run was tested on when it was trained, (n,) bool.
+
+    They are recognised by id and bytes: the dataset may be split in another way now. Without a
+    record of them, only the very dataset and split of the run are recognised.
+
+    Args:
+        rows: (n,) positions of the images in the dataset.
+    """
+    if dataset.manifest == run.record.manifest:
+        return np.asarray(dataset.splits[rows] == "test")
+    part = find_used_images(read_ancestors(run.folder)[0], lambda _: None, "test")
+    if part is None:
+        return np.zeros(len(rows), dtype=bool)
+    known = set(zip(part.table["image_id"], part.table["digest"], strict=True))
+    ids = dataset.index.table["image_id"].to_numpy()
+    return np.array([(ids[row], dataset.digests[row]) in known for row in rows], dtype=bool)
+
+
 def _compare(
     run: OpenRun,
     ancestor: Ancestor,
@@ -133,25 +152,32 @@ def _compare(
 
 
 def choose_unseen(
-    seen: SeenRows, ids: np.ndarray, leaks: str, *, run_name: str, dataset_name: str, is_own: bool
+    seen: SeenRows,
+    own: np.ndarray,
+    ids: np.ndarray,
+    leaks: str,
+    *,
+    run_name: str,
+    dataset_name: str,
 ) -> np.ndarray:
     """Return which of n images are tested, (n,) bool.
 
     Args:
+        own: (n,) which images are of the run's own test set.
         ids: (n,) the ids of the images.
         leaks: one of `LEAKS`.
-        is_own: the dataset and its split are those of the run, so that the images that it has not
-            seen are its own test set.
 
     Raises:
-        DataError: images were seen, or it is not known, and neither is accepted; or no other
-            images are left than the run's own test set.
+        DataError: images were seen, or it is not known, and neither is accepted; or images of
+            the run's own test set are left.
     """
     is_seen = seen.ways != ""
-    if is_own and (leaks == "leave_out" or not is_seen.any()):
+    n_own, n_new = int((own & ~is_seen).sum()), int((~is_seen).sum())
+    if n_own and (leaks == "leave_out" or not is_seen.any()):
         raise DataError(
-            f"the images of {dataset_name} that {run_name} has not seen are its own test set. Its "
-            "scores there are in its summary (tlcnn compare); give another dataset"
+            f"{n_own:,} of the {n_new:,} images of {dataset_name} that {run_name} has not seen "
+            "are its own test set. Its scores there are in its summary (tlcnn compare); give "
+            "other images"
         )
     if seen.n_unconfirmed:
         log.warning(
@@ -172,8 +198,8 @@ def choose_unseen(
         f"{n:,} in {way} ({list_names(ids[seen.ways == way].tolist(), 3)})"
         for way, n in seen.counts.items()
     )
-    n_new = 0 if is_own else int((~is_seen).sum())
-    advice = f"--leaks leave_out tests on the other {n_new:,}; " if n_new else ""
+    is_advised = n_new and not n_own
+    advice = f"--leaks leave_out tests on the other {n_new:,}; " if is_advised else ""
     raise DataError(
         f"{int(is_seen.sum()):,} of the {len(ids):,} images of {dataset_name} were used to train "
         f"{run_name}, or to choose its epoch: {kinds}. Their scores say nothing about new images. "

@@ -14,7 +14,7 @@ from tlcnn.data.dataset import Dataset
 from tlcnn.data.splits import manifest_digest
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.inference.class_map import match_classes
-from tlcnn.inference.external_guard import choose_unseen, find_seen_rows
+from tlcnn.inference.external_guard import choose_unseen, find_own_tests, find_seen_rows
 from tlcnn.inference.image_list import ImageList, list_dataset
 from tlcnn.memory import Memory
 from tlcnn.model.weights import RUN_WEIGHTS
@@ -117,11 +117,11 @@ def make_external_test(
     ids = index.table["image_id"].to_numpy()[rows]
     is_tested = choose_unseen(
         seen,
+        find_own_tests(run, dataset, rows),
         ids,
         leaks,
         run_name=run.folder.name,
         dataset_name=f"{index.name} ({name})",
-        is_own=dataset.manifest == plan.manifest,
     )
     left_out["seen"] = int((~is_tested).sum())
     rows = rows[is_tested]

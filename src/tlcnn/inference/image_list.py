@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from tlcnn.config.compose import compose_config
-from tlcnn.config.schema import check_config
+from tlcnn.config.schema import DatasetCfg, check_config
 from tlcnn.data.dataset import Dataset, recall_dataset
 from tlcnn.data.datasets.medmnist import NpzImages
 from tlcnn.data.datasets.table import find_files
@@ -184,9 +184,14 @@ def load_named_dataset(overrides: Sequence[str], cache_dir: Path, memory: Memory
         ConfigError: overrides that no run can have.
         DataError: there are no such images.
     """
+    return recall_dataset(compose_dataset(overrides), cache_dir, memory)
+
+
+def compose_dataset(overrides: Sequence[str]) -> DatasetCfg:
+    """Return the configuration that words such as `dataset=ham10000` mean; or ConfigError."""
     config = compose_config(list(overrides))
     check_config(config)
-    return recall_dataset(config.dataset, cache_dir, memory)
+    return config.dataset
 
 
 def list_dataset(dataset: Dataset, split: str | None) -> ImageList:

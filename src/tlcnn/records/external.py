@@ -91,6 +91,11 @@ class ExternalRecord:
         return {k: float("nan") if v is None else float(v) for k, v in self.metrics.items()}
 
     @property
+    def n_accepted(self) -> int:
+        """The number of tested images that training or validation has used."""
+        return 0 if self.left_out.get("seen") else sum(self.seen.values())
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """The classes of the runs of which no image was tested."""
         return tuple(name for name, n in self.n_per_class.items() if not n)
@@ -149,21 +154,28 @@ def read_tests(*paths: str | Path) -> pd.DataFrame:
         for run_dir in run_dirs.values()
         for test in sorted(find_beside(run_dir, "tests").glob(f"test-*/{TEST}"))
     ]
-    return list_tests(folders)
+    return list_tests(folders, list(run_dirs.values()))
 
 
-def list_tests(folders: Sequence[tuple[Path, Path]]) -> pd.DataFrame:
-    """Return the table of `read_tests` for pairs of a test's folder and its run's folder."""
+def list_tests(
+    folders: Sequence[tuple[Path, Path]], run_dirs: Sequence[Path] = ()
+) -> pd.DataFrame:
+    """Return the table of `read_tests` for pairs of a test's folder and its run's folder.
+
+    Args:
+        run_dirs: where the other runs of ensembles may be, beside the folders of these runs.
+    """
+    known = list(dict.fromkeys([*(run_dir for _, run_dir in folders), *run_dirs]))
     rows: dict[str, dict[str, Any]] = {}
     for folder, run_dir in folders:
         try:
             record = read_test(folder)
-            weights = read_digests(run_dir).get(RUN_WEIGHTS)
+            changed = _find_changed(record, run_dir, known)
         except (DataError, OSError) as error:
             log.warning("%s; this test is left out", error)
             continue
-        if weights != record.weights[0]:
-            log.warning("%s is a test of other weights than %s; left out", folder, run_dir.name)
+        if changed is not None:
+            log.warning("%s is a test of other weights than %s; left out", folder, changed.name)
             continue
         names = ("dataset", "split", "n_images", "n_groups")
         row = {"run_id": record.runs[0], **{name: getattr(record, name) for name in names}}
@@ -171,3 +183,19 @@ def list_tests(folders: Sequence[tuple[Path, Path]]) -> pd.DataFrame:
         rows.setdefault(record.test_id, {**row, **record.scores})  # runs may be there as copies
     frame = pd.DataFrame(list(rows.values()))
     return frame.reindex(columns=list(dict.fromkeys([*_COLUMNS, *frame.columns])))
+
+
+def _find_changed(record: ExternalRecord, run_dir: Path, known: Sequence[Path]) -> Path | None:
+    """Return the folder of a tested run that has other weights now; None where there is none.
+
+    The other runs of an ensemble are looked for beside the first, then among known folders. One
+    whose folder is nowhere has no other weights.
+    """
+    if read_digests(run_dir).get(RUN_WEIGHTS) != record.weights[0]:
+        return run_dir
+    for run_id, weights in zip(record.runs[1:], record.weights[1:], strict=True):
+        beside = sorted(run_dir.parent.glob(f"*-{run_id}"))
+        copies = beside or [each for each in known if each.name.endswith(f"-{run_id}")]
+        if copies and all(read_digests(copy).get(RUN_WEIGHTS) != weights for copy in copies):
+            return copies[0]
+    return None

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.config.schema import check_word
 from tlcnn.errors import list_names
 from tlcnn.records.external import ExternalRecord
@@ -36,6 +37,7 @@ _LEFT_OUT = {
     "seen": "that training or validation has seen",
     "broken": "that cannot be decoded",
 }
+_NOT_COMPARED = "Left out of comparisons: training or validation has used some of these images."
 
 
 # ---- sentences ----------------------------------------------------------------------------------
@@ -47,6 +49,8 @@ def describe_test(record: ExternalRecord) -> Iterator[str]:
         chosen = "all images, whatever their split"
     elif record.is_official:
         chosen = f"the {record.split} split that the dataset comes with"
+    elif held_out := [word for word in record.words if word.startswith(f"{HOLD_OUT}=")]:
+        chosen = f"the {record.split} split of {held_out[-1]}"
     else:
         chosen = f"the {record.split} split, as tlcnn draws it"
     yield (
@@ -61,12 +65,11 @@ def describe_test(record: ExternalRecord) -> Iterator[str]:
         if n:
             names = f" ({list_names(dropped)})" if why == "class" else ""
             yield f"Left out: {count(n, 'image')} {_LEFT_OUT.get(why, why)}{names}."
-    if record.seen and not record.left_out.get("seen"):
-        n_seen = sum(record.seen.values())
+    if record.n_accepted:
         ways = ", ".join(f"{n:,} in {way}" for way, n in record.seen.items())
         yield (
-            f"{count(n_seen, 'image')} that the run has used before were accepted ({ways}): the "
-            "score is too good."
+            f"{count(record.n_accepted, 'image')} that the run has used before were accepted "
+            f"({ways}): the score is too good."
         )
     if record.unchecked:
         yield (
@@ -113,7 +116,7 @@ def make_external_frame(external: Sequence[ExternalCell], metrics: Sequence[str]
             "run_ids": [run.run_id for run in cell.runs],
             "images": record.images,
             "over": OVER[each.is_fixed],
-            "remarks": tuple(describe_test(record)),
+            "remarks": (*describe_test(record), *([_NOT_COMPARED] if each.has_accepted else [])),
         }
         for metric in metrics:
             estimate = each.estimate(metric)

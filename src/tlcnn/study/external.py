@@ -48,6 +48,11 @@ class ExternalCell:
         return len(self.record.runs)
 
     @property
+    def has_accepted(self) -> bool:
+        """Whether a run was tested on images that its training or validation has used."""
+        return any(record.n_accepted for record in self.records)
+
+    @property
     def is_fixed(self) -> bool:
         """Whether the interval is over new test groups alone, for these very networks."""
         return all(arm.is_fixed for arms in self.arms.values() for arm in arms)
@@ -147,14 +152,16 @@ def compare_external(
     """Yield the comparisons of sources on other datasets, paired by test group and seed.
 
     They are those of the report that no choice on validation enters, adjusted by Holm in their
-    families on each set of images alone. Cells with folds and ensembles are left out.
+    families on each set of images alone. Cells with folds, ensembles, and cells
+    of which a run was tested on images that it has used are left out.
 
     Args:
         arms: the arms of each cell by metric, from which validation scores are taken.
     """
     by_images: dict[str, list[ExternalCell]] = {}
     for each in external:
-        if each.n_networks == 1 and len(each.cell.folds) == 1 and metric in each.arms:
+        is_simple = each.n_networks == 1 and len(each.cell.folds) == 1
+        if is_simple and not each.has_accepted and metric in each.arms:
             by_images.setdefault(each.record.images, []).append(each)
     val_metric = find_val_metric(metric)
     for members in by_images.values():
