@@ -255,6 +255,24 @@ def test_units_are_listed_with_their_modules(content):
     assert "2 units: stem (conv1, bn1) and stage1 (layer1)." in told
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("groups", "groups.csv", "by group of files, so that no group of files is in two parts"),
+        ("group_regex", "^(P[0-9]+)", "by group of files, so that no group of files is"),
+        ("group_column", "patient", "by patient, so that no patient is in two parts"),
+        ("classes", "[a,b]", "divided image by image"),
+    ],
+)
+def test_what_does_not_straddle_splits_is_named_however_groups_are_given(
+    content, option, value, words
+):
+    settings = {"dataset__kind": "folder", f"dataset__options__{option}": value}
+    plan = make_plan(dataset="slides", **settings)
+    bare = replace(content, runs=pd.DataFrame({"state": "done", "plan": [plan]}))
+    assert words in write(bare, plan)["Data"]
+
+
 def test_only_what_is_used_is_cited_and_explained(content):
     bare = replace(
         content,

@@ -9,10 +9,10 @@ from tlcnn.config.schema import list_keys
 from tlcnn.report.reproduce import find_commands
 
 
-def write_study(folder, run_id, words):
+def write_study(folder, run_id, words, **record):
     (folder / "studies").mkdir(exist_ok=True)
     run = {"run_id": run_id, "run_name": "x", "overrides": words}
-    (folder / "studies" / "s.json").write_text(json.dumps({"version": 1, "runs": [run]}))
+    (folder / "studies" / "s.json").write_text(json.dumps({"version": 1, "runs": [run], **record}))
 
 
 def test_a_run_of_a_sweep_has_the_words_of_its_cell(tmp_path):
@@ -41,6 +41,14 @@ def test_a_run_of_an_experiment_is_repeated_alone(tmp_path):
     run = write_record(tmp_path, seed=1, test=0.5)
     write_study(tmp_path, run.name.rsplit("-", 1)[-1], ["experiment=grid", "seed=1"])
     assert "hydra.mode=RUN" in find_commands([run])[str(run)]
+
+
+def test_a_command_has_the_folder_of_the_users_own_studies(tmp_path):
+    run = write_record(tmp_path, seed=1, test=0.5)
+    flag, words = "--config-dir=/mine/conf", ["experiment=mine", "seed=1"]
+    write_study(tmp_path, run.name.rsplit("-", 1)[-1], words, flags=[flag])
+    command = find_commands([run])[str(run)].split()
+    assert command[3:] == [flag, "hydra.mode=RUN", *words]
 
 
 def test_a_single_run_has_its_own_words_quoted_for_a_shell(tmp_path):

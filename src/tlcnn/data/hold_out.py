@@ -55,6 +55,7 @@ def read_column(table: pd.DataFrame, column: str, name: str, option: str) -> pd.
         raise ConfigError(
             f"{option}: {name} has no column that says more of its images than class and group. "
             "dataset=table reads such columns from a CSV file"
+            + (", and --metadata FILE gives them to --by" if option.startswith("--by") else "")
         )
     if column not in columns:
         raise ConfigError(

@@ -31,7 +31,7 @@ _CITED = {
     "medmnist": "Yang et al. 2023",
 }
 _MAY_BE_SPLIT = ("medmnist", "folder", "table")  # kinds that may have an official split
-_GROUP_OPTIONS = ("group_column", "group_regex", "task")
+_GROUP_OPTIONS = ("group_column", "group_regex", "groups", "task")
 
 
 def _describe_images(plan: PlanRecord) -> str:
@@ -130,7 +130,7 @@ def _name_group(plan: PlanRecord) -> str:
     kind = plan.settings["dataset.kind"]
     if options["group_column"]:
         return str(options["group_column"])
-    if options["group_regex"]:
+    if options["group_regex"] or options["groups"]:
         return "group of files"
     return "lesion" if options["task"] == "lesions" else _GROUPS.get(kind, "image")
 

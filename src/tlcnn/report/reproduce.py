@@ -15,9 +15,9 @@ _PROGRAM = "python -m tlcnn.train"
 def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
     """Return the command of each run, by its folder.
 
-    The command of a study's run has the overrides of its cell, from the study's record
-    (`studies/*.json`). The command of another run is that of its first session. A run without
-    either record, such as an imported one, is left out.
+    The command of a study's run has the overrides of its cell, and `--config-dir` if the study was
+    trained with it, from the study's record (`studies/*.json`). The command of another run is that
+    of its first session. A run without either record, such as an imported one, is left out.
     """
     paths = [Path(folder) for folder in folders]
     overrides: dict[str, tuple[str, ...]] = {}
@@ -56,16 +56,16 @@ def _read_overrides(output_dir: Path) -> dict[str, tuple[str, ...]]:
     for path in find_studies(output_dir):
         try:
             # An ancestor alone has no overrides: it is trained before the run that starts from it.
-            runs = {
-                r["run_id"]: r["overrides"] for r in read_study(path)["runs"] if not r["ancestor"]
-            }
+            record = read_study(path)
+            runs = {r["run_id"]: r["overrides"] for r in record["runs"] if not r["ancestor"]}
+            flags = record.get("flags", [])  # the folder of the user's own studies and datasets
         except (DataError, KeyError, TypeError):
             continue
         for run_id, run_overrides in runs.items():
             shown = [word for word in run_overrides if not _is_local(word)]
             if any(word.startswith("experiment=") for word in shown):
                 shown = [ONE_RUN, *shown]  # else its file asks for the whole sweep
-            overrides[run_id] = tuple(shown)
+            overrides[run_id] = (*flags, *shown)
     return overrides
 
 
