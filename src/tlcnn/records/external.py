@@ -11,7 +11,6 @@ first run.
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from tlcnn.model.weights import RUN_WEIGHTS
 from tlcnn.records.files import PREDICTIONS, read_digests, read_json
 from tlcnn.records.folder import RunDir, find_beside
 from tlcnn.records.parse import parse_record
-from tlcnn.records.read import find_run_dirs
+from tlcnn.records.read import list_run_dirs_below
 from tlcnn.storage import digest_of, digest_of_file
 
 log = logging.getLogger(__name__)
@@ -144,17 +143,13 @@ def read_tests(*paths: str | Path) -> pd.DataFrame:
     Raises:
         DataError: there is no such folder.
     """
-    run_dirs: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if not path.is_dir():
-            raise DataError(f"there is no folder {path}; name an output folder or a run folder")
-        run_dirs |= {os.path.realpath(run_dir): run_dir for run_dir in find_run_dirs(path)}
+    run_dirs = list_run_dirs_below(paths)
     folders = [
         (test.parent, run_dir)
-        for run_dir in run_dirs.values()
+        for run_dir in run_dirs
         for test in sorted(find_beside(run_dir, "tests").glob(f"test-*/{TEST}"))
     ]
-    return list_tests(folders, list(run_dirs.values()))
+    return list_tests(folders, run_dirs)
 
 
 def list_tests(

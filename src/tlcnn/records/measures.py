@@ -12,7 +12,6 @@ lacks, and a measure that is added later leaves the files of the others as they 
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -24,7 +23,7 @@ from tlcnn.errors import DataError
 from tlcnn.records.files import read_json
 from tlcnn.records.folder import find_beside
 from tlcnn.records.parse import parse_record
-from tlcnn.records.read import find_run_dirs
+from tlcnn.records.read import list_run_dirs_below
 from tlcnn.storage import digest_of, write_atomic
 
 log = logging.getLogger(__name__)
@@ -172,13 +171,9 @@ def read_measures(*paths: str | Path) -> pd.DataFrame:
     Raises:
         DataError: there is no such folder.
     """
-    run_dirs: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if not path.is_dir():
-            raise DataError(f"there is no folder {path}; name an output folder or a run folder")
-        run_dirs |= {os.path.realpath(run_dir): run_dir for run_dir in find_run_dirs(path)}
+    run_dirs = list_run_dirs_below(paths)
     rows = []
-    for run_dir in run_dirs.values():
+    for run_dir in run_dirs:
         folders = sorted(path.parent for path in find_measures_dir(run_dir).glob(f"*/{ANALYSIS}"))
         analyses = [_read_analysis(folder) for folder in folders]
         analyses.sort(key=lambda analysis: analysis[0])

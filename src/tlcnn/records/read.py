@@ -3,7 +3,7 @@
 import io
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +96,19 @@ class _Place(NamedTuple):
 def find_run_dirs(root: Path) -> list[Path]:
     """Return the run folders at or below a folder."""
     return [place.folder for place in _scan(root) if not place.state]
+
+
+def list_run_dirs_below(paths: Iterable[str | Path]) -> list[Path]:
+    """Return the run folders at or below some folders, each once, in the order of the folders.
+
+    Raises DataError where a folder is missing.
+    """
+    run_dirs: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise DataError(f"there is no folder {path}; name an output folder or a run folder")
+        run_dirs |= {os.path.realpath(run_dir): run_dir for run_dir in find_run_dirs(path)}
+    return list(run_dirs.values())
 
 
 def _scan(root: Path) -> list[_Place]:
