@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from simulated_world import World, draw_runs, draw_sample
 
+from tlcnn.study.divisions import Division
 from tlcnn.study.predictions import CellPredictions
-from tlcnn.study.subgroups import Division, score_subgroups
+from tlcnn.study.subgroups import score_subgroups
 
 SHARES = {
     "half": 0.45,

@@ -24,15 +24,10 @@ from tlcnn.statistics.notes import NoteKind
 from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.resample import make_sample
 from tlcnn.study.cells import make_cells
+from tlcnn.study.divisions import Division, name_subgroups, parse_divisions
 from tlcnn.study.predictions import CellPredictions
 from tlcnn.study.runs import make_runs
-from tlcnn.study.subgroups import (
-    Division,
-    load_subgroups,
-    name_subgroups,
-    parse_divisions,
-    score_subgroups,
-)
+from tlcnn.study.subgroups import load_subgroups, score_subgroups
 
 METRIC = "test/balanced_accuracy"
 SEX = Division("sex")

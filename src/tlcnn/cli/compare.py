@@ -68,7 +68,7 @@ def add_by(parser: argparse.ArgumentParser) -> None:
 def parse_by(options: argparse.Namespace) -> "Asked":
     """Return the subgroups that were asked for. Raises ConfigError."""
     from tlcnn.report.subgroups import Asked
-    from tlcnn.study.subgroups import parse_divisions
+    from tlcnn.study.divisions import parse_divisions
 
     if options.metadata and not options.by:
         raise ConfigError("--metadata FILE is read by --by: add the columns, as in --by sex,age")

@@ -29,8 +29,9 @@ from tlcnn.report.words import join_words, name_cell, write_settings
 from tlcnn.statistics.metrics import parse_metric
 from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.study.cells import Cell
+from tlcnn.study.divisions import Division
 from tlcnn.study.held_out import list_rest
-from tlcnn.study.subgroups import CLASS_MEANS, Division, Subgroup, load_subgroups
+from tlcnn.study.subgroups import CLASS_MEANS, Subgroup, load_subgroups
 from tlcnn.text import first_line
 
 _COLUMNS = (
