@@ -145,6 +145,26 @@ def test_wrong_arguments_are_refused_before_hydra(argument, message):
     assert len(str(error.value).splitlines()) < 25
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        *(("init.checkpoint", "init.weights"), ("init.file", "init.weights")),
+        *(("train.learning_rate", "train.lr"), ("train.optim", "train.optimizer")),
+        *(("model.arch", "model.name"), ("train.epoch", "train.epochs")),
+        *(("dataset.path", "dataset.root"), ("dataset.size", "dataset.image_size")),
+        *(("freeze.until", "freeze.through"), ("init.until", "init.through")),
+        *(("dataset.seed", "dataset.split_seed"), ("dataset.test_size", "dataset.test_fraction")),
+        *(("dataset.csv", "dataset.options.csv"), ("dataset.holdout", "dataset.hold_out")),
+        ("train.dropout", None),  # nothing is near
+    ],
+)
+def test_a_wrong_key_is_answered_with_the_one_that_is_meant(key, meant):
+    with pytest.raises(ConfigError) as error:
+        check_overrides(["dataset=table", f"{key}=1"], CONF)
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    assert str(error.value).splitlines()[0] == f"there is no key '{key}'.{hint}"
+
+
 TYPED = [
     *("~/data", "my images (2)", "epoch=03-val_loss=0.31.ckpt", "Größe", "{image}", "a{b}.png"),
     *(r"^(patient\d+)_", "[A-Z]+_(.*)", "(a|b)", r"C:\data\x", "it's", 'a"b', "a#b", "a & b"),
