@@ -21,7 +21,7 @@ from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.labels import find_flags, map_labels, parse_flags, parse_labels
 from tlcnn.data.layout import map_splits, quote_name
-from tlcnn.data.places import find_files
+from tlcnn.data.places import find_files, find_table
 from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
@@ -65,7 +65,7 @@ def load_table(
     """Load the index of a table of images.
 
     Args:
-        csv: the table, relative to root or absolute.
+        csv: the table, below root or, if it is not there, below the working folder.
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
         group_column: the column of groups, which may not straddle splits.
@@ -78,7 +78,8 @@ def load_table(
         exclude: globs of the images that are left out.
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
-        groups: a table with the columns image and group, instead of group_column.
+        groups: a table with the columns image and group, instead of group_column; it is looked
+            for as `csv` is.
         group_regex: instead of group_column, as in `load_folder`.
         label_columns: instead of label_column, a column for each class that holds 0 and 1. If some
             rows have several classes, several can hold.
@@ -95,9 +96,9 @@ def load_table(
     """
     check_folder(root, EXPECTED)
     check_one_way(groups=groups, group_column=group_column, group_regex=group_regex)
-    source = root / csv
+    source = find_table(csv, root)
     if not source.is_file():
-        raise DataError(f"no table at {source}. {EXPECTED}")
+        raise DataError(f"no table at {source}, nor in the current folder. {EXPECTED}")
     if missing not in ("refuse", "drop"):
         raise ConfigError(f"dataset.options.missing={missing}: choose refuse or drop")
     frame = load_table_text(FileRef(source))
