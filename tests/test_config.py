@@ -1,5 +1,6 @@
 """Every YAML composes, every default agrees with the schema, and every wrong word is refused."""
 
+import shlex
 from dataclasses import asdict
 from operator import attrgetter
 
@@ -21,7 +22,13 @@ from tlcnn.config.schema import (
     list_cell_columns,
     list_keys,
 )
-from tlcnn.config.spelling import GROUPS, spell, write_override
+from tlcnn.config.spelling import (
+    GROUPS,
+    spell,
+    write_command,
+    write_override,
+    write_shell_word,
+)
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL, spread_settings
@@ -192,6 +199,23 @@ def test_any_text_survives_as_an_override(text):
     hypothesis.assume("${" not in text)  # OmegaConf's interpolation
     composer = Composer()
     assert composer.parse(write_override("dataset.root", text)).value() == text
+
+
+def test_a_word_that_is_printed_for_a_shell_means_its_text():
+    composer = Composer()
+    for text in (*TYPED[:14], "site:A", "a, b.csv", "x{1}.csv", "$HOME", "[ab]"):
+        keys = ("dataset.root", "dataset.options.groups")
+        words = [shlex.split(write_shell_word(key, text)) for key in keys]
+        assert [len(each) for each in words] == [1, 1]
+        cfg = composer.compose(spell(["dataset=folder", *(w for (w,) in words)])).dataset
+        assert cfg.root == cfg.options["groups"] == text
+
+
+def test_words_are_quoted_for_a_shell_only_where_it_needs_that():
+    words = ["dataset.hold_out=site:A", "a=b c", "x='it (1)'", "splits={train: a}", "x='$y'"]
+    line = "dataset.hold_out=site:A 'a=b c' \"x='it (1)'\" \"splits={train: a}\""
+    assert write_command(words[:4]) == line
+    assert shlex.split(write_command(words)) == words
 
 
 def test_values_of_a_sweep_are_quoted_one_by_one():

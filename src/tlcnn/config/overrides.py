@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,8 +19,10 @@ from tlcnn.config.spelling import (
     SWEEP,
     is_text_key,
     list_flags,
+    quote_for_shell,
     quote_text,
     split_flags,
+    write_shell_word,
 )
 from tlcnn.errors import ConfigError, did_you_mean
 
@@ -226,13 +227,14 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     text = str(value)
     meant = _OPTIONS_MEANT.get(text.lower()) if group == "init" else None
     hint = did_you_mean(meant or text, allowed)
-    path = Path(text)
-    other = _OTHER_VALUES[group].format(shlex.quote(text)) if group in _OTHER_VALUES else ""
+    path, root = Path(text), write_shell_word("dataset.root", text)
+    other = _OTHER_VALUES[group].format(quote_for_shell(text)) if group in _OTHER_VALUES else ""
     if group == "dataset" and re.search(r"[/\\~]|^\.|\.[a-z]{3,4}$", text):
-        hint = f" For images of your own write dataset=folder {_write_word('dataset.root', text)}"
+        hint = f" For images of your own write dataset=folder {root}"
         if path.suffix:
-            folder, file = str(path.parent), _write_word("dataset.options.csv", path.name)
-            hint = f" For a table write dataset=table {_write_word('dataset.root', folder)} {file}"
+            root = write_shell_word("dataset.root", str(path.parent))
+            file = write_shell_word("dataset.options.csv", path.name)
+            hint = f" For a table write dataset=table {root} {file}"
     elif group == "model" and text:  # a network that timm has is no misspelling
         hint = f" {other}{hint}"
     elif other and text and not hint:
@@ -241,11 +243,6 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
         f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"
     )
-
-
-def _write_word(key: str, value: str) -> str:
-    """Return `KEY=VALUE` as one word for a shell."""
-    return shlex.quote(f"{key}={value}")
 
 
 def _describe_keys(node: str | None) -> str:

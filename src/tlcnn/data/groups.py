@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlcnn.config.spelling import quote_for_shell
 from tlcnn.data.files import FileRef, compose_accents
 from tlcnn.data.places import find_table
 from tlcnn.data.tabular import check_columns, check_filled, check_unique, load_table_text
@@ -50,7 +51,8 @@ def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
     if missing:
         raise DataError(
             f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
-            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
+            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups "
+            f"{quote_for_shell(str(source))}"
         )
     return [groups[image_id.strip()] for image_id in image_ids]
 

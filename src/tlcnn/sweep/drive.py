@@ -4,7 +4,6 @@ words -> cells -> runs in waves -> jobs for a launcher, wave by wave -> states r
 """
 
 import logging
-import shlex
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.config.compose import Composer
+from tlcnn.config.spelling import write_command
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
@@ -240,7 +240,7 @@ def _make_command(overrides: Sequence[str], flags: Sequence[str], *words: str) -
     """Return the command that trains one combination of a sweep."""
     mode = [ONE_RUN] if any(word.startswith("experiment=") for word in overrides) else []
     rest = [word for word in overrides if not word.startswith("dry_run=")]
-    return shlex.join(["python", "-m", "tlcnn.train", *flags, *mode, *rest, *words])
+    return write_command(["python", "-m", "tlcnn.train", *flags, *mode, *rest, *words])
 
 
 def _list_runs(sweep: Sweep) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.spelling import quote_for_shell
 from tlcnn.data.files import FileRef, check_folder, compose_accents
 from tlcnn.data.groups import HINT, check_one_way, load_groups, match_groups
 from tlcnn.data.images import FileImages
@@ -162,10 +163,10 @@ def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> N
     """Raise DataError where there is no column of labels and a column for each class."""
     flags = find_flags(frame)
     if len(names) == 1 and names[0] not in frame and len(flags) > 1:
-        listed = ",".join(map(quote_name, flags))
+        word = f"dataset.options.label_columns=[{','.join(map(quote_name, flags))}]"
         raise DataError(
             f"{source} has no column {names[0]}, and {len(flags)} columns of 0 and 1. If these "
-            f'are classes, give "dataset.options.label_columns=[{listed}]"; else name the labels '
+            f"are classes, give {quote_for_shell(word)}; else name the labels "
             "with dataset.options.label_column"
         )
 
