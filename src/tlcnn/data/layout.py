@@ -9,6 +9,7 @@ from tlcnn.config.spelling import quote_for_shell, write_override, write_shell_w
 from tlcnn.data.index import SPLITS
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.text import count
 
 ARE_CLASSES = 'Give "dataset.options.splits={}" if the folders are the classes'
 UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
@@ -73,9 +74,8 @@ def find_split_folders(
         rest = [folder for folder in folders if mapped and folder not in mapped]
         n_left_out = sum(parts[0] in rest for parts in paths)
         _check_classes(root, mapped, paths)
-        note = (
-            f"left out {n_left_out:,} images in folders that dataset.options.splits does not name"
-        )
+        left_out = f"left out {count(n_left_out, 'image')}"
+        note = f"{left_out} in folders that dataset.options.splits does not name"
         return mapped, (f"{note}: {list_names(rest)}",) if rest else ()
     parsed = {folder: parse_split(folder) for folder in folders}
     split_of = {folder: split for folder, split in parsed.items() if split}

@@ -84,7 +84,7 @@ def drive(request: Request, launch: Launch) -> None:
             print_text("\n".join(_list_runs(sweep)))
         if sweep.broken:
             raise SweepFailed(
-                f"{len(sweep.broken)} of {len(sweep.cells)} combinations cannot be run",
+                f"{len(sweep.broken)} of {count(len(sweep.cells), 'combination')} cannot be run",
                 {outcome.code for _, outcome in sweep.broken},
             )
         return
@@ -285,8 +285,9 @@ def _close(
         raise Stopped("the sweep was stopped; repeat the command to continue")
     codes = {outcome.code or UNEXPECTED for _, outcome in (*failed, *sweep.broken)}
     if codes:
+        of_all = count(len(sweep.runs) + len(sweep.broken), "run")
         raise SweepFailed(
-            f"{n_failed} of {len(sweep.runs) + len(sweep.broken)} runs failed. The same command "
+            f"{n_failed} of {of_all} failed. The same command "
             "tries them again and skips what is done.",
             codes,
         )
