@@ -222,6 +222,31 @@ def test_a_record_is_written_once_and_read_as_a_table(outputs, trained, measures
     assert len(tlcnn.read_measures(outputs / "runs" / trained["next"].name)) == 1
 
 
+def test_a_wide_table_is_a_short_one_of_measures_and_the_folder_is_named(
+    outputs, trained, measures, monkeypatch, capsys
+):
+    """A log has 100 columns: the first and last unit's value, the lowest and the highest."""
+
+    def compute(subject):
+        numbered = [(v, n) for v in range(9) for n in (1, 2, 3)]
+        return [
+            Reading("first", f"variant {v}", n, (0.5, 0.25, 0.75)[n - 1] + v, note=f"of {v} " * 40)
+            for v, n in numbered
+        ]
+
+    monkeypatch.setattr(analyse_file, "load_measure", lambda name: compute)
+    command(outputs)
+    *lines, place = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100 and "every unit, with intervals" in lines[-1]
+    assert "first variant 8      8.5000     8.7500  8.2500 (stage1)  8.7500 (stage2)" in lines
+    (folder,) = outputs.glob("measures/*/*/")
+    assert place == str(folder)
+    command(outputs, "--csv")
+    shown = capsys.readouterr()
+    assert "every unit" not in shown.out and f"{folder}" in shown.err
+    assert len(shown.out.splitlines()) == 1 + 3
+
+
 def test_a_new_measure_and_a_new_version_compute_only_themselves(outputs, measures, monkeypatch):
     command(outputs)
     (first,) = outputs.glob("measures/*/*/first.json")

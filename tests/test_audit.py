@@ -93,6 +93,27 @@ def test_a_picture_saved_again_across_splits_leaks_and_is_named(root, tmp_path_f
     assert record["n_images"] == {"train": 8, "val": 4, "test": 5}
 
 
+def test_what_was_found_stands_before_what_was_not(root, tmp_path_factory, capsys):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    file = tmp_path_factory.mktemp("my out") / "groups.csv"
+    regex = r"dataset.options.group_regex='^(.+)$'"
+    run("folder", "--root", root, "--groups", file, regex)
+    lines = capsys.readouterr().out.splitlines()
+    at = {text: number for number, text in enumerate(lines)}
+    assert (
+        at["found:"]
+        < at["near-duplicates: 1 pair"]
+        < at["not found:"]
+        < at["equal files: 0 pairs"]
+    )
+    assert at["not found:"] < at["groups in more than one split: 0"]
+    assert lines[at["equal files: 0 pairs"] + 1].startswith("squashed")  # no lines of zeros
+    assert (
+        f"wrote {file}: train with 'dataset.options.groups={file}' dataset.split=grouped, instead "
+        "of dataset.options.group_regex"
+    ) in lines
+
+
 def test_groups_that_mend_the_split_are_written_and_read(root, tmp_path_factory, capsys):
     save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
     content = (root / "train/mel/train_mel_1.png").read_bytes()
@@ -132,7 +153,7 @@ def test_square_and_turned_copies_across_splits_leak_and_are_named(root, capsys)
     printed = capsys.readouterr().out
     assert code == 2
     for title in ("squashed to a square, or stretched", "cut to the centre square", "mirrored"):
-        assert f"{title}: 1 pairs" in printed.replace(" or turned by quarters", "")
+        assert f"{title}: 1 pair\n" in printed.replace(" or turned by quarters", "")
     assert "3 of 7 test images" in printed
 
 

@@ -181,6 +181,18 @@ def test_what_an_earlier_version_could_not_decode_is_tried_again(tmp_path, heard
     assert build(tmp_path, again).bad == () and not again.loaded
 
 
+def test_runs_that_skip_and_runs_that_refuse_leave_each_other_their_array(tmp_path):
+    """Runs that skip see the same images as before; nothing is decoded again, whoever is next."""
+    build(tmp_path, Drawn(bad=(3, 40)), on_bad="skip")
+    assert build(tmp_path, Drawn()).bad == ()
+    built = files_of(tmp_path)
+    for on_bad, bad in 2 * [("skip", (3, 40)), ("refuse", ())]:
+        images = Drawn()
+        cache = build(tmp_path, images, on_bad=on_bad)
+        assert cache.bad == bad and cache.array[3].any() == (not bad)
+        assert set(images.loaded) <= {3, 40} and files_of(tmp_path) == built
+
+
 def test_a_missing_package_is_no_fault_of_an_image(tmp_path):
     class NeedsPackage(Drawn):
         def load(self, position):

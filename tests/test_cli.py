@@ -26,6 +26,19 @@ def test_a_contact_sheet_is_drawn(tmp_path, capsys):
         assert len(sheet.getcolors(2**24)) > 1000
 
 
+@pytest.mark.parametrize("options", ["{}", "{group_regex: '^(p.)_'}"])
+def test_a_contact_sheet_warns_where_every_image_is_a_group(tmp_path, capsys, options):
+    for name in ("a/p1_1", "a/p1_2", "b/p2_1", "b/p3_1"):
+        place = tmp_path / f"{name}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(place)
+    words = ["dataset=folder", f"dataset.root={tmp_path}", f"dataset.options={options}"]
+    main(["show", *words, "-o", str(tmp_path / "sheet.png"), "--columns", "1"])
+    shown = capsys.readouterr()
+    warning = "every image is taken as its own group"
+    assert (warning in shown.err) == (options == "{}") and "wrote" in shown.out
+
+
 def test_train_gets_its_words_as_they_are(monkeypatch):
     words = []
     monkeypatch.setattr("tlcnn.train.main", lambda given: words.extend(given) or 75)

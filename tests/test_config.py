@@ -1,5 +1,6 @@
 """Every YAML composes, every default agrees with the schema, and every wrong word is refused."""
 
+import shlex
 from dataclasses import asdict
 from operator import attrgetter
 
@@ -21,7 +22,13 @@ from tlcnn.config.schema import (
     list_cell_columns,
     list_keys,
 )
-from tlcnn.config.spelling import GROUPS, spell, write_override
+from tlcnn.config.spelling import (
+    GROUPS,
+    spell,
+    write_command,
+    write_override,
+    write_shell_word,
+)
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
 from tlcnn.records.settings import CELL, spread_settings
@@ -145,6 +152,26 @@ def test_wrong_arguments_are_refused_before_hydra(argument, message):
     assert len(str(error.value).splitlines()) < 25
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        *(("init.checkpoint", "init.weights"), ("init.file", "init.weights")),
+        *(("train.learning_rate", "train.lr"), ("train.optim", "train.optimizer")),
+        *(("model.arch", "model.name"), ("train.epoch", "train.epochs")),
+        *(("dataset.path", "dataset.root"), ("dataset.size", "dataset.image_size")),
+        *(("freeze.until", "freeze.through"), ("init.until", "init.through")),
+        *(("dataset.seed", "dataset.split_seed"), ("dataset.test_size", "dataset.test_fraction")),
+        *(("dataset.csv", "dataset.options.csv"), ("dataset.holdout", "dataset.hold_out")),
+        ("train.dropout", None),  # nothing is near
+    ],
+)
+def test_a_wrong_key_is_answered_with_the_one_that_is_meant(key, meant):
+    with pytest.raises(ConfigError) as error:
+        check_overrides(["dataset=table", f"{key}=1"], CONF)
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    assert str(error.value).splitlines()[0] == f"there is no key '{key}'.{hint}"
+
+
 TYPED = [
     *("~/data", "my images (2)", "epoch=03-val_loss=0.31.ckpt", "Größe", "{image}", "a{b}.png"),
     *(r"^(patient\d+)_", "[A-Z]+_(.*)", "(a|b)", r"C:\data\x", "it's", 'a"b', "a#b", "a & b"),
@@ -172,6 +199,23 @@ def test_any_text_survives_as_an_override(text):
     hypothesis.assume("${" not in text)  # OmegaConf's interpolation
     composer = Composer()
     assert composer.parse(write_override("dataset.root", text)).value() == text
+
+
+def test_a_word_that_is_printed_for_a_shell_means_its_text():
+    composer = Composer()
+    for text in (*TYPED[:14], "site:A", "a, b.csv", "x{1}.csv", "$HOME", "[ab]"):
+        keys = ("dataset.root", "dataset.options.groups")
+        words = [shlex.split(write_shell_word(key, text)) for key in keys]
+        assert [len(each) for each in words] == [1, 1]
+        cfg = composer.compose(spell(["dataset=folder", *(w for (w,) in words)])).dataset
+        assert cfg.root == cfg.options["groups"] == text
+
+
+def test_words_are_quoted_for_a_shell_only_where_it_needs_that():
+    words = ["dataset.hold_out=site:A", "a=b c", "x='it (1)'", "splits={train: a}", "x='$y'"]
+    line = "dataset.hold_out=site:A 'a=b c' \"x='it (1)'\" \"splits={train: a}\""
+    assert write_command(words[:4]) == line
+    assert shlex.split(write_command(words)) == words
 
 
 def test_values_of_a_sweep_are_quoted_one_by_one():

@@ -20,7 +20,7 @@ from tlcnn.inference.export import describe_preprocessing, export_network
 from tlcnn.inference.preprocess import preprocess
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.open_run import OpenRun
-from tlcnn.records.plan_record import AncestorRecord, read_plan
+from tlcnn.records.plan_record import AncestorRecord, PlanRecord, read_plan
 from tlcnn.report.card import _write_counts, describe_licence
 from tlcnn.run.run import run
 
@@ -158,6 +158,21 @@ def test_what_cannot_be_exported_is_refused(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(OpenRun, "unit_map", lambda self: shorter)
     with pytest.raises(ConfigError, match="timm cannot build .*Use --to torch.export"):
         export_network(network, tmp_path, ["timm"])
+
+
+def test_a_run_in_bf16_is_said_to_have_rounded_more(run_dir, tmp_path, monkeypatch, capsys):
+    main(["export", str(run_dir), "-o", str(tmp_path / "fp32")])
+    assert "computed in" not in capsys.readouterr().out
+    monkeypatch.setattr(PlanRecord, "precision", "bf16")
+    main(["export", str(run_dir), "-o", str(tmp_path / "bf16")])
+    recipe = json.loads((tmp_path / "bf16" / "preprocessing.json").read_text())
+    difference = recipe["checks"]["timm"]["recorded_difference"]
+    sentence = (
+        "The run computed in bf16 and the exported network computes in fp32, so their logits "
+        f"differ: by at most {difference:.1e} of the largest logit here."
+    )
+    card = (tmp_path / "bf16" / "README.md").read_text()
+    assert sentence in capsys.readouterr().out and sentence in card
 
 
 def test_the_card_has_data_results_limits_and_licence(run_dir, folder):

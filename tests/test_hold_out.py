@@ -164,6 +164,24 @@ def test_each_is_every_value_in_a_sweep_and_refused_in_one_run(words):
         expand_each([[*words, "dataset.hold_out=place:each"]], Composer())
 
 
+def test_each_spells_a_value_as_the_table_does(words, tmp_path):
+    """So a run of an earlier version keeps its id; a number of several spellings is one value."""
+    path = tmp_path / "images" / "labels.csv"
+    frame = pd.read_csv(path, dtype=str)
+    frame["site"] = frame["site"].map({"A": "1.0", "B": "2", "C": "07"})
+    frame.loc[frame.index[frame["site"] == "2"][0], "site"] = "2.0"
+    frame.to_csv(path, index=False)
+    cells = expand_each([[*words, "dataset.hold_out=site:each"]], Composer())
+    assert [cell[-1] for cell in cells] == [
+        f"dataset.hold_out='site:{s}'" for s in ("07", "1.0", "2")
+    ]
+    for cell, text in zip(cells, ({"07"}, {"1.0"}, {"2", "2.0"}), strict=True):
+        plan = make_plan(compose_config(cell))
+        is_held = plan.dataset.index.table["site"].isin(text)
+        assert (plan.dataset.splits[is_held] == "test").all() and is_held.any()
+    assert plan.identity["dataset"]["hold_out"] == "site:2"
+
+
 def test_a_sweep_says_why_it_leaves_a_value_out():
     error = TooFewClasses("one class only")
     cells = [LeftOut((f"seed={n}",), str(error), error.why) for n in range(2)]

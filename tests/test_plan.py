@@ -155,8 +155,8 @@ def test_equal_bytes_in_train_and_test_are_counted_or_refused(tmp_path, cache_di
         (root / name).write_bytes(content)
     plan = make_plan(compose_config(words))
     text = (
-        "2 of 8 test images are, byte for byte, training images; 1 of 8 validation images are, "
-        "byte for byte, training images; equal files have different labels, 1 times"
+        "2 of 8 test images are, byte for byte, training images; 1 of 8 validation images is, "
+        "byte for byte, a training image; equal files have different labels, 1 time"
     )
     assert f"warning: {text}. tlcnn data audit lists" in describe_plan(plan)
     (note,) = make_plan_record(plan).notes
@@ -393,6 +393,23 @@ def test_the_plan_in_words_says_what_happens_to_each_unit(plan_of, weights):
     assert plan.run_id in text and str(plan.run_dir) in text
     counts = plan.dataset.counts()
     assert sum(sum(of_class.values()) for of_class in counts.values()) == 140
+
+
+def test_the_plan_counts_in_words_and_says_what_an_epoch_leaves_out(plan_of):
+    plan = plan_of("train.epochs=1", "train.batch_size=100", "freeze.bn=adapt")
+    n_train = sum(plan.dataset.counts()["train"].values())
+    shown = describe_plan(plan)
+    assert f"1 epoch x 1 step of {n_train} = 1 update," in shown and "too few" not in shown
+    assert "nothing is frozen, so freeze.bn=adapt has no effect" in shown
+    plan = plan_of("train.epochs=2", "train.batch_size=7", "train.accumulate=2")
+    n_steps = n_train // 14
+    n_left = n_train - 14 * n_steps
+    assert n_steps > 1 and n_left > 1
+    shown = describe_plan(plan)
+    assert f"2 epochs x {n_steps} steps of 2 x 7 = {2 * n_steps} updates," in shown
+    last = f"the last {n_left} of its random order are too few for a step"
+    assert f"an epoch shows {n_train - n_left} of {n_train} images: {last}" in shown
+    assert "no effect" not in shown
 
 
 def test_a_finished_plan_is_made_again_without_torch(tmp_path, cache_dir):

@@ -229,6 +229,25 @@ def test_images_of_training_are_recognised(plans, tmp_path):
     assert not predict(plans[0].run_dir, device="cpu")["warnings"].str.contains("seen").any()
 
 
+def test_an_image_of_a_group_with_a_seen_image_is_warned_of(plans, tmp_path):
+    """Also where the two are in different parts of the output; an empty cell is no group."""
+    images = plans[0].dataset.index.images
+    (seen, *_) = np.flatnonzero(plans[0].dataset.splits == "train")
+    new = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    Image.fromarray(images.load(seen)).save(tmp_path / "00.png")
+    names = [f"{number:02}.png" for number in range(12)]
+    for number, name in enumerate(names[1:]):
+        new.rotate(7 * number).save(tmp_path / name)
+    patients = ["p", *"qqqqqqqqq", "p", ""]
+    pd.DataFrame({"image": names, "patient": patients}).to_csv(tmp_path / "x.csv", index=False)
+    frame = predict(plans[0].run_dir, tmp_path / "x.csv", device="cpu", batch_size=4)
+    first, *others, mate, alone = frame["warnings"]
+    assert "seen in training by picture" in first
+    assert mate.startswith("seen in training by group")
+    assert not any("seen" in text for text in [*others, alone])
+    assert frame.attrs["warned"]["seen in training by group"] == ["10.png"]
+
+
 def test_bytes_and_ids_are_recognised_after_the_images_are_gone(tmp_path, cache_dir):
     images = tmp_path / "data"
     draw = np.random.default_rng(0).integers

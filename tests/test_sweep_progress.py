@@ -123,7 +123,7 @@ def test_runs_that_pause_are_over(runs, clock):
 
 def test_a_log_has_a_line_for_each_run_and_lines_between(runs, monkeypatch, capsys):
     monkeypatch.setattr(progress, "_POLL_S", 0.01)
-    monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.1)
+    monkeypatch.setattr(progress, "FIRST_LINE_S", 0.1)
     with show_progress(runs[:2]):
         train(runs[0], 1)
         time.sleep(0.5)
@@ -134,3 +134,11 @@ def test_a_log_has_a_line_for_each_run_and_lines_between(runs, monkeypatch, caps
     assert lines[0].endswith(f"; epoch 2/5 of {runs[0].plan.run_name}")
     assert len(lines) <= 5  # the pauses become longer
     assert [line for line in lines if line.startswith("[1/2] done")] == lines[-1:]
+
+
+def test_a_line_of_a_paused_run_has_its_epoch(runs):
+    train(runs[0], 3, is_running=False)
+    name = runs[0].run_dir.name
+    assert progress._describe_done(runs[0]) == f"paused after epoch 3/5: {name}"
+    finish(runs[1])
+    assert progress._describe_done(runs[1]) == f"done {runs[1].run_dir.name}"

@@ -3,6 +3,7 @@
 import re
 
 import openpyxl
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -345,6 +346,29 @@ def test_defects_are_named(root, rows, text):
     write_table(root / "labels.csv", rows)
     with pytest.raises(DataError, match=text):
         load(root, group_column="patient", split_column="part", classes=["nv", "mel"])
+
+
+@pytest.mark.parametrize("option", ["csv", "groups"])
+def test_a_table_may_lie_below_the_root_or_the_current_folder(root, tmp_path, monkeypatch, option):
+    """The root comes first. The index, and so the id of a run, is the same."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (root / "groups.csv").write_text("image,group\na.png,p1\nb.png,p2\n")
+    name = {"csv": "labels.csv", "groups": "groups.csv"}[option]
+    below_root = load(root, groups="groups.csv")
+    (here / name).write_text("image,label,group\na.png,x,q\nb.png,y,q\n")
+    first = load(root, groups="groups.csv")  # as before there was one in the current folder
+    (here / name).write_bytes((root / name).read_bytes())
+    (root / name).unlink()
+    second = load(root, groups="groups.csv")
+    for index in (first, second):
+        pd.testing.assert_frame_equal(index.table, below_root.table)
+    absolute = load(root, **{"groups": "groups.csv", option: str(here / name)})
+    pd.testing.assert_frame_equal(absolute.table, below_root.table)
+    (here / name).unlink()
+    with pytest.raises(DataError, match=rf"no table .*{name}, nor in the current folder"):
+        load(root, groups="groups.csv")
 
 
 def test_missing_columns_and_tables(root):

@@ -5,10 +5,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlcnn.cli.compare import LISTS, add_formats, show_table
+from tlcnn.cli.compare import FORMATS, LISTS, add_formats, show_table
 from tlcnn.config.schema import check_word
 from tlcnn.errors import (
     ConfigError,
@@ -59,7 +60,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
 def _analyse(options: argparse.Namespace) -> None:
     from tlcnn.layers.analyse import analyse
     from tlcnn.records.measures import read_analyses
-    from tlcnn.report.analysis_table import make_analysis_table
+    from tlcnn.report.analysis_table import make_analysis_table, write_summary
     from tlcnn.run.job import log_to_stderr
 
     measures = choose_measures(options)
@@ -75,8 +76,22 @@ def _analyse(options: argparse.Namespace) -> None:
     readings = read_analyses([analysis.folder for analysis in analyses])
     readings = readings[readings["measure"].isin(measures)]
     if not readings.empty:
-        show_table(make_analysis_table(readings), options)
+        names = {analysis.folder.name: analysis.run_dir.name for analysis in analyses}
+        table, shorten = make_analysis_table(readings), partial(write_summary, readings, names)
+        show_table(table, options, shorten)
+        to_stdout = "-" not in [getattr(options, name) for name in FORMATS]
+        text = "every unit, with intervals (--csv FILE writes them as a table):"
+        print_text(
+            f"{text}\n{_list_folders(analyses)}", file=sys.stdout if to_stdout else sys.stderr
+        )
     check_outcomes(outcomes, errors, n_runs=len(runs))
+
+
+def _list_folders(analyses: "Sequence[Analysis]") -> str:
+    """Return the folder of one analysis, or those that hold several."""
+    if len(analyses) == 1:
+        return str(analyses[0].folder)
+    return ", ".join(sorted({str(analysis.folder.parent.parent) for analysis in analyses}))
 
 
 def check_outcomes(

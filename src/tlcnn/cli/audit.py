@@ -4,15 +4,16 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlcnn.config.spelling import write_shell_word
 from tlcnn.errors import DataError, list_names
 from tlcnn.storage import write_atomic
-from tlcnn.text import print_text
+from tlcnn.text import count, print_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ TITLES = {
     "cut": "cut to the centre square",
     "turned": "mirrored or turned by quarters",
 }
+_WAYS = ("group_regex", "group_column")  # other ways to say what a group is
 N_SHOWN = 5  # pairs; all of them go to --pairs FILE
 
 
@@ -79,10 +81,11 @@ def _audit(options: argparse.Namespace) -> None:
         print_text(f"wrote {options.pairs}")
     if options.groups:
         write_atomic(options.groups, audit.groups.to_csv(index=False))
-        print_text(
-            f"wrote {options.groups}: train with dataset.options.groups={options.groups} "
-            "dataset.split=grouped"
-        )
+        cfg = _compose(options.name, options.words + overrides, options.root)
+        ways = [f"dataset.options.{name}" for name in _WAYS if cfg.options.get(name)]
+        instead = f", instead of {ways[0]}" if ways else ""
+        word = write_shell_word("dataset.options.groups", str(options.groups))
+        print_text(f"wrote {options.groups}: train with {word} dataset.split=grouped{instead}")
     if options.json:
         write_atomic(options.json, json.dumps(audit.record(), indent=1))
         print_text(f"wrote {options.json}")
@@ -151,66 +154,82 @@ def _load_dataset(cfg: "DatasetCfg", cache_dir: Path) -> "Dataset":
 
 
 def describe_audit(audit: "Audit") -> str:
-    """Return the report for the terminal."""
-    lines = [f"{audit.name}: {sum(audit.n_images.values()):,} images"]
+    """Return the report for the terminal: the splits, what was found, and what was not."""
+    lines = [f"{audit.name}: {count(sum(audit.n_images.values()), 'image')}"]
     for split, n_images in audit.n_images.items():
         classes = ", ".join(f"{name} {n:,}" for name, n in audit.n_per_class[split].items())
-        lines.append(
-            f"  {split:<5} {n_images:,} images, {audit.n_groups[split]:,} groups: {classes}"
-        )
-    shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
-    lines.append(f"groups in more than one split: {len(shared):,}{_list(shared)}")
-    for kind, title in TITLES.items():
-        lines += _describe_pairs(title, audit.pairs[audit.pairs["kind"] == kind])
-    touched = ", ".join(
-        f"{n:,} of {audit.n_images[split]:,} {split} images"
-        for split, n in audit.n_touched.items()
-        if n
-    )
-    lines.append(f"their picture is in train as well: {touched or 'no test or val image'}")
+        sizes = f"{count(n_images, 'image')}, {count(audit.n_groups[split], 'group')}"
+        lines.append(f"  {split:<5} {sizes}: {classes}")
+    findings: list[str] = []
+    others: list[str] = []
+    for is_found, block in _describe_checks(audit):
+        (findings if is_found else others).append(block)
+    for title, blocks in (("found:", findings), ("not found:", others)):
+        lines += [title, *blocks] if blocks else []
+    lines += [f"note: {note}" for note in audit.notes]
     left_out = (
         f" (pairs of equal fingerprints left out, as they are too many: {audit.n_left_out:,})"
     )
     lines.append(
-        f"compared by pixels: {audit.n_looked:,} pairs, whose fingerprints differ in at most "
-        f"{audit.max_bits} of 64 bits, of mirrored and turned ones in {audit.max_turned_bits}"
-        f"{left_out if audit.n_left_out else ''}; copies "
+        f"compared by pixels: {count(audit.n_looked, 'pair')}, whose fingerprints differ in at "
+        f"most {audit.max_bits} of 64 bits, of mirrored and turned ones in "
+        f"{audit.max_turned_bits}{left_out if audit.n_left_out else ''}; copies "
         "that were turned by other angles than quarters, or cut elsewhere, are not found"
     )
-    if audit.n_unprinted:
-        lines.append(f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}")
-    lines += [f"note: {note}" for note in audit.notes]
-    for name, overlap in audit.against.items():
-        near = [f"{first} = {second}" for first, second in overlap.near]
-        facts = {"group": overlap.groups, "id": overlap.ids, "bytes": overlap.copies}
-        lines.append(f"test images that are training images of {name}:")
-        for kind, ids in {**facts, "picture": near}.items():
-            lines.append(f"  by {kind}: {len(ids):,}{_list(ids)}")
-        if overlap.n_unconfirmed:
-            lines.append(
-                f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}"
-            )
     lines.append(f"{'LEAKS' if audit.is_leaking else 'no leak found'} ({audit.seconds:.1f} s)")
     return "\n".join(lines)
 
 
-def _describe_pairs(title: str, pairs: "pd.DataFrame") -> list[str]:
+def _describe_checks(audit: "Audit") -> Iterator[tuple[bool, str]]:
+    """Yield what each check says, and whether it found anything."""
+    shared = [f"{group} ({', '.join(where)})" for group, where in audit.shared_groups.items()]
+    yield bool(shared), f"groups in more than one split: {len(shared):,}{_list(shared)}"
+    for kind, title in TITLES.items():
+        pairs = audit.pairs[audit.pairs["kind"] == kind]
+        yield len(pairs) > 0, _describe_pairs(title, pairs)
+    touched = ", ".join(
+        f"{n:,} of {count(audit.n_images[split], f'{split} image')}"
+        for split, n in audit.n_touched.items()
+        if n
+    )
+    text = f"their picture is in train as well: {touched or 'no test or val image'}"
+    yield bool(touched), text
+    if audit.n_unprinted:
+        yield True, f"blank or broken, compared by their bytes only: {audit.n_unprinted:,}"
+    for name, overlap in audit.against.items():
+        near = [f"{first} = {second}" for first, second in overlap.near]
+        facts = {"group": overlap.groups, "id": overlap.ids, "bytes": overlap.copies}
+        lines = [
+            f"  by {kind}: {len(ids):,}{_list(ids)}"
+            for kind, ids in {**facts, "picture": near}.items()
+            if ids or not overlap
+        ]
+        if overlap.n_unconfirmed:
+            lines.append(
+                f"  alike, but their pixels cannot be compared: {overlap.n_unconfirmed:,}"
+            )
+        is_found = bool(overlap) or overlap.n_unconfirmed > 0
+        yield is_found, "\n".join([f"test images that are training images of {name}:", *lines])
+
+
+def _describe_pairs(title: str, pairs: "pd.DataFrame") -> str:
+    lines = [f"{title}: {count(len(pairs), 'pair')}"]
     is_across = pairs["first_split"] != pairs["second_split"]
     is_apart = pairs["first_group"] != pairs["second_group"]
     apart, leaks = pairs[~is_across & is_apart], pairs[pairs["leaks"]]
-    lines = [
-        f"{title}: {len(pairs):,} pairs",
-        f"  within a split: {(~is_across).sum():,}, of which in different groups (another "
-        f"split_seed may separate them): {len(apart):,}"
-        f"{_list(map(_name, apart.to_dict('records')))}",
-        f"  across splits: {is_across.sum():,}, of which in different groups: {len(leaks):,}"
-        f"{_list(map(_name, leaks.to_dict('records')))}",
-    ]
+    if len(pairs):
+        lines += [
+            f"  within a split: {(~is_across).sum():,}, of which in different groups (another "
+            f"split_seed may separate them): {len(apart):,}"
+            f"{_list(map(_name, apart.to_dict('records')))}",
+            f"  across splits: {is_across.sum():,}, of which in different groups: {len(leaks):,}"
+            f"{_list(map(_name, leaks.to_dict('records')))}",
+        ]
     contradictory = pairs[pairs["first_label"] != pairs["second_label"]]
     if len(contradictory):
         names = _list(map(_name, contradictory.to_dict("records")))
         lines.append(f"  with different labels: {len(contradictory):,}{names}")
-    return lines
+    return "\n".join(lines)
 
 
 def _name(pair: dict[Hashable, Any]) -> str:
@@ -231,17 +250,19 @@ def _list(names: Iterable[str]) -> str:
 def _advise(audit: "Audit") -> str:
     problems, advice = [], []
     if audit.shared_groups:
-        problems.append(f"{len(audit.shared_groups):,} groups are in more than one split")
+        n_shared, verb = len(audit.shared_groups), "is" if len(audit.shared_groups) == 1 else "are"
+        problems.append(f"{count(n_shared, 'group')} {verb} in more than one split")
         advice.append("let tlcnn split by group with dataset.split=grouped")
     if len(audit.leaks):
         ids = (audit.leaks["first_image"] + " = " + audit.leaks["second_image"]).tolist()
         problems.append(
-            f"images across splits show one picture, {len(ids):,} times ({list_names(ids, 2)})"
+            f"images across splits show one picture, {count(len(ids), 'time')} "
+            f"({list_names(ids, 2)})"
         )
         if audit.n_touched["test"]:
             problems[-1] += (
-                f", so {audit.n_touched['test']:,} of {audit.n_images['test']:,} test images are "
-                "known from training"
+                f", so {audit.n_touched['test']:,} of "
+                f"{count(audit.n_images['test'], 'test image')} are known from training"
             )
         advice.append(
             "give all images of a picture one group (--groups FILE writes such groups for "

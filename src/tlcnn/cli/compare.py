@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tlcnn.report.table import Table
 
 FORMATS = {"csv": "CSV", "markdown": "Markdown", "latex": "LaTeX", "html": "HTML"}
+WIDTH = 100  # columns of a text that goes to a file
 # Options of several words: what a word is called, and the help.
 LISTS = {
     "where": ("COL=VALUE", "only these runs: init=imagenet,random 'train.lr>=0.001' seed!=0"),
@@ -209,8 +210,15 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
             )
 
 
-def show_table(table: "Table", options: argparse.Namespace) -> None:
-    """Write a table in the formats that were asked for, or to the terminal."""
+def show_table(
+    table: "Table", options: argparse.Namespace, shorten: Callable[[int], str] | None = None
+) -> None:
+    """Write a table in the formats that were asked for, or to the terminal.
+
+    Args:
+        shorten: a text for so many columns, which is printed where the table is wider than the
+            terminal, or than `WIDTH` without one. None: the table is printed as it is.
+    """
     from tlcnn.report.writers.csv import write_csv
     from tlcnn.report.writers.html import write_html
     from tlcnn.report.writers.latex import write_latex
@@ -233,4 +241,6 @@ def show_table(table: "Table", options: argparse.Namespace) -> None:
             print_text(f"wrote {path}")
     if "-" not in paths.values():
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print_text(write_text(table, width))
+        text, most = write_text(table, width), width or WIDTH
+        is_wide = max(map(len, text.partition("\n\n")[0].split("\n"))) > most  # notes follow
+        print_text(shorten(most) if shorten and is_wide else text)

@@ -27,7 +27,7 @@ def _export(options: argparse.Namespace) -> None:
     from tlcnn.inference.export import export_network
     from tlcnn.inference.network import load
     from tlcnn.records.read import read_runs
-    from tlcnn.report.card import write_card
+    from tlcnn.report.card import describe_rounding, write_card
     from tlcnn.storage import write_atomic
 
     network = load(options.run, device="cpu", root=options.root)
@@ -42,4 +42,6 @@ def _export(options: argparse.Namespace) -> None:
                 f"for {check.n_same_class} of {check.n_images} test images"
             )
         print_text(f"{check.file}: {text}")
+    if rounding := describe_rounding(network.record.precision, checks):
+        print_text(rounding)
     print_text(f"wrote {folder}")

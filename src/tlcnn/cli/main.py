@@ -141,6 +141,8 @@ def _show(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns {options.columns} is not allowed: at least 1")
     with writing(Path(options.output)):
         plot_sheet(index, n_columns=options.columns).save(options.output)
+    if index.hint:
+        print_text(index.hint, file=sys.stderr)
     print_text(f"wrote {options.output}")
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tlcnn.cli.compare import FORMATS, add_formats, show_table
+from tlcnn.config.spelling import write_command
 from tlcnn.errors import ConfigError, DataError, SweepFailed, WeightsError
 from tlcnn.text import count, print_text
 
@@ -50,7 +51,7 @@ def split_dataset(words: list[str]) -> tuple[list[str], list[str]]:
     if not runs or not any(word.startswith("dataset=") for word in dataset):
         lacking = "a run or an output folder" if not runs else "the dataset"
         raise ConfigError(
-            f"tlcnn test {' '.join(words)}: {lacking} is missing. Runs come first, then the "
+            f"tlcnn test {write_command(words)}: {lacking} is missing. Runs come first, then the "
             "dataset: tlcnn test outputs/runs/NAME dataset=folder dataset.root=photos"
         )
     return runs, dataset

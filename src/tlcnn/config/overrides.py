@@ -2,8 +2,8 @@
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,36 @@ from tlcnn.config.spelling import (
     SWEEP,
     is_text_key,
     list_flags,
+    quote_for_shell,
     quote_text,
     split_flags,
+    write_shell_word,
 )
 from tlcnn.errors import ConfigError, did_you_mean
 
 _HYDRA = ("hydra.", "hydra/")  # Hydra checks its own keys
-_SYNONYMS = {  # names from other programs, and the key that each means
+_UNTIL = ("until", "up_to", "to", "depth", "layer")
+_SYNONYMS = {  # names from other programs, in any group or in one, and the key that each means
     "learning_rate": "train.lr",
     "bs": "train.batch_size",
+    "batchsize": "train.batch_size",
+    "epoch": "train.epochs",
+    "wd": "train.weight_decay",
+    "lr_head": "train.head_lr",
+    "freeze.layers": "freeze.units",
+    "optimiser": "train.optimizer",
+    "early_stopping": "train.patience",
+    **dict.fromkeys(("arch", "architecture", "backbone", "network"), "model.name"),
+    **dict.fromkeys(
+        ("checkpoint", "ckpt", "init.file", "init.path", "init.model"), "init.weights"
+    ),
+    **{f"{group}.{word}": f"{group}.through" for group in ("freeze", "init") for word in _UNTIL},
+    **dict.fromkeys(("dataset.path", "dataset.dir", "dataset.folder", "path"), "dataset.root"),
+    **dict.fromkeys(("dataset.size", "size", "imgsz"), "dataset.image_size"),
+    **dict.fromkeys(("test_size", "test_split", "dataset.test"), "dataset.test_fraction"),
+    **dict.fromkeys(("val_size", "val_split", "dataset.val"), "dataset.val_fraction"),
+    "dataset.seed": "dataset.split_seed",
+    **dict.fromkeys(("out", "output"), "output_dir"),
     "n_epochs": "train.epochs",
     "num_epochs": "train.epochs",
     "optim": "train.optimizer",
@@ -138,7 +159,7 @@ def _find_likely_key(key: str) -> str:
     if key in (*GROUPS, *keys):
         return key
     homonyms = [each for each in keys if each.split(".")[-1] == leaf]
-    return _SYNONYMS.get(leaf) or next(iter(homonyms), "")
+    return _SYNONYMS.get(key) or _SYNONYMS.get(leaf) or next(iter(homonyms), "")
 
 
 def _find_dataset_options(arguments: Sequence[str], conf_dir: Path) -> list[str] | None:
@@ -167,7 +188,12 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
     if any(each.startswith(f"{key}.") for each in keys):
         raise ConfigError(f"{key} is a group of keys: set one of them.\n{_describe_keys(key)}")
     node, leaf, nearest = key.split(".")[0], key.split(".")[-1], _find_likely_key(key)
-    hint = f" Did you mean '{nearest}'?" if nearest else did_you_mean(key, [*keys, *GROUPS])
+    if node == "dataset" and leaf in (dataset_options or []):
+        nearest = f"{OPTIONS}{leaf}"
+    # Within a group only names are compared: all of its keys begin alike.
+    in_group = [each for each in keys if each.startswith(f"{node}.")]
+    close = _find_close(leaf, in_group) if in_group else did_you_mean(key, [*keys, *GROUPS])
+    hint = f" Did you mean '{nearest}'?" if nearest else close
     if leaf in _SCHEDULERS:
         hint = _SCHEDULE
     elif nearest == "init":
@@ -175,6 +201,13 @@ def _check_key(override: Any, dataset_options: list[str] | None) -> None:
         hint = f" Did you mean init={option}?"
     listing = _describe_keys(node if node in GROUPS else None)
     raise ConfigError(f"there is no key '{key}'.{hint}\n{listing}")
+
+
+def _find_close(leaf: str, keys: Sequence[str]) -> str:
+    """Return a hint at the key of a group whose name is the nearest, or nothing."""
+    names = {each.split(".")[-1]: each for each in keys}
+    close = get_close_matches(leaf, list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{names[close[0]]}'?" if close else ""
 
 
 def _check_range(argument: str) -> None:
@@ -194,13 +227,14 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
     text = str(value)
     meant = _OPTIONS_MEANT.get(text.lower()) if group == "init" else None
     hint = did_you_mean(meant or text, allowed)
-    path = Path(text)
-    other = _OTHER_VALUES[group].format(shlex.quote(text)) if group in _OTHER_VALUES else ""
+    path, root = Path(text), write_shell_word("dataset.root", text)
+    other = _OTHER_VALUES[group].format(quote_for_shell(text)) if group in _OTHER_VALUES else ""
     if group == "dataset" and re.search(r"[/\\~]|^\.|\.[a-z]{3,4}$", text):
-        hint = f" For images of your own write dataset=folder {_write_word('dataset.root', text)}"
+        hint = f" For images of your own write dataset=folder {root}"
         if path.suffix:
-            folder, file = str(path.parent), _write_word("dataset.options.csv", path.name)
-            hint = f" For a table write dataset=table {_write_word('dataset.root', folder)} {file}"
+            root = write_shell_word("dataset.root", str(path.parent))
+            file = write_shell_word("dataset.options.csv", path.name)
+            hint = f" For a table write dataset=table {root} {file}"
     elif group == "model" and text:  # a network that timm has is no misspelling
         hint = f" {other}{hint}"
     elif other and text and not hint:
@@ -209,11 +243,6 @@ def _check_option(group: str, value: Any, folders: Sequence[Path]) -> None:
         f"{group}={value} is not an option.{hint}\n"
         f"Options of {group}: {', '.join(allowed) or 'none yet'}"
     )
-
-
-def _write_word(key: str, value: str) -> str:
-    """Return `KEY=VALUE` as one word for a shell."""
-    return shlex.quote(f"{key}={value}")
 
 
 def _describe_keys(node: str | None) -> str:

@@ -1,7 +1,8 @@
-"""A command line as Hydra reads it: flags in front, new keys with `++`, texts in quotes."""
+"""A command line as Hydra reads it (flags in front, `++`, quotes), and as a shell does."""
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,33 @@ def write_override(key: str, value: Any) -> str:
         escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), value)
         return f"{key}='{escaped}'"
     return f"{key}={'null' if value is None else value}"
+
+
+def quote_for_shell(word: str) -> str:
+    """Return one word for a shell; in double quotes where it has quotes or a mapping inside.
+
+    Example:
+        >>> print(quote_for_shell("site:A"), quote_for_shell("a b"), quote_for_shell("x='a b'"))
+        site:A 'a b' "x='a b'"
+    """
+    is_nested = bool(set("'{") & set(word)) and not set('"$`\\!') & set(word)
+    return f'"{word}"' if is_nested else shlex.quote(word)
+
+
+def write_command(words: Iterable[str]) -> str:
+    """Return words as one line for a shell."""
+    return " ".join(map(quote_for_shell, words))
+
+
+def write_shell_word(key: str, value: str) -> str:
+    """Return `KEY=VALUE` as one word for a shell, of which the key gets just this text.
+
+    Example:
+        >>> print(write_shell_word("dataset.hold_out", "site:A"), write_shell_word("x", "a, (b)"))
+        dataset.hold_out=site:A "x='a, (b)'"
+    """
+    has_grammar = bool(set(",()[]{}'\"\\") & set(value))  # which Hydra reads
+    return quote_for_shell(write_override(key, value) if has_grammar else f"{key}={value}")
 
 
 def quote_text(argument: str) -> str:

@@ -31,6 +31,7 @@ from tlcnn.data.policy import NORMALIZE, Policy
 from tlcnn.device import count_cores, find_room, send, wait_for_copies, wants_pinned
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
+from tlcnn.text import count
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ def load_batches(
     cache = memory.recall("decoded", key, load, n_kept=1)  # the file is checked once a process
     if cache.bad:
         names = list_names([ids[position] for position in cache.bad])
-        log.warning("skipped %d images that cannot be decoded: %s", len(cache.bad), names)
+        n_bad = count(len(cache.bad), "image")
+        log.warning("skipped %s that cannot be decoded: %s", n_bad, names)
     pixels = memory.recall(
         "pixels", (*key, device), lambda: place_pixels(cache.array, place), n_kept=1
     )
@@ -181,8 +183,8 @@ def load_batches(
         rows = np.flatnonzero((dataset.splits == split) & is_usable)
         if len(rows) < 2:
             raise DataError(
-                f"the {split} split has {len(rows)} images; at least 2 are needed. Change "
-                "dataset.val_fraction, dataset.test_fraction or dataset.folds."
+                f"the {split} split has {count(len(rows), 'image')}; at least 2 are needed. "
+                "Change dataset.val_fraction, dataset.test_fraction or dataset.folds."
             )
         labels = torch.from_numpy(dataset.index.truth[rows].astype(np.int64)).to(place)
         batches[split] = Batches(

@@ -4,13 +4,15 @@
                         cache_dir/images/<key>.json  its digest and the images that are bad
 
 The key is a digest of the images' digests, S, the fit and the filter. Every run can share a file,
-which is never stale and can be deleted at any time.
+which is never stale and can be deleted at any time. Where a file lists bad images that can be
+decoded now, runs that skip bad images go on with it, and runs that refuse them share another one.
 """
 
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,7 @@ def load_image_cache(
     assert 0 < len(images) == len(digests), "one digest for each of at least one image"
     size = stored_size(image_size)
     key = make_cache_key(digests, size, fit, decode)
+    whole_key = digest_of([key, "whole"], 32)
     store = ArrayStore(Path(cache_dir) / "images", workers=workers)
 
     def check_stop() -> None:
@@ -102,9 +105,9 @@ def load_image_cache(
 
     source = choose_decoding(images, size, fit, decode)
 
-    def build() -> CachedArray:
+    def build(name: str) -> CachedArray:
         bad: dict[str, str] = {}  # position -> why
-        with store.open_writer(key, (len(images), size, size, 3)) as writer:
+        with store.open_writer(name, (len(images), size, size, 3)) as writer:
             for pixels, reasons in decode_images(
                 source, size, fit, workers, progress, should_stop
             ):
@@ -113,14 +116,19 @@ def load_image_cache(
             refuse_bad(bad)
             return writer.finish({"bad": bad})
 
-    work = "decodes the same images"
-    array = store.load(key, build, work=work, check_stop=check_stop)
+    def load(name: str) -> CachedArray:
+        work = "decodes the same images"
+        return store.load(name, partial(build, name), work=work, check_stop=check_stop)
+
+    whole = store.find(whole_key) if on_bad == "refuse" else None
+    if whole is not None:
+        return ImageCache(whole.rows)
+    array = load(key)
     bad = sorted(map(int, array.info["bad"]))[:N_RETRIED]
     # An earlier version, or one without a package, may have built it.
     mended = [row for row in bad if not decode_range(source, range(row, row + 1), size, fit)[1]]
     if mended and on_bad == "refuse":
-        with store.hold(key, work=work, check_stop=check_stop):
-            array = build()
+        array = load(whole_key)
     elif mended:  # other runs have trained without them
         log.warning(
             "%d of the skipped images can be decoded now. Delete %s.* to use them: runs of the "

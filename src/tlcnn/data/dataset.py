@@ -21,6 +21,7 @@ from tlcnn.data.splits import check_splits, choose_splits, compute_split_counts,
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.storage import digest_of, remember
+from tlcnn.text import count
 
 MEND_COPIES = (
     "tlcnn data audit lists such images; its --groups FILE writes groups that keep them together, "
@@ -71,13 +72,15 @@ class Dataset:
         for split, name in (("test", "test"), ("val", "validation")):
             digests = table.loc[table["split"] == split, "digest"]
             if n_copies := int(digests.isin(trained).sum()):
+                is_one = n_copies == 1
                 parts.append(
-                    f"{n_copies:,} of {len(digests):,} {name} images are, byte for byte, "
-                    "training images"
+                    f"{n_copies:,} of {count(len(digests), f'{name} image')} "
+                    f"{'is' if is_one else 'are'}, byte for byte, "
+                    f"{'a training image' if is_one else 'training images'}"
                 )
         n_labels = table.groupby("digest")["label"].nunique()
         if n_contents := int((n_labels > 1).sum()):
-            parts.append(f"equal files have different labels, {n_contents:,} times")
+            parts.append(f"equal files have different labels, {count(n_contents, 'time')}")
         return "; ".join(parts)
 
     def counts(self) -> dict[str, dict[str, int]]:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
 from tlcnn.errors import DataError, TlcnnError, list_names
+from tlcnn.text import count
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -151,7 +152,9 @@ def describe_unread(files: Iterable[FileRef]) -> str:
     """
     counts = Counter(ref.suffix for ref in files if ref.suffix in UNREAD_SUFFIXES)
     kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in sorted(counts.items()))
-    return f"left out {counts.total():,} files that are not read ({kinds})" if counts else ""
+    verb = "is" if counts.total() == 1 else "are"
+    text = f"left out {count(counts.total(), 'file')} that {verb} not read ({kinds})"
+    return text if counts else ""
 
 
 def list_all_files(root: Path, skip: re.Pattern[str] | None = None) -> list[FileRef]:

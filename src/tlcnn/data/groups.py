@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tlcnn.config.spelling import quote_for_shell
 from tlcnn.data.files import FileRef, compose_accents
+from tlcnn.data.places import find_table
 from tlcnn.data.tabular import check_columns, check_filled, check_unique, load_table_text
 from tlcnn.errors import ConfigError, DataError, list_names
 
@@ -28,14 +30,17 @@ def check_one_way(**options: str | None) -> None:
 def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
     """Return the group of each image from a table with the columns image and group.
 
-    `tlcnn data audit NAME --groups FILE` writes such tables. The file is below the root or, like
-    every other file on the command line, below the working folder.
+    `tlcnn data audit NAME --groups FILE` writes such tables. `find_table` says where it may be.
 
     Raises:
         DataError: there is no such table, or an image has no row, or several.
     """
-    place = root / Path(file).expanduser()
-    source = place if place.is_file() else Path(file).expanduser()
+    source = find_table(file, root)
+    if not source.is_file():
+        raise DataError(
+            f"no table of groups at {source}, nor in the current folder: give its path in "
+            "dataset.options.groups"
+        )
     frame = load_table_text(FileRef(source))
     check_columns(frame, ["image", "group"], str(source))
     frame = frame.rename(columns={"image": "image_id"})
@@ -46,7 +51,8 @@ def load_groups(file: str, root: Path, image_ids: Sequence[str]) -> list[str]:
     if missing:
         raise DataError(
             f"{source} has no group of {len(missing):,} of {len(image_ids):,} images: "
-            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups {source}"
+            f"{list_names(missing)}. Write it again with tlcnn data audit … --groups "
+            f"{quote_for_shell(str(source))}"
         )
     return [groups[image_id.strip()] for image_id in image_ids]
 

@@ -65,6 +65,25 @@ def read_column(table: pd.DataFrame, column: str, name: str, option: str) -> pd.
     return write_values(table[column])
 
 
+def list_values(table: pd.DataFrame, column: str, name: str, option: str) -> list[str]:
+    """Return the values of a metadata column, sorted, each as the table spells it.
+
+    A number that the table spells in several ways is one value, in its shortest form. Arguments
+    and errors are those of `read_column`.
+
+    Example:
+        >>> list_values(pd.DataFrame({"site": ["2.0", "B", "", "2.0"]}), "site", "mine", "")
+        ['2.0', 'B']
+    """
+    values = read_column(table, column, name, option)
+    is_text = table[column].map(lambda value: isinstance(value, str))
+    spelled = table[column].where(is_text, values).str.strip()
+    spellings = spelled[values != ""].groupby(values[values != ""]).unique()
+    return sorted(
+        str(texts[0] if len(texts) == 1 else value) for value, texts in spellings.items()
+    )
+
+
 def find_held_out(table: pd.DataFrame, hold_out: HoldOut, name: str) -> np.ndarray:
     """Return which rows have a value that is held out, (N,) bool.
 

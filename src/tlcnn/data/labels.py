@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.spelling import quote_for_shell, write_override
 from tlcnn.data.index import NOTHING, make_strata
 from tlcnn.data.tabular import check_known, is_empty, make_classes, write_cell
 from tlcnn.errors import ConfigError, DataError, list_names
@@ -120,9 +121,10 @@ def check_single(labels: pd.Series, source: str) -> None:
             several = several if all(set(names) <= alone for names in parts.values()) else []
         if several:
             n_rows = int(labels.isin(several).sum())
+            word = quote_for_shell(write_override("dataset.options.label_separator", separator))
             raise DataError(
                 f"{source}: {n_rows:,} rows hold several labels in one cell, such as "
-                f"{several[0]}. \"dataset.options.label_separator='{separator}'\" trains a "
+                f"{several[0]}. {word} trains a "
                 "network in which several classes can hold (multi-label). If each combination is "
                 "a class of its own, list all classes with dataset.options.classes=[first,second]"
             )
@@ -174,9 +176,10 @@ def parse_flags(rows: pd.DataFrame, flags: pd.DataFrame, source: str) -> Labels:
     if values.isna().any(axis=None):
         column = values.columns[values.isna().any()][0]
         strange = sorted(set(flags.loc[values[column].isna(), column]))
+        word = f"dataset.options.label_values={{{strange[0]}: 0}}"
         raise DataError(
             f"{source}: {column} must hold 0 and 1, and has {list_names(strange)}. Say what it "
-            f'means, such as "dataset.options.label_values={{{strange[0]}: 0}}"; instead of 0, '
+            f"means, such as {quote_for_shell(word)}; instead of 0, "
             f"{DROP} leaves such rows out"
         )
     classes = tuple(map(str, flags.columns))

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlcnn.config.spelling import quote_for_shell, write_override, write_shell_word
 from tlcnn.data.index import SPLITS
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
+from tlcnn.text import count
 
 ARE_CLASSES = 'Give "dataset.options.splits={}" if the folders are the classes'
 UNDERSTOOD = "train, training, val, valid, validation, dev, test, testing, also with _set or _data"
@@ -17,6 +19,7 @@ _WORDS = {  # of names that are not understood, and the split that each probably
     "test": r"test|hold.?out|held|final|eval|unseen|external",
     "": r"fold|split|part|set|subset|cv|phase",
 }
+_VALUES = ("null", "true", "false", "nan", "inf")  # which are no texts in Hydra's grammar
 _LIKE_A_SPLIT = re.compile(rf"(?:^|[\W_])(?:{'|'.join(_WORDS.values())})", re.I)
 
 
@@ -35,7 +38,7 @@ def map_splits(names: Sequence[str], splits: Any) -> dict[str, str]:
     if not isinstance(splits, Mapping) or not {"train", "test"} <= set(splits) <= set(SPLITS):
         raise ConfigError(
             f"dataset.options.splits={splits} must say what train, test and perhaps val are: "
-            f'"dataset.options.splits={example}"'
+            f"{quote_for_shell(f'dataset.options.splits={example}')}"
         )
     mapped: dict[str, str] = {}
     for split, value in splits.items():
@@ -71,9 +74,8 @@ def find_split_folders(
         rest = [folder for folder in folders if mapped and folder not in mapped]
         n_left_out = sum(parts[0] in rest for parts in paths)
         _check_classes(root, mapped, paths)
-        note = (
-            f"left out {n_left_out:,} images in folders that dataset.options.splits does not name"
-        )
+        left_out = f"left out {count(n_left_out, 'image')}"
+        note = f"{left_out} in folders that dataset.options.splits does not name"
         return mapped, (f"{note}: {list_names(rest)}",) if rest else ()
     parsed = {folder: parse_split(folder) for folder in folders}
     split_of = {folder: split for folder, split in parsed.items() if split}
@@ -120,7 +122,7 @@ def _check_repetition(
     if len(folders) == 1 and len(inside[folders[0]]) > 1:
         raise DataError(
             f"{root} holds one folder only, {folders[0]}. Are the classes in it? Then give "
-            f"dataset.root={root / folders[0]}"
+            f"{write_shell_word('dataset.root', str(root / folders[0]))}"
         )
     shared = set.intersection(*inside.values()) if len(folders) > 1 else set()
     if len(folders) > 1 and all(inside[f] and _LIKE_A_SPLIT.search(f) for f in folders):
@@ -164,9 +166,10 @@ def _spell(splits: Mapping[str, str]) -> str:
         names = [quote_name(name) for name in sorted(splits) if splits[name] == split]
         if names:
             parts.append(f"{split}: " + (names[0] if len(names) == 1 else f"[{','.join(names)}]"))
-    return f'"dataset.options.splits={{{", ".join(parts)}}}"'
+    return quote_for_shell(f"dataset.options.splits={{{', '.join(parts)}}}")
 
 
 def quote_name(name: str) -> str:
     """Return a name as it stands in a list or mapping on the command line."""
-    return name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else f"'{name}'"
+    is_word = re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in _VALUES
+    return name if is_word else write_override("", name)[1:]

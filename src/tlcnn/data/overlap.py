@@ -22,6 +22,7 @@ from tlcnn.data.duplicates import (
 )
 from tlcnn.data.index import Images
 
+WAYS = ("id", "bytes", "picture", "group")  # how an image is shared, the surest first
 _ISIC = re.compile(r"(?:^|/)(ISIC_\d{7})(?:_downsampled)?(?:\.\w+)?$", re.IGNORECASE)
 _MAX_PAIRS = 200_000  # pairs whose pixels are compared; more would take hours
 
@@ -122,6 +123,34 @@ def find_overlap(first: Part, second: Part, cache_dir: Path) -> Overlap:
         near=near,
         n_unconfirmed=n_unconfirmed,
     )
+
+
+def name_ways(overlap: Overlap, table: pd.DataFrame) -> dict[str, str]:
+    """Return the surest of `WAYS` in which each image of the first part is shared, by its id.
+
+    Args:
+        table: the first part's rows of `image_id` and `group`.
+    """
+    shared: dict[str, list[str]] = {
+        "id": overlap.ids,
+        "bytes": overlap.copies,
+        "picture": [image_id for image_id, _ in overlap.near],
+        "group": table.loc[table["group"].isin(overlap.groups), "image_id"].tolist(),
+    }
+    return {image_id: way for way in reversed(WAYS) for image_id in shared[way]}
+
+
+def find_group_mates(is_shared: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return which images are of a group of which another image is shared, (n,) bool.
+
+    Args:
+        is_shared: (n,) bool; images that are shared themselves are no mates.
+
+    Example:
+        >>> find_group_mates(np.array([True, False, False]), np.array(["a", "a", "b"])).tolist()
+        [False, True, False]
+    """
+    return np.isin(groups, np.unique(groups[is_shared])) & ~is_shared
 
 
 def find_isic_id(image_id: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Where the images are that a table names: by path, by name without suffix or case, by folder."""
+"""Where a table is, and the images that it names: by path, by name without suffix or case."""
 
 import os
 import re
@@ -13,6 +13,15 @@ from tlcnn.errors import ConfigError, DataError, list_names
 
 N_TRIED = 100  # paths
 FIELD = r"\{([^{}]*)\}"  # a column in the path of an image
+
+
+def find_table(file: str, root: Path) -> Path:
+    """Return the path of a table: below the root or, as on the command line, the working folder.
+
+    Below the root comes first. A file that is in neither has its path below the root.
+    """
+    place = Path(file).expanduser()
+    return place if place.is_file() and not (root / place).is_file() else root / place
 
 
 def find_files(

@@ -9,21 +9,22 @@ from typing import Any, TypeVar
 
 from tlcnn.storage import digest_of, remember
 
-EVERY_S = 30.0  # seconds between two lines in the log
+FIRST_LINE_S, LAST_LINE_S = 30.0, 600.0  # seconds between lines in a log: doubled each time
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 def watch(items: Iterable[T], n_items: int, what: str) -> Iterator[T]:
-    """Yield the items, and log every `EVERY_S` how many are done and how long the rest takes."""
+    """Yield the items, and log now and then how many are done and how long the rest takes."""
     started = spoken = time.monotonic()
+    pause_s = FIRST_LINE_S
     for n_done, item in enumerate(items):
         now = time.monotonic()
-        if now - spoken >= EVERY_S:
+        if now - spoken >= pause_s:
             rest_s = (now - started) / n_done * (n_items - n_done) if n_done else 0.0
             log.info("%s: %d of %d, about %.0f s left", what, n_done, n_items, rest_s)
-            spoken = now
+            spoken, pause_s = now, min(2 * pause_s, LAST_LINE_S)
         yield item
 
 

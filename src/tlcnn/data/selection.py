@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlcnn.config.schema import find_cache_dir
+from tlcnn.config.spelling import quote_for_shell, write_override
 from tlcnn.data.dicom import MissingPackage
 from tlcnn.data.images import FileImages
 from tlcnn.data.tabular import parse_split
@@ -90,10 +91,11 @@ def select_images(
     names = sorted({path for members in masks.values() for path in members})
     if names and include is None:
         globs = ",".join(_choose_globs([paths[row] for row in rows.tolist()], masks))
+        exclude = write_override("dataset.options.exclude", globs)
         raise DataError(
             f"{place}: {len(names):,} of {len(rows):,} images look like segmentation masks of the "
             f"others ({list_names(names, 3)}). A network would learn from the masks. Leave them "
-            f"out with \"dataset.options.exclude='{globs}'\", or use them as images with "
+            f"out with {quote_for_shell(exclude)}, or use them as images with "
             "\"dataset.options.include='*'\""
         )
     if names:

@@ -26,8 +26,8 @@ from tlcnn.memory import Memory
 from tlcnn.records.external import (
     ExternalRecord,
     find_test_dir,
-    list_tests,
     read_test,
+    read_test_folders,
     write_test,
 )
 from tlcnn.records.files import PREDICTIONS
@@ -109,7 +109,7 @@ def test(
     places = [(each.folder, each.run.folder) for each in done]
     if ensemble:
         places.append((_combine(done), done[0].run.folder))
-    frame = list_tests(places)
+    frame = read_test_folders(places)
     frame.attrs["left_out"] = errors
     return frame
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tlcnn.data.dataset import Dataset
 from tlcnn.data.duplicates import FINGERPRINT_VERSION
-from tlcnn.data.overlap import Overlap, find_overlap
+from tlcnn.data.overlap import Overlap, find_group_mates, find_overlap, name_ways
 from tlcnn.errors import DataError, list_names
 from tlcnn.memory import Memory
 from tlcnn.plan.ancestry import (
@@ -77,17 +77,12 @@ def find_seen_rows(run: OpenRun, dataset: Dataset, rows: np.ndarray, memory: Mem
             unchecked.append(ancestor.full_name)
             continue
         n_unconfirmed += overlap.n_unconfirmed
-        in_groups = table.loc[table["group"].isin(overlap.groups), "image_id"]
-        hits = {"id": overlap.ids, "bytes": overlap.copies}
-        hits |= {"picture": [first for first, _ in overlap.near], "group": list(in_groups)}
-        for way, ids in hits.items():
-            new = [image_id for image_id in ids if not ways[image_id]]
-            ways[new] = f"{_ROLES[split]} by {way}"
+        for image_id, way in name_ways(overlap, table).items():
+            if not ways[image_id]:
+                ways[image_id] = f"{_ROLES[split]} by {way}"
         is_hit = ways.str.startswith(_ROLES[split]).to_numpy()
-        groups = set(table["group"].to_numpy()[is_hit])
-        ways[table["group"].isin(groups).to_numpy() & (ways == "").to_numpy()] = (
-            f"{_ROLES[split]} by group"
-        )
+        is_mate = find_group_mates(is_hit, table["group"].to_numpy(dtype=str))
+        ways[is_mate & (ways == "").to_numpy()] = f"{_ROLES[split]} by group"
     return SeenRows(ways.to_numpy(dtype=str), tuple(dict.fromkeys(unchecked)), n_unconfirmed)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.data.array_store import ArrayStore, CachedArray
-from tlcnn.data.overlap import Part, find_overlap
+from tlcnn.data.overlap import WAYS, Part, find_group_mates, find_overlap, name_ways
 from tlcnn.device import count_cores
 from tlcnn.errors import DataError
 from tlcnn.inference.image_list import ArrayImages, ImageList
@@ -131,17 +131,33 @@ def find_seen(
             stored, names = ArrayImages(pixels[each.form]), _name_stored(digests, each.form)
         part = Part(images.dataset, table, stored, np.arange(len(table)), names)
         overlap = find_overlap(part, each.part, network.run.cache_dir)
-        ways: dict[str, str] = dict.fromkeys(
-            table.loc[table["group"].isin(overlap.groups), "image_id"], "group"
-        )
         partners = dict(overlap.near)
-        ways |= dict.fromkeys(partners, "picture")
-        ways |= dict.fromkeys(overlap.copies, "bytes") | dict.fromkeys(overlap.ids, "id")
-        for image_id, way in ways.items():
+        for image_id, way in name_ways(overlap, table).items():
             kind = f"{each.role} by {way}"
             detail = f" ({partners[image_id]})" if way == "picture" else ""
             warnings[position[image_id]][kind + detail] = kind
     return warnings
+
+
+def add_group_mates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions with a warning where another image of the same group has been seen.
+
+    Args:
+        frame: rows of `warnings` and `kinds` as `find_seen` found them for some images at a time,
+            and of `group` where groups are recorded.
+    """
+    if "group" not in frame:
+        return frame
+    groups = frame["group"].to_numpy(dtype=str)
+    warnings, kinds = frame["warnings"].tolist(), [list(each) for each in frame["kinds"]]
+    for role in reversed(_ROLES.values()):  # what was seen in training stands first
+        seen_kinds = {f"{role} by {way}" for way in WAYS}
+        is_seen = np.array([bool(seen_kinds & {*each}) for each in kinds])
+        for row in np.flatnonzero(find_group_mates(is_seen & (groups != ""), groups)):
+            new = f"{role} by group"
+            warnings[row] = "; ".join(filter(None, [new, warnings[row]]))
+            kinds[row] = [new, *kinds[row]]
+    return frame.assign(warnings=warnings, kinds=pd.Series(kinds, frame.index))
 
 
 # ---- far ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tlcnn.inference.familiar import (
     FAR,
     Distances,
     SeenImages,
+    add_group_mates,
     find_seen,
     list_seen,
     load_distances,
@@ -325,11 +326,12 @@ def _compute_parts(
         disable=find_bar_setting(progress),
     )
     with bar:
-        frames = predictor.iter_frames(images, todo, workers, check_stop)
-        for number, frame in zip(missing, frames, strict=True):
+        computed = predictor.iter_frames(images, todo, workers, check_stop)
+        for number, frame in zip(missing, computed, strict=True):
             store.write(number, frame)
             bar.update(len(frame))
-    whole = pd.concat([store.load(n) for n in range(len(parts))], ignore_index=True)
+    frames = [store.load(n) for n in range(len(parts))]
+    whole = add_group_mates(pd.concat(frames, ignore_index=True))
     warned: dict[str, list[str]] = {}
     for image_id, kinds in zip(whole["image_id"], whole.pop("kinds"), strict=True):
         for kind in kinds:

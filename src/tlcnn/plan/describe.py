@@ -17,7 +17,7 @@ from tlcnn.plan.reuse import describe_reuse
 from tlcnn.plan.schedule import make_phases, resolve_schedule
 from tlcnn.plan.treatment import is_prefix
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
-from tlcnn.text import align_columns
+from tlcnn.text import align_columns, count
 
 _COMPILED = (
     ", compiled before the first step, which takes about a minute, once a process for each frozen "
@@ -48,10 +48,10 @@ def describe_plan(plan: Plan) -> str:
         f"images   {len(images.index):,} of {cfg.dataset.name} at {cfg.dataset.image_size} px "
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         *([f"test     {tested}"] if tested else []),
-        f"train    {recipe['epochs']} epochs x {plan.steps_per_epoch} steps of "
-        f"{parts}{recipe['batch_size']} = {n_steps:,} updates, {recipe['optimizer']} "
+        f"train    {count(recipe['epochs'], 'epoch')} x {count(plan.steps_per_epoch, 'step')} of "
+        f"{parts}{_find_batch_size(plan)} = {count(n_steps, 'update')}, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}"
-        f"{_describe_phases(plan)}",
+        f"{_describe_rest(plan)}{_describe_phases(plan)}",
         *_describe_train_settings(plan),
         f"compute  {plan.device.name} ({plan.device.hardware}), {plan.precision}"
         f"{_COMPILED if cfg.train.compile else ''}{_describe_calls(plan)}",
@@ -61,6 +61,8 @@ def describe_plan(plan: Plan) -> str:
     ]
     if cfg.init.source == "random" and str(cfg.init.through) != "all":
         lines.append("note     init=random transfers nothing, so init.through has no effect")
+    if cfg.freeze.bn != "frozen" and not plan.treatment.frozen:
+        lines.append(f"note     nothing is frozen, so freeze.bn={cfg.freeze.bn} has no effect")
     if plan.unit_map.dropped:
         last = plan.unit_map.names[-1]
         lines.append(
@@ -105,6 +107,25 @@ def _describe_train_settings(plan: Plan) -> list[str]:
         rates = (f"{name} {f:.3g}" for name, f in zip(plan.unit_map.names, factors, strict=True))
         parts.append(f"rates times {', '.join(rates)}")
     return [f"with     {'; '.join(parts)}"] if parts else []
+
+
+def _find_batch_size(plan: Plan) -> int:
+    """Return the images of a batch: fewer than asked for where training has no more."""
+    n_train = int((plan.dataset.splits == "train").sum())
+    return min(plan.config.train.batch_size, n_train // plan.config.train.accumulate)
+
+
+def _describe_rest(plan: Plan) -> str:
+    """Return how many training images an epoch does not show; empty where it shows all."""
+    n_train = int((plan.dataset.splits == "train").sum())
+    n_left = n_train - plan.steps_per_epoch * plan.config.train.accumulate * _find_batch_size(plan)
+    if n_left <= 0:
+        return ""
+    verb = "is" if n_left == 1 else "are"
+    return (
+        f"\n         an epoch shows {n_train - n_left:,} of {count(n_train, 'image')}: the last "
+        f"{n_left:,} of its random order {verb} too few for a step"
+    )
 
 
 def _describe_phases(plan: Plan) -> str:
@@ -172,7 +193,8 @@ def _describe_splits(plan: Plan) -> list[str]:
         rows.append((split, *(f"{number:,}" for number in numbers)))
     lines = align_columns(rows, right=range(1, len(rows[0])))
     if n_unused := int((splits == UNUSED).sum()):
-        lines.append(f"unused   {n_unused:,} images of the training split (dataset.train_images)")
+        unused = count(n_unused, "image")
+        lines.append(f"unused   {unused} of the training split (dataset.train_images)")
     warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
@@ -244,5 +266,7 @@ def describe_units(unit_map: UnitMap) -> str:
     ]
     head = dict.fromkeys(name.rsplit(".", 1)[0] for name in unit_map.head)
     rows.append(("", "head", " ".join(head), "", "", "", ""))
-    title = f"{unit_map.model}: {len(unit_map)} units at granularity {unit_map.granularity}"
+    title = (
+        f"{unit_map.model}: {count(len(unit_map), 'unit')} at granularity {unit_map.granularity}"
+    )
     return "\n".join([title, *align_columns(rows, right=(0, 3, 4, 5))])

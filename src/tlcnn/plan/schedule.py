@@ -6,6 +6,7 @@ from typing import Any
 from tlcnn.config.schema import Config
 from tlcnn.errors import ConfigError
 from tlcnn.plan.treatment import Treatment
+from tlcnn.text import count
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, 
             if train.epochs - least <= train.warmup_epochs:
                 advice = f"train.epochs={2 * least} {advice}"
             raise ConfigError(
-                f"train.schedule=head_first trains {n_head} epochs of the head "
+                f"train.schedule=head_first trains {count(n_head, 'epoch')} of the head "
                 f"(train.head_epochs) and {n_rest} of all, out of train.epochs={train.epochs}. "
                 f"Each must be longer than train.warmup_epochs={train.warmup_epochs:g}. For "
                 f"example, write {advice}."
@@ -62,7 +63,8 @@ def make_phases(cfg: Config, cell: Treatment, n_units: int) -> tuple[UnitPhase, 
     every, n_last = train.unfreeze_every, train.epochs - len(units) * train.unfreeze_every
     if n_last < 1:
         raise ConfigError(
-            f"train.schedule=gradual unfreezes {len(units)} units, one after {every} epochs "
+            f"train.schedule=gradual unfreezes {count(len(units), 'unit')}, one after "
+            f"{count(every, 'epoch')} "
             f"(train.unfreeze_every): train.epochs={train.epochs} must be larger than "
             f"{len(units) * every}. Train longer, or freeze more units."
         )

@@ -11,6 +11,7 @@ from tlcnn.config.schema import EACH_UNIT, TRANSFERRED, Config
 from tlcnn.errors import ConfigError, ImpossibleCell
 from tlcnn.model.unit_map import UnitMap, count_leading, list_numbers
 from tlcnn.model.weights import WeightsFile
+from tlcnn.text import count
 
 _LONGEST = 20  # characters of unit numbers in a run's name
 
@@ -152,7 +153,7 @@ def _describe_random(cfg: Config, cell: Treatment, unit_map: UnitMap) -> str:
         transfer = "init.through=all"
         freeze = "freeze.through=transferred"
     return (
-        f"{_write_frozen(cfg)} freezes {cell.j} units but init={cfg.init.source} "
+        f"{_write_frozen(cfg)} freezes {count(cell.j, 'unit')} but init={cfg.init.source} "
         f"transfers {cell.k}: {', '.join(fresh)} would stay random filters.\n"
         f"Transfer them (init={source} {transfer}), freeze less ({freeze}), or, as a control, "
         "set freeze.allow_random=true."

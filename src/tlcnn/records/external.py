@@ -149,10 +149,10 @@ def read_tests(*paths: str | Path) -> pd.DataFrame:
         for run_dir in run_dirs
         for test in sorted(find_beside(run_dir, "tests").glob(f"test-*/{TEST}"))
     ]
-    return list_tests(folders, run_dirs)
+    return read_test_folders(folders, run_dirs)
 
 
-def list_tests(
+def read_test_folders(
     folders: Sequence[tuple[Path, Path]], run_dirs: Sequence[Path] = ()
 ) -> pd.DataFrame:
     """Return the table of `read_tests` for pairs of a test's folder and its run's folder.

@@ -1,15 +1,21 @@
-"""The table that `tlcnn analyse` prints: runs and units as rows, measures as columns."""
+"""The tables that `tlcnn analyse` prints.
 
+make_analysis_table   runs and units as rows, measures as columns
+write_summary         for each run, measures as rows: narrow, however many measures there are
+"""
+
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from tlcnn.records.settings import CELL
-from tlcnn.report.numbers import format_estimate, format_value
+from tlcnn.report.numbers import NONE, format_estimate, format_value
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
 from tlcnn.report.tables import join_columns, make_sort_key
+from tlcnn.text import align_columns
 
 _PARTS = ("low", "high", "null", "ceiling")
 
@@ -38,6 +44,41 @@ def make_analysis_table(readings: pd.DataFrame) -> Table:
         entries = [_show_reading(by_column[key].get(name, {})) for key in order]
         columns.append((Column(name, "number"), entries))
     return join_columns(columns, list(_list_notes(readings[readings["note"] != ""])))
+
+
+def write_summary(readings: pd.DataFrame, names: Mapping[str, str], width: int) -> str:
+    """Return for each run and measure the first and last unit's value, and both extremes.
+
+    Args:
+        readings: what `read_measures` returned.
+        names: what the run of each analysis is called, by the analysis's id.
+        width: the columns of the notes; the table is narrower.
+    """
+    heads = ("measure", "first unit", "last unit", "lowest", "highest")
+    blocks = []
+    for analysis, rows in readings.groupby("analysis", sort=False):
+        row = rows.iloc[0]
+        against = f"against {row['against']}, " if row["against"] else ""
+        units = rows.sort_values("n")["unit"].unique()
+        title = f"{names[str(analysis)]}\n{against}units {units[0]} to {units[-1]}"
+        named = rows.assign(column=rows["measure"] + " " + rows["variant"])
+        lines = [_summarise(str(name), part) for name, part in named.groupby("column", sort=False)]
+        blocks.append("\n".join([title, *align_columns([heads, *lines], right=(1, 2))]))
+    noted = readings.assign(column=readings["measure"] + " " + readings["variant"])
+    notes = _list_notes(noted[noted["note"] != ""])
+    wrapped = "\n".join(textwrap.fill(note, width, subsequent_indent="  ") for note in notes)
+    return "\n\n".join([*blocks, *filter(None, [wrapped])])
+
+
+def _summarise(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    rows = rows.sort_values("n")
+    values, units = rows["value"], rows["unit"]
+    ends = [format_estimate(values.iloc[i]) for i in (0, -1)]
+    if values.isna().all():
+        return (name, *ends, NONE, NONE)
+    extremes = (values.argmin(), values.argmax())
+    shown = [f"{format_estimate(values.iloc[i])} ({units.iloc[i]})" for i in extremes]
+    return (name, *ends, *shown)
 
 
 def _list_notes(readings: pd.DataFrame) -> Iterator[str]:

@@ -81,6 +81,7 @@ def write_card(runs: "pd.DataFrame", checks: "Mapping[str, Check]") -> str:
         "## Training\n\n" + " ".join(write_facts([plan], PROCEDURE)),
         "## Licence\n\n" + describe_licence(plan),
         "## Files\n\n" + _write_checks(checks),
+        *filter(None, [describe_rounding(plan.precision, checks)]),
         f"Run `{run.run_id}`, written by tlcnn {__version__}.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -158,6 +159,23 @@ def describe_licence(plan: PlanRecord) -> str:
     if plan.weights is not None and not plan.weights_digest.startswith("run:"):
         lines.append(f"- the weights that training began with, {plan.weights.tag}: see their page")
     return "Data and weights that this network was made from:\n\n" + "\n".join(lines)
+
+
+def describe_rounding(precision: str, checks: "Mapping[str, Check]") -> str:
+    """Return a sentence on a run that rounded more than its exported files do, or nothing.
+
+    Args:
+        precision: what the run computed in.
+    """
+    recorded = [
+        c.recorded_difference for c in checks.values() if c.recorded_difference is not None
+    ]
+    if precision == "fp32" or not recorded:
+        return ""
+    return (
+        f"The run computed in {precision} and the exported network computes in fp32, so their "
+        f"logits differ: by at most {max(recorded):.1e} of the largest logit here."
+    )
 
 
 def _write_checks(checks: "Mapping[str, Check]") -> str:

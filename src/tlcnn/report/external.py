@@ -183,10 +183,10 @@ def make_score_table(frame: pd.DataFrame, metrics: Sequence[str]) -> Table:
         ]
         columns.append((Column(metric, "number", role="score"), entries))
     columns.append(show_column("interval over", frame["over"].tolist()))
-    return join_columns(columns, list_remarks(frame))
+    return join_columns(columns, list_test_remarks(frame))
 
 
-def list_remarks(frame: pd.DataFrame) -> list[str]:
+def list_test_remarks(frame: pd.DataFrame) -> list[str]:
     """Return the remarks on the tests of a frame, each once, with the notes on its intervals."""
     texts = [text for remarks in frame["remarks"] for text in remarks]
     return list(dict.fromkeys([*texts, *filter(None, frame["note"])]))

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 
+from tlcnn.config.spelling import write_command
 from tlcnn.report.content import Finding
 from tlcnn.report.reproduce import find_commands
 from tlcnn.report.words import join_words, name_block, name_dataset, name_source
@@ -83,7 +84,7 @@ def write_missing(missing: Iterable[MissingCells]) -> list[str]:
         if starts == [(starts[0][0], [f"init={init}"]) for init in inits]:
             starts = [(starts[0][0], [f"init={','.join(inits)}"])]
         commands = [
-            shlex.join(["python", "-m", "tlcnn.train", "-m", *shared, *source])
+            write_command(["python", "-m", "tlcnn.train", "-m", *shared, *source])
             + f" {_write_points(block, points)} seed={_list_seeds(block)}"
             for shared, source in starts
         ]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tlcnn.config.schema import list_local_keys
+from tlcnn.config.spelling import write_command
 from tlcnn.errors import DataError
 from tlcnn.records.environment import read_sessions
 from tlcnn.sweep.study_record import ONE_RUN, find_studies, read_study
@@ -28,7 +29,7 @@ def find_commands(folders: Iterable[str | Path]) -> dict[str, str]:
         run_id = path.name.rsplit("-", 1)[-1]
         arguments = overrides[run_id] if run_id in overrides else _read_first_session(path)
         if arguments is not None:
-            commands[str(path)] = " ".join([_PROGRAM, *map(shlex.quote, arguments)])
+            commands[str(path)] = f"{_PROGRAM} {write_command(arguments)}".rstrip()
     return commands
 
 

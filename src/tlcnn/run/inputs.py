@@ -27,6 +27,7 @@ from tlcnn.memory import Memory
 from tlcnn.model.cut import check_cut, cut
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import GIB, Reuse, count_views, decide_reuse, find_tolerance
+from tlcnn.text import count
 from tlcnn.training.evaluate import autocast
 from tlcnn.training.interrupt import StopRequest
 
@@ -147,9 +148,10 @@ def _make_key(plan: Plan) -> list[Any]:
 
 def describe_counts(counts: ReuseCounts) -> str:
     """Return in words what a run computed and what it read."""
+    computed = count(counts.images_computed, "image")
     text = (
-        f"frozen units: {counts.images_computed:,} images computed, {counts.images_reused:,} "
-        f"reused; {counts.arrays_filled} arrays stored, {counts.arrays_found} found"
+        f"frozen units: {computed} computed, {counts.images_reused:,} reused; "
+        f"{count(counts.arrays_filled, 'array')} stored, {counts.arrays_found} found"
     )
     if counts.tolerance:
         text += (

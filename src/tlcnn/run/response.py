@@ -10,6 +10,7 @@ from tlcnn.errors import ConfigError
 from tlcnn.model.cut import evaluating, find_entrances, make_prefix
 from tlcnn.plan.plan import Plan
 from tlcnn.records.summary import LEAST_RESPONSE
+from tlcnn.text import count
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ def measure_response(plan: Plan, model: torch.nn.Module, images: Batches) -> flo
     response = float((outputs.std(dim=0) > least).float().mean())
     if response < LEAST_RESPONSE:
         log.warning(
-            f"{response:.2%} of the outputs of the {n_frozen} frozen units differ between "
-            f"{len(rows)} training images: what is trained behind them sees almost nothing. "
-            "Raise dataset.image_size or freeze fewer units."
+            f"{response:.2%} of the outputs of the {count(n_frozen, 'frozen unit')} differ "
+            f"between {len(rows)} training images: what is trained behind them sees almost "
+            "nothing. Raise dataset.image_size or freeze fewer units."
         )
     return response

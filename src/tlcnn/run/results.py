@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 def write_start(plan: Plan, folder: RunDir, initial: InitialNetwork, memory: Memory) -> None:
     """Write what is known before the first step: plan, configuration, splits, sources."""
     write_plan(folder.path, make_plan_record(plan))
-    config = asdict(plan.config)
-    del config["logger"]  # earlier versions refuse a config.yaml with keys that they do not have
+    # Earlier versions refuse a config.yaml with keys that they do not have.
+    config = {key: value for key, value in asdict(plan.config).items() if key != "logger"}
     folder.write_config(config)
     folder.write_json(INIT, asdict(initial.report))
     session = make_session(

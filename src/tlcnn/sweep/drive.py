@@ -4,7 +4,6 @@ words -> cells -> runs in waves -> jobs for a launcher, wave by wave -> states r
 """
 
 import logging
-import shlex
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlcnn.config.compose import Composer
+from tlcnn.config.spelling import write_command
 from tlcnn.errors import ConfigError, Stopped, SweepFailed
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
@@ -84,7 +84,7 @@ def drive(request: Request, launch: Launch) -> None:
             print_text("\n".join(_list_runs(sweep)))
         if sweep.broken:
             raise SweepFailed(
-                f"{len(sweep.broken)} of {len(sweep.cells)} combinations cannot be run",
+                f"{len(sweep.broken)} of {count(len(sweep.cells), 'combination')} cannot be run",
                 {outcome.code for _, outcome in sweep.broken},
             )
         return
@@ -240,7 +240,7 @@ def _make_command(overrides: Sequence[str], flags: Sequence[str], *words: str) -
     """Return the command that trains one combination of a sweep."""
     mode = [ONE_RUN] if any(word.startswith("experiment=") for word in overrides) else []
     rest = [word for word in overrides if not word.startswith("dry_run=")]
-    return shlex.join(["python", "-m", "tlcnn.train", *flags, *mode, *rest, *words])
+    return write_command(["python", "-m", "tlcnn.train", *flags, *mode, *rest, *words])
 
 
 def _list_runs(sweep: Sweep) -> list[str]:
@@ -285,8 +285,9 @@ def _close(
         raise Stopped("the sweep was stopped; repeat the command to continue")
     codes = {outcome.code or UNEXPECTED for _, outcome in (*failed, *sweep.broken)}
     if codes:
+        of_all = count(len(sweep.runs) + len(sweep.broken), "run")
         raise SweepFailed(
-            f"{n_failed} of {len(sweep.runs) + len(sweep.broken)} runs failed. The same command "
+            f"{n_failed} of {of_all} failed. The same command "
             "tries them again and skips what is done.",
             codes,
         )

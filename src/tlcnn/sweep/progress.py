@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tlcnn.data.progress import FIRST_LINE_S, LAST_LINE_S
 from tlcnn.errors import DataError
 from tlcnn.records.files import HISTORY
 from tlcnn.records.folder import FAILED
@@ -20,7 +21,6 @@ from tlcnn.sweep.resolve import SweepRun
 from tlcnn.text import print_text
 
 _POLL_S = 1.0
-_FIRST_LINE_S, _LAST_LINE_S = 30.0, 600.0  # seconds between lines in a log: doubled each time
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
@@ -184,22 +184,22 @@ def show_progress(
 def _show(runs: list[SweepRun], until: Mapping[str, int], is_over: threading.Event) -> None:
     watch = Watch(runs, until)
     n_epochs = watch.count_epochs(planned=True)
-    spoken, pause_s = time.monotonic(), _FIRST_LINE_S
+    spoken, pause_s = time.monotonic(), FIRST_LINE_S
     with tqdm(total=n_epochs, bar_format=_BAR, dynamic_ncols=True, disable=None) as bar:
         while True:
             is_last = is_over.wait(_POLL_S)
             over = watch.look()
-            count = f"{watch.n_over}/{len(runs)}"
+            done = f"{watch.n_over}/{len(runs)}"
             bar.n = watch.count_epochs()
-            bar.set_description_str(f"sweep: {count} runs", refresh=False)
+            bar.set_description_str(f"sweep: {done} run{'s' * (len(runs) != 1)}", refresh=False)
             bar.set_postfix_str(watch.describe())
             if bar.disable:
                 first = watch.n_over - len(over)
                 for number, run in enumerate(over, start=first + 1):
                     print_text(f"[{number}/{len(runs)}] {_describe_done(run)}", flush=True)
                 if time.monotonic() - spoken >= pause_s and not is_last:
-                    print_text(f"[{count}] {watch.describe()}", flush=True)
-                    spoken, pause_s = time.monotonic(), min(2 * pause_s, _LAST_LINE_S)
+                    print_text(f"[{done}] {watch.describe()}", flush=True)
+                    spoken, pause_s = time.monotonic(), min(2 * pause_s, LAST_LINE_S)
             if is_last:
                 return
 
@@ -217,6 +217,10 @@ def _find_time(path: Path) -> float:
 
 
 def _describe_done(run: SweepRun) -> str:
+    progress = None if run.is_done else read_progress(run.run_dir)
+    if progress is not None:
+        epoch = f"epoch {progress.n_finished}/{progress.n_epochs}"
+        return f"paused after {epoch}: {run.run_dir.name}"
     try:
         summary = read_summary(run.run_dir)
         score = summary.metrics["val/balanced_accuracy"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tlcnn.errors import DataError
 from tlcnn.records.summary import read_summary
 from tlcnn.sweep.resolve import SweepRun
+from tlcnn.text import count
 
 
 def order_by_source(runs: Sequence[SweepRun]) -> list[SweepRun]:
@@ -37,8 +38,8 @@ def describe_sharing(runs: Sequence[SweepRun]) -> list[str]:
     shared = [n for n in counts.values() if n > 1]
     if not shared:
         return []
-    sources = f"{len(shared)} source{'s' * (len(shared) > 1)}"
-    return [f"  {sum(shared)} runs share the outputs of frozen units, from {sources}"]
+    text = f"{count(sum(shared), 'run')} share the outputs of frozen units"
+    return [f"  {text}, from {count(len(shared), 'source')}"]
 
 
 def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
@@ -50,5 +51,5 @@ def describe_reused(runs: Sequence[SweepRun]) -> list[str]:
         except (DataError, TypeError):
             continue
     computed, reused = total["images_computed"], total["images_reused"]
-    counts = f"computed for {computed:,} images, read from the store for {reused:,}"
+    counts = f"computed for {count(computed, 'image')}, read from the store for {reused:,}"
     return [f"  outputs of frozen units: {counts}"] if reused else []

@@ -57,7 +57,8 @@ def load_folder(
         exclude: globs of the images that are left out.
         splits: the top folders that are train, val and test, such as {train: [a, b], test: c};
             other folders are left out. None: their names decide; {}: they are classes.
-        groups: a table with the columns image and group, instead of group_regex.
+        groups: a table with the columns image and group, instead of group_regex; below root or,
+            if it is not there, below the working folder.
         cache_dir: the folder where it is remembered which images look like masks; None:
             `$TLCNN_CACHE`, or the user's cache.
 

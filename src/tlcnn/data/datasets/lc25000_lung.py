@@ -22,6 +22,7 @@ from tlcnn.data.files import FileRef, check_folder, find_images, list_all_files
 from tlcnn.data.grouping import load_copy_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
+from tlcnn.data.places import find_table
 from tlcnn.data.tabular import (
     check_columns,
     check_filled,
@@ -57,8 +58,9 @@ def load_lc25000_lung(
     """Load the index of LC25000's lung tiles, published layout or parts of it.
 
     Args:
-        groups: a table with the columns image, group and perhaps label, relative to root;
-            "auto" takes labels.csv where it is there; None finds the groups by pixels.
+        groups: a table with the columns image, group and perhaps label, below root or the
+            working folder; "auto" takes labels.csv where it is there; None finds the groups by
+            pixels.
         cache_dir: the folder where groups are remembered that were found by pixels; None:
             `$TLCNN_CACHE`, or the user's cache folder.
 
@@ -77,7 +79,7 @@ def load_lc25000_lung(
         groups = TABLE if (root / TABLE).is_file() else None
     notes: tuple[str, ...] = ()
     if groups is not None:
-        tile_groups = read_groups(root / groups, rows)
+        tile_groups = read_groups(find_table(groups, root), rows)
     else:
         tile_groups, notes = find_groups(rows, images, find_cache_dir(cache_dir))
     labels = [CLASSES.index(label) for label in rows["label"]]

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tlcnn.config.spelling import quote_for_shell
 from tlcnn.data.files import FileRef, check_folder, compose_accents
 from tlcnn.data.groups import HINT, check_one_way, load_groups, match_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
 from tlcnn.data.labels import find_flags, map_labels, parse_flags, parse_labels
 from tlcnn.data.layout import map_splits, quote_name
-from tlcnn.data.places import find_files
+from tlcnn.data.places import find_files, find_table
 from tlcnn.data.selection import select_images
 from tlcnn.data.tabular import (
     check_columns,
@@ -65,7 +66,7 @@ def load_table(
     """Load the index of a table of images.
 
     Args:
-        csv: the table, relative to root or absolute.
+        csv: the table, below root or, if it is not there, below the working folder.
         image_column: file names, ids without suffix, or paths.
         label_column: names or numbers.
         group_column: the column of groups, which may not straddle splits.
@@ -78,7 +79,8 @@ def load_table(
         exclude: globs of the images that are left out.
         splits: the values of the split column that are train, val and test, such as {train: [1,
             2], test: 3}; rows with others are left out. None: train, val or test (or like words).
-        groups: a table with the columns image and group, instead of group_column.
+        groups: a table with the columns image and group, instead of group_column; it is looked
+            for as `csv` is.
         group_regex: instead of group_column, as in `load_folder`.
         label_columns: instead of label_column, a column for each class that holds 0 and 1. If some
             rows have several classes, several can hold.
@@ -95,9 +97,9 @@ def load_table(
     """
     check_folder(root, EXPECTED)
     check_one_way(groups=groups, group_column=group_column, group_regex=group_regex)
-    source = root / csv
+    source = find_table(csv, root)
     if not source.is_file():
-        raise DataError(f"no table at {source}. {EXPECTED}")
+        raise DataError(f"no table at {source}, nor in the current folder. {EXPECTED}")
     if missing not in ("refuse", "drop"):
         raise ConfigError(f"dataset.options.missing={missing}: choose refuse or drop")
     frame = load_table_text(FileRef(source))
@@ -161,10 +163,10 @@ def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> N
     """Raise DataError where there is no column of labels and a column for each class."""
     flags = find_flags(frame)
     if len(names) == 1 and names[0] not in frame and len(flags) > 1:
-        listed = ",".join(map(quote_name, flags))
+        word = f"dataset.options.label_columns=[{','.join(map(quote_name, flags))}]"
         raise DataError(
             f"{source} has no column {names[0]}, and {len(flags)} columns of 0 and 1. If these "
-            f'are classes, give "dataset.options.label_columns=[{listed}]"; else name the labels '
+            f"are classes, give {quote_for_shell(word)}; else name the labels "
             "with dataset.options.label_column"
         )
 
