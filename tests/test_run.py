@@ -86,6 +86,8 @@ def test_a_run_leaves_its_records(whole):
     assert {"image_id", "group", "label", "logit/mel"} <= set(predictions.columns)
     groups = predictions.groupby("split")["group"].agg(set)
     assert not groups["val"] & groups["test"]
+    log = (whole / "log.txt").read_text()
+    assert f"folder   {whole}\n" in log and "images   140 of synthetic" in log  # the plan
 
 
 def test_the_metrics_are_those_of_the_predictions(whole):
