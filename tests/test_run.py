@@ -1,6 +1,7 @@
 """A run: its folder, its promises, and that nothing of it depends on having been interrupted."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,7 +35,11 @@ def whole(tmp_path_factory, cache_dir):
     """A run that nothing interrupted."""
     torch.set_num_threads(1)
     plan = make_plan(tiny_config(tmp_path_factory.mktemp("whole"), cache_dir, *RECIPE))
+    log = logging.getLogger("tlcnn")
+    level = log.level
+    log.setLevel(logging.DEBUG)  # as the command does
     run(plan)
+    log.setLevel(level)
     return plan.run_dir
 
 
