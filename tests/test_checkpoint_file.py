@@ -158,7 +158,7 @@ def _save_arrays(path: Path) -> None:
     torch.save({name: tensor.numpy() for name, tensor in STATE.items()}, path)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated", "ignore::FutureWarning")
 @pytest.mark.parametrize(
     ("save", "expected"),
     [

@@ -131,7 +131,7 @@ def test_who_waited_for_a_run_takes_its_result(whole, tmp_path, cache_dir):
         assert f"is held by process {os.getpid()} on " in said
         for name in ("summary.json", "DONE"):  # the holder finishes
             shutil.copy(whole / name, plan.run_dir / name)
-    words = process.communicate(timeout=120)[1]
+    words = process.communicate(timeout=550)[1]
     assert process.returncode == 0
     assert words.startswith("already done: ")
 
@@ -142,7 +142,7 @@ def test_two_that_start_at_once_train_once(tmp_path, cache_dir):
         subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=one_thread())
         for _ in range(2)
     ]
-    words = [process.communicate(timeout=120)[1] for process in both]
+    words = [process.communicate(timeout=550)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("already done" in text for text in words) == 1
     assert sum("\ndone: " in text for text in words) == 1

@@ -1,6 +1,7 @@
 """Command-line words to a typed configuration, through Hydra."""
 
 import copy
+import functools
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +15,12 @@ from tlcnn.config.spelling import spell, write_override
 from tlcnn.memory import Memory
 
 
+@functools.cache  # from Hydra 1.4 on, a second schema of this name is a mistake
 def register_schema() -> None:
     """Tell Hydra the types behind every YAML, and what its help says of the keys."""
     ConfigStore.instance().store(name="schema", node=Config)
-    OmegaConf.register_new_resolver("tlcnn.keys", _write_help, replace=True)
+    name = "register_resolver" if version("omegaconf") >= "2.4" else "register_new_resolver"
+    getattr(OmegaConf, name)("tlcnn.keys", _write_help, replace=True)
 
 
 def _write_help(_root_: DictConfig) -> str:

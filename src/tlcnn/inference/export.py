@@ -1,6 +1,6 @@
 """A run's network as files that need no tlcnn, each checked against the run's own logits.
 
-timm          model.safetensors + config.json   timm.create_model("local-dir:FOLDER")
+timm          model.safetensors + config.json   timm.create_model("local-dir:FOLDER"), from 1.0.26
 torchscript   model.torchscript.pt              torch.jit.load
 torch.export  model.pt2                         torch.export.load
 onnx          model.onnx                        any ONNX runtime; needs tlcnn[onnx]
@@ -159,15 +159,18 @@ def _write_timm(network: Network, model: nn.Module, folder: Path, example: Tenso
     import timm
 
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    write_atomic(folder / "model.safetensors", save(state, {"format": "pt"}))
+    path = folder / "model.safetensors"
+    write_atomic(path, save(state, {"format": "pt"}))
     cfg = network.run.config.dataset
     mean, std = NORMALIZE[cfg.normalize]
+    architecture = parse_architecture(network.run.config.model.name)
+    n_classes = len(network.classes)
     config = {
-        "architecture": parse_architecture(network.run.config.model.name),
-        "num_classes": len(network.classes),
+        "architecture": architecture,
+        "num_classes": n_classes,
         "label_names": list(network.classes),
         "pretrained_cfg": {
-            "num_classes": len(network.classes),
+            "num_classes": n_classes,
             "input_size": [3, cfg.image_size, cfg.image_size],
             "mean": list(mean),
             "std": list(std),
@@ -177,8 +180,8 @@ def _write_timm(network: Network, model: nn.Module, folder: Path, example: Tenso
         },
     }
     write_atomic(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False))
-    read = timm.create_model(f"local-dir:{folder.absolute()}", pretrained=True).eval()
-    return "model.safetensors", read
+    read = timm.create_model(architecture, num_classes=n_classes, checkpoint_path=str(path))
+    return path.name, read.eval()
 
 
 def _write_torchscript(

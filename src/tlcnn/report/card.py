@@ -44,7 +44,10 @@ with torch.no_grad():
 print(dict(zip(recipe["output"]["classes"], probabilities.tolist())))
 ```"""
 _LOADS = {  # format: a package, and the lines that make `model`
-    "timm": (", timm", 'model = timm.create_model("local-dir:.", pretrained=True).eval()'),
+    "timm": (
+        ", timm  # timm 1.0.26 or newer",
+        'model = timm.create_model("local-dir:.", pretrained=True).eval()',
+    ),
     "torch.export": ("", 'model = torch.export.load("model.pt2").module()'),
     "torchscript": ("", 'model = torch.jit.load("model.torchscript.pt")'),
     "onnx": (
