@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from tlcnn.cli.audit import describe_audit, load_audit
 from tlcnn.cli.main import make_parser, parse_words
 from tlcnn.data import audit as audit_file
+from tlcnn.data import progress
 from tlcnn.data.datasets import load_index
 from tlcnn.errors import ConfigError, DataError
 
@@ -172,6 +173,15 @@ def test_equal_files_are_found_also_with_contradictory_labels(root):
     assert "with different labels: 2" in describe_audit(found)
 
 
+def test_masks_are_refused_and_those_that_are_used_are_said(root):
+    for number in range(2):
+        Image.new("L", (96, 96)).save(root / f"train/nv/train_nv_{number}_mask.png")
+    code, message = run("folder", "--root", root)
+    assert code == 2 and "2 of 18 images look like segmentation masks" in message
+    audit = load_audit("folder", ["dataset.options.include='*'"], str(root), [])
+    assert "note: 2 images look like segmentation masks" in describe_audit(audit)
+
+
 def test_the_same_pictures_in_one_group_and_split_are_no_leak(root):
     save_again(root, "train/nv/train_nv_0.png", "train/nv/train_nv_0_b.jpg")
     grouped = ["dataset.split=grouped", r"dataset.options.group_regex='^(\w+?_\w+?_\d)'"]
@@ -241,6 +251,20 @@ def test_too_many_candidates_lower_the_distance(root, monkeypatch):
     )
     assert distances in describe_audit(nothing)
     assert not everything.n_left_out and "left out" not in describe_audit(everything)
+
+
+def test_an_audit_says_in_the_log_how_far_it_is(root, monkeypatch, capsys):
+    save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
+    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    assert run("folder", "--root", root)[0] == 2
+    lines = capsys.readouterr().err
+    for what in (
+        "reading image files, once, 64 at a time",
+        "fingerprints of images, in parts",
+        "comparing fingerprints, positions",
+        "comparing pixels of pairs, in parts",
+    ):
+        assert f"{what}: 0 of " in lines
 
 
 def test_pairs_are_counted_whose_pixels_were_compared(root):

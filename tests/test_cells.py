@@ -68,6 +68,17 @@ def test_other_images_under_one_name_are_another_block_and_the_table_says_so(tmp
     assert [f"{IMAGES}=aaaaaaaa" in note for note in families] == [True, False], families
 
 
+def test_a_baseline_with_other_images_is_none(tmp_path):
+    split = {"dataset.split_seed": 0}
+    for manifest in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        write_cell(tmp_path, (0.1, 0.2), manifest=manifest, **split)
+    write_cell(tmp_path, (0.2, 0.3), manifest="aaaaaaaaaa", init="random", k=0, **split)
+    runs = read_runs(tmp_path)
+    table = make_cell_table(runs, [METRIC], interval="seeds", baseline=["init=random"])
+    (note,) = [note for note in table.notes if "because there is no baseline" in note]
+    assert note.endswith("bbbbbbbb")
+
+
 def test_another_split_of_the_same_images_needs_no_such_name(tmp_path):
     for number, manifest in enumerate(("aaaaaaaaaa", "bbbbbbbbbb")):
         write_cell(tmp_path, (0.1,), manifest=manifest, **{"dataset.split_seed": number})

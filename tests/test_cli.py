@@ -1,5 +1,6 @@
 """The commands that look at models and images."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
-from tlcnn.cli.main import main
+from tlcnn.cli.main import main, make_parser
 
 
 def test_units_are_printed(cache_dir, monkeypatch, capsys):
@@ -15,6 +16,23 @@ def test_units_are_printed(cache_dir, monkeypatch, capsys):
     main(["units", "test_resnet"])
     shown = capsys.readouterr().out
     assert "stem" in shown and "layer3" in shown
+
+
+def list_parsers(parser, name="tlcnn"):
+    """Return every command with its parser."""
+    parsers = [(name, parser)]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, each in action.choices.items():
+                parsers += list_parsers(each, f"{name} {word}")
+    return parsers
+
+
+def test_help_can_be_shown_on_every_console():
+    """Argparse itself writes it, and fails where the console lacks a character."""
+    parsers = list_parsers(make_parser())
+    assert len(parsers) > 15
+    assert [name for name, parser in parsers if not parser.format_help().isascii()] == []
 
 
 def test_a_contact_sheet_is_drawn(tmp_path, capsys):

@@ -31,6 +31,7 @@ from tlcnn.config.spelling import (
 )
 from tlcnn.data.datasets import DATASETS, check_options
 from tlcnn.errors import ConfigError
+from tlcnn.model.published import PUBLISHED
 from tlcnn.records.settings import CELL, spread_settings
 
 CONF = find_conf_dir()
@@ -58,6 +59,11 @@ def test_every_option_composes_and_is_allowed(option):
     assert config.dataset.kind in DATASETS
     if config.dataset.options.get("csv", "") is not None:
         check_options(config.dataset.kind, config.dataset.options)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_name_of_published_weights_is_an_option(name):
+    assert compose_config([f"init={name}"]).init.weights == name
 
 
 def test_the_default_recipe_is_what_the_schema_says():

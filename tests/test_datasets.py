@@ -1,5 +1,6 @@
 """What every dataset of the registry promises, and how options are bound."""
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from medmnist_files import write_file
 from PIL import Image
 
+from tlcnn.config.compose import compose_config
 from tlcnn.data.datasets import DATASETS, check_options, load_index
 from tlcnn.data.index import SPLITS, TASKS
 from tlcnn.errors import ConfigError, DataError
@@ -118,6 +120,14 @@ def test_options_are_bound_to_the_signature():
         check_options("table", {"group_colum": "patient"})
     with pytest.raises(ConfigError, match=r"options\.name does not exist; ham10000 takes missing"):
         check_options("ham10000", {"name": "x"})
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_every_option_of_a_reader_can_be_given_on_the_command_line(kind):
+    """Options that the file of a dataset does not have are refused there."""
+    parameters = inspect.signature(DATASETS[kind]).parameters.values()
+    options = {each.name for each in parameters if each.kind is each.KEYWORD_ONLY} - {"name"}
+    assert set(compose_config([f"dataset={kind}"]).dataset.options) == options
 
 
 def test_a_needed_option_is_asked_for(monkeypatch):

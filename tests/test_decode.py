@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from tlcnn.data import progress
 from tlcnn.data.cache import load_image_cache
+from tlcnn.data.decode import decode_images
 from tlcnn.data.files import FileRef
 from tlcnn.data.images import FileImages, decode_image
 from tlcnn.data.resize import choose_decoding, decode_range, resize_image
@@ -55,6 +57,12 @@ def test_a_scaled_image_is_nearly_the_full_one(size, fit):
 def test_a_jpeg_is_decoded_as_small_as_twice_its_size_allows(size, expected):
     content = encode(draw(640, 480))
     assert min(decode_image(content, "a", (size, "crop")).shape[:2]) == expected
+
+
+def test_the_log_says_how_far_the_decoding_is(images, monkeypatch, heard):
+    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    assert len(list(decode_images(images, 32, "crop", 0, False, lambda: False))) == 1
+    assert "decoding images, once, 32 at a time: 0 of 1, about 0 s left" in heard.messages
 
 
 def test_pad_goes_by_the_longer_side():

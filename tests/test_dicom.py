@@ -85,6 +85,18 @@ def test_a_palette_beyond_its_bits_does_not_wrap():
     assert grey(encode(np.array([[0, 1, 2, 3]], np.uint8), **tags)) == [0, 100, 255, 255]
 
 
+def test_of_several_frames_the_first_is_shown():
+    frames = np.array([[0, 65535], [65535, 0]], np.uint16)  # of one row each
+    assert grey(encode(frames, Rows=1, NumberOfFrames=2)) == [0, 255]
+
+
+def test_a_dicom_file_is_known_by_its_content():
+    content = encode(np.array([[0, 65535]], np.uint16))
+    assert (decode_image(content, "ct.jpg") == decode_image(content, "a.dcm")).all()
+    with pytest.raises(DataError, match=r"ct\.jpg is a DICOM file that cannot be read"):
+        decode_image(content[:-2], "ct.jpg")
+
+
 def test_colours():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert (decode_image(encode(pixels), "a.dcm") == pixels).all()
@@ -123,3 +135,5 @@ def test_a_folder_of_dicom_files_is_read_and_those_beside_images_are_left_out(tm
     index = load_index("folder", name="ct", root=tmp_path, options={})
     assert index.table["image_id"].tolist() == ["a/2.png", "b/2.png"]
     assert index.notes == ("left out 2 files that are not read (.dcm 2)",)
+    index = load_index("table", name="ct", root=tmp_path, options={})
+    assert index.table["image_id"].tolist() == ["a/1.dcm", "b/1.dcm"]  # as the table says

@@ -180,6 +180,17 @@ def test_a_frame_in_common_does_not_make_two_pictures_the_same():
         assert np.array_equal(first, second) or not is_same_picture(first, second)
 
 
+def test_the_same_texture_in_another_light_is_another_picture():
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.normal(0, 15, (16, 16)).astype(np.float32))
+    texture = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
+    first, second, brighter = (
+        np.repeat(np.uint8(128 + texture + light)[..., None], 3, axis=2)
+        for light in (np.linspace(-60, 60, 64), np.linspace(60, -60, 64), np.linspace(-50, 70, 64))
+    )
+    assert is_same_picture(first, brighter) and not is_same_picture(first, second)
+
+
 @pytest.mark.parametrize("has_popcount", [True, False])
 def test_near_pairs_are_those_of_brute_force(monkeypatch, has_popcount):
     if has_popcount and not hasattr(np, "bitwise_count"):
@@ -227,6 +238,9 @@ def test_failures_are_not_remembered_and_a_missing_package_is_an_error(drawn, tm
         assert made.is_missing.tolist() == [is_same is None]
         same = load_confirmations(images, images, pair, (["a"], ["a"]), tmp_path)
         assert same == [is_same]
+        n_loads = images.n_loads
+        assert load_confirmations(images, images, pair, (["a"], ["a"]), tmp_path) == [is_same]
+        assert (images.n_loads == n_loads) == (is_same is not None)
 
     class Lacking(Counted):
         def load(self, position):

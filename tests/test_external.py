@@ -42,6 +42,7 @@ from tlcnn.report.markdown import render_report
 from tlcnn.report.page import render_page
 from tlcnn.report.page_data import make_page_data
 from tlcnn.run.run import run
+from tlcnn.statistics.predictions import compute_softmax
 from tlcnn.study.cells import make_cells
 from tlcnn.study.external import compare_external, list_external_cells
 from tlcnn.study.runs import make_runs
@@ -362,6 +363,25 @@ def test_an_ensemble_is_the_mean_of_the_probabilities(plans):
     assert np.allclose(np.exp(logits), mean, atol=1e-12)
     with pytest.raises(ConfigError, match="an ensemble needs several runs"):
         run_test(plans[0].run_dir, NEW, ensemble=True, device="cpu")
+
+
+def test_every_run_enters_an_ensemble_once_with_its_own_weights(plans, tmp_path, cache_dir):
+    """Three runs, one of them named twice and one copied: the mean is of three, and of no two."""
+    third = write_untrained(tmp_path, cache_dir, "seed=2")
+    folders = [plan.run_dir for plan in (*plans[:2], third)]
+    copy = shutil.copytree(folders[0], tmp_path / "copies" / "runs" / folders[0].name)
+    frame = run_test([*folders, folders[1], copy], NEW, ensemble=True, device="cpu")
+    assert frame["record"].iloc[-1].runs == tuple(p.run_id for p in (*plans[:2], third))
+
+    def read(folder):
+        logits = read_predictions(folder).filter(regex="^logit/").to_numpy()
+        return compute_softmax(logits)
+
+    alone = [read(folder) for folder in frame["folder"].iloc[:3]]
+    pooled = read(frame["folder"].iloc[-1])
+    assert np.allclose(pooled, np.mean(alone, axis=0), atol=1e-6)
+    for position in range(3):
+        assert not np.allclose(pooled, np.mean(np.delete(alone, position, 0), axis=0), atol=1e-3)
 
 
 def test_an_ensemble_says_what_is_unchecked_of_every_run(plans, copied, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tlcnn.config.compose import compose_config
+from tlcnn.data.dataset import load_dataset_index
 from tlcnn.data.datasets import load_index
 from tlcnn.data.images import FileImages
 from tlcnn.data.selection import find_masks
@@ -18,24 +19,34 @@ from tlcnn.data.splits import choose_splits
 from tlcnn.errors import ConfigError, DataError
 
 # What people's folders, tables and weights hold, and where it is tested:
-#   masks beside images                    test_masks_*, test_pixels_of_possible_masks_* here
-#   split and fold folders of other names  test_splits_*, test_folds_are_refused_* here
+#   masks beside images                    *mask* here and in test_table, test_audit; include and
+#                                          exclude: test_globs
+#   split and fold folders of other names  test_splits_*, test_folds_* here; columns: test_table
+#   train and val without test             test_val_can_be_the_test_*
 #   files that are not read, odd names     test_files_that_are_not_read_*, test_odd_names_* here
-#   names that are not UTF-8; a console    test_names_that_are_not_utf8_* here; test_text
+#   names that are not UTF-8               test_names_that_are_not_utf8_* here; test_config: words
+#   a console that is not UTF-8            test_text, test_cli: *console*
 #   patients in paths; one folder too high test_group_regex_*, test_the_folder_of_* here
-#   classes in two cases, of one image     test_classes_that_differ_* here; test_splits
+#   classes in two cases, of one image     test_classes_that_differ_* here; test_splits: rare
 #   12 bits in 16, white as 0, 16-bit RGB  test_images, test_plan: bits; test_predict
 #   float, signed, 32-bit, large, damaged  test_images: ranges, profiles, pixels, truncation
 #   image modes, frames, EXIF, archives    test_images
 #   DICOM; failures that were remembered   test_dicom; test_cache, test_duplicates
-#   tables, flags, several labels, Excel   test_table; multi-label tasks: test_multilabel
-#   equal files in train and test          test_plan: copies; test_audit: groups that mend a split
-#   saved again, squared, mirrored, turned test_duplicates, test_overlap; test_chain
-#   two datasets of one name               test_cells: different images
+#   tables: Excel, ids, several folders    test_table; every option has its word: test_datasets
+#   columns of flags, several labels       test_table; a task of one's own: test_plan; test_tasks
+#   rows without an image or a label       test_table: dropped and counted
+#   equal files in train and test          test_plan: equal_bytes; test_run: the log; test_assemble
+#   groups that mend a split               test_audit, of a folder and of a table
+#   saved again, squared, mirrored, turned test_duplicates, test_overlap, test_audit; test_chain
+#   two datasets of one name               test_cells: images; the manifest: test_splits
 #   weights of other tools                 test_match, test_checkpoint_file
+#   published weights, tf_ and its twin    test_plan: published, twin
 #   networks that cannot be trained        test_units: two classifiers, no CNN; test_start: windows
-#   values and flags on the command line   test_config: TYPED, wrong arguments, flags anywhere
-#   long work in a log, and continued      test_progress
+#   values and flags on the command line   test_config: TYPED, wrong arguments, flags anywhere;
+#                                          test_train: a plan; one epoch: test_schedule
+#   another mean, quarter turns            test_plan: another_mean
+#   long work in a log, and continued      test_progress; *log* in test_audit, test_grouping,
+#                                          test_decode; *stopped* in test_grouping
 
 
 def write_image(path, value=0):
@@ -157,6 +168,51 @@ def test_masks_are_refused_with_the_words_that_go_on(tmp_path, how):
         index = load(tmp_path, exclude=exclude)
         assert len(index) == 12 and index.notes[0].startswith("left out 12 of 24 images")
         assert not index.table["image_id"].str.contains("ask|drawn|X").any()
+
+
+def test_a_word_for_masks_is_enough_whatever_their_pixels(tmp_path):
+    for label in ("benign", "malignant"):
+        for name in ("1", "1_mask", "2 (b)", "2 (b)_seg_1"):
+            write_noise(tmp_path / label / f"{name}.png")
+    with pytest.raises(DataError, match="4 of 8 images look like segmentation masks"):
+        load(tmp_path)
+
+
+def test_few_pairs_and_many_of_one_image_are_no_masks(tmp_path):
+    """Where no word says so, there are as many masks as images."""
+    write_noise(tmp_path / "one/a/scan.png")
+    for number in range(6):
+        write_mask(tmp_path / f"one/a/scan_X{number}.png")
+        write_noise(tmp_path / f"one/b/{number}.png")
+    for number in range(3):
+        write_noise(tmp_path / f"few/a/{number}.png")
+        write_mask(tmp_path / f"few/a/{number}_X.png")
+        write_noise(tmp_path / f"few/b/{number}0.png")
+    assert len(load(tmp_path / "one")) == 13
+    assert len(load(tmp_path / "few")) == 9
+
+
+def test_masks_beside_the_folders_of_many_patients(tmp_path):
+    for label in ("benign", "malignant"):
+        for folder in ("p1", "p2", "p3", "p4", "masks"):
+            for number in range(4):
+                write = write_mask if folder == "masks" else write_noise
+                write(tmp_path / label / folder / f"{number}.png")
+    with pytest.raises(DataError, match="8 of 40 images look like segmentation masks"):
+        load(tmp_path)
+
+
+def test_masks_that_were_saved_as_jpeg_have_more_than_two_values(tmp_path):
+    y, x = np.mgrid[:64, :64]
+    for number in range(6):
+        disc = np.uint8(255 * ((x - 30) ** 2 + (y - 28) ** 2 < (16 + number) ** 2))
+        for label in "ab":
+            write_noise(tmp_path / label / f"{number}.jpg")
+            Image.fromarray(disc).save(tmp_path / label / f"{number}_X.jpg", quality=75)
+    grey = np.asarray(Image.open(tmp_path / "a/0_X.jpg"))
+    assert ((grey > 10) & (grey < 245)).mean() > 0.02  # of pixels, which no PNG of a mask has
+    with pytest.raises(DataError, match="12 of 24 images look like segmentation masks"):
+        load(tmp_path)
 
 
 def test_photographs_of_masks_and_numbers_are_no_masks(tmp_path):
@@ -307,6 +363,8 @@ def test_folds_are_refused_with_words_that_map_them(tmp_path):
         DataError, match=r"fold 0, .* hold the same folders \(benign, mal"
     ) as error:
         load(tmp_path)
+    assert "not understood (train, training, val, valid, validation, dev, test" in str(error.value)
+    assert str(error.value).endswith('"dataset.options.splits={}" if the folders are the classes')
     index = run_words(str(error.value), tmp_path)
     assert index.classes == ("benign", "malignant")
     assert index.table["split"].value_counts().to_dict() == {"train": 24, "test": 12}
@@ -324,6 +382,7 @@ def test_folds_are_refused_with_words_that_map_them(tmp_path):
         ("learning_tiles", "tuning_tiles", "final_tiles"),
         ("Development", "Tuning", "External validation"),
         ("train_a", "val_a", "holdout_a"),
+        ("train (a)", "tuning: b", "test, c"),
     ],
 )
 def test_splits_under_other_words_are_refused_with_their_meaning(tmp_path, names):
@@ -444,6 +503,13 @@ def test_names_are_the_same_however_the_disk_spells_them(tmp_path):
     assert first.classes == second.classes
     assert first.table.equals(second.table) and first.classes == ("n\u00e4vus",)
     assert (second.images.load(0)[..., 0] == 7).all()
+
+
+def test_images_of_one_class_are_refused(tmp_path):
+    write_image(tmp_path / "benign" / "a.png")
+    config = compose_config(["dataset=folder", f"dataset.root={tmp_path}"])
+    with pytest.raises(DataError, match=r"one class only \(benign\).* one folder too deep"):
+        load_dataset_index(config.dataset)
 
 
 def test_defects_are_named(root, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tlcnn.data import grouping
+from tlcnn.data import grouping, progress
 from tlcnn.data.grouping import compute_crop, load_copy_groups, make_groups
 from tlcnn.errors import DataError
 
@@ -114,6 +114,34 @@ def test_groups_are_remembered_and_a_broken_image_is_its_own(copies, tmp_path):
     assert held.n_loads == 5
     load_copy_groups(held, [0] * 5, [*name(4), "changed"], tmp_path)
     assert held.n_loads == 10
+
+
+def test_the_log_says_how_far_the_grouping_is(copies, tmp_path, monkeypatch, heard):
+    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    load_copy_groups(Held(copies[0][:4]), [0] * 4, name(4), tmp_path)
+    for what in (
+        "reading images for copies: 3 of 4",
+        "comparing 4 images, blocks: 0 of 1",
+        f"examining pairs, angles: 0 of {len(grouping.ANGLES) ** 2}",
+    ):
+        assert any(line.startswith(what) for line in heard.messages), what
+
+
+def test_the_grouping_goes_on_with_the_class_where_it_was_stopped(copies, tmp_path):
+    class Stopping(Held):
+        def load(self, position):
+            if position >= 4 and self.n_loads < 5:
+                self.n_loads += 1
+                raise KeyboardInterrupt
+            return super().load(position)
+
+    held = Stopping(copies[0][:8])
+    work = (held, [0] * 4 + [1] * 4, name(8), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        load_copy_groups(*work)
+    held.n_loads = 5
+    assert load_copy_groups(*work).tolist()[:4] == [0, 0, 0, 0]
+    assert held.n_loads == 5 + 4  # the first class was finished
 
 
 def test_the_crop_is_augmentors(copies):

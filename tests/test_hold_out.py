@@ -1,6 +1,7 @@
 """`dataset.hold_out`: the images of a value are the test split, whole, and a report says so."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -189,26 +190,28 @@ def test_a_sweep_says_why_it_leaves_a_value_out():
     assert line.endswith("fewer than two classes would be trained or tested: 2 combinations")
 
 
-def write_site(folder, site, seed, right, n=30):
+def write_site(folder, site, seed, right, n=30, lr=1.0, **plan):
     """A finished run that holds out a site, and gets a share of its images right."""
     rng = np.random.default_rng([seed, ord(site)])
     labels = np.arange(n) % 2
     is_right = rng.random(n) < right
     predicted = np.where(is_right, labels, 1 - labels)
     logits = 4.0 * np.eye(4)[predicted]
-    settings = {"dataset.hold_out": f"site:{site}", "dataset.kind": "table", "train.lr": 1.0}
+    settings = {"dataset.hold_out": f"site:{site}", "dataset.kind": "table", "train.lr": lr}
     settings |= {"dataset.split": "auto", "dataset.folds": None, "dataset.split_seed": 0}
     settings |= {"dataset.val_fraction": 0.15, "dataset.test_fraction": 0.2}
     settings["dataset.options.group_column"] = "patient"
+    settings |= plan.pop("settings", {})
+    name = plan.get("source", ["r"])[-1]
     write_run(
-        folder / "runs" / f"r-{site}{seed}",
+        folder / "runs" / f"{name}-{site}{seed}-{lr:g}",
         seed,
         logits=logits,
         labels=labels,
         groups=range(n),
         settings=settings,
-        cell_id=site,
         split_sizes={"train": {"a": 60}, "test": {"a": n}},
+        **{"cell_id": f"{name}{site}{lr:g}", **plan},
     )
 
 
@@ -242,3 +245,86 @@ def test_one_held_out_value_has_no_mean_and_is_told_all_the_same(tmp_path):
     content = make_content(read_runs(tmp_path))
     assert content.held_out["tested"].tolist() == ["site A"]
     assert "dataset.hold_out=site:A" in content.cells["recipe"].item()
+
+
+def show_marked(table, metric="test/balanced_accuracy"):
+    """The held-out values of the rows that are marked as the best."""
+    names = [column.name for column in table.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    return [row["dataset.hold_out"].text for row in rows if row[metric].is_best], rows
+
+
+def test_a_table_of_cells_has_the_mean_of_the_report_and_ranks_no_two_sites(tmp_path):
+    for site, right in (("A", 0.9), ("B", 0.5)):
+        for seed in range(2):
+            write_site(tmp_path, site, seed, right)
+            write_site(tmp_path, site, seed, right - 0.2, source=["imagenet"], k=5)
+    runs = read_runs(tmp_path)
+    table = make_cell_table(runs, ["val/balanced_accuracy", "test/balanced_accuracy"])
+    marked, rows = show_marked(table)
+    mean = "mean over 2 values of site"
+    sites = ["site:A", "site:B", mean]
+    assert [row["dataset.hold_out"].text for row in rows] == sites * 2
+    assert marked == sites  # each among those that were tested on the same images
+    assert "best of its dataset and held-out values" in table.best
+    expected = make_content(runs).held_out.groupby("tested")["value"].get_group(mean)
+    values = [
+        row["test/balanced_accuracy"].value for row in rows if row["dataset.hold_out"].text == mean
+    ]
+    assert sorted(values) == sorted(expected)
+    assert any("counts each of them once" in note for note in table.notes)
+    by_site = make_cell_table(runs, ["test/balanced_accuracy"], group=["dataset.hold_out"])
+    assert not show_marked(by_site)[0]
+    shutil.rmtree(tmp_path / "runs" / "imagenet-A0-1")
+    shutil.rmtree(tmp_path / "runs" / "imagenet-A1-1")
+    grouped = make_cell_table(read_runs(tmp_path), ["test/balanced_accuracy"], group=["init"])
+    column = [column.name for column in grouped.columns].index("test/balanced_accuracy")
+    assert not any(row[column].is_best for row in grouped.rows)  # sites A and B, and B alone
+
+
+def test_a_baseline_is_of_the_same_site_and_a_mean_is_not_compared(tmp_path):
+    for site in "AB":
+        for seed in range(2):
+            write_site(tmp_path, site, seed, 0.8)
+            write_site(tmp_path, site, seed, 0.6, source=["imagenet"], k=5)
+    table = make_cell_table(read_runs(tmp_path), ["test/balanced_accuracy"], baseline=["k=0"])
+    names = [column.name for column in table.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    compared = [
+        row["dataset.hold_out"].text
+        for row in rows
+        if row["Δ test/balanced_accuracy"].value is not None
+    ]
+    assert compared == ["site:A", "site:B"]
+
+
+@pytest.mark.parametrize(
+    ("differs", "n_groups"),
+    [({}, 1), ({"train": {"lr": 2}}, 2), ({"init": {"digest": "x"}}, 2), ({"seed": 1}, 1)],
+)
+def test_runs_from_a_run_of_each_site_are_one_row_where_only_the_site_differs(
+    tmp_path, differs, n_groups
+):
+    for site in "AB":
+        changed = differs if site == "B" else {}
+        identity = {"dataset": {"manifest": site, "hold_out": f"site:{site}"}, "seed": 0}
+        identity |= {"train": {"lr": 1}, "init": {"source": "random"}, **changed}
+        write_site(tmp_path, site, 0, 0.6, source=["base"], identity=identity)
+        parent = {"run_id": f"base-{site}0-1", "run_name": "base", "cell_id": "base", "k": 0}
+        parent |= {"dataset": "d", "source": ["random"], "j": 0, "seed": 0, "manifest": site}
+        settings = {"init.source": "run", "init.run": parent["run_id"]}
+        more = {"source": ["random", "d"], "k": 3, "ancestry": [parent], "settings": settings}
+        write_site(tmp_path, site, 0, 0.8, **more)
+    frame = make_content(read_runs(tmp_path)).held_out
+    n_means = frame["tested"].str.startswith("mean").sum()
+    assert n_means == (2 if n_groups == 1 else 1)  # of the sources, and of the runs from them
+
+
+def test_runs_whose_sources_are_not_there_are_not_joined(tmp_path):
+    for site in "AB":
+        parent = {"run_id": f"gone{site}", "run_name": "base", "cell_id": "base", "k": 0}
+        parent |= {"dataset": "d", "source": ["random"], "j": 0, "seed": 0, "manifest": site}
+        settings = {"init.source": "run", "init.run": parent["run_id"]}
+        more = {"source": ["random", "d"], "k": 3, "ancestry": [parent], "settings": settings}
+        write_site(tmp_path, site, 0, 0.8, **more)
+    assert not make_content(read_runs(tmp_path)).held_out["tested"].str.startswith("mean").any()

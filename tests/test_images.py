@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from tlcnn.data import images as images_module
-from tlcnn.data.depth import find_depth
+from tlcnn.data.depth import find_depth, load_depth
 from tlcnn.data.files import (
     MAX_MEMBERS,
     FileRef,
@@ -124,6 +124,16 @@ def test_significant_bits_are_those_of_the_whole_dataset(tmp_path, largest, bits
     assert not FileImages(refs[:1]).may_be_deep and find_depth(FileImages(refs[:1])).bits == 16
 
 
+def test_the_depth_is_remembered_by_content(tmp_path, monkeypatch):
+    write_deep(tmp_path / "a.png", [[0, 4095]])
+    images = FileImages(list_files(tmp_path))
+    depth = load_depth(images, "digest", tmp_path / "cache")
+    monkeypatch.setattr(FileImages, "read", None)
+    assert depth.bits == 12 and load_depth(images, "digest", tmp_path / "cache") == depth
+    with pytest.raises(TypeError):
+        load_depth(images, "another", tmp_path / "cache")
+
+
 def test_values_beyond_the_bits_of_a_dataset_are_white(tmp_path):
     write_deep(tmp_path / "a.png", [[0, 4095, 4096, 65535]])
     images = choose_decoding(FileImages(list_files(tmp_path)), 8, "crop", "full", 12)
@@ -225,8 +235,14 @@ def test_every_exif_orientation_is_made_upright():
         assert (decode_image(content, "a") == RGB).all(), orientation
 
 
-def test_broken_exif_does_not_lose_good_pixels():
-    content = encode(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
+NO_TIFF = b"\xff" * 40
+# An orientation (180 degrees), and a number of bits with a sign, which Pillow cannot write again.
+WRONG_TAG = b"II*\0" + struct.pack("<IHHHIIHHIiI", 8, 2, 0x112, 3, 1, 3, 0x102, 8, 1, 0xFFFF, 0)
+
+
+@pytest.mark.parametrize("exif", [NO_TIFF, WRONG_TAG])
+def test_broken_exif_does_not_lose_good_pixels(exif):
+    content = encode(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0" + exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert decode_image(content, "a").shape == RGB.shape

@@ -50,6 +50,11 @@ def test_prefixes(prefix):
     assert _fits(match_names(_renamed(prefix), NET, MAP))
 
 
+def test_parts_that_were_wrapped_one_by_one():
+    state = {re.sub(r"^(layer\d)\.", r"\1._orig_mod.", n): t for n, t in SOURCE.items()}
+    assert _fits(match_names(state, NET, MAP))
+
+
 def test_a_backbone_beside_other_modules():
     others = {"model.projector.0.weight": torch.zeros(3), "queue": torch.zeros(9)}
     state = {**others, **_renamed("model.backbone.")}

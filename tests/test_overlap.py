@@ -115,6 +115,19 @@ def test_pictures_saved_again_are_found_and_others_are_not(tmp_path, drawn):
     assert found == Overlap([], [], [], [("v", "q")], 0)
 
 
+def test_cut_squashed_and_turned_pictures_are_found(tmp_path, drawn):
+    wide = [np.ascontiguousarray(pixels[12:-12]) for pixels in drawn[:4]]  # 96 x 72
+    copies = [
+        Image.fromarray(wide[0][:, 12:-12]).resize((64, 64)),
+        Image.fromarray(wide[1]).resize((64, 64)),
+        Image.fromarray(np.rot90(wide[2])),
+    ]
+    first = make("a", list("uvwx"), pictures=wide)
+    second = make("b", list("pqr"), pictures=[np.asarray(image) for image in copies])
+    found = find_overlap(first, second, tmp_path)
+    assert sorted(found.near) == [("u", "p"), ("v", "q"), ("w", "r")]
+
+
 def test_rows_point_into_the_whole_dataset(tmp_path, drawn):
     """A part is a split: its table is short, its images and digests are everybody's."""
     first = make("a", ["v"], rows=[2], pictures=drawn[:4])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from deep_made import write_deep_colour, write_tiff
 from PIL import Image
@@ -163,6 +164,29 @@ def test_equal_bytes_in_train_and_test_are_counted_or_refused(tmp_path, cache_di
     assert note.startswith(text)
     with pytest.raises(DataError, match="2 of 8 test images are, byte for byte, training images"):
         make_plan(compose_config([*words, "leaks=refuse"]))
+
+
+def test_several_labels_of_ones_own_images_are_a_multi_label_task(tmp_path, cache_dir):
+    rng, root = np.random.default_rng(0), tmp_path / "images"
+    root.mkdir()
+    lines = ["image,label,Edema,Mass"]
+    for number in range(24):
+        name, cell = f"{number:02d}.png", ("", "Edema", "Mass", "Edema|Mass")[number % 4]
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(root / name)
+        lines.append(f"{name},{cell},{int('Edema' in cell)},{int('Mass' in cell)}")
+    (root / "labels.csv").write_text("\n".join(lines))
+    words = ["dataset=table", f"dataset.root={root}", "model.name=test_resnet"]
+    words += [f"cache_dir={cache_dir}", f"output_dir={tmp_path}"]
+    ways = ["dataset.options.label_separator=|", "dataset.options.label_columns=[Edema,Mass]"]
+    plans = [make_plan(compose_config([*words, way])) for way in ways]
+    for plan in plans:
+        record = make_plan_record(plan)
+        assert (record.task, record.classes) == ("multi-label", ("Edema", "Mass"))
+        sizes = pd.DataFrame(record.split_sizes).sum(axis=1).to_dict()
+        assert sizes == {"Edema": 12, "Mass": 12, "no finding": 6}
+    assert plans[0].dataset.manifest == plans[1].dataset.manifest
+    (root / "labels.csv").write_text("\n".join([*lines[:-1], "23.png,Edema,1,0"]))
+    assert make_plan(compose_config([*words, ways[0]])).run_id != plans[0].run_id
 
 
 @pytest.mark.parametrize("largest", [4095, 65535])

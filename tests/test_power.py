@@ -8,7 +8,7 @@ from simulate_statistics import predict_power, simulate
 from simulated_world import World
 from statistics_data import draw_scored, write_run
 
-from tlcnn.cli.power import add_power
+from tlcnn.cli.power import add_power, describe_power
 from tlcnn.errors import ConfigError, DataError
 from tlcnn.statistics.power import (
     Design,
@@ -200,3 +200,15 @@ def test_bad_words(capsys, tmp_path):
     ):
         with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
             run(capsys, *words)
+
+
+def test_where_test_groups_limit_what_is_found_the_text_says_so():
+    few = describe_power(Design((4, 4, 4), 0.05, 0.6), [3, 5, 10], effect=None, power=0.8)
+    rows = [line.split() for line in few.splitlines()[1:4]]
+    assert rows == [["3", "0.466"], ["5", "0.466"], ["10", "0.466"]]  # more digits would rise
+    assert "the test groups limit what is found, and not the seeds" in few
+    assert (
+        "with four times the test groups and 3 seeds the smallest difference found is 0.2" in few
+    )
+    many = describe_power(Design((900,) * 3, 0.05, 0.6, 0.9), [3, 5, 10], effect=None, power=0.8)
+    assert "limit what is found" not in many

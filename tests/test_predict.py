@@ -167,6 +167,13 @@ def test_an_ensemble_is_the_mean_of_its_runs(plans, folder):
     assert (both["class"] == [plans[0].dataset.index.classes[k] for k in expected.argmax(1)]).all()
 
 
+def test_a_run_that_is_given_twice_counts_once(plans, folder):
+    options = {"images": folder, "device": "cpu", "checks": False}
+    first, second = (plan.run_dir for plan in plans)
+    both, again = (predict(runs, **options) for runs in ([first, second], [first, second, first]))
+    assert (take(again, "probability/") == take(both, "probability/")).all()
+
+
 def test_runs_with_other_classes_are_no_ensemble(plans, tmp_path, cache_dir):
     other = train(tmp_path, cache_dir, "dataset.options.task=textures")
     with pytest.raises(ConfigError, match=r"no ensemble: their classes are .*same classes"):

@@ -96,6 +96,19 @@ def test_the_best_cell_is_chosen_on_validation_and_judged_on_test(tmp_path):
     assert any(" Better: " in line and "stage3" in line for line in found.details)
 
 
+@pytest.mark.parametrize("n_cells", [2, 3])
+def test_two_cells_are_no_choice_for_an_answer_a_comparison_or_a_figure(tmp_path, n_cells):
+    write_cell(tmp_path, scores(0.40))
+    write_cell(tmp_path, scores(0.60, -1), init="random", k=0)
+    for j in range(1, n_cells - 1):
+        write_cell(tmp_path, scores(0.70, 2), j=j)
+    content = make_content(read_runs(tmp_path))
+    (best,) = [finding for finding in content.findings if finding.key == "best_cell"]
+    is_compared = content.comparisons["family"].str.startswith("choosing on validation").any()
+    is_shown = any("best on validation" in role for _, role, _ in content.highlights)
+    assert (best.is_measured, is_compared, is_shown, len(content.grids)) == (n_cells > 2,) * 4
+
+
 def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     there = {"dataset": "lc25000_lung"}
     write_cell(tmp_path, scores(0.90), **there)
@@ -468,3 +481,15 @@ def test_a_chain_says_how_well_its_source_does_itself(tmp_path):
         "that “HAM10000” started from had 20.0 % on HAM10000 (guessing: 14.3 %) themselves"
         in answer
     )
+
+
+def test_a_question_about_a_second_dataset_needs_ham10000_or_a_source(tmp_path):
+    write_cell(tmp_path / "a", scores(0.60), dataset="photos")
+    assert "chain" not in answers(tmp_path / "a")
+    source = {"init": "random-drawn", "ancestry": ("drawn",)}
+    write_cell(tmp_path / "b", scores(0.60), dataset="photos", **source)
+    question = "Does drawn help a second dataset more than ImageNet?"
+    assert answers(tmp_path / "b")["chain"].question == question
+    write_cell(tmp_path / "c", scores(0.60), dataset="ham10000")
+    question = "Does HAM10000 help a second dataset more than ImageNet?"
+    assert answers(tmp_path / "c")["chain"].question == question

@@ -1,6 +1,7 @@
 """A run: its folder, its promises, and that nothing of it depends on having been interrupted."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,7 +35,11 @@ def whole(tmp_path_factory, cache_dir):
     """A run that nothing interrupted."""
     torch.set_num_threads(1)
     plan = make_plan(tiny_config(tmp_path_factory.mktemp("whole"), cache_dir, *RECIPE))
+    log = logging.getLogger("tlcnn")
+    level = log.level
+    log.setLevel(logging.DEBUG)  # as the command does
     run(plan)
+    log.setLevel(level)
     return plan.run_dir
 
 
@@ -86,6 +91,8 @@ def test_a_run_leaves_its_records(whole):
     assert {"image_id", "group", "label", "logit/mel"} <= set(predictions.columns)
     groups = predictions.groupby("split")["group"].agg(set)
     assert not groups["val"] & groups["test"]
+    log = (whole / "log.txt").read_text()
+    assert f"folder   {whole}\n" in log and "images   140 of synthetic" in log  # the plan
 
 
 def test_the_metrics_are_those_of_the_predictions(whole):

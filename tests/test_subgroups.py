@@ -1,12 +1,15 @@
 """Scores by subgroup: which images count, what is compared, and what stands in no score."""
 
 import json
+from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
+from records_made import write_record
 from simulate_subgroups import simulate_subgroups
 from simulated_world import World
+from test_hold_out import write_site
 
 from tlcnn.cli.main import main
 from tlcnn.data.hold_out import write_values
@@ -25,6 +28,7 @@ from tlcnn.statistics.predictions import Predictions
 from tlcnn.statistics.resample import make_sample
 from tlcnn.study.cells import make_cells
 from tlcnn.study.divisions import Division, name_subgroups, parse_divisions
+from tlcnn.study.metadata import NoColumn
 from tlcnn.study.predictions import CellPredictions
 from tlcnn.study.runs import make_runs
 from tlcnn.study.subgroups import load_subgroups, score_subgroups
@@ -308,6 +312,43 @@ def test_the_command_shows_subgroups(trained, capsys):
         with pytest.raises(SystemExit):
             main(["compare", str(trained / "out"), *words])
         assert text in capsys.readouterr().err
+
+
+def test_a_report_says_which_datasets_have_no_such_column(trained, tmp_path, capsys):
+    write_record(tmp_path, seed=0, test=0.6, dataset="photos")
+    folders = [str(trained / "out"), str(tmp_path)]
+    options = ["--by", "sex", "--no-figures", "-o", str(tmp_path / "report")]
+
+    def load(cell, *rest, **more):
+        if cell.dataset == "photos":
+            raise NoColumn("photos has no column sex")
+        return load_subgroups(cell, *rest, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tlcnn.report.subgroups.load_subgroups", load)
+        main(["report", *folders, *options])
+    assert "--by sex: no such column in photos\n" in capsys.readouterr().out
+    main(["report", folders[0], *options])
+    assert "no such column" not in capsys.readouterr().out
+
+
+def test_a_column_that_is_not_there_is_an_error_of_its_own(trained):
+    with pytest.raises(NoColumn, match="clinics has no column place"):
+        load(trained, words=["place"])
+
+
+def test_a_run_that_holds_out_a_site_has_no_rows_by_site(tmp_path, capsys):
+    for site in "AB":
+        write_site(tmp_path, site, 0, 0.8)
+    rows = [{"image_id": f"image{n:04d}", "site": "A", "sex": "fm"[n // 2 % 2]} for n in range(30)]
+    pd.DataFrame(rows).to_csv(tmp_path / "metadata.csv", index=False)
+    words = ["compare", str(tmp_path), "--metadata", str(tmp_path / "metadata.csv")]
+    main([*words, "--by", "site,sex", "--csv"])
+    frame = pd.read_csv(StringIO(capsys.readouterr().out))
+    assert frame["by"].tolist() == ["sex"] * 4 and frame["the rest"].notna().all()
+    with pytest.raises(SystemExit):
+        main([*words, "--by", "site"])
+    assert "no subgroups by site of runs that hold out one site" in capsys.readouterr().err
 
 
 def test_values_of_metadata_are_texts():

@@ -1,6 +1,7 @@
 """Images that a CSV file lists."""
 
 import re
+import sys
 
 import openpyxl
 import pandas as pd
@@ -67,6 +68,36 @@ def test_dialects(root, separator, encoding):
     assert load(root).table.equals(before)
 
 
+def test_spaces_around_headers_and_values_are_left_out(root):
+    before = load(root).table
+    rows = [[f" {value} " for value in row] for row in ROWS]
+    write_table(root / "labels.csv", rows, [f" {name} " for name in HEADER])
+    assert load(root).table.equals(before)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_every_system(root, end):
+    before = load(root).table
+    text = (root / "labels.csv").read_bytes().decode()
+    (root / "labels.csv").write_bytes(text.replace("\r\n", end).encode())
+    assert load(root).table.equals(before)
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(root):
+    write_table(root / "labels.csv", [["a.png", "nävus"], ["b.png", "mel"]], encoding="latin-1")
+    with pytest.raises(DataError, match=r"labels\.csv is not UTF-8 text .*in Excel: CSV UTF-8"):
+        load(root)
+
+
+def test_masks_that_a_table_lists_are_refused_and_globs_leave_them_out(root):
+    Image.new("RGB", (8, 8)).save(root / "a_mask.png")
+    write_table(root / "labels.csv", [*ROWS, ["a_mask.png", "nv"]])
+    with pytest.raises(DataError, match=r"labels\.csv: 1 of 3 images look like segmentation mask"):
+        load(root)
+    assert load(root, exclude="*_mask*").table["image_id"].tolist() == ["a.png", "b.png"]
+    assert len(load(root, include="*")) == 3
+
+
 def test_one_image_under_two_spellings_is_there_twice(root):
     write_table(root / "labels.csv", [*ROWS, ["./a.png", "nv"]])
     with pytest.raises(DataError, match=r"1 image ids occur twice .*/a\.png\. Keep one row"):
@@ -80,6 +111,9 @@ def test_rows_without_an_image_can_be_dropped_and_are_counted(root):
     index = load(root, missing="drop")
     assert index.table["image_id"].tolist() == ["a.png", "b.png"]
     assert index.notes == ("left out 1 of 3 rows without an image: c.png",)
+    write_table(root / "labels.csv", [["c", "nv"], ["d", "mel"]], HEADER[:2])
+    with pytest.raises(DataError, match="2 of 2 rows have no image"):  # the wrong folder
+        load(root, missing="drop")
     with pytest.raises(ConfigError, match="choose refuse or drop"):
         load(root, missing="skip")
 
@@ -226,6 +260,13 @@ def test_what_excel_leaves_behind(root):
         load(root, csv="labels.xlsx")
 
 
+def test_a_workbook_without_its_package_names_the_extra(root, monkeypatch):
+    (root / "labels.xlsx").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(DataError, match=r"is a workbook: pip install 'tlcnn\[excel\]'"):
+        load(root, csv="labels.xlsx")
+
+
 def test_images_are_found_without_suffix_or_case_and_in_several_folders(root):
     for number, folder in enumerate(("images_001/images", "images_002/images")):
         (root / folder).mkdir(parents=True)
@@ -243,6 +284,8 @@ def test_images_are_found_without_suffix_or_case_and_in_several_folders(root):
     with pytest.raises(DataError, match="have no image"):  # its folder is another one
         load(root)
     Image.new("RGB", (8, 8)).save(root / "images_001/images/b1.jpg")
+    write_table(root / "labels.csv", [["b1.jpg", "nv"], ["a", "mel"]], HEADER[:2])
+    assert load(root).table["image_id"].tolist() == ["a.png", "images_001/images/b1.jpg"]
     write_table(root / "labels.csv", [["b1", "nv"], ["a", "mel"]], HEADER[:2])
     with pytest.raises(DataError, match=r"1 of 2 names fit several .*b1 \(images_001/images/b1"):
         load(root)

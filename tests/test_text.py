@@ -88,3 +88,12 @@ def test_a_console_that_lacks_a_character_shows_its_escape():
     console = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
     print_text("Größe ✓", file=console)
     assert console.buffer.getvalue().strip() == rb"Gr\xf6\xdfe \u2713"
+
+
+@pytest.mark.parametrize("form", ["--markdown", "--latex", "--html", "--csv"])
+def test_a_table_reaches_a_console_that_lacks_its_characters(tmp_path, monkeypatch, form):
+    make_run(tmp_path, "good", plan={**PLAN, "dataset": "Größe ✓"})
+    console = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+    monkeypatch.setattr("sys.stdout", console)
+    main(["compare", str(tmp_path), form])
+    assert rb"Gr\xf6" in console.buffer.getvalue() and console.buffer.getvalue()[-2:] != b"\n\n"

@@ -54,13 +54,13 @@ def test_the_help_has_a_line_for_every_key_with_its_value_and_what_it_takes():
 
 def test_a_plan_shows_control_characters_of_class_names_as_escapes(tmp_path, cache_dir):
     for value, label in enumerate(("a\x1b[31m", "b")):
-        folder = tmp_path / "images" / label
+        folder = tmp_path / "my images (2)=ü" / label
         folder.mkdir(parents=True)
         for number in range(12):
             Image.new("L", (24, 24), 10 * number + value).save(folder / f"{number}.png")
-    words = ["dataset=folder", f"dataset.root={tmp_path}/images", "dataset.image_size=24"]
+    words = ["dataset=folder", f"dataset.root={tmp_path}/my images (2)=ü", "dataset.image_size=24"]
     words += ["model.name=test_resnet", f"cache_dir={cache_dir}", "device=cpu", "dry_run=true"]
-    done = train(*words, f"output_dir={tmp_path}/runs")
+    done = train(*words, "--config-dir", str(tmp_path), f"output_dir={tmp_path}/runs")
     assert done.returncode == 0, done.stderr
     assert r"a\x1b[31m" in done.stdout and "\x1b" not in done.stdout + done.stderr
     assert done.stderr.count("every image is taken as its own group") == 1

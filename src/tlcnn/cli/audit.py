@@ -111,10 +111,12 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
     from tlcnn.data.audit import compute_audit
     from tlcnn.data.overlap import find_overlap
     from tlcnn.plan.ancestry import make_part
+    from tlcnn.plan.few_groups import describe_few_groups
 
     start = time.perf_counter()
     cache_dir = find_cache_dir(None)
-    dataset = _load_dataset(_compose(name, overrides, root), cache_dir)
+    cfg = _compose(name, overrides, root)
+    dataset = _load_dataset(cfg, cache_dir)
 
     def compare(trained_on: "DatasetCfg") -> "Overlap":
         training = make_part(_load_dataset(trained_on, cache_dir), "train")
@@ -125,7 +127,9 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
         other_name, _, other_root = text.partition("=")
         comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
     audit = compute_audit(dataset, cache_dir, comparisons)
-    return replace(audit, seconds=time.perf_counter() - start)
+    few = describe_few_groups(dataset.index, dataset.splits) if cfg.folds is None else ""
+    notes = (*audit.notes, *([few] if few else []))
+    return replace(audit, notes=notes, seconds=time.perf_counter() - start)
 
 
 def _compose(name: str, overrides: list[str], root: str | None) -> "DatasetCfg":

@@ -49,7 +49,7 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         add(f"--{name}", nargs="+", action="extend", default=[], metavar=metavar, help=text)
     external = "scores on other datasets, as tlcnn test has recorded them: means over seeds"
     add("--external", action="store_true", help=external)
-    covers = "full: new seeds and test groups (default); seeds: new seeds only; none: mean ± sd"
+    covers = "full: new seeds and test groups (default); seeds: new seeds only; none: mean and sd"
     add("--interval", help=covers)
     add_by(parser)
     margin = "differences below this count as equivalent; default: 0.01"
@@ -234,7 +234,7 @@ def show_table(
     paths = {name: path for name in writers if (path := getattr(options, name))}
     for name, path in paths.items():
         if path == "-":
-            sys.stdout.write(writers[name]())
+            print_text(writers[name]().removesuffix("\n"))
         else:
             with writing(Path(path)):
                 Path(path).write_text(writers[name](), encoding="utf-8")

@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tlcnn.errors import ConfigError
@@ -11,6 +12,7 @@ from tlcnn.text import align_columns, count, print_text
 if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
 
+LIMITED = 0.1  # what more seeds can take away of the smallest difference, where they hardly help
 EXAMPLE = "tlcnn power --groups 45 66 146 14 123 1080 20 --seed-sd 0.01 --score 0.65 --effect 0.02"
 
 
@@ -156,7 +158,7 @@ def describe_power(
     columns.append(["smallest difference found", *smallest])
     table = "\n".join(align_columns([*zip(*columns, strict=True)], range(len(columns))))
     least = find_effect(design, math.inf, power=power)
-    bound = "any difference" if math.isnan(least) else f"a difference below {least:.4f}"
+    bound = "any difference" if math.isnan(least) else f"a difference below {least:.3f}"
     need = f"With these test groups no number of seeds finds {bound} with {power:.0%} power."
     if effect is not None:
         n_needed = find_seeds(effect, design, power=power)
@@ -165,8 +167,17 @@ def describe_power(
         else:
             answer = f"{n_needed:.0f} seeds are needed to find {effect:g} with {power:.0%} power."
             need = f"{answer} {need}"
+    lasting = find_effect(design, min(seeds), power=power) - least
+    if lasting <= LIMITED * least:
+        more = replace(design, groups_per_class=tuple(4 * n for n in design.groups_per_class))
+        larger = _format_effect(find_effect(more, min(seeds), power=power))
+        need += (
+            " Here the test groups limit what is found, and not the seeds: with four times the "
+            f"test groups and {min(seeds)} seeds the smallest difference found is {larger}."
+        )
     return f"{table}\n\n{need}"
 
 
 def _format_effect(effect: float) -> str:
-    return "none" if math.isnan(effect) else f"{effect:.4f}"
+    """Return a difference to a tenth of a point: the t test's approximations are no finer."""
+    return "none" if math.isnan(effect) else f"{effect:.3f}"

@@ -62,6 +62,7 @@ def _report(options: argparse.Namespace) -> None:
     names = [name_dataset(str(name)) for name in runs["dataset"].dropna().unique()]
     datasets = join_words(names) if len(names) < 4 else f"{len(names)} datasets"
     title = options.title or f"Transfer learning on {datasets}"
+    asked = parse_by(options)
     content = make_content(
         runs,
         metric=options.metric,
@@ -70,12 +71,17 @@ def _report(options: argparse.Namespace) -> None:
         title=title,
         measures=read_measures(*options.folders),
         tests=read_tests(*options.folders),
-        asked=parse_by(options),
+        asked=asked,
     )
     if options.where:
         n_others = count(len(found) - len(runs), "run")
         others = f"{n_others} left out by --where {' '.join(options.where)}"
         content = replace(content, left_out=(*content.left_out, others))
+    if content.undivided:
+        columns = [division.column for division in asked.divisions]
+        gap = "no such column" if len(columns) == 1 else "not all of these columns"
+        datasets = join_words(list(map(name_dataset, content.undivided)))
+        print_text(f"--by {','.join(columns)}: {gap} in {datasets}")
     print_text(write_report(content, Path(options.output), options=options))
 
 

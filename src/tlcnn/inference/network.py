@@ -188,11 +188,15 @@ def _check_loaded(
 
 
 def load_all(runs: Any, **options: Any) -> list[Network]:
-    """Open one run or several; options as in `load`. Raises ConfigError where classes differ."""
+    """Open one run or several, each once; options as in `load`.
+
+    Raises ConfigError where classes differ.
+    """
     is_one = isinstance(runs, (str, Path, Mapping, pd.Series, Network))
     if isinstance(runs, pd.DataFrame):
         runs = runs["folder"].tolist()
-    networks = [load(run, **options) for run in ([runs] if is_one else runs)]
+    opened = [load(run, **options) for run in ([runs] if is_one else runs)]
+    networks = list({network.record.run_id: network for network in opened}.values())
     if not networks:
         raise DataError("no run was given: a run folder is needed")
     first = networks[0]

@@ -11,9 +11,10 @@ import numpy as np
 from tlcnn.layers.subject import Subject
 from tlcnn.records.measures import Reading
 from tlcnn.statistics.arm import Arm, Estimate
+from tlcnn.statistics.few_groups import LEAST_GROUPS
 from tlcnn.statistics.metrics import find_range, make_score
 from tlcnn.statistics.predictions import Predictions
-from tlcnn.statistics.resample import LEAST_GROUPS, make_arm, make_sample
+from tlcnn.statistics.resample import make_arm, make_sample
 
 METRIC = "balanced_accuracy"
 

@@ -11,6 +11,7 @@ from tlcnn.data.index import SPLITS, UNUSED
 from tlcnn.data.policy import NORMALIZE, find_policy, load_scaling
 from tlcnn.data.splits import list_split_warnings
 from tlcnn.model.unit_map import UnitMap
+from tlcnn.plan.few_groups import describe_few_groups
 from tlcnn.plan.identity import FIRST_KEYS
 from tlcnn.plan.plan import Plan
 from tlcnn.plan.reuse import describe_reuse
@@ -196,6 +197,8 @@ def _describe_splits(plan: Plan) -> list[str]:
         unused = count(n_unused, "image")
         lines.append(f"unused   {unused} of the training split (dataset.train_images)")
     warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
+    if plan.config.dataset.folds is None and (few := describe_few_groups(index, splits)):
+        warnings.append(few)
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 

@@ -36,7 +36,7 @@ from tlcnn.report.words import (
 )
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import is_lower_better
-from tlcnn.study.answers import N_CHOICES, LayersAnswer, answer_questions
+from tlcnn.study.answers import LayersAnswer, answer_questions
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
 from tlcnn.study.calibration import measure_calibration
@@ -98,14 +98,18 @@ def make_content(
     highlights = tuple(_list_highlights(blocks))
     vals = {key: block.mean_val(key) for block in blocks for key in block.cells}
     chosen = choose_cells(highlights, cells, vals)
-    subgroups, gaps = tabulate_subgroups(chosen, asked or Asked(), metric, margin or POINT)
+    subgroups = tabulate_subgroups(chosen, asked or Asked(), metric, margin or POINT)
     return Content(
         title=title,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         metric=metric,
         metrics=tuple(metrics),
         runs=runs,
-        left_out=(*describe_left_out(runs), *_list_left_out(cells, arms, metric), *gaps),
+        left_out=(
+            *describe_left_out(runs),
+            *_list_left_out(cells, arms, metric),
+            *subgroups.lines,
+        ),
         cells=table,
         comparisons=tabulate_comparisons(contrasts),
         detectable=tabulate_detectable(contrasts),
@@ -120,7 +124,8 @@ def make_content(
         external=make_external(tests, cells, arms, scored_metrics, metric, margin or POINT),
         calibration=_tabulate_calibration(cells[key] for _, _, key in highlights),
         held_out=tabulate_held_out(cells, arms, metric),
-        subgroups=subgroups,
+        subgroups=subgroups.frame,
+        undivided=subgroups.lacking,
         provenance=make_provenance(runs, table),
         assumptions=(
             *ASSUMPTIONS,
@@ -235,7 +240,7 @@ def _make_grids(blocks: Iterable[Block]) -> Iterator[Grid]:
         names = _name_sources(block)
         for source in block.sources:
             cells, best = block.list_grid(source), block.find_best(source)
-            if len(cells) < N_CHOICES or best is None:
+            if best is None:
                 continue
             rows = []
             for cell in sorted(cells, key=lambda cell: (cell.k, cell.j)):

@@ -10,8 +10,9 @@ from tlcnn.report.grid import describe_transfer
 from tlcnn.report.numbers import write_gap
 from tlcnn.report.words import join_words
 from tlcnn.statistics.comparison import N_PERMUTATIONS
+from tlcnn.statistics.few_groups import RULE
 from tlcnn.statistics.ranking import N_BINS
-from tlcnn.statistics.resample import LEAST_GROUPS, N_DRAWS
+from tlcnn.statistics.resample import N_DRAWS
 from tlcnn.study.layers import LEVEL
 
 ASSUMPTIONS = (
@@ -29,8 +30,8 @@ ASSUMPTIONS = (
     "The p of a difference is the larger of two: that of a sign-flip permutation over groups "
     f"(these networks, new groups; {N_PERMUTATIONS:,} permutations, or all if there are fewer; "
     "Phipson and Smyth 2010), and that of a t test with both variances (new seeds too). It is "
-    f"adjusted by Holm (1979) within its family. Where a class has fewer than {LEAST_GROUPS} test "
-    "groups there is no t test: p is that of the permutation, and there is no verdict.",
+    f"adjusted by Holm (1979) within its family. {RULE} There is no t test then either: p is that "
+    "of the permutation.",
     "Choices on validation (of the best cell, of a tuned setting) are crossed over seeds: the "
     "seeds are split into two groups, and each group is scored with what the other one chose, so "
     "that no network is chosen by itself.",

@@ -115,12 +115,13 @@ def describe_layers(content: Content) -> str:
 
 def describe_cells(content: Content) -> str:
     """Return what the table of cells holds."""
+    held_out = " and held-out value" if "held_out" in content.cells else ""
     lines = [
         "A cell is one choice of source, transferred units k, frozen units j, and recipe. Its "
         "runs differ in the seed alone. Entries are means over seeds on the test images, with "
         "95 % intervals.",
-        "Bold is the best mean of a dataset in a column. Nothing was chosen by it, as cells are "
-        "chosen on validation, and the best of many means is too good by luck.",
+        f"Bold is the best mean of a dataset{held_out} in a column. Nothing was chosen by it, as "
+        "cells are chosen on validation, and the best of many means is too good by luck.",
     ]
     plans = [plan for plan in content.runs.get("plan", ()) if isinstance(plan, PlanRecord)]
     lines += dict.fromkeys(filter(None, map(describe_guessing, plans)))

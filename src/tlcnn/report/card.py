@@ -17,7 +17,7 @@ from tlcnn.report.methods import write_facts
 from tlcnn.report.numbers import format_estimate
 from tlcnn.report.words import name_dataset, name_metric, write_classes
 from tlcnn.report.writers.markdown import escape_markdown
-from tlcnn.statistics.resample import LEAST_GROUPS
+from tlcnn.statistics.few_groups import LEAST_GROUPS
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.cells import make_cells
 from tlcnn.study.class_weights import find_class_weights

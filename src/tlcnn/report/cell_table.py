@@ -14,34 +14,27 @@ from tqdm import tqdm
 
 from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.errors import list_names
-from tlcnn.records.settings import (
-    CELL,
-    list_held_out,
-    list_naming,
-    list_values,
-    list_varying,
-    write_value,
-)
 from tlcnn.report.baseline import compare_rows, list_difference_columns
+from tlcnn.report.cell_rows import Key, describe_averaged, group_cells, list_cells
+from tlcnn.report.held_out import MEAN, list_held_out_means
 from tlcnn.report.numbers import format_estimate, format_seconds
 from tlcnn.report.remarks import write_note, write_omissions, write_tuning
 from tlcnn.report.show import show_column
 from tlcnn.report.table import Column, Entry, Table
-from tlcnn.report.tables import DEFAULT_METRICS, join_columns, make_sort_key
+from tlcnn.report.tables import DEFAULT_METRICS, join_columns
 from tlcnn.report.words import name_cell
 from tlcnn.statistics.arm import Arm, Estimate
 from tlcnn.statistics.estimate import make_unknown
+from tlcnn.statistics.few_groups import RULE
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.statistics.notes import NoteKind
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.block import Block, find_val_metric, make_blocks
-from tlcnn.study.cells import FOLD, SEARCH, SPLIT_SEED, Cell, make_cells
+from tlcnn.study.cells import Cell, make_cells
+from tlcnn.study.held_out import find_hold_out
 from tlcnn.study.runs import IMAGES, Run, make_runs
-from tlcnn.study.select import group_runs, name_value
 from tlcnn.study.tune import check_tuned, tune_cells
 from tlcnn.text import count
-
-Key = Mapping[str, Any]  # column -> value
 
 _OUTSIDE = (
     "not shown, because they belong to no grid: {} (imported predictions, frozen random units, "
@@ -56,16 +49,20 @@ class CellRow:
     Attributes:
         arms: the arm of each cell, by metric.
         estimates: the mean over all runs, by metric.
+        n_seeds: of a mean over held-out values; 0 for other rows.
     """
 
     key: Key
     cells: tuple[Cell, ...]
     arms: Mapping[str, tuple[Arm, ...]]
     estimates: Mapping[str, Estimate]
+    n_seeds: int = 0
 
     @property
     def n(self) -> int:
-        """Seeds of its cell; of several cells, runs."""
+        """Seeds of its cell, or of a mean over held-out values; of other cells, runs."""
+        if self.n_seeds:
+            return self.n_seeds
         return len(self.cells[0].seeds) if len(self.cells) == 1 else len(self.runs)
 
     @property
@@ -111,8 +108,8 @@ def make_cell_table(
     finished = runs[runs["state"] == "done"] if len(runs) else runs
     cells = tune_cells(make_cells(make_runs(finished)), tuned, find_val_metric(metrics[0]))
     whole_cells = {cell.key: cell for cell in cells}
-    members, names = _group_cells(finished, group) if group else list_cells(cells)
-    notes = _describe_averaged(members, names) if group else []
+    members, names = group_cells(finished, group) if group else list_cells(cells)
+    notes = describe_averaged(members, names) if group else []
     if only_grids:
         n_outside = sum(not cell.is_in_grid for _, cells in members for cell in cells)
         members = [(key, tuple(c for c in cells if c.is_in_grid)) for key, cells in members]
@@ -122,6 +119,7 @@ def make_cell_table(
     # A bar on a terminal, once it takes long.
     watched = tqdm(members, unit="cell", leave=False, delay=2, disable=None)
     rows = [_score_row(key, cells, metrics, **options) for key, cells in watched]
+    rows = rows if group else _add_held_out_means(rows, metrics)
     columns = [show_column(n, [row.key.get(n) for row in rows], role="key") for n in names]
     columns.append(show_column("n", [row.n for row in rows]))
     if any(row.n_folds > 1 for row in rows):
@@ -130,92 +128,15 @@ def make_cell_table(
     columns += [(Column(m, "number", role="score"), _show_scores(rows, m, parts)) for m in metrics]
     notes += _describe_rows(rows, () if interval == "none" else metrics)
     if baseline:
-        keys = pd.DataFrame([row.key for row in rows], columns=list(names))
-        arms = [
-            {m: scored[0] for m, scored in row.arms.items() if scored and len(row.cells) == 1}
-            for row in rows
-        ]
         blocks = _make_blocks(whole_cells, rows, metrics)
-        compared, remarks = compare_rows(keys, arms, blocks, baseline, margin)
-        for metric, comparisons in compared.items():
-            columns += list_difference_columns(comparisons, metric, len(rows))
+        differences, remarks = _list_differences(rows, names, blocks, baseline, margin)
+        columns += differences
         notes += remarks
     times = [pd.Series([run.train_s for run in row.runs]).mean() for row in rows]
     columns.append(show_column("train_s", times, format_seconds))
-    return join_columns(columns, notes)
-
-
-# ---- which cells make a row ---------------------------------------------------------------------
-
-Members = list[tuple[Key, tuple[Cell, ...]]]
-
-
-def list_cells(cells: Sequence[Cell]) -> tuple[Members, list[str]]:
-    """Return a row for each cell, and the columns that tell them apart.
-
-    The columns are those of a cell, the settings that name some cell beside them, and those in
-    which runs of one name differ, with nothing for a setting that differs inside a cell.
-    """
-    members = [(cell, run) for cell in cells for run in cell.runs]
-    settings = [
-        {k: v for k, v in run.settings.items() if k not in (FOLD, SPLIT_SEED) or not cell.places}
-        for cell, run in members
-    ]
-    varying = [
-        name
-        for name in list_varying([run.name for _, run in members], settings)
-        if len({name_value(cell.settings.get(name)) for cell in cells}) > 1
-    ]
-    named = [*list_naming(cell.settings for cell in cells), *varying, *list_held_out(settings)]
-    varying = list(dict.fromkeys(named))
-    shown = {key for cell in cells for key in cell.shown_settings}
-    varying = [name for name in varying if name in shown]
-    columns = [*CELL, *varying]
-    columns += [SEARCH] if any(cell.searched for cell in cells) else []
-    columns += ["imported"] if any(cell.source.is_imported for cell in cells) else []
-    keys = [
-        {
-            **{name: getattr(cell, name) for name in CELL},
-            **{name: write_value(cell.shown_settings.get(name)) for name in varying},
-            SEARCH: cell.searched.search.study if cell.searched else None,
-            "imported": cell.source.is_imported,
-            "cell_id": cell.cell_id,
-        }
-        for cell in cells
-    ]
-    names = {tuple(name_value(key[name]) for name in columns) for key in keys}
-    rows = _sort([(k, (c,)) for k, c in zip(keys, cells, strict=True)], [*columns, "cell_id"])
-    columns += ["cell_id"] if len(names) < len(keys) else []
-    return rows, columns
-
-
-def _group_cells(runs: pd.DataFrame, group: Sequence[str]) -> tuple[Members, list[str]]:
-    """Return a row for each combination of values of some columns, and those columns."""
-    parts = group_runs(runs, group)
-    rows: Members = [(key, make_cells(make_runs(part))) for key, part in parts]
-    columns = list(dict.fromkeys(group))
-    return _sort(rows, columns), columns
-
-
-def _sort(rows: Members, columns: Sequence[str]) -> Members:
-    return sorted(rows, key=lambda row: [make_sort_key(row[0].get(name)) for name in columns])
-
-
-def _describe_averaged(rows: Members, group: Sequence[str]) -> list[str]:
-    """Return a line on what differs between cells that share a row."""
-    members = [(at, cell) for at, (_, cells) in enumerate(rows) for cell in cells]
-    facts = [
-        {**{name: getattr(cell, name) for name in CELL}, **cell.settings} for _, cell in members
-    ]
-    texts = []
-    for name in list_varying([at for at, _ in members], facts):
-        if name not in group:
-            values = pd.Series([write_value(cell.get(name)) for cell in facts], dtype=object)
-            texts.append(f"{name} ({list_values(values, 6)})")
-    n_cells = max((len(cells) for _, cells in rows), default=0)
-    if not texts and n_cells > 1:
-        texts = [f"cells ({n_cells} in a row)"]
-    return [f"averaged over different {'; '.join(texts)}"] if texts else []
+    is_held_out = any(find_hold_out(cell) for row in rows for cell in row.cells)
+    best_of = "its dataset and held-out values" if is_held_out else "its dataset"
+    return join_columns(columns, notes, best_of=best_of)
 
 
 # ---- scores -------------------------------------------------------------------------------------
@@ -229,6 +150,54 @@ def _score_row(
     unknown = make_unknown(math.nan, 0)
     estimates = {m: estimate_mean(scored) if scored else unknown for m, scored in arms.items()}
     return CellRow(key, cells, arms, estimates)
+
+
+def _add_held_out_means(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[CellRow]:
+    """Return the rows, and after those that differ in what they hold out alone, their mean."""
+    by_key = {row.cells[0].key: row for row in rows}
+    arms = {
+        key: {metric: arms[0] for metric, arms in row.arms.items() if arms}
+        for key, row in by_key.items()
+    }
+    cells = {key: row.cells[0] for key, row in by_key.items()}
+    means: dict[str, list[CellRow]] = {}  # by the key of the cell in front
+    for mean in list_held_out_means(cells, arms, metrics):
+        last = max(mean.keys, key=[*by_key].index)
+        shared = {
+            name: value if all(by_key[key].key[name] == value for key in mean.keys) else None
+            for name, value in by_key[last].key.items()
+        }
+        row = CellRow(
+            {**shared, HOLD_OUT: mean.tested},
+            tuple(cells[key] for key in mean.keys),
+            {metric: (mean.arms[metric],) if metric in mean.arms else () for metric in metrics},
+            {metric: make_unknown(math.nan, 0) for metric in metrics} | {**mean.estimates},
+            max(len(arm.seeds) for arm in mean.arms.values()),
+        )
+        means.setdefault(last, []).append(row)
+    return [row for key in by_key for row in (by_key[key], *means.get(key, ()))]
+
+
+def _list_differences(
+    rows: Sequence[CellRow],
+    names: Sequence[str],
+    blocks: Mapping[str, Sequence[Block]],
+    baseline: Sequence[str],
+    margin: float,
+) -> tuple[list[tuple[Column, list[Entry]]], list[str]]:
+    """Return the columns of differences to the baseline, and notes; means are not compared."""
+    places = [at for at, row in enumerate(rows) if not row.n_seeds]
+    keys = pd.DataFrame([rows[at].key for at in places], columns=list(names))
+    arms = [
+        {m: arms[0] for m, arms in rows[at].arms.items() if arms and len(rows[at].cells) == 1}
+        for at in places
+    ]
+    compared, notes = compare_rows(keys, arms, blocks, baseline, margin)
+    columns = []
+    for metric, results in compared.items():
+        comparisons = {places[at]: result for at, result in results.items()}
+        columns += list_difference_columns(comparisons, metric, len(rows))
+    return columns, notes
 
 
 def _make_blocks(
@@ -270,8 +239,7 @@ def compute_deviation(arms: Sequence[Arm]) -> float:
 def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
     """Return the entries of a metric, the best of each dataset marked."""
     values = pd.Series([row.estimates[metric].value for row in rows], dtype=float)
-    images = ("dataset", IMAGES, HOLD_OUT)
-    datasets = values.groupby([str([row.key.get(name) for name in images]) for row in rows])
+    datasets = values.groupby([_name_images(row) for row in rows])
     best = datasets.transform("min" if is_lower_better(metric) else "max")
     is_best = (values == best) & (datasets.transform("nunique") > 1)
     entries = []
@@ -285,9 +253,16 @@ def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> 
     return entries
 
 
+def _name_images(row: CellRow) -> str:
+    """Return what is equal for rows that were tested on the same images."""
+    names = {(c.dataset, c.settings.get(IMAGES), str(find_hold_out(c))) for c in row.cells}
+    return str(sorted(map(str, names)))
+
+
 def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]:
     """Return what is left out, and what the intervals leave out, with the number of rows."""
     lines = []
+    lone = [row for row in rows if not row.n_seeds]
     several = sorted({c.dataset for row in rows for c in row.cells if IMAGES in c.settings})
     if several:
         lines.append(
@@ -301,16 +276,20 @@ def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]
             "folds together; the intervals are corrected for the training images that folds share "
             "(Nadeau and Bengio 2003; repeated folds: Bouckaert and Frank 2004)"
         )
-    for cell in (cell for row in rows for cell in row.cells if cell.omissions):
+    for cell in (cell for row in lone for cell in row.cells if cell.omissions):
         lines.append(f"{write_omissions(cell.omissions)}: {cell.dataset}, {name_cell(cell)}")
-    for cell in (cell for row in rows for cell in row.cells if cell.tuning or cell.searched):
+    for cell in (cell for row in lone for cell in row.cells if cell.tuning or cell.searched):
         lines.append(f"{write_tuning(cell)}: {cell.dataset}, {name_cell(cell)}")
     positions: dict[str, set[int]] = {}
     for at, row in enumerate(rows):
-        for note in (note for metric in metrics for note in row.estimates[metric].notes):
+        notes = ((metric, note) for metric in metrics for note in row.estimates[metric].notes)
+        for metric, note in notes:
             if note.kind is not NoteKind.FOLDS or row.n_folds == 1:
-                positions.setdefault(write_note(note), set()).add(at)
+                start = f"{metric}: " if note.kind is NoteKind.FEW_GROUPS else ""
+                positions.setdefault(start + write_note(note), set()).add(at)
     for text, hits in positions.items():
         is_everywhere = len(hits) == len(rows)
         lines.append(text if is_everywhere else f"{text} ({len(hits)} of {len(rows)} rows)")
-    return lines
+    lines += [MEAN] if metrics and len(lone) < len(rows) else []
+    is_decidable = (row.estimates[metric].is_decidable for row in rows for metric in metrics)
+    return lines if all(is_decidable) else [*lines, RULE]

@@ -183,6 +183,7 @@ class Content:
             n_groups, n_seeds, value, low, high, note.
         subgroups: a row for each subgroup of the test images of one cell for each dataset and
             model, where subgroups were asked for; see `tlcnn.report.subgroups`.
+        undivided: the datasets without a column that subgroups were asked for by.
         provenance: sections of (name, value) pairs: data manifests, weights, versions, commit,
             hardware.
         assumptions: sentences on what the statistics take for granted.
@@ -206,5 +207,6 @@ class Content:
     external: ExternalScores | None = None
     held_out: pd.DataFrame = field(default_factory=pd.DataFrame)
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
+    undivided: tuple[str, ...] = ()
     provenance: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     assumptions: tuple[str, ...] = ()

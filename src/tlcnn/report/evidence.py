@@ -90,6 +90,8 @@ def write_difference(contrast: Contrast, reference: str) -> str:
 
 
 def write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> str:
+    if not comparison.delta.is_decidable:
+        return "no verdict: too few test groups"
     answers = {"better": "yes", "worse": "no", "equivalent": equivalent}
     return answers.get(comparison.verdict, "inconclusive")
 

@@ -1,6 +1,7 @@
 """Scores on held-out values, such as sites: each value, and the mean over them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,19 +14,69 @@ from tlcnn.report.show import show_interval, show_number, show_value
 from tlcnn.report.table import Column, Entry, Table, fill_table
 from tlcnn.report.words import name_treatment, write_settings
 from tlcnn.statistics.arm import Arm, Estimate
-from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.estimate import estimate_contrast, make_unknown
+from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.arms import estimate_mean
 from tlcnn.study.cells import Cell
 from tlcnn.study.held_out import HeldOutCells, group_held_out
 
+MEAN = (
+    "The mean over the values counts each of them once, whatever its number of images. Its "
+    "interval is about new values like these: it is Student's over the values, with the variance "
+    "between seeds added, and widened for the training images that the networks of different "
+    "values share (Nadeau and Bengio 2003). Few values say little about new ones."
+)
 CAPTION = (
     "Networks tested on images of a value, such as a site, that training has not seen. The "
-    "interval of a row is over new seeds and new test groups of that value. The mean over the "
-    "values counts each of them once, whatever its number of images. Its interval is about new "
-    "values like these: it is Student's over the values, with the variance between seeds added, "
-    "and widened for the training images that the networks of different values share (Nadeau and "
-    "Bengio 2003). Few values say little about new ones."
+    f"interval of a row is over new seeds and new test groups of that value. {MEAN}"
 )
+
+
+@dataclass(frozen=True)
+class HeldOutMean:
+    """The mean over the held-out values of some cells, as a row of a table.
+
+    Attributes:
+        keys: of the cells.
+        tested: what stands in place of a held-out value.
+        arms, estimates: by metric.
+    """
+
+    keys: tuple[str, ...]
+    tested: str
+    arms: Mapping[str, Arm]
+    estimates: Mapping[str, Estimate]
+
+
+def list_held_out_means(
+    cells: Mapping[str, Cell], arms: Mapping[str, Mapping[str, Arm]], metrics: Sequence[str]
+) -> list[HeldOutMean]:
+    """Return the means over held-out values, of the test split with intervals.
+
+    The images for validation are not of the held-out values, so their mean has no interval.
+    """
+    groups: dict[tuple[str, ...], dict[str, HeldOutCells]] = {}
+    for metric in metrics:
+        for group in group_held_out(cells, arms, metric):
+            if group.mean is not None:
+                keys = tuple(cell.key for _, cell in group.cells)
+                groups.setdefault(keys, {})[metric] = group
+    means = []
+    for keys, by_metric in groups.items():
+        scored = {metric: group.mean for metric, group in by_metric.items() if group.mean}
+        estimates = {
+            metric: estimate_contrast([(1.0, arm)])
+            if parse_metric(metric).split == "test"
+            else make_unknown(arm.mean, len(arm.seeds))
+            for metric, arm in scored.items()
+        }
+        tested = _name_mean(next(iter(by_metric.values())))
+        means.append(HeldOutMean(keys, tested, scored, estimates))
+    return means
+
+
+def _name_mean(group: HeldOutCells) -> str:
+    return f"mean over {len(group.cells)} values of {group.column}"
 
 
 def tabulate_held_out(
@@ -54,7 +105,7 @@ def _list_rows(group: HeldOutCells) -> Iterator[dict[str, Any]]:
         place = {"cell": cell.key, "tested": hold_out.words}
         yield {**names, **place, **counts, **describe(estimate_mean([arm]))}
     if group.mean is not None:
-        mean = {"cell": "", "tested": f"mean over {len(group.cells)} values of {group.column}"}
+        mean = {"cell": "", "tested": _name_mean(group)}
         counts = {"n_images": n_tested, "n_groups": None}
         yield {**names, **mean, **counts, **describe(estimate_contrast([(1.0, group.mean)]))}
 

@@ -7,7 +7,7 @@ from tlcnn.config.spelling import write_command
 from tlcnn.report.content import Finding
 from tlcnn.report.reproduce import find_commands
 from tlcnn.report.words import join_words, name_block, name_dataset, name_source
-from tlcnn.study.answers import MissingCells, Question, Unmeasured
+from tlcnn.study.answers import CHAIN_START, MissingCells, Question, Unmeasured
 from tlcnn.study.block import Block
 from tlcnn.study.cells import Cell
 
@@ -23,7 +23,7 @@ _UNMEASURED: dict[Question, tuple[str, str, str]] = {
         "`python -m tlcnn.train experiment=grid`",
     ),
     "chain": (
-        "Does HAM10000 help a second dataset more than ImageNet?",
+        "Does {} help a second dataset more than ImageNet?",
         "On no dataset were networks fine-tuned both from ImageNet and from a network that was "
         "trained on another dataset of yours.",
         "`python -m tlcnn.train experiment=proposal`, or, for any two datasets, `python -m "
@@ -44,6 +44,9 @@ def write_unmeasured(answer: Unmeasured) -> Finding:
     """Return a question that no run answers, and what to train for it."""
     question, reason, command = _UNMEASURED[answer.question]
     details = write_missing(answer.missing) or [f"Train them: {command}."]
+    blocks = [cells.block for cells in answer.missing]
+    helpers = [d for b in blocks for s in b.chains for d in s.datasets if d != b.dataset]
+    question = question.format(name_dataset(next(iter(helpers), CHAIN_START)))
     parts = (answer.question, question, "not measured", reason, tuple(details))
     return Finding(*parts, is_measured=False)
 

@@ -10,6 +10,7 @@ from tlcnn.records.summary import LEAST_RESPONSE
 from tlcnn.report.numbers import is_number, write_gap, write_score
 from tlcnn.report.words import join_words, write_settings
 from tlcnn.statistics.arm import Arm, Comparison
+from tlcnn.statistics.few_groups import REMEDY
 from tlcnn.statistics.notes import Note, NoteKind
 from tlcnn.study.arms import NEAR_CHANCE
 from tlcnn.study.cells import Cell
@@ -27,7 +28,8 @@ _NOTES = {
     NoteKind.NO_REDRAWS: "the interval covers new seeds only, because this metric cannot be "
     "resampled",
     NoteKind.PARTLY_KNOWN: "not all of the cells have predictions: compared by their scores alone",
-    NoteKind.FEW_GROUPS: "no verdict, because {classes} fewer than {further} test groups",
+    NoteKind.FEW_GROUPS: "no verdict, because {classes} fewer than {further} test groups{listed}: "
+    + REMEDY,
     NoteKind.LACKS_METRIC: "{seeds} without {text}, left out",
     NoteKind.OTHER_IMAGES: "not paired, because the test images differ",
     NoteKind.MAYBE_OTHER_IMAGES: "not paired, because it is unknown whether the test images are "
@@ -80,6 +82,7 @@ def write_note(note: Note) -> str:
         share=f"{100 * chance:.1f} %",
         limit=f"{100 * (chance + NEAR_CHANCE * (1 - chance)):.1f} %",
         text=note.text,
+        listed=f" ({note.text})" if note.text else "",
     )
 
 

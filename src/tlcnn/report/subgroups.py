@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from tlcnn.errors import TlcnnError
+from tlcnn.data.tabular import write_cell
+from tlcnn.errors import DataError, TlcnnError
 from tlcnn.memory import Memory
-from tlcnn.report.cell_table import list_cells
+from tlcnn.report.cell_rows import list_cells
 from tlcnn.report.comparison_tables import find_below, show_name
 from tlcnn.report.content import Content
 from tlcnn.report.forest import make_scale
@@ -26,11 +27,12 @@ from tlcnn.report.show import (
 from tlcnn.report.table import Column, Entry, Table, fill_table
 from tlcnn.report.tables import join_columns
 from tlcnn.report.words import join_words, name_cell, write_settings
+from tlcnn.statistics.few_groups import LEAST_GROUPS
 from tlcnn.statistics.metrics import parse_metric
-from tlcnn.statistics.resample import LEAST_GROUPS
 from tlcnn.study.cells import Cell
 from tlcnn.study.divisions import Division
-from tlcnn.study.held_out import list_rest
+from tlcnn.study.held_out import find_hold_out, list_rest
+from tlcnn.study.metadata import NoColumn
 from tlcnn.study.subgroups import CLASS_MEANS, Subgroup, load_subgroups
 from tlcnn.text import first_line
 
@@ -54,15 +56,31 @@ class Asked:
     metadata: Path | None = None
 
 
+@dataclass(frozen=True)
+class Tabulated:
+    """The subgroups of some cells.
+
+    Attributes:
+        frame: one row a cell and subgroup.
+        lines: what has no subgroups, and why.
+        lacking: the datasets without a column that was asked for.
+    """
+
+    frame: pd.DataFrame
+    lines: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+
 def tabulate_subgroups(
     cells: Sequence[Cell], asked: Asked, metric: str, margin: float
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return one row a cell and subgroup, and a line on each cell that has none.
+) -> Tabulated:
+    """Return the subgroups of cells.
 
     Raises:
-        TlcnnError: no cell has subgroups: why the first one has none.
+        TlcnnError: no cell can be divided: why the first one cannot.
     """
     memory, rows, errors = Memory(), [], {}
+    undivided: dict[str, None] = {}
     for cell in cells if asked.divisions else ():
         try:
             subgroups = load_subgroups(
@@ -71,12 +89,32 @@ def tabulate_subgroups(
         except TlcnnError as error:
             errors[cell.key] = error
             continue
-        rows += [_describe(cell, subgroup) for subgroup in subgroups]
-    if errors and not rows:
+        whole = [subgroup for subgroup in subgroups if not _is_held_out(cell, subgroup)]
+        rows += [_describe(cell, subgroup) for subgroup in whole]
+        undivided |= dict.fromkeys({s.column for s in subgroups} - {s.column for s in whole})
+    if errors and len(errors) == len(cells):
         raise next(iter(errors.values()))
     names = {cell.key: f"{cell.dataset}, {name_cell(cell)}" for cell in cells}
     lines = [f"no subgroups of {names[k]}: {first_line(error)}" for k, error in errors.items()]
-    return pd.DataFrame(rows, columns=_COLUMNS), tuple(dict.fromkeys(lines))
+    lines += [
+        f"no subgroups by {column} of runs that hold out one {column}: all that they test is of it"
+        for column in undivided
+    ]
+    lacking = {cell.dataset for cell in cells if isinstance(errors.get(cell.key), NoColumn)}
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    return Tabulated(frame, tuple(dict.fromkeys(lines)), tuple(sorted(lacking)))
+
+
+def _is_held_out(cell: Cell, subgroup: Subgroup) -> bool:
+    """Return whether a subgroup has no score because of what the cell holds out.
+
+    All that is tested then has one value of the column, but for other images of the same groups.
+    """
+    hold_out = find_hold_out(cell)
+    if hold_out is None or hold_out.column != subgroup.column or subgroup.result is not None:
+        return False
+    values = {write_cell(value) for value in hold_out.values}
+    return len(values) == 1 or subgroup.name not in values
 
 
 def _describe(cell: Cell, subgroup: Subgroup) -> dict[str, Any]:
@@ -229,7 +267,10 @@ def make_subgroup_table(content: Content) -> Table:
 
 def make_compared_table(cells: Sequence[Cell], asked: Asked, metric: str, margin: float) -> Table:
     """Return the table of `tlcnn compare --by`: cells and subgroups as rows."""
-    frame, lines = tabulate_subgroups(cells, asked, metric, margin)
+    tabulated = tabulate_subgroups(cells, asked, metric, margin)
+    frame, lines = tabulated.frame, tabulated.lines
+    if cells and frame.empty:
+        raise DataError("; ".join(lines))
     keys, names = list_cells(cells)
     by_cell = {members[0].key: key for key, members in keys}
     order = {cell_key: number for number, cell_key in enumerate(by_cell)}

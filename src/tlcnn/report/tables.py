@@ -14,7 +14,7 @@ from tlcnn.report.table import Column, Entry, Table
 from tlcnn.statistics.metrics import is_lower_better
 
 DEFAULT_METRICS = ("val/balanced_accuracy", "test/balanced_accuracy", "test/macro_auroc")
-BEST = "the best of its dataset by this metric; to choose a cell, use a val/ metric"
+BEST = "the best of {} by this metric; to choose a cell, use a val/ metric"
 
 
 def make_run_table(runs: pd.DataFrame, metrics: Sequence[str] = DEFAULT_METRICS) -> Table:
@@ -57,11 +57,20 @@ def _add_roles(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def join_columns(
-    columns: Sequence[tuple[Column, Sequence[Entry]]], notes: Sequence[str] = ()
+    columns: Sequence[tuple[Column, Sequence[Entry]]],
+    notes: Sequence[str] = (),
+    *,
+    best_of: str = "its dataset",
 ) -> Table:
-    """Return the table of some columns with their entries."""
+    """Return the table of some columns with their entries.
+
+    Args:
+        best_of: the rows among which an entry is marked as the best.
+    """
     rows = tuple(zip(*(entries for _, entries in columns), strict=True))
-    return Table(tuple(column for column, _ in columns), rows, notes=tuple(notes), best=BEST)
+    return Table(
+        tuple(column for column, _ in columns), rows, notes=tuple(notes), best=BEST.format(best_of)
+    )
 
 
 def make_sort_key(value: Any) -> tuple[bool, float, str]:

@@ -16,7 +16,7 @@ class NoteKind(Enum):
     SEEDS_ALONE = "seeds alone"
     NO_REDRAWS = "no redraws for this metric"
     PARTLY_KNOWN = "one arm without predictions"
-    FEW_GROUPS = "classes with too few test groups"  # counts: (classes, the least number)
+    FEW_GROUPS = "classes with too few test groups"  # counts: (classes, the least number), text
     LACKS_METRIC = "runs without the metric"  # counts: (seeds,), text: the metric
     OTHER_IMAGES = "different test images"
     MAYBE_OTHER_IMAGES = "perhaps different test images"

@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from tlcnn.statistics.arm import Arm, Sample
+from tlcnn.statistics.few_groups import LEAST_GROUPS, find_few_groups, list_few_groups
 from tlcnn.statistics.notes import Note, NoteKind, Notes
 from tlcnn.statistics.score import Score
 
 N_DRAWS = 2000
-LEAST_GROUPS = 5  # of a class, for a verdict
 BLOCK = 8_000_000  # weights in one block: 64 MB
 
 
@@ -40,15 +40,20 @@ def make_arm(
     *,
     n_draws: int = N_DRAWS,
     lower_is_better: bool = False,
+    classes: Sequence[str] = (),
 ) -> Arm:
-    """Return an arm of S scores on one sample; equal samples are redrawn equally."""
+    """Return an arm of S scores on one sample; equal samples are redrawn equally.
+
+    Args:
+        classes: names of the strata, for a note on those with too few groups.
+    """
     strata = sample.strata
     blocks = [
         np.stack([score.compute(weights) for score in scores])
         for weights in iterate_weights(strata, n_draws, int(sample.name, 16))
     ]
     sums = [score.contributions for score in scores if score.contributions is not None]
-    floor, notes = _find_floor(scores[0], strata)
+    floor, notes = _find_floor(scores[0], strata, classes)
     return Arm(
         name=name,
         seeds=np.asarray(seeds),
@@ -63,7 +68,9 @@ def make_arm(
     )
 
 
-def _find_floor(score: Score, strata: np.ndarray) -> tuple[np.ndarray | None, Notes]:
+def _find_floor(
+    score: Score, strata: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray | None, Notes]:
     """Return `Arm.floor`, (K,), and a note on classes with too few groups for a verdict.
 
     Where n groups were all right, a share of wrong ones has the distribution Beta(1/2, n + 1/2)
@@ -75,8 +82,9 @@ def _find_floor(score: Score, strata: np.ndarray) -> tuple[np.ndarray | None, No
         return None, ()
     reach = score.reach
     sizes = np.bincount(strata, minlength=len(reach))
-    is_few = (sizes > 0) & (sizes < LEAST_GROUPS) & (reach * len(strata) > 1.5 * sizes)
-    note = Note(NoteKind.FEW_GROUPS, (int(is_few.sum()), LEAST_GROUPS))
+    is_few = find_few_groups(reach, sizes)
+    names = list_few_groups(is_few, sizes, classes) if classes else ""
+    note = Note(NoteKind.FEW_GROUPS, (int(is_few.sum()), LEAST_GROUPS), names)
     floor = reach**2 / ((sizes + 1) * (sizes + 2)) if score.is_counted else None
     return floor, (note,) if is_few.any() else ()
 

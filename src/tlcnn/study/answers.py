@@ -7,7 +7,7 @@ from typing import Literal
 
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.resolution import Resolution
-from tlcnn.study.block import Best, Block
+from tlcnn.study.block import N_CHOICES, Best, Block
 from tlcnn.study.cells import Cell, Source
 from tlcnn.study.comparisons import Contrast, FamilyKind, list_chain_pairs, list_compared_sources
 from tlcnn.study.finetuning import (
@@ -29,7 +29,7 @@ from tlcnn.study.layers import (
 )
 
 Question = Literal["imagenet_vs_random", "best_cell", "finetuning", "chain", "layers"]
-N_CHOICES = 3  # cells of one source from which the best is worth choosing
+CHAIN_START = "ham10000"  # the dataset that a second one may be helped by, if no run names another
 MATCHED = 1.1  # two sources of equally many images, at most so many times as many
 
 
@@ -189,11 +189,22 @@ def answer_questions(
         "layers": [a for block in blocks for a in _answer_layers(block, margin)],
     }
     for question, answered in answers.items():
-        if not answered and question != "finetuning":  # treatments ask it, and a grid has none
+        # Treatments ask about fine-tuning, and a grid has none.
+        if not answered and question != "finetuning" and _is_asked(question, blocks):
             plain = list_plain_blocks(blocks)
             missing = tuple(m for block in plain for m in list_missing(block, question))
             answered.append(Unmeasured(question, missing))
     return [answer for answered in answers.values() for answer in answered]
+
+
+def _is_asked(question: Question, blocks: Sequence[Block]) -> bool:
+    """Return whether a question makes sense for these runs; without any, all questions do.
+
+    That of a chain needs its first dataset, or a source that was trained on another one.
+    """
+    if question != "chain" or not blocks:
+        return True
+    return any(block.dataset == CHAIN_START or block.chains for block in blocks)
 
 
 def score_parents(contrast: Contrast, blocks: Iterable[Block]) -> ParentScore | None:
@@ -220,12 +231,12 @@ def score_parents(contrast: Contrast, blocks: Iterable[Block]) -> ParentScore | 
 def _answer_best(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:
     for source in block.sources:
         full, best = block.find_deepest_trained(source), block.find_best(source)
-        grid = block.list_grid(source)
-        if best is None or len(grid) < N_CHOICES:
+        if best is None:
             continue
         kinds = (FamilyKind.BEST, FamilyKind.DEPTH)
         contrast, others = _find_contrasts(block, source, full, kinds, contrasts)
-        yield BestAnswer("best_cell", block, source, best, full, contrast, others, tuple(grid))
+        answer = (block, source, best, full, contrast, others, tuple(block.list_grid(source)))
+        yield BestAnswer("best_cell", *answer)
 
 
 def _answer_finetuning(block: Block, contrasts: Sequence[Contrast]) -> Iterator[BestAnswer]:

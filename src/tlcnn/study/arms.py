@@ -144,7 +144,12 @@ def score_predictions(arm: Arm, predictions: CellPredictions, metric: str) -> Ar
     if not scores:
         return replace(arm, sample=sample, notes=(Note(NoteKind.NO_REDRAWS),))
     scored = make_arm(
-        arm.name, predictions.seeds, scores, sample, lower_is_better=arm.lower_is_better
+        arm.name,
+        predictions.seeds,
+        scores,
+        sample,
+        lower_is_better=arm.lower_is_better,
+        classes=predictions.classes,
     )
     return replace(scored, images=arm.images, n_options=arm.n_options, bounds=arm.bounds)
 

@@ -12,6 +12,7 @@ from tlcnn.study.arms import estimate_mean, list_scored_seeds
 from tlcnn.study.cells import Cell, Settings, Source, order_settings
 
 OWN = "self"  # the network's own weights, trained on the target from random ones
+N_CHOICES = 3  # cells of one source from which the best is worth choosing
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,11 @@ class Block:
         return self.val_arms[key].mean if key in self.val_arms else math.nan
 
     def find_best(self, source: Source) -> Best | None:
-        """Return what validation chooses in a source's grid."""
-        return self.choose(source, self.list_grid(source), self.find_deepest_trained(source))
+        """Return what validation chooses in a source's grid; None for fewer than `N_CHOICES`."""
+        grid = self.list_grid(source)
+        if len(grid) < N_CHOICES:
+            return None
+        return self.choose(source, grid, self.find_deepest_trained(source))
 
     def choose(self, source: Source, cells: Sequence[Cell], full: str | None) -> Best | None:
         """Return what validation chooses among cells of a source; None for fewer than two.

@@ -12,8 +12,10 @@ import numpy as np
 from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.config.hold_out import HoldOut, parse_hold_out
 from tlcnn.errors import ConfigError
+from tlcnn.records.plan_record import PlanRecord
 from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.estimate import pick_seeds
+from tlcnn.storage import digest_of
 from tlcnn.study.cells import Cell, Settings, measure_fold_ratio
 
 
@@ -54,10 +56,16 @@ def group_held_out(
         arms: the arms of each cell, by metric.
     """
     groups: dict[Hashable, list[tuple[HoldOut, Cell]]] = {}
+    plans = {run.run_id: run.plan for cell in cells.values() for run in cell.runs}
     for key, cell in cells.items():
         hold_out = find_hold_out(cell)
         if hold_out is not None and metric in arms[key]:
-            names = (*cell.runs[0].name, cell.source, cell.treatment, list_rest(cell))
+            names = (
+                *cell.runs[0].name,
+                _name_source(cell, plans),
+                cell.treatment,
+                list_rest(cell),
+            )
             groups.setdefault((*names, hold_out.column), []).append((hold_out, cell))
     for members in groups.values():
         members.sort(key=lambda member: (member[0].values, member[1].cell_id))
@@ -65,6 +73,35 @@ def group_held_out(
         hold_out, first = members[0]
         mean = _average(members, scored)
         yield HeldOutCells(hold_out.column, list_rest(first), tuple(members), scored, mean)
+
+
+def _name_source(cell: Cell, plans: Mapping[str, PlanRecord]) -> Hashable:
+    """Return what tells a cell's source from others: of `init.run` how it was trained, not its id.
+
+    The runs that weights come from may differ in what they hold out and in the seed. Their plans
+    show that they differ in nothing else; a run whose plan is not there stands for itself.
+    """
+    if cell.settings.get("init.source") != "run":
+        return cell.source
+    ids = [run.plan.ancestry[0].run_id if run.plan.ancestry else "" for run in cell.runs]
+    recipes = {_digest_recipe(plans[run_id]) if run_id in plans else "" for run_id in ids}
+    if len(recipes) > 1 or "" in recipes:
+        return cell.source
+    settings = tuple(pair for pair in cell.source.settings if pair[0] != "init.run")
+    return replace(cell.source, settings=settings), *recipes
+
+
+def _digest_recipe(plan: PlanRecord) -> str:
+    """Return what runs share that differ in the seed and in what they hold out alone."""
+    dataset = {**plan.identity.get("dataset", {}), "manifest": None, "hold_out": None}
+    identity = {**plan.identity, "dataset": dataset, "seed": None}
+    settings = {
+        key: value
+        for key, value in plan.settings.items()
+        if key.startswith("dataset.") and key != HOLD_OUT
+    }
+    n_images = sum(sum(counts.values()) for counts in plan.split_sizes.values())
+    return digest_of([identity, settings, plan.dataset, n_images], 12)
 
 
 def list_rest(cell: Cell) -> Settings:

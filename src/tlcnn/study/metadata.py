@@ -14,7 +14,7 @@ from tlcnn.data.files import FileRef
 from tlcnn.data.hold_out import read_column
 from tlcnn.data.splits import manifest_digest
 from tlcnn.data.tabular import check_columns, check_unique, load_table_text
-from tlcnn.errors import DataError
+from tlcnn.errors import ConfigError, DataError
 from tlcnn.memory import Memory
 from tlcnn.records.config import read_config
 from tlcnn.records.files import SPLITS
@@ -23,6 +23,10 @@ from tlcnn.study.runs import Run
 
 IMAGE_COLUMNS = ("image_id", "image")  # of a table
 _HINT = "Give a table with the columns image_id and {} with --metadata FILE"
+
+
+class NoColumn(ConfigError):
+    """A dataset without a column that was asked for."""
 
 
 def load_metadata(
@@ -41,7 +45,7 @@ def load_metadata(
         file: a table with an image a row; None reads the dataset of the run again.
 
     Raises:
-        ConfigError: there is no such column; the message names those that there are.
+        NoColumn: there is no such column; the message names those that there are.
         DataError: the dataset is not there, or is not the one that the run was tested on; or a
             table that lacks a column, names an image twice, or names none of the images.
     """
@@ -51,7 +55,10 @@ def load_metadata(
     else:
         table, source = _load_file(file, columns), str(file)
     option = f"--by {','.join(columns)}"
-    values = {name: read_column(table, name, source, option) for name in columns}
+    try:
+        values = {name: read_column(table, name, source, option) for name in columns}
+    except ConfigError as error:
+        raise NoColumn(str(error)) from error
     frame = pd.DataFrame(values).set_axis(table["image_id"].astype(str), axis="index")
     n_without_row = len(set(image_ids) - set(frame.index))
     if n_without_row == len(set(image_ids)):

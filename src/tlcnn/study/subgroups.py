@@ -20,9 +20,10 @@ from tlcnn.statistics.arm import Arm, Comparison, Estimate, Sample
 from tlcnn.statistics.choice import SPREAD
 from tlcnn.statistics.comparison import adjust_holm, compute_side_p, judge_difference
 from tlcnn.statistics.estimate import estimate_contrast
+from tlcnn.statistics.few_groups import LEAST_GROUPS
 from tlcnn.statistics.metrics import find_range, is_lower_better, parse_metric
 from tlcnn.statistics.notes import Note, NoteKind
-from tlcnn.statistics.resample import LEAST_GROUPS, N_DRAWS, make_arm, make_sample
+from tlcnn.statistics.resample import N_DRAWS, make_arm, make_sample
 from tlcnn.statistics.score import Score
 from tlcnn.study.arms import list_scores
 from tlcnn.study.cells import Cell

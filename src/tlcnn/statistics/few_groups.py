@@ -1,0 +1,45 @@
+"""Classes with too few test groups for a verdict: the rule of every table, report and plan."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlcnn.errors import list_names
+
+LEAST_GROUPS = 5  # of a class, for a verdict
+LARGEST_PART = 1.5  # of a metric that a smaller class decides, times its share of the test groups
+LEAST_IN_ALL = 6  # with 5 groups no permutation test has a p below 2 / 2^5 = 0.06
+MOST_NAMES = 8
+
+RULE = (
+    f"By a metric there is no verdict where a class has fewer than {LEAST_GROUPS} test groups and "
+    f"decides more than {LARGEST_PART:g} times as much of the metric as its share of the test "
+    "groups."
+)
+REMEDY = "only more test images, a larger dataset.test_fraction or dataset.folds help"
+
+
+def find_few_groups(reach: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return which classes have too few test groups for a verdict, (K,) bool.
+
+    Args:
+        reach: (K,) the part of the metric that each class decides.
+        sizes: (K,) the test groups of each class.
+
+    Example:
+        >>> balanced_accuracy = np.full(3, 1 / 3)
+        >>> find_few_groups(balanced_accuracy, np.array([4, 30, 40])).tolist()
+        [True, False, False]
+    """
+    is_small = (sizes > 0) & (sizes < LEAST_GROUPS)
+    return is_small & (reach * sizes.sum() > LARGEST_PART * sizes)
+
+
+def list_few_groups(is_few: np.ndarray, sizes: np.ndarray, classes: Sequence[str]) -> str:
+    """Return `df 3, mel 4` for the classes with too few test groups.
+
+    Args:
+        is_few, sizes: (K,), of `find_few_groups`.
+    """
+    rows = zip(classes, sizes.tolist(), is_few.tolist(), strict=False)  # no class after the last
+    return list_names([f"{name} {n}" for name, n, is_one in rows if is_one], MOST_NAMES)
