@@ -1,5 +1,6 @@
 """`tlcnn analyse`: which networks it compares, what it records, and how it goes on."""
 
+import argparse
 import json
 import multiprocessing
 import shutil
@@ -19,6 +20,7 @@ from runs import tiny_config
 
 import tlcnn
 from tlcnn import layers
+from tlcnn.cli import analyse as analyse_command
 from tlcnn.cli.main import main
 from tlcnn.device import count_cores
 from tlcnn.errors import ConfigError, DataError, RunLocked, WeightsError
@@ -86,6 +88,19 @@ def analyse_run(run_dir, *, against="self", n_images=40, measures=("movement",))
     bases = find_bases(run, against, Candidates())
     versions = dict.fromkeys(measures, 1)
     return make_analysis(run, bases, versions, n_images=n_images)
+
+
+def test_a_trial_of_a_search_is_analysed_where_its_folder_is_named(trained, monkeypatch):
+    def read(*paths):
+        return read_runs(*paths).assign(is_trial=True)
+
+    monkeypatch.setattr("tlcnn.records.read.read_runs", read)
+    options = argparse.Namespace(runs=[str(trained["child"])], where=[], with_random=False)
+    (chosen,) = analyse_command._choose_runs(options)
+    assert chosen.run_id == list_runs(trained["child"].parent)[trained["child"].name].run_id
+    options.runs = [str(trained["child"].parent.parent)]
+    with pytest.raises(DataError, match="no finished run with transferred units"):
+        analyse_command._choose_runs(options)
 
 
 @pytest.fixture
@@ -293,6 +308,7 @@ def test_a_damaged_record_is_one_line_and_is_computed_again(outputs, measures, c
 KILL = """
 import os, signal, sys
 from tlcnn import layers
+from tlcnn.cli import analyse as analyse_command
 from tlcnn.cli.main import main
 from tlcnn.layers import analyse
 load = layers.load_measure

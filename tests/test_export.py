@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -22,7 +23,7 @@ from tlcnn.inference.preprocess import preprocess
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.open_run import OpenRun
 from tlcnn.records.plan_record import AncestorRecord, PlanRecord, read_plan
-from tlcnn.report.card import _write_counts, describe_licence
+from tlcnn.report.card import _write_counts, describe_licence, write_card
 from tlcnn.run.run import run
 
 
@@ -148,6 +149,15 @@ def test_without_the_images_the_network_itself_is_compared(run_dir, tmp_path, mo
     monkeypatch.setattr(OpenRun, "images", refuse)
     checks = export_network(tlcnn.load(run_dir, device="cpu"), tmp_path, ["timm"])
     assert checks["timm"].difference <= 1e-5 and checks["timm"].recorded_difference is None
+
+
+def test_trials_of_searches_and_runs_of_two_have_a_model_card(run_dir, tmp_path):
+    checks = export_network(tlcnn.load(run_dir, device="cpu"), tmp_path, ["timm"])
+    frame = tlcnn.read_runs(run_dir)
+    card = write_card(frame, checks)
+    assert write_card(frame.assign(is_trial=True), checks) == card
+    searched = pd.Series([("first search", "second search")], index=frame.index)
+    assert write_card(frame.assign(searched=searched), checks) == card
 
 
 def test_what_cannot_be_exported_is_refused(run_dir, tmp_path, monkeypatch):

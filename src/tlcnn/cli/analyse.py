@@ -148,7 +148,7 @@ def _find_place(name: str) -> Path:
 def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     """Return the finished runs that are asked for and can be analysed; print why others cannot."""
     from tlcnn.records.read import read_runs
-    from tlcnn.study.runs import make_runs
+    from tlcnn.study.runs import drop_trials, make_single_runs
     from tlcnn.study.select import apply_where
 
     paths = [_find_place(name) for name in options.runs]
@@ -161,7 +161,10 @@ def _choose_runs(options: argparse.Namespace) -> "Sequence[Run]":
     frame = apply_where(frame, options.where)
     explicit = {os.path.realpath(path) for path in paths}
     runs, n_unfinished = [], int((frame["state"] != "done").sum())
-    for run in make_runs(frame):
+    if "is_trial" in frame:
+        is_explicit = frame["folder"].map(os.path.realpath).isin(explicit)
+        frame = drop_trials(frame.assign(is_trial=frame["is_trial"].astype(bool) & ~is_explicit))
+    for run in make_single_runs(frame):
         if run.k == 0 and not options.with_random and os.path.realpath(run.folder) not in explicit:
             continue
         if run.is_imported:

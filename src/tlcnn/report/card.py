@@ -21,7 +21,7 @@ from tlcnn.statistics.few_groups import LEAST_GROUPS
 from tlcnn.study.arms import estimate_mean, load_arms
 from tlcnn.study.cells import make_cells
 from tlcnn.study.class_weights import find_class_weights
-from tlcnn.study.runs import Run, make_runs
+from tlcnn.study.runs import Run, make_single_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def write_card(runs: "pd.DataFrame", checks: "Mapping[str, Check]") -> str:
         runs: what `read_runs` returned for the folder of the run.
         checks: what was exported, by format.
     """
-    (run,) = make_runs(runs)
+    (run,) = make_single_runs(runs)
     plan = run.plan
     activation = "sigmoid()" if plan.task == "multi-label" else "softmax(1)"
     package, load = _LOADS[next(iter(checks))]

@@ -21,7 +21,7 @@ from tlcnn.statistics.arm import Arm
 from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.cells import Cell, make_cells
 from tlcnn.study.external import ExternalCell, compare_external, list_external_cells
-from tlcnn.study.runs import make_runs
+from tlcnn.study.runs import make_single_runs
 from tlcnn.text import count
 
 METRICS = ("test/balanced_accuracy", "test/macro_auroc", "test/accuracy")
@@ -210,7 +210,7 @@ def list_run_tests(
         check_word("--metrics", name, tuple(sorted(scored)))
     names = metrics or [*ALL_METRICS, *(n for n in scored if n.startswith("test/recall/"))]
     external = []
-    for run in make_runs(runs.assign(is_trial=False, searched=None)):
+    for run in make_single_runs(runs):
         rows = tests[tests["run_id"] == run.run_id]
         external += list_external_cells(rows, make_cells([run]), names)
     return sorted(external, key=lambda each: each.n_networks > 1)

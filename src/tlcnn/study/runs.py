@@ -112,6 +112,11 @@ def make_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
     return tuple(_name_images(runs))
 
 
+def make_single_runs(frame: pd.DataFrame) -> tuple[Run, ...]:
+    """Return the finished runs of a frame, each once. Trials of searches are runs like others."""
+    return make_runs(frame.assign(is_trial=False, searched=None))
+
+
 def _name_images(runs: Sequence[Run]) -> list[Run]:
     """Return the runs, with the setting `IMAGES` where a dataset's name means several.
 
