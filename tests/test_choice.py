@@ -9,8 +9,10 @@ from statistics_data import make_linear_arm, make_score_arm
 from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
+from tlcnn.records.search import ArmRecord, Trial
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
+from tlcnn.report.sentences import compare_trials
 from tlcnn.statistics.choice import choose_arm, cross_arms
 from tlcnn.statistics.estimate import compute_parts
 from tlcnn.study.arms import load_arms
@@ -170,6 +172,23 @@ def test_cells_that_tried_different_values_are_said_to(tmp_path):
     content = make_content(read_runs(tmp_path), tuned=["train.lr"])
     details = find_answer(content, "imagenet_vs_random").details
     assert any("Not all of these cells tried the same values" in line for line in details)
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "space", "expected"),
+    [
+        (3, "train.lr=choice(1e-3,1e-2)", ""),
+        (3, "train.lr=choice(1e-3,1e-1)", "searched over the same values."),
+        (4, "train.lr=choice(1e-3,1e-1)", "as many trials, which favours those with more."),
+    ],
+)
+def test_searches_are_compared_by_their_trials_and_values(n_trials, space, expected):
+    def make_arm(n, values):
+        trials = tuple(Trial(number=i, values={}, run_id=str(i), state="done") for i in range(n))
+        return ArmRecord("key", "name", (), (values,), METRIC, trials)
+
+    lines = compare_trials([make_arm(3, "train.lr=choice(1e-3,1e-2)"), make_arm(n_trials, space)])
+    assert " ".join(lines).endswith(expected) and bool(lines) == bool(expected)
 
 
 def test_what_a_tuned_study_lacks_is_trained_at_all_rates(tmp_path):

@@ -19,8 +19,15 @@ from tlcnn.memory import Memory
 def register_schema() -> None:
     """Tell Hydra the types behind every YAML, and what its help says of the keys."""
     ConfigStore.instance().store(name="schema", node=Config)
-    name = "register_resolver" if version("omegaconf") >= "2.4" else "register_new_resolver"
+    is_new = _find_release("omegaconf") >= (2, 4)
+    name = "register_resolver" if is_new else "register_new_resolver"
     getattr(OmegaConf, name)("tlcnn.keys", _write_help, replace=True)
+
+
+def _find_release(package: str) -> tuple[int, int]:
+    """Return the first two numbers of a package's version."""
+    major, minor = version(package).split(".")[:2]
+    return int(major), int(minor)
 
 
 def _write_help(_root_: DictConfig) -> str:
@@ -31,7 +38,7 @@ def _write_help(_root_: DictConfig) -> str:
 
 def make_hydra_options() -> dict[str, Any]:
     """Return the options that Hydra 1.3 needs and 1.4 no longer has."""
-    return {"version_base": "1.3"} if version("hydra-core") < "1.4" else {}
+    return {"version_base": "1.3"} if _find_release("hydra-core") < (1, 4) else {}
 
 
 def compose_config(overrides: Sequence[str] = ()) -> Config:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tlcnn.records.search import ArmRecord
 from tlcnn.report.best_sentences import write_best
 from tlcnn.report.content import Finding
 from tlcnn.report.evidence import (
@@ -85,6 +86,15 @@ def write_finding(
     return _add_tuning(finding, block, [key for c in based_on for key in (c.a, c.b)])
 
 
+def compare_trials(arms: Sequence[ArmRecord]) -> list[str]:
+    """Return in what the searches of arms differed: in the number of trials, or in the values."""
+    if len({len(arm.trials) for arm in arms}) > 1:
+        return ["Not all of these cells had as many trials, which favours those with more."]
+    if len({arm.space for arm in arms}) > 1:
+        return ["Not all of these cells were searched over the same values."]
+    return []
+
+
 def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
     """Return the finding with what its cells tried, or with the settings that were not tuned."""
     cells = [cell for cell in map(block.cells.get, dict.fromkeys(keys)) if cell]
@@ -94,8 +104,7 @@ def _add_tuning(finding: Finding, block: Block, keys: Sequence[str]) -> Finding:
         for c in cells
         if c.tuning or c.searched
     ]
-    if len({(len(c.searched.arm.trials), c.searched.arm.space) for c in cells if c.searched}) > 1:
-        lines.append("Not all of these cells had the same trials, which favours those with more.")
+    lines += compare_trials([cell.searched.arm for cell in cells if cell.searched])
     if len({frozenset(cell.tuning.tried.values()) for cell in tuned if cell.tuning}) > 1:
         lines.append(
             "Not all of these cells tried the same values, which favours those with more."
