@@ -7,6 +7,7 @@ from tlcnn.errors import ConfigError, DataError
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import read_runs
 from tlcnn.report.assemble import make_content
+from tlcnn.report.figures.bars import draw_bars
 from tlcnn.study.pilot import load_pilot
 
 
@@ -171,3 +172,15 @@ def test_damaged_predictions_are_named_and_left_out_of_a_pilot(tmp_path):
         (run / "predictions.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DataError, match="no two cells"):
         load_pilot(tmp_path)
+
+
+def test_treatments_of_one_source_are_named_by_what_differs(tmp_path):
+    for optimizer, mixup in (("adamw", 0.0), ("adamw", 0.2), ("sgd", 0.2)):
+        words = {"train.optimizer": optimizer, "train.mixup": mixup}
+        write_cell(tmp_path, (0.5, 0.6), k=5, j=0, **words)
+    (figure,) = draw_bars(make_content(read_runs(tmp_path)))
+    (axes,) = figure.figure.axes
+    labels = [text.get_text().replace("\n", " ") for text in axes.get_xticklabels()]
+    # AdamW is the default and that of most of these cells.
+    assert sorted(labels) == ["full fine-tuning", "mixup=0.2", "mixup=0.2, optimizer=sgd"]
+    assert "by the settings of training" in figure.caption

@@ -414,7 +414,7 @@ def test_chains_stand_beside_their_alternatives(content):
 
 
 def test_cells_of_one_name_are_told_apart_by_model_and_recipe():
-    cells = pd.DataFrame({"label": ["x", "x", "y"], "model": "m", "recipe": ["lr=1", "lr=2", ""]})
+    cells = pd.DataFrame({"label": [*"xxy"], "model": "m", "difference": ["lr=1", "lr=2", ""]})
     assert list(name_apart(cells)["label"]) == ["x (lr=1)", "x (lr=2)", "y"]
     cells["model"] = ["m", "n", "n"]
     assert list(name_apart(cells)["label"]) == ["m: x", "n: x", "n: y"]

@@ -32,6 +32,7 @@ from tlcnn.report.words import (
     name_cell,
     name_source,
     name_start,
+    tell_apart,
     write_settings,
 )
 from tlcnn.statistics.arm import Arm
@@ -174,6 +175,7 @@ def _tabulate_cells(
         "label": [name_cell(cell) for cell in cells.values()],
         **{name: [getattr(cell, name) for cell in cells.values()] for name in names},
         "recipe": [write_settings(cell.recipe) for cell in cells.values()],
+        "difference": tell_apart([*cells.values()]),
         "seeds": [list(cell.seeds) for cell in cells.values()],
         "n_seeds": [len(cell.seeds) for cell in cells.values()],
         "run_ids": [[run.run_id for run in cell.runs] for cell in cells.values()],

@@ -1,8 +1,10 @@
 """Names in words: datasets, sources, cells, metrics."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import PurePath
 
+from tlcnn.records.settings import is_default
 from tlcnn.statistics.metrics import parse_metric
 from tlcnn.study.block import Best, Block
 from tlcnn.study.cells import Cell, Settings, Source
@@ -127,6 +129,38 @@ def name_member(block: Block, key: str) -> str:
     cell = block.cells[key]
     treatments = tuple(pair for pair in list_treatments(cell) if pair not in block.recipe)
     return name_cell(cell) + (f", {write_settings(treatments)}" if treatments else "")
+
+
+def tell_apart(cells: Sequence[Cell]) -> list[str]:
+    """Return the settings that tell cells from others of the same dataset, model and name.
+
+    Each is a text, and empty where the name says all. Defaults are left out where they are a
+    treatment of fine-tuning or most of these cells have them, as long as the texts differ.
+    """
+    twins: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        twins.setdefault((cell.dataset, cell.model, name_cell(cell)), []).append(cell)
+    texts: dict[str, str] = {}
+    for group in twins.values():
+        counts = Counter(pair for cell in group for pair in cell.recipe)
+        shared = {
+            pair
+            for pair, n in counts.items()
+            if n == len(group) or (n > len(group) / 2 and is_default(*pair))
+        }
+        short = [_write_difference(cell, shared) for cell in group]
+        if len(set(short)) < len(short):
+            short = [write_settings(cell.recipe) for cell in group]
+        texts |= {cell.key: text for cell, text in zip(group, short, strict=True)}
+    return [texts[cell.key] for cell in cells]
+
+
+def _write_difference(cell: Cell, shared: Collection[tuple[str, object]]) -> str:
+    differing = tuple(pair for pair in drop_untreated(cell.recipe) if pair not in shared)
+    texts = [write_settings(differing)]
+    if cell.searched and not cell.searched.arm.space:
+        texts.append("nothing searched")
+    return ", ".join(filter(None, texts))
 
 
 def name_first_units(n: int, unit: str, n_units: int) -> str:

@@ -15,12 +15,19 @@ from tlcnn.report.figures.choose import (
     find_highlights,
     list_datasets,
     list_runs,
+    name_apart,
     sort_cells,
 )
 from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
 
 MOST = 8  # cells in one panel
+_BY_SETTINGS = "by the settings of training, with all units transferred and none frozen"
+_BY_SOURCE = (
+    "by the source of the weights (all units transferred, none frozen) and by the frozen units, "
+    "of the source whose cell is the best on validation or, without one, of which most were "
+    "trained"
+)
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,12 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             shown = {key for panel in panels for key in panel.cells["cell"]}
             of_other_models = set(cells["cell"]) - set(model_cells["cell"])
             hidden = describe_hidden(content, dataset, shown | of_other_models)
+            by = _BY_SETTINGS if panels[0].axis == "settings" else _BY_SOURCE
             yield style.ReportFigure(
                 name=style.make_name("bars", dataset, str(model)),
                 title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",
                 caption=(
-                    f"{style.begin(score)} of {subject}, by the source of the weights (all units "
-                    "transferred, none frozen) and by the frozen units, of the source whose cell "
-                    "is the best on validation or, without one, of which most were trained. Large "
+                    f"{style.begin(score)} of {subject}, {by}. Large "
                     "marks are means over seeds with 95 % intervals (squares where units are "
                     "frozen). Small marks are single seeds, and a line joins the same seed in "
                     "neighbouring cells. The runs of a seed share draws and test images, so cells "
@@ -82,9 +88,12 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
 
 
 def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Panel]:
-    """Return the questions that the cells of one model can answer: source, frozen units."""
+    """Return the questions that the cells of one model can answer: source and frozen units.
+
+    Where neither differs, the question is with which settings to train.
+    """
     depth = cells["k"].max()
-    cells = cells[cells["init"] != "self"]
+    cells = name_apart(cells[cells["init"] != "self"])
     sources = cells[((cells["k"] == depth) | (cells["k"] == 0)) & (cells["j"] == 0)]
     deep = cells[(cells["k"] == depth) & (cells["k"] > 0)]
     # Units are frozen in the source of the best cell, else in the one that most were trained of.
@@ -93,10 +102,14 @@ def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Pa
     init = best[0] if best else sizes.idxmax() if len(sizes) else ""
     frozen = deep[deep["init"] == init].sort_values("j", kind="stable")
     source = frozen["source"].iloc[0] if "source" in frozen and len(frozen) else init
+    sources = sort_cells(sources).iloc[:MOST]
     panels = [
-        ("Where to start from", "weights from", sort_cells(sources).iloc[:MOST], "init"),
+        ("Where to start from", "weights from", sources, "init"),
         (f"How much to freeze ({source})", "units frozen, through …", frozen[: MOST + 1], "j"),
     ]
+    panels = [panel for panel in panels if panel[2][panel[3]].nunique() > 1]
+    if not panels:
+        panels = [(f"How to fine-tune ({source})", "settings", sources, "difference")]
     return [
         _make_panel(content, title, axis, rows, by)
         for title, axis, rows, by in panels
@@ -105,12 +118,15 @@ def _make_panels(content: Content, dataset: str, cells: pd.DataFrame) -> list[Pa
 
 
 def _make_panel(content: Content, title: str, axis: str, cells: pd.DataFrame, by: str) -> Panel:
-    """Return a panel of cells that are named by their source (`init`) or frozen units (`j`)."""
+    """Return a panel of cells that are named by source (`init`), frozen units or settings."""
     metric = content.metric
     rows, seeds = [], []
     for position, (_, cell) in enumerate(cells.iterrows()):
         j, units = int(cell["j"]), ("none", *cell.get("units", ()))
-        if (cells[by] == cell[by]).sum() > 1:
+        if by == "difference":
+            plain = ["full fine-tuning"] if "=" not in cell[by] else []
+            name = ", ".join([*plain, *filter(None, [cell[by].replace("train.", "")])])
+        elif (cells[by] == cell[by]).sum() > 1:
             name = str(cell["label"])
         elif by == "init":
             name = str(cell.get("source", cell["init"])) if cell["k"] else "random"

@@ -69,14 +69,14 @@ def choose_cells(content: Content, dataset: str, limit: int = MOST) -> pd.DataFr
 
 
 def name_apart(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return cells with labels that tell them apart: their model and recipe where they differ."""
+    """Return cells with labels that tell them apart, by model and settings where they differ."""
     labels = cells["label"].astype(str)
     if cells["model"].nunique() > 1:
         labels = cells["model"].astype(str) + ": " + labels
     twins = labels.duplicated(keep=False)
-    if "recipe" in cells and twins.any():
-        recipe = cells["recipe"].fillna("").astype(str)
-        labels = labels.where(~twins | (recipe == ""), labels + " (" + recipe + ")")
+    if "difference" in cells and twins.any():
+        difference = cells["difference"].fillna("").astype(str)
+        labels = labels.where(~twins | (difference == ""), labels + " (" + difference + ")")
     return cells.assign(label=labels)
 
 
