@@ -9,7 +9,7 @@ from statistics_data import make_linear_arm, make_score_arm
 from tlcnn.cli.main import main
 from tlcnn.errors import ConfigError
 from tlcnn.records.read import read_runs
-from tlcnn.records.search import ArmRecord, Trial
+from tlcnn.records.search import ArmRecord, SearchedArm, SearchRecord, Trial
 from tlcnn.report.assemble import make_content
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.report.sentences import compare_trials
@@ -189,6 +189,23 @@ def test_searches_are_compared_by_their_trials_and_values(n_trials, space, expec
 
     lines = compare_trials([make_arm(3, "train.lr=choice(1e-3,1e-2)"), make_arm(n_trials, space)])
     assert " ".join(lines).endswith(expected) and bool(lines) == bool(expected)
+
+
+def test_a_searched_cell_is_compared_with_and_the_unsearched_one_is_named(tmp_path):
+    rates = {0.01: ("train.lr=choice(1e-3,1e-2)",), 0.001: ()}
+    for lr in rates:
+        write_cell(tmp_path, (0.5, 0.6, 0.7), k=5, j=0, **{"train.lr": lr})
+    trials = (Trial(number=0, values={}, run_id="0", state="done"),)
+    arms = {lr: ArmRecord(str(lr), "", (), space, METRIC, trials) for lr, space in rates.items()}
+    search = SearchRecord("s", "grid", 0, 4, "none", 2, 0, (1, 2), tuple(arms.values()))
+    frame = read_runs(tmp_path)
+    searched = [[SearchedArm(search, arms[each["train.lr"]])] for each in frame["settings"]]
+    frame = frame.assign(searched=searched)
+    cells = make_cells(make_runs(frame))
+    assert [cell.is_unsearched for cell in cells] == [False, True]
+    comparisons = make_content(frame).comparisons
+    assert list(comparisons["a_label"]) == ["ImageNet, all trained, nothing searched"]
+    assert list(comparisons["b_label"]) == ["ImageNet, all trained"]
 
 
 def test_what_a_tuned_study_lacks_is_trained_at_all_rates(tmp_path):

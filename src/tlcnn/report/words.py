@@ -12,6 +12,7 @@ from tlcnn.study.finetuning import drop_untreated, list_treatments
 from tlcnn.study.held_out import find_hold_out
 
 _DATASETS = {"imagenet": "ImageNet", "ham10000": "HAM10000", "lc25000_lung": "LC25000 lung"}
+_UNSEARCHED = "nothing searched"
 
 # What the classes of published datasets are abbreviated to.
 _CLASSES = {
@@ -128,7 +129,9 @@ def name_member(block: Block, key: str) -> str:
     """Return what a cell of a block is called, with its treatments where the block has several."""
     cell = block.cells[key]
     treatments = tuple(pair for pair in list_treatments(cell) if pair not in block.recipe)
-    return name_cell(cell) + (f", {write_settings(treatments)}" if treatments else "")
+    name = name_cell(cell) + (f", {write_settings(treatments)}" if treatments else "")
+    is_alone = all(each.is_unsearched for each in block.cells.values())
+    return f"{name}, {_UNSEARCHED}" if cell.is_unsearched and not is_alone else name
 
 
 def tell_apart(cells: Sequence[Cell]) -> list[str]:
@@ -158,8 +161,8 @@ def tell_apart(cells: Sequence[Cell]) -> list[str]:
 def _write_difference(cell: Cell, shared: Collection[tuple[str, object]]) -> str:
     differing = tuple(pair for pair in drop_untreated(cell.recipe) if pair not in shared)
     texts = [write_settings(differing)]
-    if cell.searched and not cell.searched.arm.space:
-        texts.append("nothing searched")
+    if cell.is_unsearched:
+        texts.append(_UNSEARCHED)
     return ", ".join(filter(None, texts))
 
 

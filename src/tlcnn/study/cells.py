@@ -147,6 +147,11 @@ class Cell:
         return {key: value for key, value in self.settings.items() if key not in searched}
 
     @property
+    def is_unsearched(self) -> bool:
+        """Whether it is an arm of a search for which nothing was searched."""
+        return self.searched is not None and not self.searched.arm.space
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is our own run of units 1..k and 1..j, and frozen units do not change at all.
 
@@ -163,6 +168,9 @@ class Cell:
 
 def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     """Return the cells of runs, sorted by dataset, model, source, k, j and recipe.
+
+    Of two cells of a search with one name, the one whose settings were searched is the first, so
+    that it is the one that other searched cells are compared with.
 
     Runs of one cell have one `cell_id`; cells that differ in the fold alone are one, and so are
     those with folds that differ in the split seed, which repeat each other. Settings that differ
@@ -188,7 +196,8 @@ def make_cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     ]
 
     def rank(cell: Cell) -> tuple[Any, ...]:
-        return (*(getattr(cell, name) for name in CELL), order_settings(cell.recipe), cell.cell_id)
+        name = (*(getattr(cell, name) for name in CELL), order_settings(cell.recipe))
+        return (*name, cell.is_unsearched, cell.cell_id)
 
     return tuple(sorted(cells, key=rank))
 
