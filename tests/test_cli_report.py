@@ -56,7 +56,9 @@ def test_a_real_folder_from_the_command_line(content, tmp_path, capsys):
         if "lung" in folder and ("random" in folder or "imagenet-k5" in folder):
             (chosen / folder.rsplit("/", 1)[1]).symlink_to(folder)
     run_command(chosen.parent, "-o", tmp_path / "report", "--no-figures", "--title", "A <title>")
-    assert "wrote" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "wrote" in captured.out
+    assert "comparing them, then drawing figures" in captured.err
     assert "<h1>A &lt;title&gt;</h1>" in (tmp_path / "report" / "index.html").read_text()
     assert "--where" not in (tmp_path / "report" / "report.md").read_text()
     words = ["-o", tmp_path / "some", "--no-figures", "--where", "init=random"]

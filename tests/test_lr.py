@@ -65,7 +65,8 @@ def test_a_loss_that_never_falls_or_falls_to_the_end_suggests_so():
         make_lr_range([1e-6], [float("nan")], n_planned=100)
 
 
-def test_the_command_writes_a_curve_and_no_run(tmp_path, cache_dir, capsys):
+def test_the_command_writes_a_curve_and_no_run(tmp_path, cache_dir, capsys, monkeypatch):
+    monkeypatch.setattr("tlcnn.data.progress.FIRST_LINE_S", 0.0)
     words = tiny_command(tmp_path, cache_dir, "train.schedule=head_first", "train.lr=0.003")
     contents = []
     for _ in range(2):
@@ -78,7 +79,9 @@ def test_the_command_writes_a_curve_and_no_run(tmp_path, cache_dir, capsys):
     frame = pd.read_csv(folder / "curve.csv")
     assert list(frame) == ["lr", "loss", "smoothed"] and frame["lr"].is_monotonic_increasing
     assert not (tmp_path / "runs").exists()
-    assert "hint" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "hint" in captured.out
+    assert "up to " in captured.err and "updates: 1 of 30, " in captured.err
 
 
 @pytest.mark.parametrize(

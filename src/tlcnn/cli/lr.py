@@ -43,7 +43,7 @@ def add_lr(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _lr(options: argparse.Namespace) -> None:
     from tlcnn.run.job import explain_failure, log_to_stderr
 
-    log_to_stderr(logging.WARNING)
+    log_to_stderr(logging.INFO)
     try:
         _test_and_show(options)
     except Exception as error:
@@ -70,6 +70,7 @@ def _test_and_show(options: argparse.Namespace) -> None:
     if plan.parent is not None and not RunDir(plan.parent.run_dir).is_done:
         print_text(f"first trains its source, {plan.parent.run_name}", file=sys.stderr)
     folder = plan.output_dir / "lr" / plan.run_dir.name
+    print_text(f"up to {n_steps} updates of {plan.run_name}", file=sys.stderr)
     curve = measure_lr_range(plan, folder, make_memory(), low=low, high=high, n_steps=n_steps)
     write_curve(curve, folder, plan.run_name)
     print_text(describe_curve(curve))

@@ -1,6 +1,8 @@
 """`tlcnn report`: a page, a Markdown file and a folder for a paper, from run folders."""
 
 import argparse
+import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,7 @@ def _report(options: argparse.Namespace) -> None:
     from tlcnn.records.read import read_runs
     from tlcnn.report.assemble import make_content
     from tlcnn.report.words import join_words, name_dataset
+    from tlcnn.run.job import log_to_stderr
     from tlcnn.study.select import apply_where
 
     if options.margin is not None and not 0 < options.margin < 1:
@@ -59,6 +62,9 @@ def _report(options: argparse.Namespace) -> None:
             f"there is nothing to report: {what} in {list_names(list(options.folders))}. Train "
             "something first: python -m tlcnn.train experiment=demo"
         )
+    log_to_stderr(logging.INFO)
+    n_done = count(int((runs["state"] == "done").sum()), "finished run")
+    print_text(f"{n_done}: comparing them, then drawing figures", file=sys.stderr)
     names = [name_dataset(str(name)) for name in runs["dataset"].dropna().unique()]
     datasets = join_words(names) if len(names) < 4 else f"{len(names)} datasets"
     title = options.title or f"Transfer learning on {datasets}"

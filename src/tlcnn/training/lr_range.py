@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from tlcnn.data.batches import expect
+from tlcnn.data.progress import watch
 from tlcnn.errors import Diverged
 from tlcnn.training.fit import Fit
 from tlcnn.training.phase import apply_modes
@@ -58,6 +59,7 @@ def run_lr_range(fit: Fit, rates: Sequence[float]) -> LrRange:
         Stopped: a signal came.
     """
     losses: list[float] = []
+    updates = watch(rates, len(rates), "updates")
     fit.network.model.train()
     apply_modes(fit.network.trained, fit.phase)
     for epoch in count(1):
@@ -67,6 +69,7 @@ def run_lr_range(fit: Fit, rates: Sequence[float]) -> LrRange:
         with expect(fit.train, batches[: len(next_rates) * fit.recipe.accumulate]):
             for step in range(len(next_rates)):
                 fit.stop.check()
+                next(updates)
                 fit.updates.loss_sum.zero_()
                 make_update(step)
                 losses.append(fit.updates.loss_sum.item())

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
+from tlcnn.data.progress import watch
 from tlcnn.report.content import Content
 from tlcnn.report.figures.bars import draw_bars
 from tlcnn.report.figures.confusion import draw_confusion
@@ -48,7 +49,7 @@ def draw_figures(
     figures: list[ReportFigure] = []
     problems: list[str] = []
     n_uses: Counter[str] = Counter()
-    for name, draw in FIGURES.items():
+    for name, draw in watch(FIGURES.items(), len(FIGURES), "kinds of figures"):
         if name in skip:
             continue
         try:
