@@ -255,7 +255,7 @@ def test_too_many_candidates_lower_the_distance(root, monkeypatch):
 
 def test_an_audit_says_in_the_log_how_far_it_is(root, monkeypatch, capsys):
     save_again(root, "train/nv/train_nv_0.png", "test/nv/other.jpg")
-    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "FIRST_LINE_S", -1.0)
     assert run("folder", "--root", root)[0] == 2
     lines = capsys.readouterr().err
     for what in (

@@ -60,7 +60,7 @@ def test_a_jpeg_is_decoded_as_small_as_twice_its_size_allows(size, expected):
 
 
 def test_the_log_says_how_far_the_decoding_is(images, monkeypatch, heard):
-    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "FIRST_LINE_S", -1.0)
     assert len(list(decode_images(images, 32, "crop", 0, False, lambda: False))) == 1
     assert "decoding images, once, 32 at a time: 0 of 1, about 0 s left" in heard.messages
 

@@ -117,7 +117,7 @@ def test_groups_are_remembered_and_a_broken_image_is_its_own(copies, tmp_path):
 
 
 def test_the_log_says_how_far_the_grouping_is(copies, tmp_path, monkeypatch, heard):
-    monkeypatch.setattr(progress, "EVERY_S", -1.0)
+    monkeypatch.setattr(progress, "FIRST_LINE_S", -1.0)
     load_copy_groups(Held(copies[0][:4]), [0] * 4, name(4), tmp_path)
     for what in (
         "reading images for copies: 3 of 4",
