@@ -200,7 +200,8 @@ def _describe_splits(plan: Plan) -> list[str]:
         unused = count(n_unused, "image")
         lines.append(f"unused   {unused} of the training split (dataset.train_images)")
     warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
-    if plan.config.dataset.folds is None and (few := describe_few_groups(index, splits)):
+    data = plan.config.dataset
+    if data.folds is None and (few := describe_few_groups(index, splits, data)):
         warnings.append(few)
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
