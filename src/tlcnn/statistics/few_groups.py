@@ -41,7 +41,6 @@ def list_few_groups(is_few: np.ndarray, sizes: np.ndarray, classes: Sequence[str
     Args:
         is_few, sizes: (K,), of `find_few_groups`.
     """
-    rows = zip(
-        classes, sizes.tolist(), is_few.tolist(), strict=False
-    )  # a size beyond the classes has no name
+    # The stratum of images without a finding is the last one, and has no name.
+    rows = zip(classes, sizes.tolist(), is_few.tolist(), strict=False)
     return list_names([f"{name} {n}" for name, n, is_one in rows if is_one], MOST_NAMES)
