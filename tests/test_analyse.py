@@ -13,6 +13,7 @@ from pathlib import Path
 
 import analysis_stub
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from records_made import write_record
@@ -39,6 +40,7 @@ from tlcnn.records.measures import (
 )
 from tlcnn.records.open_run import open_run
 from tlcnn.records.read import read_runs
+from tlcnn.report.analysis_table import write_analysis_summary
 from tlcnn.run.run import run as train
 from tlcnn.storage import hold_lock
 from tlcnn.study.runs import make_runs
@@ -260,6 +262,16 @@ def test_a_wide_table_is_a_short_one_of_measures_and_the_folder_is_named(
     shown = capsys.readouterr()
     assert "every unit" not in shown.out and f"{folder}" in shown.err
     assert len(shown.out.splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize(("width", "text"), [(100, "denselayer24)"), (70, "0.7500 (unit 2)")])
+def test_a_short_table_has_numbers_of_units_where_names_are_too_wide(width, text):
+    unit = "denseblock4.denselayer24"
+    rows = pd.DataFrame({"n": [1, 2], "unit": ["stem", unit], "value": [0.5, 0.75]})
+    rows = rows.assign(analysis="a", against="", measure="cka", variant="own", note="")
+    shown = write_analysis_summary(rows, {"a": "run"}, width)
+    assert text in shown and max(map(len, shown.splitlines())) <= width
+    assert "units stem to" in shown and unit in shown
 
 
 def test_a_new_measure_and_a_new_version_compute_only_themselves(outputs, measures, monkeypatch):

@@ -207,9 +207,12 @@ def test_any_text_survives_as_an_override(text):
     assert composer.parse(write_override("dataset.root", text)).value() == text
 
 
+READ_AS_MORE = ("null", "true", "12", " a", "a ")  # by Hydra, without quotes
+
+
 def test_a_word_that_is_printed_for_a_shell_means_its_text():
     composer = Composer()
-    for text in (*TYPED[:14], "site:A", "a, b.csv", "x{1}.csv", "$HOME", "[ab]"):
+    for text in (*TYPED[:14], "site:A", "a, b.csv", "x{1}.csv", "$HOME", "[ab]", *READ_AS_MORE):
         keys = ("dataset.root", "dataset.options.groups")
         words = [shlex.split(write_shell_word(key, text)) for key in keys]
         assert [len(each) for each in words] == [1, 1]

@@ -13,6 +13,7 @@ from statistics_data import write_run
 
 from tlcnn.cli.audit import describe_audit, load_audit
 from tlcnn.config.compose import compose_config
+from tlcnn.config.schema import DatasetCfg
 from tlcnn.plan.describe import describe_plan
 from tlcnn.plan.few_groups import describe_few_groups
 from tlcnn.plan.plan import make_plan
@@ -47,7 +48,7 @@ def test_the_rule_of_few_groups_is_one_sentence_and_names_classes(tmp_path):
     assert "(akiec 4, mel 4, nv 4)" in few[0] and RULE in notes
     found = make_content(read_runs(tmp_path), metric="test/macro_auroc").findings[0]
     assert found.verdict == "no verdict: too few test groups" and found.is_open
-    assert any("(akiec 4, mel 4, nv 4): only more test images" in t for t in found.details)
+    assert any("(akiec 4, mel 4, nv 4): only more test groups" in t for t in found.details)
 
 
 def count_rows(*counts):
@@ -77,9 +78,22 @@ def count_rows(*counts):
 )
 def test_a_test_set_that_is_too_small_for_a_verdict_is_named(counts, text):
     index = count_rows(*counts)
-    line = describe_few_groups(index, np.full(len(index.table), "test"))
+    splits, data = np.full(len(index.table), "test"), DatasetCfg()
+    line = describe_few_groups(index, splits, data)
     assert line.startswith(text) and bool(line) == bool(text)
-    assert describe_few_groups(index, np.full(len(index.table), "train")) == ""
+    assert describe_few_groups(index, np.full(len(splits), "train"), data) == ""
+
+
+def test_keys_are_recommended_only_where_they_decide_which_images_are_tested():
+    index = count_rows(3, 30, 40)
+    splits = np.full(len(index.table), "test")
+    fractions = "only more test groups help, as of a larger dataset.test_fraction or of dataset.fo"
+    assert fractions in describe_few_groups(index, splits, DatasetCfg())
+    held = describe_few_groups(index, splits, DatasetCfg(hold_out="site:1"))
+    assert held.endswith("of df 3: only more test groups help")
+    index.table["split"] = "test"
+    assert describe_few_groups(index, splits, DatasetCfg()) == held
+    assert fractions in describe_few_groups(index, splits, DatasetCfg(split="grouped"))
 
 
 def test_the_audit_and_the_plan_say_that_a_test_set_is_too_small(tmp_path, cache_dir, monkeypatch):

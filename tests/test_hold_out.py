@@ -166,7 +166,7 @@ def test_each_is_every_value_in_a_sweep_and_refused_in_one_run(words):
 
 
 def test_each_spells_a_value_as_the_table_does(words, tmp_path):
-    """So a run of an earlier version keeps its id; a number of several spellings is one value."""
+    """A number of several spellings is one value, and a run has one id and folder for them."""
     path = tmp_path / "images" / "labels.csv"
     frame = pd.read_csv(path, dtype=str)
     frame["site"] = frame["site"].map({"A": "1.0", "B": "2", "C": "07"})
@@ -181,6 +181,10 @@ def test_each_spells_a_value_as_the_table_does(words, tmp_path):
         is_held = plan.dataset.index.table["site"].isin(text)
         assert (plan.dataset.splits[is_held] == "test").all() and is_held.any()
     assert plan.identity["dataset"]["hold_out"] == "site:2"
+    texts = ("site:1.0", "site:1", "site:[1,1.0]")
+    plans = [make_plan(compose_config([*words, f"dataset.hold_out={text}"])) for text in texts]
+    assert {plan.identity["dataset"]["hold_out"] for plan in plans} == {"site:1"}
+    assert len({plan.run_dir for plan in plans}) == len({plan.run_id for plan in plans}) == 1
 
 
 def test_a_sweep_says_why_it_leaves_a_value_out():

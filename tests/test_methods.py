@@ -238,6 +238,18 @@ def test_images_that_no_step_had_are_counted(content, n_steps, n_left):
     assert ("An epoch had 101 steps: the last 36 images" in told["Training"]) == bool(n_left)
 
 
+def test_an_epoch_is_divided_in_methods_as_in_training(content):
+    """100 images in updates of 4 batches of 8 leave 4; 31 images are fewer than a batch."""
+    plan = replace(make_plan(train__batch_size=8, train__accumulate=4), steps_per_epoch=3)
+    plan = replace(plan, split_sizes={"train": {"mel": 60, "nv": 40}})
+    last = "An epoch had 3 steps: the last 4 images of its random order, too few for a step,"
+    assert last in write(content, plan)["Training"]
+    balanced = replace(plan, settings=plan.settings | {"train.sampling": "balanced"})
+    assert "An epoch had" not in write(content, balanced)["Training"]
+    few = replace(make_plan(), split_sizes={"train": {"mel": 31}}, steps_per_epoch=1)
+    assert "15 epochs with batches of 31 images" in write(content, few)["Training"]
+
+
 def test_what_a_network_scores_that_has_learnt_nothing():
     plan = replace(make_plan(), split_sizes={"test": {"mel": 200, "nv": 600}})
     line = describe_guessing(plan)

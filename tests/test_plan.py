@@ -434,6 +434,8 @@ def test_the_plan_counts_in_words_and_says_what_an_epoch_leaves_out(plan_of):
     last = f"the last {n_left} of its random order are too few for a step"
     assert f"an epoch shows {n_train - n_left} of {n_train} images: {last}" in shown
     assert "no effect" not in shown
+    plan = plan_of("train.batch_size=7", "train.accumulate=2", "train.sampling=balanced")
+    assert "an epoch shows" not in describe_plan(plan)  # it repeats images of small classes
 
 
 def test_a_finished_plan_is_made_again_without_torch(tmp_path, cache_dir):

@@ -212,3 +212,11 @@ def test_where_test_groups_limit_what_is_found_the_text_says_so():
     )
     many = describe_power(Design((900,) * 3, 0.05, 0.6, 0.9), [3, 5, 10], effect=None, power=0.8)
     assert "limit what is found" not in many
+
+
+def test_a_small_difference_is_not_shown_as_zero():
+    design = Design((100_000, 100_000), 0.0001, 0.99)
+    text = describe_power(design, [3], effect=None, power=0.8)
+    shown = [float(line.split()[-1]) for line in text.splitlines()[1:2]]
+    assert shown and 0 < shown[0] < 0.01 and "0.000 " not in f"{text} " and "0.000." not in text
+    assert shown[0] == pytest.approx(find_effect(design, 3, power=0.8), rel=0.05)

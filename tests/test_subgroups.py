@@ -327,7 +327,7 @@ def test_a_report_says_which_datasets_have_no_such_column(trained, tmp_path, cap
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tlcnn.report.subgroups.load_subgroups", load)
         main(["report", *folders, *options])
-    assert "--by sex: no such column in photos\n" in capsys.readouterr().out
+    assert "--by sex: there is no such column in photos\n" in capsys.readouterr().out
     main(["report", folders[0], *options])
     assert "no such column" not in capsys.readouterr().out
 

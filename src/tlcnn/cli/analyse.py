@@ -60,7 +60,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
 def _analyse(options: argparse.Namespace) -> None:
     from tlcnn.layers.analyse import analyse
     from tlcnn.records.measures import read_analyses
-    from tlcnn.report.analysis_table import make_analysis_table, write_summary
+    from tlcnn.report.analysis_table import make_analysis_table, write_analysis_summary
     from tlcnn.run.job import log_to_stderr
 
     measures = choose_measures(options)
@@ -77,10 +77,13 @@ def _analyse(options: argparse.Namespace) -> None:
     readings = readings[readings["measure"].isin(measures)]
     if not readings.empty:
         names = {analysis.folder.name: analysis.run_dir.name for analysis in analyses}
-        table, shorten = make_analysis_table(readings), partial(write_summary, readings, names)
-        show_table(table, options, shorten)
+        shorten = partial(write_analysis_summary, readings, names)
+        is_short = show_table(make_analysis_table(readings), options, shorten)
         to_stdout = "-" not in [getattr(options, name) for name in FORMATS]
-        text = "every unit, with intervals (--csv FILE writes them as a table):"
+        text = "all readings:"
+        if is_short:
+            way = "" if options.csv else " (--csv FILE writes them as a table)"
+            text = f"every unit, with intervals{way}:"
         print_text(
             f"{text}\n{_list_folders(analyses)}", file=sys.stdout if to_stdout else sys.stderr
         )

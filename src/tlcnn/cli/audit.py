@@ -127,7 +127,7 @@ def load_audit(name: str, overrides: list[str], root: str | None, against: list[
         other_name, _, other_root = text.partition("=")
         comparisons[other_name] = partial(compare, _compose(other_name, [], other_root or None))
     audit = compute_audit(dataset, cache_dir, comparisons)
-    few = describe_few_groups(dataset.index, dataset.splits) if cfg.folds is None else ""
+    few = describe_few_groups(dataset.index, dataset.splits, cfg) if cfg.folds is None else ""
     notes = (*audit.notes, *([few] if few else []))
     return replace(audit, notes=notes, seconds=time.perf_counter() - start)
 

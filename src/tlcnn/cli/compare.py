@@ -212,8 +212,10 @@ def _check_metrics(metrics: list[str], known: list[str]) -> None:
 
 def show_table(
     table: "Table", options: argparse.Namespace, shorten: Callable[[int], str] | None = None
-) -> None:
+) -> bool:
     """Write a table in the formats that were asked for, or to the terminal.
+
+    Returns whether the short text was printed.
 
     Args:
         shorten: a text for so many columns, which is printed where the table is wider than the
@@ -244,3 +246,5 @@ def show_table(
         text, most = write_text(table, width), width or WIDTH
         is_wide = max(map(len, text.partition("\n\n")[0].split("\n"))) > most  # notes follow
         print_text(shorten(most) if shorten and is_wide else text)
+        return shorten is not None and is_wide
+    return False

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
 
 LIMITED = 0.1  # what more seeds can take away of the smallest difference, where they hardly help
+SMALL = 0.01  # a point
 EXAMPLE = "tlcnn power --groups 45 66 146 14 123 1080 20 --seed-sd 0.01 --score 0.65 --effect 0.02"
 
 
@@ -158,7 +159,9 @@ def describe_power(
     columns.append(["smallest difference found", *smallest])
     table = "\n".join(align_columns([*zip(*columns, strict=True)], range(len(columns))))
     least = find_effect(design, math.inf, power=power)
-    bound = "any difference" if math.isnan(least) else f"a difference below {least:.3f}"
+    bound = (
+        "any difference" if math.isnan(least) else f"a difference below {_format_effect(least)}"
+    )
     need = f"With these test groups no number of seeds finds {bound} with {power:.0%} power."
     if effect is not None:
         n_needed = find_seeds(effect, design, power=power)
@@ -179,5 +182,10 @@ def describe_power(
 
 
 def _format_effect(effect: float) -> str:
-    """Return a difference to a tenth of a point: the t test's approximations are no finer."""
-    return "none" if math.isnan(effect) else f"{effect:.3f}"
+    """Return a difference to a tenth of a point: the t test's approximations are no finer.
+
+    One below a point has two significant digits, so that it is not shown as 0.
+    """
+    if math.isnan(effect):
+        return "none"
+    return f"{effect:.3f}" if effect >= SMALL else f"{effect:.2g}"

@@ -85,7 +85,7 @@ def _report(options: argparse.Namespace) -> None:
         content = replace(content, left_out=(*content.left_out, others))
     if content.undivided:
         columns = [division.column for division in asked.divisions]
-        gap = "no such column" if len(columns) == 1 else "not all of these columns"
+        gap = "there is no such column" if len(columns) == 1 else "not all of these columns are"
         datasets = join_words(list(map(name_dataset, content.undivided)))
         print_text(f"--by {','.join(columns)}: {gap} in {datasets}")
     print_text(write_report(content, Path(options.output), options=options))

@@ -21,7 +21,7 @@ class HoldOut:
     values: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return it as the configuration spells it: equal for equal images."""
+        """Return it as the configuration spells it, with its values sorted."""
         listed = ",".join(self.values)
         return f"{self.column}:[{listed}]" if len(self.values) > 1 else f"{self.column}:{listed}"
 

@@ -76,9 +76,14 @@ def write_override(key: str, value: Any) -> str:
         "cache_dir='/it\\'s/[mine], now'"
     """
     if isinstance(value, str):
-        escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), value)
-        return f"{key}='{escaped}'"
+        return f"{key}={quote_value(value)}"
     return f"{key}={'null' if value is None else value}"
+
+
+def quote_value(text: str) -> str:
+    """Return a text in quotes, as Hydra reads it back."""
+    escaped = re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + "\\'" * bool(end[2]), text)
+    return f"'{escaped}'"
 
 
 def quote_for_shell(word: str) -> str:
@@ -104,8 +109,20 @@ def write_shell_word(key: str, value: str) -> str:
         >>> print(write_shell_word("dataset.hold_out", "site:A"), write_shell_word("x", "a, (b)"))
         dataset.hold_out=site:A "x='a, (b)'"
     """
-    has_grammar = bool(set(",()[]{}'\"\\") & set(value))  # which Hydra reads
-    return quote_for_shell(write_override(key, value) if has_grammar else f"{key}={value}")
+    plain, quoted = f"{key}={value}", write_override(key, value)
+    return quote_for_shell(plain if _reads_as_text(quote_text(plain), value) else quoted)
+
+
+def _reads_as_text(argument: str, text: str) -> bool:
+    """Return whether Hydra reads just this text as the value of an override."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return not override.is_sweep_override() and override.value() == text
 
 
 def quote_text(argument: str) -> str:
@@ -129,7 +146,7 @@ def quote_text(argument: str) -> str:
         return argument
     values = re.split(r",(?![^(\[{]*[)\]}])", value)  # no comma inside brackets
     quoted = (
-        text if _reads_as_typed(f"{key}={text}", text, is_text) else write_override("", text)[1:]
+        text if _reads_as_typed(f"{key}={text}", text, is_text) else quote_value(text)
         for text in values
     )
     return f"{key}={','.join(quoted)}"

@@ -65,14 +65,14 @@ def read_column(table: pd.DataFrame, column: str, name: str, option: str) -> pd.
     return write_values(table[column])
 
 
-def list_values(table: pd.DataFrame, column: str, name: str, option: str) -> list[str]:
+def spell_values(table: pd.DataFrame, column: str, name: str, option: str) -> list[str]:
     """Return the values of a metadata column, sorted, each as the table spells it.
 
     A number that the table spells in several ways is one value, in its shortest form. Arguments
     and errors are those of `read_column`.
 
     Example:
-        >>> list_values(pd.DataFrame({"site": ["2.0", "B", "", "2.0"]}), "site", "mine", "")
+        >>> spell_values(pd.DataFrame({"site": ["2.0", "B", "", "2.0"]}), "site", "mine", "")
         ['2.0', 'B']
     """
     values = read_column(table, column, name, option)
@@ -84,6 +84,16 @@ def list_values(table: pd.DataFrame, column: str, name: str, option: str) -> lis
     )
 
 
+def normalize_hold_out(hold_out: HoldOut) -> HoldOut:
+    """Return it with every number in its shortest form: equal for equal images.
+
+    Example:
+        >>> str(normalize_hold_out(HoldOut("site", ("1", "1.0", "A"))))
+        'site:[1,A]'
+    """
+    return HoldOut(hold_out.column, tuple(sorted({*map(write_cell, hold_out.values)})))
+
+
 def find_held_out(table: pd.DataFrame, hold_out: HoldOut, name: str) -> np.ndarray:
     """Return which rows have a value that is held out, (N,) bool.
 
@@ -92,7 +102,7 @@ def find_held_out(table: pd.DataFrame, hold_out: HoldOut, name: str) -> np.ndarr
     """
     values = read_column(table, hold_out.column, name, f"{KEY}={hold_out}")
     counts = values[values != ""].value_counts()
-    wanted = [write_cell(value) for value in hold_out.values]
+    wanted = normalize_hold_out(hold_out).values
     for value in wanted:
         if value not in counts.index:
             names = list(map(str, counts.index))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlcnn.config.spelling import quote_for_shell, write_override, write_shell_word
+from tlcnn.config.spelling import quote_for_shell, quote_value, write_shell_word
 from tlcnn.data.index import SPLITS
 from tlcnn.data.tabular import parse_split
 from tlcnn.errors import ConfigError, DataError, list_names
@@ -172,4 +172,4 @@ def _spell(splits: Mapping[str, str]) -> str:
 def quote_name(name: str) -> str:
     """Return a name as it stands in a list or mapping on the command line."""
     is_word = re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in _VALUES
-    return name if is_word else write_override("", name)[1:]
+    return name if is_word else quote_value(name)

@@ -19,6 +19,7 @@ from tlcnn.plan.schedule import make_phases, resolve_schedule
 from tlcnn.plan.treatment import is_prefix
 from tlcnn.records.plan_record import PlanRecord, UnitRecord, WeightsRecord
 from tlcnn.text import align_columns, count
+from tlcnn.training.steps import EpochSteps, divide_epoch
 
 _COMPILED = (
     ", compiled before the first step, which takes about a minute, once a process for each frozen "
@@ -32,6 +33,7 @@ def describe_plan(plan: Plan) -> str:
     recipe = plan.identity["train"]
     n_steps = plan.steps_per_epoch * recipe["epochs"]
     parts = f"{cfg.train.accumulate} x " if cfg.train.accumulate > 1 else ""
+    parts += str(_divide_epoch(plan).batch_size)
     fold = "" if cfg.dataset.folds is None else f", fold {cfg.dataset.fold} of {cfg.dataset.folds}"
     held = cfg.dataset.hold_out
     tested = f"{parse_hold_out(held).words}, which training has not seen" if held else ""
@@ -50,7 +52,7 @@ def describe_plan(plan: Plan) -> str:
         f"({cfg.dataset.fit}), augment {recipe['augment']}; digest {images.manifest[:12]}",
         *([f"test     {tested}"] if tested else []),
         f"train    {count(recipe['epochs'], 'epoch')} x {count(plan.steps_per_epoch, 'step')} of "
-        f"{parts}{_find_batch_size(plan)} = {count(n_steps, 'update')}, {recipe['optimizer']} "
+        f"{parts} = {count(n_steps, 'update')}, {recipe['optimizer']} "
         f"lr {recipe['lr']:g}, class weights {recipe.get('class_weights', 'none')}"
         f"{_describe_rest(plan)}{_describe_phases(plan)}",
         *_describe_train_settings(plan),
@@ -110,17 +112,18 @@ def _describe_train_settings(plan: Plan) -> list[str]:
     return [f"with     {'; '.join(parts)}"] if parts else []
 
 
-def _find_batch_size(plan: Plan) -> int:
-    """Return the images of a batch: fewer than asked for where training has no more."""
-    n_train = int((plan.dataset.splits == "train").sum())
-    return min(plan.config.train.batch_size, n_train // plan.config.train.accumulate)
+def _divide_epoch(plan: Plan) -> EpochSteps:
+    n_train, train = int((plan.dataset.splits == "train").sum()), plan.config.train
+    return divide_epoch(n_train, train.batch_size, train.accumulate)
 
 
 def _describe_rest(plan: Plan) -> str:
-    """Return how many training images an epoch does not show; empty where it shows all."""
-    n_train = int((plan.dataset.splits == "train").sum())
-    n_left = n_train - plan.steps_per_epoch * plan.config.train.accumulate * _find_batch_size(plan)
-    if n_left <= 0:
+    """Return how many training images an epoch does not show; empty where it shows all.
+
+    Balanced sampling repeats images of small classes, so that others are left out anyway.
+    """
+    n_train, n_left = int((plan.dataset.splits == "train").sum()), _divide_epoch(plan).n_left
+    if not n_left or plan.config.train.sampling == "balanced":
         return ""
     verb = "is" if n_left == 1 else "are"
     return (
@@ -197,7 +200,8 @@ def _describe_splits(plan: Plan) -> list[str]:
         unused = count(n_unused, "image")
         lines.append(f"unused   {unused} of the training split (dataset.train_images)")
     warnings = [*list_notes(plan), *list_split_warnings(index.truth, splits, index.classes)]
-    if plan.config.dataset.folds is None and (few := describe_few_groups(index, splits)):
+    data = plan.config.dataset
+    if data.folds is None and (few := describe_few_groups(index, splits, data)):
         warnings.append(few)
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 

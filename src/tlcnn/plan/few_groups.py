@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.index import Index
 from tlcnn.statistics.few_groups import (
     LEAST_GROUPS,
@@ -17,12 +18,13 @@ from tlcnn.statistics.resample import make_sample
 _METRICS = {"balanced accuracy": "test/balanced_accuracy", "macro AUROC": "test/macro_auroc"}
 
 
-def describe_few_groups(index: Index, splits: np.ndarray) -> str:
+def describe_few_groups(index: Index, splits: np.ndarray, data: DatasetCfg) -> str:
     """Return by which metrics no verdict is possible on the test split, and why; empty for none.
 
     Args:
         splits: (N,) the split of each image; not those of a fold, whose images are tested together
             with those of the others.
+        data: how the dataset was split.
     """
     test, classes = index.table[splits == "test"], index.classes
     if test.empty or index.task == "multi-label":
@@ -47,5 +49,15 @@ def describe_few_groups(index: Index, splits: np.ndarray) -> str:
         return ""
     return (
         f"no verdict by {' or '.join(metrics)}: fewer than {LEAST_GROUPS} test groups of "
-        f"{list_few_groups(is_few, sizes, classes)}: {REMEDY}"
+        f"{list_few_groups(is_few, sizes, classes)}: {REMEDY}{_name_keys(index, data)}"
     )
+
+
+def _name_keys(index: Index, data: DatasetCfg) -> str:
+    """Return the keys that give more test groups; empty where they do not decide the split."""
+    is_official = data.split == "official" or (
+        data.split == "auto" and bool((index.table["split"] != "").any())
+    )
+    if data.hold_out is not None or is_official:
+        return ""
+    return ", as of a larger dataset.test_fraction or of dataset.folds"

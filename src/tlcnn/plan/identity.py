@@ -6,10 +6,11 @@ from dataclasses import MISSING
 from operator import attrgetter
 from typing import Any
 
-from tlcnn.config.hold_out import parse_hold_out
+from tlcnn.config.hold_out import HoldOut, parse_hold_out
 from tlcnn.config.schema import Config, iterate_fields
 from tlcnn.data.cache import FILTER, stored_size
 from tlcnn.data.dataset import Dataset
+from tlcnn.data.hold_out import normalize_hold_out
 from tlcnn.data.images import FULL_BITS
 from tlcnn.data.policy import NORMALIZE, describe_views, find_policy, name_policy
 from tlcnn.model.unit_map import UnitMap
@@ -55,13 +56,13 @@ def make_identity(
     cfg: Config, unit_map: UnitMap, cell: Treatment, images: Dataset, precision: str
 ) -> dict[str, Any]:
     """Return what makes two runs the same run: resolved values, never overrides or paths."""
-    task, decode, held = images.index.task, cfg.dataset.decode, cfg.dataset.hold_out
+    task, decode, held = images.index.task, cfg.dataset.decode, _read_hold_out(cfg)
     identity: dict[str, Any] = {
         "version": PLAN_VERSION,
         "dataset": {
             "manifest": images.manifest,
             **({"task": task} if task == "multi-label" else {}),  # others have one softmax
-            **({} if held is None else {"hold_out": str(parse_hold_out(held))}),
+            **({} if held is None else {"hold_out": str(held)}),
             "image_size": cfg.dataset.image_size,
             "stored_size": stored_size(cfg.dataset.image_size),
             "fit": cfg.dataset.fit,
@@ -114,6 +115,12 @@ def make_identity(
     return identity
 
 
+def _read_hold_out(cfg: Config) -> HoldOut | None:
+    """Return what is held out; a run is the same however its numbers are spelled."""
+    text = cfg.dataset.hold_out
+    return None if text is None else normalize_hold_out(parse_hold_out(text))
+
+
 def find_obstacle(cfg: Config, unit_map: UnitMap, cell: Treatment) -> str | None:
     """Return why the frozen units' outputs cannot be stored, on whatever device, or None."""
     if cell.depth == 0:
@@ -147,9 +154,9 @@ def make_name(cfg: Config, cell: Treatment, source: Sequence[str]) -> str:
     """Return a run's readable name: `ham10000-resnet18-imagenet-k3-j2-s0`."""
     model = cfg.model.name.split(".")[0]
     k, j = name_units(cell.transferred), name_units(cell.frozen)
-    held = cfg.dataset.hold_out
+    held = _read_hold_out(cfg)
     if held is not None:
-        tested = re.sub(r"[^\w.]+", "_", "_".join(parse_hold_out(held).values))
+        tested = re.sub(r"[^\w.]+", "_", "_".join(held.values))
         j += f"-test_{tested[:40]}"
     k += f"-{cell.above}" * (cell.above != "fresh") + "-head" * cell.has_head
     return f"{cfg.dataset.name}-{model}-{'-'.join(source)}-k{k}-j{j}-s{cfg.seed}"

@@ -40,6 +40,7 @@ from tlcnn.records.event_file import check_tensorboard
 from tlcnn.records.plan_record import AncestorRecord, read_plan
 from tlcnn.records.weights import locate_run
 from tlcnn.storage import digest_of
+from tlcnn.training.steps import divide_epoch
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def make_plan(
     identity = make_identity(cfg, unit_map, cell, images, precision)
     names = _list_sources(source, images)
     n_train = int((images.splits == "train").sum())
+    steps = divide_epoch(n_train, cfg.train.batch_size, cfg.train.accumulate)
     return Plan(
         config=cfg,
         unit_map=unit_map,
@@ -137,7 +139,7 @@ def make_plan(
         dataset=images,
         device=device,
         precision=precision,
-        steps_per_epoch=max(1, n_train // (cfg.train.batch_size * cfg.train.accumulate)),
+        steps_per_epoch=max(1, steps.n_steps),
         identity=identity,
         run_id=digest_of(identity, 12),
         cell_id=make_cell_id(identity, source.ancestry, names, cfg.init.task_seed_offset),

@@ -1,7 +1,7 @@
 """The tables that `tlcnn analyse` prints.
 
-make_analysis_table   runs and units as rows, measures as columns
-write_summary         for each run, measures as rows: narrow, however many measures there are
+make_analysis_table     runs and units as rows, measures as columns
+write_analysis_summary  for each run, measures as rows: narrow, however many measures there are
 """
 
 import textwrap
@@ -46,13 +46,14 @@ def make_analysis_table(readings: pd.DataFrame) -> Table:
     return join_columns(columns, list(_list_notes(readings[readings["note"] != ""])))
 
 
-def write_summary(readings: pd.DataFrame, names: Mapping[str, str], width: int) -> str:
+def write_analysis_summary(readings: pd.DataFrame, names: Mapping[str, str], width: int) -> str:
     """Return for each run and measure the first and last unit's value, and both extremes.
 
     Args:
         readings: what `read_measures` returned.
         names: what the run of each analysis is called, by the analysis's id.
-        width: the columns of the notes; the table is narrower.
+        width: the columns of the terminal. Where names of units make a table wider, it has their
+            numbers instead.
     """
     heads = ("measure", "first unit", "last unit", "lowest", "highest")
     blocks = []
@@ -62,22 +63,28 @@ def write_summary(readings: pd.DataFrame, names: Mapping[str, str], width: int) 
         units = rows.sort_values("n")["unit"].unique()
         title = f"{names[str(analysis)]}\n{against}units {units[0]} to {units[-1]}"
         named = rows.assign(column=rows["measure"] + " " + rows["variant"])
-        lines = [_summarise(str(name), part) for name, part in named.groupby("column", sort=False)]
-        blocks.append("\n".join([title, *align_columns([heads, *lines], right=(1, 2))]))
+        parts = [(str(name), part) for name, part in named.groupby("column", sort=False)]
+        for key in ("unit", "n"):
+            shown = [_summarise(name, part, key) for name, part in parts]
+            lines = align_columns([heads, *shown], right=(1, 2))
+            if max(map(len, lines)) <= width:
+                break
+        blocks.append("\n".join([title, *lines]))
     noted = readings.assign(column=readings["measure"] + " " + readings["variant"])
     notes = _list_notes(noted[noted["note"] != ""])
     wrapped = "\n".join(textwrap.fill(note, width, subsequent_indent="  ") for note in notes)
     return "\n\n".join([*blocks, *filter(None, [wrapped])])
 
 
-def _summarise(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
+def _summarise(name: str, rows: pd.DataFrame, key: str) -> tuple[str, ...]:
     rows = rows.sort_values("n")
-    values, units = rows["value"], rows["unit"]
+    values, units = rows["value"], rows[key]
     ends = [format_estimate(values.iloc[i]) for i in (0, -1)]
     if values.isna().all():
         return (name, *ends, NONE, NONE)
+    prefix = "unit " if key == "n" else ""
     extremes = (values.argmin(), values.argmax())
-    shown = [f"{format_estimate(values.iloc[i])} ({units.iloc[i]})" for i in extremes]
+    shown = [f"{format_estimate(values.iloc[i])} ({prefix}{units.iloc[i]})" for i in extremes]
     return (name, *ends, *shown)
 
 

@@ -20,6 +20,7 @@ from tlcnn.report.words import (
 )
 from tlcnn.statistics.metrics import is_lower_better
 from tlcnn.text import count
+from tlcnn.training.steps import EpochSteps, divide_epoch
 
 Sentence = Callable[[PlanRecord], str]
 
@@ -256,24 +257,28 @@ def _describe_rate(plan: PlanRecord) -> str:
     return f"The learning rate {start} and then fell along a cosine to {end}."
 
 
+def _divide_epoch(plan: PlanRecord) -> EpochSteps:
+    (size,), accumulate = _read(plan, "batch_size"), plan.settings.get("train.accumulate") or 1
+    return divide_epoch(plan.count_images("train"), size, accumulate)
+
+
 def _describe_length(plan: PlanRecord) -> str:
     n_epochs, size, patience = _read(plan, "epochs", "batch_size", "patience")
-    line = f"Training took {count(n_epochs, 'epoch')} with batches of {size} images"
+    shown = _divide_epoch(plan).batch_size if plan.count_images("train") else size
+    line = f"Training took {count(n_epochs, 'epoch')} with batches of {count(shown, 'image')}"
     if patience:
         line += f", and ended after {count(patience, 'epoch')} without a better validation score"
     return f"{line}."
 
 
 def _describe_steps(plan: PlanRecord) -> str:
-    (size,) = _read(plan, "batch_size")
-    n_train = plan.count_images("train")
-    n_left = n_train - (plan.steps_per_epoch or 0) * size
-    if not 0 < n_left < size:  # nothing is left over, or a record lacks a number
-        return ""
-    n_steps = count(plan.steps_per_epoch or 0, "step")
+    steps, is_balanced = _divide_epoch(plan), plan.settings.get("train.sampling") == "balanced"
+    if not steps.n_left or is_balanced or plan.steps_per_epoch != steps.n_steps:
+        return ""  # nothing is left over, images are repeated, or a record lacks a number
+    verb = "was" if steps.n_left == 1 else "were"
     return (
-        f"An epoch had {n_steps}: the last {n_left} images of its random order, too few for a "
-        "batch, were left out."
+        f"An epoch had {count(steps.n_steps, 'step')}: the last {count(steps.n_left, 'image')} of "
+        f"its random order, too few for a step, {verb} left out."
     )
 
 

@@ -97,7 +97,8 @@ def tabulate_subgroups(
     names = {cell.key: f"{cell.dataset}, {name_cell(cell)}" for cell in cells}
     lines = [f"no subgroups of {names[k]}: {first_line(error)}" for k, error in errors.items()]
     lines += [
-        f"no subgroups by {column} of runs that hold out one {column}: all that they test is of it"
+        f"no subgroups by {column} of runs that hold out one {column}. Their test images all have "
+        f"the held-out {column}, or are of a group with it, so there is nothing to compare it with"
         for column in undivided
     ]
     lacking = {cell.dataset for cell in cells if isinstance(errors.get(cell.key), NoColumn)}

@@ -16,7 +16,7 @@ RULE = (
     f"decides more than {LARGEST_PART:g} times as much of the metric as its share of the test "
     "groups."
 )
-REMEDY = "only more test images, a larger dataset.test_fraction or dataset.folds help"
+REMEDY = "only more test groups help"
 
 
 def find_few_groups(reach: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -41,5 +41,6 @@ def list_few_groups(is_few: np.ndarray, sizes: np.ndarray, classes: Sequence[str
     Args:
         is_few, sizes: (K,), of `find_few_groups`.
     """
-    rows = zip(classes, sizes.tolist(), is_few.tolist(), strict=False)  # no class after the last
+    # The stratum of images without a finding is the last one, and has no name.
+    rows = zip(classes, sizes.tolist(), is_few.tolist(), strict=False)
     return list_names([f"{name} {n}" for name, n, is_one in rows if is_one], MOST_NAMES)

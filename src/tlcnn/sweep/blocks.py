@@ -14,7 +14,7 @@ from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.config.schema import EACH, EACH_UNIT, find_each_column, is_each
 from tlcnn.config.spelling import write_override
 from tlcnn.data.dataset import recall_index
-from tlcnn.data.hold_out import list_values
+from tlcnn.data.hold_out import spell_values
 from tlcnn.errors import ConfigError
 from tlcnn.memory import Memory
 from tlcnn.plan.plan import recall_unit_map
@@ -93,7 +93,7 @@ def _list_each(word: str, cell: Sequence[str], composer: Composer, memory: Memor
         units = recall_unit_map(cfg, memory).names
         return [word.removesuffix(EACH) + name for name in units]
     column, data = find_each_column(word), cfg.dataset
-    names = list_values(recall_index(data, memory).table, column, data.name, word)
+    names = spell_values(recall_index(data, memory).table, column, data.name, word)
     return [write_override(HOLD_OUT, f"{column}:{name}") for name in names]
 
 

@@ -18,7 +18,7 @@ from tlcnn.records.read import is_held
 from tlcnn.records.summary import read_summary
 from tlcnn.sweep.duration import Progress, Speeds, describe_duration, read_progress, read_speeds
 from tlcnn.sweep.resolve import SweepRun
-from tlcnn.text import print_text
+from tlcnn.text import count, print_text
 
 _POLL_S = 1.0
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
@@ -189,16 +189,16 @@ def _show(runs: list[SweepRun], until: Mapping[str, int], is_over: threading.Eve
         while True:
             is_last = is_over.wait(_POLL_S)
             over = watch.look()
-            done = f"{watch.n_over}/{len(runs)}"
             bar.n = watch.count_epochs()
-            bar.set_description_str(f"sweep: {done} run{'s' * (len(runs) != 1)}", refresh=False)
+            title = f"sweep: {watch.n_over}/{count(len(runs), 'run')}"
+            bar.set_description_str(title, refresh=False)
             bar.set_postfix_str(watch.describe())
             if bar.disable:
                 first = watch.n_over - len(over)
                 for number, run in enumerate(over, start=first + 1):
                     print_text(f"[{number}/{len(runs)}] {_describe_done(run)}", flush=True)
                 if time.monotonic() - spoken >= pause_s and not is_last:
-                    print_text(f"[{done}] {watch.describe()}", flush=True)
+                    print_text(f"[{watch.n_over}/{len(runs)}] {watch.describe()}", flush=True)
                     spoken, pause_s = time.monotonic(), min(2 * pause_s, LAST_LINE_S)
             if is_last:
                 return

@@ -33,6 +33,7 @@ from tlcnn.training.phase import Phase, apply_modes, find_phase
 from tlcnn.training.recipe import Recipe
 from tlcnn.training.recorder import Recorder, find_graph
 from tlcnn.training.state import Network, Position
+from tlcnn.training.steps import divide_epoch
 from tlcnn.training.tasks import Objective
 from tlcnn.training.turns import Turn
 from tlcnn.training.update import Updates
@@ -84,9 +85,9 @@ class Fit:
         self._open_graph = find_graph(device) if self.records else None
         self._parameters = {n: p for n, p in network.model.named_parameters() if p.requires_grad}
         self.evaluator = Recorder(self._open_graph)
-        self.batch_size = min(recipe.batch_size, len(self.train) // recipe.accumulate)
+        steps = divide_epoch(len(self.train), recipe.batch_size, recipe.accumulate)
+        self.batch_size, self.n_steps = steps.batch_size, steps.n_steps
         self.n_images = self.batch_size * recipe.accumulate  # of an update
-        self.n_steps = len(self.train) // self.n_images  # of an epoch
         n_steps = recipe.epochs * self.n_steps
         self.curve = Curve(self.report, n_steps=n_steps, n_images=self.n_images)
         self.position = Position()
