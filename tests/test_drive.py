@@ -15,7 +15,14 @@ import pandas as pd
 import pytest
 from runs import tiny_command
 
-from tlcnn.errors import ConfigError, Stopped, SweepFailed
+from tlcnn.errors import (
+    ConfigError,
+    DroppedUnits,
+    ImpossibleCell,
+    Stopped,
+    SweepFailed,
+    TooFewClasses,
+)
 from tlcnn.memory import Memory
 from tlcnn.records.folder import RunDir
 from tlcnn.records.read import is_held, read_runs
@@ -24,6 +31,7 @@ from tlcnn.sweep import resolve as resolve_module
 from tlcnn.sweep.drive import Request, drive, launch_here
 from tlcnn.sweep.duration import describe_duration, estimate_seconds
 from tlcnn.sweep.queue import NOT_STARTED
+from tlcnn.sweep.resolve import LeftOut, count_left_out
 from tlcnn.sweep.study_record import read_study
 
 SELF = ["init=random,self", "init.through=stem,all", "seed=0,1"]  # 2 + 1 + 4 runs
@@ -221,7 +229,8 @@ def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path
     launch = FakeLauncher()
     drive(ask("init=random,self", "freeze.through=none,stem"), launch)
     said = capsys.readouterr().out
-    assert "left out, because more units are frozen than transferred: 1 combination\n" in said
+    assert "left out, because more units are frozen than transferred: 1 combination (" in said
+    assert "1 combination (freeze.allow_random=true trains them, as a control)\n" in said
     assert "    init=random freeze.through=stem\n" in said
     (left_out,) = read_only_study(tmp_path)["left_out"]
     assert left_out["overrides"][-2:] == ["init=random", "freeze.through=stem"]
@@ -234,6 +243,13 @@ def test_impossible_cells_are_left_out_of_a_grid_but_refused_alone(ask, tmp_path
 
 
 # ----------------------------------------------------------------------- study, plan, estimate
+
+
+def test_only_fresh_units_can_be_frozen_with_a_key():
+    """Units that init.above=truncate drops are not there to be frozen."""
+    whys = (ImpossibleCell.why, DroppedUnits.why, TooFewClasses.why)
+    lines = count_left_out([LeftOut((f"seed={why}",), "", why) for why in whys])
+    assert ["allow_random" in line for line in lines] == [True, False, False]
 
 
 def test_a_study_records_its_runs_and_words(ask, tmp_path):

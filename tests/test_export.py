@@ -23,8 +23,10 @@ from tlcnn.inference.preprocess import preprocess
 from tlcnn.plan.plan import make_plan
 from tlcnn.records.open_run import OpenRun
 from tlcnn.records.plan_record import AncestorRecord, PlanRecord, read_plan
-from tlcnn.report.card import _write_counts, describe_licence, write_card
+from tlcnn.report.card import _list_limits, _write_counts, describe_licence, write_card
 from tlcnn.run.run import run
+from tlcnn.statistics.metrics import compute_metrics
+from tlcnn.study.runs import make_single_runs
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +203,29 @@ def test_the_card_has_data_results_limits_and_licence(run_dir, folder):
 def test_a_class_with_a_bar_in_its_name_breaks_no_table(run_dir):
     plan = replace(read_plan(run_dir), classes=("a|b",), split_sizes={"train": {"a|b": 3}})
     assert _write_counts(plan).endswith("\n| a\\|b | 3 | 0 | 0 |")
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "is_said"),
+    [
+        ("aaaa", "aabc", True),
+        ("aaca", "aabb", False),  # recalls of 1, 0.5 and none
+        ("aacb", "aabc", False),  # recalls of 1, 0 and 0, but not all images are an a
+        ("aaaa", "aaaa", False),  # there are no others
+        ("bbbb", "aabb", True),
+    ],
+)
+def test_a_run_that_gives_every_test_image_one_class_says_so(run_dir, logits, labels, is_said):
+    (run_,) = make_single_runs(tlcnn.read_runs(run_dir))
+    sizes = {name: labels.count(name) for name in "abc"}
+    plan = replace(run_.plan, classes=("a", "b", "c"), split_sizes={"test": sizes})
+    truth, chosen = (np.array(["abc".index(name) for name in text]) for text in (labels, logits))
+    scores = compute_metrics("multi-class", np.eye(3)[chosen], truth, classes=list("abc"))
+    defined = {f"test/{key}": score for key, score in scores.items() if np.isfinite(score)}
+    limits = "\n".join(_list_limits(replace(run_, plan=plan, scores=defined)))
+    assert (f"It gave every test image the class {logits[0]}." in limits) == is_said
+    findings = replace(plan, task="multi-label")
+    assert "It gave" not in "\n".join(_list_limits(replace(run_, plan=findings, scores=defined)))
 
 
 def test_the_licence_is_that_of_every_dataset_on_the_way(run_dir):

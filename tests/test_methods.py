@@ -285,6 +285,32 @@ def test_what_does_not_straddle_splits_is_named_however_groups_are_given(
     assert words in write(bare, plan)["Data"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_official"),
+    [
+        ({"kind": "table"}, False),
+        ({"kind": "table", "options__split_column": None}, False),
+        ({"kind": "table", "options__split_column": "part"}, True),
+        ({"kind": "table", "options__split_column": "part", "split": "grouped"}, False),
+        ({"kind": "table", "options__split_column": "part", "folds": 5}, False),
+        ({"kind": "medmnist"}, True),
+        ({"kind": "folder", "options__splits": {}}, False),
+        ({"kind": "folder", "options__splits": {"train": "a", "test": "b"}}, True),
+        ({"kind": "folder", "options__splits": None}, None),
+    ],
+)
+def test_only_the_split_that_a_run_had_is_described(content, settings, is_official):
+    words = {f"dataset__{key}": value for key, value in settings.items()}
+    words["dataset__options__group_column"] = "patient"
+    plan = make_plan(dataset="skin", **words)
+    said = write(content, plan)["Data"]
+    assert ("skin was used with its official split." in said) == (is_official is True)
+    assert ("skin was divided by patient, so that no patient" in said) == (is_official is False)
+    unknown = "The record does not say whether skin was used with an official split. Without one, "
+    assert (f"{unknown}it was divided by patient" in said) == (is_official is None)
+    assert said.count("split.") <= 1 and "; without one" not in said
+
+
 def test_only_what_is_used_is_cited_and_explained(content):
     bare = replace(
         content,

@@ -15,6 +15,7 @@ from runs import TINY, tiny_config
 
 import tlcnn
 from tlcnn.cli.main import main
+from tlcnn.cli.predict import describe_predictions
 from tlcnn.config.compose import compose_config
 from tlcnn.data.batches import list_eval_batches
 from tlcnn.errors import ConfigError, DataError, Stopped
@@ -517,3 +518,15 @@ def test_options_that_a_loaded_network_does_not_have_are_refused(plans, tmp_path
             tlcnn.load(network, **options)
     with pytest.raises(ConfigError, match="root=.* is loaded already"):
         tlcnn.features(network, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "is_said"),
+    [(["nv"] * 10, True), (["nv"] * 9, False), (["nv"] * 10 + ["mel"], False), ([""] * 10, False)],
+)
+def test_one_class_for_all_of_many_images_is_a_sentence(classes, is_said):
+    frame = pd.DataFrame({"class": classes})
+    frame.attrs["warned"] = {}
+    said = describe_predictions(frame).splitlines()
+    assert ("All 10 images get the class nv." in said) == is_said
+    assert any(line.startswith("All ") for line in said) == is_said

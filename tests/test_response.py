@@ -42,8 +42,12 @@ def plan_frozen(tmp_path, cache_dir, weights, name, *words):
 def test_units_that_ignore_the_images_are_named(tmp_path, cache_dir, weights, caplog):
     for name in ("live", "dead"):
         with caplog.at_level(logging.WARNING, logger="tlcnn"):
-            summary = run(plan_frozen(tmp_path, cache_dir, weights, name))
+            plan = plan_frozen(tmp_path, cache_dir, weights, name)
+            summary = run(plan)
         is_dead = name == "dead"
+        size = plan.config.dataset.image_size
+        assert (f"{plan.run_dir.name}: 0.00% of" in caplog.text) == is_dead
+        assert (f"Try dataset.image_size={2 * size}, or freeze" in caplog.text) == is_dead
         assert (summary["frozen_response"] < 0.01) == is_dead
         assert ("0.00% of the outputs of the 5 frozen units" in caplog.text) == is_dead
     notes = make_content(read_runs(tmp_path)).cells["note"]

@@ -415,14 +415,31 @@ def test_a_table_may_lie_below_the_root_or_the_current_folder(root, tmp_path, mo
 
 
 def test_missing_columns_and_tables(root):
-    with pytest.raises(DataError, match=r"lacks 1 column\(s\): lable; .* Did you mean 'label'"):
-        load(root, label_column="lable")
-    write_table(root / "other.csv", [["a.png", "nv"]], ["Path", "Age"])
     with pytest.raises(
-        DataError, match=r"it has Path, Age\. Say .*image_column, dataset"
-    ) as error:
+        DataError,
+        match=r"lacks 1 column\(s\): lable; .* Say .* it is with dataset\.options\.label_column$",
+    ):
+        load(root, label_column="lable")
+    image = r"\. Write dataset\.options\.image_column=file"
+    for header, rows, advice in (
+        (["Path", "Age"], [["a.png", "nv"]], r"\. Write dataset.options.image_column=Path\. Say"),
+        (
+            ["Path", "Age"],
+            [["a", "nv"]],
+            r"\. Say which of them it is with .*image_column, dataset",
+        ),
+        (["file", "label", "age"], [["a.PNG", "nv", "5"], ["b.dcm", "mel", "6"]], f"{image}$"),
+        (["file", "label", "age"], [["a.png", "nv", "5"], ["b", "mel", "6"]], "image_column$"),
+        (["file", "label", "mask"], [["a.png", "nv", "b.png"]], r"mask\. Say .*image_column$"),
+        (["file", "label", "age"], [], r"age\. Say .*image_column$"),
+    ):
+        write_table(root / "other.csv", rows, header)
+        with pytest.raises(DataError, match=advice) as error:
+            load(root, csv="other.csv")
+        assert "Did you mean" not in str(error.value)
+    write_table(root / "other.csv", [["a.png", "nv"]], ["image file", "label"])
+    with pytest.raises(DataError, match="Write .dataset.options.image_column=.*image file"):
         load(root, csv="other.csv")
-    assert "Did you mean" not in str(error.value)
     (root / "other.csv").unlink()
     with pytest.raises(DataError, match=r"no table at .*other\.csv"):
         load(root, csv="other.csv")

@@ -320,7 +320,15 @@ def test_baselines_of_thousands_of_cells_are_found_at_once():
     [
         (["model=m"], "2 cells of one dataset and model are that; they differ in init"),
         (["init=imagnet"], "Did you mean 'imagenet'"),
-        (["unit=random"], "the table's columns are dataset, model"),
+        (["unit=random"], "the table's columns are dataset, model[a-z, ]*$"),
+        (
+            ["freeze.through=none"],
+            r"columns are dataset, .*\. Write j=N, .* frozen \(none: j=0\)$",
+        ),
+        (
+            ["init.through=stem"],
+            r"columns are dataset, .*\. Write k=N, .* transferred \(none: k=0",
+        ),
         (["init=imagenet", "k=0"], "no cell is all of that"),
     ],
 )

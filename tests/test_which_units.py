@@ -12,7 +12,7 @@ from tlcnn.cli.main import main
 from tlcnn.config.compose import Composer
 from tlcnn.config.overrides import check_overrides
 from tlcnn.config.schema import find_conf_dir
-from tlcnn.errors import ConfigError, ImpossibleCell
+from tlcnn.errors import ConfigError, DroppedUnits, ImpossibleCell
 from tlcnn.model.build import build_model
 from tlcnn.plan.describe import describe_plan, make_plan_record
 from tlcnn.plan.plan import make_plan
@@ -125,15 +125,24 @@ def test_words_that_make_no_sense_are_refused(plan_of, words, message):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "kind"),
     [
-        (["init.units=[1,3]", "freeze.units=[2,3]"], "stage1 would stay random filters"),
-        (["init.through=2", "init.above=truncate", "freeze.units=[5]"], "freezes stage4, which"),
+        (
+            ["init.units=[1,3]", "freeze.units=[2,3]"],
+            "stage1 would stay random filters",
+            ImpossibleCell,
+        ),
+        (
+            ["init.through=2", "init.above=truncate", "freeze.units=[5]"],
+            "freezes stage4, which",
+            DroppedUnits,
+        ),
     ],
 )
-def test_cells_that_cannot_be_are_left_out_of_sweeps(plan_of, words, message):
-    with pytest.raises(ImpossibleCell, match=message):
+def test_cells_that_cannot_be_are_left_out_of_sweeps(plan_of, words, message, kind):
+    with pytest.raises(ImpossibleCell, match=message) as error:
         plan_of(*words)
+    assert type(error.value) is kind
 
 
 def test_a_network_that_cannot_be_cut_there_is_not_truncated(tmp_path, cache_dir):

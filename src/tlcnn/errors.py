@@ -32,6 +32,12 @@ class ImpossibleCell(ConfigError):
     why = "more units are frozen than transferred"  # what a sweep says
 
 
+class DroppedUnits(ImpossibleCell):
+    """A cell that freezes units which `init.above=truncate` drops."""
+
+    why = "units would be frozen that init.above=truncate drops"
+
+
 class TooFewClasses(ImpossibleCell):
     """A cell that would be trained or tested on fewer than two classes."""
 

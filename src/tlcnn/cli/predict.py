@@ -11,6 +11,8 @@ from tlcnn.text import count, print_text
 if TYPE_CHECKING:
     import pandas as pd
 
+_MANY = 10  # images: as many of one class are worth a sentence
+
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the parser."""
@@ -80,6 +82,9 @@ def describe_predictions(frame: "pd.DataFrame") -> str:
     """Return how many images have each class, and each kind of warning with examples."""
     lines = [f"{count(len(frame), 'image')}, by predicted class:"]
     lines += [f"  {name or '(none)'}: {n:,}" for name, n in frame["class"].value_counts().items()]
+    names = frame["class"].unique()
+    if len(frame) >= _MANY and len(names) == 1 and names[0]:
+        lines.append(f"All {len(frame):,} images get the class {names[0]}.")
     warned = frame.attrs["warned"].items()
     lines += [f"warning: {kind}: {len(ids):,} ({list_names(ids)})" for kind, ids in warned]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import csv
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO, StringIO
 from typing import Any
 
@@ -127,25 +127,21 @@ def write_cell(value: object) -> str:
 
 
 def check_columns(
-    frame: pd.DataFrame, needed: Sequence[str] | Mapping[str, Sequence[str]], source: str
+    frame: pd.DataFrame, needed: Sequence[str], source: str, advice: str = ""
 ) -> None:
     """Raise DataError when columns are missing, naming those that are there.
 
     Args:
-        needed: names of columns, or those that each option of a reader names.
+        advice: what to do; the column whose name is spelled alike if empty.
     """
-    columns_of = needed if isinstance(needed, Mapping) else {"": needed}
     present = [str(name) for name in frame.columns]
-    lost = [name for names in columns_of.values() for name in names if name not in present]
-    if not lost:
-        return
-    options = [key for key, names in columns_of.items() if key and set(names) & {*lost}]
-    named = list_names([f"dataset.options.{key}" for key in options])
-    raise DataError(
-        f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
-        f"{list_names(present, 24)}.{did_you_mean(lost[0], present, 0.6)}"
-        + (f" Say which of them it is with {named}" if options else "")
-    )
+    lost = [name for name in needed if name not in present]
+    if lost:
+        raise DataError(
+            f"{source} lacks {len(lost)} column(s): {list_names(lost)}; it has "
+            f"{list_names(present, 24)}."
+            + (f" {advice}" if advice else did_you_mean(lost[0], present, 0.6))
+        )
 
 
 def check_filled(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlcnn.config.schema import EACH_UNIT, TRANSFERRED, Config
-from tlcnn.errors import ConfigError, ImpossibleCell
+from tlcnn.errors import ConfigError, DroppedUnits, ImpossibleCell
 from tlcnn.model.unit_map import UnitMap, count_leading, list_numbers
 from tlcnn.model.weights import WeightsFile
 from tlcnn.text import count
@@ -67,8 +67,8 @@ def make_treatment(cfg: Config, unit_map: UnitMap) -> tuple[Treatment, UnitMap]:
 
     Raises:
         ConfigError: a name that no unit has, or a network that cannot be truncated there.
-        ImpossibleCell: fresh units would be frozen, and `freeze.allow_random` is false; or units
-            would be frozen that are dropped.
+        ImpossibleCell: fresh units would be frozen, and `freeze.allow_random` is false.
+        DroppedUnits: units would be frozen that are dropped.
     """
     init = cfg.init
     for key, word in list_selections(cfg).items():
@@ -116,7 +116,7 @@ def _select_frozen(cfg: Config, unit_map: UnitMap, whole: UnitMap) -> tuple[int,
     except ConfigError:
         numbers = _select(whole, *selection)  # raises the error of a name that no unit has
     dropped = [whole.names[n - 1] for n in numbers if n > len(unit_map)]
-    raise ImpossibleCell(
+    raise DroppedUnits(
         f"{_write_frozen(cfg)} freezes {', '.join(dropped)}, which init.above=truncate drops. "
         f"Freeze up to {unit_map.names[-1]}, or use init.above=fresh."
     )

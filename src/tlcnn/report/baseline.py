@@ -23,6 +23,10 @@ from tlcnn.study.runs import IMAGES
 from tlcnn.study.select import check_values, match_condition, parse_condition
 from tlcnn.text import count
 
+_NUMBERED = {  # a key that a column counts -> what to write instead
+    "init.through": ". Write k=N, where the first N units are transferred (none: k=0)",
+    "freeze.through": ". Write j=N, where the first N units are frozen (none: j=0)",
+}
 _BLOCK = ("dataset", "model", IMAGES)
 
 
@@ -109,6 +113,7 @@ def find_pairs(frame: pd.DataFrame, words: Sequence[str]) -> tuple[dict[int, int
         if condition.column not in frame:
             raise ConfigError(
                 f"--baseline {word}: the table's columns are {', '.join(frame.columns[:14])}"
+                f"{_NUMBERED.get(condition.column, '')}"
             )
         check_values(frame, condition, "--baseline")
         is_base &= match_condition(frame[condition.column], condition)

@@ -4,6 +4,7 @@ Mitchell et al. 2019, Model Cards for Model Reporting. It is a README.md with th
 hubs read.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -137,6 +138,8 @@ def _list_limits(run: Run) -> Iterator[str]:
     rare = [name for name in plan.classes if tested.get(name, 0) < LEAST_GROUPS]
     if rare:
         yield f"Too few test images for an interval: {', '.join(rare)}."
+    if only := _find_only_class(run):
+        yield f"It gave every test image the class {escape_markdown(only)}."
     if find_class_weights(plan) is not None:
         yield (
             "Training weighted the classes, so probabilities of rare classes are too high for "
@@ -144,6 +147,21 @@ def _list_limits(run: Run) -> Iterator[str]:
             "corrects that)."
         )
     yield "Every image gets one of the classes, even an image that shows none of them."
+
+
+def _find_only_class(run: Run) -> str | None:
+    """Return the class that every test image was given, if they are of several classes.
+
+    Recalls of 1 and of 0 do not say this, because images may be given a third class. The precision
+    does: it is the share of the class among all test images.
+    """
+    n_images, tested = run.plan.count_images("test"), run.plan.split_sizes.get("test", {})
+    for name in run.plan.classes if run.plan.task != "multi-label" else ():
+        precision = run.scores.get(f"test/precision/{name}", 0)
+        is_only = math.isclose(precision * n_images, tested.get(name, 0), rel_tol=1e-6)
+        if run.scores.get(f"test/recall/{name}") == 1 and is_only and precision < 1:
+            return name
+    return None
 
 
 def describe_licence(plan: PlanRecord) -> str:

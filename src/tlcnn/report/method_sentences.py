@@ -3,7 +3,7 @@
 A sentence raises KeyError where the record lacks its fact, and is empty where there is none.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tlcnn.config.hold_out import KEY as HOLD_OUT
@@ -31,7 +31,6 @@ _CITED = {
     "lc25000_lung": "Borkowski et al. 2019",
     "medmnist": "Yang et al. 2023",
 }
-_MAY_BE_SPLIT = ("medmnist", "folder", "table")  # kinds that may have an official split
 _GROUP_OPTIONS = ("group_column", "group_regex", "groups", "task")
 
 
@@ -81,7 +80,7 @@ def describe_guessing(plan: PlanRecord) -> str:
 
 def _describe_split(plan: PlanRecord) -> str:
     settings, name = plan.settings, name_dataset(plan.dataset)
-    kind, mode, folds = (settings[f"dataset.{key}"] for key in ("kind", "split", "folds"))
+    folds, is_official = settings["dataset.folds"], _is_split_official(settings)
     group = _name_group(plan)
     held = settings.get(HOLD_OUT)
     val, test = (settings[f"dataset.{split}_fraction"] for split in ("val", "test"))
@@ -102,13 +101,27 @@ def _describe_split(plan: PlanRecord) -> str:
             f"{name} was tested on {parse_hold_out(held).words}, which training has not seen: all "
             f"of its images, and other images of their groups. The other images were {division}"
         )
-    elif mode == "official":
+    elif is_official is None:
+        sentence = (
+            f"The record does not say whether {name} was used with an official split. "
+            f"Without one, it was {division}"
+        )
+    elif is_official:
         sentence = f"{name} was used with its official split."
-    elif mode == "grouped" or folds or kind not in _MAY_BE_SPLIT:
-        sentence = f"{name} was {division}"
     else:
-        sentence = f"{name} was used with its official split; without one it was {division}"
+        sentence = f"{name} was {division}"
     return sentence + _describe_fewer(plan, group)
+
+
+def _is_split_official(settings: Mapping[str, Any]) -> bool | None:
+    """Whether the split was the dataset's own; None where the record does not say."""
+    kind, mode, folds = (settings[f"dataset.{key}"] for key in ("kind", "split", "folds"))
+    if mode != "auto" or folds:
+        return mode == "official"
+    if kind == "folder":  # without the option, the names of folders decide
+        splits = settings.get("dataset.options.splits")
+        return None if splits is None else bool(splits)
+    return kind == "medmnist" or bool(settings.get("dataset.options.split_column"))
 
 
 def _describe_fewer(plan: PlanRecord, group: str) -> str:

@@ -42,9 +42,11 @@ def measure_response(plan: Plan, model: torch.nn.Module, images: Batches) -> flo
     least = _NOISE * outputs.square().mean().sqrt()
     response = float((outputs.std(dim=0) > least).float().mean())
     if response < LEAST_RESPONSE:
+        larger = 2 * plan.config.dataset.image_size
         log.warning(
-            f"{response:.2%} of the outputs of the {count(n_frozen, 'frozen unit')} differ "
-            f"between {len(rows)} training images: what is trained behind them sees almost "
-            "nothing. Raise dataset.image_size or freeze fewer units."
+            f"{plan.run_dir.name}: {response:.2%} of the outputs of the "
+            f"{count(n_frozen, 'frozen unit')} differ between {len(rows)} training images: what "
+            "is trained behind them sees almost nothing. "
+            f"Try dataset.image_size={larger}, or freeze fewer units."
         )
     return response

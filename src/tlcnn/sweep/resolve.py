@@ -58,6 +58,11 @@ class SweepRun:
         return make_source_key(self.plan)
 
 
+_REMEDIES = {  # why cells are left out -> what to do
+    ImpossibleCell.why: " (freeze.allow_random=true trains them, as a control)",
+}
+
+
 class LeftOut(NamedTuple):
     """The overrides of a cell that cannot be, its error, and why in a few words."""
 
@@ -130,7 +135,8 @@ def count_left_out(left_out: Sequence[LeftOut]) -> dict[str, list[LeftOut]]:
     for each in left_out:
         reasons.setdefault(each.why, []).append(each)
     return {
-        f"  left out, because {why}: {count(len(cells), 'combination')}": cells
+        f"  left out, because {why}: {count(len(cells), 'combination')}"
+        f"{_REMEDIES.get(why, '')}": cells
         for why, cells in reasons.items()
     }
 

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from tlcnn.config.spelling import quote_for_shell
-from tlcnn.data.files import FileRef, check_folder, compose_accents
+from tlcnn.data.dicom import SUFFIXES as DICOM_SUFFIXES
+from tlcnn.data.files import IMAGE_SUFFIXES, FileRef, check_folder, compose_accents
 from tlcnn.data.groups import HINT, check_one_way, load_groups, match_groups
 from tlcnn.data.images import FileImages
 from tlcnn.data.index import Index
@@ -111,7 +112,8 @@ def load_table(
         "group_column": [group_column] if group_column else [],
         "split_column": [split_column] if split_column else [],
     }
-    check_columns(frame, columns, str(source))
+    needed = [name for names in columns.values() for name in names]
+    check_columns(frame, needed, str(source), _advise_options(frame, columns))
     frame, notes = _parse_splits(frame, split_column, splits, str(source))
     if label_values:
         frame, label_notes = map_labels(frame, label_names, label_values, str(source))
@@ -169,6 +171,32 @@ def _check_label_column(frame: pd.DataFrame, names: list[str], source: str) -> N
             f"are classes, give {quote_for_shell(word)}; else name the labels "
             "with dataset.options.label_column"
         )
+
+
+def _advise_options(frame: pd.DataFrame, columns: Mapping[str, Sequence[str]]) -> str:
+    """Return which options to set, where those that name columns name some that are not there.
+
+    Args:
+        columns: the names of columns by option.
+    """
+    lost = [option for option, names in columns.items() if not {*names} <= {*frame.columns}]
+    if not lost:
+        return ""
+    suffixes = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+    files = [
+        name
+        for name, cells in frame.items()
+        if len(cells) and cells.str.lower().str.endswith(suffixes).all()
+    ]
+    advice = []
+    if "image_column" in lost and len(files) == 1:
+        lost.remove("image_column")
+        word = f"dataset.options.image_column={quote_name(str(files[0]))}"
+        advice.append(f"Write {quote_for_shell(word)}")
+    if lost:
+        options = list_names([f"dataset.options.{option}" for option in lost])
+        advice.append(f"Say which of them it is with {options}")
+    return ". ".join(advice)
 
 
 def _parse_splits(
