@@ -5,7 +5,6 @@ import numpy as np
 from tlcnn.data.index import Index
 from tlcnn.statistics.few_groups import (
     LEAST_GROUPS,
-    LEAST_IN_ALL,
     REMEDY,
     find_few_groups,
     list_few_groups,
@@ -39,8 +38,6 @@ def describe_few_groups(index: Index, splits: np.ndarray) -> str:
         if reach is None:
             continue
         is_few_here = find_few_groups(reach, sizes)
-        if sizes.sum() < LEAST_IN_ALL:
-            is_few_here = (sizes > 0) & (sizes < LEAST_GROUPS)
         is_few |= is_few_here
         metrics += [name] if is_few_here.any() else []
     if not metrics:

@@ -136,7 +136,7 @@ def _list_limits(run: Run) -> Iterator[str]:
     tested = plan.split_sizes.get("test", {})
     rare = [name for name in plan.classes if tested.get(name, 0) < LEAST_GROUPS]
     if rare:
-        yield f"Too few test images for an interval: {', '.join(rare)}."
+        yield f"Fewer than {LEAST_GROUPS} test images: {', '.join(rare)}."
     if find_class_weights(plan) is not None:
         yield (
             "Training weighted the classes, so probabilities of rare classes are too high for "
