@@ -67,6 +67,17 @@ def test_highlights_are_few_and_each_cell_once(tmp_path):
     assert set(cells) <= set(content.cells["cell"])
 
 
+@pytest.mark.parametrize("worse", [{"init": "random", "k": 0}, {"k": 5, "j": 2}])
+def test_of_two_cells_the_better_one_on_validation_is_highlighted(tmp_path, worse):
+    """Subgroups and calibration are those of highlights."""
+    for seed in range(3):
+        write_record(tmp_path, seed=seed, test=0.4, val=0.5, **worse)
+        write_record(tmp_path, seed=seed, test=0.6, val=0.8, k=5, j=3)
+    content = make_content(read_runs(tmp_path))
+    (key,) = [cell for _, role, cell in content.highlights if "better of two" in role]
+    assert content.cells.set_index("cell").loc[key, "j"] == 3
+
+
 @pytest.mark.parametrize("metric", ["test/balanced_acuracy", "test/nll"])
 def test_a_metric_that_cannot_judge_is_refused_with_those_that_can(tmp_path, metric):
     write_cell(tmp_path, (0.5, 0.6))

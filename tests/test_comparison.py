@@ -164,8 +164,18 @@ def test_too_few_groups_of_a_class_give_no_verdict():
     right[:, :50] = 0
     b = make_counted_arm("b", right, np.repeat([0, 1], [60, 4]))
     found = compare_arms(a, b)
-    assert found.verdict == "inconclusive" and found.p_swap < 0.001 and found.delta.low > 0.2
+    assert found.verdict == "no verdict" and found.p_swap < 0.001 and found.delta.low > 0.2
     assert np.isnan([found.p_seed, found.p_equivalent]).all()
+
+
+def test_fewer_than_six_groups_in_all_give_no_verdict():
+    right = np.ones((8, 5))
+    a = make_counted_arm("a", right, [0, 0, 1, 1, 1], metric="accuracy")
+    right[::2, 4] = 0
+    b = make_counted_arm("b", right, [0, 0, 1, 1, 1], metric="accuracy")
+    assert compare_arms(a, b, margin=0.5).verdict == "no verdict"
+    elsewhere = replace(b, sample=replace(b.sample, name="6"))
+    assert compare_arms(a, elsewhere, margin=0.5).verdict == "no verdict"
 
 
 def test_equal_runs_say_nothing_of_new_ones():

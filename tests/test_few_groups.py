@@ -23,6 +23,7 @@ from tlcnn.report.assumptions import ASSUMPTIONS
 from tlcnn.report.cell_table import make_cell_table
 from tlcnn.statistics.few_groups import RULE
 
+METRIC = "test/balanced_accuracy"
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -49,6 +50,27 @@ def test_the_rule_of_few_groups_is_one_sentence_and_names_classes(tmp_path):
     found = make_content(read_runs(tmp_path), metric="test/macro_auroc").findings[0]
     assert found.verdict == "no verdict: too few test groups" and found.is_open
     assert any("(akiec 4, mel 4, nv 4): only more test groups" in t for t in found.details)
+
+
+def test_a_large_difference_of_few_groups_has_one_verdict_everywhere(tmp_path):
+    labels = np.repeat([0, 1, 2], [3, 30, 30])
+    for k, n_wrong in ((0, 30), (5, 0)):
+        for seed in range(3):
+            predicted = labels.copy()
+            predicted[33 : 33 + n_wrong - seed * (k == 0)] = 1
+            name = tmp_path / "runs" / f"r{k}{seed}"
+            logits, groups = 4.0 * np.eye(4)[predicted], range(len(labels))
+            write_run(name, seed, logits=logits, labels=labels, groups=groups, k=k)
+            (name / "summary.json").write_text(json.dumps({"metrics": {METRIC: 0.5}, "epochs": 1}))
+            finish(name)
+    content = make_content(read_runs(tmp_path))
+    (compared,) = content.comparisons.to_dict("records")
+    assert compared["low"] > 0 and compared["p"] < 0.05 and compared["verdict"] == "no verdict"
+    assert content.findings[0].verdict == "no verdict: too few test groups"
+    assert content.findings[0].is_open and "inconclusive" not in compared["note"]
+    table = make_cell_table(read_runs(tmp_path), [METRIC], baseline=["k=0"])
+    shown = [entry.text for row in table.rows for entry in row]
+    assert any(text.startswith("no verdict (family of") for text in shown)
 
 
 def count_rows(*counts):

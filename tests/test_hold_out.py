@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from statistics_data import write_run
 
+from tlcnn.cli.main import main
 from tlcnn.config.compose import Composer, compose_config
 from tlcnn.config.hold_out import parse_hold_out
 from tlcnn.data.hold_out import describe_pulled, find_held_out, split_held_out, write_values
@@ -196,7 +197,7 @@ def test_a_sweep_says_why_it_leaves_a_value_out():
 
 def write_site(folder, site, seed, right, n=30, lr=1.0, **plan):
     """A finished run that holds out a site, and gets a share of its images right."""
-    rng = np.random.default_rng([seed, ord(site)])
+    rng = np.random.default_rng([seed, ord(site[0])])
     labels = np.arange(n) % 2
     is_right = rng.random(n) < right
     predicted = np.where(is_right, labels, 1 - labels)
@@ -322,6 +323,66 @@ def test_runs_from_a_run_of_each_site_are_one_row_where_only_the_site_differs(
     frame = make_content(read_runs(tmp_path)).held_out
     n_means = frame["tested"].str.startswith("mean").sum()
     assert n_means == (2 if n_groups == 1 else 1)  # of the sources, and of the runs from them
+
+
+def write_chain(folder, source_lr=1.0, sites="AB"):
+    """Runs that hold out a site, each from a run that held out the same site."""
+    for site in sites:
+        identity = {"dataset": {"manifest": site, "hold_out": f"site:{site}"}, "seed": 0}
+        identity |= {"train": {"lr": source_lr}, "init": {"source": "random"}}
+        base = f"base{source_lr:g}"
+        write_site(folder, site, 0, 0.6, lr=source_lr, source=[base], identity=identity)
+        parent = {"run_id": f"{base}-{site}0-{source_lr:g}", "run_name": base, "cell_id": base}
+        parent |= {"dataset": "d", "source": ["random"], "j": 0, "k": 0, "seed": 0}
+        settings = {"init.source": "run", "init.run": parent["run_id"]}
+        more = {"source": ["random", f"d{source_lr:g}"], "k": 3, "settings": settings}
+        more |= {"ancestry": [{**parent, "manifest": site}], "cell_id": f"{site}{source_lr:g}"}
+        write_site(folder, site, 0, 0.8, **more)
+
+
+def test_each_row_names_its_source_and_a_mean_over_sources_names_none(tmp_path):
+    write_chain(tmp_path)
+    frame = make_content(read_runs(tmp_path)).held_out
+    labels = dict(frame[frame["label"].str.contains("d1")][["tested", "label"]].to_numpy())
+    for site in "AB":
+        assert f"init.run=base1-{site}0-1" in labels[f"site {site}"]
+    assert "init.run" not in labels["mean over 2 values of site"]
+
+
+def test_one_site_in_two_spellings_has_no_mean(tmp_path):
+    for site in ("1", "1.0", "2"):
+        write_site(tmp_path, site, 0, 0.8)
+    runs = read_runs(tmp_path)
+    assert not make_content(runs).held_out["tested"].str.startswith("mean").any()
+    _, rows = show_marked(make_cell_table(runs, ["test/balanced_accuracy"]))
+    assert [row["dataset.hold_out"].text for row in rows] == ["site:1", "site:1.0", "site:2"]
+
+
+def test_means_of_two_recipes_of_the_source_are_told_apart_and_are_in_no_pivot(tmp_path, capsys):
+    for source_lr in (1.0, 2.0):
+        write_chain(tmp_path, source_lr)
+    mean = "mean over 2 values of site"
+    _, rows = show_marked(make_cell_table(read_runs(tmp_path), ["test/balanced_accuracy"]))
+    means = [row for row in rows if row["dataset.hold_out"].text == mean and row["k"].value == 3]
+    sources = [row["init.run"].text for row in means]
+    assert sources == ["base1-A0-1, …", "base2-A0-2, …"]
+    assert {row["init.run"].value for row in rows if row["k"].value == 0} == {None}
+    main(["compare", str(tmp_path), "--rows", "k", "--columns", "dataset.hold_out"])
+    assert "site:A" in (shown := capsys.readouterr().out) and "mean over" not in shown
+
+
+@pytest.mark.parametrize("interval", ["full", "seeds", "none"])
+def test_a_mean_has_an_interval_only_where_it_may_be_over_values(tmp_path, interval):
+    for site in "AB":
+        for seed in range(3):
+            write_site(tmp_path, site, seed, 0.8)
+    runs = read_runs(tmp_path)
+    table = make_cell_table(runs, ["test/balanced_accuracy"], interval=interval)
+    _, rows = show_marked(table)
+    text = rows[-1]["test/balanced_accuracy"].text
+    assert ("[" in text, "±" in text) == (interval == "full", interval == "none")
+    notes = [note for note in table.notes if "counts each of them once" in note]
+    assert ["Its interval is" in note for note in notes] == [interval == "full"]
 
 
 def test_runs_whose_sources_are_not_there_are_not_joined(tmp_path):

@@ -109,6 +109,14 @@ def test_two_cells_are_no_choice_for_an_answer_a_comparison_or_a_figure(tmp_path
     assert (best.is_measured, is_compared, is_shown, len(content.grids)) == (n_cells > 2,) * 4
 
 
+def test_an_answer_counts_the_cells_that_were_candidates(tmp_path):
+    for seed, moved in enumerate(UP):
+        write_record(tmp_path, seed=seed, val=0.70 + moved, test=0.55 + moved, j=2)
+        write_record(tmp_path, seed=seed, val=0.60 + moved, test=0.60 - moved, j=0)
+    write_record(tmp_path, seed=0, val=0.90, test=0.90, j=4)  # of one seed
+    assert " (k = 5, j = 2) of 2 cells. " in answers(tmp_path)["best_cell"].answer
+
+
 def test_a_chain_is_compared_with_imagenet_and_with_random_weights(tmp_path):
     there = {"dataset": "lc25000_lung"}
     write_cell(tmp_path, scores(0.90), **there)

@@ -158,6 +158,7 @@ def _make_table(runs: "pd.DataFrame", options: argparse.Namespace) -> "Table":
             baseline=options.baseline,
             margin=options.margin,
             tuned=options.tuned,
+            has_means=not is_pivot,
         )
     if is_pivot:
         rows, columns = (["k"], ["j"]) if options.grid else (options.rows, options.columns)

@@ -6,7 +6,6 @@ from tlcnn.config.schema import DatasetCfg
 from tlcnn.data.index import Index
 from tlcnn.statistics.few_groups import (
     LEAST_GROUPS,
-    LEAST_IN_ALL,
     REMEDY,
     find_few_groups,
     list_few_groups,
@@ -41,8 +40,6 @@ def describe_few_groups(index: Index, splits: np.ndarray, data: DatasetCfg) -> s
         if reach is None:
             continue
         is_few_here = find_few_groups(reach, sizes)
-        if sizes.sum() < LEAST_IN_ALL:
-            is_few_here = (sizes > 0) & (sizes < LEAST_GROUPS)
         is_few |= is_few_here
         metrics += [name] if is_few_here.any() else []
     if not metrics:

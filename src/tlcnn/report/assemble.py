@@ -307,11 +307,14 @@ def _list_highlights(blocks: Iterable[Block]) -> Iterator[tuple[str, str, str]]:
     for block in blocks:
         roles = [("random", block.scratch)]
         for source in block.sources:
-            name = name_source(source)
+            name, full = name_source(source), block.find_deepest_trained(source)
             if source in list_compared_sources(block):
-                best = block.find_best(source)
-                roles.append((f"{name}, best on validation", best.cell if best else None))
-            roles.append((name, block.find_deepest_trained(source)))
+                best, role = block.find_best(source), "best on validation"
+                if best is None:  # two cells are no choice, but the better one stands for them
+                    best = block.choose(source, block.list_grid(source), full)
+                    role = "better of two on validation"
+                roles.append((f"{name}, {role}", best.cell if best else None))
+            roles.append((name, full))
             frozen = block.find(source, block.n_units, block.n_units)
             roles.append((f"{name}, all frozen", frozen))
         for role, cell in roles:

@@ -69,7 +69,7 @@ def write_best(answer: BestAnswer) -> Finding:
         _ask_best(answer),
         verdict,
         f"On {name_block(block)}, validation recommends “{name_member(block, best.cell)}” "
-        f"(k = {cell.k}, j = {cell.j}{recipe}) of {len(answer.cells)} cells. "
+        f"(k = {cell.k}, j = {cell.j}{recipe}) of {best.n_cells} cells. "
         f"{_write_chosen(answer)}{judgement}",
         (
             _write_optimism(answer),
@@ -176,6 +176,7 @@ def _write_depths(answer: BestAnswer) -> list[str]:
         "equivalent": f"equivalent within {write_gap(first.margin, block.metric)}",
         "worse": "worse",
         "inconclusive": "not settled",
+        "no verdict": "no verdict, because a class has too few test groups",
         "chance": "at chance, so look at these runs before you cite them",
     }
     parts = [

@@ -137,7 +137,7 @@ def _list_limits(run: Run) -> Iterator[str]:
     tested = plan.split_sizes.get("test", {})
     rare = [name for name in plan.classes if tested.get(name, 0) < LEAST_GROUPS]
     if rare:
-        yield f"Too few test images for an interval: {', '.join(rare)}."
+        yield f"Fewer than {LEAST_GROUPS} test images: {', '.join(rare)}."
     if only := _find_only_class(run):
         yield f"It gave every test image the class {escape_markdown(only)}."
     if find_class_weights(plan) is not None:

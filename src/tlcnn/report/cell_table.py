@@ -16,7 +16,7 @@ from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.errors import list_names
 from tlcnn.report.baseline import compare_rows, list_difference_columns
 from tlcnn.report.cell_rows import Key, describe_averaged, group_cells, list_cells
-from tlcnn.report.held_out import MEAN, list_held_out_means
+from tlcnn.report.held_out import COUNTED, MEAN, list_held_out_means
 from tlcnn.report.numbers import format_estimate, format_seconds
 from tlcnn.report.remarks import write_note, write_omissions, write_tuning
 from tlcnn.report.show import show_column
@@ -86,6 +86,7 @@ def make_cell_table(
     baseline: Sequence[str] = (),
     margin: float = 0.01,
     tuned: Sequence[str] = (),
+    has_means: bool = True,
 ) -> Table:
     """Return one row a cell of the finished runs, with the best of each dataset marked.
 
@@ -99,6 +100,7 @@ def make_cell_table(
         margin: absolute differences smaller than this are equivalence, in units of the metric.
         tuned: settings of training of which each cell takes its best on validation, by the first
             metric.
+        has_means: add the means over held-out values as rows.
 
     Raises:
         ConfigError: columns, values or a baseline that are not there, or a setting that cannot
@@ -119,7 +121,9 @@ def make_cell_table(
     # A bar on a terminal, once it takes long.
     watched = tqdm(members, unit="cell", leave=False, delay=2, disable=None)
     rows = [_score_row(key, cells, metrics, **options) for key, cells in watched]
-    rows = rows if group else _add_held_out_means(rows, metrics)
+    rows = (
+        rows if group or not has_means else _add_held_out_means(rows, metrics, interval == "full")
+    )
     columns = [show_column(n, [row.key.get(n) for row in rows], role="key") for n in names]
     columns.append(show_column("n", [row.n for row in rows]))
     if any(row.n_folds > 1 for row in rows):
@@ -127,6 +131,8 @@ def make_cell_table(
     parts = ("sd",) if interval == "none" else ("low", "high")
     columns += [(Column(m, "number", role="score"), _show_scores(rows, m, parts)) for m in metrics]
     notes += _describe_rows(rows, () if interval == "none" else metrics)
+    if any(row.n_seeds for row in rows):
+        notes.append(MEAN if interval == "full" else COUNTED)
     if baseline:
         blocks = _make_blocks(whole_cells, rows, metrics)
         differences, remarks = _list_differences(rows, names, blocks, baseline, margin)
@@ -152,7 +158,9 @@ def _score_row(
     return CellRow(key, cells, arms, estimates)
 
 
-def _add_held_out_means(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[CellRow]:
+def _add_held_out_means(
+    rows: Sequence[CellRow], metrics: Sequence[str], has_interval: bool
+) -> list[CellRow]:
     """Return the rows, and after those that differ in what they hold out alone, their mean."""
     by_key = {row.cells[0].key: row for row in rows}
     arms = {
@@ -161,12 +169,15 @@ def _add_held_out_means(rows: Sequence[CellRow], metrics: Sequence[str]) -> list
     }
     cells = {key: row.cells[0] for key, row in by_key.items()}
     means: dict[str, list[CellRow]] = {}  # by the key of the cell in front
-    for mean in list_held_out_means(cells, arms, metrics):
+    for mean in list_held_out_means(cells, arms, metrics, interval=has_interval):
         last = max(mean.keys, key=[*by_key].index)
+        first = by_key[mean.keys[0]].key
         shared = {
             name: value if all(by_key[key].key[name] == value for key in mean.keys) else None
-            for name, value in by_key[last].key.items()
+            for name, value in first.items()
         }
+        if first.get("init.run") != shared.get("init.run"):  # it tells two means apart
+            shared["init.run"] = f"{first['init.run']}, …"
         row = CellRow(
             {**shared, HOLD_OUT: mean.tested},
             tuple(cells[key] for key in mean.keys),
@@ -290,6 +301,5 @@ def _describe_rows(rows: Sequence[CellRow], metrics: Sequence[str]) -> list[str]
     for text, hits in positions.items():
         is_everywhere = len(hits) == len(rows)
         lines.append(text if is_everywhere else f"{text} ({len(hits)} of {len(rows)} rows)")
-    lines += [MEAN] if metrics and len(lone) < len(rows) else []
     is_decidable = (row.estimates[metric].is_decidable for row in rows for metric in metrics)
     return lines if all(is_decidable) else [*lines, RULE]

@@ -78,7 +78,7 @@ def make_comparison_table(content: Content) -> Table:
         }
 
     return fill_table(
-        sorted(rows, key=lambda row: row.get("verdict") == "inconclusive"),
+        sorted(rows, key=lambda row: row.get("verdict") in ("inconclusive", "no verdict")),
         describe,
         lambda row: f"cell:{row['a']}" if isinstance(row.get("a"), str) else "",
         key="comparisons",

@@ -90,9 +90,12 @@ def write_difference(contrast: Contrast, reference: str) -> str:
 
 
 def write_verdict(comparison: Comparison, equivalent: str = "equivalent") -> str:
-    if not comparison.delta.is_decidable:
-        return "no verdict: too few test groups"
-    answers = {"better": "yes", "worse": "no", "equivalent": equivalent}
+    answers = {
+        "better": "yes",
+        "worse": "no",
+        "equivalent": equivalent,
+        "no verdict": "no verdict: too few test groups",
+    }
     return answers.get(comparison.verdict, "inconclusive")
 
 

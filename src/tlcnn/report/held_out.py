@@ -1,7 +1,7 @@
 """Scores on held-out values, such as sites: each value, and the mean over them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -20,11 +20,11 @@ from tlcnn.study.arms import estimate_mean
 from tlcnn.study.cells import Cell
 from tlcnn.study.held_out import HeldOutCells, group_held_out
 
+COUNTED = "The mean over the values counts each of them once, whatever its number of images."
 MEAN = (
-    "The mean over the values counts each of them once, whatever its number of images. Its "
-    "interval is about new values like these: it is Student's over the values, with the variance "
-    "between seeds added, and widened for the training images that the networks of different "
-    "values share (Nadeau and Bengio 2003). Few values say little about new ones."
+    f"{COUNTED} Its interval is about new values like these: it is Student's over the values, "
+    "with the variance between seeds added, and widened for the training images that the networks "
+    "of different values share (Nadeau and Bengio 2003). Few values say little about new ones."
 )
 CAPTION = (
     "Networks tested on images of a value, such as a site, that training has not seen. The "
@@ -49,11 +49,18 @@ class HeldOutMean:
 
 
 def list_held_out_means(
-    cells: Mapping[str, Cell], arms: Mapping[str, Mapping[str, Arm]], metrics: Sequence[str]
+    cells: Mapping[str, Cell],
+    arms: Mapping[str, Mapping[str, Arm]],
+    metrics: Sequence[str],
+    *,
+    interval: bool = True,
 ) -> list[HeldOutMean]:
     """Return the means over held-out values, of the test split with intervals.
 
     The images for validation are not of the held-out values, so their mean has no interval.
+
+    Args:
+        interval: whether intervals are asked for; they are over new values.
     """
     groups: dict[tuple[str, ...], dict[str, HeldOutCells]] = {}
     for metric in metrics:
@@ -66,7 +73,7 @@ def list_held_out_means(
         scored = {metric: group.mean for metric, group in by_metric.items() if group.mean}
         estimates = {
             metric: estimate_contrast([(1.0, arm)])
-            if parse_metric(metric).split == "test"
+            if interval and parse_metric(metric).split == "test"
             else make_unknown(arm.mean, len(arm.seeds))
             for metric, arm in scored.items()
         }
@@ -89,7 +96,7 @@ def tabulate_held_out(
 
 def _list_rows(group: HeldOutCells) -> Iterator[dict[str, Any]]:
     first = group.cells[0][1]
-    names = {"dataset": first.dataset, "model": first.model, "label": name_treatment(first)}
+    names = {"dataset": first.dataset, "model": first.model}
     names |= {"recipe": write_settings(group.recipe), "column": group.column}
 
     def describe(estimate: Estimate) -> dict[str, Any]:
@@ -102,10 +109,13 @@ def _list_rows(group: HeldOutCells) -> Iterator[dict[str, Any]]:
         n_tested += n_images
         n_groups = len(arm.sample.groups) if arm.sample else None
         counts = {"n_images": n_images, "n_groups": n_groups}
-        place = {"cell": cell.key, "tested": hold_out.words}
+        place = {"cell": cell.key, "label": name_treatment(cell), "tested": hold_out.words}
         yield {**names, **place, **counts, **describe(estimate_mean([arm]))}
     if group.mean is not None:
-        mean = {"cell": "", "tested": _name_mean(group)}
+        if len({cell.source for _, cell in group.cells}) > 1:  # each value has its own init.run
+            settings = tuple(pair for pair in first.source.settings if pair[0] != "init.run")
+            first = replace(first, source=replace(first.source, settings=settings))
+        mean = {"cell": "", "label": name_treatment(first), "tested": _name_mean(group)}
         counts = {"n_images": n_tested, "n_groups": None}
         yield {**names, **mean, **counts, **describe(estimate_contrast([(1.0, group.mean)]))}
 

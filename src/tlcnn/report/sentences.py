@@ -43,7 +43,7 @@ from tlcnn.study.comparisons import Contrast
 from tlcnn.study.finetuning import drop_untreated
 from tlcnn.text import count
 
-_OPEN = {"inconclusive", "undetermined", "not measured"}
+_OPEN = {"inconclusive", "no verdict", "undetermined", "not measured"}
 
 
 def write_finding(

@@ -19,7 +19,7 @@ _TONES = {
     **dict.fromkeys(("inconclusive", "undetermined", "running", "stopped", "partly"), "open"),
     **dict.fromkeys(("equivalent", "as good"), "same"),
     "done": "calm",
-    **dict.fromkeys(("not measured", "missing", ""), "open"),
+    **dict.fromkeys(("no verdict", "not measured", "missing", ""), "open"),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tlcnn.statistics.notes import NoteKind, Notes
 from tlcnn.statistics.variance import Noise
 
-Verdict = Literal["better", "worse", "equivalent", "inconclusive"]
+Verdict = Literal["better", "worse", "equivalent", "inconclusive", "no verdict"]
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,13 @@ class Comparison:
     def verdict(self) -> Verdict:
         """better | worse | equivalent | inconclusive, of `a` against `b`, at 5 % after Holm.
 
-        One seed decides nothing: without `p_seed` it is inconclusive. Equivalence also needs the
-        95 % interval within the margin, because differences that come out small have small
-        standard errors: one-sided tests at 5 % alone are false too often.
+        Too few test groups give `no verdict`, whatever the numbers. One seed decides nothing:
+        without `p_seed` it is inconclusive. Equivalence also needs the 95 % interval within the
+        margin, because differences that come out small have small standard errors: one-sided
+        tests at 5 % alone are false too often.
         """
+        if not self.delta.is_decidable:
+            return "no verdict"
         if self.p_holm < 0.05 and self.p_seed == self.p_seed:
             higher = self.delta.value > 0
             return "worse" if higher == self.lower_is_better else "better"

@@ -14,7 +14,7 @@ MOST_NAMES = 8
 RULE = (
     f"By a metric there is no verdict where a class has fewer than {LEAST_GROUPS} test groups and "
     f"decides more than {LARGEST_PART:g} times as much of the metric as its share of the test "
-    "groups."
+    f"groups, or where there are fewer than {LEAST_IN_ALL} test groups in all."
 )
 REMEDY = "only more test groups help"
 
@@ -32,6 +32,8 @@ def find_few_groups(reach: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         [True, False, False]
     """
     is_small = (sizes > 0) & (sizes < LEAST_GROUPS)
+    if sizes.sum() < LEAST_IN_ALL:
+        return is_small
     return is_small & (reach * sizes.sum() > LARGEST_PART * sizes)
 
 

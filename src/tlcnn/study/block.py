@@ -21,6 +21,7 @@ class Best:
 
     Attributes:
         cell: the key of the cell that all seeds choose.
+        n_cells: the cells that were chosen among.
         recipe: the tuned settings that all seeds choose for it; mostly empty.
         by_seed: the key of the cell that the other half of the seeds chooses for each seed; empty
             for fewer than two seeds.
@@ -30,6 +31,7 @@ class Best:
 
     source: Source
     cell: str
+    n_cells: int
     recipe: Settings
     by_seed: Mapping[int, str]
     halves: tuple[tuple[int, ...], ...]
@@ -164,7 +166,8 @@ class Block:
             for key in cell.candidates
             if key in self.arms and key in self.val_arms
         }
-        if len({cell.key for cell in owners.values()}) < 2:
+        n_cells = len({cell.key for cell in owners.values()})
+        if n_cells < 2:
             return None
         choice = choose_arm({key: self.val_arms[key] for key in owners})
         by_seed = {s: key for s, key in choice.by_seed.items() if s in self.arms[key].seeds}
@@ -172,6 +175,7 @@ class Block:
         return Best(
             source,
             owner.key,
+            n_cells,
             owner.tuning.tried[choice.best] if owner.tuning else (),
             {seed: owners[key].key for seed, key in by_seed.items()},
             choice.halves,

@@ -11,6 +11,7 @@ import numpy as np
 
 from tlcnn.config.hold_out import KEY as HOLD_OUT
 from tlcnn.config.hold_out import HoldOut, parse_hold_out
+from tlcnn.data.tabular import write_cell
 from tlcnn.errors import ConfigError
 from tlcnn.records.plan_record import PlanRecord
 from tlcnn.statistics.arm import Arm
@@ -111,7 +112,7 @@ def list_rest(cell: Cell) -> Settings:
 
 def _average(members: list[tuple[HoldOut, Cell]], arms: tuple[Arm, ...]) -> Arm | None:
     """Return the mean over held-out values of the seeds that all have; each value is a fold."""
-    values = [value for hold_out, _ in members for value in hold_out.values]
+    values = [write_cell(value) for hold_out, _ in members for value in hold_out.values]
     seeds = reduce(np.intersect1d, [arm.seeds for arm in arms])
     if len(arms) < 2 or len(set(values)) < len(values) or not len(seeds):
         return None
