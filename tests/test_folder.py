@@ -475,7 +475,8 @@ def test_files_that_are_not_read_are_counted(root, tmp_path):
     (tmp_path / "scans" / "a").mkdir(parents=True)
     (tmp_path / "scans" / "a" / "1.gif").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"no images at .*: left out 1 file that is not read \(\.gif 1\); save them"
+        DataError,
+        match=r"no images at .*: left out 1 file that is not read \(\.gif 1\); save them",
     ):
         load(tmp_path / "scans")
 
