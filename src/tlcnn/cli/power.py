@@ -12,8 +12,8 @@ from tlcnn.text import align_columns, count, print_text
 if TYPE_CHECKING:
     from tlcnn.statistics.power import Design
 
-LIMITED = 0.1  # what more seeds can take away of the smallest difference, where they hardly help
-SMALL = 0.01  # a point
+LIMITED = 0.1  # if more seeds lower the smallest difference by this share at most, groups limit it
+SMALL = 0.01  # a percentage point
 EXAMPLE = "tlcnn power --groups 45 66 146 14 123 1080 20 --seed-sd 0.01 --score 0.65 --effect 0.02"
 
 

@@ -11,7 +11,7 @@ from tlcnn.text import count, print_text
 if TYPE_CHECKING:
     import pandas as pd
 
-_MANY = 10  # images: as many of one class are worth a sentence
+_MANY = 10  # images; if all of them or more get one class, a sentence says so
 
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -115,14 +115,20 @@ def write_shell_word(key: str, value: str) -> str:
 
 def _reads_as_text(argument: str, text: str) -> bool:
     """Return whether Hydra reads just this text as the value of an override."""
+    override = _parse(argument)
+    is_one = override is not None and not override.is_sweep_override()
+    return bool(is_one and override.value() == text)
+
+
+def _parse(argument: str) -> Any:
+    """Return what Hydra's grammar makes of an override; None where it cannot be read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        override = OverridesParser.create().parse_override(argument)
+        return OverridesParser.create().parse_override(argument)
     except HydraException:
-        return False
-    return not override.is_sweep_override() and override.value() == text
+        return None
 
 
 def quote_text(argument: str) -> str:
@@ -159,12 +165,8 @@ def is_text_key(key: str) -> bool:
 
 def _reads_as_typed(argument: str, value: str, is_text: bool) -> bool:
     """Return whether Hydra reads an override, and as a text where its key takes one."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(argument)
-    except HydraException:
+    override = _parse(argument)
+    if override is None:
         return False
     if not is_text or override.is_sweep_override():
         return True

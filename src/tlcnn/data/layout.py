@@ -19,7 +19,7 @@ _WORDS = {  # of names that are not understood, and the split that each probably
     "test": r"test|hold.?out|held|final|eval|unseen|external",
     "": r"fold|split|part|set|subset|cv|phase",
 }
-_VALUES = ("null", "true", "false", "nan", "inf")  # which are no texts in Hydra's grammar
+_KEYWORDS = ("null", "true", "false", "nan", "inf")  # Hydra reads them as other types than text
 _LIKE_A_SPLIT = re.compile(rf"(?:^|[\W_])(?:{'|'.join(_WORDS.values())})", re.I)
 
 
@@ -171,5 +171,5 @@ def _spell(splits: Mapping[str, str]) -> str:
 
 def quote_name(name: str) -> str:
     """Return a name as it stands in a list or mapping on the command line."""
-    is_word = re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in _VALUES
+    is_word = re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in _KEYWORDS
     return name if is_word else quote_value(name)

@@ -250,7 +250,7 @@ def compute_deviation(arms: Sequence[Arm]) -> float:
 def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> list[Entry]:
     """Return the entries of a metric, the best of each dataset marked."""
     values = pd.Series([row.estimates[metric].value for row in rows], dtype=float)
-    datasets = values.groupby([_name_images(row) for row in rows])
+    datasets = values.groupby([_make_image_key(row) for row in rows])
     best = datasets.transform("min" if is_lower_better(metric) else "max")
     is_best = (values == best) & (datasets.transform("nunique") > 1)
     entries = []
@@ -264,8 +264,8 @@ def _show_scores(rows: Sequence[CellRow], metric: str, parts: Sequence[str]) -> 
     return entries
 
 
-def _name_images(row: CellRow) -> str:
-    """Return what is equal for rows that were tested on the same images."""
+def _make_image_key(row: CellRow) -> str:
+    """Return a key that rows share if they were tested on the same images."""
     names = {(c.dataset, c.settings.get(IMAGES), str(find_hold_out(c))) for c in row.cells}
     return str(sorted(map(str, names)))
 

@@ -159,10 +159,10 @@ class Content:
         runs: what `read_runs` returned, all states; `folder` leads to the rest.
         left_out: a line for everything that is not in the tables, and why.
         cells: one row a cell (runs that differ in the seed alone): cell (key), label (readable),
-            dataset, model, init, k, j, bn, source (in words), recipe (as text), seeds, n_seeds,
-            run_ids and folders (lists), and for each metric `<metric>`, `<metric> low`,
-            `<metric> high`, `<metric> sd`; `note`; `held_out` (in words) where any cell holds
-            something out.
+            dataset, model, init, k, j, bn, source (in words), recipe (as text), difference (the
+            settings that tell it from cells of the same label, as text), seeds, n_seeds, run_ids
+            and folders (lists), and for each metric `<metric>`, `<metric> low`, `<metric> high`,
+            `<metric> sd`; `note`; `held_out` (in words) where any cell holds something out.
         comparisons: a, b (cell keys), a_label, b_label, family (its name) and family_size (the
             comparisons that p_holm is adjusted for), dataset, model, delta, low, high, p, p_holm,
             p_swap, p_seed, p_equivalent, p_equivalent_holm, margin, verdict, detectable (the

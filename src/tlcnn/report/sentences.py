@@ -87,7 +87,7 @@ def write_finding(
 
 
 def compare_trials(arms: Sequence[ArmRecord]) -> list[str]:
-    """Return in what the searches of arms differed: in the number of trials, or in the values."""
+    """Return a sentence on how the searches of arms differ, if they do."""
     if len({len(arm.trials) for arm in arms}) > 1:
         return ["Not all of these cells had as many trials, which favours those with more."]
     if len({arm.space for arm in arms}) > 1:

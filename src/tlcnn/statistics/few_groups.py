@@ -7,14 +7,14 @@ import numpy as np
 from tlcnn.errors import list_names
 
 LEAST_GROUPS = 5  # of a class, for a verdict
-LARGEST_PART = 1.5  # of a metric that a smaller class decides, times its share of the test groups
+LARGEST_PART = 1.5  # the weight of a smaller class in a metric, over its share of the test groups
 LEAST_IN_ALL = 6  # with 5 groups no permutation test has a p below 2 / 2^5 = 0.06
 MOST_NAMES = 8
 
 RULE = (
-    f"By a metric there is no verdict where a class has fewer than {LEAST_GROUPS} test groups and "
-    f"decides more than {LARGEST_PART:g} times as much of the metric as its share of the test "
-    f"groups, or where there are fewer than {LEAST_IN_ALL} test groups in all."
+    f"A metric gives no verdict where a class with fewer than {LEAST_GROUPS} test groups has a "
+    f"weight in it that is more than {LARGEST_PART:g} times the class's share of the test groups. "
+    f"Nor is there one with fewer than {LEAST_IN_ALL} test groups in all."
 )
 REMEDY = "only more test groups help"
 
@@ -23,7 +23,7 @@ def find_few_groups(reach: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return which classes have too few test groups for a verdict, (K,) bool.
 
     Args:
-        reach: (K,) the part of the metric that each class decides.
+        reach: (K,) the weight of each class in the metric: 1/K in balanced accuracy.
         sizes: (K,) the test groups of each class.
 
     Example:

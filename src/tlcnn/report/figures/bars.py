@@ -22,11 +22,16 @@ from tlcnn.report.numbers import describe_metric, format_fraction
 from tlcnn.report.words import name_dataset
 
 MOST = 8  # cells in one panel
-_BY_SETTINGS = "by the settings of training, with all units transferred and none frozen"
+# What the figure is called, and by what its cells differ.
+_BY_SETTINGS = (
+    "Settings of fine-tuning",
+    "by the settings of training, with all units transferred and none frozen",
+)
 _BY_SOURCE = (
+    "Sources and frozen units",
     "by the source of the weights (all units transferred, none frozen) and by the frozen units, "
     "of the source whose cell is the best on validation or, without one, of which most were "
-    "trained"
+    "trained",
 )
 
 
@@ -66,10 +71,10 @@ def draw_bars(content: Content) -> Iterator[style.ReportFigure]:
             shown = {key for panel in panels for key in panel.cells["cell"]}
             of_other_models = set(cells["cell"]) - set(model_cells["cell"])
             hidden = describe_hidden(content, dataset, shown | of_other_models)
-            by = _BY_SETTINGS if panels[0].axis == "settings" else _BY_SOURCE
+            title, by = _BY_SETTINGS if panels[0].axis == "settings" else _BY_SOURCE
             yield style.ReportFigure(
                 name=style.make_name("bars", dataset, str(model)),
-                title=f"Sources and frozen units, seed by seed: {name_dataset(dataset)}",
+                title=f"{title}, seed by seed: {name_dataset(dataset)}",
                 caption=(
                     f"{style.begin(score)} of {subject}, {by}. Large "
                     "marks are means over seeds with 95 % intervals (squares where units are "

@@ -69,7 +69,7 @@ def choose_cells(content: Content, dataset: str, limit: int = MOST) -> pd.DataFr
 
 
 def name_apart(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return cells with labels that tell them apart, by model and settings where they differ."""
+    """Return cells with labels that name the model and the settings in which twins differ."""
     labels = cells["label"].astype(str)
     if cells["model"].nunique() > 1:
         labels = cells["model"].astype(str) + ": " + labels
