@@ -30,6 +30,8 @@ def divide_epoch(n_train: int, batch_size: int, accumulate: int = 1) -> EpochSte
         EpochSteps(batch_size=8, n_steps=3, n_left=4)
         >>> divide_epoch(31, 64)
         EpochSteps(batch_size=31, n_steps=1, n_left=0)
+        >>> divide_epoch(21, 8, accumulate=4)  # less than one update of full batches
+        EpochSteps(batch_size=5, n_steps=1, n_left=1)
     """
     size = max(1, min(batch_size, n_train // accumulate))
     n_steps, n_left = divmod(n_train, size * accumulate)
